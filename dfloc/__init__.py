@@ -1,0 +1,3 @@
+"""Distributed, resumable sweeps for deepfake localization studies."""
+
+__version__ = "0.1.0"

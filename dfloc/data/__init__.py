@@ -1,0 +1,1 @@
+"""Photographs, their masks, and the shards they are imported into."""

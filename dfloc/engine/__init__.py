@@ -1,0 +1,1 @@
+"""Training and evaluation of trials, without Ray and MLflow."""

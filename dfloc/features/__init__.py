@@ -1,0 +1,1 @@
+"""What frozen backbones said about images, kept on disk."""

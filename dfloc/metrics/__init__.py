@@ -1,0 +1,1 @@
+"""Scores of probability maps, by named protocols."""

@@ -1,0 +1,1 @@
+"""Frozen backbones and trained decoders."""

@@ -1,0 +1,85 @@
+"""What was planned under one sweep: the union of every start, from which tracking and report draw."""
+
+from typing import Any
+
+from pydantic import Field
+from upath import UPath
+
+from dfloc import storage
+from dfloc.config import EvaluationSpec, Frozen, TrialSpec
+
+
+class DomainFacts(Frozen):
+    """What a report says of a domain's split: images, and the photographs that an interval rests on."""
+
+    images: int
+    photographs: int
+
+
+class PlannedTrial(Frozen):
+    """One trial as one stage of a sweep wants it.
+
+    Attributes:
+        fingerprint: its name in the ledger.
+        stage: the stage's name.
+        case: the name of the case inside the stage (a row of a table); empty where the stage has none.
+        axes: every axis value: those of the parent, of the stage, and `seed` and `draw`.
+        parent: fingerprint of the trial that it starts from.
+        spec: the resolved spec.
+        evaluations: what it is scored on, each with its key in the ledger.
+    """
+
+    fingerprint: str
+    stage: str
+    case: str = ""
+    axes: dict[str, Any] = {}
+    parent: str | None = None
+    spec: TrialSpec
+    evaluations: tuple[EvaluationSpec, ...] = ()
+
+
+class SweepRecord(Frozen):
+    """One sweep: (name, preset, data name, limit), and the union of what was planned under it.
+
+    Attributes:
+        sweep: its full name, `<name>-<preset>-<data>` and `-limit<N>`.
+        domains: the study's local domains, in the order of its tables.
+        tables: ids of published tables that the study stands beside.
+        facts: domain -> split -> counts.
+        notes: sentences that a report must show (limited, overlap between splits, polarity).
+        synthetic: numbers that say nothing about Dolos: built-in data or random weights.
+    """
+
+    version: int = 1
+    sweep: str
+    name: str
+    title: str
+    preset: str
+    data: str
+    limit: int | None = None
+    domains: tuple[str, ...]
+    protocol: str
+    tables: tuple[str, ...] = ()
+    facts: dict[str, dict[str, DomainFacts]] = {}
+    notes: tuple[str, ...] = ()
+    synthetic: bool = False
+    trials: tuple[PlannedTrial, ...] = Field(default=())
+
+    def merged(self, old: "SweepRecord | None") -> "SweepRecord":
+        """Return this record with the old one's trials that it does not have itself, at the end."""
+        if old is None:
+            return self
+        mine = {(trial.stage, trial.case, trial.fingerprint): trial for trial in self.trials}
+        kept = [trial for trial in old.trials if (trial.stage, trial.case, trial.fingerprint) not in mine]
+        notes = tuple(dict.fromkeys((*self.notes, *old.notes)))
+        return self.model_copy(update={"trials": (*self.trials, *kept), "notes": notes})
+
+    def save(self, folder: UPath) -> None:
+        """Write `plan.json` into the sweep's folder, whole."""
+        storage.put_json(folder / "plan.json", self.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, folder: UPath) -> "SweepRecord | None":
+        """Read `plan.json`; None where the sweep was never planned."""
+        path = folder / "plan.json"
+        return cls.model_validate(storage.get_json(path)) if path.exists() else None

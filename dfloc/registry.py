@@ -1,0 +1,135 @@
+"""One literal table of everything that has a name in a sweep: kind, name -> where it is made."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal, NamedTuple
+
+from dfloc.errors import ConfigError, unknown
+
+Kind = Literal["backbone", "decoder", "loss", "protocol"]
+Layout = Literal["grid", "tokens", "vector"]
+
+
+class MapSpec(NamedTuple):
+    """The shape of one map of a backbone: [channels, height, width] (`tokens`: height * width + CLS rows)."""
+
+    channels: int
+    height: int
+    width: int
+    layout: Layout = "grid"
+
+
+@dataclass(frozen=True)
+class BackboneRow:
+    """A backbone as the plan needs it: neither its library nor its weights.
+
+    Attributes:
+        factory: "module:function", imported on use.
+        maps: every map that it can give.
+        input_size: side of the square input in pixels.
+        resize: how the stored image is brought there.
+        weights: the default source of its weights ("none": it has none).
+        semantics: raised when the adapter's numbers change.
+    """
+
+    factory: str
+    maps: Mapping[str, MapSpec]
+    input_size: int
+    resize: str
+    weights: str
+    semantics: int = 1
+
+
+BACKBONES: Mapping[str, BackboneRow] = {
+    "srm": BackboneRow(
+        factory="dfloc.models.srm:make",
+        maps={"stats": MapSpec(66, 32, 32), "variance": MapSpec(1, 32, 32)},
+        input_size=256,
+        resize="pil-bilinear",
+        weights="none",
+    ),
+    "clip-vit-l14": BackboneRow(
+        factory="dfloc.models.clip:make",
+        maps={f"layer{k}": MapSpec(1024, 16, 16, "tokens") for k in range(24)},
+        input_size=224,
+        resize="pil-bilinear",
+        weights="openai",
+    ),
+    "clip-rn50": BackboneRow(
+        factory="dfloc.models.clip:make",
+        maps={
+            "layer1": MapSpec(256, 56, 56),
+            "layer2": MapSpec(512, 28, 28),
+            "layer3": MapSpec(1024, 14, 14),
+            "layer4": MapSpec(2048, 7, 7),
+        },
+        input_size=224,
+        resize="pil-bilinear",
+        weights="openai",
+    ),
+}
+
+FACTORIES: Mapping[Kind, Mapping[str, str]] = {
+    "backbone": {name: row.factory for name, row in BACKBONES.items()},
+    "decoder": {
+        "linear": "dfloc.models.decoders:make_linear",
+        "conv": "dfloc.models.decoders:make_conv",
+        "all-fake": "dfloc.models.decoders:make_all_fake",
+        "mean-mask": "dfloc.models.decoders:make_mean_mask",
+        "threshold": "dfloc.models.decoders:make_threshold",
+    },
+    "loss": {"bce": "dfloc.losses:bce"},
+    "protocol": {"declip-2025": "dfloc.metrics.protocols:declip_2025"},
+}
+
+# Raised when code changes a component's numbers, so that old trials are not mistaken for new ones.
+SEMANTICS: Mapping[str, int] = {
+    "decode": 1,
+    "augment": 1,
+    "engine": 1,
+    "decoder/linear": 1,
+    "decoder/conv": 1,
+    "decoder/all-fake": 1,
+    "decoder/mean-mask": 1,
+    "decoder/threshold": 1,
+    "loss/bce": 1,
+    "protocol/declip-2025": 1,
+}
+
+
+def names(kind: Kind) -> list[str]:
+    """Return the known names of a kind, sorted."""
+    return sorted(FACTORIES[kind])
+
+
+def find(kind: Kind, name: str) -> Callable[..., Any]:
+    """Import and return the factory of a name.
+
+    Raises:
+        ConfigError: the name is not in the table (says what is near and what is known), or its library is missing.
+    """
+    table = FACTORIES[kind]
+    if name not in table:
+        raise unknown(kind, name, table)
+    module, _, attribute = table[name].partition(":")
+    try:
+        return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+    except ModuleNotFoundError as error:
+        raise ConfigError(f'{kind} "{name}" needs the module {error.name}, which is not installed') from error
+
+
+def backbone(name: str) -> BackboneRow:
+    """Return a backbone's row."""
+    if name not in BACKBONES:
+        raise unknown("backbone", name, BACKBONES)
+    return BACKBONES[name]
+
+
+def map_spec(full_name: str) -> MapSpec:
+    """Return the shape of a map, `<backbone>/<map>`, without its library or weights."""
+    head, _, tail = full_name.partition("/")
+    row = backbone(head)
+    if tail not in row.maps:
+        raise unknown(f"map of {head}", tail, row.maps)
+    return row.maps[tail]
