@@ -32,7 +32,7 @@ class PlannedTrial(Frozen):
     fingerprint: str
     stage: str
     case: str = ""
-    axes: dict[str, Any] = {}
+    axes: dict[str, Any] = Field(default_factory=dict)
     parent: str | None = None
     spec: TrialSpec
     evaluations: tuple[EvaluationSpec, ...] = ()
@@ -60,10 +60,10 @@ class SweepRecord(Frozen):
     domains: tuple[str, ...]
     protocol: str
     tables: tuple[str, ...] = ()
-    facts: dict[str, dict[str, DomainFacts]] = {}
+    facts: dict[str, dict[str, DomainFacts]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     synthetic: bool = False
-    trials: tuple[PlannedTrial, ...] = Field(default=())
+    trials: tuple[PlannedTrial, ...] = ()
 
     def merged(self, old: "SweepRecord | None") -> "SweepRecord":
         """Return this record with the old one's trials that it does not have itself, at the end."""
