@@ -1,0 +1,115 @@
+"""Which samples a trial sees: domains, counts, split, pairing, nesting; the exposure dial."""
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from dfloc.config import Frozen, SampleList
+from dfloc.errors import DataError
+
+if TYPE_CHECKING:
+    from dfloc.data.manifest import SampleRef
+
+Split = Literal["train", "valid", "test"]
+Pairing = Literal["stems", "independent", "disjoint"]
+Samples = Callable[[str, Split], "Sequence[SampleRef]"]
+
+
+class Mixture(Frozen):
+    """What is asked of one split.
+
+    Attributes:
+        counts: images of each domain; None = all that there are.
+        pairing: stems (the same photographs and masks in every domain) | independent (each domain draws its own) |
+            disjoint (as stems, without the photographs that the ancestors saw).
+        seed: of the ranks; not the trial's seed.
+        within: draw from the first so many by the stems rank only (a third); None = from all.
+        skip: leave out the first so many of the draw (what an earlier round saw).
+    """
+
+    counts: dict[str, Annotated[int, Field(ge=1)] | None]
+    split: Split
+    pairing: Pairing = "stems"
+    seed: int = 0
+    within: Annotated[int, Field(ge=1)] | None = None
+    skip: Annotated[int, Field(ge=0)] = 0
+
+
+def stem_rank(pair: str, seed: int = 0) -> str:
+    """Return a pair's place under `stems` and `disjoint`: the same in every domain; smaller comes first."""
+    return hashlib.sha256(f"{seed}\x1f{pair}".encode()).hexdigest()
+
+
+def own_rank(domain: str, pair: str, seed: int = 0) -> str:
+    """Return a pair's place under `independent`: each domain has an order of its own."""
+    return hashlib.sha256(f"{seed}\x1f{domain}\x1f{pair}".encode()).hexdigest()
+
+
+def select(samples: Samples, mixture: Mixture, avoid: Collection[str] = ()) -> "list[SampleRef]":
+    """Return the samples of a mixture, domains in name order, each in rank order.
+
+    Selection is by rank, so n samples are always part of the next n, and another domain moves nothing.
+
+    Args:
+        samples: all samples of a domain's split.
+        mixture: what is asked.
+        avoid: stems that the ancestors saw; read under `disjoint` alone.
+
+    Raises:
+        DataError: a domain has fewer samples than asked; says how many there are.
+    """
+    return [
+        ref
+        for domain, count in sorted(mixture.counts.items())
+        for ref in _first(samples(domain, mixture.split), mixture, domain, count, avoid)
+    ]
+
+
+def _first(
+    pool: "Sequence[SampleRef]", mixture: Mixture, domain: str, count: int | None, avoid: Collection[str]
+) -> "list[SampleRef]":
+    ranked = sorted(pool, key=lambda ref: (stem_rank(ref.pair, mixture.seed), ref.id))
+    if mixture.pairing == "disjoint":
+        ranked = [ref for ref in ranked if ref.stem not in avoid]
+    ranked = ranked[: mixture.within]
+    if mixture.pairing == "independent":
+        ranked.sort(key=lambda ref: (own_rank(domain, ref.pair, mixture.seed), ref.id))
+    wanted = len(ranked) if count is None else mixture.skip + count
+    if wanted > len(ranked) or not ranked:
+        among = " of photographs that the parent did not see" if mixture.pairing == "disjoint" else ""
+        raise DataError(
+            f"{domain} has {len(ranked)} {mixture.split} images{among}, but the study asks for {wanted}; "
+            f"import more, or scale every count down with --limit {max(1, len(ranked))}"
+        )
+    return ranked[mixture.skip : wanted]
+
+
+def replayed(parent: "Sequence[SampleRef]", count: int) -> "list[SampleRef]":
+    """Return `count` samples of the parent's training list, split evenly over its domains.
+
+    The first ones of each domain; the remainder goes to the domains in name order.
+
+    Raises:
+        DataError: a domain of the parent's list is too small.
+    """
+    by_domain: dict[str, list[SampleRef]] = {}
+    for ref in parent:
+        by_domain.setdefault(ref.domain, []).append(ref)
+    share, remainder = divmod(count, len(by_domain))
+    chosen: list[SampleRef] = []
+    for place, (domain, refs) in enumerate(sorted(by_domain.items())):
+        wanted = share + (place < remainder)
+        if wanted > len(refs):
+            raise DataError(f"replay asks for {wanted} images of {domain}, but the parent trained on {len(refs)}")
+        chosen += refs[:wanted]
+    return chosen
+
+
+def as_list(refs: "Sequence[SampleRef]", digest: str, asked: Mapping[str, object]) -> SampleList:
+    """Return what a spec records of a selection."""
+    counts: dict[str, int] = {}
+    for ref in refs:
+        counts[ref.domain] = counts.get(ref.domain, 0) + 1
+    return SampleList(digest=digest, counts=counts, asked=dict(asked))
