@@ -1,0 +1,199 @@
+"""What a frozen backbone said about an image: find it, map it into memory."""
+
+import hashlib
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+from upath import UPath
+
+from dfloc import registry, storage
+from dfloc.config import Frozen, MapRecipe
+from dfloc.errors import DataError, WorkspaceError
+
+if TYPE_CHECKING:
+    from dfloc.data.manifest import SampleRef
+
+TRUTH_SIZE = 256
+TRUTH = MapRecipe(
+    map=f"truth/mask{TRUTH_SIZE}",
+    weights="none",
+    input_size=TRUTH_SIZE,
+    resize="pil-bilinear",
+    compute="uint8",
+    stored="bits",
+    semantics={"decode": registry.SEMANTICS["decode"]},
+)
+"""Training targets: fakeness at 256 over 127.5, eight pixels to a byte, kept beside the maps."""
+
+STORED_DTYPES = {"float16": np.float16, "float32": np.float32, "bits": np.uint8}
+
+# Each open map holds a file descriptor, of which a process often has no more than 1024.
+MAX_OPEN_MAPS = 512
+
+
+def recipe_for(map_name: str, weights: str | None = None) -> MapRecipe:
+    """Return the recipe of a map, `<backbone>/<map>`, from its registry row; neither library nor weights are needed.
+
+    Args:
+        map_name: as a sweep file names it.
+        weights: what identifies the weights; the row's default where it is not given.
+
+    Raises:
+        ConfigError: the backbone or its map is not in the table.
+    """
+    registry.map_spec(map_name)
+    row = registry.backbone(map_name.partition("/")[0])
+    return MapRecipe(
+        map=map_name,
+        weights=weights or row.weights,
+        input_size=row.input_size,
+        resize=row.resize,
+        semantics={"decode": registry.SEMANTICS["decode"], "adapter": row.semantics},
+    )
+
+
+def pack_bits(mask_N256256: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """Return masks as the store keeps TRUTH: uint8 [N, 256 * 256 / 8]."""
+    return np.packbits(mask_N256256.reshape(len(mask_N256256), TRUTH_SIZE**2), axis=1)
+
+
+def unpack_bits(packed_NB: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Return stored rows of TRUTH as bool [N, 256, 256]."""
+    bits = np.unpackbits(packed_NB, axis=1)
+    return bits.reshape(len(packed_NB), TRUTH_SIZE, TRUTH_SIZE).view(np.bool_)
+
+
+class Receipt(Frozen):
+    """What one stored row group is; written after it, so that without a receipt there is nothing.
+
+    Attributes:
+        sha256: of the .npy file.
+        size: of the .npy file in bytes.
+        ids: sample ids, row by row.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str
+    size: int
+    ids: tuple[str, ...]
+
+
+class FeatureStore:
+    """Maps of whole row groups as .npy files, each with its receipt.
+
+    `<root>/<recipe's fingerprint>/<view>/<shard's sample digest>/<group>.npy` and `.json`. A group whose file or
+    receipt is truncated counts as missing and is made again.
+
+    Args:
+        root: the workspace's `features` folder.
+    """
+
+    def __init__(self, root: UPath):
+        self.root = root
+        self._mapped = lru_cache(MAX_OPEN_MAPS)(self._map)
+
+    def __reduce__(self) -> tuple[type["FeatureStore"], tuple[UPath]]:
+        return FeatureStore, (self.root,)
+
+    def receipt(self, recipe: MapRecipe, view: int, shard_digest: str, group: int) -> Receipt | None:
+        """Return the receipt of a row group that is there with the size it names (nothing is hashed), else None."""
+        return self._receipt(self._path(recipe.fingerprint, view, shard_digest, group))
+
+    def has(self, recipe: MapRecipe, view: int, shard_digest: str, group: int) -> bool:
+        """Whether a row group is there; cheap, nothing is hashed."""
+        return self.receipt(recipe, view, shard_digest, group) is not None
+
+    def put(
+        self, recipe: MapRecipe, view: int, shard_digest: str, group: int, array: npt.NDArray[Any], ids: Sequence[str]
+    ) -> Receipt:
+        """Store the rows of a row group, in its order, in the recipe's dtype: maps [N, C, H, W], TRUTH as packed bits.
+
+        Raises:
+            DataError: a value is not finite, or does not fit the stored dtype (names the sample).
+        """
+        assert len(array) == len(ids)
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(array, dtype=STORED_DTYPES[recipe.stored])
+        _refuse_non_finite(recipe, rows, ids)
+        buffer = io.BytesIO()
+        np.save(buffer, rows, allow_pickle=False)
+        data = buffer.getvalue()
+        digest = hashlib.sha256(data).hexdigest()
+        receipt = Receipt(shape=rows.shape, dtype=str(rows.dtype), sha256=digest, size=len(data), ids=tuple(ids))
+        path = self._path(recipe.fingerprint, view, shard_digest, group)
+        storage.put(path, data)
+        storage.put_json(path.with_suffix(".json"), receipt.model_dump(mode="json"))
+        return receipt
+
+    def group(self, recipe: MapRecipe, view: int, shard_digest: str, group: int) -> np.memmap[Any, Any]:
+        """Return a row group, mapped into memory, read-only.
+
+        Raises:
+            WorkspaceError: it is not there, or broken.
+        """
+        return self._mapped(recipe.fingerprint, view, shard_digest, group)[0]
+
+    def verify(self, recipe: MapRecipe, view: int, shard_digest: str, group: int) -> bool:
+        """Whether a row group is there and its bytes are those of its receipt; reads the whole file."""
+        receipt = self.receipt(recipe, view, shard_digest, group)
+        path = self._path(recipe.fingerprint, view, shard_digest, group)
+        return receipt is not None and hashlib.sha256(path.read_bytes()).hexdigest() == receipt.sha256
+
+    def gather(self, recipe: MapRecipe, samples: Sequence["SampleRef"], view: int = 0) -> npt.NDArray[Any]:
+        """Return the stored rows of samples, in the order asked, as a copy: [N, C, H, W]; TRUTH [N, 8192].
+
+        Raises:
+            WorkspaceError: a row group is not there, is broken, or holds another sample in that row.
+        """
+        fingerprint = recipe.fingerprint
+        positions: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for position, sample in enumerate(samples):
+            positions[sample.shard_digest, sample.group].append(position)
+        parts = []
+        for (shard_digest, group), where in positions.items():
+            rows, ids = self._mapped(fingerprint, view, shard_digest, group)
+            for sample in (samples[position] for position in where):
+                if ids[sample.row : sample.row + 1] != (sample.id,):
+                    path = self._path(fingerprint, view, shard_digest, group)
+                    raise WorkspaceError(f"row {sample.row} of {path} is not {sample.id}; delete it, it is made again")
+            parts.append(rows[[samples[position].row for position in where]])
+        out = np.empty((len(samples), *parts[0].shape[1:]), parts[0].dtype)
+        for where, part in zip(positions.values(), parts, strict=True):
+            out[where] = part
+        return out
+
+    def _map(
+        self, fingerprint: str, view: int, shard_digest: str, group: int
+    ) -> tuple[np.memmap[Any, Any], tuple[str, ...]]:
+        path = self._path(fingerprint, view, shard_digest, group)
+        receipt = self._receipt(path)
+        if receipt is None:
+            raise WorkspaceError(f"features {path} are missing or truncated; start the sweep again, it makes them")
+        return np.load(storage.local(path), mmap_mode="r", allow_pickle=False), receipt.ids
+
+    @staticmethod
+    def _receipt(path: UPath) -> Receipt | None:
+        try:
+            receipt = Receipt.model_validate_json(path.with_suffix(".json").read_bytes())
+            return receipt if path.stat().st_size == receipt.size else None
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def _path(self, fingerprint: str, view: int, shard_digest: str, group: int) -> UPath:
+        return self.root / fingerprint / str(view) / shard_digest / f"{group}.npy"
+
+
+def _refuse_non_finite(recipe: MapRecipe, rows: npt.NDArray[Any], ids: Sequence[str]) -> None:
+    finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+    if not finite.all():
+        bad = ids[int(np.argmin(finite))]
+        raise DataError(
+            f"{recipe.map} of {bad} has a value that is not finite as {recipe.stored}; look at the image or take it out"
+        )
