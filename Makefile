@@ -1,0 +1,26 @@
+# `make quickstart` runs the exposure study on built-in data; `make test` is what CI runs.
+# Needs Python 3.11 or later, git and make: PYTHON=/path/to/python names another Python.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: quickstart install test
+
+quickstart: install
+	$(BIN)/dfloc sweep exposure
+
+install: .venv/.stamp
+
+test: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.venv/.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo 'dfloc needs Python 3.11 or later, and "$(PYTHON)" is missing or older: install it, or name another by make PYTHON=...'; exit 1; }
+	@echo 'Installing into .venv: some minutes, about 7 GB'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
