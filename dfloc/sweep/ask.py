@@ -1,0 +1,148 @@
+"""The vocabulary of a sweep file: what a study, a stage and a cell may ask for."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, field_validator
+
+from dfloc.config import Checkpoint, DecoderSpec, Frozen, LossSpec, OptimizerSpec, ScheduleSpec
+from dfloc.data.mixture import Pairing
+
+Count = Annotated[int, Field(ge=1)]
+Mode = Literal["restart", "cumulative", "incremental"]
+
+
+class TrainAsk(Frozen):
+    """Which samples a cell trains and validates on.
+
+    Attributes:
+        domains: all | all_but_held_out | one domain | a list of domains.
+        count: images of each domain; by domain, or with the keys `first` (of the study's domains) and `rest`.
+        valid: validation images of each of `valid_domains`.
+        valid_domains: as `domains`; the training domains where it is left out.
+        pairing: stems | independent | disjoint.
+        within: draw from the first so many photographs only (a third).
+        replay: equal = add as many images of the parent's training list.
+        mode: restart (from the parent) | cumulative (from the model of the next smaller count, on all images so far) |
+            incremental (likewise, on the new images alone).
+    """
+
+    domains: str | tuple[str, ...]
+    count: Count | dict[str, Count]
+    valid: Count | dict[str, Count]
+    valid_domains: str | tuple[str, ...] | None = None
+    pairing: Pairing = "stems"
+    within: Count | None = None
+    replay: Literal["none", "equal"] = "none"
+    mode: Mode = "restart"
+
+
+class TrialAsk(Frozen):
+    """How a cell trains; the fields of a TrialSpec as a user writes them.
+
+    Attributes:
+        maps: `<backbone>/<map>`, concatenated in this order.
+        weights: where a backbone's weights come from; none = the backbone's default.
+        precision: auto = bf16 on a GPU, fp32 on a CPU.
+        seed: pinned here where a trial has nothing random; else the sweep's seeds are its axis.
+    """
+
+    maps: Annotated[tuple[str, ...], Field(min_length=1)]
+    weights: str | None = None
+    decoder: DecoderSpec
+    loss: LossSpec
+    optimizer: OptimizerSpec
+    schedule: ScheduleSpec
+    epochs: Count
+    epoch_steps: Count | None = None
+    batch: Count
+    select: Literal["iou", "loss", "last"] = "iou"
+    targets: Literal["own", "shuffled"] = "own"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: Annotated[int, Field(ge=0)] | None = None
+
+    @field_validator("decoder", "loss", "schedule", "optimizer", mode="before")
+    @classmethod
+    def _bare_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class FromAsk(Frozen):
+    """The stage whose trials are the parents, and which of their weights are taken."""
+
+    stage: str
+    checkpoint: Checkpoint = "best"
+
+
+class CellAsk(Frozen):
+    """One cell of a stage after every axis has its value."""
+
+    train: TrainAsk
+    trial: TrialAsk
+    parent: FromAsk | None = Field(default=None, alias="from")
+
+    @field_validator("parent", mode="before")
+    @classmethod
+    def _bare_stage(cls, value: object) -> object:
+        return {"stage": value} if isinstance(value, str) else value
+
+
+class StageAsk(Frozen):
+    """A stage as written: its axes, its cases, and what its cells have in common (checked cell by cell)."""
+
+    parent: Any = Field(default=None, alias="from")
+    grid: dict[str, Any] = Field(default_factory=dict)
+    cases: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    train: dict[str, Any] = Field(default_factory=dict)
+    trial: dict[str, Any] = Field(default_factory=dict)
+
+
+class EvaluateAsk(Frozen):
+    """What every trial of the study is scored on.
+
+    Attributes:
+        count: test images of each domain; all where it is left out.
+    """
+
+    domains: tuple[str, ...]
+    protocol: str
+    count: Count | None = None
+
+
+class StudyAsk(Frozen):
+    """A sweep file with its preset and `--set` merged in.
+
+    Attributes:
+        domains: the study's local domains, in the order of its tables.
+        grid: axes of every stage.
+        seeds: number of trial seeds, an axis of every stage.
+        draws: number of mixture seeds, an axis of every stage.
+    """
+
+    name: str
+    title: str
+    tables: tuple[str, ...] = ()
+    domains: Annotated[tuple[str, ...], Field(min_length=1)]
+    device: Literal["cpu", "cuda"] = "cuda"
+    grid: dict[str, Any] = Field(default_factory=dict)
+    seeds: Count = 1
+    draws: Count = 1
+    trial: dict[str, Any] = Field(default_factory=dict)
+    stages: Annotated[dict[str, StageAsk], Field(min_length=1)]
+    evaluate: EvaluateAsk
+
+
+def field_names(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
+    """Return the keys that a model knows at the end of a path, as a sweep file writes them."""
+    current: Any = model
+    for part in path:
+        fields = getattr(current, "model_fields", {})
+        by_key = {field.alias or name: field for name, field in fields.items()}
+        if part not in by_key:
+            continue
+        current = next((t for t in _types(by_key[str(part)].annotation) if isinstance(t, type)), None)
+    return [field.alias or name for name, field in getattr(current, "model_fields", {}).items()]
+
+
+def _types(annotation: Any) -> list[Any]:
+    inner = [t for arg in getattr(annotation, "__args__", ()) for t in _types(arg)]
+    return [t for t in (annotation, *inner) if isinstance(t, type) and issubclass(t, BaseModel)]

@@ -1,0 +1,192 @@
+"""A sweep file: found, merged (file < preset < --set), and the line that is to blame for a mistake."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+
+import dfloc
+from dfloc.errors import ConfigError, did_you_mean, unknown
+from dfloc.sweep.ask import StudyAsk, field_names
+
+MAX_BYTES = 1_000_000
+
+
+class SweepFile:
+    """A sweep file with its preset and settings merged in.
+
+    Args:
+        path: the YAML file.
+
+    Attributes:
+        values: the merged content, `presets` and removed (null) keys left out; set by `choose`.
+        preset: the chosen preset.
+
+    Raises:
+        ConfigError: the file is empty, too large, no mapping, or no YAML; names the line.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.preset = ""
+        self.values: dict[str, Any] = {}
+        self._settings: tuple[str, ...] = ()
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path} is larger than {MAX_BYTES:,} bytes: that is no sweep file")
+        try:
+            text = path.read_text(encoding="utf-8")
+            self._tree = yaml.compose(text, yaml.SafeLoader)
+            self._content = OmegaConf.create(text) if text.strip() else OmegaConf.create({})
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise ConfigError(f"{path} line {line}: no YAML: {error.problem}") from None
+        except (UnicodeDecodeError, OmegaConfBaseException, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: no YAML: {str(error).splitlines()[0]}") from None
+        if not OmegaConf.is_dict(self._content) or "stages" not in self._content:
+            raise ConfigError(f"{path} should be a sweep file with the keys name, title, domains, trial and stages")
+
+    def presets(self) -> list[str]:
+        """Return the names of the presets."""
+        return list(self._content.get("presets") or {})
+
+    def domains_asked(self, preset: str, settings: Sequence[str] = ()) -> Any:
+        """Return `domains` as written: a list of names, "data", or "data:2" (its first two local domains)."""
+        value = self._merge(preset, settings).get("domains")
+        return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+    def choose(self, preset: str, settings: Sequence[str] = (), domains: Sequence[str] | None = None) -> "SweepFile":
+        """Merge a preset and `--set` settings in, resolve every `${...}`, and return this file.
+
+        Args:
+            preset: a name of `presets`.
+            settings: `key=value` texts, later ones win.
+            domains: full names that replace `domains`.
+
+        Raises:
+            ConfigError: an unknown preset, a setting without `=`, a key that no sweep has, an unknown `${...}`.
+        """
+        merged = self._merge(preset, settings)
+        if domains is not None:
+            merged["domains"] = list(domains)
+        try:
+            values = OmegaConf.to_container(merged, resolve=True)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{self.path}: {str(error).splitlines()[0]}") from None
+        assert isinstance(values, dict)
+        values.pop("presets", None)
+        self.values, self.preset, self._settings = _without_nulls(values), preset, tuple(settings)
+        return self
+
+    def mistake(self, error: ValidationError, prefixes: Sequence[str], model: type[BaseModel]) -> ConfigError:
+        """Return the first mistake that pydantic found as one sentence with file, line and what is near.
+
+        Args:
+            error: what pydantic says.
+            prefixes: where in the file the checked part may stand, the most special place first.
+            model: what was checked.
+        """
+        first = error.errors()[0]
+        loc = tuple(part for part in first["loc"] if not (isinstance(part, str) and "[" in part))
+        path = ".".join(str(part) for part in loc)
+        if first["type"] == "extra_forbidden":
+            choices = field_names(model, loc[:-1])
+            what = f'unknown key "{loc[-1]}" in {path.rpartition(".")[0] or "the sweep"}; ' + did_you_mean(
+                str(loc[-1]), choices
+            )
+        elif first["type"] == "missing":
+            what = f"{path} is missing"
+        else:
+            what = f"{path}: {first['msg']}, but it is {first['input']!r}"
+        return ConfigError(f"{self._place(prefixes, loc)}: {what}")
+
+    def _merge(self, preset: str, settings: Sequence[str]) -> Any:
+        if preset not in self.presets():
+            raise unknown("preset", preset, self.presets())
+        for setting in settings:
+            key, sign, _ = setting.partition("=")
+            if not sign or not key.strip():
+                raise ConfigError(f'--set "{setting}" should be key=value, as in --set trial.optimizer.lr=3e-4')
+            self._known(key.strip())
+        try:
+            return OmegaConf.merge(
+                self._content, self._content.presets[preset] or {}, OmegaConf.from_dotlist(list(settings))
+            )
+        except (OmegaConfBaseException, yaml.YAMLError, TypeError) as error:
+            raise ConfigError(f"--set {' '.join(settings)}: {str(error).splitlines()[0]}") from None
+
+    def _known(self, key: str) -> None:
+        parts = key.split(".")
+        roots = set(field_names(StudyAsk, ()))
+        if parts[0] not in roots:
+            raise ConfigError(f'--set {key}: unknown key "{parts[0]}"; {did_you_mean(parts[0], roots)}')
+        stages = set(self._content.stages or {})
+        if parts[0] == "stages" and (len(parts) < 2 or parts[1] not in stages):
+            word = parts[1] if len(parts) > 1 else ""
+            raise ConfigError(f'--set {key}: unknown stage "{word}"; {did_you_mean(word, stages)}')
+
+    def _place(self, prefixes: Sequence[str], loc: tuple[str | int, ...]) -> str:
+        for setting in self._settings:
+            key = setting.partition("=")[0].strip()
+            if any(".".join([*filter(None, [prefix]), *map(str, loc)]).startswith(key) for prefix in prefixes):
+                return f"--set {setting}"
+        for head in (f"presets.{self.preset}", ""):
+            for prefix in prefixes:
+                path = [part for text in (head, prefix) if text for part in text.split(".")] + list(loc)
+                line = _line(self._tree, path)
+                if line:
+                    return f"{self.path} line {line}"
+        return str(self.path)
+
+
+def find(name: str) -> Path:
+    """Return the path of a sweep: a file, or the name of one that dfloc ships.
+
+    Raises:
+        ConfigError: there is none; says what is near.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"sweep file {name} does not exist; `dfloc list sweeps` names those that dfloc has")
+        return path
+    shipped_ones = shipped()
+    if name not in shipped_ones:
+        raise unknown("sweep", name, shipped_ones)
+    return shipped_ones[name]
+
+
+def shipped() -> dict[str, Path]:
+    """Return the sweeps that dfloc ships, by name: beside the package in a checkout, inside it in a wheel."""
+    package = Path(dfloc.__file__).parent
+    for folder in (package / "sweeps", package.parent / "sweeps"):
+        found = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+        if found:
+            return found
+    return {}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return value
+
+
+def _line(node: Any, path: Sequence[str | int]) -> int | None:
+    """Return the line of the key at the end of a path, counted from 1."""
+    line = None
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            pair = next((pair for pair in node.value if pair[0].value == str(part)), None)
+            if pair is None:
+                return None
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            return None
+    return line
