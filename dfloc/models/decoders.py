@@ -1,0 +1,327 @@
+"""What is trained on maps: linear and conv-N decoders, and the baselines that are solved instead."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dfloc import registry
+from dfloc.config import DecoderSpec
+from dfloc.errors import ConfigError
+from dfloc.models.base import freeze
+from dfloc.registry import MapSpec
+
+OUTPUT_SIZE = 256
+CERTAIN = 10.0  # the logit of a baseline that has no doubt
+CHUNK = 64  # images that a closed form looks at together
+NUM_CANDIDATES = 64  # thresholds that `threshold` chooses from
+
+
+class Examples(Protocol):
+    """The training samples, as what is solved reads them (engine.source.Source is one)."""
+
+    @property
+    def num_samples(self) -> int:
+        """Number of training samples."""
+        ...
+
+    def batch(self, indices: Sequence[int], epoch: int) -> Any:
+        """Return `x` [B, C, H, W] and `target_BHW` (fakeness in [0, 1] at 256) of these samples."""
+        ...
+
+
+class Decoder(nn.Sequential):
+    """Maps [B, C, H, W] to logits [B, 1, 256, 256]: named layers, registered in the order in which they run."""
+
+    def solve(self, source: Examples) -> None:
+        """Fit what has a closed form (the standardization, where there is one) to the training samples.
+
+        Called once before the first step, unless the weights come from a parent, whose statistics then hold.
+        """
+        for layer in self:
+            if isinstance(layer, Standardize):
+                layer.solve(source)
+
+
+class Standardize(nn.Module):
+    """Takes each channel to mean 0 and deviation 1 over the training samples' cells; a constant channel to 0."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("deviation", torch.ones(channels, 1, 1))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return the standardized maps."""
+        return (x_BCHW - self.mean) / self.deviation
+
+    def solve(self, source: Examples) -> None:
+        """Measure mean and deviation (population) in float64."""
+        count, total_C, square_C = 0, torch.zeros(()), torch.zeros(())
+        for batch in _chunks(source):
+            x_BCHW = batch.x.double()
+            count += x_BCHW.numel() // x_BCHW.shape[1]
+            total_C = total_C.to(x_BCHW) + x_BCHW.sum((0, 2, 3))
+            square_C = square_C.to(x_BCHW) + x_BCHW.square().sum((0, 2, 3))
+        mean_C = total_C / count
+        deviation_C = (square_C / count - mean_C.square()).clamp(min=0).sqrt()
+        constant_C = deviation_C <= 1e-6 * (1 + mean_C.abs())
+        self.mean.copy_(mean_C[:, None, None])
+        self.deviation.copy_(torch.where(constant_C, 1.0, deviation_C)[:, None, None])
+
+
+class ConvDecoder(Decoder):
+    """DeCLIP's convolutional decoder (Smeu et al. 2025) for any grid, depth and channel plan.
+
+    Per stage `depth // 4` times [conv 5x5, BatchNorm, ReLU], then x2 bilinear, except after the first
+    `len(channels) - floor(log2(out_size / in_size))` stages where that is positive; then a bilinear resize to
+    `out_size`, the last conv 5x5 to one channel, and a bilinear resize of the logits to 256.
+
+    Args:
+        in_channels: channels of the maps.
+        in_size: side of the maps' square grid.
+        depth: convolutions of four stages, the last one not counted: N of conv-N, at least 4.
+        channels: width of each stage.
+        out_size: side of the last convolution's grid.
+        standardize: begins with a `Standardize`.
+        init: default | declip, see `initialise`.
+        generator: where the weights are drawn from; none: one of its own with seed 0.
+
+    Raises:
+        ConfigError: depth below 4, no stage, or a size below 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        in_size: int,
+        depth: int,
+        channels: Sequence[int] = (512, 256, 128, 64),
+        out_size: int = OUTPUT_SIZE,
+        *,
+        standardize: bool = False,
+        init: Literal["default", "declip"] = "default",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        if depth < 4:
+            raise ConfigError(f"a conv decoder has a depth of at least 4 (one convolution per stage), not {depth}")
+        if not channels or min(channels) < 1:
+            raise ConfigError(f"a conv decoder needs channels, one width >= 1 per stage, not {tuple(channels)}")
+        if min(in_channels, in_size, out_size) < 1:
+            raise ConfigError(
+                f"sizes are at least 1: in_channels {in_channels}, in_size {in_size}, out_size {out_size}"
+            )
+        super().__init__()
+        device = torch.get_default_device()
+        with torch.device("meta"):
+            if standardize:
+                self.add_module("standardize", Standardize(in_channels))
+            self._add_ladder(in_channels, in_size, depth // 4, channels, out_size)
+        self.to_empty(device=device)
+        initialise(self, init, generator or torch.Generator().manual_seed(0))
+
+    def _add_ladder(self, width: int, size: int, convs: int, channels: Sequence[int], out_size: int) -> None:
+        skipped = len(channels) - math.floor(math.log2(out_size / size))
+        for stage, next_width in enumerate(channels, start=1):
+            for k in range(1, convs + 1):
+                self.add_module(f"conv{stage}_{k}", nn.Conv2d(width, next_width, 5, padding=2))
+                self.add_module(f"norm{stage}_{k}", nn.BatchNorm2d(next_width))
+                self.add_module(f"relu{stage}_{k}", nn.ReLU(inplace=True))
+                width = next_width
+            if stage > skipped:
+                self.add_module(f"double{stage}", nn.Upsample(scale_factor=2, mode="bilinear"))
+                size *= 2
+        if size != out_size:
+            self.add_module("resize", nn.Upsample(size=(out_size, out_size), mode="bilinear"))
+        self.add_module("head", nn.Conv2d(width, 1, 5, padding=2))
+        if out_size != OUTPUT_SIZE:
+            self.add_module("enlarge", nn.Upsample(size=(OUTPUT_SIZE, OUTPUT_SIZE), mode="bilinear"))
+
+
+def initialise(decoder: nn.Module, init: Literal["default", "declip"], generator: torch.Generator) -> None:
+    """Draw every weight from the generator, in the order in which the layers run; reset all else.
+
+    `default` is PyTorch's: weights and biases of a convolution uniform within 1 / sqrt(fan in), BatchNorm 1 and 0.
+    `declip` draws every weight, BatchNorm's scale included, from N(0, 0.02) and leaves biases as PyTorch does.
+    """
+    for layer in decoder.modules():
+        if isinstance(layer, Standardize):
+            nn.init.zeros_(layer.mean)
+            nn.init.ones_(layer.deviation)
+        elif isinstance(layer, nn.BatchNorm2d):
+            layer.reset_parameters()
+        elif isinstance(layer, nn.Conv2d):
+            bound = 1 / math.sqrt(layer.weight[0].numel())
+            nn.init.uniform_(layer.weight, -bound, bound, generator)
+            nn.init.uniform_(cast(Tensor, layer.bias), -bound, bound, generator)
+        if init == "declip" and isinstance(layer, (nn.BatchNorm2d, nn.Conv2d)):
+            nn.init.normal_(layer.weight, 0.0, 0.02, generator)
+
+
+def build(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> nn.Module:
+    """Make the decoder that a spec names, for maps that are concatenated on the first one's grid.
+
+    It maps [B, C, H, W] to logits [B, 1, 256, 256] and has `solve(source)`, to be called once before the first step
+    unless weights come from a parent. A baseline has no parameters: `solve` is all its training.
+
+    Raises:
+        ConfigError: the name is unknown, or the maps or the spec do not suit it.
+    """
+    if not maps:
+        raise ConfigError(f'decoder "{spec.name}" needs at least one map')
+    vectors = [spec_ for spec_ in maps if spec_.layout == "vector"]
+    if vectors:
+        raise ConfigError(f'decoder "{spec.name}" needs maps with a grid; a vector of {vectors[0].channels} has none')
+    return cast(nn.Module, registry.find("decoder", spec.name)(spec, maps, generator))
+
+
+def make_conv(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> Decoder:
+    """Make a conv-N decoder."""
+    if maps[0].height != maps[0].width:
+        raise ConfigError(f"a conv decoder needs a square grid, not {maps[0].height}x{maps[0].width}; use linear")
+    decoder = ConvDecoder(
+        sum(each.channels for each in maps),
+        maps[0].height,
+        spec.depth,
+        spec.channels,
+        spec.out_size,
+        standardize=spec.standardize,
+        init=spec.init,
+        generator=generator,
+    )
+    return _finish(decoder, spec)
+
+
+def make_linear(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> Decoder:
+    """Make a linear probe: one weight per channel, shared by all cells, its logits resized bicubically (as DeCLIP)."""
+    channels = sum(each.channels for each in maps)
+    decoder = Decoder()
+    device = torch.get_default_device()
+    with torch.device("meta"):
+        if spec.standardize:
+            decoder.add_module("standardize", Standardize(channels))
+        decoder.add_module("head", nn.Conv2d(channels, 1, 1))
+        decoder.add_module("enlarge", nn.Upsample(size=(OUTPUT_SIZE, OUTPUT_SIZE), mode="bicubic"))
+    initialise(decoder.to_empty(device=device), spec.init, generator)
+    return _finish(decoder, spec)
+
+
+def _finish(decoder: Decoder, spec: DecoderSpec) -> Decoder:
+    if spec.prior is not None:
+        head = cast(nn.Conv2d, decoder.get_submodule("head"))
+        nn.init.constant_(cast(Tensor, head.bias), math.log(spec.prior / (1 - spec.prior)))
+    if spec.batch_norm == "frozen":
+        for layer in decoder:
+            if isinstance(layer, nn.BatchNorm2d):
+                freeze(layer)
+    return decoder
+
+
+class AllFake(nn.Module):
+    """Calls every pixel fake."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return the same logit everywhere."""
+        return torch.full((len(x_BCHW), 1, OUTPUT_SIZE, OUTPUT_SIZE), CERTAIN, device=x_BCHW.device)
+
+    def solve(self, source: Examples) -> None:
+        """Learn nothing."""
+
+
+class MeanMask(nn.Module):
+    """Answers with the mean of the training targets, whatever the image."""
+
+    logit: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("logit", torch.zeros(1, 1, OUTPUT_SIZE, OUTPUT_SIZE))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return the same map for each image."""
+        return self.logit.expand(len(x_BCHW), -1, -1, -1)
+
+    def solve(self, source: Examples) -> None:
+        """Average the targets; the logit is clamped to +-10."""
+        total_HW = sum(batch.target_BHW.double().sum(0) for batch in _chunks(source))
+        logit_HW = torch.logit(cast(Tensor, total_HW) / source.num_samples).clamp(-CERTAIN, CERTAIN)
+        self.logit.copy_(logit_HW)
+
+
+class Threshold(nn.Module):
+    """Calls fake what lies on one side of a threshold of a one-channel map, resized bilinearly to 256."""
+
+    threshold: Tensor
+    above: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("threshold", torch.zeros(()))
+        self.register_buffer("above", torch.ones((), dtype=torch.bool))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return +10 on the fake side, -10 on the other."""
+        fake_B1HW = (_enlarge(x_BCHW) > self.threshold) == self.above
+        return torch.where(fake_B1HW, CERTAIN, -CERTAIN)
+
+    def solve(self, source: Examples) -> None:
+        """Choose, of 64 quantiles of the training maps, the threshold and side with the highest mean IoU."""
+        values = np.concatenate([batch.x.float().flatten().cpu().numpy() for batch in _chunks(source)])
+        shares = (np.arange(NUM_CANDIDATES) + 0.5) / NUM_CANDIDATES
+        candidate_T = torch.from_numpy(np.quantile(values, shares).astype(np.float32))
+        iou_2T = torch.zeros(2, NUM_CANDIDATES, dtype=torch.float64)
+        for batch in _chunks(source):
+            iou_2T += _iou_by_threshold(_enlarge(batch.x).cpu(), batch.target_BHW.cpu() > 0.5, candidate_T).sum(1)
+        side, best = divmod(int(iou_2T.argmax()), NUM_CANDIDATES)
+        self.threshold.copy_(candidate_T[best])
+        self.above.fill_(side == 0)
+
+
+def make_all_fake(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> AllFake:
+    """Make the baseline that calls every pixel fake."""
+    return AllFake()
+
+
+def make_mean_mask(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> MeanMask:
+    """Make the baseline that answers with the mean training mask."""
+    return MeanMask()
+
+
+def make_threshold(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> Threshold:
+    """Make the baseline that thresholds one channel."""
+    channels = sum(each.channels for each in maps)
+    if channels != 1:
+        raise ConfigError(
+            f'decoder "threshold" needs one map of one channel (such as srm/variance), not {channels} channels'
+        )
+    return Threshold()
+
+
+def _chunks(source: Examples) -> Iterator[Any]:
+    for start in range(0, source.num_samples, CHUNK):
+        yield source.batch(list(range(start, min(start + CHUNK, source.num_samples))), 0)
+
+
+def _enlarge(x_BCHW: Tensor) -> Tensor:
+    return functional.interpolate(x_BCHW.float(), (OUTPUT_SIZE, OUTPUT_SIZE), mode="bilinear")
+
+
+def _iou_by_threshold(x_B1HW: Tensor, fake_BHW: Tensor, candidate_T: Tensor) -> Tensor:
+    """Return each image's IoU, [2 (above, not above), B, T], from one histogram of its values per side of the truth."""
+    num_bins = len(candidate_T) + 1
+    bin_BP = torch.bucketize(x_B1HW.flatten(1), candidate_T)
+    cell_BP = bin_BP + num_bins * fake_BHW.flatten(1).long()
+    cell_BP += 2 * num_bins * torch.arange(len(cell_BP))[:, None]
+    count_B2N = torch.bincount(cell_BP.flatten(), minlength=2 * num_bins * len(cell_BP)).view(-1, 2, num_bins)
+    below_B2T = count_B2N.cumsum(2)[:, :, :-1]
+    above_B2T = count_B2N.sum(2, keepdim=True) - below_B2T
+    truth_B1 = count_B2N[:, 1].sum(1, keepdim=True)
+    side_2B2T = torch.stack([above_B2T, below_B2T]).double()
+    return (side_2B2T[:, :, 1] + 1e-8) / (side_2B2T[:, :, 0] + truth_B1 + 1e-8)
