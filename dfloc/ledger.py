@@ -1,0 +1,324 @@
+"""trials/<fingerprint>/: what is finished, and the only record of it."""
+
+import hashlib
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, ValidationError
+from upath import UPath
+
+from dfloc import storage
+from dfloc.config import Checkpoint, Frozen, TrialSpec
+from dfloc.errors import WorkspaceError
+from dfloc.storage import Workspace
+
+logger = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=Frozen)
+State = Literal["new", "partial", "done", "failed"]
+KEPT_CHECKPOINTS = 2
+
+
+class EpochRecord(Frozen):
+    """One line of `epochs.jsonl`.
+
+    Attributes:
+        epoch: from 1.
+        steps: optimiser steps since the trial's start.
+        images: training images read in this epoch.
+        lr: learning rate of the epoch's last step; None where nothing is stepped.
+        train_loss: mean over the epoch's images, each batch scored before its own step; None where nothing is stepped.
+        valid_loss: mean over the validation images.
+        valid_iou: mean per-image IoU at 256, a fraction.
+        seconds: wall time of the epoch, validation included.
+        time: when the epoch ended, in seconds since 1970.
+    """
+
+    epoch: int = Field(ge=1)
+    steps: int
+    images: int
+    lr: float | None = None
+    train_loss: float | None = None
+    valid_loss: float
+    valid_iou: float
+    seconds: float
+    time: float
+
+
+class Cost(Frozen):
+    """What the training took, summed over the epochs that count."""
+
+    seconds: float
+    images_per_second: float
+    steps: int
+
+
+class Done(Frozen):
+    """`done.json`: the attempt that counts.
+
+    Attributes:
+        digests: sha256 of each weights file, by checkpoint.
+        versions: `repro.environment` of the machine that trained the last epoch.
+        time: when it was finished, in seconds since 1970.
+    """
+
+    attempt: str
+    epochs: int
+    best_epoch: int
+    digests: dict[Checkpoint, str]
+    cost: Cost
+    versions: dict[str, str]
+    time: float
+
+
+class Failure(Frozen):
+    """`failed.json`: why a trial ended for a cause of its own.
+
+    Attributes:
+        kind: nan (the loss was no finite number) | error (anything else of its own).
+        step: optimiser step since the trial's start, where it is known.
+    """
+
+    kind: Literal["nan", "error"]
+    message: str
+    attempt: str
+    epoch: int | None = None
+    step: int | None = None
+    time: float
+
+
+class Attempt:
+    """One try at a trial; it writes into its own folder only.
+
+    Attributes:
+        id: the folder's name.
+        records: the epochs so far, those of the attempt that it goes on from included.
+        state: the epoch checkpoint to go on from; None: start at the first epoch.
+    """
+
+    def __init__(self, ledger: "Ledger", spec: TrialSpec, records: list[EpochRecord], state: bytes | None):
+        self.id = uuid.uuid4().hex
+        self.records = records
+        self.state = state
+        self._ledger = ledger
+        self._fingerprint = spec.fingerprint
+        self._trial = ledger.folder(spec.fingerprint)
+        self._folder = self._trial / "attempts" / self.id
+        storage.put_json(self._folder / "spec.json", spec.model_dump(mode="json"))
+        self._put_records()
+
+    def save_epoch(self, state: bytes, records: Sequence[EpochRecord]) -> None:
+        """Put the checkpoint of the last record's epoch, then all records; older checkpoints than two are dropped."""
+        name = f"epoch-{records[-1].epoch:05d}-{hashlib.sha256(state).hexdigest()[:16]}.state"
+        storage.put(self._folder / name, state)
+        self.records = list(records)
+        self._put_records()
+        for path in _checkpoints(self._folder)[KEPT_CHECKPOINTS:]:
+            path.unlink()
+
+    def finish(self, best: bytes, last: bytes, best_epoch: int, versions: Mapping[str, str]) -> bool:
+        """Put both weights, then `done.json`; then drop the epoch checkpoints of all attempts.
+
+        Returns:
+            Whether this attempt is the one that counts: False where another one was first and still has its weights.
+        """
+        weights: dict[Checkpoint, bytes] = {"best": best, "last": last}
+        for which, data in weights.items():
+            storage.put(self._folder / f"{which}.safetensors", data)
+        done = Done(
+            attempt=self.id,
+            epochs=len(self.records),
+            best_epoch=best_epoch,
+            digests={which: hashlib.sha256(data).hexdigest() for which, data in weights.items()},
+            cost=_cost(self.records),
+            versions=dict(versions),
+            time=time.time(),
+        )
+        data = storage.json_bytes(done.model_dump(mode="json"))
+        counts = storage.put_new(self._trial / "done.json", data)
+        if not counts and not self._ledger.has_weights(self._fingerprint):
+            storage.put(self._trial / "done.json", data)
+            counts = True
+        for folder in _attempts(self._trial):
+            for path in folder.iterdir():
+                if ".state" in path.name:
+                    path.unlink()
+        return counts
+
+    def _put_records(self) -> None:
+        lines = "".join(record.model_dump_json() + "\n" for record in self.records)
+        storage.put(self._folder / "epochs.jsonl", lines.encode())
+
+    def fail(
+        self, kind: Literal["nan", "error"], message: str, epoch: int | None = None, step: int | None = None
+    ) -> None:
+        """Record that the trial failed for a cause of its own: it is not repeated until the failure is forgotten."""
+        failure = Failure(kind=kind, message=message, attempt=self.id, epoch=epoch, step=step, time=time.time())
+        storage.put_json(self._trial / "failed.json", failure.model_dump(mode="json"))
+
+
+class Ledger:
+    """What is known of every trial of a workspace.
+
+    Every file is put whole, so that a kill at any moment leaves a ledger that can be read and gone on from.
+    """
+
+    def __init__(self, workspace: Workspace):
+        self._root = workspace.trials
+
+    def folder(self, fingerprint: str) -> UPath:
+        """Return the folder of a trial."""
+        return self._root / fingerprint
+
+    def state(self, fingerprint: str) -> State:
+        """Return how far a trial is; `partial`: at least one epoch of it can be gone on from."""
+        folder = self.folder(fingerprint)
+        if (folder / "done.json").exists():
+            return "done"
+        if (folder / "failed.json").exists():
+            return "failed"
+        return "partial" if _resumable(folder) else "new"
+
+    def done(self, fingerprint: str) -> Done | None:
+        """Return what is known of a finished trial; None where it is not finished."""
+        path = self.folder(fingerprint) / "done.json"
+        return _read(Done, path) if path.exists() else None
+
+    def failure(self, fingerprint: str) -> Failure | None:
+        """Return why a trial failed; None where it did not."""
+        path = self.folder(fingerprint) / "failed.json"
+        return _read(Failure, path) if path.exists() else None
+
+    def forget_failure(self, fingerprint: str) -> None:
+        """Let a failed trial run again."""
+        (self.folder(fingerprint) / "failed.json").unlink(missing_ok=True)
+
+    def spec(self, fingerprint: str) -> TrialSpec:
+        """Return the full spec of a trial that was begun.
+
+        Raises:
+            WorkspaceError: it was never begun.
+        """
+        for folder in _attempts(self.folder(fingerprint)):
+            if (folder / "spec.json").exists():
+                return _read(TrialSpec, folder / "spec.json")
+        raise WorkspaceError(f"trial {fingerprint[:12]} was never begun in {self._root}")
+
+    def epochs(self, fingerprint: str) -> list[EpochRecord]:
+        """Return the epochs of the attempt that counts, or of the most advanced one; empty for a new trial."""
+        folder, done = self.folder(fingerprint), self.done(fingerprint)
+        attempts = [folder / "attempts" / done.attempt] if done else [path.parent for _, path in _resumable(folder)]
+        return _records(attempts[0]) if attempts else []
+
+    def weights(self, fingerprint: str, which: Checkpoint) -> UPath:
+        """Return the file of a finished trial's weights.
+
+        Raises:
+            WorkspaceError: the trial is not finished, or its weights were deleted.
+        """
+        done = self.done(fingerprint)
+        if done is None:
+            raise WorkspaceError(f"trial {fingerprint[:12]} has no weights: it is not finished")
+        path = self.folder(fingerprint) / "attempts" / done.attempt / f"{which}.safetensors"
+        if not path.exists():
+            raise WorkspaceError(f"the {which} weights of trial {fingerprint[:12]} are gone ({path}); train it again")
+        return path
+
+    def has_weights(self, fingerprint: str) -> bool:
+        """Return whether a trial is finished and both its weights are still there."""
+        done = self.done(fingerprint)
+        if done is None:
+            return False
+        folder = self.folder(fingerprint) / "attempts" / done.attempt
+        return all((folder / f"{which}.safetensors").exists() for which in done.digests)
+
+    def begin(self, spec: TrialSpec) -> Attempt:
+        """Start an attempt that goes on from the newest valid epoch of the most advanced earlier one."""
+        name = spec.fingerprint[:12]
+        for epoch, path in _resumable(self.folder(spec.fingerprint)):
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest()[:16] != path.stem.rpartition("-")[2]:
+                logger.warning("trial %s: the checkpoint of epoch %d is damaged, skipped: %s", name, epoch, path)
+                continue
+            logger.info("trial %s goes on from epoch %d", name, epoch)
+            return Attempt(self, spec, _records(path.parent)[:epoch], data)
+        return Attempt(self, spec, [], None)
+
+    def has_rows(self, fingerprint: str, key: str) -> bool:
+        """Return whether an evaluation is there."""
+        return self._rows(fingerprint, key).exists()
+
+    def put_rows(self, fingerprint: str, key: str, table: pa.Table) -> None:
+        """Put the rows of one evaluation, one per image."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        storage.put(self._rows(fingerprint, key), sink.getvalue().to_pybytes())
+
+    def rows(self, fingerprint: str, key: str) -> pa.Table:
+        """Read the rows of one evaluation.
+
+        Raises:
+            WorkspaceError: they are not there, or damaged.
+        """
+        path = self._rows(fingerprint, key)
+        try:
+            return pq.read_table(pa.BufferReader(path.read_bytes()))
+        except FileNotFoundError as error:
+            raise WorkspaceError(f"trial {fingerprint[:12]} was not evaluated yet: no {path}") from error
+        except pa.ArrowInvalid as error:
+            raise WorkspaceError(f"{path} is damaged ({error}); delete it, it is made again") from error
+
+    def _rows(self, fingerprint: str, key: str) -> UPath:
+        return self.folder(fingerprint) / "rows" / f"{key}.parquet"
+
+
+def _read(model: type[M], path: UPath) -> M:
+    try:
+        return model.model_validate(storage.get_json(path))
+    except ValidationError as error:
+        raise WorkspaceError(f"{path} is damaged: {error.errors()[0]['msg']}; delete it, it is made again") from error
+
+
+def _attempts(trial: UPath) -> list[UPath]:
+    folder = trial / "attempts"
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.exists() else []
+
+
+def _checkpoints(attempt: UPath) -> list[UPath]:
+    """Return an attempt's epoch checkpoints, newest first."""
+    return sorted(attempt.glob("epoch-*.state"), key=lambda path: path.name, reverse=True)
+
+
+def _records(attempt: UPath) -> list[EpochRecord]:
+    path = attempt / "epochs.jsonl"
+    if not path.exists():
+        return []
+    try:
+        return [EpochRecord.model_validate_json(line) for line in path.read_bytes().splitlines()]
+    except ValidationError as error:
+        raise WorkspaceError(f"{path} is damaged; delete its folder, the trial is run again") from error
+
+
+def _resumable(trial: UPath) -> list[tuple[int, UPath]]:
+    """Return (epoch, checkpoint) of all attempts, most advanced first; a checkpoint counts once its record is put."""
+    found = []
+    for attempt in _attempts(trial):
+        try:
+            recorded = len(_records(attempt))
+        except WorkspaceError as error:
+            logger.warning("attempt skipped: %s", error)
+            continue
+        numbered = [(int(path.name.split("-")[1]), path) for path in _checkpoints(attempt)]
+        found += [(epoch, path) for epoch, path in numbered if epoch <= recorded]
+    return sorted(found, key=lambda item: (item[0], item[1].name), reverse=True)
+
+
+def _cost(records: Sequence[EpochRecord]) -> Cost:
+    seconds = sum(record.seconds for record in records)
+    images = sum(record.images for record in records)
+    return Cost(seconds=seconds, images_per_second=images / seconds if seconds else 0.0, steps=records[-1].steps)
