@@ -1,0 +1,180 @@
+"""Shards -> decoded images and fakeness; the one place where polarity is applied."""
+
+import io
+import struct
+import zlib
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, ImageOps, UnidentifiedImageError
+from upath import UPath
+
+from dfloc.data.manifest import MaskKind, SampleRef
+from dfloc.errors import DataError
+
+Pixels = npt.NDArray[np.uint8]
+
+MAX_PIXELS = 64_000_000
+MAX_COLOUR = 16
+CACHE_BYTES = 256 << 20
+
+# What Pillow raises on damaged files of the formats that we read.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+def decode_image(data: bytes) -> Pixels:
+    """Decode an image as a viewer shows it (EXIF orientation applied) to RGB, uint8 [H, W, 3].
+
+    Raises:
+        DataError: the bytes are no whole image, or one of more than `MAX_PIXELS` pixels (checked before decoding).
+    """
+    image = _open(data)
+    if image.mode.startswith("I"):
+        return np.repeat(_from_16_bits(image)[:, :, None], 3, axis=2)
+    return np.asarray(image.convert("RGB"))
+
+
+def fakeness(mask: bytes | None, mask_kind: MaskKind, height: int, width: int) -> Pixels:
+    """Return how fake each pixel is, uint8 [H, W] at native size: 0 = real, 255 = wholly fake.
+
+    Args:
+        mask: the encoded mask; None where the kind has none (`real`: all 0, `generated`: all 255).
+        mask_kind: which side of the mask is the fake one.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+
+    Raises:
+        DataError: the mask is missing, cannot be read as black and white, or has another size than the image.
+    """
+    if mask_kind in ("real", "generated"):
+        return np.full((height, width), 0 if mask_kind == "real" else 255, np.uint8)
+    if mask is None:
+        raise DataError(f"no mask for an image of kind {mask_kind}")
+    grey_HW = _grey(mask)
+    if grey_HW.shape != (height, width):
+        raise DataError(f"mask of {grey_HW.shape[1]}x{grey_HW.shape[0]} for an image of {width}x{height} pixels")
+    return grey_HW if mask_kind == "fake_is_white" else 255 - grey_HW
+
+
+class ShardReader:
+    """Reads row groups of the shards in a data folder, the last ones from memory.
+
+    Args:
+        folder: the data folder.
+        cache_bytes: how much of the row groups is kept.
+    """
+
+    def __init__(self, folder: UPath, cache_bytes: int = CACHE_BYTES):
+        self._folder = folder
+        self._cache_bytes = cache_bytes
+        self._files: dict[str, pq.ParquetFile] = {}
+        self._groups: OrderedDict[tuple[str, int, tuple[str, ...] | None], pa.Table] = OrderedDict()
+
+    def group(self, shard: str, group: int, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Return the rows of a row group in order; `image` and `mask` are `{bytes, path}`, or None for no mask.
+
+        Args:
+            shard: path relative to the data folder.
+            group: index of the row group.
+            columns: what to read; all columns by default.
+
+        Raises:
+            DataError: the shard is missing or damaged.
+        """
+        key = (shard, group, None if columns is None else tuple(columns))
+        if key in self._groups:
+            self._groups.move_to_end(key)
+        else:
+            self._groups[key] = self._read(shard, group, columns)
+            while len(self._groups) > 1 and sum(table.nbytes for table in self._groups.values()) > self._cache_bytes:
+                self._groups.popitem(last=False)
+        return self._groups[key].to_pylist()  # type: ignore[no-any-return]
+
+    def _read(self, shard: str, group: int, columns: Sequence[str] | None) -> pa.Table:
+        path = self._folder / shard
+        try:
+            if shard not in self._files:
+                self._files[shard] = pq.ParquetFile(path.path, filesystem=path.fs)
+            return self._files[shard].read_row_group(group, columns=columns)
+        except (OSError, IndexError, pa.ArrowException) as error:
+            raise DataError(f"cannot read row group {group} of shard {path} ({error}); import again") from error
+
+
+def read_truth(folder: UPath, samples: Sequence[SampleRef], reader: ShardReader | None = None) -> list[Pixels]:
+    """Return the fakeness of samples in the order asked, each uint8 [H, W] at native size.
+
+    Args:
+        folder: the data folder.
+        samples: of any shards, in any order.
+        reader: keeps row groups in memory between calls; a new one by default.
+    """
+    reader = reader or ShardReader(folder)
+    places: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+    for index, sample in enumerate(samples):
+        places[sample.shard, sample.group].append(index)
+    truth: dict[int, Pixels] = {}
+    for (shard, group), indices in places.items():
+        rows = reader.group(shard, group, ("mask", "mask_kind", "height", "width"))
+        for index in indices:
+            row = rows[samples[index].row]
+            mask = None if row["mask"] is None else row["mask"]["bytes"]
+            truth[index] = fakeness(mask, row["mask_kind"], row["height"], row["width"])
+    return [truth[index] for index in range(len(samples))]
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data))
+        if image.width * image.height > MAX_PIXELS:
+            raise DataError(f"{image.width}x{image.height} pixels, more than the {MAX_PIXELS:,} that are allowed")
+        image.load()
+        image = ImageOps.exif_transpose(image)
+    except UnidentifiedImageError as error:
+        raise DataError("not an image") from error
+    except _DAMAGED as error:
+        raise DataError(f"no whole image ({' '.join(str(error).split()) or type(error).__name__})") from error
+    if image.mode == "F":
+        raise DataError("floating-point pixels; expected 8 or 16 bits")
+    return image
+
+
+def _from_16_bits(image: Image.Image) -> Pixels:
+    values_HW = np.asarray(image).astype(np.int64)
+    if values_HW.size and (values_HW.min() < 0 or values_HW.max() > 65535):
+        raise DataError("32-bit grey values; expected 8 or 16 bits")
+    return np.round(values_HW / 257).astype(np.uint8)
+
+
+def _grey(data: bytes) -> Pixels:
+    """Decode a mask of any layout that is black and white in the end: grey, palette, 16 bits, RGB(A)."""
+    image = _open(data)
+    if image.mode.startswith("I"):
+        grey_HW = _from_16_bits(image)
+    else:
+        if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+            raise DataError("a transparent mask; expected black and white")
+        rgb = image.convert("RGB")
+        if np.ptp(np.asarray(rgb).astype(np.int16), axis=2).max() > MAX_COLOUR:
+            raise DataError("a mask in colours; expected black and white")
+        grey_HW = np.asarray(rgb.convert("L"))
+    if grey_HW.max() == 1:
+        raise DataError("a mask with the values 0 and 1; expected 0 (black) and 255 (white)")
+    return grey_HW
