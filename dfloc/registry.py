@@ -83,6 +83,9 @@ FACTORIES: Mapping[Kind, Mapping[str, str]] = {
     "protocol": {"declip-2025": "dfloc.metrics.protocols:declip_2025"},
 }
 
+# Decoders that are solved in closed form instead of trained: the baselines.
+SOLVED = frozenset({"all-fake", "mean-mask", "threshold"})
+
 # Raised when code changes a component's numbers, so that old trials are not mistaken for new ones.
 SEMANTICS: Mapping[str, int] = {
     "decode": 1,
@@ -116,6 +119,8 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
     try:
         return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith("dfloc."):
+            raise ConfigError(f'{kind} "{name}" can be planned, but this version of dfloc cannot run it yet') from error
         raise ConfigError(f'{kind} "{name}" needs the module {error.name}, which is not installed') from error
 
 

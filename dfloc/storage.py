@@ -105,6 +105,11 @@ class Workspace:
         """The ledger."""
         return self.root / "trials"
 
+    @property
+    def lists(self) -> UPath:
+        """The ids of every list of samples that was trained or tested on, by digest."""
+        return self.root / "lists"
+
     def sweep(self, sweep: str) -> UPath:
         """What was planned under one sweep."""
         return self.root / "sweeps" / sweep

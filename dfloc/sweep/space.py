@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from dfloc.errors import ConfigError, did_you_mean
 from dfloc.sweep.ask import CellAsk, StageAsk, StudyAsk, TrainAsk, TrialAsk
 from dfloc.sweep.file import SweepFile
+from dfloc.sweep.limit import Scale
 
 Axes = dict[str, Any]
 
@@ -35,19 +36,26 @@ class Cell:
     skipped: int = 0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Study:
-    """A checked sweep file and its cells, parents before children."""
+    """A checked sweep file and its cells, parents before children.
+
+    Attributes:
+        notes: what a user and a report must be told of the cells.
+    """
 
     ask: StudyAsk
-    cells: list[Cell] = field(default_factory=list)
-
-    def stages(self) -> list[str]:
-        """Return the names of the stages, in order."""
-        return list(self.ask.stages)
+    cells: list[Cell]
+    notes: tuple[str, ...] = ()
 
 
-def expand(file: SweepFile, only: Sequence[str] = (), seeds: int | None = None, draws: int | None = None) -> Study:
+def expand(
+    file: SweepFile,
+    only: Sequence[str] = (),
+    seeds: int | None = None,
+    draws: int | None = None,
+    limit: int | None = None,
+) -> Study:
     """Return a study and its cells.
 
     Args:
@@ -55,6 +63,7 @@ def expand(file: SweepFile, only: Sequence[str] = (), seeds: int | None = None, 
         only: stages to keep, with the stages that they start from.
         seeds: number of trial seeds; None = as the file has it.
         draws: number of mixture seeds; None = as the file has it.
+        limit: scale every count down in proportion, so that the largest one of each split is this.
 
     Raises:
         ConfigError: an unknown key or stage, a value of the wrong kind; names file and line.
@@ -63,18 +72,35 @@ def expand(file: SweepFile, only: Sequence[str] = (), seeds: int | None = None, 
         ask = StudyAsk.model_validate(file.values)
     except ValidationError as error:
         raise file.mistake(error, ("",), StudyAsk) from None
-    study = Study(ask)
-    wanted = _with_ancestors(ask, only)
+    order = _in_order(ask, _with_ancestors(ask, only))
     axes = {"draw": range(draws or ask.draws), "seed": range(seeds or ask.seeds)}
+    cells = _all_cells(file, ask, order, axes, None)
+    if limit is None:
+        return Study(ask, cells)
+    scaled = _all_cells(file, ask, order, axes, Scale.of(limit, [cell.train for cell in cells]))
+    dropped = len(cells) - len(scaled)
+    notes: tuple[str, ...] = (f"limited to {limit} images: every count is scaled in proportion",)
+    if dropped:
+        notes += (f"--limit {limit}: {dropped} of {len(cells)} trials fell together with another and were dropped",)
+    return Study(ask, scaled, notes)
+
+
+def _all_cells(
+    file: SweepFile, ask: StudyAsk, order: Sequence[str], axes: Mapping[str, Sequence[int]], scale: Scale | None
+) -> list[Cell]:
     by_stage: dict[str, list[Cell]] = {}
-    for name in _in_order(ask, wanted):
-        by_stage[name] = list(_stage_cells(file, ask, name, by_stage, axes))
-        study.cells += by_stage[name]
-    return study
+    for name in order:
+        by_stage[name] = list(_stage_cells(file, ask, name, by_stage, axes, scale))
+    return [cell for cells in by_stage.values() for cell in cells]
 
 
 def _stage_cells(
-    file: SweepFile, ask: StudyAsk, name: str, done: Mapping[str, list[Cell]], common: Mapping[str, Sequence[int]]
+    file: SweepFile,
+    ask: StudyAsk,
+    name: str,
+    done: Mapping[str, list[Cell]],
+    common: Mapping[str, Sequence[int]],
+    scale: Scale | None,
 ) -> Iterator[Cell]:
     stage = ask.stages[name]
     parents: Sequence[Cell | None] = done[_parent_name(stage)] if stage.parent else [None]
@@ -94,7 +120,7 @@ def _stage_cells(
                 _cell(file, name, case, {**inherited, **dict(zip(own, values, strict=True))}, body, parent, where)
                 for values in itertools.product(*own.values())
             ]
-            yield from _chained(cells)
+            yield from _chained([_scaled(cell, body, scale) for cell in cells] if scale else cells)
 
 
 def _cell(
@@ -120,6 +146,14 @@ def _cell(
     return Cell(stage, case, {**axes, "seed": seed}, ask.train, trial, parent, checkpoint)
 
 
+def _scaled(cell: Cell, body: Mapping[str, Any], scale: Scale) -> Cell:
+    """Return a cell with its counts scaled, and with them the axis that a count is taken from."""
+    axis = body["train"].get("count")
+    train = scale.ask(cell.train)
+    axes = {**cell.axes, axis: train.count} if isinstance(axis, str) and axis in cell.axes else cell.axes
+    return replace(cell, train=train, axes=axes)
+
+
 def _chained(cells: list[Cell]) -> Iterator[Cell]:
     """Give each cell of a continue mode the next smaller count of its own line as parent; drop doubles."""
     last: dict[str, Cell] = {}
@@ -140,9 +174,7 @@ def _chained(cells: list[Cell]) -> Iterator[Cell]:
         new = before is not None and cell.train.mode == "incremental"
         skipped = before.train.count if before is not None and new else 0
         assert isinstance(skipped, int)
-        chained = Cell(
-            cell.stage, cell.case, cell.axes, cell.train, cell.trial, before or cell.parent, cell.checkpoint, skipped
-        )
+        chained = replace(cell, parent=before or cell.parent, skipped=skipped)
         last[line] = chained
         yield chained
 

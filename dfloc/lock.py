@@ -1,0 +1,178 @@
+"""One driver per workspace: `lock.<generation>`, created exclusively, kept alive by a counter."""
+
+import logging
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+import psutil
+from upath import UPath
+
+from dfloc import storage
+from dfloc.config import Frozen
+from dfloc.errors import WorkspaceError
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 10.0
+STALE_SECONDS = 120.0
+
+
+class Owner(Frozen):
+    """Who drives: what the lock's file says.
+
+    Attributes:
+        started: when the process was started, in seconds since 1970: a pid alone may have been given anew.
+        counter: goes up with every heartbeat.
+        released: the driver ended in order.
+    """
+
+    host: str
+    pid: int
+    started: float
+    counter: int = 0
+    released: bool = False
+
+    @property
+    def name(self) -> str:
+        """How an error calls it."""
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.started))
+        return f"host {self.host}, pid {self.pid}, started {since}"
+
+    @classmethod
+    def me(cls) -> "Owner":
+        """Return this process."""
+        return cls(host=socket.gethostname(), pid=os.getpid(), started=psutil.Process().create_time())
+
+
+class DriverLock:
+    """The right to drive a workspace's sweeps; a context manager.
+
+    A dead owner on this host is taken over at once; one elsewhere after its counter stood still for two minutes.
+
+    Args:
+        root: the workspace's folder.
+        wait: wait for the owner to end instead of refusing.
+        stale_seconds: how long a counter of another host must stand still.
+        on_wait: told once whom it waits for.
+
+    Raises:
+        WorkspaceError: another driver owns the workspace; names host, pid and start.
+    """
+
+    def __init__(
+        self,
+        root: UPath,
+        *,
+        wait: bool = False,
+        stale_seconds: float = STALE_SECONDS,
+        on_wait: Callable[[Owner], None] | None = None,
+    ):
+        self._root = root
+        self._wait = wait
+        self._stale = stale_seconds
+        self._on_wait = on_wait
+        self._me = Owner.me()
+        self._generation = 0
+        self._stop = threading.Event()
+        self._beat = threading.Thread(target=self._heartbeat, name="dfloc-lock", daemon=True)
+
+    def __enter__(self) -> "DriverLock":
+        told = False
+        while not self._try():
+            owner = self._owner(self._highest())
+            if owner is None:
+                continue
+            if not self._wait:
+                raise WorkspaceError(
+                    f"another driver owns {self._root}: {owner.name}; end it, or wait for it with --wait"
+                )
+            if not told and self._on_wait:
+                self._on_wait(owner)
+                told = True
+            time.sleep(0.5)
+        self._beat.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._beat.join()
+        if self.held():
+            self._write(self._me.model_copy(update={"released": True}))
+
+    def held(self) -> bool:
+        """Whether this driver still has the highest generation."""
+        return self._highest() == self._generation
+
+    def check(self) -> None:
+        """Stop before a write that another driver would see.
+
+        Raises:
+            WorkspaceError: another driver took over.
+        """
+        if not self.held():
+            raise WorkspaceError(f"another driver took over {self._root}; this one stops, what it finished is kept")
+
+    def _try(self) -> bool:
+        """Create the next generation where the highest one is free."""
+        highest = self._highest()
+        owner = self._owner(highest)
+        if owner is not None and self._alive(highest, owner):
+            return False
+        created = storage.put_new(self._path(highest + 1), storage.json_bytes(self._me.model_dump(mode="json")))
+        if created:
+            self._generation = highest + 1
+            if owner is not None and not owner.released:
+                logger.warning("took over from a driver that is gone: %s", owner.name)
+            for number in range(max(1, highest - 1), highest + 1):
+                self._path(number).unlink(missing_ok=True)
+        return created
+
+    def _alive(self, generation: int, owner: Owner) -> bool:
+        if owner.released:
+            return False
+        if owner.host == self._me.host:
+            try:
+                return abs(psutil.Process(owner.pid).create_time() - owner.started) < 1
+            except psutil.NoSuchProcess:
+                return False
+        return self._moves(generation, owner)
+
+    def _moves(self, generation: int, owner: Owner) -> bool:
+        """Watch a counter of another host until it moves, or stood still for too long."""
+        until = time.monotonic() + self._stale
+        while time.monotonic() < until:
+            now = self._owner(self._highest())
+            if self._highest() != generation or now is None or now.counter != owner.counter:
+                return True
+            time.sleep(min(1.0, self._stale / 4))
+        return False
+
+    def _heartbeat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS):
+            if not self.held():
+                return
+            self._me = self._me.model_copy(update={"counter": self._me.counter + 1})
+            self._write(self._me)
+
+    def _highest(self) -> int:
+        names = (re.fullmatch(r"lock\.(\d+)", path.name) for path in self._root.iterdir())
+        return max((int(match.group(1)) for match in names if match), default=0)
+
+    def _owner(self, generation: int) -> Owner | None:
+        path = self._path(generation)
+        if generation == 0 or not path.exists():
+            return None
+        return Owner.model_validate(storage.get_json(path))
+
+    def _write(self, owner: Owner) -> None:
+        storage.put_json(self._path(self._generation), owner.model_dump(mode="json"))
+
+    def _path(self, generation: int) -> UPath:
+        return self._root / f"lock.{generation}"

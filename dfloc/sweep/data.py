@@ -1,0 +1,105 @@
+"""What a study is planned against: shards, or, without any, the counts that they are expected to have."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Protocol
+
+from upath import UPath
+
+from dfloc.data.manifest import Manifest, SampleRef, overlap, read_samples
+from dfloc.data.mixture import Split
+from dfloc.errors import DataError
+from dfloc.record import DomainFacts
+
+
+class Data(Protocol):
+    """What a study is planned against: shards, or the counts that they are expected to have.
+
+    Attributes:
+        name: enters the sweep's name.
+        local: the local domains, in name order.
+        present: whether there are samples; without them, digests are made from what is asked.
+    """
+
+    name: str
+    local: tuple[str, ...]
+    present: bool
+
+    def samples(self, domain: str, split: Split) -> Sequence[SampleRef]:
+        """Return the samples of a domain's split in rank order."""
+
+    def facts(self, domain: str) -> dict[str, DomainFacts]:
+        """Return the images and photographs of each split of a domain."""
+
+    def notes(self, domains: Sequence[str]) -> tuple[str, ...]:
+        """Return what a report must say of the domains; raises DataError where they must not be used."""
+
+
+class Shards:
+    """Imported data.
+
+    Args:
+        folder: with a manifest.
+        name: of the data, as the sweep's name and the report have it.
+    """
+
+    present = True
+
+    def __init__(self, folder: UPath, name: str):
+        self.name = name
+        self.folder = folder
+        self.manifest = Manifest.load(folder)
+        self.local = self.manifest.local
+        self._read = cache(lambda domain, split: read_samples(folder, self.manifest, domain, split))
+
+    def samples(self, domain: str, split: Split) -> Sequence[SampleRef]:
+        """Return the samples of a domain's split in rank order."""
+        return self._read(domain, split)
+
+    def facts(self, domain: str) -> dict[str, DomainFacts]:
+        """Return the images and photographs of each split of a domain."""
+        splits = self.manifest.domains[domain].splits
+        return {name: DomainFacts(images=part.count, photographs=part.photographs) for name, part in splits.items()}
+
+    def notes(self, domains: Sequence[str]) -> tuple[str, ...]:
+        """Return the manifest's notes.
+
+        Raises:
+            DataError: one photograph lies in two splits, and the import was not told to allow it.
+        """
+        reals = [name for name, info in self.manifest.domains.items() if info.kind == "real"]
+        doubles = overlap(self.folder, self.manifest, [*domains, *reals])
+        if doubles and not any("two splits" in note for note in self.manifest.notes):
+            raise DataError(
+                f"{len(doubles)} photographs lie in two splits, the first is {doubles[0].stem} "
+                f"({', '.join(doubles[0].splits)}); mend the data, or import them again with --allow-overlap"
+            )
+        return self.manifest.notes
+
+
+class Expected:
+    """Data that are not here: a dry run counts trials all the same, and knows of none whether it is done.
+
+    Args:
+        name: of the data.
+        counts: images of each split of every local domain.
+    """
+
+    present = False
+
+    def __init__(self, name: str, local: Sequence[str], counts: dict[str, int]):
+        self.name = name
+        self.local = tuple(sorted(local))
+        self.counts = counts
+
+    def samples(self, domain: str, split: Split) -> Sequence[SampleRef]:
+        """Return none: there are none."""
+        return ()
+
+    def facts(self, domain: str) -> dict[str, DomainFacts]:
+        """Return the expected counts; every image a photograph of its own."""
+        return {split: DomainFacts(images=count, photographs=count) for split, count in self.counts.items()}
+
+    def notes(self, domains: Sequence[str]) -> tuple[str, ...]:
+        """Return nothing: nothing is known."""
+        return ()

@@ -1,0 +1,216 @@
+"""What is done, what is left, what it rests on, and what it will cost."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from upath import UPath
+
+from dfloc.config import EvaluationSpec, MapRecipe
+from dfloc.data.manifest import SampleRef
+from dfloc.features.extract import Job, missing
+from dfloc.features.store import STORED_DTYPES, TRUTH, FeatureStore
+from dfloc.ledger import Ledger
+from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.registry import map_spec
+from dfloc.sweep.resolve import Resolved
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of work: a trial with what it lacks.
+
+    Attributes:
+        trial: as the first stage that wants it planned it.
+        train: whether it must be trained; else only evaluations are left.
+        evaluations: those that have no rows yet.
+    """
+
+    trial: PlannedTrial
+    train: bool
+    evaluations: tuple[EvaluationSpec, ...]
+
+    @property
+    def name(self) -> str:
+        """How a person calls it."""
+        axes = " ".join(f"{key}={value}" for key, value in self.trial.axes.items() if key != "draw" or value)
+        return " ".join(part for part in (self.trial.stage, self.trial.case, axes) if part)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep's trials need.
+
+    Attributes:
+        record: the sweep, as planned now.
+        items: the work left, parents before children.
+        done: trials of which nothing is lacking.
+        shared: those of them that another sweep planned first.
+        failed: trials that failed before, and their descendants; not repeated.
+        jobs: row groups whose features are lacking.
+        images: distinct images that the sweep reads.
+        known: whether data are there, so that `done` means something.
+        notes: sentences for the screen.
+    """
+
+    record: SweepRecord
+    items: tuple[Item, ...]
+    done: int
+    shared: int
+    failed: tuple[str, ...]
+    jobs: tuple[Job, ...]
+    images: int
+    known: bool
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> Iterator[str]:
+        """Yield what `--dry-run` prints."""
+        stages = Counter(trial.stage for trial in self.record.trials)
+        for stage, count in stages.items():
+            yield f"stage {stage}: {count} trials"
+        distinct = len({trial.fingerprint for trial in self.record.trials})
+        evaluations = sum(len(item.evaluations) for item in self.items)
+        yield f"distinct trials: {distinct}" + ("" if distinct == sum(stages.values()) else ", the rest are shared")
+        if self.known:
+            yield f"done: {self.done}, of which {self.shared} by another sweep; failed before: {len(self.failed)}"
+        left = sum(item.train for item in self.items)
+        yield f"{len(self.items)} to run: {left} to train, {evaluations} evaluations"
+        yield from self._features()
+        yield from self.notes
+
+    def _features(self) -> Iterator[str]:
+        recipes = recipes_of(self.record.trials)
+        backbones = sorted({recipe.map.partition("/")[0] for recipe in recipes})
+        size = self.images * sum(_bytes(recipe) for recipe in recipes)
+        if self.known:
+            passes = sum(job.rows for job in self.jobs)
+            yield f"backbone passes: {passes} images through {', '.join(backbones)}"
+        else:
+            yield f"backbone passes: {self.images} images through {', '.join(backbones)}"
+        yield f"storage: {size / 1e9:.2f} GB of features for {self.images} images"
+
+
+def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath, retry_failed: bool = False) -> Plan:
+    """Compare a sweep's trials with ledger and feature store.
+
+    Args:
+        resolved: the trials and their lists.
+        ledger: what is finished.
+        store: what backbones said already.
+        others: the folder of all sweeps' records.
+        retry_failed: run again what failed.
+    """
+    record = resolved.record
+    known = bool(resolved.lists)
+    distinct = list({trial.fingerprint: trial for trial in record.trials}.values())
+    lacking = _lacking(distinct, ledger) if known else {trial.fingerprint: trial.evaluations for trial in distinct}
+    done = {fp for fp in lacking if known and ledger.state(fp) == "done"}
+    failed = _failed(distinct, ledger) if known and not retry_failed else set()
+    trained, notes = _to_train(distinct, lacking, done, ledger)
+    items = [
+        Item(trial, trial.fingerprint in trained, lacking[trial.fingerprint])
+        for trial in distinct
+        if trial.fingerprint not in failed and (trial.fingerprint in trained or lacking[trial.fingerprint])
+    ]
+    complete = [trial for trial in distinct if trial.fingerprint in done and not lacking[trial.fingerprint]]
+    first = _first_elsewhere(others, record.sweep)
+    return Plan(
+        record=record,
+        items=tuple(items),
+        done=len(complete),
+        shared=sum(trial.fingerprint in first for trial in complete),
+        failed=tuple(sorted(failed)),
+        jobs=tuple(_jobs(items, resolved, store)) if known else (),
+        images=_num_images(resolved),
+        known=known,
+        notes=tuple(notes),
+    )
+
+
+def recipes_of(trials: Sequence[PlannedTrial]) -> list[MapRecipe]:
+    """Return every map that the trials read, once."""
+    return list({recipe.fingerprint: recipe for trial in trials for recipe in trial.spec.maps}.values())
+
+
+def _lacking(trials: Sequence[PlannedTrial], ledger: Ledger) -> dict[str, tuple[EvaluationSpec, ...]]:
+    return {
+        trial.fingerprint: tuple(e for e in trial.evaluations if not ledger.has_rows(trial.fingerprint, e.key))
+        for trial in trials
+    }
+
+
+def _failed(trials: Sequence[PlannedTrial], ledger: Ledger) -> set[str]:
+    failed: set[str] = set()
+    for trial in trials:
+        if trial.parent in failed or ledger.state(trial.fingerprint) == "failed":
+            failed.add(trial.fingerprint)
+    return failed
+
+
+def _to_train(
+    trials: Sequence[PlannedTrial], lacking: dict[str, tuple[EvaluationSpec, ...]], done: set[str], ledger: Ledger
+) -> tuple[set[str], list[str]]:
+    """Return what must be trained; a finished trial whose weights are gone is one if something needs them."""
+    trained = {trial.fingerprint for trial in trials} - done
+    notes = []
+    for trial in reversed(trials):
+        child = [other for other in trials if other.parent == trial.fingerprint and other.fingerprint in trained]
+        needed = bool(child or lacking[trial.fingerprint])
+        if trial.fingerprint in done and needed and not ledger.has_weights(trial.fingerprint):
+            trained.add(trial.fingerprint)
+            notes.append(f"{trial.stage} {trial.fingerprint[:12]}: its weights are gone, it is trained again")
+    return trained, notes
+
+
+def _first_elsewhere(sweeps: UPath, own: str) -> set[str]:
+    """Return the fingerprints that other sweeps planned."""
+    folders = [folder for folder in sweeps.iterdir() if folder.name != own] if sweeps.exists() else []
+    records = [SweepRecord.load(folder) for folder in folders]
+    return {trial.fingerprint for record in records if record for trial in record.trials}
+
+
+def _jobs(items: Sequence[Item], resolved: Resolved, store: FeatureStore) -> list[Job]:
+    """Return the row groups that lack a map, each with every map that some item reads of it."""
+    wanted: dict[tuple[str, ...], dict[str, SampleRef]] = {}
+    recipes = {recipe.fingerprint: recipe for item in items for recipe in item.trial.spec.maps}
+    for item in items:
+        spec = item.trial.spec
+        digests = [e.test.digest for e in item.evaluations]
+        digests += [spec.train.digest, spec.valid.digest] if item.train else []
+        refs = wanted.setdefault(tuple(sorted(recipe.fingerprint for recipe in spec.maps)), {})
+        for digest in digests:
+            refs.update((ref.id, ref) for ref in resolved.lists[digest])
+    jobs: list[Job] = []
+    for fingerprints, refs in wanted.items():
+        jobs += missing(store, list(refs.values()), [recipes[fp] for fp in fingerprints])
+    return _merged(jobs)
+
+
+def _merged(jobs: Sequence[Job]) -> list[Job]:
+    """Return one job for each row group, so that one pass of a backbone gives all its maps."""
+    by_group: dict[tuple[str, int], Job] = {}
+    for job in jobs:
+        key = (job.shard_digest, job.group)
+        by_group[key] = by_group[key].merged(job) if key in by_group else job
+    return list(by_group.values())
+
+
+def _num_images(resolved: Resolved) -> int:
+    if resolved.lists:
+        return len({ref.id for refs in resolved.lists.values() for ref in refs})
+    largest: Counter[tuple[str, str]] = Counter()
+    for trial in resolved.record.trials:
+        for split, samples in (("train", trial.spec.train), ("valid", trial.spec.valid)):
+            for domain, count in samples.counts.items():
+                largest[domain, split] = max(largest[domain, split], count)
+    tests = sum(facts["test"].images for facts in resolved.record.facts.values())
+    return sum(largest.values()) + tests
+
+
+def _bytes(recipe: MapRecipe) -> int:
+    if recipe == TRUTH:
+        return recipe.input_size**2 // 8
+    spec = map_spec(recipe.map)
+    item = np.dtype(STORED_DTYPES[recipe.stored]).itemsize
+    return spec.channels * (spec.height * spec.width + (spec.layout == "tokens")) * item

@@ -1,0 +1,266 @@
+"""Cells and data -> trials: full names, sample lists, recipes, fingerprints."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dfloc.config import (
+    DecoderSpec,
+    EvaluationSpec,
+    InitFrom,
+    Lineage,
+    OptimizerSpec,
+    SampleList,
+    ScheduleSpec,
+    TrialSpec,
+    fingerprint,
+)
+from dfloc.data import dolos
+from dfloc.data.manifest import SampleRef, list_digest
+from dfloc.data.mixture import Mixture, as_list, replayed, select
+from dfloc.errors import ConfigError
+from dfloc.features.store import recipe_for
+from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.registry import SOLVED, find
+from dfloc.sweep.data import Data
+from dfloc.sweep.space import Cell, Study
+
+CHECKPOINTS: tuple[Literal["best"], Literal["last"]] = ("best", "last")
+
+
+@dataclass
+class Resolved:
+    """A study's trials with their keys, and the samples of every list by its digest (empty where data are absent)."""
+
+    record: SweepRecord
+    lists: dict[str, list[SampleRef]] = field(default_factory=dict)
+
+
+class Resolver:
+    """Turns cells into planned trials, parents first.
+
+    Args:
+        study: the cells.
+        data: what they are planned against.
+        device: where the trials run; settles `precision: auto`.
+        limit: largest number of test images of a domain.
+    """
+
+    def __init__(self, study: Study, data: Data, device: str, limit: int | None = None):
+        self.study = study
+        self.data = data
+        self.device = device
+        self.limit = limit
+        self.lists: dict[str, list[SampleRef]] = {}
+        self._planned: dict[int, PlannedTrial] = {}
+        self._tests = {domain: self._test_list(domain) for domain in study.ask.evaluate.domains}
+
+    def trials(self) -> list[PlannedTrial]:
+        """Return every cell's trial.
+
+        Raises:
+            ConfigError: an unknown domain, map, decoder or loss.
+            DataError: fewer images than asked.
+        """
+        for cell in self.study.cells:
+            self._planned[id(cell)] = self._plan(cell)
+        return list(self._planned.values())
+
+    def _plan(self, cell: Cell) -> PlannedTrial:
+        parent = self._planned[id(cell.parent)] if cell.parent else None
+        train = self._train_list(cell, parent)
+        valid_domains = self._names(cell.train.valid_domains or cell.train.domains, cell)
+        valid = self._list(
+            Mixture(counts=self._counts(cell.train.valid, valid_domains), split="valid", seed=cell.axes["draw"])
+        )
+        spec = self._spec(cell, train, valid, parent)
+        return PlannedTrial(
+            fingerprint=spec.fingerprint,
+            stage=cell.stage,
+            case=cell.case,
+            axes=cell.axes,
+            parent=parent.fingerprint if parent else None,
+            spec=spec,
+            evaluations=self._evaluations(spec.fingerprint),
+        )
+
+    def _spec(self, cell: Cell, train: SampleList, valid: SampleList, parent: PlannedTrial | None) -> TrialSpec:
+        ask = cell.trial
+        find("decoder", ask.decoder.name), find("loss", ask.loss.name)
+        precision = ask.precision
+        if precision == "auto":
+            precision = "bf16" if self.device == "cuda" else "fp32"
+        spec = TrialSpec(
+            train=train,
+            valid=valid,
+            maps=tuple(recipe_for(name, ask.weights) for name in ask.maps),
+            decoder=ask.decoder,
+            loss=ask.loss,
+            optimizer=ask.optimizer,
+            schedule=ask.schedule,
+            epochs=ask.epochs,
+            epoch_steps=ask.epoch_steps,
+            batch=ask.batch,
+            seed=ask.seed or 0,
+            select=ask.select,
+            targets=ask.targets,
+            precision=precision,
+            init={"decoder": InitFrom(parent=parent.fingerprint, checkpoint=cell.checkpoint)} if parent else {},
+            lineage=self._lineage(train, parent),
+        )
+        return _solved(spec) if ask.decoder.name in SOLVED else spec
+
+    def _lineage(self, train: SampleList, parent: PlannedTrial | None) -> Lineage:
+        own = tuple(sorted(train.counts))
+        if parent is None:
+            return Lineage(base=own)
+        before = parent.spec.lineage
+        families = {dolos.family(domain) for domain in before.base}
+        new = sum(count for domain, count in train.counts.items() if dolos.family(domain) not in families)
+        goes_on = before.exposure if train.asked.get("mode") == "incremental" else 0
+        return Lineage(
+            seen=tuple(sorted({*before.seen, *parent.spec.train.counts})),
+            base=before.base,
+            root=before.root or parent.fingerprint,
+            exposure=new + goes_on,
+        )
+
+    def _train_list(self, cell: Cell, parent: PlannedTrial | None) -> SampleList:
+        ask = cell.train
+        counts = self._counts(ask.count, self._names(ask.domains, cell))
+        counts = {domain: count - cell.skipped for domain, count in counts.items()}
+        mixture = Mixture(
+            counts=counts,
+            split="train",
+            pairing=ask.pairing,
+            seed=cell.axes["draw"],
+            within=ask.within,
+            skip=cell.skipped,
+        )
+        extra: dict[str, object] = {"mode": ask.mode} if ask.mode != "restart" else {}
+        avoid = self._stems_seen(parent) if ask.pairing == "disjoint" else set()
+        if ask.replay == "none":
+            return self._list(mixture, avoid, extra)
+        base = cell.parent
+        while base and base.stage == cell.stage:
+            base = base.parent
+        if base is None:
+            raise ConfigError(f"stage {cell.stage}: replay needs a parent; add `from: STAGE`")
+        old = self._planned[id(base)].spec.train
+        asked = {**mixture.model_dump(exclude_defaults=True), **extra, "replay": old.digest}
+        if not self.data.present:
+            shared = sum(counts.values()) // len(old.counts)
+            return _expected(asked, {**dict.fromkeys(old.counts, shared), **counts})
+        own = select(self.data.samples, mixture, avoid)
+        return self._keep(own + replayed(self.lists[old.digest], len(own)), asked)
+
+    def _list(
+        self, mixture: Mixture, avoid: Collection[str] = (), extra: Mapping[str, object] | None = None
+    ) -> SampleList:
+        asked = mixture.model_dump(exclude_defaults=True) | dict(extra or {})
+        if not self.data.present:
+            return _expected(asked, {domain: count or 0 for domain, count in mixture.counts.items()})
+        return self._keep(select(self.data.samples, mixture, avoid), asked)
+
+    def _keep(self, refs: list[SampleRef], asked: dict[str, object]) -> SampleList:
+        digest = list_digest(refs)
+        self.lists[digest] = sorted(refs, key=lambda ref: ref.id)
+        return as_list(refs, digest, asked)
+
+    def _test_list(self, domain: str) -> SampleList:
+        counts = [count for count in (self.study.ask.evaluate.count, self.limit) if count is not None]
+        count: int | None = min(counts) if counts else None
+        if self.data.present and count is not None:
+            count = min(count, len(self.data.samples(domain, "test")))
+        return self._list(Mixture(counts={domain: count}, split="test"))
+
+    def _evaluations(self, trial: str) -> tuple[EvaluationSpec, ...]:
+        protocol = self.study.ask.evaluate.protocol
+        find("protocol", protocol)
+        return tuple(
+            EvaluationSpec(trial=trial, checkpoint=checkpoint, domain=domain, test=test, protocol=protocol)
+            for checkpoint in CHECKPOINTS
+            for domain, test in self._tests.items()
+        )
+
+    def _stems_seen(self, parent: PlannedTrial | None) -> set[str]:
+        """Return the photographs that a trial and its ancestors trained on."""
+        seen: set[str] = set()
+        while parent is not None and self.data.present:
+            seen |= {ref.stem for ref in self.lists[parent.spec.train.digest]}
+            older = parent.parent
+            parent = next((trial for trial in self._planned.values() if trial.fingerprint == older), None)
+        return seen
+
+    def _names(self, asked: str | tuple[str, ...], cell: Cell) -> list[str]:
+        domains = self.study.ask.domains
+        if asked == "all":
+            return list(domains)
+        if asked == "all_but_held_out":
+            if "held_out" not in cell.axes:
+                raise ConfigError(f"stage {cell.stage}: all_but_held_out needs the axis held_out")
+            held_out = dolos.family(cell.axes["held_out"])
+            return [domain for domain in domains if dolos.family(domain) != held_out]
+        names = (asked,) if isinstance(asked, str) else asked
+        return [dolos.resolve(name, {*domains, *self.data.local}) for name in names]
+
+    def _counts(self, asked: int | dict[str, int], names: Sequence[str]) -> dict[str, int]:
+        if isinstance(asked, int):
+            return dict.fromkeys(names, asked)
+        known = {*self.study.ask.domains, *names}
+        given = {key if key in ("first", "rest") else dolos.resolve(key, known): n for key, n in asked.items()}
+        if "first" in given:
+            given[self.study.ask.domains[0]] = given.pop("first")
+        lacking = [name for name in names if name not in given and "rest" not in given]
+        if lacking:
+            raise ConfigError(f"count names no number for {', '.join(lacking)}; add the key rest")
+        return {name: given.get(name, given.get("rest", 0)) for name in names}
+
+
+def resolve(study: Study, data: Data, *, preset: str, device: str, limit: int | None = None) -> Resolved:
+    """Return the record of a sweep and the lists of its samples."""
+    ask = study.ask
+    resolver = Resolver(study, data, device, limit)
+    trials = resolver.trials()
+    record = SweepRecord(
+        sweep="-".join([ask.name, preset, data.name, *([f"limit{limit}"] if limit else [])]),
+        name=ask.name,
+        title=ask.title,
+        preset=preset,
+        data=data.name,
+        limit=limit,
+        domains=ask.domains,
+        protocol=ask.evaluate.protocol,
+        tables=ask.tables,
+        facts={domain: data.facts(domain) for domain in ask.domains},
+        notes=(*study.notes, *data.notes(ask.domains)),
+        synthetic=_is_synthetic(ask.domains, trials),
+        trials=tuple(trials),
+    )
+    return Resolved(record, resolver.lists)
+
+
+def _is_synthetic(domains: Sequence[str], trials: Sequence[PlannedTrial]) -> bool:
+    random = any(recipe.weights.startswith("random") for trial in trials for recipe in trial.spec.maps)
+    return random or any(domain.startswith("mini/") for domain in domains)
+
+
+def _solved(spec: TrialSpec) -> TrialSpec:
+    """Return the spec of a decoder that is not trained, without what training alone reads."""
+    return spec.model_copy(
+        update={
+            "decoder": DecoderSpec(name=spec.decoder.name),
+            "optimizer": OptimizerSpec(name="adamw"),
+            "schedule": ScheduleSpec(name="constant"),
+            "epochs": 1,
+            "epoch_steps": None,
+            "batch": 64,
+            "seed": 0,
+            "select": "iou",
+            "precision": "fp32",
+        }
+    )
+
+
+def _expected(asked: dict[str, object], counts: dict[str, int]) -> SampleList:
+    return SampleList(digest=fingerprint({"asked": asked}), counts=counts, asked=asked)
