@@ -34,15 +34,23 @@ class Examples(Protocol):
         ...
 
 
-class Decoder(nn.Sequential):
-    """Maps [B, C, H, W] to logits [B, 1, 256, 256]: named layers, registered in the order in which they run."""
+class Decoder(nn.Module):
+    """Maps [B, C, H, W] to logits [B, 1, 256, 256] by named layers, registered in the order in which they run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential()
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return logits; positive = fake. Channels-last inside: a quarter faster on a CPU, and what tensor cores want."""
+        return cast(Tensor, self.layers(x_BCHW.contiguous(memory_format=torch.channels_last)))
 
     def solve(self, source: Examples) -> None:
         """Fit what has a closed form (the standardization, where there is one) to the training samples.
 
         Called once before the first step, unless the weights come from a parent, whose statistics then hold.
         """
-        for layer in self:
+        for layer in self.layers:
             if isinstance(layer, Standardize):
                 layer.solve(source)
 
@@ -122,7 +130,7 @@ class ConvDecoder(Decoder):
         device = torch.get_default_device()
         with torch.device("meta"):
             if standardize:
-                self.add_module("standardize", Standardize(in_channels))
+                self.layers.add_module("standardize", Standardize(in_channels))
             self._add_ladder(in_channels, in_size, depth // 4, channels, out_size)
         self.to_empty(device=device)
         initialise(self, init, generator or torch.Generator().manual_seed(0))
@@ -131,18 +139,18 @@ class ConvDecoder(Decoder):
         skipped = len(channels) - math.floor(math.log2(out_size / size))
         for stage, next_width in enumerate(channels, start=1):
             for k in range(1, convs + 1):
-                self.add_module(f"conv{stage}_{k}", nn.Conv2d(width, next_width, 5, padding=2))
-                self.add_module(f"norm{stage}_{k}", nn.BatchNorm2d(next_width))
-                self.add_module(f"relu{stage}_{k}", nn.ReLU(inplace=True))
+                self.layers.add_module(f"conv{stage}_{k}", nn.Conv2d(width, next_width, 5, padding=2))
+                self.layers.add_module(f"norm{stage}_{k}", nn.BatchNorm2d(next_width))
+                self.layers.add_module(f"relu{stage}_{k}", nn.ReLU(inplace=True))
                 width = next_width
             if stage > skipped:
-                self.add_module(f"double{stage}", nn.Upsample(scale_factor=2, mode="bilinear"))
+                self.layers.add_module(f"double{stage}", nn.Upsample(scale_factor=2, mode="bilinear"))
                 size *= 2
         if size != out_size:
-            self.add_module("resize", nn.Upsample(size=(out_size, out_size), mode="bilinear"))
-        self.add_module("head", nn.Conv2d(width, 1, 5, padding=2))
+            self.layers.add_module("resize", nn.Upsample(size=(out_size, out_size), mode="bilinear"))
+        self.layers.add_module("head", nn.Conv2d(width, 1, 5, padding=2))
         if out_size != OUTPUT_SIZE:
-            self.add_module("enlarge", nn.Upsample(size=(OUTPUT_SIZE, OUTPUT_SIZE), mode="bilinear"))
+            self.layers.add_module("enlarge", nn.Upsample(size=(OUTPUT_SIZE, OUTPUT_SIZE), mode="bilinear"))
 
 
 def initialise(decoder: nn.Module, init: Literal["default", "declip"], generator: torch.Generator) -> None:
@@ -206,19 +214,19 @@ def make_linear(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Gen
     device = torch.get_default_device()
     with torch.device("meta"):
         if spec.standardize:
-            decoder.add_module("standardize", Standardize(channels))
-        decoder.add_module("head", nn.Conv2d(channels, 1, 1))
-        decoder.add_module("enlarge", nn.Upsample(size=(OUTPUT_SIZE, OUTPUT_SIZE), mode="bicubic"))
+            decoder.layers.add_module("standardize", Standardize(channels))
+        decoder.layers.add_module("head", nn.Conv2d(channels, 1, 1))
+        decoder.layers.add_module("enlarge", nn.Upsample(size=(OUTPUT_SIZE, OUTPUT_SIZE), mode="bicubic"))
     initialise(decoder.to_empty(device=device), spec.init, generator)
     return _finish(decoder, spec)
 
 
 def _finish(decoder: Decoder, spec: DecoderSpec) -> Decoder:
     if spec.prior is not None:
-        head = cast(nn.Conv2d, decoder.get_submodule("head"))
+        head = cast(nn.Conv2d, decoder.layers.get_submodule("head"))
         nn.init.constant_(cast(Tensor, head.bias), math.log(spec.prior / (1 - spec.prior)))
     if spec.batch_norm == "frozen":
-        for layer in decoder:
+        for layer in decoder.layers:
             if isinstance(layer, nn.BatchNorm2d):
                 freeze(layer)
     return decoder
