@@ -37,6 +37,12 @@ class PlannedTrial(Frozen):
     spec: TrialSpec
     evaluations: tuple[EvaluationSpec, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """How a person calls it: stage, case and axes (a draw only where there are several)."""
+        axes = [f"{key}={value}" for key, value in self.axes.items() if key != "draw" or value]
+        return " ".join(part for part in (self.stage, self.case, *axes) if part)
+
 
 class SweepRecord(Frozen):
     """One sweep: (name, preset, data name, limit), and the union of what was planned under it.

@@ -53,6 +53,17 @@ class SweepFile:
         """Return the names of the presets."""
         return list(self._content.get("presets") or {})
 
+    @property
+    def title(self) -> str:
+        """The study in one line."""
+        return str(self._content.get("title", ""))
+
+    @property
+    def domains(self) -> list[str]:
+        """The study's domains as the file itself has them, without a preset."""
+        value = self._content.get("domains")
+        return [str(name) for name in value] if OmegaConf.is_list(value) else []
+
     def domains_asked(self, preset: str, settings: Sequence[str] = ()) -> Any:
         """Return `domains` as written: a list of names, "data", or "data:2" (its first two local domains)."""
         value = self._merge(preset, settings).get("domains")

@@ -34,8 +34,7 @@ class Item:
     @property
     def name(self) -> str:
         """How a person calls it."""
-        axes = " ".join(f"{key}={value}" for key, value in self.trial.axes.items() if key != "draw" or value)
-        return " ".join(part for part in (self.trial.stage, self.trial.case, axes) if part)
+        return self.trial.name
 
 
 @dataclass(frozen=True)

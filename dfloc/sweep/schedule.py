@@ -1,14 +1,22 @@
-"""The one Tune Searcher: it releases an item of work when its parents are finished."""
+"""Items of work through Ray Tune: one Searcher, which releases an item when its parents are finished."""
 
-import logging
-from collections.abc import Callable, Sequence
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
+from ray import tune
 from ray.tune.search import Searcher
+from upath import UPath
 
 from dfloc.sweep.plan import Item
+from dfloc.sweep.trainable import config_of, train_pack
 
-logger = logging.getLogger(__name__)
+INFRASTRUCTURE_RETRIES = 3
 
 
 class ParentsFirst(Searcher):  # type: ignore[misc]
@@ -66,6 +74,113 @@ class ParentsFirst(Searcher):  # type: ignore[misc]
         for fp in children:
             child = self._waiting.pop(fp)
             self.dropped[child.name] = f"its parent {name} {why}"
-            if why == "failed":
-                logger.warning("%s is not started: its parent %s failed", child.name, name)
             self._drop(fp, name, why)
+
+
+class Packs:
+    """The Tune run of a plan's items.
+
+    Args:
+        items: parents before children.
+        on_report: told of every report of an item: `epoch`, `epochs`, and at its end `finished` or `failed`.
+        on_stop: told when the user asks to stop.
+
+    Attributes:
+        stopped: the user asked to stop.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        on_report: Callable[[Item, dict[str, Any]], None],
+        on_stop: Callable[[], None],
+    ):
+        self._items = {item.trial.fingerprint: item for item in items}
+        self._on_report = on_report
+        self._on_stop = on_stop
+        self._errors: list[str] = []
+        self._dropped: dict[str, str] = {}
+        self.stopped = False
+
+    def run(self, told: dict[str, Any], resources: dict[str, float], max_concurrent: int, folder: UPath) -> None:
+        """Run until nothing is left, or the user stops it.
+
+        Args:
+            told: what every worker is told: workspace, data folder, device.
+            resources: of one trial.
+            max_concurrent: trials at once at most.
+            folder: Tune's own files; gone afterwards.
+        """
+        searcher = ParentsFirst(list(self._items.values()), lambda pack: config_of(pack, **told))
+        with self._ctrl_c(searcher):
+            results = tune.Tuner(
+                tune.with_resources(train_pack, resources),
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher, num_samples=-1, max_concurrent_trials=max_concurrent, reuse_actors=True
+                ),
+                run_config=tune.RunConfig(
+                    name=time.strftime("%Y%m%d-%H%M%S"),
+                    storage_path=str(folder),
+                    verbose=0,
+                    stop=_StopWhenAsked(searcher),
+                    failure_config=tune.FailureConfig(max_failures=INFRASTRUCTURE_RETRIES),
+                    callbacks=[_Reports(self._report)],
+                ),
+            ).fit()
+        shutil.rmtree(Path(folder.path), ignore_errors=True)
+        self._errors = [str(error) for error in results.errors]
+        self._dropped = searcher.dropped
+
+    def troubles(self) -> Iterator[str]:
+        """Yield a line for each trial whose worker died, and for each that was not started for its parent."""
+        for error in self._errors:
+            yield f"a trial's worker died: {error.strip().splitlines()[-1]}"
+        if not self.stopped:
+            yield from (f"not started: {name}: {why}" for name, why in self._dropped.items())
+
+    def _report(self, pack: dict[str, Any]) -> None:
+        for fingerprint, entry in pack.items():
+            self._on_report(self._items[fingerprint], entry)
+
+    @contextmanager
+    def _ctrl_c(self, searcher: ParentsFirst) -> Iterator[None]:
+        """The first Ctrl-C ends the epochs in flight, the second one everything."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self.stopped:
+                raise KeyboardInterrupt
+            self.stopped = searcher.stopping = True
+            self._on_stop()
+
+        before = signal.signal(signal.SIGINT, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+class _StopWhenAsked(tune.Stopper):  # type: ignore[misc]
+    """Stops each trial at its next report once the searcher is stopping: an epoch is always saved before it."""
+
+    def __init__(self, searcher: ParentsFirst):
+        self._searcher = searcher
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return self._searcher.stopping
+
+    def stop_all(self) -> bool:
+        """Never at once."""
+        return False
+
+
+class _Reports(tune.Callback):  # type: ignore[misc]
+    """Passes on what trials report."""
+
+    def __init__(self, on_pack: Callable[[dict[str, Any]], None]):
+        self._on_pack = on_pack
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Pass a report on."""
+        self._on_pack(result.get("pack", {}))

@@ -1,0 +1,91 @@
+"""The command line: one file per group of commands, imported when it is used."""
+
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+import dfloc
+from dfloc.errors import DflocError, unknown
+
+COMMANDS = {
+    "data": "dfloc.cli.data:data",
+    "sweep": "dfloc.cli.sweep:sweep",
+    "report": "dfloc.cli.report:report",
+    "list": "dfloc.cli.list:list_names",
+    "ui": "dfloc.cli.ui:ui",
+}
+SHORT_HELP = {
+    "data": "Make, import and check data.",
+    "sweep": "Run a study: features, trials, tracking, report.",
+    "report": "Build a study's page from what is finished.",
+    "list": "List what has a name: sweeps, backbones, decoders, losses, domains.",
+    "ui": "Open the MLflow UI on the workspace.",
+}
+
+
+class LateGroup(click.Group):
+    """A group whose commands are imported when they are asked for, so that `dfloc --help` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands, in the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SHORT_HELP.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; an unknown one is told what is near."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise unknown("command", args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LateGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(dfloc.__version__, prog_name="dfloc")
+def cli() -> None:
+    """Run studies of deepfake localization: distributed, resumable, recorded.
+
+    \b
+    dfloc sweep exposure                     the exposure study on built-in data
+    dfloc sweep exposure --data DIR          the same on Dolos
+    dfloc report exposure                    its page again
+    dfloc ui                                 its trials in MLflow
+    """
+
+
+def main() -> None:
+    """Run the command line; an error of a user is one or two lines, and an exit code."""
+    debug = "--debug" in sys.argv
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        code: Any = cli(standalone_mode=False)
+    except DflocError as error:
+        if debug:
+            raise
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.stdout.flush()
+        os._exit(130)
+    sys.exit(code if isinstance(code, int) else 0)

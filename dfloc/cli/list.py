@@ -1,0 +1,53 @@
+"""`dfloc list`: everything that has a name in a sweep."""
+
+import click
+
+from dfloc import registry
+from dfloc.cli.options import debug_option
+
+KINDS = ("sweeps", "backbones", "decoders", "losses", "domains")
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(KINDS), required=False)
+@debug_option
+def list_names(kind: str | None, debug: bool) -> None:
+    """List what has a name: sweeps, backbones with their maps, decoders, losses, domains.
+
+    \b
+    dfloc list backbones
+    """
+    for name in [kind] if kind else KINDS:
+        click.echo(f"{name}:")
+        for line in _lines(name):
+            click.echo(f"  {line}")
+
+
+def _lines(kind: str) -> list[str]:
+    if kind == "sweeps":
+        return _sweeps()
+    if kind == "backbones":
+        return [_backbone(name, row) for name, row in registry.BACKBONES.items()]
+    if kind == "domains":
+        return _domains()
+    return registry.names("decoder" if kind == "decoders" else "loss")
+
+
+def _sweeps() -> list[str]:
+    from dfloc.sweep.file import SweepFile, shipped
+
+    return [f"{name:20} {SweepFile(path).title}" for name, path in shipped().items()]
+
+
+def _backbone(name: str, row: registry.BackboneRow) -> str:
+    shapes = ", ".join(f"{key} {spec.channels}x{spec.height}x{spec.width}" for key, spec in row.maps.items())
+    return f"{name:20} input {row.input_size}, weights {row.weights}: {shapes}"
+
+
+def _domains() -> list[str]:
+    from dfloc.data.mini import GENERATORS
+    from dfloc.sweep.file import SweepFile, shipped
+
+    built_in = [f"mini/{name}  (built in)" for name in GENERATORS]
+    studied = {name for path in shipped().values() for name in SweepFile(path).domains}
+    return [*built_in, *sorted(studied)]

@@ -1,0 +1,55 @@
+"""`dfloc sweep`: run a study, or what is left of it."""
+
+import os
+import shlex
+import sys
+from typing import Any
+
+import click
+
+from dfloc.cli.options import debug_option, workspace_option
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("name")
+@click.option("--data", metavar="DIR", help="Folder of shards, or a tree of Dolos' layout, which is imported once.")
+@click.option("--preset", help="mini | paper | smoke.  [default: paper with --data, else mini]")
+@click.option("--dry-run", is_flag=True, help="Print the plan; start nothing.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the sweep (repeatable).")
+@click.option("--seeds", type=click.IntRange(1), help="Number of trial seeds.")
+@click.option("--draws", type=click.IntRange(1), help="Number of draws of the samples (mixture seeds).")
+@click.option("--limit", type=click.IntRange(1), help="Scale every count down, the largest to N.")
+@click.option("--only", multiple=True, metavar="STAGE", help="Only this stage and those it starts from (repeatable).")
+@workspace_option
+@click.option("--tracking", metavar="URI", help="MLflow's store.  [default: a sqlite file in the workspace]")
+@click.option("--address", help="Of a running Ray.  [default: $RAY_ADDRESS, else one is started here]")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where trials run.  [default: the preset's]")
+@click.option("--max-concurrent", type=click.IntRange(1), help="Trials at once.  [default: one for each CPU]")
+@click.option("--gpus-per-trial", type=click.FloatRange(0, min_open=True), default=1.0, help="Share of a GPU.")
+@click.option("--retry-failed", is_flag=True, help="Run again what failed.")
+@click.option("--wait", is_flag=True, help="Wait for another driver of this workspace to end.")
+@debug_option
+def sweep(dry_run: bool, debug: bool, **given: Any) -> int:
+    """Run the study NAME (or a sweep FILE.yaml): features, trials, tracking, report.
+
+    The same command goes on after any interruption, and extends a finished study; nothing is computed twice.
+
+    \b
+    dfloc sweep exposure                                           built-in data, minutes on a laptop
+    dfloc sweep exposure --dry-run --preset paper                  what the thesis' study would run
+    dfloc sweep exposure --set stages.finetune.grid.n=[4,8,16]     other exposure counts; only new trials run
+    dfloc sweep exposure --seeds 3                                 three seeds, with intervals over them
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from rich.console import Console
+
+    from dfloc.sweep import run
+    from dfloc.sweep.prepare import Options
+
+    console = Console(soft_wrap=True)
+    options = Options(**given)
+    if dry_run:
+        run.dry_run(options, console)
+        return 0
+    outcome = run.sweep(options, console)
+    return run.tell(outcome, console, again=shlex.join(["dfloc", *sys.argv[1:]]))

@@ -1,0 +1,156 @@
+"""What a user asked of a sweep -> the study, its data, and the plan."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from upath import UPath
+
+from dfloc.data import dolos
+from dfloc.data.mini import GENERATORS
+from dfloc.errors import ConfigError, DataError
+from dfloc.features.store import FeatureStore
+from dfloc.ledger import Ledger
+from dfloc.storage import Workspace
+from dfloc.sweep.data import Data, Expected, Shards
+from dfloc.sweep.file import SweepFile, find
+from dfloc.sweep.plan import Plan, make
+from dfloc.sweep.resolve import Resolved, resolve
+from dfloc.sweep.space import expand
+
+MINI = "mini"
+MINI_COUNTS = {"train": 160, "valid": 40, "test": 40}
+DOLOS_COUNTS = {"train": 9000, "valid": 900, "test": 900}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says; None = not said.
+
+    Attributes:
+        data: folder of shards or a tree; None = the built-in mini-Dolos.
+        settings: `key=value`, merged over file and preset.
+        only: stages to keep, with those they start from.
+        address: of a running Ray; None = one of this process.
+        tracking: MLflow's URI; None = a store in the workspace.
+    """
+
+    name: str
+    workspace: str
+    data: str | None = None
+    preset: str | None = None
+    settings: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    seeds: int | None = None
+    draws: int | None = None
+    limit: int | None = None
+    device: str | None = None
+    max_concurrent: int | None = None
+    gpus_per_trial: float = 1.0
+    address: str | None = None
+    tracking: str | None = None
+    retry_failed: bool = False
+    wait: bool = False
+
+    @property
+    def chosen_preset(self) -> str:
+        """The preset asked for; without one, mini on built-in data and paper on a user's own."""
+        return self.preset or ("paper" if self.data else "mini")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep ready to be run: its plan, the samples of its lists, its data folder and its device."""
+
+    plan: Plan
+    resolved: Resolved
+    device: str
+    data: Data
+
+
+def data_folder(options: Options, workspace: Workspace) -> UPath:
+    """Return where the shards are, or will be once they are made or imported.
+
+    Raises:
+        DataError: `--data` names nothing that is there.
+    """
+    if options.data is None:
+        return workspace.shards / MINI
+    given = UPath(options.data)
+    if not given.is_dir():
+        raise DataError(f"--data {options.data} should be a folder of shards or a tree of images, but there is none")
+    given = UPath(Path(given.path).absolute()) if given.protocol in ("", "file", "local") else given
+    return given if (given / "manifest.json").exists() else workspace.shards / given.name
+
+
+def data_of(options: Options, workspace: Workspace) -> Data:
+    """Return the shards, or what they are expected to hold."""
+    folder = data_folder(options, workspace)
+    if (folder / "manifest.json").exists():
+        name = folder.parent.name if folder.name == "shards" else folder.name
+        return Shards(folder, name)
+    if options.data is None and options.chosen_preset != "paper":
+        return Expected(MINI, [f"{MINI}/{name}" for name in GENERATORS], MINI_COUNTS)
+    if options.data is None:
+        return Expected("dolos", [], DOLOS_COUNTS)
+    raise DataError(f"{options.data} is a tree that is not imported yet; run without --dry-run, or dfloc data import")
+
+
+def prepare(options: Options, workspace: Workspace, data: Data) -> Prepared:
+    """Read the study, resolve it against the data, and plan it.
+
+    Raises:
+        ConfigError: anything in file or settings is wrong.
+        DataError: fewer images than asked.
+    """
+    file = SweepFile(find(options.name))
+    domains = _domains(file.domains_asked(options.chosen_preset, options.settings), data)
+    file.choose(options.chosen_preset, options.settings, domains)
+    study = expand(file, options.only, options.seeds, options.draws, options.limit)
+    device = options.device or study.ask.device
+    resolved = resolve(study, data, preset=options.chosen_preset, device=device, limit=options.limit)
+    plan = make(
+        resolved,
+        Ledger(workspace),
+        FeatureStore(workspace.features),
+        workspace.root / "sweeps",
+        options.retry_failed,
+    )
+    return Prepared(plan, resolved, device, data)
+
+
+def make_data(options: Options, workspace: Workspace, on_progress: Callable[[str, int, int], None]) -> None:
+    """Make the mini-Dolos or import the tree that `--data` names, where that is not done yet; needs Ray."""
+    from dfloc.data import importer, mini
+
+    folder = data_folder(options, workspace)
+    if (folder / "manifest.json").exists():
+        return
+    if options.data is None:
+        tree = Path((workspace.root / MINI).path)
+        mini.make(tree, on_progress=lambda done, total: on_progress("mini-Dolos", done, total))
+    else:
+        tree = Path(options.data)
+    importer.import_samples(
+        dolos.scan(tree),
+        folder,
+        allow_rejects=False,
+        on_progress=lambda done, total: on_progress("import", done, total),
+    )
+
+
+def _domains(asked: object, data: Data) -> list[str]:
+    """Return the study's domains by their full names."""
+    if isinstance(asked, str):
+        head, _, number = asked.partition(":")
+        if head == "data" and (not number or number.isdecimal()):
+            chosen = data.local[: int(number) if number else None]
+            if len(chosen) < 2:
+                raise DataError(f"a study needs two local domains at least; the data {data.name} have {len(chosen)}")
+            return list(chosen)
+        asked = [asked]
+    if not isinstance(asked, list) or not all(isinstance(name, str) for name in asked):
+        raise ConfigError(f'domains should be a list of names, "data" or "data:2", but it is {asked!r}')
+    if not data.present and not data.local:
+        return asked
+    return [dolos.resolve(name, data.local) for name in asked]

@@ -1,0 +1,257 @@
+"""One sweep from its name to its report: plan -> features -> trials -> ledger -> tracking -> report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from upath import UPath
+
+from dfloc import storage
+from dfloc.errors import ConfigError, TrialError
+from dfloc.features.store import FeatureStore
+from dfloc.ledger import Ledger
+from dfloc.lock import DriverLock
+from dfloc.record import SweepRecord
+from dfloc.storage import Workspace
+from dfloc.sweep import cluster
+from dfloc.sweep.data import Shards
+from dfloc.sweep.plan import Item, Plan
+from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, make_data, prepare
+from dfloc.sweep.progress import Display
+from dfloc.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sweep ended.
+
+    Attributes:
+        report: the folder of its report; None where nothing has been evaluated yet.
+        left: trials that are still to run.
+        failed: name -> first cause, of what failed now or before.
+        interrupted: the user stopped it.
+    """
+
+    record: SweepRecord
+    report: UPath | None
+    left: int
+    failed: dict[str, str]
+    interrupted: bool
+
+
+def dry_run(options: Options, console: Console) -> None:
+    """Print the plan; nothing is started, written or downloaded."""
+    workspace = Workspace(options.workspace)
+    data = data_of(options, workspace)
+    prepared = prepare(options, workspace, data)
+    _say_data(console, options, prepared)
+    for line in prepared.plan.lines():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def sweep(options: Options, console: Console) -> Outcome:
+    """Run what is left of a sweep.
+
+    Raises:
+        DflocError: bad input, another driver, no such device; nothing was started then.
+    """
+    workspace = Workspace(options.workspace)
+    if options.data is None and options.chosen_preset == "paper":
+        raise ConfigError("preset paper needs Dolos: add --data DIR, or --dry-run to see the plan")
+    with DriverLock(
+        workspace.root,
+        wait=options.wait,
+        on_wait=lambda owner: console.print(f"waiting for the driver on {owner.name}"),
+    ) as lock:
+        return Driver(options, console, workspace, lock).run()
+
+
+def tell(outcome: Outcome, console: Console, again: str) -> int:
+    """Say how a sweep ended and what to do next; return the exit code."""
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    if outcome.report:
+        say(f"report: {outcome.report}/index.html    compare: dfloc ui")
+    for name, cause in list(outcome.failed.items())[:3]:
+        say(f"failed: {name}: {cause}")
+    if outcome.interrupted:
+        say(f"stopped, everything finished is saved; {outcome.left} to run. Go on with: {again}")
+        return 130
+    if outcome.failed:
+        say(f"{len(outcome.failed)} trials failed, the causes are above; run them again with: {again} --retry-failed")
+        return 1
+    say(f"done, {outcome.left} to run")
+    return 0
+
+
+class Driver:
+    """The process that owns a workspace while a sweep runs."""
+
+    def __init__(self, options: Options, console: Console, workspace: Workspace, lock: DriverLock):
+        self.options = options
+        self.console = console
+        self.workspace = workspace
+        self.lock = lock
+        self.ledger = Ledger(workspace)
+        self.ray = cluster.Cluster(options.address, console, workspace.root / "logs")
+
+    def run(self) -> Outcome:
+        """Do everything that is left."""
+        try:
+            prepared = self._prepare()
+            _say_data(self.console, self.options, prepared)
+            self._say_plan(prepared.plan)
+            record = self._keep(prepared)
+            tracker = Tracker(self.workspace, self.ledger, self.options.tracking)
+            tracker.open(record)
+            interrupted = False
+            try:
+                interrupted = bool(prepared.plan.items) and self._work(prepared, tracker)
+            finally:
+                failed = self._failures(prepared.plan)
+                tracker.close("KILLED" if interrupted else "FAILED" if failed else "FINISHED")
+            return self._outcome(prepared, record, failed, interrupted)
+        finally:
+            self.ray.stop()
+
+    def _prepare(self) -> Prepared:
+        folder = data_folder(self.options, self.workspace)
+        if not (folder / "manifest.json").exists():
+            self.ray.start()
+            with Display(self.console, "data", 1) as display:
+                make_data(
+                    self.options, self.workspace, lambda what, done, total: display.running(what, f"{done}/{total}")
+                )
+        prepared = prepare(self.options, self.workspace, data_of(self.options, self.workspace))
+        cluster.check_device(prepared.device, self.options.address)
+        return prepared
+
+    def _keep(self, prepared: Prepared) -> SweepRecord:
+        """Write what is planned: the record, and every list of samples."""
+        self.lock.check()
+        folder = self.workspace.sweep(prepared.plan.record.sweep)
+        record = prepared.plan.record.merged(SweepRecord.load(folder))
+        record.save(folder)
+        for digest, refs in prepared.resolved.lists.items():
+            path = self.workspace.lists / f"{digest}.json"
+            if not path.exists():
+                storage.put_json(path, [ref.id for ref in refs])
+        if self.options.retry_failed:
+            for item in prepared.plan.items:
+                self.ledger.forget_failure(item.trial.fingerprint)
+        return record
+
+    def _work(self, prepared: Prepared, tracker: Tracker) -> bool:
+        """Compute features, then run the trials; return whether the user stopped it."""
+        from dfloc.features import extract
+
+        self.ray.start()
+        self.ray.prove(self.workspace)
+        plan, data = prepared.plan, prepared.data
+        assert isinstance(data, Shards)
+        if plan.jobs:
+            total = sum(job.rows for job in plan.jobs)
+            with Display(self.console, "features of images", total) as display:
+                store = FeatureStore(self.workspace.features)
+                extract.extract(
+                    store,
+                    data.folder,
+                    plan.jobs,
+                    device=prepared.device,
+                    on_progress=lambda done, total: display.advance(done),
+                )
+        return self._train(prepared, tracker)
+
+    def _train(self, prepared: Prepared, tracker: Tracker) -> bool:
+        """Run every item through Tune; return whether the user stopped it."""
+        from dfloc.sweep import schedule
+
+        items = prepared.plan.items
+        assert isinstance(prepared.data, Shards)
+        with Display(self.console, "trials", len(items)) as display:
+            packs = schedule.Packs(
+                items,
+                on_report=_shown(display, tracker, self.lock),
+                on_stop=lambda: display.say("stopping after the epochs in flight; Ctrl-C again ends at once"),
+            )
+            packs.run(
+                told={
+                    "workspace": str(self.workspace.root),
+                    "data": str(prepared.data.folder),
+                    "device": prepared.device,
+                },
+                resources=cluster.resources(prepared.device, self.options.gpus_per_trial),
+                max_concurrent=self.ray.max_concurrent(self.options.max_concurrent),
+                folder=self.workspace.sweep(prepared.plan.record.sweep) / "tune",
+            )
+        for line in packs.troubles():
+            self.say(line)
+        return packs.stopped
+
+    def _failures(self, plan: Plan) -> dict[str, str]:
+        failed = {}
+        for trial in plan.record.trials:
+            failure = self.ledger.failure(trial.fingerprint)
+            if failure and self.ledger.state(trial.fingerprint) == "failed":
+                failed[trial.name] = failure.message
+        return failed
+
+    def _outcome(self, prepared: Prepared, record: SweepRecord, failed: dict[str, str], interrupted: bool) -> Outcome:
+        after = prepare(self.options, self.workspace, prepared.data).plan
+        left = len(after.items)
+        if left and not failed and not interrupted:
+            raise TrialError(
+                f"{left} trials ended without a result, the first is {after.items[0].name}; "
+                f"see {self.ray.log}, then give the same command again"
+            )
+        from dfloc.report.build import build
+
+        evaluated = any(self.ledger.state(trial.fingerprint) == "done" for trial in record.trials)
+        return Outcome(record, build(self.workspace, record) if evaluated else None, left, failed, interrupted)
+
+    def _say_plan(self, plan: Plan) -> None:
+        left = len(plan.items)
+        distinct = len({trial.fingerprint for trial in plan.record.trials})
+        images = sum(job.rows for job in plan.jobs)
+        features = f", {images} images to pass through the backbones" if images else ""
+        self.say(f"{plan.record.sweep}: {distinct} trials, {plan.done} done, {left} to run{features}")
+        for note in (*plan.record.notes, *plan.notes):
+            self.say(note)
+        for fingerprint in plan.failed:
+            self.say(f"not repeated, it or its parent failed: {fingerprint[:12]} (--retry-failed runs it again)")
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _shown(display: Display, tracker: Tracker, lock: DriverLock) -> Callable[[Item, dict[str, Any]], None]:
+    """Return what is done with a report of a trial: it is shown, and tracked when it is its last one."""
+
+    def on_report(item: Item, entry: dict[str, Any]) -> None:
+        if entry.get("failed"):
+            display.finished(item.name, f"failed: {entry['failed']}")
+        elif entry.get("finished"):
+            display.finished(item.name)
+        else:
+            display.running(item.name, f"{entry['epoch']}/{entry['epochs']}")
+            return
+        lock.check()
+        tracker.submit(item.trial)
+
+    return on_report
+
+
+def _say_data(console: Console, options: Options, prepared: Prepared) -> None:
+    data = prepared.data
+    if options.data is None and data.name == "mini":
+        console.print(
+            f"No --data: the built-in mini-Dolos, preset {options.chosen_preset}. "
+            "Its numbers show that everything works and say nothing about Dolos.",
+            highlight=False,
+        )
+    if not data.present:
+        console.print(f"data: {data.name.capitalize()}, not present; done: unknown", highlight=False)

@@ -1,0 +1,41 @@
+"""The Tune side of a pack: items of work run one after the other, an entry for each in every report."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ray import tune
+
+from dfloc.config import EvaluationSpec, TrialSpec
+from dfloc.storage import Workspace
+from dfloc.sweep.plan import Item
+from dfloc.sweep.work import Work, run
+
+
+def config_of(pack: Sequence[Item], *, workspace: str, data: str, device: str) -> dict[str, Any]:
+    """Return what the Tune trial of a pack is told: plain values, so that any worker can read them."""
+    items = [
+        {
+            "fingerprint": item.trial.fingerprint,
+            "spec": item.trial.spec.model_dump(mode="json"),
+            "train": item.train,
+            "evaluations": [evaluation.model_dump(mode="json") for evaluation in item.evaluations],
+        }
+        for item in pack
+    ]
+    return {"workspace": workspace, "data": data, "device": device, "items": items}
+
+
+def train_pack(config: dict[str, Any]) -> None:
+    """Train and evaluate the items of a pack; a Tune function trainable.
+
+    The worker writes its own files into the workspace; what is reported is for scheduling and progress alone:
+    `{"pack": {fingerprint: {"epoch", "epochs", "valid_iou", "finished", "failed"}}}`.
+    """
+    workspace = Workspace(config["workspace"])
+    for told in config["items"]:
+        spec = TrialSpec.model_validate(told["spec"])
+        assert spec.fingerprint == told["fingerprint"], "driver and worker run different versions of dfloc"
+        evaluations = tuple(EvaluationSpec.model_validate(evaluation) for evaluation in told["evaluations"])
+        work = Work(spec, told["train"], evaluations, workspace, workspace.root / config["data"], config["device"])
+        for progress in run(work):
+            tune.report({"pack": {spec.fingerprint: progress}})

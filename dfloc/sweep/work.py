@@ -1,0 +1,160 @@
+"""One item of work, from ledger to ledger: train what is not trained, score what is not scored; knows no Ray."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from upath import UPath
+
+from dfloc import repro, storage
+from dfloc.config import EvaluationSpec, TrialSpec
+from dfloc.data.manifest import Manifest, SampleRef, read_samples
+from dfloc.engine import checkpoint
+from dfloc.engine.evaluate import evaluate
+from dfloc.engine.fit import fit
+from dfloc.engine.member import Member
+from dfloc.engine.source import StoredMaps, StoredSource
+from dfloc.errors import DataError, DflocError
+from dfloc.features.store import FeatureStore
+from dfloc.ledger import Attempt, Ledger
+from dfloc.models import decoders
+from dfloc.registry import map_spec
+from dfloc.storage import Workspace
+
+THREADS = 1
+OWN_ERRORS = (DflocError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+
+Progress = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done of one trial.
+
+    Attributes:
+        spec: the trial.
+        train: whether it must be trained first.
+        evaluations: those that have no rows yet.
+        workspace: ledger, feature store and lists.
+        data: folder of the shards.
+        device: cpu | cuda.
+    """
+
+    spec: TrialSpec
+    train: bool
+    evaluations: Sequence[EvaluationSpec]
+    workspace: Workspace
+    data: UPath
+    device: str = "cpu"
+
+    def samples(self, digest: str) -> list[SampleRef]:
+        """Return the samples of a list that the driver put into the workspace.
+
+        Raises:
+            DataError: the shards do not hold one of them.
+        """
+        ids: list[str] = storage.get_json(self.workspace.lists / f"{digest}.json")
+        found = {
+            ref.id: ref for domain, split in {_place(id_) for id_ in ids} for ref in _read(self.data, domain, split)
+        }
+        lost = [id_ for id_ in ids if id_ not in found]
+        if lost:
+            raise DataError(f"{self.data} no longer holds {lost[0]}; import it again, or plan the sweep anew")
+        return [found[id_] for id_ in ids]
+
+
+def run(work: Work) -> Iterator[Progress]:
+    """Do an item of work.
+
+    Yields:
+        After each epoch `{"epoch", "epochs", "valid_iou"}`, at the end also `finished` or `failed` (the cause). An
+        error of the trial's own is in the ledger then; errors of the machine are raised, and may be tried again.
+    """
+    ledger = Ledger(work.workspace)
+    attempt: Attempt | None = None
+    try:
+        if work.train:
+            attempt = ledger.begin(work.spec)
+            for progress in _train(work, ledger, attempt):
+                yield progress
+                if "failed" in progress:
+                    return
+        _evaluate(work, ledger)
+    except (MemoryError, OSError):
+        raise
+    except OWN_ERRORS as error:
+        message = f"{type(error).__name__}: {error}" if not isinstance(error, DflocError) else str(error)
+        (attempt or ledger.begin(work.spec)).fail("error", message)
+        yield _at_end(work, failed=message)
+        return
+    yield _at_end(work, finished=True)
+
+
+def _train(work: Work, ledger: Ledger, attempt: Attempt) -> Iterator[Progress]:
+    spec = work.spec
+    store = FeatureStore(work.workspace.features)
+    member = Member.create(spec, _shapes(spec), work.device, _parent(spec, ledger))
+    if attempt.state:
+        member.restore(attempt.state)
+    source = StoredSource(store, spec.maps, work.samples(spec.train.digest), spec.targets, spec.seed)
+    valid = StoredSource(store, spec.maps, work.samples(spec.valid.digest))
+    records = list(attempt.records)
+    for (result,) in fit([member], source, valid, THREADS):
+        if result.divergence:
+            where = result.divergence
+            attempt.fail("nan", where.message, where.epoch, where.step)
+            yield _at_end(work, failed=where.message)
+            return
+        assert result.record is not None
+        records.append(result.record)
+        attempt.save_epoch(member.state(), records)
+        yield {"epoch": member.epoch, "epochs": spec.epochs, "valid_iou": result.record.valid_iou}
+    versions = repro.environment(work.device, THREADS)
+    attempt.finish(member.weights("best"), member.weights("last"), member.best_epoch, versions)
+
+
+def _evaluate(work: Work, ledger: Ledger) -> None:
+    store = FeatureStore(work.workspace.features)
+    for which in sorted({evaluation.checkpoint for evaluation in work.evaluations}):
+        decoder = decoders.build(work.spec.decoder, _shapes(work.spec), repro.generator(0, "init"))
+        checkpoint.load(ledger.weights(work.spec.fingerprint, which), decoder)
+        decoder.to(torch.device(work.device))
+        for evaluation in (evaluation for evaluation in work.evaluations if evaluation.checkpoint == which):
+            table = evaluate(
+                decoder,
+                StoredMaps(store, work.spec.maps),
+                work.samples(evaluation.test.digest),
+                work.data,
+                evaluation,
+                device=work.device,
+                num_threads=THREADS,
+            )
+            ledger.put_rows(work.spec.fingerprint, evaluation.key, table)
+
+
+def _parent(spec: TrialSpec, ledger: Ledger) -> dict[str, torch.Tensor] | None:
+    if not spec.init:
+        return None
+    source = spec.init["decoder"]
+    return checkpoint.read(ledger.weights(source.parent, source.checkpoint))
+
+
+def _shapes(spec: TrialSpec) -> list[Any]:
+    return [map_spec(recipe.map) for recipe in spec.maps]
+
+
+def _at_end(work: Work, **how: object) -> Progress:
+    return {"epoch": work.spec.epochs, "epochs": work.spec.epochs, **how}
+
+
+def _place(sample_id: str) -> tuple[str, str]:
+    """Return domain and split of an id, `<source>/<generator>/<split>/<file name>`."""
+    source, generator, split = sample_id.split("/")[:3]
+    return f"{source}/{generator}", split
+
+
+@cache
+def _read(folder: UPath, domain: str, split: str) -> list[SampleRef]:
+    return read_samples(folder, Manifest.load(folder), domain, split)
