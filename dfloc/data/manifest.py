@@ -16,6 +16,7 @@ from dfloc.errors import DataError, WorkspaceError, unknown
 
 Split = Literal["train", "valid", "test"]
 Kind = Literal["local", "full", "real"]
+Place = tuple[str, Split]
 MaskKind = Literal["fake_is_black", "fake_is_white", "real", "generated"]
 
 FILE_NAME = "manifest.json"
@@ -183,13 +184,18 @@ def read_samples(folder: UPath, manifest: Manifest, domain: str, split: str) -> 
         DataError: a shard is missing or damaged, or holds other samples than the manifest says.
     """
     info = manifest.split(domain, split)
-    samples = [sample for shard in info.shards for sample in _read_shard(folder, shard, domain, split)]
+    samples = [sample for shard in info.shards for sample in read_shard(folder, shard, domain, split)]
     if list_digest(samples) != info.digest:
         raise DataError(f"the shards of {domain}/{split} in {folder} are not those of its manifest; import again")
     return samples
 
 
-def _read_shard(folder: UPath, shard: ShardInfo, domain: str, split: str) -> list[SampleRef]:
+def read_shard(folder: UPath, shard: ShardInfo, domain: str, split: str) -> list[SampleRef]:
+    """Return the samples of one shard in its order, from the key columns alone.
+
+    Raises:
+        DataError: it is missing or damaged, or has another number of rows than it should.
+    """
     path = folder / shard.path
     try:
         table = pq.read_table(path.path, columns=list(KEY_COLUMNS), filesystem=path.fs, partitioning=None)

@@ -142,7 +142,7 @@ def read_truth(folder: UPath, samples: Sequence[SampleRef], reader: ShardReader 
 
 def _open(data: bytes) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data))
+        image: Image.Image = Image.open(io.BytesIO(data))
         if image.width * image.height > MAX_PIXELS:
             raise DataError(f"{image.width}x{image.height} pixels, more than the {MAX_PIXELS:,} that are allowed")
         image.load()
@@ -166,15 +166,19 @@ def _from_16_bits(image: Image.Image) -> Pixels:
 def _grey(data: bytes) -> Pixels:
     """Decode a mask of any layout that is black and white in the end: grey, palette, 16 bits, RGB(A)."""
     image = _open(data)
-    if image.mode.startswith("I"):
-        grey_HW = _from_16_bits(image)
-    else:
-        if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
-            raise DataError("a transparent mask; expected black and white")
-        rgb = image.convert("RGB")
-        if np.ptp(np.asarray(rgb).astype(np.int16), axis=2).max() > MAX_COLOUR:
-            raise DataError("a mask in colours; expected black and white")
-        grey_HW = np.asarray(rgb.convert("L"))
+    wide = image.mode.startswith("I")
+    grey_HW = _from_16_bits(image) if wide else np.asarray(_without_colour(image).convert("L"))
     if grey_HW.max() == 1:
         raise DataError("a mask with the values 0 and 1; expected 0 (black) and 255 (white)")
     return grey_HW
+
+
+def _without_colour(image: Image.Image) -> Image.Image:
+    if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+        raise DataError("a transparent mask; expected black and white")
+    if image.mode in ("1", "L"):
+        return image
+    image = image.convert("RGB")
+    if np.ptp(np.asarray(image).astype(np.int16), axis=2).max() > MAX_COLOUR:
+        raise DataError("a mask in colours; expected black and white")
+    return image

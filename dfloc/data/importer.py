@@ -1,0 +1,228 @@
+"""Sample references -> Parquet shards + manifest (Ray Data)."""
+
+import hashlib
+import logging
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from upath import UPath
+
+from dfloc.data.dolos import Sample
+from dfloc.data.manifest import FILE_NAME, Manifest, Place, in_two_splits, read_samples
+from dfloc.data.publish import Part, Written, overlap_sentence, publish
+from dfloc.data.rejects import Reject, Rejects
+from dfloc.data.writer import GROUP_ROWS, Receipt, ShardJob, write_shard
+from dfloc.errors import DataError
+
+SHARD_ROWS = 4096
+SHARD_BYTES = 256 << 20
+
+_SCRATCH = ".import"
+
+Parts = Mapping[Place, Part]
+
+
+class ImportSummary(NamedTuple):
+    """What an import did: the manifest as it is now, images written, images left alone, and what was rejected."""
+
+    manifest: Manifest
+    written: int
+    unchanged: int
+    rejected: list[Reject]
+
+
+def import_samples(
+    samples: Sequence[Sample],
+    out: UPath,
+    *,
+    allow_rejects: bool = False,
+    allow_overlap: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+    group_rows: int = GROUP_ROWS,
+    shard_rows: int = SHARD_ROWS,
+) -> ImportSummary:
+    """Write samples into a data folder, beside what it holds; it changes when all is well, and not before.
+
+    A split whose files have the names, sizes and times of its last import is left alone, without Ray and without a
+    look into them. A new time alone is harmless: the same bytes are written again.
+
+    Args:
+        samples: as `dolos.scan` or `dolos.scan_pair` lists them.
+        out: the data folder; made if it is missing.
+        allow_rejects: go on where more than 1 % of the images cannot be used.
+        allow_overlap: go on where a photograph lies in two splits.
+        on_progress: called with the images done and to do.
+        group_rows: most rows of a row group.
+        shard_rows: most rows of a shard.
+
+    Raises:
+        DataError: too many rejects (`rejected.csv` names them), photographs in two splits, nothing that can be used,
+            splits of one domain with masks of both polarities, or a folder that cannot be written.
+    """
+    old = Manifest.load(out) if (out / FILE_NAME).exists() else Manifest(domains={})
+    parts = _parts(samples, f"{group_rows},{shard_rows}")
+    changed = {place: part for place, part in parts.items() if not _is_unchanged(out, old, place, part)}
+    unchanged = sum(len(part.samples) for place, part in parts.items() if place not in changed)
+    rejects = Rejects(out, {place: len(part.samples) for place, part in changed.items()}, allow_rejects)
+    if not changed:
+        return ImportSummary(old, 0, unchanged, rejects.kept)
+    _check_polarity(old, parts)
+    if not allow_overlap:
+        _check_overlap(out, old, changed)
+    try:
+        rejects.add(_no_mask(sample) for part in changed.values() for sample in part.samples if sample.lacks_mask)
+        written = _write(out, changed, group_rows, shard_rows, on_progress)
+        rejects.add(reject for shard in written for reject in shard.receipt.rejected)
+        manifest = publish(out, out / _SCRATCH, old, changed, written)
+    except OSError as error:
+        raise DataError(f"cannot write the data folder {out}: {error.strerror}") from error
+    finally:
+        _remove(out / _SCRATCH)
+    num_written = sum(sum(shard.receipt.groups) for shard in written)
+    return ImportSummary(manifest, num_written, unchanged, rejects.all)
+
+
+def _parts(samples: Sequence[Sample], layout: str) -> Parts:
+    """Part samples by domain and split, and digest the names, sizes and times of their files."""
+    parts: dict[Place, Part] = {}
+    for place, group in groupby(samples, key=lambda sample: (sample.domain, sample.split)):
+        members = list(group)
+        lines, sizes = [layout], []
+        for sample in members:
+            size, time = _stat(sample.image)
+            mask = None if sample.mask is None else (sample.mask.name, *_stat(sample.mask))
+            lines.append(f"{sample.id}\x1f{sample.mask_kind}\x1f{size}\x1f{time}\x1f{mask}")
+            sizes.append(size)
+        parts[place] = Part(members, sizes, hashlib.sha256("\n".join(lines).encode()).hexdigest())
+    return parts
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def _is_unchanged(out: UPath, old: Manifest, place: Place, part: Part) -> bool:
+    domain, split = place
+    info = old.domains[domain].splits.get(split) if domain in old.domains else None
+    return info is not None and info.origin == part.origin and all((out / s.path).exists() for s in info.shards)
+
+
+def _check_polarity(old: Manifest, parts: Parts) -> None:
+    for (domain, _), part in parts.items():
+        known = old.domains.get(domain)
+        staying = sorted(set(known.splits) - {split for name, split in parts if name == domain}) if known else []
+        if known and staying and known.mask_kind != part.samples[0].mask_kind:
+            raise DataError(
+                f"{domain} comes with masks {part.samples[0].mask_kind}, but its split {staying[0]}, which stays, has "
+                f"{known.mask_kind}; import all its splits together, or into another folder"
+            )
+
+
+def _check_overlap(out: UPath, old: Manifest, changed: Parts) -> None:
+    fresh = [sample for part in changed.values() for sample in part.samples if sample.mask_kind != "generated"]
+    held = (
+        ref
+        for domain, info in old.domains.items()
+        for split in info.splits
+        if (domain, split) not in changed and info.kind != "full"
+        for ref in read_samples(out, old, domain, split)
+    )
+    places = [*((s.stem, s.split) for s in fresh), *((ref.stem, ref.split) for ref in held)]
+    stems = {sample.stem for sample in fresh}
+    found = [case for case in in_two_splits(places) if case.stem in stems]
+    if found:
+        raise DataError(f"{overlap_sentence(found)}; move them, or go on with --allow-overlap")
+
+
+def _no_mask(sample: Sample) -> Reject:
+    return Reject(sample.id, sample.name, "mask: none of that name")
+
+
+def _write(
+    out: UPath, changed: Parts, group_rows: int, shard_rows: int, on_progress: Callable[[int, int], None] | None
+) -> list[Written]:
+    """Write all shards into the scratch folder, one task each."""
+    jobs: list[tuple[str, Place, ShardJob]] = []
+    for (domain, split), part in changed.items():
+        for number, members in enumerate(_chunks(part, shard_rows)):
+            path = f"{domain}/{split}-{number:05}.parquet"
+            jobs.append((path, (domain, split), ShardJob(out / _SCRATCH / path, members, group_rows)))
+    total = sum(len(job.samples) for _, _, job in jobs)
+    receipts: dict[int, Receipt] = {}
+    for index, receipt in _run([job for _, _, job in jobs]):
+        receipts[index] = receipt
+        if on_progress:
+            on_progress(sum(len(jobs[done][2].samples) for done in receipts), total)
+    return [Written(path, place, receipts[index]) for index, (path, place, _) in enumerate(jobs)]
+
+
+def _chunks(part: Part, shard_rows: int) -> Iterator[list[Sample]]:
+    """Part samples into shards of at most so many, and of not much more than `SHARD_BYTES`."""
+    chunk: list[Sample] = []
+    size = 0
+    for sample, sample_size in zip(part.samples, part.sizes, strict=True):
+        if sample.lacks_mask:
+            continue
+        chunk.append(sample)
+        size += sample_size
+        if len(chunk) == shard_rows or size >= SHARD_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _run(jobs: Sequence[ShardJob]) -> Iterator[tuple[int, Receipt]]:
+    """Write shards through Ray Data, in any order; yield a job's index and its receipt when it is done.
+
+    Raises:
+        OSError: a shard cannot be written.
+    """
+    if not jobs:
+        return
+    with _ray():
+        import ray.data
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        items = [{"index": index, "job": pickle.dumps(job)} for index, job in enumerate(jobs)]
+        for row in ray.data.from_items(items, override_num_blocks=len(items)).map(_task).iter_rows():
+            if row["error"]:
+                raise OSError(0, row["error"])
+            yield row["index"], pickle.loads(row["receipt"])
+
+
+def _task(item: dict[str, Any]) -> dict[str, Any]:
+    try:
+        receipt, error = write_shard(pickle.loads(item["job"])), ""
+    except OSError as failure:
+        receipt, error = Receipt([], 0.0, 0, []), failure.strerror or str(failure)
+    return {"index": item["index"], "receipt": pickle.dumps(receipt), "error": error}
+
+
+@contextmanager
+def _ray() -> Iterator[None]:
+    import ray
+
+    mine = not ray.is_initialized()
+    if mine:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        yield
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _remove(folder: UPath) -> None:
+    if folder.exists():
+        folder.fs.rm(folder.path, recursive=True)

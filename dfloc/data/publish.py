@@ -1,0 +1,126 @@
+"""Shards that were written -> their places in the data folder, and its manifest."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from upath import UPath
+
+from dfloc.data import dolos
+from dfloc.data.dolos import Sample
+from dfloc.data.manifest import (
+    Manifest,
+    Overlap,
+    Place,
+    ShardInfo,
+    SplitInfo,
+    list_digest,
+    overlap,
+    read_shard,
+    shard_digest,
+)
+from dfloc.data.writer import Receipt
+from dfloc.errors import DataError
+
+SHOWN = 3
+
+
+class Part(NamedTuple):
+    """One split of a domain: its samples in rank order, the sizes of their images, and the digest of all its files."""
+
+    samples: list[Sample]
+    sizes: list[int]
+    origin: str
+
+
+class Written(NamedTuple):
+    """A shard that was written: its path in the data folder, its place, and the receipt."""
+
+    path: str
+    place: Place
+    receipt: Receipt
+
+
+def publish(
+    out: UPath, scratch: UPath, old: Manifest, changed: Mapping[Place, Part], written: Sequence[Written]
+) -> Manifest:
+    """Move new shards to their places, save the manifest, and delete the shards that it no longer names.
+
+    Args:
+        out: the data folder.
+        scratch: where the new shards lie, under the paths that they will have.
+        old: what the folder holds.
+        changed: the splits that are replaced.
+        written: their new shards; a split without one leaves the manifest.
+
+    Raises:
+        DataError: nothing would be left.
+    """
+    for shard in written:
+        if shard.receipt.groups:
+            target = out / shard.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.fs.mv((scratch / shard.path).path, target.path)
+    manifest = _merged(out, old, changed, written)
+    manifest = manifest.model_copy(update={"notes": _notes(out, manifest)})
+    manifest.save(out)
+    _remove_orphans(out, manifest, changed)
+    return manifest
+
+
+def _merged(out: UPath, old: Manifest, changed: Mapping[Place, Part], written: Sequence[Written]) -> Manifest:
+    domains = {name: info.model_dump() for name, info in old.domains.items()}
+    for place, part in changed.items():
+        domain, split = place
+        mask_kind = part.samples[0].mask_kind
+        entry = domains.setdefault(domain, {"splits": {}})
+        entry |= {"kind": dolos.kind(mask_kind), "family": dolos.family(domain), "mask_kind": mask_kind}
+        entry["splits"].pop(split, None)
+        shards = [shard for shard in written if shard.place == place and shard.receipt.groups]
+        if shards:
+            entry["splits"][split] = _split_info(out, place, shards, part.origin)
+    manifest = Manifest.model_validate({"domains": {name: entry for name, entry in domains.items() if entry["splits"]}})
+    if not manifest.domains:
+        raise DataError(f"no image could be imported; rejected.csv in {out} says why")
+    return manifest
+
+
+def _remove_orphans(out: UPath, manifest: Manifest, changed: Mapping[Place, Part]) -> None:
+    kept = {shard.path for info in manifest.domains.values() for part in info.splits.values() for shard in part.shards}
+    for domain, split in changed:
+        for path in (out / domain).glob(f"{split}-*.parquet"):
+            if f"{domain}/{path.name}" not in kept:
+                path.unlink()
+
+
+def _split_info(out: UPath, place: Place, written: Sequence[Written], origin: str) -> SplitInfo:
+    samples, shards = [], []
+    for shard in written:
+        info = ShardInfo(path=shard.path, digest="", groups=tuple(shard.receipt.groups))
+        refs = read_shard(out, info, *place)
+        shards.append(info.model_copy(update={"digest": shard_digest(refs, info.groups)}))
+        samples += refs
+    return SplitInfo(
+        count=len(samples),
+        photographs=len({ref.stem for ref in samples}),
+        digest=list_digest(samples),
+        shards=tuple(shards),
+        fake_area=sum(shard.receipt.fake_area for shard in written) / len(samples),
+        grey_pixels=sum(shard.receipt.grey_pixels for shard in written),
+        origin=origin,
+    )
+
+
+def _notes(out: UPath, manifest: Manifest) -> tuple[str, ...]:
+    notes = [
+        f"{name}: fake pixels are {info.fake_area:.0%} of the masks on average, over half; is their polarity right?"
+        for name, info in sorted(manifest.domains.items())
+        if info.kind == "local" and info.fake_area > 0.5
+    ]
+    found = overlap(out, manifest, sorted(manifest.domains))
+    return (*notes, *([overlap_sentence(found)] if found else []))
+
+
+def overlap_sentence(found: Sequence[Overlap]) -> str:
+    """Return how many photographs lie in two splits, and the first ones."""
+    shown = ", ".join(f"{case.stem} in {' and '.join(case.splits)}" for case in found[:SHOWN])
+    return f"photographs that lie in more than one split: {len(found)} ({shown}{', ...' if len(found) > SHOWN else ''})"

@@ -1,0 +1,69 @@
+"""Fixtures that many tests share: one Ray, a tiny Dolos tree, and its shards."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from upath import UPath
+
+TINY_DOMAINS = ("tiny/blur", "tiny/noise")
+TINY_COUNTS = {"train": 10, "valid": 4, "test": 4}
+TINY_SIZE = 64
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    """One quiet Ray of two CPUs for all tests that need one."""
+    ray = pytest.importorskip("ray")
+    if not ray.is_initialized():
+        os.environ.pop("RAY_ADDRESS", None)
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()
+
+
+def write_tiny_tree(root: Path) -> None:
+    """Write a tree of Dolos' layout: two paired generators and the real images, two crops of each photograph."""
+    for place, (split, count) in enumerate(TINY_COUNTS.items()):
+        for index in range(count):
+            name = f"{split}{index // 2}-{index % 2}.png"
+            rng = np.random.default_rng([place, index])
+            image = rng.integers(0, 256, (TINY_SIZE, TINY_SIZE, 3), np.uint8)
+            fake = np.zeros((TINY_SIZE, TINY_SIZE), bool)
+            top, left, height, width = rng.integers(TINY_SIZE // 4, TINY_SIZE // 2, 4)
+            fake[top : top + height, left : left + width] = True
+            _save(root / "tiny/real" / split / name, image)
+            for generator, value in (("blur", 128), ("noise", image // 2)):
+                folder = root / "tiny/fake" / generator
+                _save(folder / "images" / split / name, np.where(fake[..., None], value, image).astype(np.uint8))
+                _save(folder / "masks" / split / name, np.where(fake, 0, 255).astype(np.uint8))
+
+
+def _save(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def tiny_tree(tmp_path: Path) -> Path:
+    """A tiny Dolos tree of one's own, to be spoilt."""
+    root = tmp_path / "tree"
+    write_tiny_tree(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> UPath:
+    """The tiny tree as shards with row groups of four; shared, so not to be changed."""
+    from dfloc.data.dolos import scan
+    from dfloc.data.importer import import_samples
+
+    root = tmp_path_factory.mktemp("tiny")
+    write_tiny_tree(root / "tree")
+    out = UPath(root / "shards")
+    import_samples(scan(root / "tree"), out, group_rows=4)
+    return out
