@@ -1,0 +1,96 @@
+"""Weights x samples x protocol -> one row per image."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+from upath import UPath
+
+from dfloc import metrics
+from dfloc.config import EvaluationSpec
+from dfloc.data.manifest import SampleRef, list_digest
+from dfloc.data.shards import Pixels, ShardReader, read_truth
+from dfloc.engine import arithmetic
+from dfloc.engine.source import Maps
+from dfloc.errors import DataError
+
+BATCH = 32
+Row = dict[str, Any]
+
+
+def evaluate(
+    decoder: nn.Module,
+    maps: Maps,
+    samples: Sequence[SampleRef],
+    folder: UPath,
+    evaluation: EvaluationSpec,
+    *,
+    device: str = "cpu",
+    num_threads: int = 1,
+) -> pa.Table:
+    """Score a decoder on every image of a test list, in eval mode and fp32 throughout.
+
+    Args:
+        decoder: with the weights of the evaluation's checkpoint; it is moved to the device.
+        maps: the decoder's input.
+        samples: the test list.
+        folder: of the shards, for the truth at native size.
+        evaluation: what the rows are keyed by.
+        device: cpu | cuda.
+        num_threads: CPU threads.
+
+    Returns:
+        One row for each sample, in the order of the list: `id, stem, domain, split, condition, protocol, checkpoint,
+        trial, tp, fp, fn, tn` (pixels), `mask_area` (share of fake pixels), `mean_prob` and the protocol's keys.
+
+    Raises:
+        DataError: the samples are not those that the evaluation names, or a map has a probability that is no number.
+    """
+    if list_digest(samples) != evaluation.test.digest:
+        raise DataError(
+            f"the {len(samples)} samples of {evaluation.domain}/{evaluation.split} are not those that were planned "
+            f"({evaluation.test.size}); start the sweep again to plan anew"
+        )
+    rows: list[Row] = []
+    reader = ShardReader(folder)
+    decoder.to(device).eval()
+    with arithmetic.exact(num_threads), torch.inference_mode():
+        for start in range(0, len(samples), BATCH):
+            part = samples[start : start + BATCH]
+            prob_BHW = decoder(maps.read(part).to(device)).squeeze(1).sigmoid()
+            measured = _measure(prob_BHW, read_truth(folder, part, reader), evaluation.protocol)
+            rows += [_names(sample, evaluation) | values for sample, values in zip(part, measured, strict=True)]
+    return pa.Table.from_pylist(rows)
+
+
+def _measure(prob_BHW: Tensor, truth: Sequence[Pixels], protocol: str) -> list[Row]:
+    """Return the numbers of each map, those of one native size measured together."""
+    by_size: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, truth_HW in enumerate(truth):
+        by_size[truth_HW.shape].append(index)
+    values: list[Row] = [{} for _ in truth]
+    for indices in by_size.values():
+        truth_NHW = torch.from_numpy(np.stack([truth[index] for index in indices])).to(prob_BHW.device)
+        prob_NHW = prob_BHW[indices]
+        found = metrics.counts(prob_NHW, truth_NHW, protocol) | metrics.score(prob_NHW, truth_NHW, protocol)
+        for name, value_N in found.items():
+            for index, value in zip(indices, value_N.tolist(), strict=True):
+                values[index][name] = value
+    return values
+
+
+def _names(sample: SampleRef, evaluation: EvaluationSpec) -> Row:
+    return {
+        "id": sample.id,
+        "stem": sample.stem,
+        "domain": sample.domain,
+        "split": sample.split,
+        "condition": evaluation.condition,
+        "protocol": evaluation.protocol,
+        "checkpoint": evaluation.checkpoint,
+        "trial": evaluation.trial,
+    }

@@ -1,0 +1,191 @@
+"""One trial of a pack: what is trained, how far it is, and its best weights so far."""
+
+import io
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dfloc import registry, repro
+from dfloc.config import Checkpoint, TrialSpec
+from dfloc.engine import checkpoint, schedule
+from dfloc.engine.source import Source
+from dfloc.ledger import EpochRecord
+from dfloc.models import decoders
+from dfloc.registry import MapSpec
+
+
+class Score(NamedTuple):
+    """What an epoch's weights are worth on the validation images: means of the loss and of the per-image IoU."""
+
+    loss: float
+    iou: float
+
+
+class Divergence(NamedTuple):
+    """A loss that was no finite number; `step` counts from 1 at the trial's start."""
+
+    epoch: int
+    step: int
+    message: str
+
+
+class Member:
+    """A decoder in training.
+
+    Attributes:
+        spec: the trial's.
+        decoder: what is trained, on the device.
+        optimizer: None where nothing has a gradient: a baseline, which is solved instead.
+        epoch: finished epochs.
+        steps: optimiser steps so far.
+        ended: no epoch is left: all are done, the schedule ended it, it was solved, or it diverged.
+        best_epoch: the epoch whose weights are the best ones; 0 before the first.
+    """
+
+    def __init__(self, spec: TrialSpec, decoder: torch.nn.Module, device: str) -> None:
+        self.spec = spec
+        self.device = torch.device(device)
+        self.decoder = decoder.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = _optimizer(spec, decoder)
+        self.epoch = self.steps = self.best_epoch = 0
+        self.ended = False
+        self._schedule = schedule.make(spec)
+        self._loss = registry.find("loss", spec.loss.name)
+        self._best_value = -math.inf
+        self._best: dict[str, Tensor] = {}
+        self._losses: list[Tensor] = []
+        self._sizes: list[int] = []
+
+    @classmethod
+    def create(
+        cls,
+        spec: TrialSpec,
+        maps: Sequence[MapSpec],
+        device: str = "cpu",
+        parent_weights: Mapping[str, Tensor] | None = None,
+    ) -> "Member":
+        """Make a member before its first epoch.
+
+        Args:
+            spec: what it is to be.
+            maps: shapes of the spec's maps.
+            device: cpu | cuda.
+            parent_weights: those that `spec.init` names (`checkpoint.read`).
+
+        Raises:
+            WorkspaceError: the parent's weights do not fit the decoder.
+            ConfigError: the decoder does not suit the maps.
+        """
+        assert bool(spec.init) == (parent_weights is not None)
+        decoder = decoders.build(spec.decoder, maps, repro.generator(spec.seed, "init"))
+        if parent_weights is not None:
+            source = spec.init["decoder"]
+            checkpoint.fill(decoder, parent_weights, f"{source.checkpoint} of trial {source.parent[:12]}")
+        return cls(spec, decoder, device)
+
+    def start(self, source: Source) -> None:
+        """Fit what has a closed form to the training samples, unless a parent's holds or an epoch is done already."""
+        if self.epoch == 0 and not self.spec.init:
+            self.decoder.solve(source)
+
+    def step(self, x_BCHW: Tensor, target_BHW: Tensor) -> None:
+        """Take one optimiser step; its loss is looked at when the epoch ends, so that no device is waited for."""
+        assert self.optimizer is not None
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._schedule.lr(self.steps)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16"):
+            loss = self._loss(self.decoder(x_BCHW), target_BHW)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.steps += 1
+        self._losses.append(loss.detach())
+        self._sizes.append(len(x_BCHW))
+
+    def loss_and_prob(self, x_BCHW: Tensor, target_BHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch and the probabilities [B, 256, 256], in fp32 and eval mode."""
+        logit_B1HW = self.decoder(x_BCHW)
+        return self._loss(logit_B1HW, target_BHW), logit_B1HW.squeeze(1).sigmoid()
+
+    def diverged(self, valid: Score | None = None) -> Divergence | None:
+        """Return where the epoch under way left the finite numbers, if it did; that ends the member."""
+        losses = torch.stack(self._losses).tolist() if self._losses else []
+        steps = [k for k, loss in enumerate(losses, self.steps - len(losses) + 1) if not math.isfinite(loss)]
+        if not steps and (valid is None or math.isfinite(valid.loss)):
+            return None
+        self.ended = True
+        epoch, step = self.epoch + 1, steps[0] if steps else self.steps
+        kind = "training" if steps else "validation"
+        return Divergence(epoch, step, f"the {kind} loss is no finite number at step {step}, epoch {epoch}")
+
+    def end_epoch(self, valid: Score, seconds: float) -> EpochRecord:
+        """Close the epoch: keep its weights if they are the best, and let the schedule see its IoU."""
+        self.epoch += 1
+        value = {"iou": valid.iou, "loss": -valid.loss, "last": float(self.epoch)}[self.spec.select]
+        if value > self._best_value:
+            self._best_value, self.best_epoch = value, self.epoch
+            self._best = checkpoint.weights_of(self.decoder)
+        record = EpochRecord(
+            epoch=self.epoch,
+            steps=self.steps,
+            images=sum(self._sizes),
+            lr=self._schedule.lr(self.steps - 1) if self._losses else None,
+            train_loss=self._mean_loss() if self._losses else None,
+            valid_loss=valid.loss,
+            valid_iou=valid.iou,
+            seconds=seconds,
+            time=time.time(),
+        )
+        goes_on = self._schedule.end_epoch(valid.iou)
+        self.ended = not goes_on or self.epoch == self.spec.epochs or self.optimizer is None
+        self._losses, self._sizes = [], []
+        return record
+
+    def weights(self, which: Checkpoint) -> bytes:
+        """Return the file of the best or the last epoch's weights."""
+        weights = self._best if which == "best" else checkpoint.weights_of(self.decoder)
+        return checkpoint.to_bytes(weights, self.spec)
+
+    def state(self) -> bytes:
+        """Return everything that `restore` needs to go on after the last finished epoch."""
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "epoch": self.epoch,
+                "steps": self.steps,
+                "ended": self.ended,
+                "decoder": self.decoder.state_dict(),
+                "optimizer": self.optimizer.state_dict() if self.optimizer else None,
+                "schedule": self._schedule.state(),
+                "best": self._best,
+                "best_epoch": self.best_epoch,
+                "best_value": self._best_value,
+            },
+            buffer,
+        )
+        return buffer.getvalue()
+
+    def restore(self, state: bytes) -> None:
+        """Go on from a state of the same spec, on any device."""
+        saved: dict[str, Any] = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
+        self.epoch, self.steps, self.ended = saved["epoch"], saved["steps"], saved["ended"]
+        self.decoder.load_state_dict(saved["decoder"])
+        if self.optimizer:
+            self.optimizer.load_state_dict(saved["optimizer"])
+        self._schedule.restore(saved["schedule"])
+        self._best, self.best_epoch, self._best_value = saved["best"], saved["best_epoch"], saved["best_value"]
+
+    def _mean_loss(self) -> float:
+        size_S = torch.tensor(self._sizes, dtype=torch.float64)
+        return float((torch.stack(self._losses).cpu().double() * size_S).sum() / size_S.sum())
+
+
+def _optimizer(spec: TrialSpec, decoder: torch.nn.Module) -> torch.optim.Optimizer | None:
+    trained = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
+    if not trained:
+        return None
+    return torch.optim.AdamW(trained, lr=spec.optimizer.lr, weight_decay=spec.optimizer.weight_decay)

@@ -1,0 +1,126 @@
+"""How the learning rate changes: constant, plateau (DeCLIP's), one-cycle."""
+
+import math
+from typing import Any, Protocol
+
+from dfloc.config import TrialSpec
+
+PATIENCE = 5
+MIN_LR = 1e-6
+DELTA, LATER_DELTA = 1e-5, 2e-5  # of IoU as a fraction
+WARM_UP, START_DIVISOR, END_DIVISOR = 0.3, 25.0, 1e4
+
+
+class Schedule(Protocol):
+    """Gives each step its learning rate, and says after each epoch whether training goes on."""
+
+    def lr(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        ...
+
+    def end_epoch(self, valid_iou: float) -> bool:
+        """Take note of an epoch's validation IoU (a fraction); return whether training goes on."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return what must be restored to go on."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        ...
+
+
+def make(spec: TrialSpec) -> Schedule:
+    """Return the schedule that a spec names, before its first step."""
+    match spec.schedule.name:
+        case "constant":
+            return Constant(spec.optimizer.lr)
+        case "plateau":
+            return Plateau(spec.optimizer.lr)
+        case "one-cycle":
+            return OneCycle(spec.optimizer.lr, spec.steps)
+
+
+class Constant:
+    """The same learning rate at every step."""
+
+    def __init__(self, lr: float) -> None:
+        self._lr = lr
+
+    def lr(self, step: int) -> float:
+        """Return the learning rate."""
+        return self._lr
+
+    def end_epoch(self, valid_iou: float) -> bool:
+        """Go on."""
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """Return nothing: nothing changes."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restore nothing."""
+
+
+class OneCycle(Constant):
+    """One cosine up and one down over all steps (Smith and Topin 2018), with the constants of torch's OneCycleLR.
+
+    Up to `lr` within the first 30 % of the steps from a 25th of it, then down to a 10,000th of that; the optimiser's
+    betas stay as they are.
+    """
+
+    def __init__(self, lr: float, num_steps: int) -> None:
+        super().__init__(lr)
+        self._top, self._end = WARM_UP * num_steps - 1, num_steps - 1
+
+    def lr(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        start = self._lr / START_DIVISOR
+        if step <= self._top:
+            return _cosine(start, self._lr, step / self._top)
+        return _cosine(self._lr, start / END_DIVISOR, (step - self._top) / (self._end - self._top))
+
+
+class Plateau:
+    """DeCLIP's schedule: a tenth of the learning rate after five epochs in a row that bring nothing.
+
+    An epoch is bad if its IoU is below the best + 1e-5 (2e-5 after the first drop). At the fifth bad one in a row the
+    learning rate is divided by 10 and the best forgotten; training ends when the new rate is under 1e-6. Selection of
+    the best weights is not touched.
+    """
+
+    def __init__(self, lr: float) -> None:
+        self._lr = lr
+        self._delta = DELTA
+        self._best: float | None = None
+        self._num_bad = 0
+
+    def lr(self, step: int) -> float:
+        """Return the learning rate of the epoch under way."""
+        return self._lr
+
+    def end_epoch(self, valid_iou: float) -> bool:
+        """Count the epoch as good or bad; return False when the learning rate has become too small."""
+        if self._best is None or valid_iou >= self._best + self._delta:
+            self._best, self._num_bad = valid_iou, 0
+            return True
+        self._num_bad += 1
+        if self._num_bad == PATIENCE:
+            self._lr /= 10
+            self._best, self._num_bad, self._delta = None, 0, LATER_DELTA
+        return self._lr >= MIN_LR
+
+    def state(self) -> dict[str, Any]:
+        """Return the rate, and what is known of the plateau."""
+        return {"lr": self._lr, "delta": self._delta, "best": self._best, "num_bad": self._num_bad}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self._lr, self._delta = state["lr"], state["delta"]
+        self._best, self._num_bad = state["best"], state["num_bad"]
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))

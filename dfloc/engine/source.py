@@ -1,0 +1,181 @@
+"""Where a trial's batches come from: stored maps, or the frozen backbone in the loop."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from upath import UPath
+
+from dfloc import registry, repro
+from dfloc.config import MapRecipe
+from dfloc.data.manifest import SampleRef
+from dfloc.data.shards import ShardReader, decode_image
+from dfloc.errors import ConfigError
+from dfloc.features.store import STORED_DTYPES, TRUTH, FeatureStore, unpack_bits
+from dfloc.models.base import Backbone
+from dfloc.registry import MapSpec
+
+
+class Batch(NamedTuple):
+    """Some samples: `x` float32 [B, C, H, W], `target_BHW` uint8 [B, 256, 256] (1 = fake), and their list indices."""
+
+    x: Tensor
+    target_BHW: Tensor  # noqa: N815
+    rows: Sequence[int]
+
+
+class Source(Protocol):
+    """The samples of a list, read in batches; the engine knows nothing else of the data."""
+
+    @property
+    def num_samples(self) -> int:
+        """Length of the list."""
+        ...
+
+    def batch(self, indices: Sequence[int], epoch: int) -> Batch:
+        """Return the samples at these positions of the list, in this order; the epoch chooses a view of the data."""
+        ...
+
+
+class Maps(Protocol):
+    """What a decoder sees of samples."""
+
+    def read(self, samples: Sequence[SampleRef]) -> Tensor:
+        """Return float32 [B, C, H, W]: all maps of the recipes on the first one's grid, concatenated in order."""
+        ...
+
+
+class StoredMaps:
+    """Maps from the feature store."""
+
+    def __init__(self, store: FeatureStore, recipes: Sequence[MapRecipe]) -> None:
+        self._store, self._recipes = store, recipes
+
+    def read(self, samples: Sequence[SampleRef]) -> Tensor:
+        """Gather the rows from the memory-mapped files."""
+        parts = [torch.from_numpy(self._store.gather(recipe, samples)).float() for recipe in self._recipes]
+        return fuse(parts, [registry.map_spec(recipe.map) for recipe in self._recipes])
+
+
+class LoopMaps:
+    """Maps that the frozen backbones make from the decoded images, each time anew; rounded as the store rounds them.
+
+    Args:
+        backbones: by name.
+        recipes: what is read of them.
+        folder: of the shards.
+    """
+
+    def __init__(self, backbones: Mapping[str, Backbone], recipes: Sequence[MapRecipe], folder: UPath) -> None:
+        self._backbones, self._recipes = backbones, recipes
+        self._reader = ShardReader(folder)
+
+    def read(self, samples: Sequence[SampleRef]) -> Tensor:
+        """Decode the images and run the backbones."""
+        images = [decode_image(self._encoded(sample)) for sample in samples]
+        parts = []
+        for recipe in self._recipes:
+            name, _, wanted = recipe.map.partition("/")
+            backbone = self._backbones[name]
+            with torch.inference_mode():
+                made = backbone(torch.stack([backbone.preprocess(image) for image in images]), [wanted])[wanted]
+            stored = made.cpu().numpy().astype(STORED_DTYPES[recipe.stored])
+            parts.append(torch.from_numpy(stored).float())
+        return fuse(parts, [registry.map_spec(recipe.map) for recipe in self._recipes])
+
+    def _encoded(self, sample: SampleRef) -> bytes:
+        rows = self._reader.group(sample.shard, sample.group, ["image"])
+        data: bytes = rows[sample.row]["image"]["bytes"]
+        return data
+
+
+class StoredSource:
+    """A list of samples with stored maps and targets; the list is put in the order of its digest, by id.
+
+    Args:
+        store: holds maps and targets.
+        recipes: the maps.
+        samples: in any order: the same set always trains in the same order.
+        targets: own | shuffled (a control: each image gets another one's mask).
+        seed: the trial's; draws the shuffle.
+
+    Raises:
+        ConfigError: targets of a single sample cannot be shuffled.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        recipes: Sequence[MapRecipe],
+        samples: Sequence[SampleRef],
+        targets: Literal["own", "shuffled"] = "own",
+        seed: int = 0,
+    ) -> None:
+        self.samples = sorted(samples, key=lambda sample: sample.id)
+        self.maps: Maps = StoredMaps(store, recipes)
+        self._store = store
+        self._owners = self.samples
+        if targets == "shuffled":
+            self._owners = [self.samples[other] for other in other_ones(len(samples), seed)]
+
+    @property
+    def num_samples(self) -> int:
+        """Length of the list."""
+        return len(self.samples)
+
+    def batch(self, indices: Sequence[int], epoch: int) -> Batch:
+        """Return maps and targets of these positions; the same in every epoch, for there is the clean view only."""
+        x_BCHW = self.maps.read([self.samples[index] for index in indices])
+        mask_BHW = unpack_bits(self._store.gather(TRUTH, [self._owners[index] for index in indices]))
+        return Batch(x_BCHW, torch.from_numpy(mask_BHW).to(torch.uint8), indices)
+
+
+class LoopSource(StoredSource):
+    """The same batches with the frozen backbones in the loop; targets are stored ones.
+
+    Args:
+        backbones: by name.
+        folder: of the shards.
+        store: holds the targets.
+        recipes: the maps.
+        samples: in any order.
+    """
+
+    def __init__(
+        self,
+        backbones: Mapping[str, Backbone],
+        folder: UPath,
+        store: FeatureStore,
+        recipes: Sequence[MapRecipe],
+        samples: Sequence[SampleRef],
+    ) -> None:
+        super().__init__(store, recipes, samples)
+        self.maps = LoopMaps(backbones, recipes, folder)
+
+
+def other_ones(num_samples: int, seed: int) -> list[int]:
+    """Return for each position another one, all different: a random cycle through all of them."""
+    if num_samples < 2:
+        raise ConfigError(f"targets can be shuffled among two samples or more, not {num_samples}")
+    cycle = torch.randperm(num_samples, generator=repro.generator(seed, "targets")).tolist()
+    following = dict(zip(cycle, cycle[1:] + cycle[:1], strict=True))
+    return [following[position] for position in range(num_samples)]
+
+
+def fuse(parts: Sequence[Tensor], specs: Sequence[MapSpec]) -> Tensor:
+    """Concatenate maps in order, [B, C, H, W], each resized bilinearly to the first one's grid.
+
+    Tokens lose their CLS and are laid out row by row.
+    """
+    grids = [_grid(part, spec) for part, spec in zip(parts, specs, strict=True)]
+    size = grids[0].shape[-2:]
+    same = [grid if grid.shape[-2:] == size else functional.interpolate(grid, size, mode="bilinear") for grid in grids]
+    return same[0] if len(same) == 1 else torch.cat(same, dim=1)
+
+
+def _grid(part: Tensor, spec: MapSpec) -> Tensor:
+    if spec.layout == "grid":
+        return part
+    return part[:, 1:].transpose(1, 2).reshape(len(part), spec.channels, spec.height, spec.width)
