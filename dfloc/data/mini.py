@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
@@ -95,41 +95,41 @@ def make(
 
     `<out>/mini/fake/<generator>/{images,masks}/<split>/<photograph>-<k>.png`, `<out>/mini/real/<split>/...`: images
     256x256 RGB, masks 0 = fake, 255 = real. A crop depends on the seed, its photograph and its number alone: larger
-    counts add files and change none. `<out>/mini.json` holds the request; the same one again does nothing, or finishes
-    what was interrupted.
+    counts add files and change none. `<out>/mini.json` holds the request; the same one again does nothing, or
+    finishes what was interrupted.
 
     Args:
-        out: folder, new, empty or with the same mini data.
+        out: folder: new, empty, or with the same mini data.
         seed: of crops, masks and noise.
-        train: images of each domain in the training split; likewise `valid` and `test`.
-        valid: see `train`.
-        test: see `train`.
+        train: images of each domain in the training split.
+        valid: the same for validation.
+        test: the same for the test.
         fold: which photographs are in which split, 0 to 3.
         on_progress: called with the number of finished crops and of all.
 
     Raises:
-        DataError: a count is below 1, `out` holds something else, or a photograph is missing from its package.
+        DataError: a count is below 1, there is no such fold, `out` holds something else or cannot be written, or a
+            photograph is missing from its package.
     """
     counts: dict[Split, int] = {"train": train, "valid": valid, "test": test}
-    for split, count in counts.items():
-        if count < 1:
-            raise DataError(f"{split} of the mini data must be at least 1 image, not {count}")
     crops = [crop for split, count in counts.items() for crop in _crops(split, count, fold)]
     request: dict[str, object] = {"dataset": "mini", "semantics": SEMANTICS, "seed": seed, "fold": fold} | dict(counts)
     if _is_finished(out, request):
         return
-    sources = {stem: [_read(file) for file in files] for stem, files in PHOTOGRAPHS.items()}
-    marker = UPath(out) / "mini.json"
-    put_json(marker, request | {"finished": False})
-    _make_folders(out, counts)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, _ in enumerate(pool.map(lambda crop: _write(out, crop, sources[crop.stem], seed), crops), start=1):
+    sources = {stem: [_read(file) for file in PHOTOGRAPHS[stem]] for stem in {crop.stem for crop in crops}}
+    try:
+        put_json(UPath(out / "mini.json"), request | {"finished": False})
+        for done, _ in enumerate(_written(out, crops, sources, seed), start=1):
             if on_progress:
                 on_progress(done, len(crops))
-    put_json(marker, request | {"finished": True})
+        put_json(UPath(out / "mini.json"), request | {"finished": True})
+    except OSError as error:
+        raise DataError(f"cannot write the mini data to {out}: {error}; name another folder") from error
 
 
 def _crops(split: Split, count: int, fold: int) -> list[Crop]:
+    if count < 1:
+        raise DataError(f"{split} of the mini data must be at least 1 image, not {count}")
     stems = photographs(split, fold)
     return [Crop(stems[index % len(stems)], index // len(stems), split) for index in range(count)]
 
@@ -168,12 +168,13 @@ def _read(file: str) -> Pixels:
     return cast(Pixels, image[..., ::-1])
 
 
-def _make_folders(out: Path, splits: Mapping[Split, int]) -> None:
-    for split in splits:
-        (out / "mini" / "real" / split).mkdir(parents=True, exist_ok=True)
-        for generator in GENERATORS:
-            for part in ("images", "masks"):
-                (out / "mini" / "fake" / generator / part / split).mkdir(parents=True, exist_ok=True)
+def _written(out: Path, crops: list[Crop], sources: Mapping[str, list[Pixels]], seed: int) -> Iterator[None]:
+    """Write the crops, several at a time; yield once for each."""
+    for split in {crop.split for crop in crops}:
+        for domain in ("real", *(f"fake/{name}/{part}" for name in GENERATORS for part in ("images", "masks"))):
+            (out / "mini" / domain / split).mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(lambda crop: _write(out, crop, sources[crop.stem], seed), crops)
 
 
 def _write(out: Path, crop: Crop, files: list[Pixels], seed: int) -> None:

@@ -15,7 +15,7 @@ from dfloc.registry import MapSpec, backbone
 
 CELL = 8
 TRUNCATION = 8.0
-NEAR_ZERO = 0.5
+NEAR_ZERO = 0.45
 EPSILON = 1e-2
 LUMINANCE = (0.299, 0.587, 0.114)
 
@@ -124,7 +124,7 @@ def _filter(padded_HW: Tensor, taps: tuple[tuple[int, ...], ...]) -> Tensor:
     total = torch.zeros(height, width, device=padded_HW.device)
     for dy, row in enumerate(taps):
         for dx, tap in enumerate(row):
-            total += tap * padded_HW[top + dy : top + dy + height, left + dx : left + dx + width]
+            total.add_(padded_HW[top + dy : top + dy + height, left + dx : left + dx + width], alpha=tap)
     return total / max(abs(tap) for row in taps for tap in row)
 
 
