@@ -5,19 +5,18 @@ import io
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from pydantic import ValidationError
 from upath import UPath
 
 from dfloc import registry, storage
 from dfloc.config import Frozen, MapRecipe
+from dfloc.data.manifest import SampleRef
 from dfloc.errors import DataError, WorkspaceError
-
-if TYPE_CHECKING:
-    from dfloc.data.manifest import SampleRef
 
 TRUTH_SIZE = 256
 TRUTH = MapRecipe(
@@ -56,6 +55,18 @@ def recipe_for(map_name: str, weights: str | None = None) -> MapRecipe:
         resize=row.resize,
         semantics={"decode": registry.SEMANTICS["decode"], "adapter": row.semantics},
     )
+
+
+def target(fakeness_HW: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Return what a decoder is trained to say of an image, bool [256, 256], True = fake.
+
+    Args:
+        fakeness_HW: at native size; resized by PIL (bilinear) where that is another, then fake = over 127.5.
+    """
+    size = (TRUTH_SIZE, TRUTH_SIZE)
+    if fakeness_HW.shape != size:
+        fakeness_HW = np.asarray(Image.fromarray(fakeness_HW).resize(size, Image.Resampling.BILINEAR))
+    return fakeness_HW > 127.5
 
 
 def pack_bits(mask_N256256: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
@@ -146,7 +157,7 @@ class FeatureStore:
         path = self._path(recipe.fingerprint, view, shard_digest, group)
         return receipt is not None and hashlib.sha256(path.read_bytes()).hexdigest() == receipt.sha256
 
-    def gather(self, recipe: MapRecipe, samples: Sequence["SampleRef"], view: int = 0) -> npt.NDArray[Any]:
+    def gather(self, recipe: MapRecipe, samples: Sequence[SampleRef], view: int = 0) -> npt.NDArray[Any]:
         """Return the stored rows of samples, in the order asked, as a copy: [N, C, H, W]; TRUTH [N, 8192].
 
         Raises:

@@ -1,0 +1,200 @@
+"""Make what the feature store lacks: row groups through frozen backbones (Ray Data)."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from upath import UPath
+
+from dfloc import registry
+from dfloc.config import MapRecipe
+from dfloc.data.manifest import SampleRef
+from dfloc.data.shards import ShardReader, decode_image, fakeness
+from dfloc.errors import DataError, DflocError
+from dfloc.features.store import TRUTH, TRUTH_SIZE, FeatureStore, pack_bits, target
+from dfloc.models.base import Backbone
+
+BATCH = 32
+
+# Half a core for each reader and each backbone: with whole ones, backbones could hold every core and wait for readers.
+CORES = 0.5
+
+
+class Job(NamedTuple):
+    """A row group that lacks maps.
+
+    Attributes:
+        shard: path relative to the data folder.
+        shard_digest: of the shard's samples.
+        group: index of the row group.
+        recipes: the maps that it lacks.
+        wanted: the rows that someone asked for; the group is passed whole all the same.
+    """
+
+    shard: str
+    shard_digest: str
+    group: int
+    recipes: tuple[MapRecipe, ...]
+    wanted: frozenset[int]
+
+    @property
+    def rows(self) -> int:
+        """Number of images that someone asked for."""
+        return len(self.wanted)
+
+    def merged(self, other: "Job") -> "Job":
+        """Return one job for this row group with the maps and wanted rows of both."""
+        recipes = {recipe.fingerprint: recipe for recipe in (*self.recipes, *other.recipes)}
+        return self._replace(recipes=tuple(recipes.values()), wanted=self.wanted | other.wanted)
+
+
+def missing(store: FeatureStore, samples: Iterable[SampleRef], recipes: Iterable[MapRecipe]) -> list[Job]:
+    """Return the row groups that hold a sample and lack one of the maps or TRUTH, each with what it lacks."""
+    asked = {recipe.fingerprint: recipe for recipe in (TRUTH, *recipes)}.values()
+    rows: dict[tuple[str, str, int], set[int]] = defaultdict(set)
+    for sample in samples:
+        rows[sample.shard, sample.shard_digest, sample.group].add(sample.row)
+    jobs = []
+    for (shard, digest, group), wanted in rows.items():
+        lacking = tuple(recipe for recipe in asked if not store.has(recipe, 0, digest, group))
+        if lacking:
+            jobs.append(Job(shard, digest, group, lacking, frozenset(wanted)))
+    return jobs
+
+
+def extract(
+    store: FeatureStore,
+    folder: UPath,
+    jobs: Sequence[Job],
+    *,
+    device: str = "cpu",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Pass row groups through their backbones into the store, on the Ray that is running.
+
+    CPU tasks read and decode, actors hold the backbones and write; only receipts come back. A row group counts as done
+    by its receipt, so after an interruption `missing` names what is left.
+
+    Args:
+        store: where the maps go; every node must reach it.
+        folder: the data folder; every node must reach it.
+        jobs: as `missing` lists them.
+        device: of the backbones, cpu or cuda.
+        on_progress: called with the wanted images done and to do.
+
+    Returns:
+        Number of images passed.
+
+    Raises:
+        DflocError: an image cannot be decoded, a value is not finite, a backbone cannot be made or died; the first
+            cause, as it was raised.
+    """
+    if not jobs:
+        return 0
+    import ray
+
+    recipes = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
+    done, total, passed = 0, sum(job.rows for job in jobs), 0
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    with ray.data.DataContext.current(context):
+        items = ray.data.from_items([_item(job) for job in jobs], override_num_blocks=len(jobs))
+        decoded = items.map(_decode, fn_kwargs={"folder": folder.absolute()}, num_cpus=CORES)
+        receipts = decoded.map(
+            _Backbones,
+            fn_constructor_kwargs={"store": store, "recipes": recipes, "device": device},
+            **_resources(device, len(jobs)),
+        )
+        try:
+            for receipt in receipts.iter_rows():
+                done, passed = done + receipt["wanted"], passed + receipt["images"]
+                if on_progress:
+                    on_progress(done, total)
+        except (ray.exceptions.RayError, DflocError) as error:
+            raise _first_cause(error) from error
+    return passed
+
+
+def _item(job: Job) -> dict[str, Any]:
+    fingerprints = [recipe.fingerprint for recipe in job.recipes]
+    return job._asdict() | {"recipes": fingerprints, "wanted": len(job.wanted)}
+
+
+def _resources(device: str, num_jobs: int) -> dict[str, Any]:
+    """Return how many backbones there are, one for each GPU or core of the cluster, and what each of them holds."""
+    import ray
+
+    unit = "CPU" if device == "cpu" else "GPU"
+    size = min(num_jobs, max(1, int(ray.cluster_resources().get(unit, 1))))
+    held = {"num_cpus": CORES} if device == "cpu" else {"num_cpus": CORES, "num_gpus": 1}
+    return {"compute": ray.data.ActorPoolStrategy(size=size), **held}
+
+
+def _decode(item: dict[str, Any], folder: UPath) -> dict[str, Any]:
+    """Read and decode a row group: its images as they are, its targets where they are lacking."""
+    rows = ShardReader(folder).group(item["shard"], item["group"], ("id", "image", "mask", "mask_kind"))
+    images, targets = [], np.zeros((len(rows), TRUTH_SIZE, TRUTH_SIZE), np.bool_)
+    for index, row in enumerate(rows):
+        try:
+            images.append(decode_image(row["image"]["bytes"]))
+            mask = None if row["mask"] is None else row["mask"]["bytes"]
+            targets[index] = target(fakeness(mask, row["mask_kind"], *images[-1].shape[:2]))
+        except DataError as error:
+            raise DataError(f"{row['id']} in shard {folder / item['shard']}: {error}; import again") from error
+    return item | {"ids": [row["id"] for row in rows], "images": images, "targets": pack_bits(targets)}
+
+
+class _Backbones:
+    """An actor: holds every backbone of the jobs, passes a row group, and writes what comes out."""
+
+    def __init__(self, store: FeatureStore, recipes: Mapping[str, MapRecipe], device: str):
+        if device == "cpu":
+            torch.set_num_threads(1)
+        self._store, self._recipes, self._device = store, recipes, device
+        self._backbones: dict[tuple[str, str], Backbone] = {}
+        for recipe in recipes.values():
+            name, key = _backbone_of(recipe), (_backbone_of(recipe), recipe.weights)
+            if recipe != TRUTH and key not in self._backbones:
+                self._backbones[key] = registry.find("backbone", name)(name, recipe.weights, device)
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, int]:
+        wanted = [self._recipes[fingerprint] for fingerprint in item["recipes"]]
+        where, ids = (0, item["shard_digest"], item["group"]), item["ids"]
+        for key, backbone in self._backbones.items():
+            mine = [recipe for recipe in wanted if (_backbone_of(recipe), recipe.weights) == key]
+            if mine:
+                maps = self._pass(backbone, item["images"], [recipe.map.partition("/")[2] for recipe in mine])
+                for recipe, rows in zip(mine, maps, strict=True):
+                    self._store.put(recipe, *where, rows, ids)
+        if TRUTH in wanted:
+            self._store.put(TRUTH, *where, item["targets"], ids)
+        return {"wanted": item["wanted"], "images": len(ids)}
+
+    @torch.inference_mode()
+    def _pass(self, backbone: Backbone, images: Sequence[Any], names: Sequence[str]) -> list[Any]:
+        parts = []
+        for start in range(0, len(images), BATCH):
+            inputs = [backbone.preprocess(image_HWC) for image_HWC in images[start : start + BATCH]]
+            maps = backbone(torch.stack(inputs).to(self._device), names)
+            parts.append([maps[name].cpu().numpy() for name in names])
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def _backbone_of(recipe: MapRecipe) -> str:
+    return recipe.map.partition("/")[0]
+
+
+def _first_cause(error: BaseException) -> DflocError:
+    """Return the error that started it all, out of Ray's wrappings."""
+    chain: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in chain:
+        chain.append(following)
+        following = getattr(following, "cause", None) or following.__cause__
+    for one in chain:
+        if isinstance(one, DflocError):
+            return type(one)(*one.args)
+    first = chain[-1]
+    return DflocError(f"no features: {type(first).__name__}: {' '.join(str(first).split())[:500]}")
