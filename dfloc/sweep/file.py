@@ -1,5 +1,6 @@
 """A sweep file: found, merged (file < preset < --set), and the line that is to blame for a mistake."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,12 @@ from dfloc.errors import ConfigError, did_you_mean, unknown
 from dfloc.sweep.ask import StudyAsk, field_names
 
 MAX_BYTES = 1_000_000
+
+# Where a field may be of several types, pydantic names the type that it tried inside the path of the field.
+UNION_BRANCH = re.compile(r"constrained-\w+|int|str|\w+\[.*")
+
+# Keys whose value may be a bare name: `loss: bce` stands for `loss: {name: bce}`.
+BARE = {"decoder": "name", "loss": "name", "optimizer": "name", "schedule": "name", "from": "stage"}
 
 
 class SweepFile:
@@ -46,8 +53,9 @@ class SweepFile:
             raise ConfigError(f"{path} line {line}: no YAML: {error.problem}") from None
         except (UnicodeDecodeError, OmegaConfBaseException, yaml.YAMLError) as error:
             raise ConfigError(f"{path}: no YAML: {str(error).splitlines()[0]}") from None
-        if not OmegaConf.is_dict(self._content) or "stages" not in self._content:
+        if not OmegaConf.is_dict(self._content) or not OmegaConf.is_dict(self._content.get("stages")):
             raise ConfigError(f"{path} should be a sweep file with the keys name, title, domains, trial and stages")
+        self._content = _spelled_out(self._content)
 
     def presets(self) -> list[str]:
         """Return the names of the presets."""
@@ -100,8 +108,8 @@ class SweepFile:
             prefixes: where in the file the checked part may stand, the most special place first.
             model: what was checked.
         """
-        first = error.errors()[0]
-        loc = tuple(part for part in first["loc"] if not (isinstance(part, str) and "[" in part))
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+        loc = tuple(part for part in first["loc"] if not UNION_BRANCH.fullmatch(str(part)))
         path = ".".join(str(part) for part in loc)
         if first["type"] == "extra_forbidden":
             choices = field_names(model, loc[:-1])
@@ -123,9 +131,8 @@ class SweepFile:
                 raise ConfigError(f'--set "{setting}" should be key=value, as in --set trial.optimizer.lr=3e-4')
             self._known(key.strip())
         try:
-            return OmegaConf.merge(
-                self._content, self._content.presets[preset] or {}, OmegaConf.from_dotlist(list(settings))
-            )
+            said = _spelled_out(OmegaConf.from_dotlist(list(settings)))
+            return OmegaConf.merge(self._content, self._content.presets[preset] or {}, said)
         except (OmegaConfBaseException, yaml.YAMLError, TypeError) as error:
             raise ConfigError(f"--set {' '.join(settings)}: {str(error).splitlines()[0]}") from None
 
@@ -178,6 +185,20 @@ def shipped() -> dict[str, Path]:
         if found:
             return found
     return {}
+
+
+def _spelled_out(content: Any) -> Any:
+    """Return a configuration with every bare name as the mapping that it stands for."""
+
+    def walk(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {
+            key: {BARE[key]: item} if key in BARE and isinstance(item, str) else walk(item)
+            for key, item in value.items()
+        }
+
+    return OmegaConf.create(walk(OmegaConf.to_container(content)))
 
 
 def _without_nulls(value: Any) -> Any:

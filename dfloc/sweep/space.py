@@ -216,8 +216,7 @@ def _merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _put(body: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for part in path[:-1]:
-        inner = body.get(part)
-        body[part] = dict(inner) if isinstance(inner, Mapping) else ({"stage": inner} if part == "from" else {})
+        body[part] = dict(body.get(part, {}))
         body = body[part]
     body[path[-1]] = value
 

@@ -1,0 +1,198 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dfloc.errors import ConfigError
+from dfloc.sweep.file import SweepFile, find, shipped
+from dfloc.sweep.space import Study, expand
+
+FOUR = [f"mini/{name}" for name in "abcd"]
+
+SMALL = """
+name: small
+title: A small study
+domains: [s/a, s/b, s/c]
+device: cpu
+trial:
+  maps: [srm/stats]
+  decoder: {name: conv, depth: 4, channels: [4]}
+  loss: bce
+  optimizer: adamw
+  schedule: constant
+  epochs: 2
+  batch: 4
+stages:
+  base:
+    grid: {held_out: "${domains}"}
+    train: {domains: all_but_held_out, count: 12, valid: 4}
+  finetune:
+    from: base
+    grid: {n: [2, 4, 8]}
+    train: {domains: held_out, count: n, valid: 4}
+evaluate: {domains: "${domains}", protocol: declip-2025}
+presets:
+  own: {}
+"""
+
+
+def study(preset: str, *settings: str, domains: list[str] | None = None, **how: int | tuple[str, ...]) -> Study:
+    file = SweepFile(find("exposure")).choose(preset, settings, domains)
+    return expand(file, **how)  # type: ignore[arg-type]
+
+
+def small(tmp_path: Path, *settings: str, text: str = SMALL, **how: int | tuple[str, ...]) -> Study:
+    path = tmp_path / "small.yaml"
+    path.write_text(text)
+    return expand(SweepFile(path).choose("own", settings), **how)  # type: ignore[arg-type]
+
+
+def counts(found: Study) -> Counter[str]:
+    return Counter(cell.stage for cell in found.cells)
+
+
+def test_paper_has_the_trials_of_the_thesis() -> None:
+    found = counts(study("paper"))
+    assert (found["base"], found["finetune"]) == (4, 4 * 12)
+    assert found["budgets"] == 4 + 4 + 4 + 1 + 1 + 1
+    assert (found["scratch"], found["replay"], found["equal-total"]) == (48, 48, 2)
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+@pytest.mark.parametrize("preset", ["paper", "mini", "smoke"])
+def test_every_shipped_sweep_expands_in_every_preset(name: str, preset: str) -> None:
+    domains = None if preset == "paper" else FOUR[: 2 if preset == "smoke" else 4]
+    found = expand(SweepFile(find(name)).choose(preset, (), domains))
+    assert found.cells
+    assert {cell.trial.batch for cell in found.cells} <= {4, 16, 32, 64}
+
+
+def test_child_inherits_its_parents_axes_and_multiplies_its_own_alone(tmp_path: Path) -> None:
+    cells = small(tmp_path, seeds=2).cells
+    children = [cell for cell in cells if cell.stage == "finetune"]
+    assert len(children) == 3 * 2 * 3
+    for cell in children:
+        assert cell.parent is not None
+        assert {**cell.parent.axes, "n": cell.axes["n"]} == cell.axes
+        assert cell.trial.seed == cell.parent.trial.seed == cell.axes["seed"]
+        assert cell.train.count == cell.axes["n"]
+
+
+def test_root_axis_is_an_axis_of_every_stage_and_is_not_crossed_with_itself(tmp_path: Path) -> None:
+    cells = small(tmp_path, "grid.trial.optimizer.lr=[1e-3,1e-2]").cells
+    assert Counter(cell.stage for cell in cells) == {"base": 6, "finetune": 18}
+    assert {cell.trial.optimizer.lr for cell in cells} == {1e-3, 1e-2}
+    assert all(cell.parent.trial.optimizer.lr == cell.trial.optimizer.lr for cell in cells if cell.parent)
+
+
+def test_set_changes_one_stage_and_one_e_minus_three_is_a_number(tmp_path: Path) -> None:
+    cells = small(tmp_path, "stages.finetune.trial.optimizer.lr=1e-3", "stages.finetune.grid.n=[2]").cells
+    assert [cell.trial.optimizer.lr for cell in cells if cell.stage == "finetune"] == [1e-3] * 3
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "read"),
+    [
+        ("train.pairing", ["stems", "independent"], lambda cell: cell.train.pairing),
+        ("trial.decoder.batch_norm", ["train", "frozen"], lambda cell: cell.trial.decoder.batch_norm),
+        ("trial.select", ["iou", "last"], lambda cell: cell.trial.select),
+        ("from.checkpoint", ["best", "last"], lambda cell: cell.checkpoint),
+        ("train.replay", ["none", "equal"], lambda cell: cell.train.replay),
+    ],
+)
+def test_any_field_is_an_axis(tmp_path: Path, axis: str, values: list[str], read) -> None:  # type: ignore[no-untyped-def]
+    cells = small(tmp_path, f"stages.finetune.grid.{axis}=[{','.join(values)}]").cells
+    children = [cell for cell in cells if cell.stage == "finetune"]
+    assert Counter(map(read, children)) == dict.fromkeys(values, 9)
+    assert all(cell.axes[axis] == read(cell) for cell in children)
+
+
+def test_cumulative_goes_on_from_the_next_smaller_count(tmp_path: Path) -> None:
+    cells = small(tmp_path, "stages.finetune.train.mode=cumulative", "stages.finetune.grid.n=[8,2,4]").cells
+    line = [cell for cell in cells if cell.stage == "finetune" and cell.axes["held_out"] == "s/a"]
+    assert [cell.axes["n"] for cell in line] == [2, 4, 8]
+    assert line[0].parent is not None
+    assert line[0].parent.stage == "base"
+    assert [cell.parent for cell in line[1:]] == line[:-1]
+    assert [cell.skipped for cell in line] == [0, 0, 0]
+
+
+def test_incremental_skips_what_the_smaller_counts_saw(tmp_path: Path) -> None:
+    cells = small(tmp_path, "stages.finetune.train.mode=incremental").cells
+    line = [cell for cell in cells if cell.stage == "finetune" and cell.axes["held_out"] == "s/b"]
+    assert [(cell.train.count, cell.skipped) for cell in line] == [(2, 0), (4, 2), (8, 4)]
+
+
+def test_only_keeps_a_stage_and_those_it_starts_from() -> None:
+    assert counts(study("paper", only=("replay",))) == {"base": 4, "replay": 48}
+    with pytest.raises(ConfigError, match='unknown stage "replya"; did you mean "replay"'):
+        study("paper", only=("replya",))
+
+
+def test_limit_scales_every_count_of_a_split_and_drops_points_that_fall_together() -> None:
+    full, limited = study("paper"), study("paper", limit=90)
+    base = next(cell for cell in limited.cells if cell.stage == "base")
+    assert (base.train.count, base.train.valid) == (30, 30)
+    points = [cell.axes["n"] for cell in limited.cells if cell.stage == "finetune"][:12]
+    assert points == [round(n * 90 / 9000) or 1 for n in range(250, 3001, 250)]
+    few = study("paper", limit=9)
+    assert sorted({cell.axes["n"] for cell in few.cells if cell.stage == "finetune"}) == [1, 2, 3]
+    assert len(few.cells) < len(full.cells)
+    assert any("fell together" in note for note in few.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("  epochs: 2", "  epohcs: 2"), r'small.yaml line 12: unknown key "epohcs" in trial; did you mean "epochs"'),
+        (("depth: 4", "dpeth: 4"), r'small.yaml line 8: unknown key "dpeth" in trial.decoder; did you mean "depth"'),
+        (("  batch: 4", "  batch: four"), r"small.yaml line 13: trial.batch: .*'four'"),
+        (("count: n", "count: 0"), r"small.yaml line 21: train.count"),
+        (("title: A small", "titel: A small"), r'line 3: unknown key "titel" in the sweep; did you mean "title"'),
+        (("    from: base", "    from: bse"), r'unknown stage "bse"; did you mean "base"'),
+        (("${domains}", "${domians}"), r"domians"),
+        (("  base:\n", "  base:\n    from: finetune\n"), r"start from each other in a circle"),
+        (("[2, 4, 8]", "[]"), r"axis n has no values"),
+        (("name: small", "name: [small"), r"small.yaml line \d+: no YAML"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_with_its_line(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        small(tmp_path, text=SMALL.replace(*change))
+
+
+@pytest.mark.parametrize("text", ["", "   \n", "[1, 2]", "just text", "\x00\x01"])
+def test_what_is_no_sweep_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"small.yaml.*(sweep file|no YAML)"):
+        small(tmp_path, text=text)
+
+
+def test_huge_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="larger than"):
+        small(tmp_path, text=SMALL + "#" * 1_100_000)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("trial.lr", "should be key=value"),
+        ("tril.epochs=1", 'unknown key "tril"; did you mean "trial"'),
+        ("stages.finetun.grid.n=[1]", 'unknown stage "finetun"; did you mean "finetune"'),
+        ("trial.epochs=zwei", "--set trial.epochs=zwei: trial.epochs"),
+        ("trial.optimizer.lr=-1", "trial.optimizer.lr"),
+        ("stages.base.grid=3", "--set stages.base.grid=3"),
+        ("domains=[a", "--set domains"),
+    ],
+)
+def test_a_mistake_in_set_is_named(tmp_path: Path, setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+        small(tmp_path, setting)
+
+
+def test_unknown_sweep_and_preset_say_what_is_near(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match='unknown sweep "exposrue"; did you mean "exposure"'):
+        find("exposrue")
+    with pytest.raises(ConfigError, match="does not exist"):
+        find(str(tmp_path / "mine.yaml"))
+    with pytest.raises(ConfigError, match='unknown preset "papr"; did you mean "paper"'):
+        study("papr")
