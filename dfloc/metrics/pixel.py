@@ -26,7 +26,7 @@ def accuracy(called_BHW: Tensor, fake_BHW: Tensor) -> Tensor:
 
 def f1(tp: Tensor, fp: Tensor, num_fake: Tensor) -> Tensor:
     """Return F1 from counts; nothing to find and nothing found: 1 (DeCLIP, utils.py)."""
-    return (2 * tp + 1e-32) / (tp + fp + num_fake).double().clamp(min=1e-32)
+    return (2 * tp.double() + 1e-32) / (tp + fp + num_fake).double().clamp(min=1e-32)
 
 
 def banded(fake_BHW: Tensor) -> tuple[Tensor, Tensor]:
