@@ -1,0 +1,207 @@
+"""What one trial says in a table: its name, its params and its scores."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
+from dfloc.data import dolos
+from dfloc.ledger import Ledger
+from dfloc.metrics import summarise
+from dfloc.record import PlannedTrial, SweepRecord
+
+MEASURES = ("iou", "ap")
+HEADS: Mapping[Checkpoint, str] = {"best": "test", "last": "test_last"}
+
+MAX_TAG = 5000  # characters that every MLflow store takes
+
+Group = Literal["mean", "id", "ood", "base", "held_out"]
+
+
+class Point(NamedTuple):
+    """A value, when it was recorded (seconds since 1970), and its epoch; 0 = of the whole trial."""
+
+    value: float
+    time: float
+    epoch: int = 0
+
+
+def title(record: SweepRecord, planned: PlannedTrial) -> str:
+    """Return a name that tells a trial from its siblings: `finetune held_out=lama n=16 seed=0`.
+
+    A domain is written short where the study has one such generator only; the first draw is not named.
+    """
+    words = [planned.stage, planned.case] if planned.case else [planned.stage]
+    for axis, value in planned.axes.items():
+        if axis != "draw" or value != 0:
+            words.append(f"{axis.rpartition('.')[2]}={axis_value(record, value)}")
+    return " ".join(words)
+
+
+def axis_value(record: SweepRecord, value: object) -> str:
+    """Return an axis value as text; a domain of the study by its generator alone, where that is unambiguous."""
+    shorts = [domain.rpartition("/")[2] for domain in record.domains]
+    if value in record.domains:
+        short = str(value).rpartition("/")[2]
+        return short if shorts.count(short) == 1 else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def params(spec: TrialSpec) -> dict[str, str]:
+    """Return the fields of a spec that make trials different, under the names by which `--set` knows them.
+
+    The keys are the same for every trial, whatever the sweep; numbers are written so that they can be plotted.
+    """
+    start = spec.init.get("decoder")
+    return {
+        "exposure": str(spec.lineage.exposure),
+        "steps": str(spec.steps),
+        "train.domains": _listed(spec.train.counts),
+        "train.counts": _listed(spec.train.counts.values()),
+        "train.images": str(spec.train.size),
+        "train.targets": spec.targets,
+        "valid.images": str(spec.valid.size),
+        "base.domains": _listed(_base(spec)),
+        "init": f"{start.checkpoint} of {start.parent[:12]}" if start else "none",
+        "maps": _listed(recipe.map for recipe in spec.maps),
+        "weights": _listed(dict.fromkeys(recipe.weights for recipe in spec.maps)),
+        "decoder.name": spec.decoder.name,
+        "decoder.depth": str(spec.decoder.depth),
+        "decoder.channels": _listed(spec.decoder.channels),
+        "decoder.out_size": str(spec.decoder.out_size),
+        "decoder.init": spec.decoder.init,
+        "decoder.batch_norm": spec.decoder.batch_norm,
+        "loss": spec.loss.name,
+        "optimizer.lr": f"{spec.optimizer.lr:g}",
+        "optimizer.weight_decay": f"{spec.optimizer.weight_decay:g}",
+        "schedule": spec.schedule.name,
+        "epochs": str(spec.epochs),
+        "epoch_steps": str(spec.epoch_steps or "all"),
+        "batch": str(spec.batch),
+        "select": spec.select,
+        "precision": spec.precision,
+        "seed": str(spec.seed),
+    }
+
+
+def tags(ledger: Ledger, planned: PlannedTrial) -> dict[str, str]:
+    """Return what is said of an ended trial in words: its axes, its weights, where it ran, why it failed."""
+    name, done, failure = planned.fingerprint, ledger.done(planned.fingerprint), ledger.failure(planned.fingerprint)
+    words = {f"dfloc.axis.{axis}": str(value) for axis, value in planned.axes.items()}
+    if planned.case:
+        words["dfloc.case"] = planned.case
+    if any(recipe.weights.startswith("random:") for recipe in planned.spec.maps):
+        words["dfloc.random_weights"] = "true"
+    if done:
+        words |= {f"dfloc.environment.{package}": version for package, version in done.versions.items()}
+        if ledger.has_weights(name):
+            words["dfloc.weights"] = str(ledger.weights(name, "best"))
+    elif failure:
+        words["dfloc.failure"] = failure.message[:MAX_TAG]
+    return words
+
+
+def curves(ledger: Ledger, planned: PlannedTrial) -> dict[str, list[Point]]:
+    """Return what was recorded by epoch, in their order."""
+    curves: dict[str, list[Point]] = {}
+    for record in ledger.epochs(planned.fingerprint):
+        values = {
+            "train/loss": record.train_loss,
+            "train/lr": record.lr,
+            "valid/loss": record.valid_loss,
+            "valid/iou": record.valid_iou,
+        }
+        for key, value in values.items():
+            if value is not None:
+                curves.setdefault(key, []).append(Point(value, record.time, record.epoch))
+    return curves
+
+
+def evaluated(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> list[EvaluationSpec]:
+    """Return the clean test evaluations whose rows are there: the trial's own, then those of its root ancestor."""
+    root = planned.spec.lineage.root
+    ancestors = [trial for trial in record.trials if trial.fingerprint == root][:1] if root else []
+    wanted = [*_clean_tests(planned), *(each for trial in ancestors for each in _clean_tests(trial))]
+    return [each for each in wanted if ledger.has_rows(each.trial, each.key)]
+
+
+def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[str, float]:
+    """Return the scores of a trial, computed from its rows: fractions.
+
+    Returns:
+        `test/<domain>/<measure>` of the best epoch and `test_last/<domain>/<measure>` of the last one;
+        `test/<group>/<measure>`: mean over the study's local domains and over those that are in-domain, out-of-domain,
+        base and held-out (absent without members, and until every planned domain is there); `forgetting/<domain>`:
+        IoU of the root ancestor minus the trial's own.
+
+    Raises:
+        WorkspaceError, DataError: rows are damaged.
+    """
+    found = evaluated(record, ledger, planned)
+    own = [each for each in found if each.trial == planned.fingerprint]
+    scores: dict[str, float] = {}
+    for checkpoint, head in HEADS.items():
+        for domain, values in _by_domain(ledger, own, checkpoint).items():
+            scores |= {f"{head}/{domain}/{measure}": values[measure] for measure in MEASURES if measure in values}
+    if all(each in own for each in _clean_tests(planned) if each.checkpoint == "best"):
+        scores |= _means(record, planned.spec, scores)
+    root = _by_domain(ledger, [each for each in found if each.trial != planned.fingerprint], "best")
+    for domain, values in root.items():
+        if "iou" in values and f"test/{domain}/iou" in scores:
+            scores[f"forgetting/{domain}"] = values["iou"] - scores[f"test/{domain}/iou"]
+    return scores
+
+
+def note(record: SweepRecord, tag: str) -> str:
+    """Return a sweep's description (Markdown): how to find its trials, by the tag that they carry."""
+    stages = dict.fromkeys(planned.stage for planned in record.trials)
+    return "\n\n".join(
+        [
+            f"**{record.title}**",
+            "All trials of this sweep, also those that another one recorded first; copy into the search field:",
+            f"    tags.`{tag}` != ''",
+            "or those of a stage:",
+            "\n".join(f"    tags.`{tag}` LIKE '%{stage}%'" for stage in stages),
+            *record.notes,
+        ]
+    )
+
+
+def _clean_tests(planned: PlannedTrial) -> list[EvaluationSpec]:
+    return [each for each in planned.evaluations if each.split == "test" and each.condition == "clean"]
+
+
+def _by_domain(
+    ledger: Ledger, evaluations: Sequence[EvaluationSpec], checkpoint: Checkpoint
+) -> dict[str, dict[str, float]]:
+    return {
+        each.domain: summarise(ledger.rows(each.trial, each.key), each.protocol)
+        for each in evaluations
+        if each.checkpoint == checkpoint
+    }
+
+
+def _means(record: SweepRecord, spec: TrialSpec, scores: Mapping[str, float]) -> dict[str, float]:
+    seen = {dolos.family(domain) for domain in (*spec.lineage.seen, *spec.train.counts)}
+    groups: dict[Group, list[str]] = {
+        "mean": list(record.domains),
+        "id": [domain for domain in record.domains if dolos.family(domain) in seen],
+        "ood": [domain for domain in record.domains if dolos.family(domain) not in seen],
+        "base": [domain for domain in record.domains if domain in _base(spec)],
+        "held_out": [domain for domain in record.domains if domain not in _base(spec)],
+    }
+    means = {}
+    for group, domains in groups.items():
+        for measure in MEASURES:
+            keys = [f"test/{domain}/{measure}" for domain in domains]
+            values = [scores[key] for key in keys if key in scores]
+            if values:
+                means[f"test/{group}/{measure}"] = sum(values) / len(values)
+    return means
+
+
+def _base(spec: TrialSpec) -> tuple[str, ...]:
+    return spec.lineage.base or tuple(spec.train.counts)
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(str(value) for value in values)
