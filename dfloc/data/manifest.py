@@ -196,19 +196,32 @@ def read_shard(folder: UPath, shard: ShardInfo, domain: str, split: str) -> list
     Raises:
         DataError: it is missing or damaged, or has another number of rows than it should.
     """
-    path = folder / shard.path
-    try:
-        table = pq.read_table(path.path, columns=list(KEY_COLUMNS), filesystem=path.fs, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"cannot read shard {path} ({error}); import again") from error
     places = [(group, row) for group, rows in enumerate(shard.groups) for row in range(rows)]
-    if len(places) != table.num_rows:
-        raise DataError(f"{path} has {table.num_rows} rows where the manifest says {len(places)}; import again")
-    columns = [table[name].to_pylist() for name in KEY_COLUMNS]
+    columns = _columns(folder, shard, KEY_COLUMNS)
     return [
         SampleRef(name, pair, stem, domain, split, image, mask or "", kind, shard.path, shard.digest, group, row)
         for name, pair, stem, image, mask, kind, (group, row) in zip(*columns, places, strict=True)
     ]
+
+
+def read_areas(folder: UPath, split: SplitInfo) -> list[float]:
+    """Return the fraction of fake pixels of each sample of a split, in rank order.
+
+    Raises:
+        DataError: a shard is missing or damaged.
+    """
+    return [area for shard in split.shards for area in _columns(folder, shard, ("fake_area",))[0]]
+
+
+def _columns(folder: UPath, shard: ShardInfo, names: Sequence[str]) -> list[list[Any]]:
+    path = folder / shard.path
+    try:
+        table = pq.read_table(path.path, columns=list(names), filesystem=path.fs, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"cannot read shard {path} ({error}); import again") from error
+    if table.num_rows != sum(shard.groups):
+        raise DataError(f"{path} has {table.num_rows} rows, not the manifest's {sum(shard.groups)}; import again")
+    return [table[name].to_pylist() for name in names]
 
 
 def overlap(folder: UPath, manifest: Manifest, domains: Iterable[str]) -> list[Overlap]:

@@ -123,4 +123,4 @@ def _notes(out: UPath, manifest: Manifest) -> tuple[str, ...]:
 def overlap_sentence(found: Sequence[Overlap]) -> str:
     """Return how many photographs lie in two splits, and the first ones."""
     shown = ", ".join(f"{case.stem} in {' and '.join(case.splits)}" for case in found[:SHOWN])
-    return f"photographs that lie in more than one split: {len(found)} ({shown}{', ...' if len(found) > SHOWN else ''})"
+    return f"photographs that lie in two splits: {len(found)} ({shown}{', ...' if len(found) > SHOWN else ''})"

@@ -5,7 +5,7 @@ import struct
 import zlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +74,11 @@ def fakeness(mask: bytes | None, mask_kind: MaskKind, height: int, width: int) -
     return grey_HW if mask_kind == "fake_is_white" else 255 - grey_HW
 
 
+class _Group(NamedTuple):
+    rows: list[dict[str, Any]]
+    size: int
+
+
 class ShardReader:
     """Reads row groups of the shards in a data folder, the last ones from memory.
 
@@ -86,10 +91,12 @@ class ShardReader:
         self._folder = folder
         self._cache_bytes = cache_bytes
         self._files: dict[str, pq.ParquetFile] = {}
-        self._groups: OrderedDict[tuple[str, int, tuple[str, ...] | None], pa.Table] = OrderedDict()
+        self._groups: OrderedDict[tuple[str, int, tuple[str, ...] | None], _Group] = OrderedDict()
 
     def group(self, shard: str, group: int, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Return the rows of a row group in order; `image` and `mask` are `{bytes, path}`, or None for no mask.
+
+        The rows are those of the cache: they are not to be changed.
 
         Args:
             shard: path relative to the data folder.
@@ -103,10 +110,11 @@ class ShardReader:
         if key in self._groups:
             self._groups.move_to_end(key)
         else:
-            self._groups[key] = self._read(shard, group, columns)
-            while len(self._groups) > 1 and sum(table.nbytes for table in self._groups.values()) > self._cache_bytes:
+            table = self._read(shard, group, columns)
+            self._groups[key] = _Group(table.to_pylist(), table.nbytes)
+            while len(self._groups) > 1 and sum(kept.size for kept in self._groups.values()) > self._cache_bytes:
                 self._groups.popitem(last=False)
-        return self._groups[key].to_pylist()  # type: ignore[no-any-return]
+        return self._groups[key].rows
 
     def _read(self, shard: str, group: int, columns: Sequence[str] | None) -> pa.Table:
         path = self._folder / shard

@@ -1,0 +1,190 @@
+"""`dfloc data`: make, import and check data."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from dfloc.cli.options import debug_option
+from dfloc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dfloc.data.check import SplitFacts
+    from dfloc.data.dolos import Sample
+    from dfloc.data.manifest import Manifest
+
+CONTACT_SHEET = "contact-sheet.png"
+
+
+@click.group("data")
+def data() -> None:
+    """Make, import and check data.
+
+    \b
+    dfloc data mini --out tree                 the built-in mini-Dolos
+    dfloc data import tree --out shards        a tree of Dolos' layout -> shards
+    dfloc data check shards                    what they hold
+    """
+
+
+@data.command("mini", context_settings={"show_default": True})
+@click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where the tree goes.")
+@click.option("--seed", type=int, default=0, help="Of crops, masks and noise.")
+@click.option("--train", type=click.IntRange(1), default=160, help="Training images of each generator.")
+@click.option("--valid", type=click.IntRange(1), default=40, help="Validation images of each generator.")
+@click.option("--test", type=click.IntRange(1), default=40, help="Test images of each generator.")
+@debug_option
+def make_mini(out: Path, seed: int, train: int, valid: int, test: int, debug: bool) -> None:
+    """Make the mini-Dolos: a small tree in Dolos' layout from photographs that the libraries ship.
+
+    \b
+    dfloc data mini --out tree
+    dfloc data mini --out tree --train 320 --seed 1
+    """
+    from dfloc.data import mini
+
+    with _progress("crops") as on_progress:
+        mini.make(out, seed=seed, train=train, valid=valid, test=test, on_progress=on_progress)
+    click.echo(f"mini-Dolos in {out.absolute()}; next: dfloc data import {out} --out SHARDS")
+
+
+@data.command("import", context_settings={"show_default": True})
+@click.argument("src", type=click.Path(path_type=Path))
+@click.option("--out", required=True, metavar="DIR", help="Data folder (path or URL); what it holds already stays.")
+@click.option("--domain", metavar="SOURCE/GENERATOR", help="SRC is a folder pair: the domain that it becomes.")
+@click.option("--fake-is", type=click.Choice(["black", "white"]), help="Folder pair: the fake side of its masks.")
+@click.option(
+    "--masks", metavar="DIR", type=click.Path(path_type=Path), help="Folder pair: masks, where SRC is images."
+)
+@click.option("--split", metavar="80/10/10", help="Folder pair without split folders: train/valid/test in per cent.")
+@click.option("--allow-rejects", is_flag=True, help="Go on where over 1 % of the images cannot be used.")
+@click.option("--allow-overlap", is_flag=True, help="Go on where a photograph lies in two splits.")
+@debug_option
+def import_data(
+    src: Path,
+    out: str,
+    domain: str | None,
+    fake_is: Literal["black", "white"] | None,
+    masks: Path | None,
+    split: str | None,
+    allow_rejects: bool,
+    allow_overlap: bool,
+    debug: bool,
+) -> None:
+    """Import SRC, a tree of Dolos' layout or a folder pair, into Parquet shards.
+
+    A tree has <source>/fake/<generator>/images|masks/<split>, <source>/fake/<generator>/<split> (wholly generated) and
+    <source>/real/<split>; splits are train, valid, test. A folder pair has images/ and masks/. What cannot be used is
+    named in rejected.csv. Importing again changes nothing; another domain is added to what is there.
+
+    \b
+    dfloc data import dolos --out shards
+    dfloc data import edited --out shards --domain mine/lama --fake-is white --split 80/10/10
+    dfloc data import photos --masks masks --out shards --domain mine/sd --fake-is black --split 80/10/10
+    """
+    from upath import UPath
+
+    from dfloc.data.importer import import_samples
+
+    folder = UPath(out)
+    samples = _samples(src, domain, fake_is, masks, split)
+    with _progress("images") as on_progress:
+        summary = import_samples(
+            samples, folder, allow_rejects=allow_rejects, allow_overlap=allow_overlap, on_progress=on_progress
+        )
+    click.echo(f"{summary.written} images imported into {folder}, {summary.unchanged} unchanged")
+    if summary.rejected:
+        click.echo(f"{len(summary.rejected)} rejected; {folder / 'rejected.csv'} says why")
+    _warn(summary.manifest)
+    click.echo(f"next: dfloc data check {out}")
+
+
+@data.command("check")
+@click.argument("folder", metavar="DIR", type=click.Path())
+@debug_option
+def check_data(folder: str, debug: bool) -> None:
+    """Tell what DIR holds: images, photographs, mask areas, grey mask pixels; and draw a contact sheet.
+
+    DIR is a folder of shards; of a tree of Dolos' layout only the counts are told.
+
+    \b
+    dfloc data check shards
+    """
+    from upath import UPath
+
+    from dfloc import storage
+    from dfloc.data import check, dolos
+    from dfloc.data.manifest import FILE_NAME, Manifest
+
+    where = UPath(folder)
+    if not (where / FILE_NAME).exists():
+        _table(check.check_tree(dolos.scan(Path(folder))))
+        click.echo(f"a tree; masks are looked at when it is imported: dfloc data import {folder} --out SHARDS")
+        return
+    manifest = Manifest.load(where)
+    _table(check.check_shards(where, manifest))
+    _warn(manifest)
+    storage.put(where / CONTACT_SHEET, check.contact_sheet(where, manifest))
+    click.echo(f"contact sheet: {where / CONTACT_SHEET}")
+
+
+def _samples(
+    src: Path, domain: str | None, fake_is: Literal["black", "white"] | None, masks: Path | None, split: str | None
+) -> "list[Sample]":
+    from dfloc.data import dolos
+
+    if domain is None:
+        if fake_is or masks or split:
+            raise ConfigError("--fake-is, --masks and --split are for a folder pair, which needs --domain too")
+        return dolos.scan(src)
+    if fake_is is None:
+        raise ConfigError(f"say which side of the masks of {domain} is fake: --fake-is black or --fake-is white")
+    images, masks = (src, masks) if masks else (src / "images", src / "masks")
+    return dolos.scan_pair(images, masks, domain, fake_is, split)
+
+
+def _table(facts: "Sequence[SplitFacts]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("domain", "split"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("images", "photographs", "fake area", "smallest", "largest", "grey pixels"):
+        table.add_column(heading, justify="right")
+    for fact in facts:
+        areas = fact.areas
+        shown = [f"{areas.mean:.1%}", f"{areas.smallest:.1%}", f"{areas.largest:.1%}"] if areas else ["-", "-", "-"]
+        grey = f"{areas.grey_pixels:,}" if areas else "-"
+        table.add_row(fact.domain, fact.split, f"{fact.images:,}", f"{fact.photographs:,}", *shown, grey)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _warn(manifest: "Manifest") -> None:
+    for name, info in sorted(manifest.domains.items()):
+        grey = sum(part.grey_pixels for part in info.splits.values())
+        if grey:
+            click.echo(f"{name}: {grey:,} mask pixels are grey; each counts as the nearer of black and white")
+    for note in manifest.notes:
+        click.echo(f"Warning: {note}")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress of a step whose size is known when it has begun."""
+    from rich.console import Console
+
+    from dfloc.sweep.progress import Display
+
+    with ExitStack() as stack:
+        displays: list[Display] = []
+
+        def on_progress(done: int, total: int) -> None:
+            if not displays:
+                displays.append(stack.enter_context(Display(Console(stderr=True), what, total)))
+            displays[0].advance(done)
+
+        yield on_progress

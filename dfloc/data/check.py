@@ -1,0 +1,95 @@
+"""What a data folder holds, in numbers and as a contact sheet."""
+
+import io
+from collections.abc import Iterable
+from itertools import groupby
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+from upath import UPath
+
+from dfloc.data.dolos import Sample
+from dfloc.data.manifest import Manifest, SampleRef, read_areas, read_samples
+from dfloc.data.shards import Pixels, ShardReader, decode_image, fakeness
+
+TILE = 160
+COLUMNS = 6
+MARGIN = 18
+OUTLINE = (255, 0, 90)
+
+
+class Areas(NamedTuple):
+    """Fractions of fake pixels over a split's images, and the mask pixels that are neither black nor white."""
+
+    mean: float
+    smallest: float
+    largest: float
+    grey_pixels: int
+
+
+class SplitFacts(NamedTuple):
+    """One split of a domain; a tree that is not imported has no areas."""
+
+    domain: str
+    split: str
+    images: int
+    photographs: int
+    areas: Areas | None = None
+
+
+def check_shards(folder: UPath, manifest: Manifest) -> list[SplitFacts]:
+    """Return the facts of every split, by domain, after comparing the shards with the manifest.
+
+    Raises:
+        DataError: a shard is missing, damaged or not the manifest's.
+    """
+    facts = []
+    for domain, info in sorted(manifest.domains.items()):
+        for split, part in info.splits.items():
+            read_samples(folder, manifest, domain, split)
+            area = read_areas(folder, part)
+            areas = Areas(float(np.mean(area)), min(area), max(area), part.grey_pixels)
+            facts.append(SplitFacts(domain, split, part.count, part.photographs, areas))
+    return facts
+
+
+def check_tree(samples: Iterable[Sample]) -> list[SplitFacts]:
+    """Return the counts of a tree that is not imported, in the order of the samples."""
+    facts = []
+    for (domain, split), group in groupby(samples, key=lambda sample: (sample.domain, sample.split)):
+        members = list(group)
+        facts.append(SplitFacts(domain, split, len(members), len({sample.stem for sample in members})))
+    return facts
+
+
+def contact_sheet(folder: UPath, manifest: Manifest) -> bytes:
+    """Return a PNG: a line of images for each domain, with the outline of what its masks call fake.
+
+    Each line begins with the split's first images by the stems rank, so that paired domains show the same photographs.
+    """
+    reader = ShardReader(folder)
+    sheet = Image.new("RGB", (COLUMNS * TILE, len(manifest.domains) * (TILE + MARGIN)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for line, (domain, info) in enumerate(sorted(manifest.domains.items())):
+        split = next(name for name in ("test", "valid", "train") if name in info.splits)
+        top = line * (TILE + MARGIN)
+        pen.text((4, top + 3), f"{domain}  {split}", fill="black")
+        for column, sample in enumerate(read_samples(folder, manifest, domain, split)[:COLUMNS]):
+            sheet.paste(Image.fromarray(_tile(reader, sample)), (column * TILE, top + MARGIN))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _tile(reader: ShardReader, sample: SampleRef) -> Pixels:
+    row = reader.group(sample.shard, sample.group, ("image", "mask"))[sample.row]
+    image_HW3 = decode_image(row["image"]["bytes"])
+    height, width = image_HW3.shape[:2]
+    truth_HW = fakeness(row["mask"] and row["mask"]["bytes"], sample.mask_kind, height, width)
+    tile_HW3: Pixels = cv2.resize(image_HW3, (TILE, TILE), interpolation=cv2.INTER_AREA)
+    fake_HW: Pixels = (cv2.resize(truth_HW, (TILE, TILE), interpolation=cv2.INTER_AREA) > 127.5).astype(np.uint8)
+    edge_HW = cv2.morphologyEx(fake_HW, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    tile_HW3[edge_HW > 0] = OUTLINE
+    return tile_HW3
