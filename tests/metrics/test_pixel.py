@@ -137,3 +137,13 @@ def test_negative_zero_is_zero():
 def test_f1_is_exact_beyond_float32():
     tp, fp, num_fake = (torch.tensor([value]) for value in (2**25 + 1, 3, 2**25 + 5))
     assert pixel.f1(tp, fp, num_fake).item() == pytest.approx(2 * (2**25 + 1) / (2**26 + 9), rel=1e-15)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_gives_the_same(kind):
+    fake_BHW = truths(4)
+    prob_BHW = maps(kind, fake_BHW)
+    for key, value in score(prob_BHW.cuda(), fake_BHW.cuda()).items():
+        torch.testing.assert_close(value.cpu(), score(prob_BHW, fake_BHW)[key], rtol=1e-12, atol=0, equal_nan=True)
