@@ -28,7 +28,7 @@ class Protocol:
         threshold: a pixel is called fake where its probability is strictly above.
         binarise: fakeness (uint8 or bool) -> bool, what counts as fake.
         resize: float32 [B, 1, h, w] and a size (H, W) -> [B, 1, H, W].
-        measure: prob_BHW and fake_BHW (bool) of one size -> a float64 value per image and key.
+        measure: prob_BHW, called_BHW and fake_BHW (bool) of one size -> a float64 value per image and key.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Protocol:
     threshold: float
     binarise: Callable[[Tensor], Tensor]
     resize: Callable[[Tensor, tuple[int, int]], Tensor]
-    measure: Callable[[Tensor, Tensor], dict[str, Tensor]]
+    measure: Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
 
 
 class Table(Structural):
@@ -78,8 +78,7 @@ def declip_2025() -> Protocol:
     )
 
 
-def _measure_declip(prob_BHW: Tensor, fake_BHW: Tensor) -> dict[str, Tensor]:
-    called_BHW = prob_BHW > 0.5
+def _measure_declip(prob_BHW: Tensor, called_BHW: Tensor, fake_BHW: Tensor) -> dict[str, Tensor]:
     surely_fake_BHW, surely_pristine_BHW = pixel.banded(fake_BHW)
     tp_B = (called_BHW & surely_fake_BHW).sum((1, 2))
     fp_B = (called_BHW & surely_pristine_BHW).sum((1, 2))
@@ -110,7 +109,7 @@ def score(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") ->
         ConfigError: the protocol is unknown.
     """
     rule = find(protocol)
-    parts = [rule.measure(prob_BHW, fake_BHW) for prob_BHW, fake_BHW in _aligned(prob_Bhw, truth_BHW, rule)]
+    parts = [rule.measure(*aligned) for aligned in _aligned(prob_Bhw, truth_BHW, rule)]
     return {key: torch.cat([part[key] for part in parts]) for key in rule.keys}
 
 
@@ -126,8 +125,7 @@ def counts(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") -
     """
     rule = find(protocol)
     parts = []
-    for prob_BHW, fake_BHW in _aligned(prob_Bhw, truth_BHW, rule):
-        called_BHW = prob_BHW > rule.threshold
+    for _, called_BHW, fake_BHW in _aligned(prob_Bhw, truth_BHW, rule):
         pairs = (called_BHW & fake_BHW, called_BHW & ~fake_BHW, ~called_BHW & fake_BHW, ~called_BHW & ~fake_BHW)
         parts.append(torch.stack([pair_BHW.sum((1, 2)) for pair_BHW in pairs]))
     count_4B = torch.cat(parts, dim=1)
@@ -138,8 +136,8 @@ def counts(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") -
     }
 
 
-def _aligned(prob_Bhw: Tensor, truth_BHW: Tensor, rule: Protocol) -> Iterator[tuple[Tensor, Tensor]]:
-    """Check the input, then yield (prob_BHW, fake_BHW) of a few images at a time."""
+def _aligned(prob_Bhw: Tensor, truth_BHW: Tensor, rule: Protocol) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Check the input, then yield (prob_BHW, called_BHW, fake_BHW) of a few images at a time."""
     _check(prob_Bhw, truth_BHW)
     size = (truth_BHW.shape[1], truth_BHW.shape[2])
     step = max(1, CHUNK_PIXELS // (size[0] * size[1]))
@@ -147,7 +145,7 @@ def _aligned(prob_Bhw: Tensor, truth_BHW: Tensor, rule: Protocol) -> Iterator[tu
         prob_BHW = prob_Bhw[start : start + step].float()
         if prob_BHW.shape[1:] != size:
             prob_BHW = rule.resize(prob_BHW[:, None], size)[:, 0]
-        yield prob_BHW, rule.binarise(truth_BHW[start : start + step])
+        yield prob_BHW, prob_BHW > rule.threshold, rule.binarise(truth_BHW[start : start + step])
 
 
 def _check(prob_Bhw: Tensor, truth_BHW: Tensor) -> None:
