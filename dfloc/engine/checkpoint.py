@@ -57,7 +57,7 @@ def fill(decoder: nn.Module, weights: Weights, source: str) -> None:
     both = [name for name in wanted if name in weights]
     wrong = {
         "missing": [name for name in wanted if name not in weights],
-        "unexpected": [name for name in weights if name not in wanted],
+        "unexpected": sorted(name for name in weights if name not in wanted),
         "of another shape": [
             f"{name} {list(weights[name].shape)} instead of {list(wanted[name].shape)}"
             for name in both

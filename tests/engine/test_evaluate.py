@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dfloc.config import EvaluationSpec, SampleList
+from dfloc.data.manifest import SampleRef, list_digest
+from dfloc.engine import evaluate as module
+from dfloc.engine.evaluate import evaluate
+from dfloc.engine.source import StoredMaps
+from dfloc.errors import DataError
+from tests.engine.conftest import SIZES, Data
+
+COLUMNS = {"id", "stem", "domain", "split", "condition", "protocol", "checkpoint", "mask_area", "tp", "fp", "fn", "tn",
+           "mean_prob", "trial"}  # fmt: skip
+PROTOCOL_KEYS = {"iou", "f1_fixed", "f1_best", "ap", "pbca"}
+
+
+class LeftHalf(nn.Module):
+    """Calls the left half fake, with a doubt that falls from row to row."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        logit_HW = torch.linspace(4, 1, 256)[:, None].repeat(1, 256)
+        logit_HW[:, 128:] -= 6
+        return logit_HW.expand(len(x_BCHW), 1, -1, -1)
+
+
+def evaluation(samples: list[SampleRef]) -> EvaluationSpec:
+    return EvaluationSpec(
+        trial="f" * 64,
+        checkpoint="best",
+        domain="a/one",
+        split="train",
+        test=SampleList(digest=list_digest(samples), counts={"a/one": len(samples)}),
+        protocol="declip-2025",
+    )
+
+
+def rows_of(data: Data, samples: list[SampleRef], decoder: nn.Module | None = None) -> list[dict]:
+    maps = StoredMaps(data.store, [data.recipe])
+    return evaluate(decoder or LeftHalf(), maps, samples, data.folder, evaluation(samples)).to_pylist()
+
+
+def test_each_image_has_its_row_in_order_with_the_counts_at_native_size(data: Data) -> None:
+    samples = [data.samples[k] for k in (3, 0, 5, 1, 2, 4)]
+    rows = rows_of(data, samples)
+    assert [row["id"] for row in rows] == [sample.id for sample in samples]
+    assert set(rows[0]) == COLUMNS | PROTOCOL_KEYS
+    for row, k in zip(rows, (3, 0, 5, 1, 2, 4), strict=True):
+        fake = data.fake[k]
+        called = np.zeros(SIZES[k], bool)
+        called[:, : SIZES[k][1] // 2] = True
+        tp, fp, fn = (called & fake).sum(), (called & ~fake).sum(), (~called & fake).sum()
+        assert (row["tp"], row["fp"], row["fn"], row["tn"]) == (tp, fp, fn, fake.size - tp - fp - fn)
+        assert row["mask_area"] == pytest.approx(fake.mean())
+        assert row["iou"] == pytest.approx(tp / (tp + fp + fn))
+        assert row["mean_prob"] == pytest.approx(LeftHalf()(torch.zeros(1)).sigmoid().mean().item(), rel=1e-5)
+
+
+def test_rows_say_what_they_are_of(data: Data) -> None:
+    row = rows_of(data, data.samples)[0]
+    expected = {"stem": "a/0", "domain": "a/one", "split": "train", "condition": "clean", "checkpoint": "best"}
+    assert expected.items() <= row.items()
+    assert (row["protocol"], row["trial"]) == ("declip-2025", "f" * 64)
+
+
+def test_parting_the_list_changes_nothing(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = rows_of(data, data.samples)
+    monkeypatch.setattr(module, "BATCH", 4)
+    assert rows_of(data, data.samples) == whole
+
+
+def test_the_decoder_is_in_eval_mode_without_gradients(data: Data) -> None:
+    seen = []
+    decoder = LeftHalf().train()
+    decoder.register_forward_hook(
+        lambda hooked, inputs, output: seen.append((hooked.training, torch.is_grad_enabled()))
+    )
+    rows_of(data, data.samples, decoder)
+    assert seen == [(False, False)]
+
+
+def test_tf32_is_off_and_put_back(data: Data) -> None:
+    seen = []
+    decoder = LeftHalf()
+    before = torch.backends.cudnn.allow_tf32
+    decoder.register_forward_hook(lambda *_: seen.append((torch.backends.cudnn.allow_tf32, torch.get_num_threads())))
+    rows_of(data, data.samples, decoder)
+    assert seen == [(False, 1)]
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+@pytest.mark.parametrize("change", ["missing", "twice", "other"])
+def test_other_samples_than_planned_are_refused(data: Data, change: str) -> None:
+    wrong = {
+        "missing": data.samples[:-1],
+        "twice": [*data.samples, data.samples[0]],
+        "other": [*data.samples[:-1], data.samples[-1]._replace(mask_sha256="0")],
+    }[change]
+    with pytest.raises(DataError, match=r"not those that were planned \(6\)"):
+        evaluate(LeftHalf(), StoredMaps(data.store, [data.recipe]), wrong, data.folder, evaluation(data.samples))
+
+
+def test_probabilities_that_are_no_number_are_refused(data: Data) -> None:
+    class Broken(LeftHalf):
+        def forward(self, x_BCHW: Tensor) -> Tensor:
+            return super().forward(x_BCHW) * torch.nan
+
+    with pytest.raises(DataError, match="not finite"):
+        rows_of(data, data.samples, Broken())
