@@ -74,17 +74,20 @@ class Workspace:
     """One path or URL that every node reaches, and its layout.
 
     Args:
-        root: folder or URL; made if it is missing.
+        root: folder or URL.
+        create: make it if it is missing.
 
     Raises:
         WorkspaceError: the path is a file, or cannot be written.
     """
 
-    def __init__(self, root: str | Path | UPath):
+    def __init__(self, root: str | Path | UPath, create: bool = True):
         path = UPath(root)
         self.root = UPath(Path(path.path).absolute()) if _is_local(path) else path
         if self.root.exists() and not self.root.is_dir():
             raise WorkspaceError(f"workspace {self.root} is a file, not a folder; name another by --workspace")
+        if not create:
+            return
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -45,7 +45,7 @@ def _backbone(name: str, row: registry.BackboneRow) -> str:
 
 
 def _domains() -> list[str]:
-    from dfloc.data.mini import GENERATORS
+    from dfloc.data.generators import GENERATORS
     from dfloc.sweep.file import SweepFile, shipped
 
     built_in = [f"mini/{name}  (built in)" for name in GENERATORS]

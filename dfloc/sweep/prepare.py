@@ -7,7 +7,7 @@ from pathlib import Path
 from upath import UPath
 
 from dfloc.data import dolos
-from dfloc.data.mini import GENERATORS
+from dfloc.data.generators import GENERATORS
 from dfloc.errors import ConfigError, DataError
 from dfloc.features.store import FeatureStore
 from dfloc.ledger import Ledger

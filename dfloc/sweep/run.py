@@ -42,7 +42,7 @@ class Outcome:
 
 def dry_run(options: Options, console: Console) -> None:
     """Print the plan; nothing is started, written or downloaded."""
-    workspace = Workspace(options.workspace)
+    workspace = Workspace(options.workspace, create=False)
     data = data_of(options, workspace)
     prepared = prepare(options, workspace, data)
     _say_data(console, options, prepared)
@@ -123,7 +123,7 @@ class Driver:
             self.ray.start()
             with Display(self.console, "data", 1) as display:
                 make_data(
-                    self.options, self.workspace, lambda what, done, total: display.running(what, f"{done}/{total}")
+                    self.options, self.workspace, lambda what, done, total: display.running(what, f"{done} of {total}")
                 )
         prepared = prepare(self.options, self.workspace, data_of(self.options, self.workspace))
         cluster.check_device(prepared.device, self.options.address)

@@ -54,11 +54,11 @@ class ParentsFirst(Searcher):  # type: ignore[misc]
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Release the children of what finished; drop those of what failed, with a message."""
         for item in self._running.pop(trial_id, []):
-            entry = ((result or {}).get("pack") or {}).get(item.trial.fingerprint) or {}
-            if error or entry.get("failed"):
-                self._drop(item.trial.fingerprint, item.name)
-            elif not entry.get("finished"):
-                self._drop(item.trial.fingerprint, item.name, "was stopped")
+            entry = f"pack/{item.trial.fingerprint}"  # Tune hands its searcher results flattened
+            if error or f"{entry}/failed" in (result or {}):
+                self._drop(item.trial.fingerprint, item.name, "failed")
+            elif f"{entry}/finished" not in (result or {}):
+                self._drop(item.trial.fingerprint, item.name, "did not finish")
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing is learned in between."""
@@ -69,7 +69,7 @@ class ParentsFirst(Searcher):  # type: ignore[misc]
     def restore(self, checkpoint_path: str) -> None:
         """Nothing is restored: each start is planned anew from the ledger."""
 
-    def _drop(self, parent: str, name: str, why: str = "failed") -> None:
+    def _drop(self, parent: str, name: str, why: str) -> None:
         children = [fp for fp, item in self._waiting.items() if item.trial.parent == parent]
         for fp in children:
             child = self._waiting.pop(fp)
@@ -116,7 +116,11 @@ class Packs:
             results = tune.Tuner(
                 tune.with_resources(train_pack, resources),
                 tune_config=tune.TuneConfig(
-                    search_alg=searcher, num_samples=-1, max_concurrent_trials=max_concurrent, reuse_actors=True
+                    search_alg=searcher,
+                    num_samples=-1,
+                    max_concurrent_trials=max_concurrent,
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: str(trial.trial_id),
                 ),
                 run_config=tune.RunConfig(
                     name=time.strftime("%Y%m%d-%H%M%S"),
@@ -179,8 +183,15 @@ class _Reports(tune.Callback):  # type: ignore[misc]
     def __init__(self, on_pack: Callable[[dict[str, Any]], None]):
         self._on_pack = on_pack
 
+    def __reduce__(self) -> tuple[type["_Reports"], tuple[Callable[[dict[str, Any]], None]]]:
+        return _Reports, (_nothing,)  # Tune pickles its callbacks to restore a run; here none is ever restored.
+
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Pass a report on."""
         self._on_pack(result.get("pack", {}))
+
+
+def _nothing(pack: dict[str, Any]) -> None:
+    """Take a report and do nothing."""
