@@ -119,7 +119,7 @@ class Attempt:
         self.records = list(records)
         self._put_records()
         for path in _checkpoints(self._folder)[KEPT_CHECKPOINTS:]:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     def finish(self, best: bytes, last: bytes, best_epoch: int, versions: Mapping[str, str]) -> bool:
         """Put both weights, then `done.json`; then drop the epoch checkpoints of all attempts.
@@ -147,7 +147,7 @@ class Attempt:
         for folder in _attempts(self._trial):
             for path in folder.iterdir():
                 if ".state" in path.name:
-                    path.unlink()
+                    path.unlink(missing_ok=True)
         return counts
 
     def _put_records(self) -> None:
