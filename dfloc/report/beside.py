@@ -1,0 +1,163 @@
+"""Published numbers beside ours, matched by (model, mixture, domain, n, protocol), never by position."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from dfloc.report import captions
+from dfloc.report.budgets import Line, lines
+from dfloc.report.comparable import Setting, gaps
+from dfloc.report.estimate import Estimate
+from dfloc.report.exposure import blocks
+from dfloc.report.groups import Group, Study
+from dfloc.report.published import Cell as Published
+from dfloc.report.published import Table as PublishedTable
+from dfloc.report.table import DASH, Cell, Row, Table
+
+EXPOSURE = ("test_domain", "num_samples_of_held_out_domain")
+BUDGETS = ("training_data", "test_domain")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A published number, ours, and why they may not be subtracted.
+
+    Attributes:
+        where: the row that it stands in: held-out domain or budget.
+        n: images of the held-out domain; None for a budget.
+        gaps: empty where the two can be compared.
+    """
+
+    table: PublishedTable
+    published: Published
+    where: str
+    n: int | None
+    domain: str
+    ours: Estimate | None
+    gaps: tuple[str, ...]
+
+
+def pairs(study: Study, tables: Sequence[PublishedTable]) -> list[Pair]:
+    """Return every published number of the study's tables; none for built-in data or random weights."""
+    if study.record.synthetic:
+        return []
+    found: list[Pair] = []
+    for table in tables:
+        axes = table.rows_axis, table.cols_axis
+        if axes == EXPOSURE and table.metric == "iou":
+            found += _exposure(study, table)
+        elif axes == BUDGETS and table.metric == "iou":
+            found += _budgets(study, table)
+    return found
+
+
+def tables(study: Study, found: Sequence[Pair]) -> list[Table]:
+    """Return one table for the curves and one for the budgets, each where it has a row; numbers in per cent."""
+    curves = [pair for pair in found if pair.n is not None]
+    budgets = [pair for pair in found if pair.n is None]
+    result = []
+    if curves:
+        result.append(_table(study, "published-exposure", "Published beside measured: fine-tuning.", curves))
+    if budgets:
+        result.append(_table(study, "published-budgets", "Published beside measured: data seen from domains.", budgets))
+    return result
+
+
+def _exposure(study: Study, table: PublishedTable) -> Iterator[Pair]:
+    curves = [curve for _, held_out, curve in blocks(study) if held_out == table.held_out] or [{}]
+    for curve in curves:
+        for (row, col), cell in table.cells.items():
+            domain, n = str(row), int(col)
+            group = curve.get(n)
+            yield _pair(study, table, cell, table.held_out, n, domain, group, group.score([domain]) if group else None)
+
+
+def _budgets(study: Study, table: PublishedTable) -> Iterator[Pair]:
+    known: Mapping[str, Line] = {line.name: line for line in lines(study)}
+    for (row, col), cell in table.cells.items():
+        line, domain = known.get(str(row)), str(col)
+        group = line.models.get(domain) if line else None
+        yield _pair(study, table, cell, str(row), None, domain, group, group.score([domain]) if group else None)
+
+
+def _pair(
+    study: Study,
+    table: PublishedTable,
+    cell: Published,
+    where: str,
+    n: int | None,
+    domain: str,
+    group: Group | None,
+    ours: Estimate | None,
+) -> Pair:
+    why = ["not planned" if group is None else group.hole] if group is None or ours is None else []
+    if not table.comparable:
+        why.append("the table is context: its protocol or main settings are not known")
+    if group is not None:
+        why += gaps(cell, table.protocol, domain, _setting(study, group, n))
+    elif cell.status != "ok":
+        why.append(f"published value {cell.status}: {cell.reason}")
+    return Pair(table, cell, where, n, domain, ours, tuple(why))
+
+
+def _setting(study: Study, group: Group, n: int | None) -> Setting:
+    trial = group.first.trial
+    root = study.results.by_fingerprint.get(trial.spec.lineage.root)
+    base = trial.spec if n == 0 else root.trial.spec if root else None
+    return Setting(
+        synthetic=study.record.synthetic,
+        limited=study.record.limit is not None,
+        tested=study.record.domains,
+        protocol=study.record.protocol,
+        spec=trial.spec,
+        base=base,
+        n=n,
+        chained=trial.parent is not None and trial.parent != trial.spec.lineage.root,
+    )
+
+
+def _table(study: Study, name: str, title: str, found: Sequence[Pair]) -> Table:
+    reasons: dict[str, str] = {}
+    by_row: dict[tuple[str, int | None], dict[str, Pair]] = {}
+    for pair in found:
+        by_row.setdefault((pair.where, pair.n), {})[pair.domain] = pair
+    rows, before = [], ""
+    for (where, n), cells in by_row.items():
+        head = [Cell(where), *([Cell(f"{n:,}")] if n is not None else [])]
+        row = [cell for domain in study.record.domains for cell in _cells(cells.get(domain), reasons)]
+        rows.append(Row([*head, *row], starts=where != before))
+        before = where
+    cites = "; ".join(dict.fromkeys(f"{pair.table.cite}: {pair.table.id}" for pair in found))
+    heads = [f"{domain}{end}" for domain in study.record.domains for end in (": published", " ours", " difference")]
+    return Table(
+        id=name,
+        title=title,
+        caption=f"IoU in per cent; difference = ours less published, only where the published value is sound and our "
+        f"trial meets what its table requires; a letter says why there is none. Weights are known by digest: that a "
+        f"file holds the published ones is not checked. Source: {cites}. {captions.provenance(study, study.groups)}",
+        columns=[
+            "Held out" if found[0].n is not None else "Data seen",
+            *(["n"] if found[0].n is not None else []),
+            *heads,
+        ],
+        rows=rows,
+        notes=[f"{letter}: {reason}" for reason, letter in reasons.items()],
+    )
+
+
+def _cells(pair: Pair | None, reasons: dict[str, str]) -> list[Cell]:
+    if pair is None:
+        return [Cell(DASH, mark="hole")] * 3
+    letters = [reasons.setdefault(gap, _letter(len(reasons))) for gap in pair.gaps]
+    sound = pair.published.status == "ok"
+    published = Cell(f"{100 * pair.published.value:.1f}", mark="" if sound else "doubt")
+    if pair.ours is None:
+        return [published, Cell(DASH, mark="hole"), Cell(" ".join(letters), mark="hole")]
+    span = f"{100 * pair.ours.low:.1f}", f"{100 * pair.ours.high:.1f}"
+    ours = Cell(f"{100 * pair.ours.value:.1f}", span=span)
+    if letters:
+        return [published, ours, Cell(" ".join(letters), mark="hole")]
+    return [published, ours, Cell(f"{100 * (pair.ours.value - pair.published.value):+.1f}")]
+
+
+def _letter(place: int) -> str:
+    return chr(ord("a") + place) if place < 26 else f"{chr(ord('a') + place // 26 - 1)}{chr(ord('a') + place % 26)}"

@@ -1,0 +1,163 @@
+"""Tables of training budgets: which domains, how many images of each, and what that gives on every domain."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dfloc.report import captions, table
+from dfloc.report.estimate import Estimate, pooled
+from dfloc.report.groups import Group, Study, common_runs
+from dfloc.report.table import Cell, Row, Table
+
+
+@dataclass(frozen=True)
+class Line:
+    """One budget: the model that answers for each test domain, which is one and the same or one of its own.
+
+    Attributes:
+        models: test domain -> group.
+    """
+
+    name: str
+    models: Mapping[str, Group]
+
+    @property
+    def groups(self) -> list[Group]:
+        """The models, each once."""
+        return list({id(group): group for group in self.models.values()}.values())
+
+    @property
+    def valid(self) -> float | None:
+        """Mean validation IoU, each model on its own validation list; None where one is missing."""
+        values = [group.valid for group in self.groups]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known and len(known) == len(values) else None
+
+    def score(self, domains: Sequence[str], metric: str = "iou") -> Estimate | None:
+        """Return the mean over domains, each answered by its own model; None where one is missing."""
+        return pooled(common_runs([(self.models[domain], domain) for domain in domains]), metric)
+
+
+def lines(study: Study, stage: str = "budgets") -> list[Line]:
+    """Return the budgets of a stage in the order of the plan: a case whose trials differ by `domain` is one line."""
+    domains = study.record.domains
+    found: dict[tuple[str, str], list[Group]] = {}
+    for group in study.stage(stage):
+        rest = [f"{axis} = {value}" for axis, value in group.axes.items() if axis not in ("domain", "held_out", "n")]
+        name = ", ".join(filter(None, [group.case, *(rest if not group.case or group.facet else [])]))
+        found.setdefault((name, str(group.axes.get("n", ""))), []).append(group)
+    result = []
+    for (name, n), groups in found.items():
+        single = {_own(group): group for group in groups if _own(group)}
+        models = single or dict.fromkeys(domains, groups[0])
+        if all(domain in models for domain in domains):
+            result.append(Line(f"{name}{n} of one domain" if n else name, models))
+    return result
+
+
+def budgets(study: Study) -> Table:
+    """Return the table "Data seen from domains"."""
+    found = lines(study)
+    return Table(
+        id="budgets",
+        title="Data seen from domains.",
+        caption="Test IoU of each training budget, ranked by validation IoU, which each row measures on its own "
+        "validation list. Where a row has a model for each domain, a domain's column is the model trained on it. "
+        f"{captions.provenance(study, _all(found))}",
+        columns=_columns(study),
+        rows=[*_ranked(study, found), *_baseline_rows(study)],
+        words=(0, 1, 2),
+    )
+
+
+def equal_total(study: Study) -> Table:
+    """Return four domains of few images beside one domain of as many in all."""
+    mixed = lines(study, "equal-total")
+    single = [line for line in lines(study) if len(line.groups) > 1] or lines(study, "scratch")
+    found = [*mixed, *single]
+    return Table(
+        id="equal-total",
+        title="Diversity at an equal total: count images of every domain beside as many of one.",
+        caption="`count` is images of each domain. Models of one domain are tested on their own, ranked by validation "
+        f"IoU. {captions.provenance(study, _all(found))}",
+        columns=_columns(study),
+        rows=[*_ranked(study, found), *_baseline_rows(study)],
+        words=(0, 1, 2),
+    )
+
+
+def baselines(study: Study) -> Table:
+    """Return what looks at no image or learns nothing."""
+    domains = study.record.domains
+    rows = []
+    for name, words in captions.BASELINES.items():
+        if group := captions.baseline(study, name):
+            for metric, label in (("iou", "IoU"), ("ap", "AP")):
+                cells = [Cell(words), Cell(label), table.number(group.valid if metric == "iou" else None)]
+                cells += [table.estimate(group.score([domain], metric), group.hole) for domain in domains]
+                mean = table.estimate(group.score(domains, metric), group.hole)
+                rows.append(Row([*cells, mean], starts=metric == "iou"))
+    return Table(
+        id="baselines",
+        title="Baselines.",
+        caption="All fake: every pixel. Mean training mask: one map for every image. Local-variance threshold: one "
+        f"threshold, fitted on training images. {captions.provenance(study, study.stage('baselines'))}",
+        columns=["Baseline", "Metric", "Valid. IoU", *domains, "Mean"],
+        rows=rows,
+        words=(0, 1),
+    )
+
+
+def _columns(study: Study) -> list[str]:
+    heads = ["Data seen", "Training images", "Maps", "Valid. labels", "Steps", "Valid. IoU"]
+    return [*heads, *study.record.domains, "Mean", "AP, mean"]
+
+
+def _ranked(study: Study, found: Sequence[Line]) -> list[Row]:
+    ranked = sorted(found, key=lambda line: -1.0 if line.valid is None else line.valid, reverse=True)
+    return [_row(study, line) for line in ranked]
+
+
+def _row(study: Study, line: Line) -> Row:
+    domains = study.record.domains
+    groups = line.groups
+    specs = [group.first.trial.spec for group in groups]
+    collapsed = any(group.collapsed for group in groups)
+    cells = [
+        Cell(line.name, "COLLAPSED" if collapsed else "", mark="bad" if collapsed else ""),
+        Cell(_counts(domains, [spec.train.counts for spec in specs])),
+        Cell(" + ".join(recipe.map for recipe in specs[0].maps)),
+        Cell(f"{sum(spec.valid.size for spec in specs):,}"),
+        Cell(" … ".join(f"{steps:,}" for steps in sorted({spec.steps for spec in specs}))),
+        table.number(line.valid),
+    ]
+    for domain in domains:
+        group = line.models[domain]
+        cells.append(table.estimate(line.score([domain]), group.hole, planned=len(group.results)))
+    hole = next((group.hole for group in groups if not group.scored), table.DASH)
+    return Row([*cells, *(table.estimate(line.score(domains, metric), hole) for metric in ("iou", "ap"))])
+
+
+def _baseline_rows(study: Study) -> list[Row]:
+    rows: list[Row] = []
+    for name, words in captions.BASELINES.items():
+        if group := captions.baseline(study, name):
+            row = _row(study, Line(words, dict.fromkeys(study.record.domains, group)))
+            rows.append(Row([*row.cells[:2], Cell(""), *row.cells[3:]], starts=not rows, muted=True))
+    return rows
+
+
+def _own(group: Group) -> str:
+    return str(group.axes.get("domain") or group.axes.get("held_out") or "")
+
+
+def _counts(domains: Sequence[str], counts: Sequence[Mapping[str, int]]) -> str:
+    if len(counts) > 1:
+        sizes = sorted({sum(each.values()) for each in counts})
+        return f"{len(counts)} models x {' … '.join(f'{size:,}' for size in sizes)}"
+    (only,) = counts
+    values = [only.get(domain, 0) for domain in domains if only.get(domain)]
+    return f"{len(values)} x {values[0]:,}" if len(set(values)) == 1 else " + ".join(f"{value:,}" for value in values)
+
+
+def _all(found: Iterable[Line]) -> list[Group]:
+    return [group for line in found for group in line.groups]

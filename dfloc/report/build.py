@@ -1,0 +1,199 @@
+"""A sweep's report: built from its record, the ledger and the rows alone."""
+
+from collections.abc import Iterator, Sequence
+
+from upath import UPath
+
+from dfloc import storage
+from dfloc.record import SweepRecord
+from dfloc.report import beside, budgets, exposure, figures, overview, published
+from dfloc.report.beside import Pair
+from dfloc.report.estimate import pooled
+from dfloc.report.groups import Study, run
+from dfloc.report.page import Report, Section
+from dfloc.report.results import METRICS, Result, Results, Score
+from dfloc.report.table import csv_text
+from dfloc.storage import Workspace
+
+CONTEXT = "published values that its own source makes doubtful"
+
+
+def build(workspace: Workspace, record: SweepRecord) -> UPath:
+    """Write `reports/<sweep>/`: index.html, report.md, evaluations.csv and one CSV for each table.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: the record names a published table that there is not.
+        WorkspaceError: a ledger file or rows are damaged.
+    """
+    study = Study(record, Results(workspace, record))
+    report = _report(study)
+    folder = workspace.report(record.sweep)
+    for table in report.tables:
+        storage.put(folder / f"{table.id}.csv", table.csv().encode())
+    storage.put(folder / "evaluations.csv", csv_text(list(_evaluations(study))).encode())
+    storage.put(folder / "report.md", report.markdown().encode())
+    storage.put(folder / "index.html", report.html().encode())
+    return folder
+
+
+def _report(study: Study) -> Report:
+    record = study.record
+    tables = published.choose(published.load(), record.tables)
+    found = beside.pairs(study, tables)
+    limit = f", --limit {record.limit}" if record.limit is not None else ""
+    return Report(
+        title=record.title,
+        subtitle=f"Sweep {record.sweep}: {record.name}, preset {record.preset}, data {record.data}{limit}. "
+        f"{overview.state_line(study)}",
+        reading=_reading(study, bool(found)),
+        warnings=overview.warnings(study),
+        sections=[section for section in _sections(study, found) if section.blocks],
+        footer=overview.footer(study),
+    )
+
+
+def _sections(study: Study, found: Sequence[Pair]) -> Iterator[Section]:
+    tuned, controlled = study.stage("finetune"), study.stage("scratch") or study.stage("replay")
+    yield Section(
+        "exposure-study",
+        "How many samples of a new domain?",
+        "A base model is trained on all domains but one, then fine-tuned on n images of that one.",
+        [figures.panels(study, found), figures.means(study), exposure.curves(study), exposure.selected(study)]
+        if tuned
+        else [],
+    )
+    yield Section(
+        "controls-study",
+        "Against starting anew, and with replay",
+        "What fine-tuning owes to its base, and what n old images among the new ones keep.",
+        [figures.controls(study), exposure.controls(study)] if tuned and controlled else [],
+    )
+    yield Section(
+        "forgetting-study", "What is forgotten", "", [exposure.forgetting(study)] if tuned or controlled else []
+    )
+    mixed = [budgets.budgets(study)] if study.stage("budgets") else []
+    mixed += [budgets.equal_total(study)] if study.stage("equal-total") else []
+    yield Section("budgets-study", "Many domains or many images?", "", mixed)
+    last = [exposure.best_last(study)] if tuned else []
+    yield Section("measures", "Last epoch, AP and F1", "", last)
+    yield Section("published", "Published beside measured", "", beside.tables(study, found))
+    solved = [budgets.baselines(study)] if study.stage("baselines") else []
+    yield Section("behind", "Baselines, data and trials", "", [*solved, overview.data(study), overview.trials(study)])
+
+
+def _reading(study: Study, beside_published: bool) -> list[tuple[str, str]]:
+    record = study.record
+    rests = sorted({score.num_photographs for score in study.results.scores()})
+    photographs = f"{rests[0]} to {rests[-1]}" if len(rests) > 1 else str(rests[0]) if rests else "no"
+    seeds = {result.trial.axes.get("seed", 0) for result in study.results.all}
+    reading = [
+        (
+            "n",
+            "images of the held-out domain that the base is fine-tuned on; n = 0 is the base itself. More n also means "
+            "more optimiser steps, which stand beside it.",
+        ),
+        (
+            "Held-out, in-domain, out-of-domain",
+            "The held-out domain is the one that the base never saw; the others are its "
+            "seen or base domains. A test domain is in-domain once the model or an ancestor was trained on its family, "
+            "else out-of-domain: the held-out domain is out-of-domain at n = 0 alone.",
+        ),
+        (
+            "Protocol",
+            f"All numbers are {record.protocol}: scores per image, then the mean, as fractions. IoU is at "
+            "threshold 0.5, AP needs no threshold. Numbers of another protocol are never compared with these.",
+        ),
+        (
+            "Intervals",
+            f"95 % bootstrap over the test photographs ({photographs} of them; crops and fakes of one photograph "
+            "go together)"
+            + (
+                ", after draws and seeds."
+                if len(seeds) > 1
+                else ". With one seed they speak of test sampling only: another training may differ by more."
+            )
+            + " Few photographs make intervals rough.",
+        ),
+        (
+            "Validation and test",
+            "Epochs, and the ranking of rows, are chosen by validation; what is printed is that choice's "
+            "test score. A best test score is called an oracle. Validation labels are counted beside training labels.",
+        ),
+        (
+            "Marks",
+            "A hole (not run, unfinished, failed) is written, never left out. COLLAPSED, a cross in figures: over 90 % "
+            "of the maps are empty. All fake and mean training mask look at no image.",
+        ),
+    ]
+    if beside_published:
+        reading.append(
+            (
+                "Diamonds",
+                f"are published values. Hollow ones are {CONTEXT}; the reason is in the hover and in "
+                "the footnotes of the published tables. Only sound ones are subtracted, where our trial meets what "
+                "the table requires.",
+            )
+        )
+    elif record.synthetic:
+        reading.append(
+            (
+                "Synthetic",
+                "Built-in data or random weights: these numbers say nothing about Dolos. So published "
+                "values, and the hollow markers of doubtful ones, are not shown on this page, and there is no "
+                "difference column.",
+            )
+        )
+    return reading
+
+
+def _evaluations(study: Study) -> Iterator[list[object]]:
+    axes = list(dict.fromkeys(axis for result in study.results.all for axis in result.trial.axes))
+    yield [
+        "stage",
+        "case",
+        *axes,
+        "state",
+        "checkpoint",
+        "domain",
+        "protocol",
+        "num_images",
+        "num_photographs",
+        *METRICS,
+        "iou_low",
+        "iou_high",
+        "empty",
+        "collapsed",
+        "steps",
+        "train_images",
+        "trial",
+        "evaluation",
+    ]
+    for result in study.results.all:
+        trial = result.trial
+        head = [trial.stage, trial.case, *(trial.axes.get(axis, "") for axis in axes), result.state]
+        tail = [trial.spec.steps, trial.spec.train.size, trial.fingerprint]
+        for score in result.scores.values():
+            yield [*head, *_score(result, score), *tail, score.spec.key]
+        if not result.scores:
+            yield [*head, "", "", study.record.protocol, *[""] * (len(METRICS) + 6), *tail, ""]
+
+
+def _score(result: Result, score: Score) -> list[object]:
+    spec = score.spec
+    found = pooled([run(result, [score])])
+    means = [score.mean(metric) if metric in score.values else None for metric in METRICS]
+    return [
+        spec.checkpoint,
+        spec.domain,
+        spec.protocol,
+        score.num_images,
+        score.num_photographs,
+        *("" if mean is None else mean for mean in means),
+        found.low if found else "",
+        found.high if found else "",
+        score.empty,
+        result.collapsed,
+    ]

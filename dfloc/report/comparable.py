@@ -1,0 +1,141 @@
+"""What a trial lacks to be compared with a published number."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dfloc.config import TrialSpec
+from dfloc.report.published import Cell
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What `requires` can ask of one of our numbers.
+
+    Attributes:
+        synthetic: built-in data or random weights.
+        limited: whether counts were scaled down by `--limit`.
+        tested: domains that the trial is tested on.
+        protocol: what scored it.
+        spec: the trial.
+        base: the root ancestor's spec; where `n` is 0, the trial itself. None: no parent.
+        n: images of the held-out domain; None where the study has no such axis.
+        chained: the trial starts from another fine-tuned one, not from the base (mode `continue`).
+    """
+
+    synthetic: bool
+    limited: bool
+    tested: tuple[str, ...]
+    protocol: str
+    spec: TrialSpec
+    base: TrialSpec | None = None
+    n: int | None = None
+    chained: bool = False
+
+
+def gaps(cell: Cell, protocol: str, domain: str, ours: Setting) -> list[str]:
+    """Return why no difference may be printed between a published cell and our number; empty where it may.
+
+    Args:
+        cell: the published number.
+        protocol: the published table's protocol.
+        domain: the test domain of the cell.
+        ours: where our number comes from.
+    """
+    found = [] if cell.status == "ok" else [f"published value {cell.status}: {cell.reason}"]
+    if protocol != ours.protocol:
+        found.append(f"protocol {protocol}, ours {ours.protocol}")
+    for key, wanted in cell.requires.items():
+        check = _CHECKS.get(key)
+        gap = check(wanted, ours, domain) if check else f"{key} {_words(wanted)}, which a report cannot check"
+        if gap:
+            found.append(gap)
+    return found
+
+
+def _data(wanted: Any, ours: Setting, _: str) -> str:
+    if ours.synthetic:
+        return f"data {wanted}, ours is built-in data or random weights"
+    return "the full test sets, ours are limited" if ours.limited else ""
+
+
+def _test(wanted: Any, ours: Setting, _: str) -> str:
+    return "" if set(wanted) == set(ours.tested) else f"tested on {_words(wanted)}, ours on {_words(ours.tested)}"
+
+
+def _valid(wanted: Any, ours: Setting, _: str) -> str:
+    return _differ("validated on", wanted, ours.spec.valid.counts)
+
+
+def _weights(wanted: Any, ours: Setting, _: str) -> str:
+    used = {recipe.weights for recipe in ours.spec.maps}
+    loose = [name for name in used if name == "none" or name.startswith("random:")]
+    return f"weights {wanted}, ours {_words(sorted(loose))}" if loose else ""
+
+
+def _maps(wanted: Any, ours: Setting, _: str) -> str:
+    return _differ("maps", list(wanted), [recipe.map for recipe in ours.spec.maps])
+
+
+def _decoder(wanted: Any, ours: Setting, _: str) -> str:
+    decoder = ours.spec.decoder
+    return _differ("decoder", wanted, f"conv-{decoder.depth}" if decoder.name == "conv" else decoder.name)
+
+
+def _epochs(wanted: Any, ours: Setting, _: str) -> str:
+    return _differ("epochs", wanted, 0 if ours.n == 0 else ours.spec.epochs)
+
+
+def _train(wanted: Any, ours: Setting, domain: str) -> str:
+    if not isinstance(wanted, Mapping):
+        return f"trained on {_words(wanted)}, which a report cannot check"
+    counts = {
+        domain if name == "own" else name: ours.n if count == "n" and ours.n is not None else count
+        for name, count in wanted.items()
+    }
+    return _differ("trained on", counts, {} if ours.n == 0 else ours.spec.train.counts)
+
+
+def _base(wanted: Any, ours: Setting, _: str) -> str:
+    if ours.base is None:
+        return "a base, ours starts from nothing"
+    if unknown := set(wanted) - {"train", "epochs"}:
+        return f"base with {_words(sorted(unknown))}, which a report cannot check"
+    return _differ("base trained on", wanted["train"], ours.base.train.counts) or _differ(
+        "base epochs", wanted["epochs"], ours.base.epochs
+    )
+
+
+def _mode(wanted: Any, ours: Setting, _: str) -> str:
+    return _differ("mode", wanted, "continue" if ours.chained else "restart")
+
+
+def _not_stated(wanted: Any, _: Setting, __: str) -> str:
+    return f"the source does not state {_words(wanted)}"
+
+
+_CHECKS: Mapping[str, Callable[[Any, Setting, str], str]] = {
+    "data": _data,
+    "test": _test,
+    "valid": _valid,
+    "weights": _weights,
+    "maps": _maps,
+    "decoder": _decoder,
+    "epochs": _epochs,
+    "train": _train,
+    "base": _base,
+    "mode": _mode,
+    "not_stated": _not_stated,
+}
+
+
+def _differ(what: str, wanted: Any, got: Any) -> str:
+    return "" if wanted == got else f"{what} {_words(wanted)}, ours {_words(got)}"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{count} {name}" for name, count in sorted(value.items(), key=str)) or "nothing"
+    if isinstance(value, list | tuple):
+        return " + ".join(str(item) for item in value) or "nothing"
+    return str(value)

@@ -1,0 +1,280 @@
+"""Figures of the exposure study: Plotly panels, one colour for each domain everywhere."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import plotly.graph_objects as go
+
+from dfloc.report import captions
+from dfloc.report.beside import Pair
+from dfloc.report.estimate import Estimate
+from dfloc.report.exposure import CURVES, blocks
+from dfloc.report.groups import Facet, Group, Study
+from dfloc.report.table import escape
+
+# Okabe and Ito (2008): told apart by colour-blind readers.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#6E6E00")
+GREY = "#555555"
+SHAPES = {"finetune": ("circle", "solid"), "replay": ("square", "dash"), "scratch": ("triangle-up", "dot")}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot with its heading and what it says in words."""
+
+    title: str
+    figure: go.Figure
+    words: str
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry of a legend: a line of a colour and dash, or a marker (circle, diamond, diamond-open)."""
+
+    label: str
+    colour: str
+    dash: str = "solid"
+    marker: str = "circle"
+    width: float = 2
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels under one caption and one legend.
+
+    Attributes:
+        numbers: id of the table that holds the numbers.
+    """
+
+    id: str
+    title: str
+    caption: str
+    panels: Sequence[Panel]
+    legend: Sequence[Key]
+    numbers: str
+
+
+def colours(study: Study) -> Mapping[str, str]:
+    """Return the colour of each domain."""
+    return {domain: COLOURS[place % len(COLOURS)] for place, domain in enumerate(study.record.domains)}
+
+
+def panels(study: Study, published: Sequence[Pair]) -> Figure:
+    """Return IoU on each test domain against n, one panel for each held-out domain."""
+    colour = colours(study)
+    drawn, used = [], []
+    for facet, held_out, curve in blocks(study):
+        used += list(curve.values())
+        figure = _axes()
+        for place, domain in enumerate(study.record.domains):
+            strong = domain == held_out
+            points = _points(curve, partial(Group.score, domains=[domain]))
+            shift = (place - (len(study.record.domains) - 1) / 2) * max(curve) * 0.008
+            _line(figure, domain, points, curve, colour[domain], shift=shift, width=3.5 if strong else 1.5)
+        mean = _points(curve, lambda group: group.score(study.record.domains))
+        _line(figure, "mean of all test domains", mean, curve, GREY, dash="dash", width=1.5, bars=False)
+        _baseline(figure, study, held_out, max(curve))
+        _published(figure, [p for p in published if p.where == held_out and p.n is not None], colour)
+        drawn.append(Panel(_title("Held out", held_out, facet), figure, _words(study, held_out, curve)))
+    keys = [Key(domain, colour[domain]) for domain in study.record.domains]
+    keys += [
+        Key("mean of all test domains", GREY, "dash"),
+        Key("mean training mask, held-out domain", "#999999", "dot", ""),
+    ]
+    if published:
+        keys += [Key("published", GREY, "", "diamond"), Key("published, doubtful: see hover", GREY, "", "diamond-open")]
+    return Figure(
+        id="fig-exposure",
+        title="Test IoU against n, images of the held-out domain.",
+        caption="One panel for each domain that the base never saw, drawn thick; n = 0 is the base itself. Points of "
+        "one n are drawn side by side. A cross is a collapsed trial. Steps stand in the hover. "
+        + captions.provenance(study, used),
+        panels=drawn,
+        legend=keys,
+        numbers="exposure",
+    )
+
+
+def means(study: Study) -> Figure:
+    """Return the mean over the held-out domains: what is gained on the new domain, what is lost on the seen ones."""
+    drawn, used = [], []
+    for facet in study.facets("finetune"):
+        curves = {held_out: study.curve("finetune", held_out, facet) for held_out in study.record.domains}
+        curves = {held_out: curve for held_out, curve in curves.items() if curve}
+        shared = sorted(set.intersection(*(set(curve) for curve in curves.values()))) if curves else []
+        used += [curve[n] for curve in curves.values() for n in shared]
+        figure = _axes()
+        for label, colour, dash, domains in _kinds(study):
+            points = {n: study.mean_of([(curves[h][n], domains(h)) for h in curves]) for n in shared}
+            _line(figure, label, points, {}, colour, dash=dash, width=2.5)
+        words = f"Mean over {len(curves)} held-out domains; {len(shared)} values of n."
+        drawn.append(Panel(_title("Mean of the held-out domains", "", facet), figure, words))
+    return Figure(
+        id="fig-mean",
+        title="The mean of the panels above.",
+        caption="For each n, averaged over the held-out domains: IoU on the held-out domain, on those that the "
+        "base was trained on, and on all. An n at which a panel has a hole is left out. "
+        + captions.provenance(study, used),
+        panels=drawn,
+        legend=[Key(label, colour, dash) for label, colour, dash, _ in _kinds(study)],
+        numbers="exposure",
+    )
+
+
+def controls(study: Study) -> Figure:
+    """Return fine-tuned, scratch and replay beside each other, on the held-out and on the seen domains."""
+    colour = colours(study)
+    drawn, used = [], []
+    for facet, held_out, _ in blocks(study):
+        seen = [domain for domain in study.record.domains if domain != held_out]
+        for words, domains in (("on the held-out domain", [held_out]), ("mean of the seen domains", seen)):
+            figure = _axes()
+            told = []
+            for stage, label in CURVES.items():
+                curve = study.curve(stage, held_out, facet)
+                used += list(curve.values())
+                points = _points(curve, partial(Group.score, domains=domains))
+                marker, dash = SHAPES[stage]
+                _line(figure, label, points, curve, colour[held_out], dash=dash, marker=marker)
+                told.append(f"{label}: {_series(points)}")
+            if domains == [held_out]:
+                _baseline(figure, study, held_out, max(study.curve("finetune", held_out, facet), default=0))
+            drawn.append(Panel(f"{_title('Held out', held_out, facet)}, {words}", figure, ". ".join(told)))
+    keys = [Key(label, GREY, SHAPES[stage][1], SHAPES[stage][0]) for stage, label in CURVES.items()]
+    return Figure(
+        id="fig-controls",
+        title="Fine-tuned beside scratch and replay.",
+        caption="For each held-out domain, test IoU on it and on the domains of the base. Scratch: the same n images, "
+        "no parent. Replay: n more images of the base's own. " + captions.provenance(study, used),
+        panels=drawn,
+        legend=[*keys, Key("mean training mask", "#999999", "dot", "")],
+        numbers="controls",
+    )
+
+
+def _kinds(study: Study) -> list[tuple[str, str, str, Callable[[str], list[str]]]]:
+    domains = list(study.record.domains)
+    return [
+        ("held-out domain", "#000000", "solid", lambda held_out: [held_out]),
+        ("seen domains, mean", "#000000", "dot", lambda held_out: [d for d in domains if d != held_out]),
+        ("all test domains, mean", GREY, "dash", lambda _: domains),
+    ]
+
+
+def _points(curve: Mapping[int, Group], of: Callable[[Group], Estimate | None]) -> dict[int, Estimate]:
+    return {n: found for n, group in curve.items() if (found := of(group))}
+
+
+def _line(
+    figure: go.Figure,
+    label: str,
+    points: Mapping[int, Estimate | None],
+    curve: Mapping[int, Group],
+    colour: str,
+    *,
+    shift: float = 0.0,
+    dash: str = "solid",
+    width: float = 2.0,
+    marker: str = "circle",
+    bars: bool = True,
+) -> None:
+    known = {n: found for n, found in points.items() if found is not None}
+    bad = {n for n in known if n in curve and curve[n].collapsed}
+    figure.add_scatter(
+        x=[n + shift for n in known],
+        y=[found.value for found in known.values()],
+        name=escape(label),
+        mode="lines+markers",
+        line={"color": colour, "width": width, "dash": dash},
+        marker={"symbol": ["x" if n in bad else marker for n in known], "size": 5 + width, "color": colour},
+        error_y={
+            "type": "data",
+            "array": [found.high - found.value for found in known.values()],
+            "arrayminus": [found.value - found.low for found in known.values()],
+            "thickness": 1,
+            "width": 0,
+            "visible": bars,
+        },
+        hovertemplate="%{text}<extra></extra>",
+        text=[_hover(label, n, found, curve.get(n)) for n, found in known.items()],
+    )
+
+
+def _hover(label: str, n: int, found: Estimate, group: Group | None) -> str:
+    lines = [f"<b>{escape(label)}</b>, n = {n:,}", f"IoU {found.value:.3f} ({found.low:.3f} … {found.high:.3f})"]
+    if group is not None:
+        lines.append(f"{group.first.trial.spec.steps:,} steps" + (" of the base" if n == 0 else ""))
+        lines += ["COLLAPSED: over 90 % empty maps"] if group.collapsed else []
+    return "<br>".join([*lines, f"{found.runs} run(s), {found.photographs} photographs"])
+
+
+def _baseline(figure: go.Figure, study: Study, domain: str, end: int) -> None:
+    group = captions.baseline(study, "mean-mask")
+    found = group.score([domain]) if group else None
+    if found:
+        text = f"mean training mask on {escape(domain)}: {found.value:.3f}"
+        line = {"color": "#999999", "width": 1.5, "dash": "dot"}
+        figure.add_scatter(x=[0, end], y=[found.value] * 2, mode="lines", line=line, name=text, hoverinfo="name")
+
+
+def _published(figure: go.Figure, found: Sequence[Pair], colour: Mapping[str, str]) -> None:
+    for domain in dict.fromkeys(pair.domain for pair in found):
+        mine = [pair for pair in found if pair.domain == domain]
+        sound = [pair.published.status == "ok" for pair in mine]
+        figure.add_scatter(
+            x=[pair.n for pair in mine],
+            y=[pair.published.value for pair in mine],
+            mode="markers",
+            name=f"published, {escape(domain)}",
+            marker={
+                "symbol": ["diamond" if ok else "diamond-open" for ok in sound],
+                "size": 8,
+                "color": colour.get(domain, GREY),
+                "line": {"width": [0.5 if ok else 1.5 for ok in sound], "color": "white" if all(sound) else None},
+            },
+            hovertemplate="%{text}<extra></extra>",
+            text=[_published_hover(pair) for pair in mine],
+        )
+
+
+def _published_hover(pair: Pair) -> str:
+    text = f"<b>published</b> {escape(pair.domain)}, n = {pair.n:,}: {pair.published.value:.3f}"
+    reason = pair.published.reason
+    words = reason.split()
+    lines = [" ".join(words[i : i + 9]) for i in range(0, len(words), 9)]
+    return "<br>".join([text, *([f"<i>{pair.published.status}</i>:"] if reason else []), *map(escape, lines)])
+
+
+def _axes() -> go.Figure:
+    figure = go.Figure()
+    grid = {"gridcolor": "#e6e6e6", "linecolor": "#888888", "zerolinecolor": "#cccccc", "ticks": "outside"}
+    figure.update_layout(
+        template=None,
+        height=300,
+        margin={"l": 48, "r": 10, "t": 8, "b": 42},
+        showlegend=False,
+        hovermode="closest",
+        font={"family": "system-ui, sans-serif", "size": 12, "color": "#222222"},
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        xaxis={**grid, "title": {"text": "n, images of the held-out domain", "standoff": 6}, "showgrid": False},
+        yaxis={**grid, "title": {"text": "test IoU", "standoff": 4}, "range": [0, 1], "dtick": 0.2},
+    )
+    return figure
+
+
+def _title(head: str, held_out: str, facet: Facet) -> str:
+    name = f"{head}: {held_out}" if held_out else head
+    return ", ".join([name, *(f"{axis} = {value}" for axis, value in facet)])
+
+
+def _words(study: Study, held_out: str, curve: Mapping[int, Group]) -> str:
+    points = _points(curve, lambda group: group.score([held_out]))
+    seen = [domain for domain in study.record.domains if domain != held_out]
+    kept = _points(curve, lambda group: group.score(seen))
+    return f"IoU on {held_out}: {_series(points)}. Mean of the seen domains: {_series(kept)}."
+
+
+def _series(points: Mapping[int, Estimate]) -> str:
+    return ", ".join(f"n = {n:,}: {found.value:.2f}" for n, found in points.items()) or "no trial is finished"

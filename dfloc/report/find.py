@@ -1,0 +1,57 @@
+"""Which sweep of a name is meant: the latest one that was planned, or the one of a preset, data name and limit."""
+
+from collections.abc import Collection
+
+from upath import UPath
+
+from dfloc.errors import ConfigError, did_you_mean
+from dfloc.record import SweepRecord
+
+
+def find(
+    workspace: UPath,
+    name: str,
+    known: Collection[str],
+    *,
+    preset: str | None = None,
+    data: str | None = None,
+    limit: int | None = None,
+) -> SweepRecord:
+    """Return the record of the latest start of a sweep.
+
+    Args:
+        workspace: where it ran; it is not made where it is missing.
+        name: of the sweep's file, or a full sweep name (the folder's).
+        known: names of the sweeps that dfloc ships.
+        preset: only sweeps of this preset.
+        data: only sweeps of this data name.
+        limit: only sweeps of this limit.
+
+    Raises:
+        ConfigError: no sweep has the name, or it was not run yet, or not so; says what is there and what to do.
+    """
+    records = _records(workspace)
+    named = [record for record in records if name in (record.name, record.sweep)]
+    if not named:
+        if name in known:
+            command = f"dfloc sweep {name} --workspace {workspace}"
+            raise ConfigError(f"sweep {name} was not run in workspace {workspace}; run it: {command}")
+        names = {*known, *(record.name for record in records)}
+        raise ConfigError(f'unknown sweep "{name}"; {did_you_mean(name, names)}')
+    wanted = {"preset": preset, "data": data, "limit": limit}
+    asked = {key: value for key, value in wanted.items() if value is not None}
+    fitting = [record for record in named if all(getattr(record, key) == value for key, value in asked.items())]
+    if not fitting:
+        words = " ".join(f"--{key} {value}" for key, value in asked.items())
+        there = ", ".join(sorted(record.sweep for record in named))
+        raise ConfigError(f"sweep {name} was not run with {words}; there is: {there}")
+    return fitting[-1]
+
+
+def _records(workspace: UPath) -> list[SweepRecord]:
+    """Return every record of the workspace, the one that was written last at the end."""
+    folder = workspace / "sweeps"
+    plans = [path / "plan.json" for path in folder.iterdir()] if folder.is_dir() else []
+    plans = sorted((path for path in plans if path.exists()), key=lambda path: (path.stat().st_mtime, path.path))
+    found = (SweepRecord.load(path.parent) for path in plans)
+    return [record for record in found if record is not None]

@@ -1,0 +1,191 @@
+"""Trials that differ in seed and draw alone, pooled into one cell of a table or one point of a curve."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dfloc.config import Checkpoint
+from dfloc.record import SweepRecord
+from dfloc.report.estimate import Estimate, Run, difference, pooled
+from dfloc.report.results import Result, Results, Score
+from dfloc.report.variants import variants
+
+KNOWN_AXES = frozenset({"held_out", "n", "domain", "count", "decoder", "seed", "draw"})
+
+Facet = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """One cell of a study: its trials over seeds and draws.
+
+    Attributes:
+        axes: what the trials have in common, without seed and draw.
+        facet: values of the varying axes beyond those that every exposure study has.
+        results: one per seed and draw, as planned.
+    """
+
+    stage: str
+    case: str
+    axes: Mapping[str, Any]
+    facet: Facet
+    results: tuple[Result, ...]
+    _known: dict[tuple[Any, ...], Estimate | None] = field(default_factory=dict, repr=False)
+
+    @property
+    def scored(self) -> tuple[Result, ...]:
+        """Those of its trials that have rows."""
+        return tuple(result for result in self.results if result.scores)
+
+    @property
+    def first(self) -> Result:
+        """The trial that says what all of them have in common."""
+        return (self.scored or self.results)[0]
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether any of its trials answers with nearly empty maps."""
+        return any(result.collapsed for result in self.scored)
+
+    @property
+    def valid(self) -> float | None:
+        """Mean validation IoU of the best epochs."""
+        return _mean([result.valid for result in self.scored])
+
+    @property
+    def empty(self) -> float | None:
+        """Mean share of empty maps."""
+        return _mean([result.empty for result in self.scored])
+
+    @property
+    def hole(self) -> str:
+        """What to write where a number is missing."""
+        states = {result.state for result in self.results}
+        if "failed" in states:
+            return "failed"
+        return "unfinished" if states & {"partial", "stopped", "done"} else "not run"
+
+    def score(self, domains: Sequence[str], metric: str = "iou", checkpoint: Checkpoint = "best") -> Estimate | None:
+        """Return the mean over domains, each one's images averaged first, with its interval; None: a hole."""
+        key = (tuple(domains), metric, checkpoint)
+        if key not in self._known:
+            runs = [
+                run(result, [result.scores[checkpoint, domain] for domain in domains])
+                for result in self.scored
+                if all((checkpoint, domain) in result.scores for domain in domains)
+            ]
+            self._known[key] = pooled(runs, metric) if domains else None
+        return self._known[key]
+
+
+class Study:
+    """The groups of a sweep, and how they hang together.
+
+    Attributes:
+        groups: in the order of the plan.
+    """
+
+    def __init__(self, record: SweepRecord, results: Results):
+        self.record = record
+        self.results = results
+        own = [result.trial.axes | more for result, more in zip(results.all, variants(record.trials), strict=True)]
+        varying = _varying(record, own)
+        found: dict[tuple[str, str, str], tuple[dict[str, Any], list[Result]]] = {}
+        for result, axes in zip(results.all, own, strict=True):
+            shared = {key: value for key, value in axes.items() if key not in ("seed", "draw")}
+            name = repr(sorted((key, str(value)) for key, value in shared.items()))
+            found.setdefault((result.trial.stage, result.trial.case, name), (shared, []))[1].append(result)
+        self.groups = [_group(axes, results, varying) for axes, results in found.values()]
+        self._of = {result.trial.fingerprint: group for group in self.groups for result in group.results}
+
+    def stage(self, name: str, case: str | None = None) -> list[Group]:
+        """Return the groups of a stage, of one case where it is named."""
+        return [group for group in self.groups if group.stage == name and case in (None, group.case)]
+
+    def facets(self, stage: str) -> list[Facet]:
+        """Return the facets of a stage, in the order of the plan; one empty facet where no axis varies."""
+        return list(dict.fromkeys(group.facet for group in self.stage(stage)))
+
+    def base(self, group: Group) -> Group | None:
+        """Return the group of the root ancestors; None: it has no parent."""
+        return self._of.get(group.first.trial.spec.lineage.root)
+
+    def curve(self, stage: str, held_out: str, facet: Facet = ()) -> dict[int, Group]:
+        """Return the groups of one curve by n, ascending; where they have a base, it stands at n = 0.
+
+        A stage that does not have an axis of the facet belongs to every value of it.
+        """
+        wanted = dict(facet)
+        points = {
+            group.axes["n"]: group
+            for group in self.stage(stage)
+            if group.axes.get("held_out") == held_out and "n" in group.axes
+            if all(wanted.get(axis, value) == value for axis, value in group.facet)
+        }
+        base = next((base for group in points.values() if (base := self.base(group))), None)
+        if base is not None:
+            points[0] = base
+        return dict(sorted(points.items()))
+
+    def mean_of(self, models: Sequence[tuple[Group, Sequence[str]]]) -> Estimate | None:
+        """Return the mean over models of each one's mean over its domains; None where one has no run in common."""
+        flat = [(group, domain) for group, domains in models for domain in domains]
+        return pooled(common_runs(flat)) if flat else None
+
+    def less(self, first: Group, second: Group, domains: Sequence[str]) -> Estimate | None:
+        """Return the mean IoU of the first less that of the second, trials paired by seed and draw."""
+        partners = {_draw_seed(result): result for result in second.scored}
+        wanted: list[tuple[Checkpoint, str]] = [("best", domain) for domain in domains]
+        pairs = [
+            (run(result, [result.scores[key] for key in wanted]), run(partner, [partner.scores[key] for key in wanted]))
+            for result in first.scored
+            if (partner := partners.get(_draw_seed(result)))
+            and all(_same_images(result.scores.get(key), partner.scores.get(key)) for key in wanted)
+        ]
+        return difference(pairs) if domains else None
+
+
+def _group(axes: Mapping[str, Any], results: list[Result], varying: frozenset[str]) -> Group:
+    trial = results[0].trial
+    facet = tuple(sorted((key, value) for key, value in axes.items() if key in varying))
+    return Group(trial.stage, trial.case, axes, facet, tuple(results))
+
+
+def _varying(record: SweepRecord, own: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    values: dict[tuple[str, str], set[str]] = {}
+    for trial, axes in zip(record.trials, own, strict=True):
+        for axis, value in axes.items():
+            values.setdefault((trial.stage, axis), set()).add(str(value))
+    return frozenset(axis for (_, axis), seen in values.items() if len(seen) > 1 and axis not in KNOWN_AXES)
+
+
+def common_runs(models: Sequence[tuple[Group, str]]) -> list[Run]:
+    """Return a run for each draw and seed that all groups have, with the score of each on its domain, best epoch."""
+    scores = [
+        {
+            _draw_seed(result): result.scores["best", domain]
+            for result in group.results
+            if ("best", domain) in result.scores
+        }
+        for group, domain in models
+    ]
+    shared = sorted(set.intersection(*(set(each) for each in scores))) if scores else []
+    return [Run(draw, seed, [each[draw, seed] for each in scores]) for draw, seed in shared]
+
+
+def run(result: Result, scores: Sequence[Score]) -> Run:
+    """Return some scores of a trial as a run of its draw and seed."""
+    return Run(*_draw_seed(result), scores)
+
+
+def _same_images(first: Score | None, second: Score | None) -> bool:
+    return first is not None and second is not None and first.spec.test.digest == second.spec.test.digest
+
+
+def _draw_seed(result: Result) -> tuple[int, int]:
+    return int(result.trial.axes.get("draw", 0)), int(result.trial.axes.get("seed", result.trial.spec.seed))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    kept = [value for value in values if value is not None]
+    return sum(kept) / len(kept) if kept else None

@@ -1,0 +1,140 @@
+"""What stands behind the numbers: every trial and its state, the data, versions, values that are no number."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from dfloc.report import table
+from dfloc.report.captions import provenance
+from dfloc.report.groups import Study
+from dfloc.report.results import METRICS, Result, Score
+from dfloc.report.table import Cell, Row, Table
+
+STATES = {
+    "done": "finished",
+    "failed": "FAILED",
+    "stopped": "stopped early",
+    "partial": "unfinished",
+    "new": "not run",
+}
+VERSIONED = ("dfloc", "torch", "cuda", "device")
+
+
+def state_line(study: Study) -> str:
+    """Return how many of the planned trials are in which state."""
+    counts = study.results.counts()
+    total = sum(counts.values())
+    parts = [f"{counts[state]} {words}" for state, words in STATES.items() if counts[state]]
+    return f"{total} distinct trials: {', '.join(parts)}." if total else "No trial is planned."
+
+
+def warnings(study: Study) -> list[str]:
+    """Return what a reader must know before the numbers: the record's notes, failures, holes, mixed versions."""
+    record, results = study.record, study.results
+    found = list(record.notes)
+    if record.limit is not None:
+        found.append(f"Limited by --limit {record.limit}: every count is scaled down, nothing here is the full study.")
+    collapsed = [result for result in results.by_fingerprint.values() if result.collapsed]
+    if collapsed:
+        found.append(f"COLLAPSED: {len(collapsed)} trials answer with over 90 % empty maps; they are marked.")
+    failed = [result for result in results.by_fingerprint.values() if result.state == "failed"]
+    found += [f"Failed: {_name(result)}: {result.failure}" for result in failed[:5]]
+    if len(failed) > 5:
+        found.append(f"{len(failed) - 5} more trials failed; the table of all trials has the causes.")
+    found += [f"Mixed versions: {words}." for words in _mixed(results.by_fingerprint.values())]
+    return found
+
+
+def footer(study: Study) -> list[str]:
+    """Return the lines at the end: versions, values that are no number, how many rows."""
+    scores = study.results.scores()
+    images = sum(score.num_images for score in scores)
+    undefined = Counter({metric: sum(s.num_nan(metric) for s in scores if metric in s.values) for metric in METRICS})
+    nan = ", ".join(f"{metric} {count:,}" for metric, count in undefined.items() if count) or "none"
+    lines = [
+        f"Protocol {study.record.protocol}; {len(scores):,} evaluations, {images:,} rows (one per image).",
+        f"Values that the protocol leaves undefined (NaN), left out of means: {nan}.",
+    ]
+    versions = sorted({_versions(result) for result in study.results.by_fingerprint.values() if result.done})
+    return [*lines, *(f"Trained with {words}." for words in versions)]
+
+
+def trials(study: Study) -> Table:
+    """Return every planned trial: what it is, what became of it, and its scores."""
+    domains = study.record.domains
+    rows = []
+    stage = ""
+    for result in study.results.all:
+        rows.append(Row(_trial(result, domains), starts=result.trial.stage != stage))
+        stage = result.trial.stage
+    return Table(
+        id="trials",
+        title="Every planned trial.",
+        caption=f"One row per stage, cell, seed and draw; test IoU, best epoch. {provenance(study, study.groups)}",
+        columns=["Stage", "Case", "Axes", "State", "Train", "Steps", "Epoch", "Valid. IoU", *domains, "Trial"],
+        rows=rows,
+        words=(0, 1, 2, 3),
+        folded=True,
+    )
+
+
+def data(study: Study) -> Table:
+    """Return the test lists: images, photographs, digests."""
+    lists: dict[tuple[str, str], Score] = {}
+    for score in study.results.scores():
+        lists.setdefault((score.spec.domain, score.spec.test.digest), score)
+    rows = []
+    for domain in study.record.domains:
+        facts = study.record.facts.get(domain, {})
+        counts = [Cell(f"{facts[split].images:,}" if split in facts else table.DASH) for split in ("train", "valid")]
+        for (name, digest), score in lists.items():
+            if name == domain:
+                tested = [Cell(f"{score.num_images:,}"), Cell(f"{score.num_photographs:,}"), Cell(digest[:16])]
+                rows.append(Row([Cell(domain), *counts, *tested]))
+    return Table(
+        id="data",
+        title="Data.",
+        caption=f"Images of each domain and split of {study.record.data}, and the test lists that were scored. An "
+        "interval rests on the photographs, not on the images.",
+        columns=["Domain", "Train images", "Valid. images", "Test images", "Test photographs", "Test list"],
+        rows=rows,
+        words=(0, 5),
+    )
+
+
+def _trial(result: Result, domains: tuple[str, ...]) -> list[Cell]:
+    trial = result.trial
+    scores = [result.scores.get(("best", domain)) for domain in domains]
+    state = Cell(STATES[result.state], result.failure, mark="bad" if result.state == "failed" else "")
+    if result.collapsed:
+        state = Cell(state.text, "COLLAPSED", mark="bad")
+    return [
+        Cell(trial.stage),
+        Cell(trial.case),
+        Cell(", ".join(f"{axis} = {value}" for axis, value in trial.axes.items())),
+        state,
+        Cell(f"{trial.spec.train.size:,}"),
+        Cell(f"{trial.spec.steps:,}"),
+        Cell(str(result.done.best_epoch) if result.done else table.DASH),
+        table.number(result.valid),
+        *(table.number(score.mean("iou") if score else None) for score in scores),
+        Cell(trial.fingerprint[:12]),
+    ]
+
+
+def _name(result: Result) -> str:
+    axes = ", ".join(f"{axis} = {value}" for axis, value in result.trial.axes.items())
+    return " ".join(filter(None, [result.trial.stage, result.trial.case, f"({axes})"]))
+
+
+def _versions(result: Result) -> str:
+    versions = result.done.versions if result.done else {}
+    return ", ".join(f"{name} {versions[name]}" for name in VERSIONED if name in versions)
+
+
+def _mixed(results: Iterable[Result]) -> list[str]:
+    seen: dict[str, set[str]] = {}
+    for result in results:
+        for name in VERSIONED:
+            if result.done and name in result.done.versions:
+                seen.setdefault(name, set()).add(result.done.versions[name])
+    return [f"{name} {', '.join(sorted(found))}" for name, found in seen.items() if len(found) > 1]

@@ -1,0 +1,155 @@
+"""The report as one HTML page that needs no network, and as Markdown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from plotly.io.json import to_json_plotly
+from plotly.offline import get_plotlyjs
+
+from dfloc.report.figures import Figure, Key, Panel
+from dfloc.report.table import Table, escape
+
+CONFIG = {"responsive": True, "displayModeBar": False}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a paragraph, figures and tables."""
+
+    id: str
+    title: str
+    text: str
+    blocks: Sequence[Figure | Table]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page and the Markdown file say.
+
+    Attributes:
+        reading: "How to read this page": term and explanation.
+        warnings: what must be known before the numbers.
+        footer: versions and counts at the end.
+    """
+
+    title: str
+    subtitle: str
+    reading: Sequence[tuple[str, str]]
+    warnings: Sequence[str]
+    sections: Sequence[Section]
+    footer: Sequence[str]
+
+    @property
+    def tables(self) -> list[Table]:
+        """Every table, in order."""
+        return [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
+
+    def html(self) -> str:
+        """Return the page: styles, Plotly and numbers inside, everything escaped."""
+        reading = "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(words)}</dd></div>" for term, words in self.reading)
+        links = "".join(f'<a href="#{escape(s.id)}">{escape(s.title)}</a>' for s in self.sections)
+        return "\n".join(
+            [
+                "<!doctype html>",
+                '<html lang="en"><head><meta charset="utf-8">',
+                '<meta name="viewport" content="width=device-width, initial-scale=1">',
+                f"<title>{escape(self.title)}</title>",
+                f"<style>{_style()}</style>",
+                f"<script>{get_plotlyjs()}</script></head><body>",
+                f"<header><h1>{escape(self.title)}</h1><p>{escape(self.subtitle)}</p></header>",
+                f'<section id="reading"><h2>How to read this page</h2><dl>{reading}</dl></section>',
+                _warnings_html(self.warnings),
+                f"<nav>{links}</nav>",
+                *(_section_html(section) for section in self.sections),
+                f"<script>{''.join(_draw(section) for section in self.sections)}</script>",
+                "<footer>" + "".join(f"<p>{escape(line)}</p>" for line in self.footer) + "</footer></body></html>",
+                "",
+            ]
+        )
+
+    def markdown(self) -> str:
+        """Return the tables, and in words what the figures show."""
+        lines = [f"# {_plain(self.title)}", "", _plain(self.subtitle), "", "## How to read this page", ""]
+        lines += [f"- **{_plain(term)}**: {_plain(words)}" for term, words in self.reading]
+        lines += ["", *(f"> {_plain(warning)}\n>" for warning in self.warnings), ""]
+        for section in self.sections:
+            lines += [f"## {_plain(section.title)}", "", _plain(section.text), ""]
+            for block in section.blocks:
+                lines += [block.markdown() if isinstance(block, Table) else _figure_markdown(block)]
+        return "\n".join([*lines, "---", "", *(f"- {_plain(line)}" for line in self.footer), ""])
+
+
+def _section_html(section: Section) -> str:
+    blocks = [block.html() if isinstance(block, Table) else _figure_html(block) for block in section.blocks]
+    text = f"<p>{escape(section.text)}</p>" if section.text else ""
+    return "\n".join(
+        [f'<section id="{escape(section.id)}"><h2>{escape(section.title)}</h2>{text}', *blocks, "</section>"]
+    )
+
+
+def _figure_html(figure: Figure) -> str:
+    head = f'<figcaption><b>{escape(figure.title)}</b> {escape(figure.caption)} <a href="#{escape(figure.numbers)}">'
+    keys = "".join(_key_html(key) for key in figure.legend)
+    plots = "".join(_panel_html(_panel_id(figure, place), panel) for place, panel in enumerate(figure.panels))
+    return (
+        f'<figure id="{escape(figure.id)}"><div class="keys">{keys}</div><div class="panels">{plots}</div>'
+        f"{head}Numbers</a></figcaption></figure>"
+    )
+
+
+def _panel_html(name: str, panel: Panel) -> str:
+    return (
+        f'<div class="panel"><h3>{escape(panel.title)}</h3>'
+        f'<div id="{escape(name)}" class="plot" role="img" aria-label="{escape(panel.words)}">'
+        f"<noscript>{escape(panel.words)}</noscript></div></div>"
+    )
+
+
+def _draw(section: Section) -> str:
+    """Return the calls that draw a section's panels: at the end of the page, when the widths are known."""
+    calls = []
+    for figure in (block for block in section.blocks if isinstance(block, Figure)):
+        for place, panel in enumerate(figure.panels):
+            spec = panel.figure.to_plotly_json()
+            parts = (_panel_id(figure, place), spec["data"], spec["layout"], CONFIG)
+            calls.append(f"Plotly.newPlot({','.join(to_json_plotly(part) for part in parts)});")
+    return "".join(calls)
+
+
+def _panel_id(figure: Figure, place: int) -> str:
+    return f"{figure.id}-{place}"
+
+
+def _key_html(key: Key) -> str:
+    colour = escape(key.colour)
+    dash = {"dash": "6 4", "dot": "2 3"}.get(key.dash, "")
+    line = f'<path d="M0 7H28" stroke="{colour}" stroke-width="2.5" stroke-dasharray="{dash}"/>' if key.dash else ""
+    fill = "white" if key.marker.endswith("-open") else colour
+    shapes = {
+        "circle": '<circle cx="14" cy="7" r="4"',
+        "square": '<rect x="10" y="3" width="8" height="8"',
+        "triangle-up": '<path d="M14 2L19 11H9Z"',
+        "diamond": '<path d="M14 1L20 7L14 13L8 7Z"',
+    }
+    shape = shapes.get(key.marker.removesuffix("-open"), "")
+    marker = f'{shape} fill="{fill}" stroke="{colour}"/>' if shape else ""
+    return f'<span><svg width="28" height="14" aria-hidden="true">{line}{marker}</svg>{escape(key.label)}</span>'
+
+
+def _warnings_html(warnings: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
+    return f'<ul class="warnings">{items}</ul>' if items else ""
+
+
+def _figure_markdown(figure: Figure) -> str:
+    words = "\n".join(f"- {_plain(panel.title)}: {_plain(panel.words)}" for panel in figure.panels)
+    return f"**{_plain(figure.title)}** {_plain(figure.caption)} (drawn in index.html)\n\n{words}\n"
+
+
+def _style() -> str:
+    return (resources.files("dfloc.report") / "style.css").read_text(encoding="utf-8")
+
+
+def _plain(text: str) -> str:
+    return escape(text).replace("&#x27;", "'").replace("&quot;", '"')

@@ -1,0 +1,129 @@
+"""Published numbers: their values, how far each may be trusted, and what a trial must match to be compared."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dfloc.errors import ConfigError, unknown
+
+SHIPPED = Path(__file__).with_name("published.yaml")
+
+_Index = tuple[str | int, str | int]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One published number.
+
+    Attributes:
+        table: id of its table.
+        row: name of its row; a domain is written in full.
+        col: name or number of its column; a domain is written in full.
+        value: a fraction where the document prints per cent, else as printed.
+        status: ok | suspect | mixed_config | ambiguous_axes; a difference is computed for ok alone.
+        reason: why it is not ok; empty where it is.
+        requires: what a trial must match, with what the row and the column add or replace.
+    """
+
+    table: str
+    row: str | int
+    col: str | int
+    value: float
+    status: str
+    reason: str
+    requires: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One published table.
+
+    Attributes:
+        held_out: full name of the domain that an exposure table fine-tunes on; empty for other tables.
+        comparable: whether protocol and main settings are known, so that a difference may be printed.
+        cells: by (row, column); a dash of the document has none.
+    """
+
+    id: str
+    cite: str
+    where: str
+    metric: Any
+    protocol: str
+    comparable: bool
+    held_out: str
+    rows_axis: str
+    cols_axis: str
+    cells: Mapping[_Index, Cell]
+
+
+def load(path: Path = SHIPPED) -> dict[str, Table]:
+    """Read all published tables, by id.
+
+    Raises:
+        ConfigError: a table has not as many values as rows and columns, or marks a cell that it does not have.
+    """
+    content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    names, sources = content["names"], content["sources"]
+    return {study["id"]: _table(study, names, sources) for study in content["studies"]}
+
+
+def choose(tables: Mapping[str, Table], ids: tuple[str, ...]) -> list[Table]:
+    """Return the tables that a study stands beside.
+
+    Raises:
+        ConfigError: an id that no table has.
+    """
+    for name in ids:
+        if name not in tables:
+            raise unknown("published table", name, tables)
+    return [tables[name] for name in ids]
+
+
+def _table(study: Mapping[str, Any], names: Mapping[str, str], sources: Mapping[str, Any]) -> Table:
+    source = study["source"]
+    return Table(
+        id=study["id"],
+        cite=sources[source["doc"]]["cite"],
+        where=source["where"],
+        metric=study["metric"],
+        protocol=study["protocol"],
+        comparable=study["comparable"] == "yes",
+        held_out=names.get(study.get("held_out", ""), ""),
+        rows_axis=study["rows_axis"],
+        cols_axis=study["cols_axis"],
+        cells={(cell.row, cell.col): cell for cell in _cells(study, names)},
+    )
+
+
+def _cells(study: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Cell]:
+    rows, cols, values = study["rows"], study["cols"], study["values"]
+    marks = {(mark["row"], mark["col"]): mark for mark in study.get("cell_status", ())}
+    if len(values) != len(rows) or any(len(line) != len(cols) for line in values):
+        raise ConfigError(f"published table {study['id']} should have {len(rows)} x {len(cols)} values")
+    if stray := marks.keys() - {(row, col) for row in rows for col in cols}:
+        raise ConfigError(f"published table {study['id']} marks cells that it does not have: {sorted(stray)}")
+    scale = 100 if study["unit"] == "percent" else 1
+    for row, line in zip(rows, values, strict=True):
+        for col, value in zip(cols, line, strict=True):
+            if value is None:
+                continue
+            mark = marks.get((row, col), {"status": "ok", "reason": ""})
+            yield Cell(
+                table=study["id"],
+                row=names.get(row, row),
+                col=names.get(col, col),
+                value=value / scale,
+                status=mark["status"],
+                reason=mark["reason"],
+                requires=_requires(study["requires"], row, col),
+            )
+
+
+def _requires(requires: Mapping[str, Any], row: str | int, col: str | int) -> dict[str, Any]:
+    merged = {key: value for key, value in requires.items() if key not in ("by_row", "by_col")}
+    merged |= requires.get("by_row", {}).get(row, {})
+    merged |= requires.get("by_col", {}).get(col, {})
+    return merged

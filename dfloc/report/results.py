@@ -1,0 +1,151 @@
+"""What the ledger and the rows say of every trial that was planned under a sweep."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfloc.config import Checkpoint, EvaluationSpec
+from dfloc.ledger import Done, Ledger, State
+from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.storage import Workspace
+
+METRICS = ("iou", "ap", "f1_fixed", "f1_best", "pbca")
+COLLAPSED = 0.9
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """The rows of one evaluation.
+
+    Attributes:
+        values: one number per image, by metric, fractions; NaN where the protocol has none.
+        photographs: the photograph of each image, as a number that is the same in all scores.
+        empty: share of the images whose predicted map has no fake pixel.
+    """
+
+    spec: EvaluationSpec
+    values: Mapping[str, Values]
+    photographs: NDArray[np.int64]
+    empty: float
+
+    def mean(self, metric: str) -> float | None:
+        """Return the mean over images that have a number; None where none has."""
+        values = self.values[metric]
+        kept = values[~np.isnan(values)]
+        return float(kept.mean()) if kept.size else None
+
+    def num_nan(self, metric: str) -> int:
+        """Return how many images have no number."""
+        return int(np.isnan(self.values[metric]).sum())
+
+    @property
+    def num_images(self) -> int:
+        """Images scored."""
+        return len(self.photographs)
+
+    @cached_property
+    def num_photographs(self) -> int:
+        """Photographs that the images are crops or fakes of: what an interval resamples."""
+        return len(np.unique(self.photographs))
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One planned trial and what became of it.
+
+    Attributes:
+        failure: why it failed; empty where it did not.
+        valid: validation IoU of the best epoch; None where no epoch was finished.
+        scores: by checkpoint and test domain (condition clean, split test).
+    """
+
+    trial: PlannedTrial
+    state: State
+    failure: str
+    done: Done | None
+    valid: float | None
+    scores: Mapping[tuple[Checkpoint, str], Score]
+
+    @property
+    def empty(self) -> float | None:
+        """Share of empty maps over all test images, best checkpoint; None where nothing was scored."""
+        scores = [score for (checkpoint, _), score in self.scores.items() if checkpoint == "best"]
+        images = sum(score.num_images for score in scores)
+        return sum(score.empty * score.num_images for score in scores) / images if images else None
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether over 90 % of its maps are empty."""
+        return self.empty is not None and self.empty > COLLAPSED
+
+
+class Results:
+    """Every planned trial of a sweep, read once; one fingerprint may stand in several stages.
+
+    Args:
+        workspace: where the ledger is.
+        record: what was planned.
+    """
+
+    def __init__(self, workspace: Workspace, record: SweepRecord):
+        self.record = record
+        self._ledger = Ledger(workspace)
+        self._scores: dict[str, Score | None] = {}
+        self._photographs: dict[str, int] = {}
+        self.all = [self._result(trial) for trial in record.trials]
+        self.by_fingerprint: Mapping[str, Result] = {result.trial.fingerprint: result for result in self.all}
+
+    def counts(self) -> Counter[str]:
+        """Return how many trials are in which state, each fingerprint once."""
+        return Counter(result.state for result in self.by_fingerprint.values())
+
+    def scores(self) -> list[Score]:
+        """Return every evaluation that has rows, once."""
+        return [score for score in self._scores.values() if score is not None]
+
+    def _result(self, trial: PlannedTrial) -> Result:
+        fingerprint = trial.fingerprint
+        state = self._ledger.state(fingerprint)
+        failure = self._ledger.failure(fingerprint)
+        epochs = self._ledger.epochs(fingerprint)
+        done = self._ledger.done(fingerprint)
+        best = next((epoch for epoch in epochs if done and epoch.epoch == done.best_epoch), None)
+        scores = {
+            (spec.checkpoint, spec.domain): score
+            for spec in trial.evaluations
+            if spec.split == "test" and spec.condition == "clean" and spec.protocol == self.record.protocol
+            if (score := self._score(spec)) is not None
+        }
+        return Result(
+            trial=trial,
+            state=state,
+            failure=failure.message if failure and state == "failed" else "",
+            done=done,
+            valid=best.valid_iou if best else None,
+            scores=scores,
+        )
+
+    def _score(self, spec: EvaluationSpec) -> Score | None:
+        if spec.key not in self._scores:
+            there = self._ledger.has_rows(spec.trial, spec.key)
+            self._scores[spec.key] = self._read(spec) if there else None
+        return self._scores[spec.key]
+
+    def _read(self, spec: EvaluationSpec) -> Score:
+        rows = self._ledger.rows(spec.trial, spec.key)
+        numbers = self._photographs
+        stems = rows["stem"].combine_chunks().dictionary_encode()
+        codes = [numbers.setdefault(stem, len(numbers)) for stem in stems.dictionary.to_pylist()]
+        empty = rows["tp"].to_numpy() + rows["fp"].to_numpy() == 0
+        return Score(
+            spec=spec,
+            values={name: rows[name].to_numpy().astype(np.float64) for name in METRICS if name in rows.column_names},
+            photographs=np.asarray(codes, dtype=np.int64)[stems.indices.to_numpy()],
+            empty=float(empty.mean()) if len(empty) else 0.0,
+        )
