@@ -78,10 +78,12 @@ def _first(
         ranked.sort(key=lambda ref: (own_rank(domain, ref.pair, mixture.seed), ref.id))
     wanted = len(ranked) if count is None else mixture.skip + count
     if wanted > len(ranked) or not ranked:
-        among = " of photographs that the parent did not see" if mixture.pairing == "disjoint" else ""
+        disjoint = mixture.pairing == "disjoint"
+        among = " of photographs that the parent did not see" if disjoint else ""
+        cure = "ask for fewer" if disjoint or not ranked else f"scale every count down with --limit {len(ranked)}"
         raise DataError(
             f"{domain} has {len(ranked)} {mixture.split} images{among}, but the study asks for {wanted}; "
-            f"import more, or scale every count down with --limit {max(1, len(ranked))}"
+            f"import more, or {cure}"
         )
     return ranked[mixture.skip : wanted]
 

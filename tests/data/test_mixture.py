@@ -85,9 +85,11 @@ def test_skip_leaves_out_what_was_seen() -> None:
     assert not old & new
 
 
-@pytest.mark.parametrize(("count", "pairing", "there"), [(41, "stems", 40), (36, "disjoint", 35)])
-def test_more_than_there_is_says_how_many_there_are(count: int, pairing: str, there: int) -> None:
-    with pytest.raises(DataError, match=rf"s/a has {there} train images.*asks for {count}.*--limit {there}"):
+@pytest.mark.parametrize(
+    ("count", "pairing", "there", "cure"), [(41, "stems", 40, "--limit 40"), (36, "disjoint", 35, "fewer")]
+)
+def test_more_than_there_is_says_how_many_there_are(count: int, pairing: str, there: int, cure: str) -> None:
+    with pytest.raises(DataError, match=rf"s/a has {there} train images.*asks for {count}.*{cure}"):
         select(samples, mixture(count, ("s/a",), pairing=pairing), {f"s/{k}" for k in range(5)})
 
 

@@ -1,0 +1,109 @@
+import pyarrow as pa
+import pytest
+
+from dfloc.engine import checkpoint
+from dfloc.ledger import EpochRecord
+from dfloc.models import decoders
+from dfloc.record import PlannedTrial
+from dfloc.registry import map_spec
+from dfloc.repro import generator
+from dfloc.sweep.plan import Plan
+from tests.sweep.conftest import Planner
+
+
+def finish(planner: Planner, trial: PlannedTrial, rows: bool = True) -> None:
+    """Put a trial into the ledger as if it had been trained."""
+    attempt = planner.ledger.begin(trial.spec)
+    record = EpochRecord(epoch=1, steps=1, images=1, valid_loss=0.0, valid_iou=0.5, seconds=1.0, time=0.0)
+    attempt.save_epoch(b"state", [record])
+    decoder = decoders.build(trial.spec.decoder, [map_spec(trial.spec.maps[0].map)], generator(0, "init"))
+    weights = checkpoint.to_bytes(checkpoint.weights_of(decoder), trial.spec)
+    attempt.finish(weights, weights, 1, {})
+    for evaluation in trial.evaluations if rows else ():
+        planner.ledger.put_rows(trial.fingerprint, evaluation.key, pa.table({"iou": [0.5]}))
+
+
+def stage_of(plan: Plan) -> list[str]:
+    return [item.trial.stage for item in plan.items]
+
+
+def base_of(plan: Plan) -> PlannedTrial:
+    return next(trial for trial in plan.record.trials if trial.stage == "base")
+
+
+def test_new_workspace_has_everything_to_run_parents_first(planner: Planner) -> None:
+    plan = planner.plan()
+    assert stage_of(plan) == ["base"] * 2 + ["finetune"] * 4 + ["baselines"] * 2
+    assert all(item.train for item in plan.items)
+    assert (plan.done, plan.shared, plan.failed) == (0, 0, ())
+    wanted = {ref.id for refs in planner.resolve().lists.values() for ref in refs}
+    assert sum(job.rows for job in plan.jobs) == len(wanted) == plan.images
+
+
+def test_finished_trials_are_not_to_run(planner: Planner) -> None:
+    trial = base_of(planner.plan())
+    finish(planner, trial)
+    plan = planner.plan()
+    assert plan.done == 1
+    assert trial.fingerprint not in {item.trial.fingerprint for item in plan.items}
+    for trial in plan.record.trials:
+        finish(planner, trial)
+    plan = planner.plan()
+    assert plan.items == ()
+    assert plan.jobs == ()
+    assert "0 to run: 0 to train, 0 evaluations" in list(plan.lines())
+
+
+def test_one_more_count_runs_the_new_trials_alone(planner: Planner) -> None:
+    for trial in planner.plan().record.trials:
+        finish(planner, trial)
+    plan = planner.plan("stages.finetune.grid.n=[2,3,4]")
+    assert [(item.trial.stage, item.trial.axes["n"]) for item in plan.items] == [("finetune", 3)] * 2
+
+
+def test_trained_but_not_scored_is_an_item_of_evaluations(planner: Planner) -> None:
+    trial = base_of(planner.plan())
+    finish(planner, trial, rows=False)
+    planner.ledger.put_rows(trial.fingerprint, trial.evaluations[0].key, pa.table({"iou": [0.5]}))
+    (item,) = [item for item in planner.plan().items if item.trial.fingerprint == trial.fingerprint]
+    assert not item.train
+    assert item.evaluations == trial.evaluations[1:]
+
+
+def test_another_sweep_shares_what_is_finished(planner: Planner) -> None:
+    first = planner.plan()
+    first.record.save(planner.workspace.sweep(first.record.sweep))
+    for trial in first.record.trials:
+        finish(planner, trial)
+    plan = planner.plan("name=second")
+    assert (len(plan.items), plan.done, plan.shared) == (0, 8, 8)
+
+
+def test_failed_trials_and_their_children_are_not_repeated_unless_asked(planner: Planner) -> None:
+    trial = base_of(planner.plan())
+    planner.ledger.begin(trial.spec).fail("nan", "the loss was no number", 1, 1)
+    plan = planner.plan()
+    children = {t.fingerprint for t in plan.record.trials if t.parent == trial.fingerprint}
+    assert set(plan.failed) == {trial.fingerprint, *children}
+    assert not {trial.fingerprint, *children} & {item.trial.fingerprint for item in plan.items}
+    assert len(planner.plan(retry_failed=True).items) == 8
+
+
+@pytest.mark.parametrize("with_child", [True, False])
+def test_gone_weights_are_trained_again_only_for_who_needs_them(planner: Planner, with_child: bool) -> None:
+    plan = planner.plan()
+    trial = base_of(plan)
+    for other in plan.record.trials:
+        if not with_child or other.parent != trial.fingerprint:
+            finish(planner, other)
+    planner.ledger.weights(trial.fingerprint, "best").unlink()
+    plan = planner.plan()
+    again = [item for item in plan.items if item.trial.fingerprint == trial.fingerprint]
+    assert bool(again) is with_child
+    assert any("weights are gone" in note for note in plan.notes) is with_child
+
+
+def test_lines_count_the_trials_of_each_stage(planner: Planner) -> None:
+    lines = list(planner.plan().lines())
+    assert lines[:3] == ["stage base: 2 trials", "stage finetune: 4 trials", "stage baselines: 2 trials"]
+    assert "8 to run: 8 to train, 32 evaluations" in lines

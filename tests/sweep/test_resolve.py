@@ -1,0 +1,149 @@
+import pytest
+
+from dfloc.data.mixture import Mixture, select
+from dfloc.errors import ConfigError, DataError
+from dfloc.record import PlannedTrial
+from dfloc.sweep.data import Shards
+from dfloc.sweep.resolve import Resolved
+from tests.sweep.conftest import Planner
+
+
+def trials(resolved: Resolved, stage: str, **axes: object) -> list[PlannedTrial]:
+    found = [trial for trial in resolved.record.trials if trial.stage == stage]
+    return [trial for trial in found if axes.items() <= trial.axes.items()]
+
+
+def train_ids(resolved: Resolved, trial: PlannedTrial) -> set[str]:
+    return {ref.id for ref in resolved.lists[trial.spec.train.digest]}
+
+
+def test_base_trains_on_every_domain_but_the_held_out_one(planner: Planner) -> None:
+    resolved = planner.resolve()
+    for held_out, other in (("tiny/blur", "tiny/noise"), ("tiny/noise", "tiny/blur")):
+        (base,) = trials(resolved, "base", held_out=held_out)
+        assert base.spec.train.counts == {other: 6}
+        assert base.spec.lineage.base == (other,)
+        assert {ref.domain for ref in resolved.lists[base.spec.train.digest]} == {other}
+
+
+def test_child_names_its_parent_and_its_exposure(planner: Planner) -> None:
+    resolved = planner.resolve()
+    (base,) = trials(resolved, "base", held_out="tiny/blur")
+    for n in (2, 4):
+        (child,) = trials(resolved, "finetune", held_out="tiny/blur", n=n)
+        assert child.parent == base.fingerprint == child.spec.init["decoder"].parent
+        assert child.spec.lineage.exposure == n
+        assert child.spec.lineage.seen == ("tiny/noise",)
+        assert child.spec.lineage.root == base.fingerprint
+    assert base.spec.lineage.exposure == 0
+
+
+def test_counts_are_nested_and_the_same_in_another_sweep(planner: Planner) -> None:
+    resolved, other = planner.resolve(), planner.resolve("name=other", "stages.finetune.grid.n=[2]")
+    small, large = (trials(resolved, "finetune", held_out="tiny/blur", n=n)[0] for n in (2, 4))
+    assert train_ids(resolved, small) < train_ids(resolved, large)
+    (again,) = trials(other, "finetune", held_out="tiny/blur", n=2)
+    assert again.fingerprint == small.fingerprint
+
+
+def test_replay_changes_the_ids_and_leaves_validation_alone(planner: Planner) -> None:
+    resolved = planner.resolve("stages.finetune.grid.train.replay=[none,equal]")
+    for n in (2, 4):
+        plain, replay = (
+            trials(resolved, "finetune", held_out="tiny/blur", n=n, **{"train.replay": how})[0]
+            for how in ("none", "equal")
+        )
+        added = train_ids(resolved, replay) - train_ids(resolved, plain)
+        (base,) = trials(resolved, "base", held_out="tiny/blur")
+        assert len(added) == n
+        assert added <= train_ids(resolved, base)
+        assert replay.spec.valid == plain.spec.valid
+
+
+def test_cumulative_and_incremental_train_on_the_ids_they_should(planner: Planner) -> None:
+    restart = planner.resolve()
+    large = train_ids(restart, trials(restart, "finetune", held_out="tiny/blur", n=4)[0])
+    small = train_ids(restart, trials(restart, "finetune", held_out="tiny/blur", n=2)[0])
+    for mode, expected in (("cumulative", large), ("incremental", large - small)):
+        resolved = planner.resolve(f"stages.finetune.train.mode={mode}")
+        first, second = (trials(resolved, "finetune", held_out="tiny/blur", n=n)[0] for n in (2, 4))
+        assert second.parent == first.fingerprint
+        assert train_ids(resolved, second) == expected
+        assert second.spec.lineage.exposure == 4
+        assert second.spec.lineage.base == ("tiny/noise",)
+
+
+def test_disjoint_fine_tunes_on_photographs_that_the_base_never_saw(planner: Planner) -> None:
+    disjoint = ("stages.finetune.train.pairing=disjoint", "stages.base.train.count=2")
+    resolved = planner.resolve(*disjoint, "stages.finetune.grid.n=[2]")
+    (child,) = trials(resolved, "finetune", held_out="tiny/blur")
+    (base,) = trials(resolved, "base", held_out="tiny/blur")
+    stems = [{ref.stem for ref in resolved.lists[trial.spec.train.digest]} for trial in (child, base)]
+    assert not stems[0] & stems[1]
+    with pytest.raises(DataError, match="of photographs that the parent did not see"):
+        planner.resolve(*disjoint, "stages.finetune.grid.n=[9]")
+
+
+def test_seeds_and_draws_are_axes_of_their_own(planner: Planner) -> None:
+    resolved = planner.resolve(seeds=2, draws=2)
+    bases = trials(resolved, "base", held_out="tiny/blur")
+    assert sorted((t.axes["draw"], t.axes["seed"]) for t in bases) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    digests = {draw: {t.spec.train.digest for t in bases if t.axes["draw"] == draw} for draw in (0, 1)}
+    assert [len(found) for found in digests.values()] == [1, 1]
+    assert digests[0] != digests[1]
+    assert len({t.fingerprint for t in bases}) == 4
+
+
+def test_draw_is_the_mixture_seed(planner: Planner) -> None:
+    resolved = planner.resolve(draws=2)
+    (base,) = trials(resolved, "base", held_out="tiny/blur", draw=1)
+    shards = Shards(planner.shards, "tiny")
+    drawn = select(shards.samples, Mixture(counts={"tiny/noise": 6}, split="train", seed=1))
+    assert train_ids(resolved, base) == {ref.id for ref in drawn}
+
+
+def test_baselines_ignore_what_only_training_reads(planner: Planner) -> None:
+    plain = {t.fingerprint for t in trials(planner.resolve(), "baselines")}
+    other = planner.resolve("trial.optimizer.lr=0.5", "trial.decoder.depth=8", "trial.epochs=7", seeds=2)
+    assert {t.fingerprint for t in trials(other, "baselines")} == plain
+    assert len(plain) == 2
+
+
+def test_every_trial_is_scored_on_every_domain_with_both_weights(planner: Planner) -> None:
+    resolved = planner.resolve()
+    for trial in resolved.record.trials:
+        seen = {(e.checkpoint, e.domain, e.test.size) for e in trial.evaluations}
+        assert seen == {(c, d, 4) for c in ("best", "last") for d in ("tiny/blur", "tiny/noise")}
+
+
+def test_limit_scales_counts_and_tests(planner: Planner) -> None:
+    resolved = planner.resolve(limit=3)
+    (base,) = trials(resolved, "base", held_out="tiny/blur")
+    assert (base.spec.train.size, base.spec.valid.size) == (3, 2)
+    assert {e.test.size for e in base.evaluations} == {3}
+    assert {t.axes["n"] for t in trials(resolved, "finetune")} == {1, 2}
+    assert resolved.record.sweep == "tiny-own-tiny-limit3"
+
+
+@pytest.mark.parametrize(
+    ("setting", "error", "message"),
+    [
+        ("stages.base.train.count=11", DataError, "has 10 train images, but the study asks for 11.*--limit 10"),
+        ("stages.base.train.valid=5", DataError, "has 4 valid images.*asks for 5"),
+        ("trial.maps=[srm/stat]", ConfigError, 'unknown map of srm "stat"; did you mean "stats"'),
+        ("trial.maps=[smr/stats]", ConfigError, 'unknown backbone "smr"; did you mean "srm"'),
+        ("trial.decoder.name=cnov", ConfigError, 'unknown decoder "cnov"; did you mean "conv"'),
+        ("trial.loss=bec", ConfigError, 'unknown loss "bec"; did you mean "bce"'),
+        ("stages.finetune.train.domains=tiny/blurr", ConfigError, 'unknown domain "tiny/blurr"; did you mean'),
+        ("evaluate.protocol=declip-2024", ConfigError, 'unknown protocol "declip-2024"; did you mean "declip-2025"'),
+        ("stages.base.train.replay=equal", ConfigError, "replay needs a parent"),
+    ],
+)
+def test_what_is_wrong_is_named(planner: Planner, setting: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        planner.resolve(setting)
+
+
+def test_short_domain_names_are_understood(planner: Planner) -> None:
+    named = planner.resolve("stages.base.train.domains=blur")
+    assert {t.spec.lineage.base for t in trials(named, "base")} == {("tiny/blur",)}
