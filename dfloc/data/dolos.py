@@ -46,11 +46,6 @@ class Sample(NamedTuple):
         """The file name, with the folders inside its split."""
         return self.id.removeprefix(f"{self.domain}/{self.split}/")
 
-    @property
-    def lacks_mask(self) -> bool:
-        """Whether it is a local sample whose mask was not found."""
-        return self.mask is None and kind(self.mask_kind) == "local"
-
 
 def family(domain: str) -> str:
     """Return the family of a domain: holding it out excludes every domain of the same family."""
@@ -85,6 +80,11 @@ def resolve(short: str, known: Iterable[str]) -> str:
     return found[0]
 
 
+def in_order(samples: Iterable[Sample]) -> list[Sample]:
+    """Return samples by domain, split (train, valid, test) and the stems rank of mixture seed 0."""
+    return sorted(samples, key=lambda s: (s.domain, SPLITS.index(s.split), stem_rank(s.pair), s.id))
+
+
 def scan(root: Path) -> list[Sample]:
     """Return the samples of a tree in Dolos' layout, by domain, split and stems rank.
 
@@ -100,7 +100,7 @@ def scan(root: Path) -> list[Sample]:
         nested = [folder for folder in _folders(root) if any(map(_is_source, _folders(folder)))]
         hint = f"; did you mean {nested[0]}?" if nested else ""
         raise DataError(f"no Dolos tree in {root}: {_LAYOUT}{hint}")
-    return _ranked(sample for source in sources for sample in _source(source))
+    return in_order(sample for source in sources for sample in _source(source))
 
 
 def scan_pair(
@@ -131,13 +131,13 @@ def scan_pair(
     if any((images / name).is_dir() for name in SPLITS):
         if split is not None:
             raise ConfigError(f"{images} has split folders already; leave out --split")
-        return _ranked(_with_splits(images, masks, domain, mask_kind))
+        return in_order(_with_splits(images, masks, domain, mask_kind))
     samples = list(_files(images, masks, domain, "train", mask_kind))
     if not samples:
         raise DataError(f"no files in {images}; expected images ({', '.join(sorted(EXTENSIONS))})")
     if split is None:
         raise ConfigError(f"{images} has no folders train, valid, test; say how to split: --split 80/10/10")
-    return _ranked(_split(samples, split))
+    return in_order(_split(samples, split))
 
 
 def _is_source(folder: Path) -> bool:
@@ -155,6 +155,8 @@ def _source(source: Path) -> Iterator[Sample]:
     for folder in _folders(source / "fake") if (source / "fake").is_dir() else []:
         domain = f"{name}/{folder.name}"
         if (folder / "images").is_dir():
+            if not (folder / "masks").is_dir():
+                raise DataError(f"{folder} has images/ but no masks/; {_LAYOUT}")
             yield from _with_splits(folder / "images", folder / "masks", domain, "fake_is_black")
         else:
             yield from _with_splits(folder, None, domain, "generated")
@@ -244,7 +246,3 @@ def _shares(text: str) -> list[int]:
     if len(parts) != 3 or not all(part.isdecimal() for part in parts) or sum(map(int, parts)) != 100:
         raise ConfigError(f'--split "{text}" cannot be used: expected train/valid/test in per cent, as 80/10/10')
     return [int(part) for part in parts]
-
-
-def _ranked(samples: Iterable[Sample]) -> list[Sample]:
-    return sorted(samples, key=lambda s: (s.domain, SPLITS.index(s.split), stem_rank(s.pair), s.id))

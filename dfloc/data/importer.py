@@ -3,18 +3,19 @@
 import hashlib
 import logging
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from upath import UPath
 
+from dfloc.data import dolos, rejects
 from dfloc.data.dolos import Sample
 from dfloc.data.manifest import FILE_NAME, Manifest, Place, in_two_splits, read_samples
 from dfloc.data.publish import Part, Written, overlap_sentence, publish
-from dfloc.data.rejects import Reject, Rejects
+from dfloc.data.rejects import Reject
 from dfloc.data.writer import GROUP_ROWS, Receipt, ShardJob, write_shard
 from dfloc.errors import DataError
 
@@ -51,7 +52,7 @@ def import_samples(
     look into them. A new time alone is harmless: the same bytes are written again.
 
     Args:
-        samples: as `dolos.scan` or `dolos.scan_pair` lists them.
+        samples: of any domains, in any order.
         out: the data folder; made if it is missing.
         allow_rejects: go on where more than 1 % of the images cannot be used.
         allow_overlap: go on where a photograph lies in two splits.
@@ -67,29 +68,31 @@ def import_samples(
     parts = _parts(samples, f"{group_rows},{shard_rows}")
     changed = {place: part for place, part in parts.items() if not _is_unchanged(out, old, place, part)}
     unchanged = sum(len(part.samples) for place, part in parts.items() if place not in changed)
-    rejects = Rejects(out, {place: len(part.samples) for place, part in changed.items()}, allow_rejects)
+    kept = [reject for reject in rejects.read(out) if reject.place not in changed]
     if not changed:
-        return ImportSummary(old, 0, unchanged, rejects.kept)
+        return ImportSummary(old, 0, unchanged, kept)
     _check_polarity(old, parts)
     if not allow_overlap:
         _check_overlap(out, old, changed)
     try:
-        rejects.add(_no_mask(sample) for part in changed.values() for sample in part.samples if sample.lacks_mask)
         written = _write(out, changed, group_rows, shard_rows, on_progress)
-        rejects.add(reject for shard in written for reject in shard.receipt.rejected)
+        rejected = [reject for shard in written for reject in shard.receipt.rejected]
+        rejects.save(out, [*kept, *rejected])
+        if not allow_rejects:
+            rejects.check(out, rejected, sum(len(part.samples) for part in changed.values()))
         manifest = publish(out, out / _SCRATCH, old, changed, written)
     except OSError as error:
-        raise DataError(f"cannot write the data folder {out}: {error.strerror}") from error
+        raise DataError(f"cannot write the data folder {out}: {error.strerror or error}") from error
     finally:
         _remove(out / _SCRATCH)
     num_written = sum(sum(shard.receipt.groups) for shard in written)
-    return ImportSummary(manifest, num_written, unchanged, rejects.all)
+    return ImportSummary(manifest, num_written, unchanged, sorted([*kept, *rejected]))
 
 
 def _parts(samples: Sequence[Sample], layout: str) -> Parts:
     """Part samples by domain and split, and digest the names, sizes and times of their files."""
     parts: dict[Place, Part] = {}
-    for place, group in groupby(samples, key=lambda sample: (sample.domain, sample.split)):
+    for place, group in groupby(dolos.in_order(samples), key=lambda sample: (sample.domain, sample.split)):
         members = list(group)
         lines, sizes = [layout], []
         for sample in members:
@@ -142,10 +145,6 @@ def _check_overlap(out: UPath, old: Manifest, changed: Parts) -> None:
         raise DataError(f"{overlap_sentence(found)}; move them, or go on with --allow-overlap")
 
 
-def _no_mask(sample: Sample) -> Reject:
-    return Reject(sample.id, sample.name, "mask: none of that name")
-
-
 def _write(
     out: UPath, changed: Parts, group_rows: int, shard_rows: int, on_progress: Callable[[int, int], None] | None
 ) -> list[Written]:
@@ -157,10 +156,11 @@ def _write(
             jobs.append((path, (domain, split), ShardJob(out / _SCRATCH / path, members, group_rows)))
     total = sum(len(job.samples) for _, _, job in jobs)
     receipts: dict[int, Receipt] = {}
-    for index, receipt in _run([job for _, _, job in jobs]):
-        receipts[index] = receipt
-        if on_progress:
-            on_progress(sum(len(jobs[done][2].samples) for done in receipts), total)
+    with closing(_run([job for _, _, job in jobs])) as finished:
+        for index, receipt in finished:
+            receipts[index] = receipt
+            if on_progress:
+                on_progress(sum(len(jobs[done][2].samples) for done in receipts), total)
     return [Written(path, place, receipts[index]) for index, (path, place, _) in enumerate(jobs)]
 
 
@@ -169,8 +169,6 @@ def _chunks(part: Part, shard_rows: int) -> Iterator[list[Sample]]:
     chunk: list[Sample] = []
     size = 0
     for sample, sample_size in zip(part.samples, part.sizes, strict=True):
-        if sample.lacks_mask:
-            continue
         chunk.append(sample)
         size += sample_size
         if len(chunk) == shard_rows or size >= SHARD_BYTES:
@@ -180,7 +178,7 @@ def _chunks(part: Part, shard_rows: int) -> Iterator[list[Sample]]:
         yield chunk
 
 
-def _run(jobs: Sequence[ShardJob]) -> Iterator[tuple[int, Receipt]]:
+def _run(jobs: Sequence[ShardJob]) -> Generator[tuple[int, Receipt]]:
     """Write shards through Ray Data, in any order; yield a job's index and its receipt when it is done.
 
     Raises:

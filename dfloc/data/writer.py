@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from dfloc import storage
+from dfloc.data import dolos
 from dfloc.data.dolos import EXTENSIONS, Sample
 from dfloc.data.rejects import Reject
 from dfloc.data.shards import decode_image, fakeness
@@ -107,6 +108,8 @@ def _groups(rows: Iterator[dict[str, Any]], group_rows: int) -> Iterator[list[di
 def _row(sample: Sample) -> dict[str, Any]:
     if sample.image.suffix.lower() not in EXTENSIONS:
         raise DataError(f"no image type that is read ({', '.join(sorted(EXTENSIONS))})")
+    if sample.mask is None and dolos.kind(sample.mask_kind) == "local":
+        raise DataError("no mask of that name")
     image = _bytes(sample.image)
     height, width = decode_image(image).shape[:2]
     try:

@@ -1,0 +1,96 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+from upath import UPath
+
+from dfloc.cli.data import data
+from dfloc.data.manifest import Manifest
+from dfloc.errors import DflocError
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(data, [str(word) for word in words])
+
+
+def refused(*words: object) -> str:
+    result = run(*words)
+    assert isinstance(result.exception, DflocError), result.output
+    assert result.exception.exit_code == 2
+    return str(result.exception)
+
+
+@pytest.mark.parametrize("command", [["--help"], ["mini", "--help"], ["import", "--help"], ["check", "--help"]])
+def test_help_has_an_example(command: list[str]) -> None:
+    result = run(*command)
+    assert result.exit_code == 0
+    assert "  dfloc data " in result.output
+
+
+@pytest.mark.ray
+def test_mini_import_check(tmp_path: Path, ray_local: None) -> None:
+    tree, shards = tmp_path / "tree", tmp_path / "shards"
+    made = run("mini", "--out", tree, "--train", 4, "--valid", 4, "--test", 4)
+    assert made.exit_code == 0, made.output
+    assert f"dfloc data import {tree}" in made.output
+    imported = run("import", tree, "--out", shards)
+    assert imported.exit_code == 0, imported.output
+    assert "60 images imported" in imported.output
+    assert "images: 60 of 60 done" in imported.stderr
+    assert "0 images imported" in run("import", tree, "--out", shards).output
+    checked = run("check", shards)
+    assert checked.exit_code == 0, checked.output
+    info = Manifest.load(UPath(shards)).split("mini/telea", "train")
+    (line,) = (line for line in checked.output.splitlines() if line.startswith("mini/telea") and " train " in line)
+    assert line.split()[:5] == ["mini/telea", "train", "4", str(info.photographs), f"{info.fake_area:.1%}"]
+    assert f"contact sheet: {shards / 'contact-sheet.png'}" in checked.output
+    Image.open(shards / "contact-sheet.png").verify()
+
+
+def test_check_of_a_tree_counts_and_says_to_import(tiny_tree: Path) -> None:
+    result = run("check", tiny_tree)
+    assert result.exit_code == 0
+    assert [line.split()[:4] for line in result.output.splitlines()][1] == ["tiny/blur", "train", "10", "5"]
+    assert f"dfloc data import {tiny_tree} --out SHARDS" in result.output
+    assert not list(tiny_tree.glob("*.png"))
+
+
+@pytest.mark.ray
+def test_import_of_a_folder_pair(tiny_tree: Path, tmp_path: Path, ray_local: None) -> None:
+    pair, flat = tiny_tree / "tiny/fake/blur", tmp_path / "flat"
+    for kind in ("images", "masks"):
+        (flat / kind).mkdir(parents=True)
+        for path in (pair / kind / "train").iterdir():
+            shutil.copy(path, flat / kind)
+    options = ("--out", tmp_path / "shards", "--domain", "my/edit", "--fake-is", "white", "--split", "60/20/20")
+    result = run("import", flat, *options)
+    assert result.exit_code == 0, result.output
+    assert "Warning: my/edit: fake pixels are 8" in result.output
+    info = Manifest.load(UPath(tmp_path / "shards")).domains["my/edit"]
+    assert {split: part.photographs for split, part in info.splits.items()} == {"train": 3, "valid": 1, "test": 1}
+    apart = run("import", flat / "images", "--masks", flat / "masks", *options)
+    assert "0 images imported" in apart.output
+    assert "Warning: my/edit" in run("check", tmp_path / "shards").output
+
+
+@pytest.mark.ray
+def test_rejects_and_grey_pixels_are_told(tiny_tree: Path, tmp_path: Path, ray_local: None) -> None:
+    (tiny_tree / "tiny/real/test/test0-0.png").write_text("hello")
+    Image.new("L", (64, 64), 100).save(tiny_tree / "tiny/fake/blur/masks/test/test0-0.png")
+    assert "--allow-rejects" in refused("import", tiny_tree, "--out", tmp_path / "out")
+    result = run("import", tiny_tree, "--out", tmp_path / "out", "--allow-rejects")
+    assert "1 rejected" in result.output
+    assert "tiny/blur: 4,096 mask pixels are grey" in result.output
+
+
+def test_options_that_do_not_go_together(tiny_tree: Path, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "out")
+    assert "needs --domain too" in refused("import", tiny_tree, *out, "--fake-is", "black")
+    assert "--fake-is black or --fake-is white" in refused("import", tiny_tree, *out, "--domain", "a/b")
+    assert "no folder" in refused("import", tiny_tree, *out, "--domain", "a/b", "--fake-is", "black")
+    assert "no folder" in refused("import", tmp_path / "none", *out)
+    assert "no Dolos tree" in refused("check", tmp_path)
+    assert run("import", tiny_tree).exit_code == 2
+    assert run("mini", "--out", tmp_path / "m", "--train", 0).exit_code == 2
