@@ -1,25 +1,26 @@
 """Make what the feature store lacks: row groups through frozen backbones (Ray Data)."""
 
+import pickle
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from upath import UPath
 
 from dfloc import registry
 from dfloc.config import MapRecipe
 from dfloc.data.manifest import SampleRef
-from dfloc.data.shards import ShardReader, decode_image, fakeness
+from dfloc.data.shards import Pixels, ShardReader, decode_image, fakeness
 from dfloc.errors import DataError, DflocError
 from dfloc.features.store import TRUTH, TRUTH_SIZE, FeatureStore, pack_bits, target
 from dfloc.models.base import Backbone
 
 BATCH = 32
-
-# Half a core for each reader and each backbone: with whole ones, backbones could hold every core and wait for readers.
-CORES = 0.5
+RETRIES = 3
 
 
 class Job(NamedTuple):
@@ -74,8 +75,9 @@ def extract(
 ) -> int:
     """Pass row groups through their backbones into the store, on the Ray that is running.
 
-    CPU tasks read and decode, actors hold the backbones and write; only receipts come back. A row group counts as done
-    by its receipt, so after an interruption `missing` names what is left.
+    CPU tasks read and decode, actors hold the backbones and write; only receipts come back. Where the backbones are on
+    the CPU too, they read for themselves: readers would only share their cores. A row group counts as done by its
+    receipt, so after an interruption `missing` names what is left.
 
     Args:
         store: where the maps go; every node must reach it.
@@ -97,16 +99,16 @@ def extract(
 
     recipes = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
     done, total, passed = 0, sum(job.rows for job in jobs), 0
+    told = {"store": store, "folder": folder.absolute(), "recipes": recipes, "device": device}
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = context.print_on_execution_start = False
-    with ray.data.DataContext.current(context):
+    with ray.data.DataContext.current(context), warnings.catch_warnings():
+        # Before Ray 2.64 nothing else says how often a dead actor is replaced; by default it is for ever.
+        warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
         items = ray.data.from_items([_item(job) for job in jobs], override_num_blocks=len(jobs))
-        decoded = items.map(_decode, fn_kwargs={"folder": folder.absolute()}, num_cpus=CORES)
-        receipts = decoded.map(
-            _Backbones,
-            fn_constructor_kwargs={"store": store, "recipes": recipes, "device": device},
-            **_resources(device, len(jobs)),
-        )
+        if device != "cpu":
+            items = items.map(_read, fn_kwargs={"folder": told["folder"]})
+        receipts = items.map(_Backbones, fn_constructor_kwargs=told, **_resources(device, len(jobs)))
         try:
             for receipt in receipts.iter_rows():
                 done, passed = done + receipt["wanted"], passed + receipt["images"]
@@ -126,15 +128,26 @@ def _resources(device: str, num_jobs: int) -> dict[str, Any]:
     """Return how many backbones there are, one for each GPU or core of the cluster, and what each of them holds."""
     import ray
 
-    unit = "CPU" if device == "cpu" else "GPU"
+    unit, held = ("CPU", {"num_cpus": 1}) if device == "cpu" else ("GPU", {"num_cpus": 0, "num_gpus": 1})
     size = min(num_jobs, max(1, int(ray.cluster_resources().get(unit, 1))))
-    held = {"num_cpus": CORES} if device == "cpu" else {"num_cpus": CORES, "num_gpus": 1}
-    return {"compute": ray.data.ActorPoolStrategy(size=size), **held}
+    retried = {"max_restarts": RETRIES, "max_task_retries": RETRIES}
+    return {"compute": ray.data.ActorPoolStrategy(size=size), **held, **retried}
 
 
-def _decode(item: dict[str, Any], folder: UPath) -> dict[str, Any]:
-    """Read and decode a row group: its images as they are, its targets where they are lacking."""
-    rows = ShardReader(folder).group(item["shard"], item["group"], ("id", "image", "mask", "mask_kind"))
+class _Decoded(NamedTuple):
+    """A row group: its ids, its images as they are, its targets in bits."""
+
+    ids: list[str]
+    images: list[Pixels]
+    targets: Pixels
+
+
+def _read(item: dict[str, Any], folder: UPath) -> dict[str, Any]:
+    return item | {"decoded": pickle.dumps(_decode(folder, item["shard"], item["group"]))}
+
+
+def _decode(folder: UPath, shard: str, group: int) -> _Decoded:
+    rows = ShardReader(folder).group(shard, group, ("id", "image", "mask", "mask_kind"))
     images, targets = [], np.zeros((len(rows), TRUTH_SIZE, TRUTH_SIZE), np.bool_)
     for index, row in enumerate(rows):
         try:
@@ -142,48 +155,55 @@ def _decode(item: dict[str, Any], folder: UPath) -> dict[str, Any]:
             mask = None if row["mask"] is None else row["mask"]["bytes"]
             targets[index] = target(fakeness(mask, row["mask_kind"], *images[-1].shape[:2]))
         except DataError as error:
-            raise DataError(f"{row['id']} in shard {folder / item['shard']}: {error}; import again") from error
-    return item | {"ids": [row["id"] for row in rows], "images": images, "targets": pack_bits(targets)}
+            raise DataError(f"{row['id']} in shard {folder / shard}: {error}; import again") from error
+    return _Decoded([row["id"] for row in rows], images, pack_bits(targets))
 
 
 class _Backbones:
     """An actor: holds every backbone of the jobs, passes a row group, and writes what comes out."""
 
-    def __init__(self, store: FeatureStore, recipes: Mapping[str, MapRecipe], device: str):
+    def __init__(self, store: FeatureStore, folder: UPath, recipes: Mapping[str, MapRecipe], device: str):
         if device == "cpu":
             torch.set_num_threads(1)
-        self._store, self._recipes, self._device = store, recipes, device
-        self._backbones: dict[tuple[str, str], Backbone] = {}
-        for recipe in recipes.values():
-            name, key = _backbone_of(recipe), (_backbone_of(recipe), recipe.weights)
-            if recipe != TRUTH and key not in self._backbones:
-                self._backbones[key] = registry.find("backbone", name)(name, recipe.weights, device)
+        self._store, self._folder, self._recipes, self._device = store, folder, recipes, device
+        self._made: dict[tuple[str, str], Backbone] = {}
 
     def __call__(self, item: dict[str, Any]) -> dict[str, int]:
+        read = pickle.loads(item["decoded"]) if "decoded" in item else None
+        decoded = read or _decode(self._folder, item["shard"], item["group"])
         wanted = [self._recipes[fingerprint] for fingerprint in item["recipes"]]
-        where, ids = (0, item["shard_digest"], item["group"]), item["ids"]
-        for key, backbone in self._backbones.items():
-            mine = [recipe for recipe in wanted if (_backbone_of(recipe), recipe.weights) == key]
-            if mine:
-                maps = self._pass(backbone, item["images"], [recipe.map.partition("/")[2] for recipe in mine])
-                for recipe, rows in zip(mine, maps, strict=True):
-                    self._store.put(recipe, *where, rows, ids)
-        if TRUTH in wanted:
-            self._store.put(TRUTH, *where, item["targets"], ids)
-        return {"wanted": item["wanted"], "images": len(ids)}
+        where = (0, item["shard_digest"], item["group"])
+        by_backbone: dict[tuple[str, str], list[MapRecipe]] = defaultdict(list)
+        for recipe in wanted:
+            by_backbone[recipe.map.partition("/")[0], recipe.weights].append(recipe)
+        for key, recipes in by_backbone.items():
+            if recipes == [TRUTH]:
+                self._store.put(TRUTH, *where, decoded.targets, decoded.ids)
+                continue
+            maps = self._pass(
+                self._backbone(*key), decoded.images, [recipe.map.partition("/")[2] for recipe in recipes]
+            )
+            for recipe, rows in zip(recipes, maps, strict=True):
+                self._store.put(recipe, *where, rows, decoded.ids)
+        return {"wanted": item["wanted"], "images": len(decoded.ids)}
+
+    def _backbone(self, name: str, weights: str) -> Backbone:
+        """Return a backbone, made on its first use: an error here comes back as itself, one in __init__ does not."""
+        if (name, weights) not in self._made:
+            self._made[name, weights] = registry.find("backbone", name)(name, weights, self._device)
+        return self._made[name, weights]
 
     @torch.inference_mode()
-    def _pass(self, backbone: Backbone, images: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    def _pass(
+        self, backbone: Backbone, images: Sequence[Pixels], names: Sequence[str]
+    ) -> list[npt.NDArray[np.floating]]:
+        """Return the maps of one backbone for all images, in the order of the names."""
         parts = []
         for start in range(0, len(images), BATCH):
             inputs = [backbone.preprocess(image_HWC) for image_HWC in images[start : start + BATCH]]
             maps = backbone(torch.stack(inputs).to(self._device), names)
             parts.append([maps[name].cpu().numpy() for name in names])
         return [np.concatenate(column) for column in zip(*parts, strict=True)]
-
-
-def _backbone_of(recipe: MapRecipe) -> str:
-    return recipe.map.partition("/")[0]
 
 
 def _first_cause(error: BaseException) -> DflocError:
