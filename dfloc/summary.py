@@ -26,24 +26,20 @@ class Point(NamedTuple):
 
 
 def title(record: SweepRecord, planned: PlannedTrial) -> str:
-    """Return a name that tells a trial from its siblings: `finetune held_out=lama n=16 seed=0`.
+    """Return a name that tells a trial from its siblings: `finetune lama n=16 seed=0`.
 
-    A domain is written short where the study has one such generator only; the first draw is not named.
+    A domain of the study stands without its axis, and without its source where the generator alone is unambiguous; the
+    first draw is not named.
     """
     words = [planned.stage, planned.case] if planned.case else [planned.stage]
+    generators = [domain.rpartition("/")[2] for domain in record.domains]
     for axis, value in planned.axes.items():
-        if axis != "draw" or value != 0:
-            words.append(f"{axis.rpartition('.')[2]}={axis_value(record, value)}")
+        if value in record.domains:
+            generator = str(value).rpartition("/")[2]
+            words.append(generator if generators.count(generator) == 1 else str(value))
+        elif axis != "draw" or value != 0:
+            words.append(f"{axis.rpartition('.')[2]}={format(value, 'g') if isinstance(value, float) else value}")
     return " ".join(words)
-
-
-def axis_value(record: SweepRecord, value: object) -> str:
-    """Return an axis value as text; a domain of the study by its generator alone, where that is unambiguous."""
-    shorts = [domain.rpartition("/")[2] for domain in record.domains]
-    if value in record.domains:
-        short = str(value).rpartition("/")[2]
-        return short if shorts.count(short) == 1 else str(value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def params(spec: TrialSpec) -> dict[str, str]:
@@ -60,6 +56,9 @@ def params(spec: TrialSpec) -> dict[str, str]:
         "train.images": str(spec.train.size),
         "train.targets": spec.targets,
         "valid.images": str(spec.valid.size),
+        "exposure.domains": _listed(
+            domain for domain in spec.train.counts if start and domain not in spec.lineage.seen
+        ),
         "base.domains": _listed(_base(spec)),
         "init": f"{start.checkpoint} of {start.parent[:12]}" if start else "none",
         "maps": _listed(recipe.map for recipe in spec.maps),
@@ -125,13 +124,14 @@ def evaluated(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> lis
 
 
 def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[str, float]:
-    """Return the scores of a trial, computed from its rows: fractions.
+    """Return the numbers of a trial: scores, computed from its rows as fractions, and what its training took.
 
     Returns:
         `test/<domain>/<measure>` of the best epoch and `test_last/<domain>/<measure>` of the last one;
         `test/<group>/<measure>`: mean over the study's local domains and over those that are in-domain, out-of-domain,
         base and held-out (absent without members, and until every planned domain is there); `forgetting/<domain>`:
-        IoU of the root ancestor minus the trial's own.
+        IoU of the root ancestor minus the trial's own; `cost/seconds`, `cost/images_per_second`; `best/epoch`, and
+        `best/valid_iou` there.
 
     Raises:
         WorkspaceError, DataError: rows are damaged.
@@ -148,22 +148,23 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     for domain, values in root.items():
         if "iou" in values and f"test/{domain}/iou" in scores:
             scores[f"forgetting/{domain}"] = values["iou"] - scores[f"test/{domain}/iou"]
-    return scores
+    return scores | _training(ledger, planned.fingerprint)
 
 
 def note(record: SweepRecord, tag: str) -> str:
     """Return a sweep's description (Markdown): how to find its trials, by the tag that they carry."""
     stages = dict.fromkeys(planned.stage for planned in record.trials)
-    return "\n\n".join(
-        [
-            f"**{record.title}**",
-            "All trials of this sweep, also those that another one recorded first; copy into the search field:",
-            f"    tags.`{tag}` != ''",
-            "or those of a stage:",
-            "\n".join(f"    tags.`{tag}` LIKE '%{stage}%'" for stage in stages),
-            *record.notes,
-        ]
-    )
+    paragraphs = [
+        f"**{record.title}**",
+        "All trials of this sweep, also those that another one recorded first; copy into the search field:",
+        f"    tags.`{tag}` != ''",
+        "or those of a stage:",
+        "\n".join(f"    tags.`{tag}` LIKE '%{stage}%'" for stage in stages),
+        "IoU against exposure: open the sweep's row by its +, tick the trials, Compare, Scatter Plot, "
+        "X `exposure`, Y `test/held_out/iou`.",
+        *record.notes,
+    ]
+    return "\n\n".join(paragraphs)
 
 
 def _clean_tests(planned: PlannedTrial) -> list[EvaluationSpec]:
@@ -178,6 +179,15 @@ def _by_domain(
         for each in evaluations
         if each.checkpoint == checkpoint
     }
+
+
+def _training(ledger: Ledger, name: str) -> dict[str, float]:
+    done = ledger.done(name)
+    if done is None:
+        return {}
+    costs = {"cost/seconds": done.cost.seconds, "cost/images_per_second": done.cost.images_per_second}
+    iou = ledger.epochs(name)[done.best_epoch - 1].valid_iou
+    return costs | {"best/epoch": float(done.best_epoch), "best/valid_iou": iou}
 
 
 def _means(record: SweepRecord, spec: TrialSpec, scores: Mapping[str, float]) -> dict[str, float]:
@@ -204,4 +214,4 @@ def _base(spec: TrialSpec) -> tuple[str, ...]:
 
 
 def _listed(values: Iterable[object]) -> str:
-    return ", ".join(str(value) for value in values)
+    return ", ".join(str(value) for value in values) or "none"
