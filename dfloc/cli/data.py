@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -174,17 +174,10 @@ def _warn(manifest: "Manifest") -> None:
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of a step whose size is known when it has begun."""
+    """Show the progress of a step."""
     from rich.console import Console
 
     from dfloc.sweep.progress import Display
 
-    with ExitStack() as stack:
-        displays: list[Display] = []
-
-        def on_progress(done: int, total: int) -> None:
-            if not displays:
-                displays.append(stack.enter_context(Display(Console(stderr=True), what, total)))
-            displays[0].advance(done)
-
-        yield on_progress
+    with Display(Console(stderr=True), what, 0) as display:
+        yield display.advance

@@ -1,6 +1,6 @@
 """What a study is planned against: shards, or, without any, the counts that they are expected to have."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Protocol
 
@@ -78,19 +78,21 @@ class Shards:
 
 
 class Expected:
-    """Data that are not here: a dry run counts trials all the same, and knows of none whether it is done.
+    """Data that are not imported: a dry run counts trials all the same, and knows of none whether it is done.
 
     Args:
         name: of the data.
-        counts: images of each split of every local domain.
+        counts: domain -> split -> images; a study of other domains is planned against `otherwise`.
+        otherwise: split -> images.
     """
 
     present = False
 
-    def __init__(self, name: str, local: Sequence[str], counts: dict[str, int]):
+    def __init__(self, name: str, counts: Mapping[str, Mapping[str, int]], otherwise: Mapping[str, int]):
         self.name = name
-        self.local = tuple(sorted(local))
-        self.counts = counts
+        self.local = tuple(sorted(counts))
+        self._counts = counts
+        self._otherwise = otherwise
 
     def samples(self, domain: str, split: Split) -> Sequence[SampleRef]:
         """Return none: there are none."""
@@ -98,7 +100,8 @@ class Expected:
 
     def facts(self, domain: str) -> dict[str, DomainFacts]:
         """Return the expected counts; every image a photograph of its own."""
-        return {split: DomainFacts(images=count, photographs=count) for split, count in self.counts.items()}
+        counts = self._counts.get(domain, self._otherwise)
+        return {split: DomainFacts(images=count, photographs=count) for split, count in counts.items()}
 
     def notes(self, domains: Sequence[str]) -> tuple[str, ...]:
         """Return nothing: nothing is known."""

@@ -1,6 +1,6 @@
 """What a user asked of a sweep -> the study, its data, and the plan."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,13 +87,12 @@ def data_of(options: Options, workspace: Workspace) -> Data:
     """Return the shards, or what they are expected to hold."""
     folder = data_folder(options, workspace)
     if (folder / "manifest.json").exists():
-        name = folder.parent.name if folder.name == "shards" else folder.name
-        return Shards(folder, name)
-    if options.data is None and options.chosen_preset != "paper":
-        return Expected(MINI, [f"{MINI}/{name}" for name in GENERATORS], MINI_COUNTS)
-    if options.data is None:
-        return Expected("dolos", [], DOLOS_COUNTS)
-    raise DataError(f"{options.data} is a tree that is not imported yet; run without --dry-run, or dfloc data import")
+        return Shards(folder, folder.parent.name if folder.name == "shards" else folder.name)
+    if options.data is not None:
+        return Expected(folder.name, _counted(dolos.scan(Path(options.data))), {})
+    if options.chosen_preset == "paper":
+        return Expected("dolos", {}, DOLOS_COUNTS)
+    return Expected(MINI, {f"{MINI}/{name}": MINI_COUNTS for name in GENERATORS}, {})
 
 
 def prepare(options: Options, workspace: Workspace, data: Data) -> Prepared:
@@ -119,24 +118,25 @@ def prepare(options: Options, workspace: Workspace, data: Data) -> Prepared:
     return Prepared(plan, resolved, device, data)
 
 
-def make_data(options: Options, workspace: Workspace, on_progress: Callable[[str, int, int], None]) -> None:
-    """Make the mini-Dolos or import the tree that `--data` names, where that is not done yet; needs Ray."""
-    from dfloc.data import importer, mini
+def make_tree(options: Options, workspace: Workspace, on_progress: Callable[[int, int], None]) -> list[dolos.Sample]:
+    """Return the samples of the tree that `--data` names, or of the mini-Dolos, which is made where it is not yet."""
+    if options.data is not None:
+        return dolos.scan(Path(options.data))
+    from dfloc.data import mini
 
-    folder = data_folder(options, workspace)
-    if (folder / "manifest.json").exists():
-        return
-    if options.data is None:
-        tree = Path((workspace.root / MINI).path)
-        mini.make(tree, on_progress=lambda done, total: on_progress("mini-Dolos", done, total))
-    else:
-        tree = Path(options.data)
-    importer.import_samples(
-        dolos.scan(tree),
-        folder,
-        allow_rejects=False,
-        on_progress=lambda done, total: on_progress("import", done, total),
-    )
+    tree = Path((workspace.root / MINI).path)
+    mini.make(tree, **MINI_COUNTS, on_progress=on_progress)
+    return dolos.scan(tree)
+
+
+def _counted(samples: Sequence[dolos.Sample]) -> dict[str, dict[str, int]]:
+    """Return domain -> split -> images of the local domains."""
+    counts: dict[str, dict[str, int]] = {}
+    for sample in samples:
+        if dolos.kind(sample.mask_kind) == "local":
+            split = counts.setdefault(sample.domain, {})
+            split[sample.split] = split.get(sample.split, 0) + 1
+    return counts
 
 
 def _domains(asked: object, data: Data) -> list[str]:

@@ -56,9 +56,9 @@ class Display:
             self.say(f"{name}: {outcome}")
         self._show()
 
-    def advance(self, done: int) -> None:
-        """Set how many are done."""
-        self._done = done
+    def advance(self, done: int, total: int) -> None:
+        """Set how many are done, of how many."""
+        self._done, self._total = done, total
         self._show()
 
     def say(self, text: str) -> None:
@@ -70,7 +70,7 @@ class Display:
             f"{name} {state}" for name, state in self._running.items()
         )
         if self._bar:
-            self._bar.update(self._task, completed=self._done, rest=rest)
+            self._bar.update(self._task, completed=self._done, total=self._total, rest=rest)
             return
         now = time.monotonic()
         if now - self._said >= self._every or self._done == self._total:

@@ -17,7 +17,7 @@ from dfloc.storage import Workspace
 from dfloc.sweep import cluster
 from dfloc.sweep.data import Shards
 from dfloc.sweep.plan import Item, Plan
-from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, make_data, prepare
+from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, make_tree, prepare
 from dfloc.sweep.progress import Display
 from dfloc.tracking import Tracker
 
@@ -46,6 +46,8 @@ def dry_run(options: Options, console: Console) -> None:
     data = data_of(options, workspace)
     prepared = prepare(options, workspace, data)
     _say_data(console, options, prepared)
+    if not data.present:
+        console.print(f"data: {data.name.capitalize()}, not present; done: unknown", highlight=False)
     for line in prepared.plan.lines():
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -102,7 +104,6 @@ class Driver:
         """Do everything that is left."""
         try:
             prepared = self._prepare()
-            _say_data(self.console, self.options, prepared)
             self._say_plan(prepared.plan)
             record = self._keep(prepared)
             tracker = Tracker(self.workspace, self.ledger, self.options.tracking)
@@ -118,16 +119,25 @@ class Driver:
             self.ray.stop()
 
     def _prepare(self) -> Prepared:
-        folder = data_folder(self.options, self.workspace)
-        if not (folder / "manifest.json").exists():
-            self.ray.start()
-            with Display(self.console, "data", 1) as display:
-                make_data(
-                    self.options, self.workspace, lambda what, done, total: display.running(what, f"{done} of {total}")
-                )
-        prepared = prepare(self.options, self.workspace, data_of(self.options, self.workspace))
+        expected = data_of(self.options, self.workspace)
+        prepared = prepare(self.options, self.workspace, expected)
         cluster.check_device(prepared.device, self.options.address)
-        return prepared
+        _say_data(self.console, self.options, prepared)
+        self.say(f"workspace {self.workspace.root}")
+        if expected.present:
+            return prepared
+        self._import()
+        return prepare(self.options, self.workspace, data_of(self.options, self.workspace))
+
+    def _import(self) -> None:
+        """Make the mini-Dolos, or import the tree that `--data` names."""
+        from dfloc.data.importer import import_samples
+
+        with Display(self.console, "mini-Dolos, crops made", 0) as display:
+            samples = make_tree(self.options, self.workspace, display.advance)
+        self.ray.start()
+        with Display(self.console, "images imported", len(samples)) as display:
+            import_samples(samples, data_folder(self.options, self.workspace), on_progress=display.advance)
 
     def _keep(self, prepared: Prepared) -> SweepRecord:
         """Write what is planned: the record, and every list of samples."""
@@ -161,7 +171,7 @@ class Driver:
                     data.folder,
                     plan.jobs,
                     device=prepared.device,
-                    on_progress=lambda done, total: display.advance(done),
+                    on_progress=display.advance,
                 )
         return self._train(prepared, tracker)
 
@@ -253,5 +263,3 @@ def _say_data(console: Console, options: Options, prepared: Prepared) -> None:
             "Its numbers show that everything works and say nothing about Dolos.",
             highlight=False,
         )
-    if not data.present:
-        console.print(f"data: {data.name.capitalize()}, not present; done: unknown", highlight=False)
