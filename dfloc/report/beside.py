@@ -126,8 +126,11 @@ def _table(study: Study, name: str, title: str, found: Sequence[Pair]) -> Table:
         row = [cell for domain in study.record.domains for cell in _cells(cells.get(domain), reasons)]
         rows.append(Row([*head, *row], starts=where != before))
         before = where
-    cites = "; ".join(dict.fromkeys(f"{pair.table.cite}: {pair.table.id}" for pair in found))
-    heads = [f"{domain}{end}" for domain in study.record.domains for end in (": published", " ours", " difference")]
+    ids: dict[str, list[str]] = {}
+    for source in {pair.table.id: pair.table for pair in found}.values():
+        ids.setdefault(source.cite, []).append(source.id)
+    cites = "; ".join(f"{cite} ({', '.join(names)})" for cite, names in ids.items())
+    heads = [f"{domain} {end}" for domain in study.record.domains for end in ("published", "ours", "difference")]
     return Table(
         id=name,
         title=title,
@@ -152,8 +155,7 @@ def _cells(pair: Pair | None, reasons: dict[str, str]) -> list[Cell]:
     published = Cell(f"{100 * pair.published.value:.1f}", mark="" if sound else "doubt")
     if pair.ours is None:
         return [published, Cell(DASH, mark="hole"), Cell(" ".join(letters), mark="hole")]
-    span = f"{100 * pair.ours.low:.1f}", f"{100 * pair.ours.high:.1f}"
-    ours = Cell(f"{100 * pair.ours.value:.1f}", span=span)
+    ours = Cell(f"{100 * pair.ours.value:.1f}")
     if letters:
         return [published, ours, Cell(" ".join(letters), mark="hole")]
     return [published, ours, Cell(f"{100 * (pair.ours.value - pair.published.value):+.1f}")]

@@ -77,7 +77,7 @@ def equal_total(study: Study) -> Table:
     return Table(
         id="equal-total",
         title="Diversity at an equal total: count images of every domain beside as many of one.",
-        caption="`count` is images of each domain. Models of one domain are tested on their own, ranked by validation "
+        caption="count: images of each domain. Models of one domain are tested on their own, ranked by validation "
         f"IoU. {captions.provenance(study, _all(found))}",
         columns=_columns(study),
         rows=[*_ranked(study, found), *_baseline_rows(study)],
@@ -142,7 +142,9 @@ def _baseline_rows(study: Study) -> list[Row]:
     for name, words in captions.BASELINES.items():
         if group := captions.baseline(study, name):
             row = _row(study, Line(words, dict.fromkeys(study.record.domains, group)))
-            rows.append(Row([*row.cells[:2], Cell(""), *row.cells[3:]], starts=not rows, muted=True))
+            rows.append(
+                Row([*row.cells[:2], Cell(""), row.cells[3], Cell("none"), *row.cells[5:]], starts=not rows, muted=True)
+            )
     return rows
 
 

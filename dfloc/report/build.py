@@ -141,9 +141,8 @@ def _reading(study: Study, beside_published: bool) -> list[tuple[str, str]]:
         reading.append(
             (
                 "Synthetic",
-                "Built-in data or random weights: these numbers say nothing about Dolos. So published "
-                "values, and the hollow markers of doubtful ones, are not shown on this page, and there is no "
-                "difference column.",
+                "Built-in data or random weights say nothing about Dolos. So published values, and the hollow markers "
+                "of doubtful ones, are not shown on this page, and there is no difference column.",
             )
         )
     return reading

@@ -103,18 +103,22 @@ def controls(study: Study) -> Table:
         for place, n in enumerate(n for n in curve if n):
             group = curve[n]
             used += [found for found in (group, scratch.get(n), replay.get(n)) if found]
-            cells = [*_head(facet, held_out, n, group), _score(group, [held_out])]
+            name, number, steps = _head(facet, held_out, n, group)
+            if n in scratch:
+                steps = replace(steps, small=f"scratch {scratch[n].first.trial.spec.steps:,}")
+            cells = [name, number, steps, _score(group, [held_out])]
             cells += _against(study, group, scratch.get(n), [held_out])
             cells += _against(study, group, replay.get(n), [held_out])
             cells += [_score(group, seen), *_against(study, group, replay.get(n), seen)]
             rows.append(Row([*cells, *_baselines(study, held_out)], starts=place == 0))
-    heads = "Held out: fine-tuned | scratch | fine-tuned less scratch | replay | fine-tuned less replay"
-    heads += " | Seen, mean: fine-tuned | replay | fine-tuned less replay | All fake, held out | Mean mask, held out"
+    heads = "Held out: fine-tuned | Held out: scratch | Fine-tuned less scratch"
+    heads += " | Held out: replay | Fine-tuned less replay | Seen: fine-tuned | Seen: replay"
+    heads += " | Fine-tuned less replay, seen | Held out: all fake | Held out: mean mask"
     return Table(
         id="controls",
         title="Is fine-tuning better than starting anew, and what does replay keep?",
         caption="Scratch: the same n images, no parent, the base's epochs. Replay: n more images of the base's own "
-        "training list. Steps are those of fine-tuning. Differences by a bootstrap paired by photograph. "
+        "training list. Seen: mean of the base's domains. Differences by a bootstrap paired by photograph. "
         f"{captions.provenance(study, used)}",
         columns=["Held out", "n", "Steps", *heads.split(" | ")],
         rows=rows,

@@ -222,6 +222,7 @@ def _published(figure: go.Figure, found: Sequence[Pair], colour: Mapping[str, st
     for domain in dict.fromkeys(pair.domain for pair in found):
         mine = [pair for pair in found if pair.domain == domain]
         sound = [pair.published.status == "ok" for pair in mine]
+        mine_colour = colour.get(domain, GREY)
         figure.add_scatter(
             x=[pair.n for pair in mine],
             y=[pair.published.value for pair in mine],
@@ -230,8 +231,11 @@ def _published(figure: go.Figure, found: Sequence[Pair], colour: Mapping[str, st
             marker={
                 "symbol": ["diamond" if ok else "diamond-open" for ok in sound],
                 "size": 8,
-                "color": colour.get(domain, GREY),
-                "line": {"width": [0.5 if ok else 1.5 for ok in sound], "color": "white" if all(sound) else None},
+                "color": mine_colour,
+                "line": {
+                    "width": [0.5 if ok else 1.5 for ok in sound],
+                    "color": ["white" if ok else mine_colour for ok in sound],
+                },
             },
             hovertemplate="%{text}<extra></extra>",
             text=[_published_hover(pair) for pair in mine],
@@ -258,7 +262,12 @@ def _axes() -> go.Figure:
         font={"family": "system-ui, sans-serif", "size": 12, "color": "#222222"},
         paper_bgcolor="white",
         plot_bgcolor="white",
-        xaxis={**grid, "title": {"text": "n, images of the held-out domain", "standoff": 6}, "showgrid": False},
+        xaxis={
+            **grid,
+            "title": {"text": "n, images of the held-out domain", "standoff": 6},
+            "showgrid": False,
+            "zeroline": False,
+        },
         yaxis={**grid, "title": {"text": "test IoU", "standoff": 4}, "range": [0, 1], "dtick": 0.2},
     )
     return figure

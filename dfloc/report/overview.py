@@ -16,6 +16,7 @@ STATES = {
     "partial": "unfinished",
     "new": "not run",
 }
+SYNTHETIC = "Built-in data or random weights: these numbers say nothing about Dolos or any published model."
 VERSIONED = ("dfloc", "torch", "cuda", "device")
 
 
@@ -30,12 +31,13 @@ def state_line(study: Study) -> str:
 def warnings(study: Study) -> list[str]:
     """Return what a reader must know before the numbers: the record's notes, failures, holes, mixed versions."""
     record, results = study.record, study.results
-    found = list(record.notes)
+    found = [SYNTHETIC] if record.synthetic else []
+    found += record.notes
     if record.limit is not None:
         found.append(f"Limited by --limit {record.limit}: every count is scaled down, nothing here is the full study.")
     collapsed = [result for result in results.by_fingerprint.values() if result.collapsed]
     if collapsed:
-        found.append(f"COLLAPSED: {len(collapsed)} trials answer with over 90 % empty maps; they are marked.")
+        found.append(f"COLLAPSED (over 90 % empty maps): {len(collapsed)} of the trials; they are marked.")
     failed = [result for result in results.by_fingerprint.values() if result.state == "failed"]
     found += [f"Failed: {_name(result)}: {result.failure}" for result in failed[:5]]
     if len(failed) > 5:

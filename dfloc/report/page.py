@@ -11,6 +11,10 @@ from dfloc.report.figures import Figure, Key, Panel
 from dfloc.report.table import Table, escape
 
 CONFIG = {"responsive": True, "displayModeBar": False}
+FIT = (
+    "const fit=new ResizeObserver(all=>all.forEach(one=>Plotly.Plots.resize(one.target)));"
+    "document.querySelectorAll('.plot').forEach(plot=>fit.observe(plot));"
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Report:
                 _warnings_html(self.warnings),
                 f"<nav>{links}</nav>",
                 *(_section_html(section) for section in self.sections),
-                f"<script>{''.join(_draw(section) for section in self.sections)}</script>",
+                f"<script>{''.join(_draw(section) for section in self.sections)}{FIT}</script>",
                 "<footer>" + "".join(f"<p>{escape(line)}</p>" for line in self.footer) + "</footer></body></html>",
                 "",
             ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from dfloc.report.estimate import Estimate
 
 DASH = "-"
+LONG = 30
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Cell:
     mark: str = ""
 
     @property
-    def below(self) -> str:
-        """The small print."""
-        return ", ".join(filter(None, [" … ".join(self.span or ()), self.small]))
+    def below(self) -> list[str]:
+        """The lines of small print."""
+        return [line for line in (" … ".join(self.span or ()), self.small) if line]
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,12 @@ class Table:
 
     def html(self) -> str:
         """Return the table as a figure of HTML, everything escaped; it scrolls inside its own box."""
-        heads = "".join(f"<th{self._side(i)} scope=col>{escape(name)}</th>" for i, name in enumerate(self.columns))
+        heads = "".join(f"<th{self._side(i)} scope=col>{_breakable(name)}</th>" for i, name in enumerate(self.columns))
         body = "\n".join(self._row_html(row) for row in self.rows)
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
         table = f"<table><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table>"
-        table = f'<div class="scroll" tabindex="0">{table}</div>' + (f'<ul class="notes">{notes}</ul>' if notes else "")
+        box = "scroll long" if len(self.rows) > LONG else "scroll"
+        table = f'<div class="{box}" tabindex="0">{table}</div>' + (f'<ul class="notes">{notes}</ul>' if notes else "")
         if self.folded:
             table = f"<details><summary>Show {len(self.rows)} rows</summary>{table}</details>"
         head = f"<b>{escape(self.title)}</b> {escape(self.caption)}"
@@ -92,7 +94,7 @@ class Table:
             "|" + "|".join("---" if i in self.words else "---:" for i in range(len(self.columns))) + "|",
         ]
         for row in self.rows:
-            texts = [f"{cell.text} ({cell.below})" if cell.below else cell.text for cell in row.cells]
+            texts = [f"{cell.text} ({', '.join(cell.below)})" if cell.below else cell.text for cell in row.cells]
             lines.append("| " + " | ".join(_md(text) for text in texts) + " |")
         return "\n".join([*lines, "", *(f"- {_md(note)}" for note in self.notes), ""])
 
@@ -122,17 +124,21 @@ class Table:
 
     def _cell_html(self, column: int, cell: Cell) -> str:
         classes = " ".join(filter(None, ["words" if column in self.words else "", cell.mark]))
-        below = f"<small>{escape(cell.below)}</small>" if cell.below else ""
+        below = "".join(f"<small>{escape(line)}</small>" for line in cell.below)
         return (
-            f'<td class="{classes}">{escape(cell.text)}{below}</td>'
+            f'<td class="{classes}">{_breakable(cell.text)}{below}</td>'
             if classes
-            else f"<td>{escape(cell.text)}{below}</td>"
+            else f"<td>{_breakable(cell.text)}{below}</td>"
         )
 
 
 def escape(text: object) -> str:
     """Return a text that HTML shows as it is."""
     return html.escape(str(text), quote=True)
+
+
+def _breakable(name: str) -> str:
+    return escape(name).replace("/", "/<wbr>")
 
 
 def csv_text(lines: Sequence[Sequence[object]]) -> str:

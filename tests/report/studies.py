@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -140,11 +140,11 @@ def mini(seeds: int = 1) -> SweepRecord:
     return record(maker, "mini", synthetic=True)
 
 
-def paper() -> SweepRecord:
-    """The study on Dolos, every stage and count."""
+def paper(ns: Sequence[int] = range(250, 3001, 250), num_test: int = 900) -> SweepRecord:
+    """The study on Dolos, every stage."""
     fused = ("clip-vit-l14/layer20", "clip-rn50/layer3")
-    maker = Maker(DOLOS, fused, "ab" * 32, 3000, 30, 300, 900, None, 12)
-    maker.curves(range(250, 3001, 250), epochs=10)
+    maker = Maker(DOLOS, fused, "ab" * 32, 3000, 30, 300, num_test, None, 12)
+    maker.curves(ns, epochs=10)
     for domain in DOLOS:
         maker.plan("budgets", {domain: 9000}, case="9000-each-per-model", domain=domain)
         maker.plan("budgets", {domain: 3000}, case="3000-each-per-model", domain=domain, maps=fused[:1])
@@ -257,11 +257,3 @@ def rows(evaluation: EvaluationSpec, mean: float) -> pa.Table:
             "pbca": np.full(count, 0.9),
         }
     )
-
-
-def shifted(study: SweepRecord, **update: Any) -> SweepRecord:
-    """Return a record with other fields."""
-    return study.model_copy(update=update)
-
-
-__all__ = ["DOLOS", "MINI", "TABLES", "Maker", "fill", "mini", "paper", "record", "replace", "rows", "shifted", "truth"]
