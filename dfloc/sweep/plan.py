@@ -1,13 +1,13 @@
 """What is done, what is left, what it rests on, and what it will cost."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from upath import UPath
 
-from dfloc.config import EvaluationSpec, MapRecipe
+from dfloc.config import EvaluationSpec, MapRecipe, fingerprint
 from dfloc.data.manifest import SampleRef
 from dfloc.features.extract import Job, missing
 from dfloc.features.store import STORED_DTYPES, TRUTH, FeatureStore
@@ -49,6 +49,7 @@ class Plan:
         failed: trials that failed before, and their descendants; not repeated.
         jobs: row groups whose features are lacking.
         images: distinct images that the sweep reads.
+        seconds: expected training time of one worker, by the rates of the trials that are done; None = no rate yet.
         known: whether data are there, so that `done` means something.
         notes: sentences for the screen.
     """
@@ -60,6 +61,7 @@ class Plan:
     failed: tuple[str, ...]
     jobs: tuple[Job, ...]
     images: int
+    seconds: float | None
     known: bool
     notes: tuple[str, ...] = ()
 
@@ -76,6 +78,8 @@ class Plan:
         left = sum(item.train for item in self.items)
         yield f"{len(self.items)} to run: {left} to train, {evaluations} evaluations"
         yield from self._features()
+        if self.seconds:
+            yield f"time: {self.seconds / 3600:.2f} hours of one worker, at the rate of the trials that are done"
         yield from self.notes
 
     def _features(self) -> Iterator[str]:
@@ -122,6 +126,7 @@ def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath,
         failed=tuple(sorted(failed)),
         jobs=tuple(_jobs(items, resolved, store)) if known else (),
         images=_num_images(resolved),
+        seconds=_seconds(distinct, trained, ledger),
         known=known,
         notes=tuple(notes),
     )
@@ -160,6 +165,24 @@ def _to_train(
             trained.add(trial.fingerprint)
             notes.append(f"{trial.stage} {trial.fingerprint[:12]}: its weights are gone, it is trained again")
     return trained, notes
+
+
+def _seconds(trials: Sequence[PlannedTrial], trained: set[str], ledger: Ledger) -> float | None:
+    """Return what training will take, at the mean time per step of the trials of the same maps and decoder."""
+    steps, left = Counter[str](), Counter[str]()
+    spent: dict[str, float] = defaultdict(float)
+    for trial in trials:
+        spec = trial.spec
+        kind = fingerprint([spec.decoder.model_dump(mode="json"), [recipe.fingerprint for recipe in spec.maps]])
+        done = ledger.done(trial.fingerprint)
+        if trial.fingerprint in trained:
+            left[kind] += spec.steps
+        elif done:
+            steps[kind] += done.cost.steps
+            spent[kind] += done.cost.seconds
+    if not left or any(not steps[kind] for kind in left):
+        return None
+    return sum(left[kind] * spent[kind] / steps[kind] for kind in left)
 
 
 def _first_elsewhere(sweeps: UPath, own: str) -> set[str]:

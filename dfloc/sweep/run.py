@@ -33,7 +33,6 @@ class Outcome:
         interrupted: the user stopped it.
     """
 
-    record: SweepRecord
     report: UPath | None
     left: int
     failed: dict[str, str]
@@ -108,13 +107,15 @@ class Driver:
             record = self._keep(prepared)
             tracker = Tracker(self.workspace, self.ledger, self.options.tracking)
             tracker.open(record)
-            interrupted = False
             try:
                 interrupted = bool(prepared.plan.items) and self._work(prepared, tracker)
-            finally:
-                failed = self._failures(prepared.plan)
-                tracker.close("KILLED" if interrupted else "FAILED" if failed else "FINISHED")
-            return self._outcome(prepared, record, failed, interrupted)
+                report = self._report(record)
+            except BaseException:
+                tracker.close("KILLED")
+                raise
+            failed = self._failures(prepared.plan)
+            tracker.close("KILLED" if interrupted else "FAILED" if failed else "FINISHED", report)
+            return Outcome(report, self._left(prepared, failed, interrupted), failed, interrupted)
         finally:
             self.ray.stop()
 
@@ -209,18 +210,22 @@ class Driver:
                 failed[trial.name] = failure.message
         return failed
 
-    def _outcome(self, prepared: Prepared, record: SweepRecord, failed: dict[str, str], interrupted: bool) -> Outcome:
-        after = prepare(self.options, self.workspace, prepared.data).plan
-        left = len(after.items)
-        if left and not failed and not interrupted:
-            raise TrialError(
-                f"{left} trials ended without a result, the first is {after.items[0].name}; "
-                f"see {self.ray.log}, then give the same command again"
-            )
+    def _report(self, record: SweepRecord) -> UPath | None:
         from dfloc.report.build import build
 
+        self.lock.check()
         evaluated = any(self.ledger.state(trial.fingerprint) == "done" for trial in record.trials)
-        return Outcome(record, build(self.workspace, record) if evaluated else None, left, failed, interrupted)
+        return build(self.workspace, record) if evaluated else None
+
+    def _left(self, prepared: Prepared, failed: dict[str, str], interrupted: bool) -> int:
+        """Return how many trials are still to run; Tune may end without a word, so the ledger is asked again."""
+        after = prepare(self.options, self.workspace, prepared.data).plan
+        if after.items and not failed and not interrupted:
+            raise TrialError(
+                f"{len(after.items)} trials ended without a result, the first is {after.items[0].name}; "
+                f"see {self.ray.log}, then give the same command again"
+            )
+        return len(after.items)
 
     def _say_plan(self, plan: Plan) -> None:
         left = len(plan.items)

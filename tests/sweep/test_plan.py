@@ -107,3 +107,13 @@ def test_lines_count_the_trials_of_each_stage(planner: Planner) -> None:
     lines = list(planner.plan().lines())
     assert lines[:3] == ["stage base: 2 trials", "stage finetune: 4 trials", "stage baselines: 2 trials"]
     assert "8 to run: 8 to train, 32 evaluations" in lines
+
+
+def test_time_left_is_what_the_steps_took_so_far(planner: Planner) -> None:
+    plan = planner.plan()
+    assert plan.seconds is None
+    for trial in plan.record.trials:
+        if trial.stage in ("base", "baselines"):
+            finish(planner, trial)
+    left = sum(trial.spec.steps for trial in plan.record.trials if trial.stage == "finetune")
+    assert planner.plan().seconds == left * 1.0, "finish() says one second and one step of each trial"
