@@ -90,8 +90,8 @@ def extract(
         Number of images passed.
 
     Raises:
-        DflocError: an image cannot be decoded, a value is not finite, a backbone cannot be made or died; the first
-            cause, as it was raised.
+        DflocError: the first one of a worker (an image cannot be decoded, a value is not finite, a backbone cannot be
+            made), or a worker died.
     """
     if not jobs:
         return 0
@@ -102,6 +102,7 @@ def extract(
     told = {"store": store, "folder": folder.absolute(), "recipes": recipes, "device": device}
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = context.print_on_execution_start = False
+    context.raise_original_map_exception = True
     with ray.data.DataContext.current(context), warnings.catch_warnings():
         # Before Ray 2.64 nothing else says how often a dead actor is replaced; by default it is for ever.
         warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
@@ -111,10 +112,12 @@ def extract(
         receipts = items.map(_Backbones, fn_constructor_kwargs=told, **_resources(device, len(jobs)))
         try:
             for receipt in receipts.iter_rows():
+                if receipt["error"]:
+                    raise pickle.loads(receipt["error"])
                 done, passed = done + receipt["wanted"], passed + receipt["images"]
                 if on_progress:
                     on_progress(done, total)
-        except (ray.exceptions.RayError, DflocError) as error:
+        except ray.exceptions.RayError as error:
             raise _first_cause(error) from error
     return passed
 
@@ -143,7 +146,13 @@ class _Decoded(NamedTuple):
 
 
 def _read(item: dict[str, Any], folder: UPath) -> dict[str, Any]:
-    return item | {"decoded": pickle.dumps(_decode(folder, item["shard"], item["group"]))}
+    """Decode a row group in a process of its own; what comes of it, or the error, travels pickled."""
+    decoded: _Decoded | DflocError
+    try:
+        decoded = _decode(folder, item["shard"], item["group"])
+    except DflocError as error:
+        decoded = error
+    return item | {"decoded": pickle.dumps(decoded)}
 
 
 def _decode(folder: UPath, shard: str, group: int) -> _Decoded:
@@ -168,36 +177,43 @@ class _Backbones:
         self._store, self._folder, self._recipes, self._device = store, folder, recipes, device
         self._made: dict[tuple[str, str], Backbone] = {}
 
-    def __call__(self, item: dict[str, Any]) -> dict[str, int]:
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Return how many images passed; an error travels pickled, because Ray would write its own words into it."""
+        try:
+            return {"wanted": item["wanted"], "images": self._store_all(item), "error": b""}
+        except DflocError as error:
+            return {"wanted": 0, "images": 0, "error": pickle.dumps(error)}
+
+    def _store_all(self, item: dict[str, Any]) -> int:
+        """Write every map that a row group lacks; return the number of its images."""
         read = pickle.loads(item["decoded"]) if "decoded" in item else None
+        if isinstance(read, DflocError):
+            raise read
         decoded = read or _decode(self._folder, item["shard"], item["group"])
-        wanted = [self._recipes[fingerprint] for fingerprint in item["recipes"]]
         where = (0, item["shard_digest"], item["group"])
         by_backbone: dict[tuple[str, str], list[MapRecipe]] = defaultdict(list)
-        for recipe in wanted:
+        for recipe in (self._recipes[fingerprint] for fingerprint in item["recipes"]):
             by_backbone[recipe.map.partition("/")[0], recipe.weights].append(recipe)
-        for key, recipes in by_backbone.items():
-            if recipes == [TRUTH]:
-                self._store.put(TRUTH, *where, decoded.targets, decoded.ids)
-                continue
-            maps = self._pass(
-                self._backbone(*key), decoded.images, [recipe.map.partition("/")[2] for recipe in recipes]
-            )
+        for recipe in by_backbone.pop(("truth", TRUTH.weights), []):
+            self._store.put(recipe, *where, decoded.targets, decoded.ids)
+        for (name, weights), recipes in by_backbone.items():
+            maps = self._pass(self._backbone(name, weights), decoded.images, recipes)
             for recipe, rows in zip(recipes, maps, strict=True):
                 self._store.put(recipe, *where, rows, decoded.ids)
-        return {"wanted": item["wanted"], "images": len(decoded.ids)}
+        return len(decoded.ids)
 
     def _backbone(self, name: str, weights: str) -> Backbone:
-        """Return a backbone, made on its first use: an error here comes back as itself, one in __init__ does not."""
+        """Return a backbone, made on its first use: Ray would take an error in __init__ for a dead process."""
         if (name, weights) not in self._made:
             self._made[name, weights] = registry.find("backbone", name)(name, weights, self._device)
         return self._made[name, weights]
 
     @torch.inference_mode()
     def _pass(
-        self, backbone: Backbone, images: Sequence[Pixels], names: Sequence[str]
+        self, backbone: Backbone, images: Sequence[Pixels], recipes: Sequence[MapRecipe]
     ) -> list[npt.NDArray[np.floating]]:
-        """Return the maps of one backbone for all images, in the order of the names."""
+        """Return the maps of one backbone for all images, one array per recipe."""
+        names = [recipe.map.partition("/")[2] for recipe in recipes]
         parts = []
         for start in range(0, len(images), BATCH):
             inputs = [backbone.preprocess(image_HWC) for image_HWC in images[start : start + BATCH]]
@@ -207,14 +223,9 @@ class _Backbones:
 
 
 def _first_cause(error: BaseException) -> DflocError:
-    """Return the error that started it all, out of Ray's wrappings."""
-    chain: list[BaseException] = []
-    following: BaseException | None = error
-    while following is not None and following not in chain:
-        chain.append(following)
-        following = getattr(following, "cause", None) or following.__cause__
-    for one in chain:
-        if isinstance(one, DflocError):
-            return type(one)(*one.args)
-    first = chain[-1]
-    return DflocError(f"no features: {type(first).__name__}: {' '.join(str(first).split())[:500]}")
+    """Return what went wrong in a worker, in one line out of Ray's many."""
+    first = getattr(error, "cause", None) or error
+    reason = str(first).partition("\n")[0]
+    return DflocError(
+        f"no features: {type(first).__name__}: {reason} When that is mended, start again: what is stored stays"
+    )
