@@ -12,6 +12,7 @@ from dfloc.record import PlannedTrial, SweepRecord
 MEASURES = ("iou", "ap")
 HEADS: Mapping[Checkpoint, str] = {"best": "test", "last": "test_last"}
 
+FAILURE = "dfloc.failure"
 MAX_TAG = 5000  # characters that every MLflow store takes
 
 Group = Literal["mean", "id", "ood", "base", "held_out"]
@@ -95,7 +96,7 @@ def tags(ledger: Ledger, planned: PlannedTrial) -> dict[str, str]:
         if ledger.has_weights(name):
             words["dfloc.weights"] = str(ledger.weights(name, "best"))
     elif failure:
-        words["dfloc.failure"] = failure.message[:MAX_TAG]
+        words[FAILURE] = failure.message[:MAX_TAG]
     return words
 
 

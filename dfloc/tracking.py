@@ -96,7 +96,7 @@ class Tracker:
                     self._projection, self._bug = None, error
 
     def _connect(self, seconds: float) -> None:
-        tracking_uri.quiet(storage.local(self._workspace.sweep(self._record.sweep)) / "mlflow.log")
+        tracking_uri.quiet(storage.local(self._workspace.root) / "logs" / "mlflow.log")
         tracking_uri.probe(self.uri, seconds)
         self._projection = _Projection(self.uri, self._workspace, self._ledger, self._record)
 
@@ -157,29 +157,34 @@ class _Projection:
         run = self._trials.get(name)
         if run and run.data.tags.get(self._key("stamp")) == stamp and run.info.status == ENDS[state]:
             return
+        numbers = summary.summary(self._record, self._ledger, planned)
         run = run or self._create(planned)
         self._upload_rows(run.info.run_id, [each for each in found if each.trial == name])
-        tags = {self._key("sweep"): stages, self._key("stamp"): stamp}
-        self._log(run, planned, tags)
+        self._log(run, planned, numbers, {self._key("sweep"): stages, self._key("stamp"): stamp})
         self._client.set_terminated(run.info.run_id, ENDS[state], _milliseconds(self._ended(name)))
         self._trials[name] = self._client.get_run(run.info.run_id)
 
     def _create(self, planned: PlannedTrial) -> Any:
         epochs = self._ledger.epochs(planned.fingerprint)
         start = epochs[0].time - epochs[0].seconds if epochs else self._ended(planned.fingerprint)
-        tags = {FINGERPRINT: planned.fingerprint, WORKSPACE: self._workspace, MLFLOW_PARENT: self._parent}
+        tags = {
+            FINGERPRINT: planned.fingerprint,
+            WORKSPACE: self._workspace,
+            PROTOCOL: self._record.protocol,
+            MLFLOW_PARENT: self._parent,
+        }
         title = summary.title(self._record, planned)
         return self._client.create_run(self._experiment, _milliseconds(start), tags, title)
 
-    def _log(self, run: Any, planned: PlannedTrial, tags: dict[str, str]) -> None:
+    def _log(self, run: Any, planned: PlannedTrial, numbers: dict[str, float], tags: dict[str, str]) -> None:
         """Log what the run lacks; what it has already is changed by the sweep alone that recorded it first."""
         from mlflow.entities import Metric, Param, RunTag
 
         mine = run.data.tags.get(MLFLOW_PARENT) == self._parent
         had, wanted = run.data.metrics, summary.curves(self._ledger, planned)
-        if mine or run.data.tags.get(PROTOCOL) == self._record.protocol:
+        if mine or run.data.tags[PROTOCOL] == self._record.protocol:
             ended = self._ended(planned.fingerprint)
-            for key, value in summary.summary(self._record, self._ledger, planned).items():
+            for key, value in numbers.items():
                 wanted[key] = [summary.Point(value, time.time() if key in had else ended)]
         metrics = [
             Metric(key, point.value, _milliseconds(point.time), point.epoch)
@@ -187,8 +192,10 @@ class _Projection:
             if key not in had or (mine and had[key] != points[-1].value)
             for point in points
         ]
-        if mine:
-            tags = tags | summary.tags(self._ledger, planned) | {PROTOCOL: self._record.protocol}
+        words = summary.tags(self._ledger, planned) | {PROTOCOL: self._record.protocol}
+        tags = {key: word for key, word in words.items() if mine or key not in run.data.tags} | tags
+        if summary.FAILURE in run.data.tags.keys() - words.keys():
+            self._client.delete_tag(run.info.run_id, summary.FAILURE)
         params = [Param(*item) for item in summary.params(planned.spec).items() if item[0] not in run.data.params]
         while len(metrics) > MAX_METRICS:
             self._client.log_batch(run.info.run_id, metrics[:MAX_METRICS])

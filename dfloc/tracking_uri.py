@@ -41,7 +41,7 @@ def check(workspace: Workspace, uri: str | None) -> str:
         raise ConfigError(f'tracking URI "{uri}" cannot be understood: {error}; {FORMS}') from error
     if served or re.match(SQLITE + r"[^?#]*[^/?#]$", uri):
         return uri.rstrip("/")
-    if parts.scheme in ("", "file"):
+    if parts.scheme == "file" or uri.startswith((".", "/", "~")):
         raise ConfigError(f'tracking URI "{uri}" is a folder, in which MLflow 3 keeps no runs; {FORMS}')
     raise ConfigError(f'tracking URI "{uri}" cannot be understood; {FORMS}')
 

@@ -64,7 +64,7 @@ def _database(workspace: str) -> Path:
 
 
 def _log(database: Path) -> Path:
-    return database.with_name("mlflow-ui.log")
+    return database.parent / "logs" / "mlflow-ui.log"
 
 
 def _free_port(host: str, port: int) -> int:
@@ -113,6 +113,7 @@ def _server(database: Path, host: str, port: int) -> Iterator[subprocess.Popen[b
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}"]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    _log(database).parent.mkdir(exist_ok=True)
     with _log(database).open("wb") as log:
         server = subprocess.Popen(
             command,

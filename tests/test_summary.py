@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from dfloc import summary
+from dfloc.config import MapRecipe
+from dfloc.errors import DataError
+from dfloc.ledger import Ledger
+from dfloc.storage import Workspace
+from tests.ended import DOMAINS, finish, planned_of, record_of, rows_of, spec_of, train
+
+LDM, LAMA, P2, P2_9K = DOMAINS
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(Workspace(tmp_path))
+
+
+def test_means_go_by_family_and_by_the_root(ledger: Ledger) -> None:
+    base = planned_of(spec_of(LDM, P2), "base")
+    tuned = planned_of(spec_of(LAMA, parent=base), "finetune")
+    record = record_of(base, tuned)
+    finish(ledger, base, {LDM: 0.8, LAMA: 0.2, P2: 0.6, P2_9K: 0.4})
+    finish(ledger, tuned, {LDM: 0.5, LAMA: 0.9, P2: 0.7, P2_9K: 0.3}, ap=0.25)
+
+    alone = summary.summary(record, ledger, base)
+    assert alone["test/celebahq/lama/iou"] == pytest.approx(0.2)
+    assert alone["test_last/celebahq/ldm/iou"] == pytest.approx(0.4)
+    assert alone["test/mean/iou"] == pytest.approx(0.5)
+    assert alone["test/id/iou"] == pytest.approx(0.6), "p2-9k is of the family of p2, which it trained on"
+    assert alone["test/ood/iou"] == pytest.approx(0.2)
+    assert alone["test/base/iou"] == pytest.approx(0.7)
+    assert alone["test/held_out/iou"] == pytest.approx(0.3)
+    assert alone["cost/seconds"] == 6.0
+    assert (alone["best/epoch"], alone["best/valid_iou"]) == (2.0, pytest.approx(0.2))
+    assert not [key for key in alone if key.startswith("forgetting")]
+
+    child = summary.summary(record, ledger, tuned)
+    assert child["test/id/iou"] == pytest.approx(0.6), "all families were seen by it or its ancestor"
+    assert not [key for key in child if key.startswith("test/ood")]
+    assert child["test/base/iou"] == pytest.approx(0.6)
+    assert child["test/held_out/iou"] == pytest.approx(0.6)
+    assert child["forgetting/celebahq/ldm"] == pytest.approx(0.3)
+    assert child["forgetting/celebahq/lama"] == pytest.approx(-0.7)
+    assert child["test/mean/ap"] == pytest.approx(0.25)
+
+
+def test_no_mean_of_a_part_and_none_of_what_is_nan(ledger: Ledger) -> None:
+    trial = planned_of(spec_of(LDM), "base", tested=(LDM, LAMA))
+    record = record_of(trial)
+    train(ledger, trial)
+    best = {each.domain: each for each in trial.evaluations if each.checkpoint == "best"}
+    ledger.put_rows(trial.fingerprint, best[LDM].key, rows_of(best[LDM], 0.6, 0.9))
+    part = summary.summary(record, ledger, trial)
+    assert part["test/celebahq/ldm/iou"] == pytest.approx(0.6)
+    assert "test/mean/iou" not in part
+
+    ledger.put_rows(trial.fingerprint, best[LAMA].key, rows_of(best[LAMA], float("nan"), 0.5))
+    whole = summary.summary(record, ledger, trial)
+    assert "test/celebahq/lama/iou" not in whole
+    assert whole["test/mean/iou"] == pytest.approx(0.6)
+    assert whole["test/mean/ap"] == pytest.approx(0.7)
+
+
+def test_rows_of_another_protocol_are_refused(ledger: Ledger) -> None:
+    trial = planned_of(spec_of(LDM), "base", tested=(LDM,))
+    train(ledger, trial)
+    table = rows_of(trial.evaluations[0], 0.6, 0.9).drop_columns(["protocol"])
+    ledger.put_rows(trial.fingerprint, trial.evaluations[0].key, table.append_column("protocol", pa.array(["x", "x"])))
+    with pytest.raises(DataError, match="declip-2025"):
+        summary.summary(record_of(trial), ledger, trial)
+
+
+def test_params_tell_trials_apart_and_can_be_plotted() -> None:
+    base = planned_of(spec_of(LDM, P2), "base")
+    few, many = (spec_of(LAMA, count=n, parent=base) for n in (2, 9))
+    told = [summary.params(spec) for spec in (base.spec, few, many, spec_of(LAMA, count=2), spec_of(LDM, P2, seed=1))]
+    assert len({tuple(sorted(params)) for params in told}) == 1
+    assert len({tuple(params.items()) for params in told}) == len(told)
+    assert [float(params["exposure"]) for params in told] == [0, 2, 9, 0, 0]
+    assert [int(params["steps"]) for params in told] == [9, 3, 9, 3, 9]
+    assert told[1]["exposure.domains"] == LAMA
+    assert told[1]["train.domains"] == LAMA
+    assert told[1]["base.domains"] == f"{LDM}, {P2}"
+    assert told[0]["train.counts"] == "6, 6"
+    assert told[0]["optimizer.lr"] == "0.0003"
+    assert told[1]["init"] == f"best of {base.fingerprint[:12]}"
+
+
+def test_titles_name_the_axes() -> None:
+    spec = spec_of(LAMA)
+    trials = [
+        planned_of(spec, "finetune", held_out=LAMA, n=16, draw=0, seed=0),
+        planned_of(spec, "finetune", **{"trial.optimizer.lr": 1e-4, "draw": 1, "seed": 2}),
+        planned_of(spec, "budgets").model_copy(update={"case": "train_all_4"}),
+    ]
+    record = record_of(*trials)
+    assert [summary.title(record, trial) for trial in trials] == [
+        "finetune lama n=16 seed=0",
+        "finetune lr=0.0001 draw=1 seed=2",
+        "budgets train_all_4",
+    ]
+    twins = record.model_copy(update={"domains": (LAMA, "ffhq/lama")})
+    assert summary.title(twins, trials[0]) == "finetune celebahq/lama n=16 seed=0"
+
+
+def test_tags_name_weights_failures_and_random_backbones(ledger: Ledger) -> None:
+    done, lost, failed = (planned_of(spec_of(LDM, seed=seed), "base", held_out=LAMA) for seed in range(3))
+    for trial in (done, lost):
+        train(ledger, trial)
+    ledger.weights(lost.fingerprint, "last").unlink()
+    ledger.begin(failed.spec).fail("nan", "loss is no number at step 7")
+    assert summary.tags(ledger, done) == {
+        "dfloc.axis.held_out": LAMA,
+        "dfloc.environment.torch": "2.14.1",
+        "dfloc.weights": str(ledger.weights(done.fingerprint, "best")),
+    }
+    assert "dfloc.weights" not in summary.tags(ledger, lost)
+    assert summary.tags(ledger, failed)["dfloc.failure"] == "loss is no number at step 7"
+    recipe = MapRecipe(map="clip/x", weights="random:0", input_size=224, resize="pil-bilinear", semantics={})
+    drawn = done.model_copy(update={"spec": done.spec.model_copy(update={"maps": (recipe,)})})
+    assert summary.tags(ledger, drawn)["dfloc.random_weights"] == "true"

@@ -1,0 +1,95 @@
+import logging
+import socket
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from dfloc import tracking_uri
+from dfloc.errors import ConfigError
+from dfloc.storage import Workspace
+
+
+@pytest.mark.parametrize(
+    ("uri", "understood"),
+    [
+        (None, "sqlite:///{root}/mlflow.db"),
+        ("sqlite:////data/runs.db", "sqlite:////data/runs.db"),
+        ("sqlite:///runs.db", "sqlite:///runs.db"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("http://127.0.0.1:5000/", "http://127.0.0.1:5000"),
+        ("https://mlflow.example.org/team", "https://mlflow.example.org/team"),
+    ],
+)
+def test_known_forms(tmp_path: Path, uri: str | None, understood: str) -> None:
+    assert tracking_uri.check(Workspace(tmp_path), uri) == understood.format(root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("", "cannot be understood"),
+        ("./mlruns", "keeps no runs"),
+        ("/data/mlruns", "keeps no runs"),
+        ("file:///data/mlruns", "keeps no runs"),
+        ("htp://127.0.0.1:5000", "cannot be understood"),
+        ("http://", "cannot be understood"),
+        ("http://host:port", "cannot be understood"),
+        ("http://[::1", "cannot be understood"),
+        ("http://host:99999", "cannot be understood"),
+        ("sqlite://", "cannot be understood"),
+        ("sqlite:///", "cannot be understood"),
+        ("sqlite:////folder/", "cannot be understood"),
+        ("127.0.0.1:5000", "cannot be understood"),
+        ("databricks", "cannot be understood"),
+        ("postgresql://host/db", "cannot be understood"),
+    ],
+)
+def test_other_forms_are_refused(tmp_path: Path, uri: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as caught:
+        tracking_uri.check(Workspace(tmp_path), uri)
+    assert f'"{uri}"' in str(caught.value)
+    assert "sqlite:////<path>/mlflow.db" in str(caught.value)
+
+
+def test_an_object_store_holds_no_database() -> None:
+    with pytest.raises(ConfigError, match="--tracking"):
+        tracking_uri.check(Workspace(UPath("memory://bucket/work")), None)
+
+
+def test_a_server_that_is_not_there_or_silent_is_soon_known() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        with pytest.raises(OSError, match="refused"):
+            tracking_uri.probe(f"http://127.0.0.1:{port}", 5)
+        silent.listen()
+        start = time.monotonic()
+        with pytest.raises(OSError, match="timed out"):
+            tracking_uri.probe(f"http://127.0.0.1:{port}", 0.3)
+        assert time.monotonic() - start < 3
+
+
+def test_a_database_is_made_and_a_damaged_or_locked_one_is_told(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/new folder/mlflow.db"
+    tracking_uri.probe(uri, 1)
+    path = tmp_path / "new folder" / "mlflow.db"
+    other = sqlite3.connect(path)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(OSError, match="locked"):
+        tracking_uri.probe(uri, 0.1)
+    other.close()
+    path.write_bytes(b"no database" * 100)
+    with pytest.raises(OSError, match="not a database"):
+        tracking_uri.probe(uri, 1)
+
+
+def test_chatter_goes_into_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tracking_uri.quiet(tmp_path / "logs" / "mlflow.log")
+    logging.getLogger("mlflow.store").warning("heard %d", 1)
+    logging.getLogger("alembic.runtime").warning("heard %d", 2)
+    assert "mlflow.store: heard 1" in (tmp_path / "logs" / "mlflow.log").read_text()
+    assert "alembic.runtime: heard 2" in (tmp_path / "logs" / "mlflow.log").read_text()
+    assert capfd.readouterr() == ("", "")
