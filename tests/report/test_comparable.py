@@ -1,0 +1,105 @@
+from dataclasses import replace
+
+import pytest
+
+from dfloc.report.comparable import Setting, gaps
+from dfloc.report.published import load
+from tests.report.studies import DOLOS, Maker
+
+FUSED = ("clip-vit-l14/layer20", "clip-rn50/layer3")
+LDM = "celebahq/ldm"
+
+
+@pytest.fixture
+def maker() -> Maker:
+    return Maker(DOLOS, FUSED, "ab" * 32, 3000, 30, 300, 12, None, 12)
+
+
+@pytest.fixture
+def tuned(maker) -> Setting:
+    base = maker.plan("base", {domain: 3000 for domain in DOLOS if domain != LDM}, held_out=LDM)
+    trial = maker.plan("finetune", {LDM: 250}, parent=base, epochs=10, held_out=LDM, n=250)
+    return Setting(
+        synthetic=False, limited=False, tested=DOLOS, protocol="declip-2025", spec=trial.spec, base=base.spec, n=250
+    )
+
+
+def why(ours: Setting, n: int = 250, table: str = "s000.exposure.ldm", domain: str = LDM) -> list[str]:
+    found = load()[table]
+    return gaps(found.cells[domain, n], found.protocol, domain, ours)
+
+
+def test_a_trial_like_the_published_one_has_no_gap(tuned):
+    assert why(tuned) == []
+
+
+def test_the_base_stands_at_zero(tuned):
+    assert why(replace(tuned, spec=tuned.base, n=0), n=0) == []
+
+
+@pytest.mark.parametrize(
+    ("update", "word"),
+    [
+        ({"synthetic": True}, "built-in data or random weights"),
+        ({"limited": True}, "limited"),
+        ({"protocol": "dolos-2024"}, "protocol declip-2025, ours dolos-2024"),
+        ({"tested": DOLOS[:3]}, "tested on"),
+        ({"chained": True}, "mode restart, ours continue"),
+        ({"base": None}, "starts from nothing"),
+    ],
+)
+def test_each_setting_is_checked(tuned, update, word):
+    (gap,) = why(replace(tuned, **update))
+    assert word in gap
+
+
+@pytest.mark.parametrize(
+    ("update", "word"),
+    [
+        ({"epochs": 20}, "epochs 10, ours 20"),
+        ({"maps": ()}, "ours nothing"),
+    ],
+)
+def test_each_field_of_the_trial_is_checked(tuned, update, word):
+    assert any(word in gap for gap in why(replace(tuned, spec=tuned.spec.model_copy(update=update))))
+
+
+def test_more_images_or_other_domains_are_a_gap(tuned):
+    counts = {LDM: 250, "celebahq/lama": 83}
+    train = tuned.spec.train.model_copy(update={"counts": counts})
+    (gap,) = why(replace(tuned, spec=tuned.spec.model_copy(update={"train": train})))
+    assert gap == "trained on 250 celebahq/ldm, ours 83 celebahq/lama, 250 celebahq/ldm"
+
+
+def test_another_base_is_a_gap(tuned):
+    base = tuned.base.model_copy(update={"epochs": 8})
+    assert why(replace(tuned, base=base)) == ["base epochs 30, ours 8"]
+
+
+def test_random_weights_and_another_decoder_are_gaps(maker, tuned):
+    random = replace(maker, weights="random:0", trials=[])
+    spec = random.plan("finetune", {LDM: 250}, epochs=10, decoder="linear").spec
+    found = why(replace(tuned, spec=spec))
+    assert "weights openai, ours random:0" in found
+    assert "decoder conv-12, ours linear" in found
+
+
+def test_a_doubtful_value_is_never_compared(tuned):
+    found = gaps(load()["s000.exposure.lama"].cells["celebahq/lama", 250], "declip-2025", "celebahq/lama", tuned)
+    assert found[0].startswith("published value suspect: proved")
+
+
+def test_own_is_the_domain_of_the_cell(maker):
+    spec = maker.plan("budgets", {LDM: 9000}, case="9000-each-per-model", domain=LDM).spec
+    ours = Setting(synthetic=False, limited=False, tested=DOLOS, protocol="declip-2025", spec=spec)
+    cells = load()["s000.budgets"].cells
+    assert gaps(cells["9000-each-per-model", LDM], "declip-2025", LDM, ours) == []
+    other = gaps(cells["9000-each-per-model", "celebahq/lama"], "declip-2025", "celebahq/lama", ours)
+    assert other == ["trained on 9000 celebahq/lama, ours 9000 celebahq/ldm"]
+
+
+def test_what_cannot_be_checked_is_a_gap(tuned):
+    cell = load()["s001.decoders"].cells["conv-4/image_embed", "id"]
+    found = gaps(cell, "declip-2025", LDM, tuned)
+    assert "input 224 + 1024, which a report cannot check" in found
+    assert "the source does not state batch + lr schedule + selection + init" in found

@@ -1,0 +1,94 @@
+import pytest
+
+from dfloc.report.groups import Study
+from dfloc.report.results import Results
+from dfloc.storage import Workspace
+from tests.report import studies
+from tests.report.studies import MINI, Maker
+
+
+def test_a_curve_starts_at_its_base(mini_study):
+    curve = mini_study.curve("finetune", "mini/telea")
+    assert list(curve) == [0, 4, 16, 48]
+    assert curve[0].stage == "base"
+    assert curve[0].axes["held_out"] == "mini/telea"
+    assert curve[16].score(["mini/telea"]).value == pytest.approx(studies.truth(curve[16].first.trial, "mini/telea"))
+    assert list(mini_study.curve("scratch", "mini/telea")) == [4, 16, 48]
+
+
+def test_a_curve_of_a_stage_that_was_not_planned_is_empty(mini_study):
+    assert mini_study.curve("nonsense", "mini/telea") == {}
+
+
+def test_seeds_and_draws_are_pooled(study_of):
+    study = study_of(studies.mini(seeds=2), of=lambda trial, domain: 0.4 if trial.spec.seed else 0.6)
+    group = study.curve("finetune", "mini/telea")[16]
+    assert len(group.results) == 2
+    found = group.score(["mini/telea"])
+    assert (found.value, found.runs) == (pytest.approx(0.5), 2)
+
+
+def test_a_missing_seed_is_counted_and_a_hole_is_named(study_of):
+    record = studies.mini(seeds=2)
+
+    def fate(trial):
+        if trial.stage != "finetune" or trial.axes["held_out"] != "mini/telea":
+            return ""
+        if trial.axes["n"] == 4:
+            return "failed"
+        return "new" if trial.axes["n"] == 48 or trial.spec.seed else ""
+
+    curve = study_of(record, skip=fate).curve("finetune", "mini/telea")
+    assert curve[16].score(["mini/telea"]).runs == 1
+    assert (curve[4].score(["mini/telea"]), curve[4].hole) == (None, "failed")
+    assert (curve[48].score(["mini/telea"]), curve[48].hole) == (None, "not run")
+
+
+def test_forgetting_is_the_root_less_ours(mini_study):
+    group = mini_study.curve("finetune", "mini/telea")[48]
+    found = mini_study.less(mini_study.base(group), group, ["mini/renoise"])
+    base = studies.truth(mini_study.base(group).first.trial, "mini/renoise")
+    assert found.value == pytest.approx(base - 0.3)
+    assert found.low <= found.value <= found.high
+
+
+def test_trials_of_other_test_lists_are_not_paired(mini_workspace):
+    record = studies.mini()
+    trial = record.trials[1]
+    lists = [e.model_copy(update={"test": e.test.model_copy(update={"digest": "0" * 64})}) for e in trial.evaluations]
+    other = trial.model_copy(update={"evaluations": tuple(lists)})
+    record = record.model_copy(update={"trials": (record.trials[0], other)})
+    workspace = Workspace(mini_workspace.root.parent / "other-lists")
+    studies.fill(workspace, record)
+    study = Study(record, Results(workspace, record))
+    base, tuned = study.groups
+    assert study.less(base, tuned, [MINI[1]]) is None
+
+
+def test_an_axis_that_a_user_turned_on_makes_facets(study_of):
+    maker = Maker()
+    base = maker.plan("base", {MINI[0]: 53}, held_out=MINI[1])
+    for mode, epochs in (("restart", 4), ("cumulative", 5)):
+        maker.plan("finetune", {MINI[1]: 16}, parent=base, epochs=epochs, held_out=MINI[1], n=16, mode=mode)
+    study = study_of(studies.record(maker, "mini"))
+    assert study.facets("finetune") == [(("mode", "restart"),), (("mode", "cumulative"),)]
+    curve = study.curve("finetune", MINI[1], (("mode", "cumulative"),))
+    assert curve[16].first.trial.spec.epochs == 5
+    assert curve[0].stage == "base"
+
+
+def test_an_axis_with_one_value_makes_none(study_of):
+    maker = Maker()
+    base = maker.plan("base", {MINI[0]: 53}, held_out=MINI[1])
+    maker.plan("finetune", {MINI[1]: 16}, parent=base, epochs=4, held_out=MINI[1], n=16, mode="restart")
+    assert study_of(studies.record(maker, "mini")).facets("finetune") == [()]
+
+
+def test_two_starts_with_other_settings_are_not_taken_for_seeds(study_of):
+    maker = Maker()
+    base = maker.plan("base", {MINI[0]: 53}, held_out=MINI[1])
+    for epochs in (4, 9):
+        maker.plan("finetune", {MINI[1]: 16}, parent=base, epochs=epochs, held_out=MINI[1], n=16)
+    study = study_of(studies.record(maker, "mini"))
+    assert study.facets("finetune") == [(("epochs", 4),), (("epochs", 9),)]
+    assert all(len(group.results) == 1 for group in study.groups)

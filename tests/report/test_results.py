@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from dfloc.errors import WorkspaceError
+from dfloc.ledger import Ledger
+from dfloc.report.results import Results
+from dfloc.storage import Workspace
+from tests.report import studies
+
+
+def test_scores_are_those_of_the_rows(mini_workspace, mini_study):
+    result = next(r for r in mini_study.results.all if r.trial.stage == "finetune")
+    spec = next(e for e in result.trial.evaluations if e.checkpoint == "last")
+    rows = Ledger(mini_workspace).rows(spec.trial, spec.key).to_pandas()
+    score = result.scores["last", spec.domain]
+    assert score.mean("iou") == pytest.approx(rows.iou.mean())
+    assert score.mean("f1_best") == pytest.approx(rows.f1_best.dropna().mean())
+    assert score.num_nan("f1_best") == 1
+    assert (score.num_images, score.num_photographs) == (40, rows.stem.nunique())
+
+
+def test_photographs_have_one_number_in_all_scores(mini_study):
+    scores = mini_study.results.scores()
+    assert all((score.photographs == scores[0].photographs).all() for score in scores)
+
+
+def test_validation_is_that_of_the_best_epoch(mini_workspace, mini_study):
+    result = mini_study.results.all[0]
+    epochs = Ledger(mini_workspace).epochs(result.trial.fingerprint)
+    assert result.done is not None
+    assert result.valid == epochs[result.done.best_epoch - 1].valid_iou
+
+
+def test_states_and_failures(study_of):
+    record = studies.mini()
+    fates = {record.trials[0].fingerprint: "failed", record.trials[1].fingerprint: "new"}
+    study = study_of(record, skip=lambda trial: fates.get(trial.fingerprint, ""))
+    first, second, third = study.results.all[:3]
+    assert (first.state, first.failure) == ("failed", "the loss is NaN at step 17")
+    assert (second.state, second.scores, second.valid) == ("new", {}, None)
+    assert third.state == "done"
+    assert study.results.counts() == {"failed": 1, "new": 1, "done": 45}
+
+
+def test_over_ninety_per_cent_of_empty_maps_is_a_collapse(study_of):
+    record = studies.mini()
+    collapsed = record.trials[1].fingerprint
+    half = record.trials[2].fingerprint
+
+    def of(trial, domain):
+        empty = trial.fingerprint == collapsed or (trial.fingerprint == half and domain < "mini/renoise")
+        return 0.0 if empty else 0.5
+
+    results = study_of(record, of=of).results.by_fingerprint
+    assert (results[collapsed].empty, results[collapsed].collapsed) == (1.0, True)
+    assert (results[half].empty, results[half].collapsed) == (0.5, False)
+
+
+def test_rows_of_another_protocol_are_not_read(mini_workspace):
+    record = studies.mini().model_copy(update={"protocol": "dfloc-1"})
+    assert Results(mini_workspace, record).scores() == []
+
+
+def test_damaged_rows_are_named(tmp_path):
+    record = studies.mini()
+    record = record.model_copy(update={"trials": record.trials[:1]})
+    workspace = Workspace(tmp_path)
+    studies.fill(workspace, record)
+    (path,) = list((tmp_path / "trials").glob(f"*/rows/{record.trials[0].evaluations[0].key}.parquet"))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(WorkspaceError, match=r"damaged.*delete it"):
+        Results(workspace, record)
+
+
+def test_a_metric_without_any_number_has_no_mean(mini_study):
+    score = mini_study.results.scores()[0]
+    empty = type(score)(score.spec, {"ap": np.full(40, np.nan)}, score.photographs, 0.0)
+    assert empty.mean("ap") is None
