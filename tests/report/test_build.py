@@ -1,0 +1,211 @@
+import csv
+import json
+import random
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dfloc.errors import ConfigError
+from dfloc.report import published
+from dfloc.report.build import build
+from dfloc.storage import Workspace
+from tests.report import studies
+from tests.report.conftest import small_paper
+from tests.report.studies import MINI, Maker
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def mini_folder(mini_workspace) -> Path:
+    return Path(build(mini_workspace, studies.mini()).path)
+
+
+def read(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def body(folder: Path) -> str:
+    """Return the page without Plotly."""
+    return re.sub(r"<script>.*?</script>", "", (folder / "index.html").read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+class Tags(HTMLParser):
+    """Collects addresses and whether every tag is closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.links, self.open = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "path", "circle", "rect", "wbr", "link", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in ("path", "circle", "rect", "p"):
+            assert self.open.pop() == tag
+        elif tag == "p":
+            assert self.open.pop() == "p"
+
+
+def test_the_page_is_whole_and_needs_no_network(mini_folder):
+    text = (mini_folder / "index.html").read_text(encoding="utf-8")
+    assert len(text) < 8e6
+    assert text.count("Plotly.newPlot(") >= 4 + 1 + 8
+    tags = Tags()
+    tags.feed(body(mini_folder))
+    assert tags.open == []
+    assert all(link.startswith("#") or (mini_folder / link).exists() for link in tags.links)
+
+
+def test_the_page_opens_with_how_to_read_it(mini_folder):
+    text = body(mini_folder)
+    assert text.index("How to read this page") < text.index("How many samples of a new domain?")
+    for words in (
+        "n = 0 is the base",
+        "out-of-domain",
+        "declip-2025",
+        "6 of them",
+        "test sampling only",
+        "say nothing about Dolos",
+    ):
+        assert words in text.partition("<nav>")[0]
+
+
+def test_every_evaluation_has_a_line(mini_folder):
+    lines = read(mini_folder, "evaluations.csv")
+    record = studies.mini()
+    assert len(lines) == sum(len(trial.evaluations) for trial in record.trials)
+    trial = next(trial for trial in record.trials if trial.stage == "finetune" and trial.axes["n"] == 48)
+    line = next(
+        x for x in lines if x["trial"] == trial.fingerprint and x["checkpoint"] == "best" and x["domain"] == MINI[0]
+    )
+    assert line["evaluation"] in {evaluation.key for evaluation in trial.evaluations}
+    assert float(line["iou"]) == pytest.approx(studies.truth(trial, MINI[0]))
+    assert float(line["iou_low"]) < float(line["iou"]) < float(line["iou_high"])
+    assert (line["n"], line["steps"], line["protocol"]) == ("48", "40", "declip-2025")
+
+
+def test_tables_are_written_as_csv_and_markdown(mini_folder):
+    markdown = (mini_folder / "report.md").read_text(encoding="utf-8")
+    for link in re.findall(r"\[CSV\]\((.*?)\)", markdown):
+        assert (mini_folder / link).exists()
+    (line,) = [x for x in read(mini_folder, "exposure.csv") if x["Held out"] == "mini/telea" and x["n"] == "16"]
+    row = next(row for row in markdown.splitlines() if row.startswith("| mini/telea | 16 | 40 |"))
+    assert f" {line['mini/telea']} (" in row
+
+
+def test_synthetic_reports_have_no_published_value(mini_folder):
+    text = body(mini_folder)
+    assert "Published beside measured" not in text
+    assert "are not shown on this page" in text
+
+
+def test_undefined_values_are_counted_at_the_end(mini_folder):
+    footer = body(mini_folder).partition("<footer>")[2]
+    evaluations = sum(len(trial.evaluations) for trial in studies.mini().trials)
+    assert f"f1_best {evaluations}" in footer.replace(",", "")
+
+
+def test_building_twice_changes_nothing(mini_workspace, mini_folder):
+    before = {path.name: path.read_bytes() for path in mini_folder.iterdir()}
+    build(mini_workspace, studies.mini())
+    assert before == {path.name: path.read_bytes() for path in mini_folder.iterdir()}
+
+
+def test_other_published_numbers_change_no_measured_one(paper_workspace, tmp_path, monkeypatch):
+    def measured() -> tuple[dict[str, str], list[list[str]]]:
+        folder = Path(build(paper_workspace, small_paper()).path)
+        ours = [
+            [value for name, value in line.items() if "published" not in name and "difference" not in name]
+            for name in ("published-exposure.csv", "published-budgets.csv")
+            for line in read(folder, name)
+        ]
+        names = (path.name for path in folder.glob("*.csv") if not path.name.startswith("published"))
+        return {name: (folder / name).read_text(encoding="utf-8") for name in names}, ours
+
+    before = measured()
+    content = yaml.safe_load(published.SHIPPED.read_text(encoding="utf-8"))
+    draw = random.Random(0)
+    for study in content["studies"]:
+        study["values"] = [[value and round(draw.uniform(0, 100), 1) for value in line] for line in study["values"]]
+    path = tmp_path / "published.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    changed = published.load(path)
+    monkeypatch.setattr(published, "load", lambda: changed)
+    assert measured() == before
+    folder = Path(paper_workspace.report(small_paper().sweep).path)
+    (line,) = [x for x in read(folder, "published-budgets.csv") if x["Data seen"] == "3000-each-train_all_4"]
+    assert float(line["celebahq/ldm published"]) == pytest.approx(
+        100 * changed["s000.budgets"].cells["3000-each-train_all_4", "celebahq/ldm"].value, abs=0.051
+    )
+
+
+def test_everything_that_a_user_can_name_is_escaped(tmp_path):
+    maker = Maker(domains=(f"mini/{EVIL}", *MINI[1:]))
+    maker.curves([4], epochs=4)
+    record = studies.record(maker, "mini", synthetic=True, notes=(EVIL,)).model_copy(update={"title": EVIL})
+    workspace = Workspace(tmp_path)
+    studies.fill(workspace, record, skip=lambda trial: "failed" if trial.stage == "scratch" else "")
+    folder = Path(build(workspace, record).path)
+    assert "<img" not in (folder / "index.html").read_text(encoding="utf-8").replace(plotly_js(), "")
+    assert "<img" not in (folder / "report.md").read_text(encoding="utf-8")
+
+
+def plotly_js() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+def test_a_sweep_of_which_nothing_ran_says_so(tmp_path):
+    record = studies.mini()
+    folder = Path(build(Workspace(tmp_path), record).path)
+    text = body(folder)
+    assert "47 distinct trials: 47 not run." in text
+    assert "No trial of it is finished." in text
+    assert {line["state"] for line in read(folder, "evaluations.csv")} == {"new"}
+
+
+def test_an_empty_record_has_a_page(tmp_path):
+    record = studies.mini().model_copy(update={"trials": ()})
+    assert "No trial is planned." in body(Path(build(Workspace(tmp_path), record).path))
+
+
+def test_a_stage_that_no_section_knows_is_in_the_table_of_trials(tmp_path):
+    maker = Maker()
+    maker.plan("sideways", {MINI[0]: 4}, case="odd")
+    record = studies.record(maker, "mini")
+    workspace = Workspace(tmp_path)
+    studies.fill(workspace, record)
+    (line,) = read(Path(build(workspace, record).path), "trials.csv")
+    assert (line["Stage"], line["Case"], line["State"]) == ("sideways", "odd", "finished")
+
+
+def test_mixed_versions_limits_and_failures_are_told(tmp_path):
+    maker = Maker()
+    for n in (4, 16, 48):
+        maker.plan("scratch", {MINI[0]: n}, held_out=MINI[0], n=n)
+    record = studies.record(maker, "mini", limit=16, notes=("one photograph lies in two splits",))
+    workspace = Workspace(tmp_path)
+    studies.fill(workspace, record, skip=lambda trial: "failed" if trial.axes["n"] == 48 else "")
+    (done,) = (tmp_path / "trials" / maker.trials[0].fingerprint).glob("done.json")
+    content = json.loads(done.read_text())
+    content["versions"]["torch"] = "2.0.0"
+    done.write_text(json.dumps(content))
+    text = body(Path(build(workspace, record).path))
+    assert "Mixed versions: torch 2.0.0, 2.14.1." in text
+    assert "Limited by --limit 16" in text
+    assert "one photograph lies in two splits" in text
+    assert "the loss is NaN at step 17" in text
+
+
+def test_an_unknown_published_table_is_named(mini_workspace):
+    record = studies.mini().model_copy(update={"tables": ("s000.exposure.lamma",)})
+    with pytest.raises(ConfigError, match=r'unknown published table "s000.exposure.lamma"; did you mean'):
+        build(mini_workspace, record)

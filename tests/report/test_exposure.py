@@ -1,0 +1,104 @@
+import pytest
+
+from dfloc.report import exposure
+from tests.report import studies
+from tests.report.conftest import texts
+from tests.report.studies import MINI
+
+
+def test_curves_have_a_row_for_each_n_and_the_baselines(mini_study):
+    table = exposure.curves(mini_study)
+    assert [cell.text for cell in table.rows[0].cells[:3]] == ["mini/checkerboard", "0", "80"]
+    row = texts(table, "mini/telea", "16")
+    group = mini_study.curve("finetune", "mini/telea")[16]
+    expected = [studies.truth(group.first.trial, domain) for domain in MINI]
+    assert row[4:8] == [f"{value:.3f}" for value in expected]
+    assert row[8] == f"{sum(expected) / 4:.3f}"
+    assert texts(table, "mean training mask")[4] == "0.210"
+    assert len(table.rows) == 4 * 4 + 3
+
+
+def test_captions_name_protocol_data_seeds_and_what_intervals_are_of(mini_study):
+    caption = exposure.curves(mini_study).caption
+    assert "Protocol declip-2025." in caption
+    assert "40 images a domain, of 6 photographs (data mini, lists" in caption
+    assert "Trial seeds 0, mixture draws 0." in caption
+    assert "test sampling only" in caption
+
+
+def test_several_seeds_are_named_and_resampled(study_of):
+    caption = exposure.curves(study_of(studies.mini(seeds=2))).caption
+    assert "Trial seeds 0, 1" in caption
+    assert "test sampling only" not in caption
+
+
+def test_validation_chooses_and_the_oracle_is_marked(study_of):
+    record = studies.mini()
+
+    def of(trial, domain):
+        if trial.stage == "finetune" and trial.axes["held_out"] == "mini/telea":
+            return {4: 0.3, 16: 0.8, 48: 0.6}[trial.axes["n"]]
+        return 0.5
+
+    def chosen_by_validation(trial):
+        return "new" if trial.stage in ("scratch", "replay") else ""
+
+    study = study_of(record, of, chosen_by_validation)
+    group = study.curve("finetune", "mini/telea")[48]
+    object.__setattr__(group.results[0], "valid", 0.9)
+    row = texts(exposure.selected(study), "mini/telea")
+    assert row[1:5] == ["48", "0.900", "0.600", "0.800"]
+
+
+def test_the_last_epoch_and_ap_stand_beside(mini_study):
+    row = texts(exposure.best_last(mini_study), "mini/renoise", "48")
+    best = studies.truth(mini_study.curve("finetune", "mini/renoise")[48].first.trial, "mini/renoise")
+    expected = [best, best - 0.02, best + 0.12, best + 0.10, best + 0.1]
+    assert row[3:8] == [f"{value:.3f}" for value in expected]
+    assert row[9:] == ["0 %", "0.170", "0.210"]
+
+
+def test_controls_are_subtracted_in_pairs(study_of):
+    def of(trial, domain):
+        held_out = domain == trial.axes.get("held_out")
+        return {"finetune": 0.7, "scratch": 0.6, "replay": 0.65 if held_out else 0.9}.get(trial.stage, 0.5)
+
+    table = exposure.controls(study_of(studies.mini(), of))
+    row = texts(table, "mini/telea", "16")
+    assert row[3:8] == ["0.700", "0.600", "+0.100", "0.650", "+0.050"]
+    assert row[8:11] == ["0.700", "0.900", "-0.200"]
+    assert table.rows[0].cells[2].small == "scratch 80"
+
+
+def test_a_control_that_was_not_planned_says_so(study_of):
+    record = studies.mini()
+    record = record.model_copy(update={"trials": tuple(t for t in record.trials if t.stage != "replay")})
+    row = texts(exposure.controls(study_of(record)), "mini/telea", "16")
+    assert row[6] == "not planned"
+
+
+def test_forgetting_is_positive_where_something_is_lost(mini_study):
+    table = exposure.forgetting(mini_study)
+    row = next(row for row in table.rows if [cell.text for cell in row.cells[:3]] == ["fine-tuned", "mini/telea", "16"])
+    base = mini_study.curve("finetune", "mini/telea")[0].first.trial
+    lost = studies.truth(base, "mini/renoise") - 0.3
+    assert [cell.text for cell in row.cells[4:8]] == [f"{lost:+.3f}"] * 3 + ["held out"]
+    assert "mean training mask 0.210" in table.notes[0]
+
+
+@pytest.mark.parametrize(("fate", "text"), [("failed", "failed"), ("new", "not run")])
+def test_holes_are_marked(study_of, fate, text):
+    record = studies.mini()
+    study = study_of(record, skip=lambda trial: fate if trial.stage == "finetune" else "")
+    row = texts(exposure.curves(study), "mini/telea", "16")
+    assert row[4:] == [text] * 5
+    assert texts(exposure.curves(study), "mini/telea", "0")[4] != text
+
+
+def test_a_collapsed_trial_is_marked(study_of):
+    def of(trial, domain):
+        return 0.0 if trial.stage == "finetune" and trial.axes["n"] == 16 else 0.5
+
+    table = exposure.curves(study_of(studies.mini(), of))
+    marked = [row.cells[1].text for row in table.rows if row.cells[0].small == "COLLAPSED"]
+    assert marked == ["16"] * 4

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from dfloc.report import beside, figures, published
+from tests.report import studies
+from tests.report.studies import MINI
+
+
+def trace(panel, name):
+    (found,) = [trace for trace in panel.figure.data if trace.name == name]
+    return found
+
+
+def test_a_panel_for_each_held_out_domain_with_a_line_for_each_test_domain(mini_study):
+    figure = figures.panels(mini_study, [])
+    assert [panel.title for panel in figure.panels] == [f"Held out: {domain}" for domain in MINI]
+    line = trace(figure.panels[3], "mini/telea")
+    curve = mini_study.curve("finetune", "mini/telea")
+    np.testing.assert_allclose(line.y, [group.score(["mini/telea"]).value for group in curve.values()])
+    np.testing.assert_allclose(line.x, list(curve), atol=1)
+    low = [y - minus for y, minus in zip(line.y, line.error_y.arrayminus, strict=True)]
+    np.testing.assert_allclose(low, [group.score(["mini/telea"]).low for group in curve.values()])
+
+
+def test_a_domain_has_one_colour_everywhere(mini_study):
+    colours = figures.colours(mini_study)
+    assert len(set(colours.values())) == 4
+    for panel in figures.panels(mini_study, []).panels:
+        assert all(trace(panel, domain).line.color == colours[domain] for domain in MINI)
+    assert figures.controls(mini_study).panels[0].figure.data[0].line.color == colours[MINI[0]]
+
+
+def test_the_held_out_domain_is_thick(mini_study):
+    panel = figures.panels(mini_study, []).panels[0]
+    assert trace(panel, MINI[0]).line.width > 2 * trace(panel, MINI[1]).line.width
+
+
+def test_the_mean_panel_is_the_mean_of_the_panels(mini_study):
+    line = trace(figures.means(mini_study).panels[0], "held-out domain")
+    scores = [mini_study.curve("finetune", domain)[16].score([domain]).value for domain in MINI]
+    assert line.y[line.x.index(16)] == pytest.approx(np.mean(scores))
+
+
+def test_controls_show_three_models_on_held_out_and_seen(mini_study):
+    figure = figures.controls(mini_study)
+    assert len(figure.panels) == 8
+    seen = figure.panels[1]
+    scratch = trace(seen, "from scratch")
+    group = mini_study.curve("scratch", MINI[0])[48]
+    assert scratch.y[-1] == pytest.approx(group.score(list(MINI[1:])).value)
+
+
+def test_published_points_are_filled_or_hollow_with_the_reason(paper_study):
+    found = beside.pairs(paper_study, published.choose(published.load(), paper_study.record.tables))
+    panel = figures.panels(paper_study, found).panels[2]
+    points = trace(panel, "published, celebahq/lama")
+    shapes = dict(zip(points.x, points.marker.symbol, strict=True))
+    assert {n for n, shape in shapes.items() if shape == "diamond-open"} == {250, 500, 750}
+    assert points.y[points.x.index(1000)] == pytest.approx(0.701)
+    assert "proved by the saved logs" in points.text[points.x.index(250)].replace("<br>", " ")
+
+
+def test_collapsed_trials_are_crosses_and_holes_are_left_out(study_of):
+    def fate(trial):
+        return "new" if trial.stage == "finetune" and trial.axes["n"] == 48 else ""
+
+    def of(trial, domain):
+        return 0.0 if trial.stage == "finetune" and trial.axes["n"] == 16 else 0.5
+
+    study = study_of(studies.mini(), of, fate)
+    line = trace(figures.panels(study, []).panels[0], MINI[0])
+    assert len(line.x) == 3
+    assert list(line.marker.symbol) == ["circle", "circle", "x"]
+
+
+def test_names_are_escaped_in_hovers(study_of):
+    evil = ("mini/<b>x</b>", *MINI[1:])
+    maker = studies.Maker(domains=evil)
+    maker.curves([4], epochs=4)
+    figure = figures.panels(study_of(studies.record(maker, "mini")), [])
+    assert "<b>x</b>" not in str(figure.panels[0].figure.data[0].text) + figure.panels[0].figure.data[0].name
