@@ -61,39 +61,55 @@ def import_samples(
         shard_rows: most rows of a shard.
 
     Raises:
-        DataError: too many rejects (`rejected.csv` names them), photographs in two splits, nothing that can be used,
-            splits of one domain with masks of both polarities, or a folder that cannot be written.
+        DataError: too many rejects (`rejected.csv` names them), photographs in two splits, masks of both polarities
+            in one domain, nothing that can be used, or a folder that cannot be written.
     """
     old = Manifest.load(out) if (out / FILE_NAME).exists() else Manifest(domains={})
     parts = _parts(samples, f"{group_rows},{shard_rows}")
     changed = {place: part for place, part in parts.items() if not _is_unchanged(out, old, place, part)}
-    unchanged = sum(len(part.samples) for place, part in parts.items() if place not in changed)
-    kept = [reject for reject in rejects.read(out) if reject.place not in changed]
     if not changed:
-        return ImportSummary(old, 0, unchanged, kept)
+        return ImportSummary(old, 0, _count(parts), rejects.read(out))
     _check_polarity(old, parts)
-    if not allow_overlap:
-        _check_overlap(out, old, changed)
+    _check_overlap(out, old, changed, allow_overlap)
+    with _scratch(out) as scratch:
+        written = _write(scratch, changed, group_rows, shard_rows, on_progress)
+        rejected = _rejected(out, changed, written, allow_rejects)
+        manifest = publish(out, scratch, old, changed, written)
+    return ImportSummary(manifest, sum(s.receipt.num_rows for s in written), _count(parts) - _count(changed), rejected)
+
+
+def _count(parts: Parts) -> int:
+    return sum(len(part.samples) for part in parts.values())
+
+
+@contextmanager
+def _scratch(out: UPath) -> Iterator[UPath]:
+    """Give a folder inside the data folder, and delete it in the end."""
+    folder = out.absolute() / _SCRATCH
     try:
-        written = _write(out, changed, group_rows, shard_rows, on_progress)
-        rejected = [reject for shard in written for reject in shard.receipt.rejected]
-        rejects.save(out, [*kept, *rejected])
-        if not allow_rejects:
-            rejects.check(out, rejected, sum(len(part.samples) for part in changed.values()))
-        manifest = publish(out, out / _SCRATCH, old, changed, written)
+        yield folder
     except OSError as error:
         raise DataError(f"cannot write the data folder {out}: {error.strerror or error}") from error
     finally:
-        _remove(out / _SCRATCH)
-    num_written = sum(sum(shard.receipt.groups) for shard in written)
-    return ImportSummary(manifest, num_written, unchanged, sorted([*kept, *rejected]))
+        if folder.exists():
+            folder.fs.rm(folder.path, recursive=True)
+
+
+def _rejected(out: UPath, changed: Parts, written: Sequence[Written], allow: bool) -> list[Reject]:
+    """Name what was rejected, beside the rejects of the splits that stay, and refuse too many new ones."""
+    new = [reject for shard in written for reject in shard.receipt.rejected]
+    all_rejects = sorted([*new, *(reject for reject in rejects.read(out) if reject.place not in changed)])
+    rejects.save(out, all_rejects)
+    if not allow:
+        rejects.check(out, new, _count(changed))
+    return all_rejects
 
 
 def _parts(samples: Sequence[Sample], layout: str) -> Parts:
     """Part samples by domain and split, and digest the names, sizes and times of their files."""
     parts: dict[Place, Part] = {}
     for place, group in groupby(dolos.in_order(samples), key=lambda sample: (sample.domain, sample.split)):
-        members = list(group)
+        members = [_absolute(sample) for sample in group]
         lines, sizes = [layout], []
         for sample in members:
             size, time = _stat(sample.image)
@@ -102,6 +118,11 @@ def _parts(samples: Sequence[Sample], layout: str) -> Parts:
             sizes.append(size)
         parts[place] = Part(members, sizes, hashlib.sha256("\n".join(lines).encode()).hexdigest())
     return parts
+
+
+def _absolute(sample: Sample) -> Sample:
+    """Return the sample with paths that hold in a worker's folder too."""
+    return sample._replace(image=sample.image.absolute(), mask=sample.mask and sample.mask.absolute())
 
 
 def _stat(path: Path) -> tuple[int, int]:
@@ -129,7 +150,9 @@ def _check_polarity(old: Manifest, parts: Parts) -> None:
             )
 
 
-def _check_overlap(out: UPath, old: Manifest, changed: Parts) -> None:
+def _check_overlap(out: UPath, old: Manifest, changed: Parts, allow: bool) -> None:
+    if allow:
+        return
     fresh = [sample for part in changed.values() for sample in part.samples if sample.mask_kind != "generated"]
     held = (
         ref
@@ -146,14 +169,14 @@ def _check_overlap(out: UPath, old: Manifest, changed: Parts) -> None:
 
 
 def _write(
-    out: UPath, changed: Parts, group_rows: int, shard_rows: int, on_progress: Callable[[int, int], None] | None
+    scratch: UPath, changed: Parts, group_rows: int, shard_rows: int, on_progress: Callable[[int, int], None] | None
 ) -> list[Written]:
     """Write all shards into the scratch folder, one task each."""
     jobs: list[tuple[str, Place, ShardJob]] = []
     for (domain, split), part in changed.items():
         for number, members in enumerate(_chunks(part, shard_rows)):
             path = f"{domain}/{split}-{number:05}.parquet"
-            jobs.append((path, (domain, split), ShardJob(out / _SCRATCH / path, members, group_rows)))
+            jobs.append((path, (domain, split), ShardJob(scratch / path, members, group_rows)))
     total = sum(len(job.samples) for _, _, job in jobs)
     receipts: dict[int, Receipt] = {}
     with closing(_run([job for _, _, job in jobs])) as finished:
@@ -184,8 +207,6 @@ def _run(jobs: Sequence[ShardJob]) -> Generator[tuple[int, Receipt]]:
     Raises:
         OSError: a shard cannot be written.
     """
-    if not jobs:
-        return
     with _ray():
         import ray.data
 
@@ -219,8 +240,3 @@ def _ray() -> Iterator[None]:
     finally:
         if mine:
             ray.shutdown()
-
-
-def _remove(folder: UPath) -> None:
-    if folder.exists():
-        folder.fs.rm(folder.path, recursive=True)

@@ -58,6 +58,11 @@ class Receipt(NamedTuple):
     grey_pixels: int
     rejected: list[Reject]
 
+    @property
+    def num_rows(self) -> int:
+        """Samples that were written."""
+        return sum(self.groups)
+
 
 def write_shard(job: ShardJob) -> Receipt:
     """Read, check and write the samples of one shard; the file is whole or not there (nor is it where it is empty).
