@@ -1,5 +1,6 @@
 import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -195,7 +196,7 @@ def test_a_pass_in_parts_is_the_whole(tiny_shards, store, monkeypatch) -> None:
 
 
 class Broken(srm.Srm):
-    def __call__(self, images_BCHW, wanted):
+    def __call__(self, images_BCHW: torch.Tensor, wanted: Sequence[str]) -> dict[str, torch.Tensor]:
         maps = super().__call__(images_BCHW, wanted)
         maps["stats"][2, 0, 5, 5] = float("nan")
         return maps

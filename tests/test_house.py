@@ -1,0 +1,215 @@
+"""The house rules that neither ruff nor mypy knows: layers, sole importers, sizes, captions, what is imported when."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Layer of each module, by its longest prefix. Imports point down, or sideways without a cycle.
+LAYERS = {
+    "dfloc": 0,
+    "dfloc.data": 2,
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("dolos", "generators", "manifest", "mini", "mixture")), 1),
+    "dfloc.models": 2,
+    **dict.fromkeys((f"dfloc.models.{name}" for name in ("base", "decoders")), 1),
+    **dict.fromkeys((f"dfloc.{name}" for name in ("losses", "metrics")), 1),
+    "dfloc.features": 2,
+    **dict.fromkeys((f"dfloc.{name}" for name in ("engine", "ledger", "summary", "tracking", "tracking_uri")), 3),
+    "dfloc.report": 4,
+    "dfloc.sweep": 5,
+    "dfloc.cli": 6,
+}
+GROUND_FLOOR = {"config", "errors", "lock", "record", "registry", "repro", "storage"}
+
+# Who alone may import a library, or a part of it.
+SOLE_IMPORTERS = {
+    "ray": ("dfloc.data.importer", "dfloc.features.extract", "dfloc.sweep"),
+    "ray.data": ("dfloc.data.importer", "dfloc.features.extract"),
+    "ray.tune": ("dfloc.sweep.schedule", "dfloc.sweep.trainable", "dfloc.sweep.run"),
+    "mlflow": ("dfloc.tracking",),
+    "click": ("dfloc.cli",),
+    "plotly": ("dfloc.report",),
+    "optuna": (),
+}
+HEAVY = ("torch", "ray", "mlflow", "plotly", "pandas", "pyarrow", "sklearn", "matplotlib")
+
+MAX_FILE, MAX_FUNCTION, MIN_TESTS = 350, 40, 0.6
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {_name(path): path for path in sorted((ROOT / "dfloc").rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+def _under(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    """Yield what is imported anywhere in a module, and `library.part` where a part is only reached by its name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in SOLE_IMPORTERS:
+            yield f"{node.value.id}.{node.attr}"
+
+
+def _modules_imported(name: str) -> set[str]:
+    """Return the modules of dfloc that one imports."""
+    found = set()
+    for target in _imported(TREES[name]):
+        if _under(target, "dfloc"):
+            found.add(target if target in MODULES else target.rpartition(".")[0])
+    return found - {name}
+
+
+def _layer(name: str) -> int:
+    return LAYERS[max((prefix for prefix in LAYERS if _under(name, prefix)), key=len)]
+
+
+def _functions(tree: ast.AST) -> Iterator[Function]:
+    yield from (node for node in ast.walk(tree) if isinstance(node, Function))
+
+
+def _length(function: Function) -> int:
+    """Return a function's lines without its docstring."""
+    lines = (function.end_lineno or 0) - function.lineno + 1
+    if ast.get_docstring(function) is not None:
+        lines -= (function.body[0].end_lineno or 0) - function.body[0].lineno + 1
+    return lines
+
+
+def _tracked() -> list[Path]:
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        pytest.skip("no git checkout")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_an_import_is_seen_wherever_it_stands() -> None:
+    code = "import ray\nfrom a.b import c\ndef f():\n    import dfloc.x as y\n    return ray.data.from_items"
+    assert {"ray", "ray.data", "a.b.c", "dfloc.x"} <= set(_imported(ast.parse(code)))
+
+
+def test_every_module_of_the_ground_floor_is_named() -> None:
+    lowest = {name for name in MODULES if _layer(name) == 0} - {"dfloc"}
+    assert {name.removeprefix("dfloc.") for name in lowest} <= GROUND_FLOOR
+
+
+def test_imports_point_down() -> None:
+    upward = [
+        f"{name} (layer {_layer(name)}) imports {target} (layer {_layer(target)})"
+        for name in MODULES
+        for target in _modules_imported(name)
+        if _layer(target) > _layer(name)
+    ]
+    assert upward == []
+
+
+def test_imports_make_no_cycle() -> None:
+    graph = {name: _modules_imported(name) for name in MODULES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("library", SOLE_IMPORTERS)
+def test_sole_importers(library: str) -> None:
+    allowed = SOLE_IMPORTERS[library]
+    importers = {name for name, tree in TREES.items() if any(_under(target, library) for target in _imported(tree))}
+    assert {name for name in importers if not any(_under(name, prefix) for prefix in allowed)} == set()
+
+
+@pytest.mark.parametrize("line", ["import dfloc.cli", "sys.argv[1:] = ['--help']; import dfloc.cli; dfloc.cli.main()"])
+def test_the_command_line_starts_without_heavy_libraries(line: str) -> None:
+    code = f"import atexit, sys; atexit.register(lambda: print('LOADED', *(set(sys.modules) & set({HEAVY!r})))); {line}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split() == ["LOADED"]
+
+
+def test_files_are_short() -> None:
+    lengths = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
+    assert {name: length for name, length in lengths.items() if length > MAX_FILE} == {}
+
+
+def test_functions_are_short() -> None:
+    lengths = {f"{name}.{one.name}": _length(one) for name, tree in TREES.items() for one in _functions(tree)}
+    assert {name: length for name, length in lengths.items() if length > MAX_FUNCTION} == {}
+
+
+def test_every_module_has_a_caption() -> None:
+    captions = {name: (ast.get_docstring(tree) or "").partition("\n")[0] for name, tree in TREES.items()}
+    assert [name for name, caption in captions.items() if not caption.endswith(".")] == []
+
+
+def test_every_function_says_what_it_returns() -> None:
+    assert [f"{name}.{one.name}" for name, tree in TREES.items() for one in _functions(tree) if _unsaid(one)] == []
+
+
+def _unsaid(function: Function) -> bool:
+    return function.returns is None and function.name != "__init__"
+
+
+def test_nothing_is_printed_and_nothing_left_to_do() -> None:
+    calls = (
+        (name, node.func.id)
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    )
+    assert [name for name, called in calls if called == "print"] == []
+    marker = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX)\b")
+    assert [path.name for path in MODULES.values() if marker.search(path.read_text())] == []
+
+
+def test_tests_are_at_least_three_fifths_of_the_source() -> None:
+    source, tests = (
+        sum(len(path.read_text().splitlines()) for path in (ROOT / folder).rglob("*.py"))
+        for folder in ("dfloc", "tests")
+    )
+    assert tests >= MIN_TESTS * source
+
+
+def test_no_file_names_a_place_of_one_machine() -> None:
+    places = re.compile(rb"(?<![\w.}])/(" + b"|".join((b"work", b"root", b"tmp")) + rb")/\w")
+    tracked = (path for path in _tracked() if path.suffix not in (".png", ".npy", ".safetensors"))
+    found = {str(path.relative_to(ROOT)): places.search(path.read_bytes()) for path in tracked}
+    assert {name: match.group() for name, match in found.items() if match} == {}
+
+
+def test_constraints_pin_every_dependency_exactly_and_name_no_host() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
+    needed = re.findall(r'"([A-Za-z][\w-]*)(?:\[[\w,]+\])?(?:[<>=][^"]*)?"', _dependencies())
+    assert len(needed) > 20
+    assert {name.lower().replace("_", "-") for name in needed} - pinned == set()
+
+
+def _dependencies() -> str:
+    text = (ROOT / "pyproject.toml").read_text()
+    runtime = text.partition("\ndependencies = [")[2].partition("\n]")[0]
+    return runtime + text.partition("\ndev = [")[2].partition("]\n")[0]
+
+
+def test_torch_and_torchvision_are_the_pair_that_fits() -> None:
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    assert (pins["torch"], pins["torchvision"]) == ("2.14.1", "0.29.2")
