@@ -20,6 +20,8 @@ Place = tuple[str, Split]
 MaskKind = Literal["fake_is_black", "fake_is_white", "real", "generated"]
 
 FILE_NAME = "manifest.json"
+OVERLAP_NOTE = "photographs that lie in two splits"
+"""How a note begins that the import was told to allow."""
 KEY_COLUMNS = ("id", "pair", "stem", "image_sha256", "mask_sha256", "mask_kind")
 
 

@@ -8,6 +8,7 @@ from upath import UPath
 from dfloc.data import dolos
 from dfloc.data.dolos import Sample
 from dfloc.data.manifest import (
+    OVERLAP_NOTE,
     Manifest,
     Overlap,
     Place,
@@ -123,4 +124,4 @@ def _notes(out: UPath, manifest: Manifest) -> tuple[str, ...]:
 def overlap_sentence(found: Sequence[Overlap]) -> str:
     """Return how many photographs lie in two splits, and the first ones."""
     shown = ", ".join(f"{case.stem} in {' and '.join(case.splits)}" for case in found[:SHOWN])
-    return f"photographs that lie in two splits: {len(found)} ({shown}{', ...' if len(found) > SHOWN else ''})"
+    return f"{OVERLAP_NOTE}: {len(found)} ({shown}{', ...' if len(found) > SHOWN else ''})"

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from upath import UPath
 
-from dfloc.data.manifest import Manifest, SampleRef, overlap, read_samples
+from dfloc.data.manifest import OVERLAP_NOTE, Manifest, SampleRef, overlap, read_samples
 from dfloc.data.mixture import Split
 from dfloc.errors import DataError
 from dfloc.record import DomainFacts
@@ -69,9 +69,9 @@ class Shards:
         """
         reals = [name for name, info in self.manifest.domains.items() if info.kind == "real"]
         doubles = overlap(self.folder, self.manifest, [*domains, *reals])
-        if doubles and not any("more than one split" in note for note in self.manifest.notes):
+        if doubles and not any(note.startswith(OVERLAP_NOTE) for note in self.manifest.notes):
             raise DataError(
-                f"{len(doubles)} photographs lie in more than one split, the first is {doubles[0].stem} "
+                f"{len(doubles)} photographs lie in two splits, the first is {doubles[0].stem} "
                 f"({', '.join(doubles[0].splits)}); mend the data, or import them again with --allow-overlap"
             )
         return self.manifest.notes

@@ -1,5 +1,12 @@
-import pytest
+import shutil
+from pathlib import Path
 
+import pytest
+from upath import UPath
+
+from dfloc.data.dolos import scan
+from dfloc.data.importer import import_samples
+from dfloc.data.manifest import Manifest
 from dfloc.data.mixture import Mixture, select
 from dfloc.errors import ConfigError, DataError
 from dfloc.record import PlannedTrial
@@ -147,3 +154,18 @@ def test_what_is_wrong_is_named(planner: Planner, setting: str, error: type[Exce
 def test_short_domain_names_are_understood(planner: Planner) -> None:
     named = planner.resolve("stages.base.train.domains=blur")
     assert {t.spec.lineage.base for t in trials(named, "base")} == {("tiny/blur",)}
+
+
+def test_a_photograph_in_two_splits_stops_the_plan_unless_the_import_allowed_it(
+    planner: Planner, tiny_tree: Path, tmp_path: Path
+) -> None:
+    for part in ("images", "masks"):
+        folder = tiny_tree / "tiny/fake/blur" / part
+        shutil.copy(folder / "train/train0-0.png", folder / "test/train0-7.png")
+    planner.shards = UPath(tmp_path / "twice")
+    import_samples(scan(tiny_tree), planner.shards, allow_overlap=True)
+    assert any("tiny/train0" in note for note in planner.resolve().record.notes)
+    manifest = Manifest.load(planner.shards)
+    manifest.model_copy(update={"notes": ()}).save(planner.shards)
+    with pytest.raises(DataError, match=r"1 photographs lie in two splits, the first is tiny/train0 \(test, train\)"):
+        planner.resolve()
