@@ -27,20 +27,23 @@ class Point(NamedTuple):
 
 
 def title(record: SweepRecord, planned: PlannedTrial) -> str:
-    """Return a name that tells a trial from its siblings: `finetune lama n=16 seed=0`.
+    """Return a name that tells a trial from its siblings: `n=16 lama finetune seed=0`.
 
-    A domain of the study stands without its axis, and without its source where the generator alone is unambiguous; the
-    first draw is not named.
+    A table shows the first 16 letters or so: numbers come first, then domains (without their source where the
+    generator alone is unambiguous), the stage, and what is left. The first draw is not named.
     """
-    words = [planned.stage, planned.case] if planned.case else [planned.stage]
     generators = [domain.rpartition("/")[2] for domain in record.domains]
+    numbers, domains, rest = [], [], []
     for axis, value in planned.axes.items():
+        word = f"{axis.rpartition('.')[2]}={format(value, 'g') if isinstance(value, float) else value}"
         if value in record.domains:
             generator = str(value).rpartition("/")[2]
-            words.append(generator if generators.count(generator) == 1 else str(value))
-        elif axis != "draw" or value != 0:
-            words.append(f"{axis.rpartition('.')[2]}={format(value, 'g') if isinstance(value, float) else value}")
-    return " ".join(words)
+            domains.append(generator if generators.count(generator) == 1 else str(value))
+        elif axis in ("seed", "draw") or not isinstance(value, int | float):
+            rest += [word] if axis != "draw" or value else []
+        else:
+            numbers.append(word)
+    return " ".join([*numbers, *domains, planned.stage, *([planned.case] if planned.case else []), *rest])
 
 
 def params(spec: TrialSpec) -> dict[str, str]:

@@ -93,17 +93,17 @@ def test_titles_name_the_axes() -> None:
     spec = spec_of(LAMA)
     trials = [
         planned_of(spec, "finetune", held_out=LAMA, n=16, draw=0, seed=0),
-        planned_of(spec, "finetune", **{"trial.optimizer.lr": 1e-4, "draw": 1, "seed": 2}),
+        planned_of(spec, "finetune", **{"mode": "restart", "trial.optimizer.lr": 1e-4, "draw": 1, "seed": 2}),
         planned_of(spec, "budgets").model_copy(update={"case": "train_all_4"}),
     ]
     record = record_of(*trials)
     assert [summary.title(record, trial) for trial in trials] == [
-        "finetune lama n=16 seed=0",
-        "finetune lr=0.0001 draw=1 seed=2",
+        "n=16 lama finetune seed=0",
+        "lr=0.0001 finetune mode=restart draw=1 seed=2",
         "budgets train_all_4",
     ]
     twins = record.model_copy(update={"domains": (LAMA, "ffhq/lama")})
-    assert summary.title(twins, trials[0]) == "finetune celebahq/lama n=16 seed=0"
+    assert summary.title(twins, trials[0]) == "n=16 celebahq/lama finetune seed=0"
 
 
 def test_tags_name_weights_failures_and_random_backbones(ledger: Ledger) -> None:

@@ -87,8 +87,8 @@ def content(workspace: Workspace) -> dict[str, Any]:
 def test_a_trial_is_a_run_under_its_sweep(workspace: Workspace, ledger: Ledger) -> None:
     track(workspace, RECORD, BASE, TUNED)
     runs = runs_of(workspace)
-    assert set(runs) == {"exposure-paper-dolos", "base lama seed=0", "finetune lama n=6 seed=0"}
-    parent, run = runs["exposure-paper-dolos"], runs["finetune lama n=6 seed=0"]
+    assert set(runs) == {"exposure-paper-dolos", "lama base seed=0", "n=6 lama finetune seed=0"}
+    parent, run = runs["exposure-paper-dolos"], runs["n=6 lama finetune seed=0"]
     assert {each.info.status for each in runs.values()} == {"FINISHED"}
     assert parent.data.tags["dfloc.sweep_run"] == "exposure-paper-dolos"
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
@@ -109,7 +109,7 @@ def test_a_trial_is_a_run_under_its_sweep(workspace: Workspace, ledger: Ledger) 
 def test_epochs_and_rows_are_as_recorded(workspace: Workspace, ledger: Ledger) -> None:
     track(workspace, RECORD, BASE)
     client = MlflowClient(tracking_uri=workspace.tracking_uri)
-    run = runs_of(workspace)["base lama seed=0"]
+    run = runs_of(workspace)["lama base seed=0"]
     loss = client.get_metric_history(run.info.run_id, "train/loss")
     assert [(point.step, point.value) for point in loss] == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
     assert [point.timestamp for point in loss] == [(START + 2 * k) * 1000 for k in (1, 2, 3)]
@@ -127,9 +127,9 @@ def test_the_description_finds_the_trials(workspace: Workspace, ledger: Ledger) 
     searches = [line.strip() for line in note.splitlines() if line.startswith("    ")]
     found = [set(runs_of(workspace, search=search)) for search in searches]
     assert found == [
-        {"base lama seed=0", "finetune lama n=6 seed=0"},
-        {"base lama seed=0"},
-        {"finetune lama n=6 seed=0"},
+        {"lama base seed=0", "n=6 lama finetune seed=0"},
+        {"lama base seed=0"},
+        {"n=6 lama finetune seed=0"},
     ]
 
 
@@ -140,7 +140,7 @@ def test_a_second_time_changes_nothing(workspace: Workspace, ledger: Ledger) -> 
     assert content(workspace) == before
     assert {run.info.run_id for run in runs_of(workspace).values()} == {run.info.run_id for run in runs.values()}
     client = MlflowClient(tracking_uri=workspace.tracking_uri)
-    assert len(client.get_metric_history(runs["base lama seed=0"].info.run_id, "test/mean/iou")) == 1
+    assert len(client.get_metric_history(runs["lama base seed=0"].info.run_id, "test/mean/iou")) == 1
 
 
 def test_a_deleted_store_is_filled_again(workspace: Workspace, ledger: Ledger, empty_database: Path) -> None:
@@ -169,7 +169,7 @@ def test_runs_of_a_killed_driver_are_mended(workspace: Workspace, ledger: Ledger
     assert {name: run.info.status for name, run in runs_of(workspace).items()} == {
         "other": "KILLED",
         "half": "FINISHED",
-        "finetune lama n=6 seed=0": "FINISHED",
+        "n=6 lama finetune seed=0": "FINISHED",
         "exposure-paper-dolos": "FAILED",
         "another's": "RUNNING",
     }
@@ -193,11 +193,11 @@ def test_an_interrupted_sweep_is_reopened(workspace: Workspace, ledger: Ledger, 
 
 def test_a_second_sweep_shares_runs_and_changes_no_number(workspace: Workspace, ledger: Ledger) -> None:
     track(workspace, record_of(BASE.model_copy(update={"evaluations": BASE.evaluations[:4]})))
-    before = runs_of(workspace)["base lama seed=0"]
+    before = runs_of(workspace)["lama base seed=0"]
     assert before.data.metrics["test/mean/iou"] == pytest.approx(0.5), "of ldm and lama"
     track(workspace, record_of(BASE, TUNED, sweep="depth-paper-dolos"))
     runs = runs_of(workspace)
-    after = runs["base lama seed=0"]
+    after = runs["lama base seed=0"]
     assert after.data.tags["mlflow.parentRunId"] == runs["exposure-paper-dolos"].info.run_id
     assert (after.data.tags[TAG], after.data.tags["dfloc.sweep.depth-paper-dolos"]) == ("base", "base")
     assert {key: after.data.metrics[key] for key in before.data.metrics} == before.data.metrics
@@ -206,16 +206,16 @@ def test_a_second_sweep_shares_runs_and_changes_no_number(workspace: Workspace, 
 
 def test_the_first_sweep_follows_its_rows(workspace: Workspace, ledger: Ledger) -> None:
     track(workspace, record_of(BASE.model_copy(update={"evaluations": BASE.evaluations[:2]})))
-    assert runs_of(workspace)["base lama seed=0"].data.metrics["test/mean/iou"] == pytest.approx(0.8)
+    assert runs_of(workspace)["lama base seed=0"].data.metrics["test/mean/iou"] == pytest.approx(0.8)
     track(workspace)
-    assert runs_of(workspace)["base lama seed=0"].data.metrics["test/mean/iou"] == pytest.approx(0.5)
+    assert runs_of(workspace)["lama base seed=0"].data.metrics["test/mean/iou"] == pytest.approx(0.5)
 
 
 def test_numbers_of_two_protocols_never_meet_in_a_run(workspace: Workspace, ledger: Ledger) -> None:
     part = BASE.model_copy(update={"evaluations": BASE.evaluations[:2]})
     track(workspace, record_of(part, sweep="theirs", protocol="other-1"))
     track(workspace)
-    run = runs_of(workspace)["base lama seed=0"]
+    run = runs_of(workspace)["lama base seed=0"]
     assert run.data.tags["dfloc.protocol"] == "other-1"
     assert "test/celebahq/lama/iou" not in run.data.metrics
     assert run.data.tags[TAG] == "base"
@@ -226,13 +226,13 @@ def test_a_failed_trial_and_its_second_try(workspace: Workspace) -> None:
     ledger.begin(BASE.spec).fail("nan", "the loss is no number at step 3", step=3)
     track(workspace, RECORD, BASE, TUNED, status="FAILED")
     runs = runs_of(workspace)
-    assert set(runs) == {"exposure-paper-dolos", "base lama seed=0"}, "a trial that did not end has no run"
-    assert runs["base lama seed=0"].info.status == "FAILED"
-    assert runs["base lama seed=0"].data.tags["dfloc.failure"] == "the loss is no number at step 3"
+    assert set(runs) == {"exposure-paper-dolos", "lama base seed=0"}, "a trial that did not end has no run"
+    assert runs["lama base seed=0"].info.status == "FAILED"
+    assert runs["lama base seed=0"].data.tags["dfloc.failure"] == "the loss is no number at step 3"
     ledger.forget_failure(BASE.fingerprint)
     finish(ledger, BASE, SCORES)
     track(workspace)
-    run = runs_of(workspace)["base lama seed=0"]
+    run = runs_of(workspace)["lama base seed=0"]
     assert run.info.status == "FINISHED"
     assert "dfloc.failure" not in run.data.tags
     assert run.data.metrics["valid/iou"] == pytest.approx(0.3)
@@ -240,14 +240,14 @@ def test_a_failed_trial_and_its_second_try(workspace: Workspace) -> None:
 
 def test_a_trial_of_two_stages_names_both(workspace: Workspace, ledger: Ledger) -> None:
     track(workspace, record_of(BASE, BASE.model_copy(update={"stage": "budgets"})))
-    assert runs_of(workspace)["base lama seed=0"].data.tags[TAG] == "base, budgets"
+    assert runs_of(workspace)["lama base seed=0"].data.tags[TAG] == "base, budgets"
 
 
 def test_more_epochs_than_one_request_takes(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "MAX_METRICS", 5)
     train(Ledger(workspace), BASE)
     track(workspace)
-    run = runs_of(workspace)["base lama seed=0"]
+    run = runs_of(workspace)["lama base seed=0"]
     client = MlflowClient(tracking_uri=workspace.tracking_uri)
     curves = ("train/loss", "train/lr", "valid/loss", "valid/iou")
     assert [len(client.get_metric_history(run.info.run_id, key)) for key in curves] == [3] * 4
@@ -272,7 +272,7 @@ def test_a_deleted_experiment_and_strange_names(workspace: Workspace, ledger: Le
     client = MlflowClient(tracking_uri=workspace.tracking_uri)
     client.delete_experiment(client.get_experiment_by_name("dfloc").experiment_id)
     track(workspace, record_of(BASE, sweep="exposure-paper-my data (1)+ü"))
-    run = runs_of(workspace)["base lama seed=0"]
+    run = runs_of(workspace)["lama base seed=0"]
     assert run.data.tags["dfloc.sweep.exposure-paper-my data _1__ü"] == "base"
 
 
@@ -321,7 +321,7 @@ def test_nothing_of_mlflow_reaches_the_screen(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert set(runs_of(Workspace(tmp_path))) == {"exposure-paper-dolos", "base lama seed=0"}
+    assert set(runs_of(Workspace(tmp_path))) == {"exposure-paper-dolos", "lama base seed=0"}
 
 
 def test_an_uri_that_cannot_be_understood_is_an_error(workspace: Workspace) -> None:
@@ -390,9 +390,9 @@ def test_a_server_that_is_down_then_up_then_dies(
     tracker = Tracker(workspace, ledger, uri)
     tracker.open(record_of(BASE, TUNED))
     tracker.submit(BASE)
-    while "base lama seed=0" not in runs_of(workspace, uri):
+    while "lama base seed=0" not in runs_of(workspace, uri):
         time.sleep(0.1)
-    while runs_of(workspace, uri)["base lama seed=0"].info.status != "FINISHED":
+    while runs_of(workspace, uri)["lama base seed=0"].info.status != "FINISHED":
         time.sleep(0.1)
     os.killpg(server.pid, signal.SIGKILL)
     server.wait()
@@ -408,9 +408,9 @@ def test_a_server_that_is_down_then_up_then_dies(
     runs = runs_of(workspace, uri)
     assert {name: run.info.status for name, run in runs.items()} == {
         "exposure-paper-dolos": "FINISHED",
-        "base lama seed=0": "FINISHED",
-        "finetune lama n=6 seed=0": "FINISHED",
+        "lama base seed=0": "FINISHED",
+        "n=6 lama finetune seed=0": "FINISHED",
     }
     client = MlflowClient(tracking_uri=uri)
-    assert len(client.list_artifacts(runs["base lama seed=0"].info.run_id, "rows/best")) == 4
+    assert len(client.list_artifacts(runs["lama base seed=0"].info.run_id, "rows/best")) == 4
     assert capfd.readouterr() == ("", "")

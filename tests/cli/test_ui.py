@@ -31,7 +31,7 @@ def refused(*words: object) -> str:
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("a workspace")
     client = MlflowClient(tracking_uri=f"sqlite:///{root}/mlflow.db")
-    client.create_run(client.create_experiment("dfloc"), run_name="finetune lama n=16")
+    client.create_run(client.create_experiment("dfloc"), run_name="n=16 lama finetune")
     return root
 
 
@@ -78,7 +78,7 @@ def test_opens_on_a_free_port_and_leaves_nothing_behind(workspace: Path, busy: i
         base, experiment = re.findall(r"(http://127\.0\.0\.1:\d+)/#/experiments/(\d+)/runs", second)[0]
         assert base != f"http://127.0.0.1:{busy}"
         client = MlflowClient(tracking_uri=base)
-        assert [run.info.run_name for run in client.search_runs([experiment])] == ["finetune lama n=16"]
+        assert [run.info.run_name for run in client.search_runs([experiment])] == ["n=16 lama finetune"]
         with urllib.request.urlopen(base) as page:
             assert "<title>MLflow</title>" in page.read().decode()
         children = psutil.Process(server.pid).children(recursive=True)
