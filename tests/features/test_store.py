@@ -218,3 +218,21 @@ def test_recipe_holds_what_determines_the_numbers() -> None:
 def test_an_unknown_map_says_what_is_near(name: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=hint):
         recipe_for(name)
+
+
+def test_the_folder_of_a_recipe_never_changes() -> None:
+    fields = {
+        "compute": "uint8",
+        "input_size": 256,
+        "map": "truth/mask256",
+        "resize": "pil-bilinear",
+        "semantics": {"decode": 1},
+        "stored": "bits",
+        "weights": "none",
+    }
+    text = json.dumps(fields, separators=(",", ":"))
+    assert TRUTH.fingerprint == hashlib.sha256(text.encode()).hexdigest()
+    del fields["compute"], fields["stored"]
+    fields |= {"map": "srm/stats", "semantics": {"adapter": 1, "decode": 1}}
+    text = json.dumps(fields, separators=(",", ":"))
+    assert recipe_for("srm/stats").fingerprint == hashlib.sha256(text.encode()).hexdigest()
