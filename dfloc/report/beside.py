@@ -7,7 +7,7 @@ from dfloc.report import captions
 from dfloc.report.budgets import Line, lines
 from dfloc.report.comparable import Setting, gaps
 from dfloc.report.estimate import Estimate
-from dfloc.report.exposure import blocks
+from dfloc.report.exposure import blocks, name_of
 from dfloc.report.groups import Group, Study
 from dfloc.report.published import Cell as Published
 from dfloc.report.published import Table as PublishedTable
@@ -63,12 +63,12 @@ def tables(study: Study, found: Sequence[Pair]) -> list[Table]:
 
 
 def _exposure(study: Study, table: PublishedTable) -> Iterator[Pair]:
-    curves = [curve for _, held_out, curve in blocks(study) if held_out == table.held_out] or [{}]
-    for curve in curves:
+    named = {name_of(facet, held): curve for facet, held, curve in blocks(study) if held == table.held_out}
+    for where, curve in (named or {table.held_out: {}}).items():
         for (row, col), cell in table.cells.items():
             domain, n = str(row), int(col)
             group = curve.get(n)
-            yield _pair(study, table, cell, table.held_out, n, domain, group, group.score([domain]) if group else None)
+            yield _pair(study, table, cell, where, n, domain, group, group.score([domain]) if group else None)
 
 
 def _budgets(study: Study, table: PublishedTable) -> Iterator[Pair]:

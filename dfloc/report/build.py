@@ -6,7 +6,7 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.record import SweepRecord
-from dfloc.report import beside, budgets, exposure, figures, overview, published
+from dfloc.report import beside, budgets, exposure, figures, overview, published, reading
 from dfloc.report.beside import Pair
 from dfloc.report.estimate import pooled
 from dfloc.report.groups import Study, run
@@ -14,8 +14,6 @@ from dfloc.report.page import Report, Section
 from dfloc.report.results import METRICS, Result, Results, Score
 from dfloc.report.table import csv_text
 from dfloc.storage import Workspace
-
-CONTEXT = "published values that its own source makes doubtful"
 
 
 def build(workspace: Workspace, record: SweepRecord) -> UPath:
@@ -48,7 +46,7 @@ def _report(study: Study) -> Report:
         title=record.title,
         subtitle=f"Sweep {record.sweep}: {record.name}, preset {record.preset}, data {record.data}{limit}. "
         f"{overview.state_line(study)}",
-        reading=_reading(study, bool(found)),
+        reading=reading.lines(study, published=bool(found)),
         warnings=overview.warnings(study),
         sections=[section for section in _sections(study, found) if section.blocks],
         footer=overview.footer(study),
@@ -82,70 +80,6 @@ def _sections(study: Study, found: Sequence[Pair]) -> Iterator[Section]:
     yield Section("published", "Published beside measured", "", beside.tables(study, found))
     solved = [budgets.baselines(study)] if study.stage("baselines") else []
     yield Section("behind", "Baselines, data and trials", "", [*solved, overview.data(study), overview.trials(study)])
-
-
-def _reading(study: Study, beside_published: bool) -> list[tuple[str, str]]:
-    record = study.record
-    rests = sorted({score.num_photographs for score in study.results.scores()})
-    photographs = f"{rests[0]} to {rests[-1]}" if len(rests) > 1 else str(rests[0]) if rests else "no"
-    seeds = {result.trial.axes.get("seed", 0) for result in study.results.all}
-    reading = [
-        (
-            "n",
-            "images of the held-out domain that the base is fine-tuned on; n = 0 is the base itself. More n also means "
-            "more optimiser steps, which stand beside it.",
-        ),
-        (
-            "Held-out, in-domain, out-of-domain",
-            "The held-out domain is the one that the base never saw; the others are its "
-            "seen or base domains. A test domain is in-domain once the model or an ancestor was trained on its family, "
-            "else out-of-domain: the held-out domain is out-of-domain at n = 0 alone.",
-        ),
-        (
-            "Protocol",
-            f"All numbers are {record.protocol}: scores per image, then the mean, as fractions. IoU is at "
-            "threshold 0.5, AP needs no threshold. Numbers of another protocol are never compared with these.",
-        ),
-        (
-            "Intervals",
-            f"95 % bootstrap over the test photographs ({photographs} of them; crops and fakes of one photograph "
-            "go together)"
-            + (
-                ", after draws and seeds."
-                if len(seeds) > 1
-                else ". With one seed they speak of test sampling only: another training may differ by more."
-            )
-            + " Few photographs make intervals rough.",
-        ),
-        (
-            "Validation and test",
-            "Epochs, and the ranking of rows, are chosen by validation; what is printed is that choice's "
-            "test score. A best test score is called an oracle. Validation labels are counted beside training labels.",
-        ),
-        (
-            "Marks",
-            "A hole (not run, unfinished, failed) is written, never left out. COLLAPSED, a cross in figures: over 90 % "
-            "of the maps are empty. All fake and mean training mask look at no image.",
-        ),
-    ]
-    if beside_published:
-        reading.append(
-            (
-                "Diamonds",
-                f"are published values. Hollow ones are {CONTEXT}; the reason is in the hover and in "
-                "the footnotes of the published tables. Only sound ones are subtracted, where our trial meets what "
-                "the table requires.",
-            )
-        )
-    elif record.synthetic:
-        reading.append(
-            (
-                "Synthetic",
-                "Built-in data or random weights say nothing about Dolos. So published values, and the hollow markers "
-                "of doubtful ones, are not shown on this page, and there is no difference column.",
-            )
-        )
-    return reading
 
 
 def _evaluations(study: Study) -> Iterator[list[object]]:

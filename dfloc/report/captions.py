@@ -1,6 +1,6 @@
 """Where the numbers of a figure or table come from: protocol, data, seeds, photographs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dfloc.config import fingerprint
 from dfloc.report.groups import Group, Study
@@ -19,9 +19,11 @@ def provenance(study: Study, groups: Iterable[Group]) -> str:
     draws = sorted({result.trial.axes.get("draw", 0) for result in results})
     several = len(seeds) * len(draws) > 1
     over = "draws, seeds, then photographs" if several else "photographs: test sampling only"
+    random = {recipe.weights for result in results for recipe in result.trial.spec.maps if "random" in recipe.weights}
+    weights = f" Weights: {_list(sorted(random))}, so these numbers mean nothing." if random else ""
     return (
         f"Protocol {study.record.protocol}. {_data(study, scores)}. Trial seeds {_list(seeds)}, "
-        f"mixture draws {_list(draws)}. Intervals: 95 %, bootstrap over {over}."
+        f"mixture draws {_list(draws)}. Intervals: 95 %, bootstrap over {over}.{weights}"
     )
 
 
@@ -48,11 +50,6 @@ def baseline_note(study: Study) -> tuple[str, ...]:
     )
 
 
-def facet_words(group: Group) -> str:
-    """Return the values of the axes that a user turned on."""
-    return ", ".join(f"{axis} = {value}" for axis, value in group.facet)
-
-
 def _data(study: Study, scores: list[Score]) -> str:
     images = sorted({score.num_images for score in scores})
     photographs = sorted({score.num_photographs for score in scores})
@@ -62,5 +59,5 @@ def _data(study: Study, scores: list[Score]) -> str:
     return f"Test: {each} images a domain, of {of} {plural} (data {study.record.data}, lists {digest(scores)})"
 
 
-def _list(values: list[object]) -> str:
+def _list(values: Sequence[object]) -> str:
     return ", ".join(str(value) for value in values)

@@ -58,7 +58,7 @@ def selected(study: Study) -> Table:
         used += list(tuned.values())
         chosen = max(values, key=lambda n: tuned[n].valid or 0.0)
         oracle = max(values, key=lambda n: values[n])
-        cells = [Cell(_name(facet, held_out)), Cell(f"{chosen:,}"), table.number(tuned[chosen].valid)]
+        cells = [Cell(name_of(facet, held_out)), Cell(f"{chosen:,}"), table.number(tuned[chosen].valid)]
         cells += [_score(tuned[chosen], [held_out]), Cell(f"{values[oracle]:.3f}", f"at n = {oracle:,}")]
         rows.append(Row([*cells, *_baselines(study, held_out)]))
     return Table(
@@ -155,11 +155,12 @@ def forgetting(study: Study) -> Table:
 
 def _head(facet: Facet, held_out: str, n: int, group: Group) -> list[Cell]:
     collapsed = group.collapsed
-    name = Cell(_name(facet, held_out), "COLLAPSED" if collapsed else "", mark="bad" if collapsed else "")
+    name = Cell(name_of(facet, held_out), "COLLAPSED" if collapsed else "", mark="bad" if collapsed else "")
     return [name, Cell(f"{n:,}"), Cell(f"{group.first.trial.spec.steps:,}", "of the base" if n == 0 else "")]
 
 
-def _name(facet: Facet, held_out: str) -> str:
+def name_of(facet: Facet, held_out: str) -> str:
+    """Return what a curve is called: its held-out domain, and the axes that a user turned on."""
     return ", ".join([held_out, *(f"{axis} = {value}" for axis, value in facet)])
 
 

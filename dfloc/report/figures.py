@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 from dfloc.report import captions
 from dfloc.report.beside import Pair
 from dfloc.report.estimate import Estimate
-from dfloc.report.exposure import CURVES, blocks
-from dfloc.report.groups import Facet, Group, Study
+from dfloc.report.exposure import CURVES, blocks, name_of
+from dfloc.report.groups import Group, Study
 from dfloc.report.table import escape
 
 # Okabe and Ito (2008): told apart by colour-blind readers.
@@ -75,8 +75,8 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         mean = _points(curve, lambda group: group.score(study.record.domains))
         _line(figure, "mean of all test domains", mean, curve, GREY, dash="dash", width=1.5, bars=False)
         _baseline(figure, study, held_out, max(curve))
-        _published(figure, [p for p in published if p.where == held_out and p.n is not None], colour)
-        drawn.append(Panel(_title("Held out", held_out, facet), figure, _words(study, held_out, curve)))
+        _published(figure, [p for p in published if p.where == name_of(facet, held_out) and p.n is not None], colour)
+        drawn.append(Panel(f"Held out: {name_of(facet, held_out)}", figure, _words(study, held_out, curve)))
     keys = [Key(domain, colour[domain]) for domain in study.record.domains]
     keys += [
         Key("mean of all test domains", GREY, "dash"),
@@ -109,7 +109,7 @@ def means(study: Study) -> Figure:
             points = {n: study.mean_of([(curves[h][n], domains(h)) for h in curves]) for n in shared}
             _line(figure, label, points, {}, colour, dash=dash, width=2.5)
         words = f"Mean over {len(curves)} held-out domains; {len(shared)} values of n."
-        drawn.append(Panel(_title("Mean of the held-out domains", "", facet), figure, words))
+        drawn.append(Panel(name_of(facet, "Mean of the held-out domains"), figure, words))
     return Figure(
         id="fig-mean",
         title="The mean of the panels above.",
@@ -140,7 +140,7 @@ def controls(study: Study) -> Figure:
                 told.append(f"{label}: {_series(points)}")
             if domains == [held_out]:
                 _baseline(figure, study, held_out, max(study.curve("finetune", held_out, facet), default=0))
-            drawn.append(Panel(f"{_title('Held out', held_out, facet)}, {words}", figure, ". ".join(told)))
+            drawn.append(Panel(f"Held out: {name_of(facet, held_out)}, {words}", figure, ". ".join(told)))
     keys = [Key(label, GREY, SHAPES[stage][1], SHAPES[stage][0]) for stage, label in CURVES.items()]
     return Figure(
         id="fig-controls",
@@ -271,11 +271,6 @@ def _axes() -> go.Figure:
         yaxis={**grid, "title": {"text": "test IoU", "standoff": 4}, "range": [0, 1], "dtick": 0.2},
     )
     return figure
-
-
-def _title(head: str, held_out: str, facet: Facet) -> str:
-    name = f"{head}: {held_out}" if held_out else head
-    return ", ".join([name, *(f"{axis} = {value}" for axis, value in facet)])
 
 
 def _words(study: Study, held_out: str, curve: Mapping[int, Group]) -> str:

@@ -51,7 +51,7 @@ def study_of(tmp_path) -> Make:
 
     def make(record: SweepRecord, of=studies.truth, skip: Callable[[PlannedTrial], str] | None = None) -> Study:
         workspace = Workspace(tmp_path / "workspace")
-        studies.fill(workspace, record, of, skip)
+        studies.fill(workspace, record, of, skip, checkpoints=("best",))
         return Study(record, Results(workspace, record))
 
     return make

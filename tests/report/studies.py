@@ -190,7 +190,11 @@ def truth(trial: PlannedTrial, domain: str) -> float:
 
 
 def fill(
-    workspace: Workspace, study: SweepRecord, of: Truth = truth, skip: Callable[[PlannedTrial], str] | None = None
+    workspace: Workspace,
+    study: SweepRecord,
+    of: Truth = truth,
+    skip: Callable[[PlannedTrial], str] | None = None,
+    checkpoints: Sequence[str] = ("best", "last"),
 ) -> None:
     """Write ledger and rows as finished trials leave them.
 
@@ -199,6 +203,7 @@ def fill(
         study: whose trials.
         of: the mean IoU of a trial on a domain.
         skip: returns "failed", "new" or "" (finished) for a trial.
+        checkpoints: which are evaluated.
     """
     ledger = Ledger(workspace)
     for trial in study.trials:
@@ -213,7 +218,7 @@ def fill(
         epochs = [_epoch(number, mean) for number in (1, 2)]
         attempt.save_epoch(b"state", epochs)
         attempt.finish(b"best", b"last", 2, VERSIONS)
-        for evaluation in trial.evaluations:
+        for evaluation in (each for each in trial.evaluations if each.checkpoint in checkpoints):
             mean = of(trial, evaluation.domain) - (0.02 if evaluation.checkpoint == "last" else 0)
             ledger.put_rows(trial.fingerprint, evaluation.key, rows(evaluation, mean))
 

@@ -4,7 +4,10 @@ from dfloc.report import beside, published
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from tests.report.conftest import small_paper, texts
-from tests.report.studies import DOLOS, truth
+from tests.report.studies import DOLOS, Maker, truth
+from tests.report.studies import record as record_of
+
+FUSED = ("clip-vit-l14/layer20", "clip-rn50/layer3")
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +69,14 @@ def test_a_limited_study_is_never_compared(paper_workspace):
     pairs = beside.pairs(study, published.choose(published.load(), record.tables))
     assert all(pair.gaps for pair in pairs)
     assert "the full test sets, ours are limited" in of(pairs, DOLOS[0], 1000, DOLOS[0]).gaps
+
+
+def test_each_setting_of_a_curve_is_compared_on_its_own(study_of):
+    maker = Maker(DOLOS, FUSED, "ab" * 32, 3000, 30, 300, 6, None, 12)
+    base = maker.plan("base", dict.fromkeys(DOLOS[1:], 3000), held_out=DOLOS[0])
+    for mode, epochs in (("restart", 10), ("cumulative", 11)):
+        maker.plan("finetune", {DOLOS[0]: 250}, parent=base, epochs=epochs, held_out=DOLOS[0], n=250, mode=mode)
+    study = study_of(record_of(maker, "paper", tables=("s000.exposure.ldm",)))
+    pairs = beside.pairs(study, published.choose(published.load(), study.record.tables))
+    assert of(pairs, f"{DOLOS[0]}, mode = restart", 250, DOLOS[0]).gaps == ()
+    assert of(pairs, f"{DOLOS[0]}, mode = cumulative", 250, DOLOS[0]).gaps == ("epochs 10, ours 11",)

@@ -70,7 +70,7 @@ def test_the_page_opens_with_how_to_read_it(mini_folder):
         "n = 0 is the base",
         "out-of-domain",
         "declip-2025",
-        "6 of them",
+        "test photographs of a domain (6)",
         "test sampling only",
         "say nothing about Dolos",
     ):

@@ -3,7 +3,7 @@ import pytest
 from dfloc.report import exposure
 from tests.report import studies
 from tests.report.conftest import texts
-from tests.report.studies import MINI
+from tests.report.studies import MINI, Maker
 
 
 def test_curves_have_a_row_for_each_n_and_the_baselines(mini_study):
@@ -102,3 +102,11 @@ def test_a_collapsed_trial_is_marked(study_of):
     table = exposure.curves(study_of(studies.mini(), of))
     marked = [row.cells[1].text for row in table.rows if row.cells[0].small == "COLLAPSED"]
     assert marked == ["16"] * 4
+
+
+def test_random_weights_are_told_under_every_table(study_of):
+    maker = Maker(weights="random:0")
+    maker.curves([4], epochs=4)
+    study = study_of(studies.record(maker, "mini", synthetic=True))
+    for table in (exposure.curves(study), exposure.forgetting(study)):
+        assert "Weights: random:0, so these numbers mean nothing." in table.caption

@@ -1,0 +1,87 @@
+"""How to read a report: what its words, intervals and marks mean, with the numbers of this sweep."""
+
+from dfloc.report.groups import Study
+
+Line = tuple[str, str]
+
+
+def lines(study: Study, *, published: bool) -> list[Line]:
+    """Return terms and explanations.
+
+    Args:
+        study: what is shown.
+        published: whether published values stand beside.
+    """
+    found = [*_words(study), _intervals(study), *_marks()]
+    if published:
+        found.append(_diamonds())
+    elif study.record.synthetic:
+        found.append(_synthetic())
+    return found
+
+
+def _words(study: Study) -> list[Line]:
+    return [
+        (
+            "n",
+            "Images of the held-out domain that the base is fine-tuned on; n = 0 is the base itself. More n also means "
+            "more optimiser steps, which stand beside it.",
+        ),
+        (
+            "Held-out, in-domain, out-of-domain",
+            "The held-out domain is the one that the base never saw; the others are its seen or base domains. A test "
+            "domain is in-domain once the model or an ancestor was trained on its family, else out-of-domain: the "
+            "held-out domain is out-of-domain at n = 0 alone.",
+        ),
+        (
+            "Protocol",
+            f"All numbers are {study.record.protocol}: scores per image, then the mean, as fractions. IoU is at "
+            "threshold 0.5, AP needs no threshold. Numbers of another protocol are never compared with these.",
+        ),
+    ]
+
+
+def _intervals(study: Study) -> Line:
+    rests = sorted({score.num_photographs for score in study.results.scores()})
+    photographs = f"{rests[0]} to {rests[-1]}" if len(rests) > 1 else str(rests[0]) if rests else "none yet"
+    runs = {(result.trial.axes.get("seed"), result.trial.axes.get("draw")) for result in study.results.all}
+    after = ", after draws and seeds." if len(runs) > 1 else "."
+    one = (
+        "" if len(runs) > 1 else " With one seed they speak of test sampling only: another training may differ by more."
+    )
+    return (
+        "Intervals",
+        f"95 % bootstrap over the test photographs of a domain ({photographs}); crops and fakes of one photograph go "
+        f"together{after}{one} Few photographs make intervals rough.",
+    )
+
+
+def _marks() -> list[Line]:
+    return [
+        (
+            "Validation and test",
+            "Epochs, and the ranking of rows, are chosen by validation; what is printed is that choice's test score. A "
+            "best test score is called an oracle. Validation labels are counted beside training labels.",
+        ),
+        (
+            "Marks",
+            "A hole (not run, unfinished, failed) is written, never left out. COLLAPSED, a cross in figures: over 90 % "
+            "of the maps are empty. All fake and mean training mask look at no image.",
+        ),
+    ]
+
+
+def _diamonds() -> Line:
+    return (
+        "Diamonds",
+        "Published values. A hollow one is doubtful by its own source; the reason is in the hover and in the footnotes "
+        "of the published tables. Only sound ones are subtracted, where our trial meets what the table requires.",
+    )
+
+
+def _synthetic() -> Line:
+    return (
+        "Synthetic",
+        "Built-in data or random weights say nothing about Dolos. So published values, and the hollow markers of "
+        "doubtful ones, are not shown on this page, and there is no difference column.",
+    )
