@@ -3,7 +3,6 @@
 import logging
 import os
 import uuid
-from typing import Any
 
 from rich.console import Console
 from upath import UPath
@@ -11,6 +10,7 @@ from upath import UPath
 from dfloc import repro, storage
 from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.storage import Workspace
+from dfloc.sweep.chatter import Chatter
 
 QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -46,20 +46,21 @@ class Cluster:
         if self._address and not address:
             console.print(f"Ray: the one at RAY_ADDRESS={self._address}", highlight=False)
         self.log = logs / "ray.log"
-        self._started = False
+        self._chatter: Chatter | None = None
 
     def start(self) -> None:
-        """Connect or start, once.
+        """Connect or start, once; a Ray that this process has already is used, and not ended.
 
         Raises:
             ConfigError: nothing answers at the address.
         """
-        if self._started:
-            return
         os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
         import ray
 
-        _to_file(self.log)
+        if ray.is_initialized():
+            return
+        self._chatter = Chatter(self.log)
+        self._chatter.begin()
         try:
             ray.init(
                 address=self._address or "local",
@@ -70,15 +71,16 @@ class Cluster:
             )
         except ConnectionError as error:
             raise ConfigError(f"no Ray answers at {self._address}: {str(error).splitlines()[0]}") from error
-        self._started = True
+        self._chatter.begun()
 
     def stop(self) -> None:
         """End what was started."""
-        if self._started:
+        if self._chatter:
             import ray
 
             ray.shutdown()
-            self._started = False
+            self._chatter.end()
+            self._chatter = None
 
     def max_concurrent(self, asked: int | None) -> int:
         """Return how many trials run at once, and tell Tune, which must not be imported before."""
@@ -142,15 +144,3 @@ def _look(marker: str) -> tuple[bool, dict[str, str]]:
 def _versions() -> dict[str, str]:
     versions = repro.environment()
     return {name: versions[name] for name in ("dfloc", "torch", "python")}
-
-
-def _to_file(path: UPath) -> None:
-    """Send the loggers of Ray into a file."""
-    target: Any = storage.local(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(target)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in ("ray", "ray.data", "ray.tune", "ray.train"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False

@@ -1,0 +1,52 @@
+"""Where Ray's chatter goes: a log file, so that the screen shows the sweep alone."""
+
+import logging
+import os
+import sys
+
+from upath import UPath
+
+from dfloc import storage
+
+EARLY = ("ray._private", "ray.data", "ray.tune", "ray.train")
+
+
+class Chatter:
+    """Sends Ray's loggers, and what its native code writes to file descriptor 2, into a file.
+
+    Python's own `sys.stderr` stays on the screen.
+
+    Args:
+        path: of the file; made with its folder.
+    """
+
+    def __init__(self, path: UPath):
+        target = storage.local(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._file = target.open("a", buffering=1, encoding="utf-8")
+        self._handler = logging.StreamHandler(self._file)
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self._screen = sys.stderr
+
+    def begin(self) -> None:
+        """Send them there; before `ray.init`, which empties the handlers of the logger `ray` itself."""
+        self._take(EARLY)
+        sys.stderr.flush()
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+        os.dup2(self._file.fileno(), 2)
+
+    def begun(self) -> None:
+        """Send the logger `ray` there too, after `ray.init`."""
+        self._take(("ray",))
+
+    def end(self) -> None:
+        """Give file descriptor 2 back."""
+        os.dup2(sys.stderr.fileno(), 2)
+        sys.stderr.close()
+        sys.stderr = self._screen
+
+    def _take(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            logger = logging.getLogger(name)
+            logger.handlers = [self._handler]
+            logger.propagate = False
