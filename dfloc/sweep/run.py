@@ -98,6 +98,7 @@ class Driver:
         self.lock = lock
         self.ledger = Ledger(workspace)
         self.ray = cluster.Cluster(options.address, console, workspace.root / "logs")
+        self.tracker = Tracker(workspace, self.ledger, options.tracking)
 
     def run(self) -> Outcome:
         """Do everything that is left."""
@@ -105,16 +106,15 @@ class Driver:
             prepared = self._prepare()
             self._say_plan(prepared.plan)
             record = self._keep(prepared)
-            tracker = Tracker(self.workspace, self.ledger, self.options.tracking)
-            tracker.open(record)
+            self.tracker.open(record)
             try:
-                interrupted = bool(prepared.plan.items) and self._work(prepared, tracker)
+                interrupted = bool(prepared.plan.items) and self._work(prepared)
                 report = self._report(record)
             except BaseException:
-                tracker.close("KILLED")
+                self.tracker.close("KILLED")
                 raise
             failed = self._failures(prepared.plan)
-            tracker.close("KILLED" if interrupted else "FAILED" if failed else "FINISHED", report)
+            self.tracker.close("KILLED" if interrupted else "FAILED" if failed else "FINISHED", report)
             return Outcome(report, self._left(prepared, failed, interrupted), failed, interrupted)
         finally:
             self.ray.stop()
@@ -155,7 +155,7 @@ class Driver:
                 self.ledger.forget_failure(item.trial.fingerprint)
         return record
 
-    def _work(self, prepared: Prepared, tracker: Tracker) -> bool:
+    def _work(self, prepared: Prepared) -> bool:
         """Compute features, then run the trials; return whether the user stopped it."""
         from dfloc.features import extract
 
@@ -174,9 +174,9 @@ class Driver:
                     device=prepared.device,
                     on_progress=display.advance,
                 )
-        return self._train(prepared, tracker)
+        return self._train(prepared)
 
-    def _train(self, prepared: Prepared, tracker: Tracker) -> bool:
+    def _train(self, prepared: Prepared) -> bool:
         """Run every item through Tune; return whether the user stopped it."""
         from dfloc.sweep import schedule
 
@@ -185,7 +185,7 @@ class Driver:
         with Display(self.console, "trials", len(items)) as display:
             packs = schedule.Packs(
                 items,
-                on_report=_shown(display, tracker, self.lock),
+                on_report=_shown(display, self.tracker, self.lock),
                 on_stop=lambda: display.say("stopping after the epochs in flight; Ctrl-C again ends at once"),
             )
             packs.run(
@@ -235,8 +235,10 @@ class Driver:
         self.say(f"{plan.record.sweep}: {distinct} trials, {plan.done} done, {left} to run{features}")
         for note in (*plan.record.notes, *plan.notes):
             self.say(note)
-        for fingerprint in plan.failed:
-            self.say(f"not repeated, it or its parent failed: {fingerprint[:12]} (--retry-failed runs it again)")
+        if plan.failed:
+            self.say(
+                f"not repeated: {len(plan.failed)} trials that failed, or whose parent did; --retry-failed runs them"
+            )
 
     def say(self, text: str) -> None:
         """Show a line."""
@@ -252,6 +254,8 @@ def _shown(display: Display, tracker: Tracker, lock: DriverLock) -> Callable[[It
         elif entry.get("finished"):
             display.finished(item.name)
         else:
+            if entry.get("goes_on"):
+                display.say(f"{item.name} goes on from epoch {entry['epoch']} of {entry['epochs']}")
             display.running(item.name, f"{entry['epoch']}/{entry['epochs']}")
             return
         lock.check()

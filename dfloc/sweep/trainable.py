@@ -29,7 +29,7 @@ def train_pack(config: dict[str, Any]) -> None:
     """Train and evaluate the items of a pack; a Tune function trainable.
 
     The worker writes its own files into the workspace; what is reported is for scheduling and progress alone:
-    `{"pack": {fingerprint: {"epoch", "epochs", "valid_iou", "finished", "failed"}}}`.
+    `{"pack": {fingerprint: {"epoch", "epochs", "goes_on", "valid_iou", "finished", "failed"}}}`.
     """
     workspace = Workspace(config["workspace"])
     for told in config["items"]:

@@ -69,8 +69,9 @@ def run(work: Work) -> Iterator[Progress]:
     """Do an item of work.
 
     Yields:
-        After each epoch `{"epoch", "epochs", "valid_iou"}`, at the end also `finished` or `failed` (the cause). An
-        error of the trial's own is in the ledger then; errors of the machine are raised, and may be tried again.
+        `{"epoch", "epochs", "goes_on": True}` first where an earlier attempt left an epoch to go on from; after each
+        epoch `{"epoch", "epochs", "valid_iou"}`; at the end `finished` or `failed` (the cause). An error of the trial's
+        own is in the ledger then; errors of the machine are raised, and may be tried again.
     """
     ledger = Ledger(work.workspace)
     attempt: Attempt | None = None
@@ -98,6 +99,7 @@ def _train(work: Work, ledger: Ledger, attempt: Attempt) -> Iterator[Progress]:
     member = Member.create(spec, _shapes(spec), work.device, _parent(spec, ledger))
     if attempt.state:
         member.restore(attempt.state)
+        yield {"epoch": member.epoch, "epochs": spec.epochs, "goes_on": True}
     source = StoredSource(store, spec.maps, work.samples(spec.train.digest), spec.targets, spec.seed)
     valid = StoredSource(store, spec.maps, work.samples(spec.valid.digest))
     records = list(attempt.records)
