@@ -85,7 +85,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
+        click.echo("Interrupted; what is finished is saved, and the same command goes on.", err=True)
         sys.stdout.flush()
         os._exit(130)
     sys.exit(code if isinstance(code, int) else 0)
