@@ -58,7 +58,7 @@ def selected(study: Study) -> Table:
         used += list(tuned.values())
         chosen = max(values, key=lambda n: tuned[n].valid or 0.0)
         oracle = max(values, key=lambda n: values[n])
-        cells = [Cell(name_of(facet, held_out)), Cell(f"{chosen:,}"), table.number(tuned[chosen].valid)]
+        cells = [*_head(facet, held_out, chosen, tuned[chosen]), table.number(tuned[chosen].valid)]
         cells += [_score(tuned[chosen], [held_out]), Cell(f"{values[oracle]:.3f}", f"at n = {oracle:,}")]
         rows.append(Row([*cells, *_baselines(study, held_out)]))
     return Table(
@@ -66,7 +66,7 @@ def selected(study: Study) -> Table:
         title="The n that validation chooses.",
         caption="Of all n > 0, the one with the highest validation IoU, and its test IoU on the held-out domain. The "
         f"oracle is the best test cell, which nobody could choose. {captions.provenance(study, used)}",
-        columns=["Held out", "n chosen", "Valid. IoU", "Test IoU", "Oracle", "All fake", "Mean mask"],
+        columns=["Held out", "n chosen", "Steps", "Valid. IoU", "Test IoU", "Oracle", "All fake", "Mean mask"],
         rows=rows,
     )
 

@@ -186,6 +186,7 @@ def _line(
         y=[found.value for found in known.values()],
         name=escape(label),
         mode="lines+markers",
+        cliponaxis=False,
         line={"color": colour, "width": width, "dash": dash},
         marker={"symbol": ["x" if n in bad else marker for n in known], "size": 5 + width, "color": colour},
         error_y={

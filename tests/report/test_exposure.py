@@ -47,7 +47,7 @@ def test_validation_chooses_and_the_oracle_is_marked(study_of):
     group = study.curve("finetune", "mini/telea")[48]
     object.__setattr__(group.results[0], "valid", 0.9)
     row = texts(exposure.selected(study), "mini/telea")
-    assert row[1:5] == ["48", "0.900", "0.600", "0.800"]
+    assert row[1:6] == ["48", "40", "0.900", "0.600", "0.800"]
 
 
 def test_the_last_epoch_and_ap_stand_beside(mini_study):
