@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from upath import UPath
 
-from dfloc import storage
+from dfloc import storage, tracking_uri
 from dfloc.errors import ConfigError, TrialError
 from dfloc.features.store import FeatureStore
 from dfloc.ledger import Ledger
@@ -60,6 +60,7 @@ def sweep(options: Options, console: Console) -> Outcome:
     workspace = Workspace(options.workspace)
     if options.data is None and options.chosen_preset == "paper":
         raise ConfigError("preset paper needs Dolos: add --data DIR, or --dry-run to see the plan")
+    tracking_uri.check(workspace, options.tracking)
     with DriverLock(
         workspace.root,
         wait=options.wait,
