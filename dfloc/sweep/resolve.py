@@ -78,7 +78,7 @@ class Resolver:
             fingerprint=spec.fingerprint,
             stage=cell.stage,
             case=cell.case,
-            axes=cell.axes,
+            axes=dict(sorted(cell.axes.items())),  # as a record has them when it is read again
             parent=parent.fingerprint if parent else None,
             spec=spec,
             evaluations=self._evaluations(spec.fingerprint),
