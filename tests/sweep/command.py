@@ -1,0 +1,196 @@
+"""The command line on a workspace, as a user has it: what it says, what it leaves, which processes are its own."""
+
+import hashlib
+import io
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+from rich.console import Console
+
+from dfloc.ledger import Ledger
+from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.storage import Workspace
+from dfloc.sweep import run
+from dfloc.sweep.prepare import Options
+
+DFLOC = str(Path(sys.executable).with_name("dfloc"))
+MARK = "DFLOC_TEST_MARK"
+SECONDS = 400
+NO_RAY = "raise AssertionError('Ray was imported')\n"
+
+
+class Result(NamedTuple):
+    """How a command ended; `cpu` counts the seconds of its own process and of those that it waited for."""
+
+    code: int
+    out: str
+    err: str
+    cpu: float = 0.0
+
+
+class Started:
+    """A running `dfloc`, with every process that descends from it."""
+
+    def __init__(self, args: list[str], folder: Path):
+        self.mark = uuid.uuid4().hex
+        self._files = [folder / f"{self.mark}.{name}" for name in ("out", "err")]
+        with self._files[0].open("wb") as out, self._files[1].open("wb") as err:
+            self.process = subprocess.Popen(
+                [DFLOC, *args], stdout=out, stderr=err, env=_environment() | {MARK: self.mark}, start_new_session=True
+            )
+
+    def alive(self) -> list[str]:
+        """Return the commands of all its processes: each inherits its environment."""
+        return [" ".join(process.cmdline()) for process in psutil.process_iter() if self._is_mine(process)]
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        wait(lambda: condition() or self.process.poll() is not None)
+        assert self.process.poll() is None, f"ended too early: {self.result()}"
+
+    def result(self) -> Result:
+        self.process.wait(SECONDS)
+        return Result(self.process.returncode, *(path.read_text() for path in self._files))
+
+    def said(self) -> str:
+        return self._files[0].read_text()
+
+    def _is_mine(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE
+        except (psutil.Error, OSError):
+            return False
+
+
+class Study:
+    """A workspace, and the exposure study in the preset `smoke` on it.
+
+    Args:
+        root: the workspace.
+        data: folder of shards; None = the built-in data.
+    """
+
+    def __init__(self, root: Path, data: Path | None = None):
+        self.root = root
+        self.ledger = Ledger(Workspace(root))
+        given = ["--data", str(data)] if data else []
+        self.args = ["--preset", "smoke", "--workspace", str(root), *given]
+        self.data = data
+
+    def command(self, *args: str, name: str = "exposure", no_ray: Path | None = None) -> Result:
+        """Run `dfloc sweep` to its end; with `no_ray` (a scratch folder) in a process that cannot import Ray."""
+        environment = _environment()
+        if no_ray:
+            (no_ray / "ray.py").write_text(NO_RAY)
+            environment["PYTHONPATH"] = str(no_ray)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            [DFLOC, "sweep", name, *self.args, *args], capture_output=True, text=True, env=environment, timeout=SECONDS
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return Result(done.returncode, done.stdout, done.stderr, cpu)
+
+    def start(self, *args: str) -> Started:
+        """Start `dfloc sweep` and return at once."""
+        return Started(["sweep", "exposure", *self.args, *args], self.root.parent)
+
+    def sweep(self, *settings: str, name: str = "exposure", **how: Any) -> Result:
+        """Run a sweep inside this process, on the Ray that it has."""
+        console = Console(file=io.StringIO(), width=200)
+        options = Options(
+            name=name,
+            workspace=str(self.root),
+            data=str(self.data) if self.data else None,
+            preset="smoke",
+            settings=settings,
+            **how,
+        )
+        code = run.tell(run.sweep(options, console), console, again="dfloc sweep")
+        assert isinstance(console.file, io.StringIO)
+        return Result(code, console.file.getvalue(), "")
+
+    def record(self, sweep: str = "exposure-smoke-mini") -> SweepRecord:
+        record = SweepRecord.load(Workspace(self.root).sweep(sweep))
+        assert record is not None
+        return record
+
+    def planned(self, stage: str, **axes: object) -> list[PlannedTrial]:
+        trials = [trial for trial in self.record().trials if trial.stage == stage]
+        return [trial for trial in trials if axes.items() <= trial.axes.items()]
+
+    def finished(self) -> dict[str, dict[str, str]]:
+        """Return trial -> file -> time and content of everything below a finished trial's folder, rows aside."""
+        return {path.parent.name: _stamps(path.parent) for path in self.root.glob("trials/*/done.json")}
+
+    def numbers(self) -> dict[str, dict[str, Any]]:
+        """Return trial -> all its numbers but those of the clock."""
+        found: dict[str, dict[str, Any]] = {}
+        for folder in sorted(self.root.glob("trials/*")):
+            epochs = [record.model_dump(exclude={"seconds", "time"}) for record in self.ledger.epochs(folder.name)]
+            rows = {path.stem: self.ledger.rows(folder.name, path.stem) for path in folder.glob("rows/*.parquet")}
+            found[folder.name] = {"epochs": epochs, "rows": {key: table.to_pylist() for key, table in rows.items()}}
+        return found
+
+    def epochs_of_trial(self, name: str) -> int:
+        """Return how many epochs of a trial are on record."""
+        return len(self.ledger.epochs(name))
+
+    def epochs_of(self, stage_epochs: int) -> int:
+        """Return the most epochs that an unfinished trial of so many epochs has on record."""
+        found = [0]
+        for path in self.root.glob("trials/*/attempts/*/epochs.jsonl"):
+            spec = path.with_name("spec.json")
+            finished = (path.parents[2] / "done.json").exists()
+            if not finished and spec.exists() and json.loads(spec.read_text())["epochs"] == stage_epochs:
+                found.append(len(path.read_bytes().splitlines()))
+        return max(found)
+
+    def copy(self, root: Path, tracked: bool = True) -> "Study":
+        """Return this study in another workspace; its immutable files are shared. Data stay where they are."""
+        names = ("features", "lists", "trials", "sweeps", *(["mlflow.db", "mlartifacts"] if tracked else []))
+        root.mkdir()
+        for name in names:
+            if (self.root / name).is_dir():
+                shutil.copytree(self.root / name, root / name, copy_function=os.link)
+            elif (self.root / name).exists():
+                shutil.copy2(self.root / name, root / name)
+        return Study(root, self.data or self.root / "shards" / "mini")
+
+
+def runs(uri: str) -> list[tuple[str, str]]:
+    """Return (fingerprint or sweep, status) of every run in an MLflow store."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    found = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    return sorted((run.data.tags.get("dfloc.fingerprint", "sweep"), run.info.status) for run in found)
+
+
+def wait(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
+
+
+def _environment() -> dict[str, str]:
+    dropped = ("RAY_ADDRESS", "DFLOC_WORKSPACE")
+    return {key: value for key, value in os.environ.items() if key not in dropped and not key.startswith("TUNE_")}
+
+
+def _stamps(folder: Path) -> dict[str, str]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".parquet"]
+    return {
+        str(path.relative_to(folder)): f"{path.stat().st_mtime_ns} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for path in files
+    }

@@ -1,0 +1,156 @@
+"""The exposure study from the command line, and all that must not be computed again."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from dfloc import registry
+from dfloc.data.dolos import scan
+from dfloc.data.importer import import_samples
+from dfloc.data.manifest import Manifest
+from dfloc.storage import Workspace
+from dfloc.sweep.file import find
+from dfloc.sweep.prepare import Options, data_of, prepare
+from tests.conftest import write_tiny_tree
+from tests.sweep.command import Result, Study, runs
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def copied(finished: Study, tmp_path: Path) -> Study:
+    """The finished study in a workspace of one's own, without its MLflow store."""
+    return finished.copy(tmp_path / "workspace", tracked=False)
+
+
+def test_the_first_run_ends_with_a_report_and_a_quiet_screen(first_run: tuple[Study, Result]) -> None:
+    finished, result = first_run
+    assert result.code == 0
+    assert result.err == ""
+    lines = result.out.splitlines()
+    assert lines[0].startswith("No --data: the built-in mini-Dolos, preset smoke.")
+    assert lines[0].endswith("say nothing about Dolos.")
+    assert lines[1] == f"workspace {finished.root}"
+    assert lines[-1] == "done, 0 to run"
+    assert "exposure-smoke-mini: 15 trials, 0 done, 15 to run, 28 images to pass through the backbones" in lines
+    assert {path.name for path in (finished.root / "reports/exposure-smoke-mini").iterdir()} > {
+        "index.html",
+        "report.md",
+    }
+    assert "Token authentication" in (finished.root / "logs/ray.log").read_text()
+
+
+def test_every_trial_has_one_finished_run(finished: Study) -> None:
+    fingerprints = {trial.fingerprint for trial in finished.record().trials}
+    expected = [(name, "FINISHED") for name in (*fingerprints, "sweep")]
+    assert runs(f"sqlite:///{finished.root}/mlflow.db") == sorted(expected)
+
+
+def test_the_same_command_runs_nothing_without_ray_and_is_quick(finished: Study, tmp_path: Path) -> None:
+    before, store = finished.finished(), runs(f"sqlite:///{finished.root}/mlflow.db")
+    again = finished.command(no_ray=tmp_path)
+    assert (again.code, again.err) == (0, "")
+    assert "exposure-smoke-mini: 15 trials, 15 done, 0 to run" in again.out
+    assert again.cpu < 20
+    assert finished.finished() == before
+    assert runs(f"sqlite:///{finished.root}/mlflow.db") == store
+
+
+def test_one_more_count_runs_the_new_trials_alone(copied: Study, ray_local: None) -> None:
+    before = copied.finished()
+    result = copied.sweep("stages.finetune.grid.n=[2,3,4]")
+    assert "19 trials, 15 done, 4 to run" in result.out
+    after = copied.finished()
+    assert {name: after[name] for name in before} == before
+    new = {trial.fingerprint for stage in ("finetune", "scratch") for trial in copied.planned(stage, n=3)}
+    assert after.keys() - before.keys() == new
+    assert len(new) == 4
+
+
+def test_a_second_sweep_reuses_the_bases(copied: Study, ray_local: None, tmp_path: Path) -> None:
+    text = find("exposure").read_text().replace("name: exposure", "name: second", 1)
+    (tmp_path / "second.yaml").write_text(text)
+    before = copied.finished()
+    settings = ("stages.finetune.grid.n=[3]",)
+    result = copied.sweep(*settings, name=str(tmp_path / "second.yaml"), only=("finetune",))
+    assert "second-smoke-mini: 4 trials, 2 done, 2 to run" in result.out
+    after = copied.finished()
+    assert {name: after[name] for name in before} == before
+    record = copied.record("second-smoke-mini")
+    children = {trial.fingerprint for trial in record.trials if trial.stage == "finetune"}
+    assert after.keys() - before.keys() == children
+    assert {trial.parent for trial in record.trials if trial.parent} == {
+        trial.fingerprint for trial in copied.planned("base")
+    }
+
+
+def test_another_seed_gives_other_numbers_and_shuffled_masks_other_trials(copied: Study, ray_local: None) -> None:
+    before = copied.finished()
+    shuffled = "stages.finetune.grid.trial.targets=[own,shuffled]"
+    copied.sweep("stages.finetune.grid.n=[4]", shuffled, only=("finetune",), seeds=2)
+    numbers = copied.numbers()
+    for held_out in ("mini/checkerboard", "mini/reencode"):
+        first, second = copied.planned("base", held_out=held_out)
+        assert (first.spec.seed, second.spec.seed) == (0, 1)
+        assert numbers[first.fingerprint]["epochs"] != numbers[second.fingerprint]["epochs"]
+        for seed in (0, 1):
+            own, other = (
+                copied.planned("finetune", held_out=held_out, seed=seed, **{"trial.targets": how})[0]
+                for how in ("own", "shuffled")
+            )
+            assert (own.spec.targets, other.spec.targets) == ("own", "shuffled")
+            assert own.spec.train == other.spec.train
+            assert numbers[own.fingerprint]["rows"] != numbers[other.fingerprint]["rows"]
+    assert len(copied.finished().keys() - before.keys()) == 2 + 2 + 4
+
+
+def test_a_changed_protocol_or_report_evaluates_and_trains_nothing(
+    finished: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan(*settings: str) -> list[tuple[bool, int]]:
+        options = Options(name="exposure", workspace=str(finished.root), preset="smoke", settings=settings)
+        workspace = Workspace(finished.root)
+        found = prepare(options, workspace, data_of(options, workspace)).plan
+        assert not found.jobs
+        return [(item.train, len(item.evaluations)) for item in found.items]
+
+    assert plan("title=Another page", "tables=[]") == []
+    monkeypatch.setattr(registry, "FACTORIES", _with(registry.FACTORIES, "protocol", "own-1", "dfloc.metrics:score"))
+    monkeypatch.setitem(registry.SEMANTICS, "protocol/own-1", 1)  # type: ignore[arg-type]
+    every = [(False, 4)] * 15
+    assert plan("evaluate.protocol=own-1") == every
+    monkeypatch.setitem(registry.SEMANTICS, "protocol/declip-2025", 2)  # type: ignore[arg-type]
+    assert plan() == every
+
+
+def _with(table: object, kind: str, name: str, factory: str) -> object:
+    assert isinstance(table, dict)
+    return {**table, kind: {**table[kind], name: factory}}
+
+
+def test_a_fifth_domain_in_the_same_folder_retrains_nothing(
+    finished: Study, copied: Study, ray_local: None, tmp_path: Path
+) -> None:
+    folder = tmp_path / "shards" / "mini"
+    shutil.copytree(finished.root / "shards" / "mini", folder)
+    digest = Manifest.load(UPath(folder)).digest
+    write_tiny_tree(tmp_path / "tree")
+    import_samples(scan(tmp_path / "tree"), UPath(folder), group_rows=4)
+    manifest = Manifest.load(UPath(folder))
+    assert manifest.digest != digest
+    assert {"tiny/blur", "mini/telea"} < set(manifest.local)
+    again = Study(copied.root, folder).command(no_ray=tmp_path)
+    assert "15 trials, 15 done, 0 to run" in again.out
+    assert again.code == 0
+
+
+def test_report_alone_builds_the_same_page(finished: Study) -> None:
+    from dfloc.report.build import build
+
+    page = finished.root / "reports/exposure-smoke-mini/report.md"
+    before = page.read_text()
+    page.unlink()
+    build(Workspace(finished.root), finished.record())
+    assert page.read_text() == before
