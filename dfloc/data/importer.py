@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import pickle
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import groupby
@@ -22,7 +23,10 @@ from dfloc.errors import DataError
 SHARD_ROWS = 4096
 SHARD_BYTES = 256 << 20
 
+logger = logging.getLogger(__name__)
+
 _SCRATCH = ".import"
+_REMOVE_TRIES = 25
 
 Parts = Mapping[Place, Part]
 
@@ -84,15 +88,27 @@ def _count(parts: Parts) -> int:
 
 @contextmanager
 def _scratch(out: UPath) -> Iterator[UPath]:
-    """Give a folder inside the data folder, and delete it in the end."""
+    """Give a folder inside the data folder, and delete it in the end, with what an earlier import left in it."""
     folder = out.absolute() / _SCRATCH
     try:
         yield folder
     except OSError as error:
         raise DataError(f"cannot write the data folder {out}: {error.strerror or error}") from error
     finally:
-        if folder.exists():
-            folder.fs.rm(folder.path, recursive=True)
+        _remove(folder)
+
+
+def _remove(folder: UPath) -> None:
+    """Delete a folder; tasks that an interruption left in flight may still write into it, so try for some seconds."""
+    for _ in range(_REMOVE_TRIES):
+        try:
+            if folder.exists():
+                folder.fs.rm(folder.path, recursive=True)
+        except OSError as error:
+            logger.info("%s is still written to: %s", folder, error)
+            time.sleep(0.2)
+        else:
+            return
 
 
 def _rejected(out: UPath, changed: Parts, written: Sequence[Written], allow: bool) -> list[Reject]:
