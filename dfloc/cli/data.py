@@ -33,11 +33,12 @@ def data() -> None:
 @data.command("mini", context_settings={"show_default": True})
 @click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where the tree goes.")
 @click.option("--seed", type=int, default=0, help="Of crops, masks and noise.")
+@click.option("--fold", type=click.IntRange(0, 3), default=0, help="Which photographs are in which split.")
 @click.option("--train", type=click.IntRange(1), default=160, help="Training images of each generator.")
 @click.option("--valid", type=click.IntRange(1), default=40, help="Validation images of each generator.")
 @click.option("--test", type=click.IntRange(1), default=40, help="Test images of each generator.")
 @debug_option
-def make_mini(out: Path, seed: int, train: int, valid: int, test: int, debug: bool) -> None:
+def make_mini(out: Path, seed: int, fold: int, train: int, valid: int, test: int, debug: bool) -> None:
     """Make the mini-Dolos: a small tree in Dolos' layout from photographs that the libraries ship.
 
     \b
@@ -47,7 +48,7 @@ def make_mini(out: Path, seed: int, train: int, valid: int, test: int, debug: bo
     from dfloc.data import mini
 
     with _progress("crops") as on_progress:
-        mini.make(out, seed=seed, train=train, valid=valid, test=test, on_progress=on_progress)
+        mini.make(out, seed=seed, fold=fold, train=train, valid=valid, test=test, on_progress=on_progress)
     click.echo(f"mini-Dolos in {out.absolute()}; next: dfloc data import {out} --out SHARDS")
 
 

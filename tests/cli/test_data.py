@@ -8,6 +8,7 @@ from upath import UPath
 
 from dfloc.cli.data import data
 from dfloc.data.manifest import Manifest
+from dfloc.data.mini import photographs
 from dfloc.errors import DflocError
 
 
@@ -94,3 +95,14 @@ def test_options_that_do_not_go_together(tiny_tree: Path, tmp_path: Path) -> Non
     assert "no Dolos tree" in refused("check", tmp_path)
     assert run("import", tiny_tree).exit_code == 2
     assert run("mini", "--out", tmp_path / "m", "--train", 0).exit_code == 2
+
+
+def test_mini_fold_moves_the_photographs_and_seed_the_crops(tmp_path: Path) -> None:
+    small = ("--train", 1, "--valid", 1, "--test", 2)
+    for name, words in {"plain": (), "fold": ("--fold", 1), "seed": ("--seed", 1)}.items():
+        assert run("mini", "--out", tmp_path / name, *small, *words).exit_code == 0
+    tests = {name: sorted(p.name for p in (tmp_path / name / "mini/real/test").iterdir()) for name in ("plain", "fold")}
+    assert tests["plain"] == [f"{stem}-0.png" for stem in sorted(photographs("test")[:2])]
+    assert not set(tests["plain"]) & set(tests["fold"])
+    crops = [(tmp_path / name / "mini/real/test" / tests["plain"][0]).read_bytes() for name in ("plain", "seed")]
+    assert crops[0] != crops[1]
