@@ -1,22 +1,23 @@
 """One item of work, from ledger to ledger: train what is not trained, score what is not scored; knows no Ray."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import pyarrow as pa
 import torch
 from upath import UPath
 
 from dfloc import repro, storage
-from dfloc.config import EvaluationSpec, TrialSpec
+from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
 from dfloc.data.manifest import Manifest, SampleRef, read_samples
 from dfloc.engine import checkpoint
 from dfloc.engine.evaluate import evaluate
 from dfloc.engine.fit import fit
 from dfloc.engine.member import Member
 from dfloc.engine.source import StoredMaps, StoredSource
-from dfloc.errors import DataError, DflocError
+from dfloc.errors import DataError, DflocError, WorkspaceError
 from dfloc.features.store import FeatureStore
 from dfloc.ledger import Attempt, Ledger
 from dfloc.models import decoders
@@ -24,6 +25,7 @@ from dfloc.registry import map_spec
 from dfloc.storage import Workspace
 
 THREADS = 1
+MACHINE_ERRORS = (DataError, MemoryError, OSError, WorkspaceError)
 OWN_ERRORS = (DflocError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 Progress = dict[str, Any]
@@ -74,22 +76,21 @@ def run(work: Work) -> Iterator[Progress]:
         own is in the ledger then; errors of the machine are raised, and may be tried again.
     """
     ledger = Ledger(work.workspace)
-    attempt: Attempt | None = None
-    try:
-        if work.train:
-            attempt = ledger.begin(work.spec)
+    if work.train:
+        attempt = ledger.begin(work.spec)
+        try:
             for progress in _train(work, ledger, attempt):
                 yield progress
                 if "failed" in progress:
                     return
-        _evaluate(work, ledger)
-    except (MemoryError, OSError):
-        raise
-    except OWN_ERRORS as error:
-        message = f"{type(error).__name__}: {error}" if not isinstance(error, DflocError) else str(error)
-        (attempt or ledger.begin(work.spec)).fail("error", message)
-        yield _at_end(work, failed=message)
-        return
+        except MACHINE_ERRORS:
+            raise
+        except OWN_ERRORS as error:
+            message = str(error) if isinstance(error, DflocError) else f"{type(error).__name__}: {error}"
+            attempt.fail("error", message)
+            yield _at_end(work, failed=message)
+            return
+    _evaluate(work, ledger)
     yield _at_end(work, finished=True)
 
 
@@ -118,22 +119,36 @@ def _train(work: Work, ledger: Ledger, attempt: Attempt) -> Iterator[Progress]:
 
 
 def _evaluate(work: Work, ledger: Ledger) -> None:
-    store = FeatureStore(work.workspace.features)
+    """Score every evaluation; where the best epoch is the last one, its rows serve for both checkpoints."""
+    done = ledger.done(work.spec.fingerprint)
+    same = done is not None and len(set(done.digests.values())) == 1
     for which in sorted({evaluation.checkpoint for evaluation in work.evaluations}):
-        decoder = decoders.build(work.spec.decoder, _shapes(work.spec), repro.generator(0, "init"))
-        checkpoint.load(ledger.weights(work.spec.fingerprint, which), decoder)
-        decoder.to(torch.device(work.device))
+        score = _scorer(work, ledger, which)
         for evaluation in (evaluation for evaluation in work.evaluations if evaluation.checkpoint == which):
-            table = evaluate(
-                decoder,
-                StoredMaps(store, work.spec.maps),
-                work.samples(evaluation.test.digest),
-                work.data,
-                evaluation,
-                device=work.device,
-                num_threads=THREADS,
-            )
+            twin = evaluation.model_copy(update={"checkpoint": "last" if which == "best" else "best"}).key
+            if same and ledger.has_rows(work.spec.fingerprint, twin):
+                table = _of_checkpoint(ledger.rows(work.spec.fingerprint, twin), which)
+            else:
+                table = score(evaluation)
             ledger.put_rows(work.spec.fingerprint, evaluation.key, table)
+
+
+def _scorer(work: Work, ledger: Ledger, which: Checkpoint) -> Callable[[EvaluationSpec], pa.Table]:
+    """Return what scores one checkpoint's weights."""
+    maps = StoredMaps(FeatureStore(work.workspace.features), work.spec.maps)
+    decoder = decoders.build(work.spec.decoder, _shapes(work.spec), repro.generator(0, "init"))
+    checkpoint.load(ledger.weights(work.spec.fingerprint, which), decoder)
+
+    def score(evaluation: EvaluationSpec) -> pa.Table:
+        samples = work.samples(evaluation.test.digest)
+        return evaluate(decoder, maps, samples, work.data, evaluation, device=work.device, num_threads=THREADS)
+
+    return score
+
+
+def _of_checkpoint(table: pa.Table, which: Checkpoint) -> pa.Table:
+    place = table.column_names.index("checkpoint")
+    return table.set_column(place, table.schema.field(place), pa.array([which] * len(table), table.schema.types[place]))
 
 
 def _parent(spec: TrialSpec, ledger: Ledger) -> dict[str, torch.Tensor] | None:

@@ -1,0 +1,172 @@
+"""One item of work, from ledger to ledger, in this process."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from upath import UPath
+
+from dfloc import storage
+from dfloc.config import TrialSpec
+from dfloc.errors import DataError, WorkspaceError
+from dfloc.features.extract import extract
+from dfloc.features.store import FeatureStore
+from dfloc.record import PlannedTrial
+from dfloc.sweep.work import Work, run
+from tests.sweep.conftest import Planner
+
+pytestmark = pytest.mark.ray
+
+
+class Bench:
+    """The tiny study with its features and lists, so that each of its trials can be worked on."""
+
+    def __init__(self, planner: Planner, features: UPath, *settings: str):
+        self.planner = planner
+        self.ledger = planner.ledger
+        shutil.copytree(features.path, planner.workspace.features.path, copy_function=os.link)
+        resolved = planner.resolve(*settings)
+        self.trials = {(trial.stage, *trial.axes.values()): trial for trial in resolved.record.trials}
+        for digest, refs in resolved.lists.items():
+            storage.put_json(planner.workspace.lists / f"{digest}.json", [ref.id for ref in refs])
+
+    def trial(self, stage: str) -> PlannedTrial:
+        return next(trial for trial in self.trials.values() if trial.stage == stage)
+
+    def work(self, trial: PlannedTrial, train: bool = True, spec: TrialSpec | None = None) -> Work:
+        return Work(spec or trial.spec, train, trial.evaluations, self.planner.workspace, self.planner.shards)
+
+    def run(self, trial: PlannedTrial, **how: Any) -> list[dict[str, Any]]:
+        return list(run(self.work(trial, **how)))
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory, tiny_shards: UPath) -> UPath:
+    """What the tiny study reads of its backbone."""
+    planner = Planner(tmp_path_factory.mktemp("features"), tiny_shards)
+    extract(FeatureStore(planner.workspace.features), planner.shards, planner.plan().jobs)
+    assert planner.plan().jobs == ()
+    return planner.workspace.features
+
+
+@pytest.fixture
+def bench(planner: Planner, features: UPath) -> Bench:
+    return Bench(planner, features)
+
+
+def test_trains_scores_and_says_so(bench: Bench) -> None:
+    base = bench.trial("base")
+    told = bench.run(base)
+    assert [entry["epoch"] for entry in told] == [1, 2, 2]
+    assert told[-1]["finished"] is True
+    done = bench.ledger.done(base.fingerprint)
+    assert done is not None
+    assert done.epochs == 2
+    for evaluation in base.evaluations:
+        rows = bench.ledger.rows(base.fingerprint, evaluation.key)
+        assert set(rows["checkpoint"].to_pylist()) == {evaluation.checkpoint}
+        assert set(rows["domain"].to_pylist()) == {evaluation.domain}
+        assert len(rows) == evaluation.test.size
+
+
+def test_evaluations_alone_leave_the_weights_alone(bench: Bench) -> None:
+    base = bench.trial("base")
+    bench.run(base)
+    before = bench.ledger.done(base.fingerprint)
+    lost = bench.ledger.folder(base.fingerprint) / "rows" / f"{base.evaluations[0].key}.parquet"
+    rows = lost.read_bytes()
+    lost.unlink()
+    told = bench.run(base, train=False)
+    assert [set(entry) for entry in told] == [{"epoch", "epochs", "finished"}]
+    assert bench.ledger.done(base.fingerprint) == before
+    assert lost.read_bytes() == rows
+
+
+def test_goes_on_from_the_last_epoch_and_says_from_which(bench: Bench) -> None:
+    base, other = (trial for trial in bench.trials.values() if trial.stage == "base")
+    bench.run(other)
+    broken: Iterator[dict[str, Any]] = run(bench.work(base))
+    assert next(broken)["epoch"] == 1
+    del broken
+    told = bench.run(base)
+    assert told[0] == {"epoch": 1, "epochs": 2, "goes_on": True}
+    assert [entry["epoch"] for entry in told] == [1, 2, 2]
+
+
+def test_an_interrupted_trial_ends_with_the_weights_of_a_whole_one(bench: Bench) -> None:
+    base = bench.trial("base")
+    bench.run(base)
+    whole = bench.ledger.done(base.fingerprint)
+    for path in bench.ledger.folder(base.fingerprint).rglob("*"):
+        if path.is_file():
+            path.unlink()
+    next(run(bench.work(base)))
+    bench.run(base)
+    again = bench.ledger.done(base.fingerprint)
+    assert whole is not None
+    assert again is not None
+    assert again.digests == whole.digests
+
+
+def test_a_child_starts_from_its_parents_weights(bench: Bench) -> None:
+    child = bench.trial("finetune")
+    with_parent = next(trial for trial in bench.trials.values() if trial.fingerprint == child.parent)
+    with pytest.raises(WorkspaceError, match="is not finished"):
+        bench.run(child)
+    assert bench.ledger.state(child.fingerprint) == "new", "not its own fault, so it may be tried again"
+    bench.run(with_parent)
+    assert bench.run(child)[-1]["finished"] is True
+    assert bench.ledger.state(child.fingerprint) == "done"
+
+
+def test_a_loss_that_is_no_number_is_a_failure_with_its_step(planner: Planner, features: UPath) -> None:
+    bench = Bench(planner, features, "trial.optimizer.lr=1e30")
+    base = bench.trial("base")
+    told = bench.run(base)
+    failure = bench.ledger.failure(base.fingerprint)
+    assert failure is not None
+    assert (failure.kind, told[-1]["failed"]) == ("nan", failure.message)
+    assert failure.step is not None
+    assert 1 <= failure.step <= 4
+    assert bench.ledger.state(base.fingerprint) == "failed"
+
+
+def test_a_sample_that_the_shards_lost_is_named_and_may_be_tried_again(bench: Bench) -> None:
+    base = bench.trial("base")
+    path = bench.planner.workspace.lists / f"{base.spec.train.digest}.json"
+    storage.put_json(path, [*storage.get_json(path), "tiny/noise/train/gone.png"])
+    with pytest.raises(DataError, match=r"no longer holds tiny/noise/train/gone\.png; import it again"):
+        bench.run(base)
+    assert bench.ledger.state(base.fingerprint) == "new"
+
+
+def test_where_the_best_epoch_is_the_last_one_its_rows_serve_twice(planner: Planner, features: UPath) -> None:
+    rows: dict[str, dict[str, list[object]]] = {}
+    for select in ("last", "iou"):
+        bench = Bench(planner, features, f"trial.select={select}", "trial.epochs=1")
+        base = bench.trial("base")
+        bench.run(base)
+        for evaluation in base.evaluations:
+            table = bench.ledger.rows(base.fingerprint, evaluation.key)
+            assert set(table["checkpoint"].to_pylist()) == {evaluation.checkpoint}
+            rows[f"{select} {evaluation.checkpoint} {evaluation.domain}"] = table.select(
+                ["id", "iou", "tp"]
+            ).to_pydict()
+    for domain in ("tiny/blur", "tiny/noise"):
+        assert rows[f"last best {domain}"] == rows[f"last last {domain}"] == rows[f"iou best {domain}"]
+
+
+def test_an_error_of_the_machine_is_raised_and_no_failure(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    base = bench.trial("base")
+    monkeypatch.setattr(storage, "put", full)
+    with pytest.raises(OSError, match="No space left"):
+        bench.run(base)
+    monkeypatch.undo()
+    assert bench.ledger.failure(base.fingerprint) is None
+    with pytest.raises(WorkspaceError, match="not finished"):
+        bench.ledger.weights(base.fingerprint, "best")
