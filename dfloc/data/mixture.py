@@ -88,16 +88,16 @@ def _first(
     return ranked[mixture.skip : wanted]
 
 
-def replayed(parent: "Sequence[SampleRef]", count: int) -> "list[SampleRef]":
+def replayed(parent: "Sequence[SampleRef]", count: int, seed: int = 0) -> "list[SampleRef]":
     """Return `count` samples of the parent's training list, split evenly over its domains.
 
-    The first ones of each domain; the remainder goes to the domains in name order.
+    The first ones of each domain by the stems rank; the remainder goes to the domains in name order.
 
     Raises:
         DataError: a domain of the parent's list is too small.
     """
     by_domain: dict[str, list[SampleRef]] = {}
-    for ref in parent:
+    for ref in sorted(parent, key=lambda ref: (stem_rank(ref.pair, seed), ref.id)):
         by_domain.setdefault(ref.domain, []).append(ref)
     share, remainder = divmod(count, len(by_domain))
     chosen: list[SampleRef] = []

@@ -16,6 +16,7 @@ from dfloc.config import (
     fingerprint,
 )
 from dfloc.data import dolos
+from dfloc.data.generators import GENERATORS
 from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.data.mixture import Mixture, as_list, replayed, select
 from dfloc.errors import ConfigError
@@ -138,12 +139,10 @@ class Resolver:
             skip=cell.skipped,
         )
         extra: dict[str, object] = {"mode": ask.mode} if ask.mode != "restart" else {}
-        avoid = self._stems_seen(parent) if ask.pairing == "disjoint" else set()
+        base = _of_another_stage(cell)
+        avoid = self._stems_seen(base) if ask.pairing == "disjoint" else set()
         if ask.replay == "none":
             return self._list(mixture, avoid, extra)
-        base = cell.parent
-        while base and base.stage == cell.stage:
-            base = base.parent
         if base is None:
             raise ConfigError(f"stage {cell.stage}: replay needs a parent; add `from: STAGE`")
         old = self._planned[id(base)].spec.train
@@ -152,7 +151,7 @@ class Resolver:
             shared = sum(counts.values()) // len(old.counts)
             return _expected(asked, {**dict.fromkeys(old.counts, shared), **counts})
         own = select(self.data.samples, mixture, avoid)
-        return self._keep(own + replayed(self.lists[old.digest], len(own)), asked)
+        return self._keep(own + replayed(self.lists[old.digest], len(own), mixture.seed), asked)
 
     def _list(
         self, mixture: Mixture, avoid: Collection[str] = (), extra: Mapping[str, object] | None = None
@@ -183,13 +182,12 @@ class Resolver:
             for domain, test in self._tests.items()
         )
 
-    def _stems_seen(self, parent: PlannedTrial | None) -> set[str]:
-        """Return the photographs that a trial and its ancestors trained on."""
+    def _stems_seen(self, cell: Cell | None) -> set[str]:
+        """Return the photographs that a cell and its ancestors train on."""
         seen: set[str] = set()
-        while parent is not None and self.data.present:
-            seen |= {ref.stem for ref in self.lists[parent.spec.train.digest]}
-            older = parent.parent
-            parent = next((trial for trial in self._planned.values() if trial.fingerprint == older), None)
+        while cell is not None and self.data.present:
+            seen |= {ref.stem for ref in self.lists[self._planned[id(cell)].spec.train.digest]}
+            cell = cell.parent
         return seen
 
     def _names(self, asked: str | tuple[str, ...], cell: Cell) -> list[str]:
@@ -240,9 +238,17 @@ def resolve(study: Study, data: Data, *, preset: str, device: str, limit: int | 
     return Resolved(record, resolver.lists)
 
 
+def _of_another_stage(cell: Cell) -> Cell | None:
+    """Return the nearest ancestor that is no earlier round of the same stage."""
+    base = cell.parent
+    while base and base.stage == cell.stage:
+        base = base.parent
+    return base
+
+
 def _is_synthetic(domains: Sequence[str], trials: Sequence[PlannedTrial]) -> bool:
     random = any(recipe.weights.startswith("random") for trial in trials for recipe in trial.spec.maps)
-    return random or any(domain.startswith("mini/") for domain in domains)
+    return random or not {f"mini/{name}" for name in GENERATORS}.isdisjoint(domains)
 
 
 def _solved(spec: TrialSpec) -> TrialSpec:

@@ -91,6 +91,23 @@ def test_disjoint_fine_tunes_on_photographs_that_the_base_never_saw(planner: Pla
         planner.resolve(*disjoint, "stages.finetune.grid.n=[9]")
 
 
+@pytest.mark.parametrize(("mode", "sizes"), [("cumulative", (2, 4)), ("incremental", (2, 2))])
+def test_disjoint_rounds_are_nested_and_skip_the_base_alone(
+    planner: Planner, mode: str, sizes: tuple[int, int]
+) -> None:
+    resolved = planner.resolve(
+        "stages.finetune.train.pairing=disjoint", "stages.base.train.count=2", f"stages.finetune.train.mode={mode}"
+    )
+    (base,) = trials(resolved, "base", held_out="tiny/blur")
+    rounds = [trials(resolved, "finetune", held_out="tiny/blur", n=n)[0] for n in (2, 4)]
+    first, second = (train_ids(resolved, trial) for trial in rounds)
+    assert (len(first), len(second)) == sizes
+    assert first < second if mode == "cumulative" else not first & second
+    seen = {ref.stem for ref in resolved.lists[base.spec.train.digest]}
+    assert not seen & {ref.stem for trial in rounds for ref in resolved.lists[trial.spec.train.digest]}
+    assert [trial.spec.lineage.exposure for trial in rounds] == [2, 4]
+
+
 def test_seeds_and_draws_are_axes_of_their_own(planner: Planner) -> None:
     resolved = planner.resolve(seeds=2, draws=2)
     bases = trials(resolved, "base", held_out="tiny/blur")

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,10 +143,13 @@ def test_a_sample_that_the_shards_lost_is_named_and_may_be_tried_again(bench: Be
     assert bench.ledger.state(base.fingerprint) == "new"
 
 
-def test_where_the_best_epoch_is_the_last_one_its_rows_serve_twice(planner: Planner, features: UPath) -> None:
+def test_where_the_best_epoch_is_the_last_one_its_rows_serve_twice(
+    tmp_path: Path, tiny_shards: UPath, features: UPath
+) -> None:
     rows: dict[str, dict[str, list[object]]] = {}
     for select in ("last", "iou"):
-        bench = Bench(planner, features, f"trial.select={select}", "trial.epochs=1")
+        (tmp_path / select).mkdir()
+        bench = Bench(Planner(tmp_path / select, tiny_shards), features, f"trial.select={select}", "trial.epochs=1")
         base = bench.trial("base")
         bench.run(base)
         for evaluation in base.evaluations:
