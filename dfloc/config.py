@@ -124,7 +124,7 @@ class Lineage(Frozen):
         seen: domains of all ancestors.
         base: domains of the root ancestor; of the trial itself where it has none.
         root: fingerprint of the root ancestor; empty where the trial has none.
-        exposure: images of domains that no ancestor trained on; 0 without a parent.
+        exposure: images of domains that the root did not train on, over the whole lineage; 0 without a parent.
     """
 
     seen: tuple[str, ...] = ()
@@ -166,7 +166,7 @@ class TrialSpec(Frozen):
     def key(self) -> dict[str, Any]:
         """What is hashed: fields that differ from their default, digests of lists, semantics of the components."""
         fields = self.model_dump(mode="json", exclude_defaults=True, exclude={"lineage", "train", "valid"})
-        components = ("engine", f"decoder/{self.decoder.name}", f"loss/{self.loss.name}")
+        components = ("engine", "target", f"decoder/{self.decoder.name}", f"loss/{self.loss.name}")
         semantics = {name: SEMANTICS[name] for name in components}
         return fields | {"train": self.train.digest, "valid": self.valid.digest, "semantics": semantics}
 

@@ -89,6 +89,7 @@ SOLVED = frozenset({"all-fake", "mean-mask", "threshold"})
 # Raised when code changes a component's numbers, so that old trials are not mistaken for new ones.
 SEMANTICS: Mapping[str, int] = {
     "decode": 1,
+    "target": 1,
     "augment": 1,
     "engine": 1,
     "decoder/linear": 1,
