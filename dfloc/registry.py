@@ -75,9 +75,9 @@ FACTORIES: Mapping[Kind, Mapping[str, str]] = {
     "decoder": {
         "linear": "dfloc.models.decoders:make_linear",
         "conv": "dfloc.models.decoders:make_conv",
-        "all-fake": "dfloc.models.decoders:make_all_fake",
-        "mean-mask": "dfloc.models.decoders:make_mean_mask",
-        "threshold": "dfloc.models.decoders:make_threshold",
+        "all-fake": "dfloc.models.baselines:make_all_fake",
+        "mean-mask": "dfloc.models.baselines:make_mean_mask",
+        "threshold": "dfloc.models.baselines:make_threshold",
     },
     "loss": {"bce": "dfloc.losses:bce"},
     "protocol": {"declip-2025": "dfloc.metrics.protocols:declip_2025"},

@@ -19,7 +19,7 @@ LAYERS = {
     "dfloc.data": 2,
     **dict.fromkeys((f"dfloc.data.{name}" for name in ("dolos", "generators", "manifest", "mini", "mixture")), 1),
     "dfloc.models": 2,
-    **dict.fromkeys((f"dfloc.models.{name}" for name in ("base", "decoders")), 1),
+    **dict.fromkeys((f"dfloc.models.{name}" for name in ("base", "baselines", "decoders")), 1),
     **dict.fromkeys((f"dfloc.{name}" for name in ("losses", "metrics")), 1),
     "dfloc.features": 2,
     **dict.fromkeys((f"dfloc.{name}" for name in ("engine", "ledger", "summary", "tracking", "tracking_uri")), 3),

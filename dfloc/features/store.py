@@ -26,7 +26,7 @@ TRUTH = MapRecipe(
     resize="pil-bilinear",
     compute="uint8",
     stored="bits",
-    semantics={"decode": registry.SEMANTICS["decode"]},
+    semantics={name: registry.SEMANTICS[name] for name in ("decode", "target")},
 )
 """Training targets: fakeness at 256 over 127.5, eight pixels to a byte, kept beside the maps."""
 

@@ -1,13 +1,11 @@
-"""What is trained on maps: linear and conv-N decoders, and the baselines that are solved instead."""
+"""What is trained on maps: linear and conv-N decoders."""
 
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from dfloc import registry
 from dfloc.config import DecoderSpec
@@ -16,9 +14,7 @@ from dfloc.models.base import freeze
 from dfloc.registry import MapSpec
 
 OUTPUT_SIZE = 256
-CERTAIN = 10.0  # the logit of a baseline that has no doubt
 CHUNK = 64  # images that a closed form looks at together
-NUM_CANDIDATES = 64  # thresholds that `threshold` chooses from
 
 
 class Examples(Protocol):
@@ -32,6 +28,12 @@ class Examples(Protocol):
     def batch(self, indices: Sequence[int], epoch: int) -> Any:
         """Return `x` [B, C, H, W] and `target_BHW` (fakeness in [0, 1] at 256) of these samples."""
         ...
+
+
+def chunks(source: Examples) -> Iterator[Any]:
+    """Yield the training samples in order, `CHUNK` at a time, as a closed form reads them."""
+    for start in range(0, source.num_samples, CHUNK):
+        yield source.batch(list(range(start, min(start + CHUNK, source.num_samples))), 0)
 
 
 class Decoder(nn.Module):
@@ -73,7 +75,7 @@ class Standardize(nn.Module):
     def solve(self, source: Examples) -> None:
         """Measure mean and deviation (population) in float64."""
         count, total_C, square_C = 0, torch.zeros(()), torch.zeros(())
-        for batch in _chunks(source):
+        for batch in chunks(source):
             x_BCHW = batch.x.double()
             count += x_BCHW.numel() // x_BCHW.shape[1]
             total_C = total_C.to(x_BCHW) + x_BCHW.sum((0, 2, 3))
@@ -191,7 +193,13 @@ def build(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator
 
 
 def make_conv(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> Decoder:
-    """Make a conv-N decoder."""
+    """Make a conv-N decoder; its depth is a multiple of four, so that no two depths name one network."""
+    if spec.depth % 4:
+        below = spec.depth - spec.depth % 4
+        raise ConfigError(
+            f"conv-{spec.depth} is conv-{below} under another name: a depth is 4, 8, 12, ... (depth / 4 convolutions "
+            f"in each stage); write {below} or {below + 4}"
+        )
     if maps[0].height != maps[0].width:
         raise ConfigError(f"a conv decoder needs a square grid, not {maps[0].height}x{maps[0].width}; use linear")
     decoder = ConvDecoder(
@@ -230,106 +238,3 @@ def _finish(decoder: Decoder, spec: DecoderSpec) -> Decoder:
             if isinstance(layer, nn.BatchNorm2d):
                 freeze(layer)
     return decoder
-
-
-class AllFake(nn.Module):
-    """Calls every pixel fake."""
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return the same logit everywhere."""
-        return torch.full((len(x_BCHW), 1, OUTPUT_SIZE, OUTPUT_SIZE), CERTAIN, device=x_BCHW.device)
-
-    def solve(self, source: Examples) -> None:
-        """Learn nothing."""
-
-
-class MeanMask(nn.Module):
-    """Answers with the mean of the training targets, whatever the image."""
-
-    logit: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("logit", torch.zeros(1, 1, OUTPUT_SIZE, OUTPUT_SIZE))
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return the same map for each image."""
-        return self.logit.expand(len(x_BCHW), -1, -1, -1)
-
-    def solve(self, source: Examples) -> None:
-        """Average the targets; the logit is clamped to +-10."""
-        total_HW = sum(batch.target_BHW.double().sum(0) for batch in _chunks(source))
-        logit_HW = torch.logit(cast(Tensor, total_HW) / source.num_samples).clamp(-CERTAIN, CERTAIN)
-        self.logit.copy_(logit_HW)
-
-
-class Threshold(nn.Module):
-    """Calls fake what lies on one side of a threshold of a one-channel map, resized bilinearly to 256."""
-
-    threshold: Tensor
-    above: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("threshold", torch.zeros(()))
-        self.register_buffer("above", torch.ones((), dtype=torch.bool))
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return +10 on the fake side, -10 on the other."""
-        fake_B1HW = (_enlarge(x_BCHW) > self.threshold) == self.above
-        return torch.where(fake_B1HW, CERTAIN, -CERTAIN)
-
-    def solve(self, source: Examples) -> None:
-        """Choose, of 64 quantiles of the training maps, the threshold and side with the highest mean IoU."""
-        values = np.concatenate([batch.x.float().flatten().cpu().numpy() for batch in _chunks(source)])
-        shares = (np.arange(NUM_CANDIDATES) + 0.5) / NUM_CANDIDATES
-        candidate_T = torch.from_numpy(np.quantile(values, shares).astype(np.float32))
-        iou_2T = torch.zeros(2, NUM_CANDIDATES, dtype=torch.float64)
-        for batch in _chunks(source):
-            iou_2T += _iou_by_threshold(_enlarge(batch.x).cpu(), batch.target_BHW.cpu() > 0.5, candidate_T).sum(1)
-        side, best = divmod(int(iou_2T.argmax()), NUM_CANDIDATES)
-        self.threshold.copy_(candidate_T[best])
-        self.above.fill_(side == 0)
-
-
-def make_all_fake(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> AllFake:
-    """Make the baseline that calls every pixel fake."""
-    return AllFake()
-
-
-def make_mean_mask(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> MeanMask:
-    """Make the baseline that answers with the mean training mask."""
-    return MeanMask()
-
-
-def make_threshold(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> Threshold:
-    """Make the baseline that thresholds one channel."""
-    channels = sum(each.channels for each in maps)
-    if channels != 1:
-        raise ConfigError(
-            f'decoder "threshold" needs one map of one channel (such as srm/variance), not {channels} channels'
-        )
-    return Threshold()
-
-
-def _chunks(source: Examples) -> Iterator[Any]:
-    for start in range(0, source.num_samples, CHUNK):
-        yield source.batch(list(range(start, min(start + CHUNK, source.num_samples))), 0)
-
-
-def _enlarge(x_BCHW: Tensor) -> Tensor:
-    return functional.interpolate(x_BCHW.float(), (OUTPUT_SIZE, OUTPUT_SIZE), mode="bilinear")
-
-
-def _iou_by_threshold(x_B1HW: Tensor, fake_BHW: Tensor, candidate_T: Tensor) -> Tensor:
-    """Return each image's IoU, [2 (above, not above), B, T], from one histogram of its values per side of the truth."""
-    num_bins = len(candidate_T) + 1
-    bin_BP = torch.bucketize(x_B1HW.flatten(1), candidate_T)
-    cell_BP = bin_BP + num_bins * fake_BHW.flatten(1).long()
-    cell_BP += 2 * num_bins * torch.arange(len(cell_BP))[:, None]
-    count_B2N = torch.bincount(cell_BP.flatten(), minlength=2 * num_bins * len(cell_BP)).view(-1, 2, num_bins)
-    below_B2T = count_B2N.cumsum(2)[:, :, :-1]
-    above_B2T = count_B2N.sum(2, keepdim=True) - below_B2T
-    truth_B1 = count_B2N[:, 1].sum(1, keepdim=True)
-    side_2B2T = torch.stack([above_B2T, below_B2T]).double()
-    return (side_2B2T[:, :, 1] + 1e-8) / (side_2B2T[:, :, 0] + truth_B1 + 1e-8)

@@ -226,7 +226,7 @@ def test_the_folder_of_a_recipe_never_changes() -> None:
         "input_size": 256,
         "map": "truth/mask256",
         "resize": "pil-bilinear",
-        "semantics": {"decode": 1},
+        "semantics": {"decode": 1, "target": 1},
         "stored": "bits",
         "weights": "none",
     }
