@@ -60,9 +60,7 @@ def params(spec: TrialSpec) -> dict[str, str]:
         "train.images": str(spec.train.size),
         "train.targets": spec.targets,
         "valid.images": str(spec.valid.size),
-        "exposure.domains": _listed(
-            domain for domain in spec.train.counts if start and domain not in spec.lineage.seen
-        ),
+        "exposure.domains": _listed(_new(spec) if start else ()),
         "base.domains": _listed(_base(spec)),
         "init": f"{start.checkpoint} of {start.parent[:12]}" if start else "none",
         "maps": _listed(recipe.map for recipe in spec.maps),
@@ -211,6 +209,12 @@ def _means(record: SweepRecord, spec: TrialSpec, scores: Mapping[str, float]) ->
             if values:
                 means[f"test/{group}/{measure}"] = sum(values) / len(values)
     return means
+
+
+def _new(spec: TrialSpec) -> list[str]:
+    """Return the domains that `exposure` counts: of no family of the root ancestor, also along a continued curve."""
+    families = {dolos.family(domain) for domain in spec.lineage.base}
+    return [domain for domain in spec.train.counts if dolos.family(domain) not in families]
 
 
 def _base(spec: TrialSpec) -> tuple[str, ...]:

@@ -89,6 +89,18 @@ def test_params_tell_trials_apart_and_can_be_plotted() -> None:
     assert told[1]["init"] == f"best of {base.fingerprint[:12]}"
 
 
+def test_a_curve_that_is_continued_keeps_its_domain() -> None:
+    base = planned_of(spec_of(LDM, P2), "base")
+    four = planned_of(spec_of(LAMA, count=4, parent=base), "finetune")
+    lineage = {"seen": (LDM, P2, LAMA), "base": (LDM, P2), "root": base.fingerprint, "exposure": 16}
+    spec = spec_of(LAMA, count=16, parent=four)
+    cumulative = spec.model_copy(update={"lineage": spec.lineage.model_copy(update=lineage)})
+    told = summary.params(cumulative)
+    assert (told["exposure"], told["exposure.domains"]) == ("16", LAMA)
+    again = summary.params(spec_of(P2_9K, parent=base))
+    assert again["exposure.domains"] == "none", "p2-9k is of the family of p2, which the base trained on"
+
+
 def test_titles_name_the_axes() -> None:
     spec = spec_of(LAMA)
     trials = [
