@@ -1,14 +1,18 @@
-"""Fixtures that many tests share: one Ray, a tiny Dolos tree, and its shards."""
+"""Fixtures that many tests share: one Ray, a tiny Dolos tree, its shards, and a finished study."""
 
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 from upath import UPath
+
+if TYPE_CHECKING:
+    from tests.command import Result, Study
 
 TINY_DOMAINS = ("tiny/blur", "tiny/noise")
 TINY_COUNTS = {"train": 10, "valid": 4, "test": 4}
@@ -67,3 +71,19 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> UP
     out = UPath(root / "shards")
     import_samples(scan(root / "tree"), out, group_rows=4)
     return out
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Study, Result]":
+    """The exposure study on built-in data, run once from an empty folder by the command line."""
+    from tests.command import Study
+
+    study = Study(tmp_path_factory.mktemp("exposure") / "workspace")
+    return study, study.command()
+
+
+@pytest.fixture(scope="session")
+def finished(first_run: "tuple[Study, Result]") -> "Study":
+    """The workspace of the first run; shared, so not to be changed."""
+    assert first_run[1].code == 0, first_run[1]
+    return first_run[0]

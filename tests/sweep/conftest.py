@@ -11,7 +11,6 @@ from dfloc.sweep.file import SweepFile
 from dfloc.sweep.plan import Plan, make
 from dfloc.sweep.resolve import Resolved, resolve
 from dfloc.sweep.space import expand
-from tests.sweep.command import Result, Study
 
 STUDY = """
 name: tiny
@@ -67,17 +66,3 @@ class Planner:
 @pytest.fixture
 def planner(tmp_path: Path, tiny_shards: UPath) -> Planner:
     return Planner(tmp_path, tiny_shards)
-
-
-@pytest.fixture(scope="session")
-def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Result]:
-    """The exposure study on built-in data, run once from an empty folder by the command line."""
-    study = Study(tmp_path_factory.mktemp("exposure") / "workspace")
-    return study, study.command()
-
-
-@pytest.fixture(scope="session")
-def finished(first_run: tuple[Study, Result]) -> Study:
-    """The workspace of the first run; shared, so not to be changed."""
-    assert first_run[1].code == 0, first_run[1]
-    return first_run[0]

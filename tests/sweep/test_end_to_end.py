@@ -13,8 +13,8 @@ from dfloc.data.manifest import Manifest
 from dfloc.storage import Workspace
 from dfloc.sweep.file import find
 from dfloc.sweep.prepare import Options, data_of, prepare
+from tests.command import Result, Study, runs
 from tests.conftest import write_tiny_tree
-from tests.sweep.command import Result, Study, runs
 
 pytestmark = pytest.mark.ray
 

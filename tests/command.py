@@ -91,7 +91,7 @@ class Study:
         environment = _environment()
         if no_ray:
             (no_ray / "ray.py").write_text(NO_RAY)
-            environment["PYTHONPATH"] = str(no_ray)
+            environment["PYTHONPATH"] = os.pathsep.join([str(no_ray), environment.get("PYTHONPATH", "")])
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [DFLOC, "sweep", name, *self.args, *args], capture_output=True, text=True, env=environment, timeout=SECONDS
@@ -138,7 +138,8 @@ class Study:
         for folder in sorted(self.root.glob("trials/*")):
             epochs = [record.model_dump(exclude={"seconds", "time"}) for record in self.ledger.epochs(folder.name)]
             rows = {path.stem: self.ledger.rows(folder.name, path.stem) for path in folder.glob("rows/*.parquet")}
-            found[folder.name] = {"epochs": epochs, "rows": {key: table.to_pylist() for key, table in rows.items()}}
+            texts = {key: repr(table.to_pylist()) for key, table in rows.items()}  # to the last digit, NaN included
+            found[folder.name] = {"epochs": epochs, "rows": texts}
         return found
 
     def epochs_of_trial(self, name: str) -> int:

@@ -1,0 +1,46 @@
+from click.testing import CliRunner
+
+from dfloc import registry
+from dfloc.cli.list import KINDS, list_names
+from dfloc.sweep.file import shipped
+
+
+def lines(*args: str) -> list[str]:
+    result = CliRunner().invoke(list_names, args)
+    assert result.exit_code == 0, result.output
+    return result.output.splitlines()
+
+
+def test_every_kind_is_listed_under_its_name() -> None:
+    assert [line.rstrip(":") for line in lines() if not line.startswith(" ")] == list(KINDS)
+
+
+def test_sweeps_are_those_of_the_folder_with_their_titles() -> None:
+    found = lines("sweeps")
+    assert found[0] == "sweeps:"
+    assert [line.split()[0] for line in found[1:]] == sorted(shipped())
+    assert any(line.split()[0] == "exposure" and "How many samples" in line for line in found)
+
+
+def test_backbones_with_maps_and_shapes() -> None:
+    found = {line.split()[0]: line for line in lines("backbones")[1:]}
+    assert found.keys() == registry.BACKBONES.keys()
+    assert "input 256, weights none: stats 66x32x32, variance 1x32x32" in found["srm"]
+    assert "layer20 1024x16x16" in found["clip-vit-l14"]
+
+
+def test_decoders_and_losses() -> None:
+    assert [line.strip() for line in lines("decoders")[1:]] == ["all-fake", "conv", "linear", "mean-mask", "threshold"]
+    assert [line.strip() for line in lines("losses")[1:]] == ["bce"]
+
+
+def test_domains_tell_the_built_in_ones_apart() -> None:
+    found = lines("domains")[1:]
+    assert "  mini/telea  (built in)" in found
+    assert {"  celebahq/ldm", "  celebahq/lama"} <= set(found)
+
+
+def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
+    result = CliRunner().invoke(list_names, ["backbone"])
+    assert result.exit_code == 2
+    assert "'backbone' is not one of" in result.output
