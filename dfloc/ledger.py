@@ -5,7 +5,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +19,6 @@ from dfloc.storage import Workspace
 
 logger = logging.getLogger(__name__)
 
-M = TypeVar("M", bound=Frozen)
 State = Literal["new", "partial", "done", "failed"]
 KEPT_CHECKPOINTS = 2
 
@@ -187,12 +186,12 @@ class Ledger:
     def done(self, fingerprint: str) -> Done | None:
         """Return what is known of a finished trial; None where it is not finished."""
         path = self.folder(fingerprint) / "done.json"
-        return _read(Done, path) if path.exists() else None
+        return storage.get_model(Done, path) if path.exists() else None
 
     def failure(self, fingerprint: str) -> Failure | None:
         """Return why a trial failed; None where it did not."""
         path = self.folder(fingerprint) / "failed.json"
-        return _read(Failure, path) if path.exists() else None
+        return storage.get_model(Failure, path) if path.exists() else None
 
     def forget_failure(self, fingerprint: str) -> None:
         """Let a failed trial run again."""
@@ -206,7 +205,7 @@ class Ledger:
         """
         for folder in _attempts(self.folder(fingerprint)):
             if (folder / "spec.json").exists():
-                return _read(TrialSpec, folder / "spec.json")
+                return storage.get_model(TrialSpec, folder / "spec.json")
         raise WorkspaceError(f"trial {fingerprint[:12]} was never begun in {self._root}")
 
     def epochs(self, fingerprint: str) -> list[EpochRecord]:
@@ -216,10 +215,10 @@ class Ledger:
         return _records(attempts[0]) if attempts else []
 
     def weights(self, fingerprint: str, which: Checkpoint) -> UPath:
-        """Return the file of a finished trial's weights.
+        """Return the file of a finished trial's weights, after a look whether they are those that it ended with.
 
         Raises:
-            WorkspaceError: the trial is not finished, or its weights were deleted.
+            WorkspaceError: the trial is not finished, or its weights were deleted or changed.
         """
         done = self.done(fingerprint)
         if done is None:
@@ -227,6 +226,8 @@ class Ledger:
         path = self.folder(fingerprint) / "attempts" / done.attempt / f"{which}.safetensors"
         if not path.exists():
             raise WorkspaceError(f"the {which} weights of trial {fingerprint[:12]} are gone ({path}); train it again")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != done.digests[which]:
+            raise WorkspaceError(f"{path} is damaged: not what the ledger says; delete it, the trial is trained again")
         return path
 
     def has_weights(self, fingerprint: str) -> bool:
@@ -275,13 +276,6 @@ class Ledger:
 
     def _rows(self, fingerprint: str, key: str) -> UPath:
         return self.folder(fingerprint) / "rows" / f"{key}.parquet"
-
-
-def _read(model: type[M], path: UPath) -> M:
-    try:
-        return model.model_validate(storage.get_json(path))
-    except ValidationError as error:
-        raise WorkspaceError(f"{path} is damaged: {error.errors()[0]['msg']}; delete it, it is made again") from error
 
 
 def _attempts(trial: UPath) -> list[UPath]:

@@ -83,7 +83,7 @@ class DriverLock:
 
     def __enter__(self) -> "DriverLock":
         told = False
-        while not self._try():
+        while not self._create():
             owner = self._owner(self._highest())
             if owner is None:
                 continue
@@ -119,8 +119,18 @@ class DriverLock:
         if not self.held():
             raise WorkspaceError(f"another driver took over {self._root}; this one stops, what it finished is kept")
 
+    def _create(self) -> bool:
+        """Create the next generation where the highest one is free.
+
+        Raises:
+            WorkspaceError: the workspace cannot be written.
+        """
+        try:
+            return self._try() and self.held()
+        except OSError as error:
+            raise WorkspaceError(f"{self._root} cannot be written: {error}; name another by --workspace") from error
+
     def _try(self) -> bool:
-        """Create the next generation where the highest one is free."""
         highest = self._highest()
         owner = self._owner(highest)
         if owner is not None and self._alive(highest, owner):
@@ -159,17 +169,22 @@ class DriverLock:
             if not self.held():
                 return
             self._me = self._me.model_copy(update={"counter": self._me.counter + 1})
-            self._write(self._me)
+            try:
+                self._write(self._me)
+            except OSError as error:
+                logger.warning("the driver's lock could not be kept alive: %s", error)
 
     def _highest(self) -> int:
         names = (re.fullmatch(r"lock\.(\d+)", path.name) for path in self._root.iterdir())
         return max((int(match.group(1)) for match in names if match), default=0)
 
     def _owner(self, generation: int) -> Owner | None:
-        path = self._path(generation)
-        if generation == 0 or not path.exists():
+        if generation == 0:
             return None
-        return Owner.model_validate(storage.get_json(path))
+        try:
+            return storage.get_model(Owner, self._path(generation))
+        except FileNotFoundError:
+            return None
 
     def _write(self, owner: Owner) -> None:
         storage.put_json(self._path(self._generation), owner.model_dump(mode="json"))

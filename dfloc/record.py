@@ -88,4 +88,4 @@ class SweepRecord(Frozen):
     def load(cls, folder: UPath) -> "SweepRecord | None":
         """Read `plan.json`; None where the sweep was never planned."""
         path = folder / "plan.json"
-        return cls.model_validate(storage.get_json(path)) if path.exists() else None
+        return storage.get_model(cls, path) if path.exists() else None

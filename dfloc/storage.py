@@ -4,11 +4,14 @@ import json
 import os
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
 from upath import UPath
 
 from dfloc.errors import WorkspaceError
+
+M = TypeVar("M", bound=BaseModel)
 
 
 def put(path: UPath, data: bytes) -> None:
@@ -59,6 +62,18 @@ def get_json(path: UPath) -> Any:
         raise WorkspaceError(f"{path} is no JSON ({error}); delete it, it is made again") from error
 
 
+def get_model(model: type[M], path: UPath) -> M:
+    """Read a JSON file as a model.
+
+    Raises:
+        WorkspaceError: it is damaged (names the file).
+    """
+    try:
+        return model.model_validate(get_json(path))
+    except ValidationError as error:
+        raise WorkspaceError(f"{path} is damaged: {error.errors()[0]['msg']}; delete it, it is made again") from error
+
+
 def local(path: UPath) -> Path:
     """Return a path of this machine through which a file can be memory-mapped.
 
@@ -82,7 +97,13 @@ class Workspace:
     """
 
     def __init__(self, root: str | Path | UPath, create: bool = True):
-        path = UPath(root)
+        if not str(root).strip():
+            raise WorkspaceError("the workspace's name is empty; name a folder by --workspace")
+        try:
+            path = UPath(root)
+            path.fs  # noqa: B018 (the library of a URL is looked for here)
+        except (ImportError, ValueError) as error:
+            raise WorkspaceError(f"workspace {root} cannot be used: {error}; name a folder by --workspace") from error
         self.root = UPath(Path(path.path).absolute()) if _is_local(path) else path
         if self.root.exists() and not self.root.is_dir():
             raise WorkspaceError(f"workspace {self.root} is a file, not a folder; name another by --workspace")

@@ -6,6 +6,7 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.errors import WorkspaceError
+from dfloc.lock import Owner
 from dfloc.storage import Workspace
 
 
@@ -89,3 +90,16 @@ def test_object_stores_are_not_memory_mapped(tmp_path: Path) -> None:
     assert storage.local(UPath(tmp_path)) == tmp_path
     with pytest.raises(WorkspaceError, match="cannot be memory-mapped"):
         storage.local(UPath("memory://workspace/x.npy"))
+
+
+@pytest.mark.parametrize("name", ["", "  ", "foo://x"])
+def test_workspace_that_is_no_place_is_refused(name: str) -> None:
+    with pytest.raises(WorkspaceError, match="workspace"):
+        Workspace(name, create=False)
+
+
+def test_a_damaged_model_is_named(tmp_path: Path) -> None:
+    path = UPath(tmp_path / "lock.1")
+    path.write_text("{}")
+    with pytest.raises(WorkspaceError, match=r"lock\.1 is damaged: Field required"):
+        storage.get_model(Owner, path)

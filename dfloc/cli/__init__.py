@@ -74,6 +74,7 @@ def main() -> None:
     """Run the command line; an error of a user is one or two lines, and an exit code."""
     debug = "--debug" in sys.argv
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a batch system's end is a Ctrl-C
     try:
         code: Any = cli(standalone_mode=False)
     except DflocError as error:

@@ -86,14 +86,19 @@ class CellAsk(Frozen):
         return {"stage": value} if isinstance(value, str) else value
 
 
-class StageAsk(Frozen):
-    """A stage as written: its axes, its cases, and what its cells have in common (checked cell by cell)."""
+class CaseAsk(Frozen):
+    """A case of a stage as written: its axes, and what its cells have in common (checked cell by cell)."""
 
     parent: Any = Field(default=None, alias="from")
     grid: dict[str, Any] = Field(default_factory=dict)
-    cases: dict[str, dict[str, Any]] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
     trial: dict[str, Any] = Field(default_factory=dict)
+
+
+class StageAsk(CaseAsk):
+    """A stage as written: as a case, and the cases that it is made of."""
+
+    cases: dict[str, CaseAsk] = Field(default_factory=dict)
 
 
 class EvaluateAsk(Frozen):
@@ -118,7 +123,7 @@ class StudyAsk(Frozen):
         draws: number of mixture seeds, an axis of every stage.
     """
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     title: str
     tables: tuple[str, ...] = ()
     domains: Annotated[tuple[str, ...], Field(min_length=1)]

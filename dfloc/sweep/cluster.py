@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import uuid
 
 from rich.console import Console
@@ -21,6 +22,7 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+PROBE_SECONDS = 5
 MAX_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
 
 
@@ -59,6 +61,7 @@ class Cluster:
 
         if ray.is_initialized():
             return
+        _probe(self._address)
         self._chatter = Chatter(self.log)
         self._chatter.begin()
         try:
@@ -69,8 +72,9 @@ class Cluster:
                 logging_level=logging.WARNING,
                 configure_logging=False,
             )
-        except ConnectionError as error:
-            raise ConfigError(f"no Ray answers at {self._address}: {str(error).splitlines()[0]}") from error
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            where = f"answers at {self._address}" if self._address else "could be started"
+            raise ConfigError(f"no Ray {where}: {str(error).splitlines()[0]}; see {self.log}") from error
         self._chatter.begun()
 
     def stop(self) -> None:
@@ -89,6 +93,18 @@ class Cluster:
         number = asked or max(1, int(ray.cluster_resources().get("CPU", 1)))
         os.environ[MAX_PENDING] = str(number)
         return number
+
+    def check_gpus(self, device: str, gpus_per_trial: float) -> None:
+        """Refuse trials that the Ray started here could never place; a cluster may still grow.
+
+        Raises:
+            ConfigError: a trial wants more GPUs than there are.
+        """
+        import ray
+
+        found = ray.cluster_resources().get("GPU", 0)
+        if device == "cuda" and not self._address and found < gpus_per_trial:
+            raise ConfigError(f"a trial asks for {gpus_per_trial:g} GPUs, but this machine has {found:g}")
 
     def prove(self, workspace: Workspace) -> None:
         """Make every node show that it sees the workspace and runs the same versions.
@@ -118,11 +134,28 @@ class Cluster:
             marker.unlink(missing_ok=True)
 
 
+def _probe(address: str | None) -> None:
+    """Refuse an address at which nothing listens; Ray itself would try for minutes.
+
+    Raises:
+        ConfigError: it is no HOST:PORT, or nothing answers there.
+    """
+    if address in (None, "local", "auto"):
+        return
+    host, _, port = str(address).rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError(f'--address should be HOST:PORT or "auto", but it is {address}')
+    try:
+        socket.create_connection((host, int(port)), timeout=PROBE_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"no Ray answers at {address}: {error}; start one there by `ray start --head`") from error
+
+
 def check_device(device: str, address: str | None) -> None:
     """Refuse a device that is not there, before anything starts.
 
     Raises:
-        ConfigError: cuda is asked for, and this machine has none (a cluster is asked when it is connected).
+        ConfigError: cuda is asked for, and this machine has none (of a cluster, Ray places trials where GPUs are).
     """
     import torch
 

@@ -123,7 +123,7 @@ class SweepFile:
         return ConfigError(f"{self._place(prefixes, loc)}: {what}")
 
     def _merge(self, preset: str, settings: Sequence[str]) -> Any:
-        if preset not in self.presets():
+        if self.presets() and preset not in self.presets():
             raise unknown("preset", preset, self.presets())
         for setting in settings:
             key, sign, _ = setting.partition("=")
@@ -132,7 +132,7 @@ class SweepFile:
             self._known(key.strip())
         try:
             said = _spelled_out(OmegaConf.from_dotlist(list(settings)))
-            return OmegaConf.merge(self._content, self._content.presets[preset] or {}, said)
+            return OmegaConf.merge(self._content, (self._content.get("presets") or {}).get(preset) or {}, said)
         except (OmegaConfBaseException, yaml.YAMLError, TypeError) as error:
             raise ConfigError(f"--set {' '.join(settings)}: {str(error).splitlines()[0]}") from None
 
@@ -147,9 +147,10 @@ class SweepFile:
             raise ConfigError(f'--set {key}: unknown stage "{word}"; {did_you_mean(word, stages)}')
 
     def _place(self, prefixes: Sequence[str], loc: tuple[str | int, ...]) -> str:
+        places = [".".join([*filter(None, [prefix]), *map(str, loc)]) for prefix in prefixes]
         for setting in self._settings:
             key = setting.partition("=")[0].strip()
-            if any(".".join([*filter(None, [prefix]), *map(str, loc)]).startswith(key) for prefix in prefixes):
+            if any(place.startswith(key) or key.startswith(place) for place in places):
                 return f"--set {setting}"
         for head in (f"presets.{self.preset}", ""):
             for prefix in prefixes:
@@ -194,7 +195,7 @@ def _spelled_out(content: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
         return {
-            key: {BARE[key]: item} if key in BARE and isinstance(item, str) else walk(item)
+            key: {BARE[key]: item} if key in BARE and isinstance(item, str) else item if key == "grid" else walk(item)
             for key, item in value.items()
         }
 

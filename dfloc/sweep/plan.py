@@ -1,5 +1,6 @@
 """What is done, what is left, what it rests on, and what it will cost."""
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,12 +10,15 @@ from upath import UPath
 
 from dfloc.config import EvaluationSpec, MapRecipe, fingerprint
 from dfloc.data.manifest import SampleRef
+from dfloc.errors import WorkspaceError
 from dfloc.features.extract import Job, missing
 from dfloc.features.store import STORED_DTYPES, TRUTH, FeatureStore
 from dfloc.ledger import Ledger
 from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.registry import map_spec
 from dfloc.sweep.resolve import Resolved
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -188,8 +192,17 @@ def _seconds(trials: Sequence[PlannedTrial], trained: set[str], ledger: Ledger) 
 def _first_elsewhere(sweeps: UPath, own: str) -> set[str]:
     """Return the fingerprints that other sweeps planned."""
     folders = [folder for folder in sweeps.iterdir() if folder.name != own] if sweeps.exists() else []
-    records = [SweepRecord.load(folder) for folder in folders]
-    return {trial.fingerprint for record in records if record for trial in record.trials}
+    return {trial.fingerprint for folder in folders for trial in _trials(folder)}
+
+
+def _trials(folder: UPath) -> tuple[PlannedTrial, ...]:
+    """Return the trials of another sweep; a damaged record of it is no matter of this one."""
+    try:
+        record = SweepRecord.load(folder)
+    except WorkspaceError as error:
+        logger.warning("another sweep is left out of what is shared: %s", error)
+        return ()
+    return record.trials if record else ()
 
 
 def _jobs(items: Sequence[Item], resolved: Resolved, store: FeatureStore) -> list[Job]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from upath import UPath
 
+from dfloc import storage
 from dfloc.data import dolos
 from dfloc.data.generators import GENERATORS
 from dfloc.errors import ConfigError, DataError
@@ -19,6 +20,7 @@ from dfloc.sweep.resolve import Resolved, resolve
 from dfloc.sweep.space import expand
 
 MINI = "mini"
+ORIGIN = "origin.json"
 MINI_COUNTS = {"train": 160, "valid": 40, "test": 40}
 DOLOS_COUNTS = {"train": 9000, "valid": 900, "test": 900}
 
@@ -79,8 +81,23 @@ def data_folder(options: Options, workspace: Workspace) -> UPath:
     given = UPath(options.data)
     if not given.is_dir():
         raise DataError(f"--data {options.data} should be a folder of shards or a tree of images, but there is none")
-    given = UPath(Path(given.path).absolute()) if given.protocol in ("", "file", "local") else given
-    return given if (given / "manifest.json").exists() else workspace.shards / given.name
+    if given.protocol in ("", "file", "local"):
+        given = UPath(Path(given.path).absolute())
+    if (given / "manifest.json").exists():
+        return given
+    folder = workspace.shards / given.name
+    there = storage.get_json(folder / ORIGIN)["tree"] if (folder / ORIGIN).exists() else None
+    if (folder / "manifest.json").exists() and there != origin_of(options)["tree"]:
+        raise DataError(
+            f"{folder} holds the images of {there or 'something else'}, not of {options.data}; rename the tree, "
+            f"or import it yourself: dfloc data import {options.data} --out DIR"
+        )
+    return folder
+
+
+def origin_of(options: Options) -> dict[str, str]:
+    """Return what is written beside shards that a sweep imported: the tree that they come from."""
+    return {"tree": str(Path(options.data).absolute()) if options.data else "built-in"}
 
 
 def data_of(options: Options, workspace: Workspace) -> Data:

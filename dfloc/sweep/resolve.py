@@ -9,6 +9,7 @@ from dfloc.config import (
     EvaluationSpec,
     InitFrom,
     Lineage,
+    MapRecipe,
     OptimizerSpec,
     SampleList,
     ScheduleSpec,
@@ -22,7 +23,7 @@ from dfloc.data.mixture import Mixture, as_list, replayed, select
 from dfloc.errors import ConfigError
 from dfloc.features.store import recipe_for
 from dfloc.record import PlannedTrial, SweepRecord
-from dfloc.registry import SOLVED, find
+from dfloc.registry import SOLVED, backbone, find
 from dfloc.sweep.data import Data
 from dfloc.sweep.space import Cell, Study
 
@@ -54,7 +55,8 @@ class Resolver:
         self.limit = limit
         self.lists: dict[str, list[SampleRef]] = {}
         self._planned: dict[int, PlannedTrial] = {}
-        self._tests = {domain: self._test_list(domain) for domain in study.ask.evaluate.domains}
+        tests = [self._full(name) for name in study.ask.evaluate.domains]
+        self._tests = {domain: self._test_list(domain) for domain in tests}
 
     def trials(self) -> list[PlannedTrial]:
         """Return every cell's trial.
@@ -94,7 +96,7 @@ class Resolver:
         spec = TrialSpec(
             train=train,
             valid=valid,
-            maps=tuple(recipe_for(name, ask.weights) for name in ask.maps),
+            maps=_recipes(ask.maps, ask.weights),
             decoder=ask.decoder,
             loss=ask.loss,
             optimizer=ask.optimizer,
@@ -198,9 +200,15 @@ class Resolver:
             if "held_out" not in cell.axes:
                 raise ConfigError(f"stage {cell.stage}: all_but_held_out needs the axis held_out")
             held_out = dolos.family(cell.axes["held_out"])
-            return [domain for domain in domains if dolos.family(domain) != held_out]
-        names = (asked,) if isinstance(asked, str) else asked
-        return [dolos.resolve(name, {*domains, *self.data.local}) for name in names]
+            names = [domain for domain in domains if dolos.family(domain) != held_out]
+        else:
+            names = [self._full(name) for name in ((asked,) if isinstance(asked, str) else asked)]
+        if not names:
+            raise ConfigError(f"stage {cell.stage}: no domain is left to train on; the study has {', '.join(domains)}")
+        return names
+
+    def _full(self, name: str) -> str:
+        return dolos.resolve(name, {*self.study.ask.domains, *self.data.local})
 
     def _counts(self, asked: int | dict[str, int], names: Sequence[str]) -> dict[str, int]:
         if isinstance(asked, int):
@@ -236,6 +244,16 @@ def resolve(study: Study, data: Data, *, preset: str, device: str, limit: int | 
         trials=tuple(trials),
     )
     return Resolved(record, resolver.lists)
+
+
+def _recipes(names: Sequence[str], weights: str | None) -> tuple[MapRecipe, ...]:
+    """Return the recipes of maps; `weights` are those of every backbone that has any."""
+    rows = {name: backbone(name.partition("/")[0]) for name in names}
+    if weights and all(row.weights == "none" for row in rows.values()):
+        raise ConfigError(
+            f'trial.weights is "{weights}", but no backbone of {", ".join(names)} has weights; leave it out'
+        )
+    return tuple(recipe_for(name, None if row.weights == "none" else weights) for name, row in rows.items())
 
 
 def _of_another_stage(cell: Cell) -> Cell | None:

@@ -1,6 +1,6 @@
 """One sweep from its name to its report: plan -> features -> trials -> ledger -> tracking -> report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from dfloc.storage import Workspace
 from dfloc.sweep import cluster
 from dfloc.sweep.data import Shards
 from dfloc.sweep.plan import Item, Plan
-from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, make_tree, prepare
+from dfloc.sweep.prepare import ORIGIN, Options, Prepared, data_folder, data_of, make_tree, origin_of, prepare
 from dfloc.sweep.progress import Display
 from dfloc.tracking import Tracker
 
@@ -83,7 +83,8 @@ def tell(outcome: Outcome, console: Console, again: str) -> int:
         say(f"stopped, everything finished is saved; {outcome.left} to run. Go on with: {again}")
         return 130
     if outcome.failed:
-        say(f"{len(outcome.failed)} trials failed, the causes are above; run them again with: {again} --retry-failed")
+        again = again if "--retry-failed" in again else f"{again} --retry-failed"
+        say(f"{len(outcome.failed)} trials failed, the causes are above; run them again with: {again}")
         return 1
     say(f"done, {outcome.left} to run")
     return 0
@@ -112,11 +113,19 @@ class Driver:
                 interrupted = bool(prepared.plan.items) and self._work(prepared)
                 report = self._report(record)
             except BaseException:
-                self.tracker.close("KILLED")
+                if self.lock.held():
+                    self.tracker.close("KILLED")
                 raise
             failed = self._failures(prepared.plan)
-            self.tracker.close("KILLED" if interrupted else "FAILED" if failed else "FINISHED", report)
-            return Outcome(report, self._left(prepared, failed, interrupted), failed, interrupted)
+            left = self._left(prepared)
+            lost = bool(left) and not failed and not interrupted
+            self.tracker.close("KILLED" if interrupted else "FAILED" if failed or lost else "FINISHED", report)
+            if lost:
+                raise TrialError(
+                    f"{len(left)} trials ended without a result, the first is {left[0].name}; "
+                    f"see {self.ray.log}, then give the same command again"
+                )
+            return Outcome(report, len(left), failed, interrupted)
         finally:
             self.ray.stop()
 
@@ -138,8 +147,10 @@ class Driver:
         with Display(self.console, "mini-Dolos, crops made", 0) as display:
             samples = make_tree(self.options, self.workspace, display.advance)
         self.ray.start()
+        folder = data_folder(self.options, self.workspace)
         with Display(self.console, "images imported", len(samples)) as display:
-            import_samples(samples, data_folder(self.options, self.workspace), on_progress=display.advance)
+            import_samples(samples, folder, on_progress=display.advance)
+        storage.put_json(folder / ORIGIN, origin_of(self.options))
 
     def _keep(self, prepared: Prepared) -> SweepRecord:
         """Write what is planned: the record, and every list of samples."""
@@ -162,6 +173,7 @@ class Driver:
 
         self.ray.start()
         self.ray.prove(self.workspace)
+        self.ray.check_gpus(prepared.device, self.options.gpus_per_trial)
         plan, data = prepared.plan, prepared.data
         assert isinstance(data, Shards)
         if plan.jobs:
@@ -179,6 +191,7 @@ class Driver:
 
     def _train(self, prepared: Prepared) -> bool:
         """Run every item through Tune; return whether the user stopped it."""
+        max_concurrent = self.ray.max_concurrent(self.options.max_concurrent)
         from dfloc.sweep import schedule
 
         items = prepared.plan.items
@@ -196,7 +209,7 @@ class Driver:
                     "device": prepared.device,
                 },
                 resources=cluster.resources(prepared.device, self.options.gpus_per_trial),
-                max_concurrent=self.ray.max_concurrent(self.options.max_concurrent),
+                max_concurrent=max_concurrent,
                 folder=self.workspace.sweep(prepared.plan.record.sweep) / "tune",
             )
         for line in packs.troubles():
@@ -218,15 +231,9 @@ class Driver:
         evaluated = any(self.ledger.state(trial.fingerprint) == "done" for trial in record.trials)
         return build(self.workspace, record) if evaluated else None
 
-    def _left(self, prepared: Prepared, failed: dict[str, str], interrupted: bool) -> int:
-        """Return how many trials are still to run; Tune may end without a word, so the ledger is asked again."""
-        after = prepare(self.options, self.workspace, prepared.data).plan
-        if after.items and not failed and not interrupted:
-            raise TrialError(
-                f"{len(after.items)} trials ended without a result, the first is {after.items[0].name}; "
-                f"see {self.ray.log}, then give the same command again"
-            )
-        return len(after.items)
+    def _left(self, prepared: Prepared) -> Sequence[Item]:
+        """Return what is still to run; Tune may end without a word, so the ledger is asked again."""
+        return prepare(self.options, self.workspace, prepared.data).plan.items
 
     def _say_plan(self, plan: Plan) -> None:
         left = len(plan.items)

@@ -13,6 +13,7 @@ from ray import tune
 from ray.tune.search import Searcher
 from upath import UPath
 
+from dfloc.errors import DflocError
 from dfloc.sweep.plan import Item
 from dfloc.sweep.trainable import config_of, train_pack
 
@@ -100,6 +101,8 @@ class Packs:
         self._on_stop = on_stop
         self._errors: list[str] = []
         self._dropped: dict[str, str] = {}
+        self._refused: DflocError | None = None
+        self._searcher: ParentsFirst | None = None
         self.stopped = False
 
     def run(self, told: dict[str, Any], resources: dict[str, float], max_concurrent: int, folder: UPath) -> None:
@@ -110,8 +113,11 @@ class Packs:
             resources: of one trial.
             max_concurrent: trials at once at most.
             folder: Tune's own files; gone afterwards.
+
+        Raises:
+            DflocError: `on_report` raised it; the epochs in flight were ended first.
         """
-        searcher = ParentsFirst(list(self._items.values()), lambda pack: config_of(pack, **told))
+        searcher = self._searcher = ParentsFirst(list(self._items.values()), lambda pack: config_of(pack, **told))
         with self._ctrl_c(searcher):
             results = tune.Tuner(
                 tune.with_resources(train_pack, resources),
@@ -132,6 +138,8 @@ class Packs:
                 ),
             ).fit()
         shutil.rmtree(Path(folder.path), ignore_errors=True)
+        if self._refused:
+            raise self._refused
         self._errors = [str(error) for error in results.errors]
         self._dropped = searcher.dropped
 
@@ -143,12 +151,18 @@ class Packs:
             yield from (f"not started: {name}: {why}" for name, why in self._dropped.items())
 
     def _report(self, pack: dict[str, Any]) -> None:
-        for fingerprint, entry in pack.items():
-            self._on_report(self._items[fingerprint], entry)
+        """Pass reports on; an error of the driver ends the run in order, for Tune would wrap it."""
+        try:
+            for fingerprint, entry in pack.items():
+                self._on_report(self._items[fingerprint], entry)
+        except DflocError as error:
+            self._refused = error
+            assert self._searcher is not None
+            self._searcher.stopping = True
 
     @contextmanager
     def _ctrl_c(self, searcher: ParentsFirst) -> Iterator[None]:
-        """The first Ctrl-C ends the epochs in flight, the second one everything."""
+        """The first Ctrl-C (or SIGTERM) ends the epochs in flight, the second one everything."""
 
         def ask(number: int, frame: FrameType | None) -> None:
             if self.stopped:
@@ -156,11 +170,12 @@ class Packs:
             self.stopped = searcher.stopping = True
             self._on_stop()
 
-        before = signal.signal(signal.SIGINT, ask)
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class _StopWhenAsked(tune.Stopper):  # type: ignore[misc]

@@ -7,12 +7,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from dfloc.data import dolos
 from dfloc.errors import ConfigError, did_you_mean
-from dfloc.sweep.ask import CellAsk, StageAsk, StudyAsk, TrainAsk, TrialAsk
+from dfloc.sweep.ask import CaseAsk, CellAsk, StageAsk, StudyAsk, TrainAsk, TrialAsk
 from dfloc.sweep.file import SweepFile
 from dfloc.sweep.limit import Scale
 
 Axes = dict[str, Any]
+
+# Axes whose values are domains: a short name is understood, and the study must have it.
+DOMAIN_AXES = {"held_out", "domain"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,111 +76,121 @@ def expand(
         ask = StudyAsk.model_validate(file.values)
     except ValidationError as error:
         raise file.mistake(error, ("",), StudyAsk) from None
-    order = _in_order(ask, _with_ancestors(ask, only))
-    axes = {"draw": range(draws or ask.draws), "seed": range(seeds or ask.seeds)}
-    cells = _all_cells(file, ask, order, axes, None)
+    wanted = _with_ancestors(ask, only)
+    axes = {"draw": list(range(draws or ask.draws)), "seed": list(range(seeds or ask.seeds))}
+    cells = _expand(file, ask, axes, None)
     if limit is None:
-        return Study(ask, cells)
-    scaled = _all_cells(file, ask, order, axes, Scale.of(limit, [cell.train for cell in cells]))
+        return Study(ask, [cell for cell in cells if cell.stage in wanted])
+    scaled = _expand(file, ask, axes, Scale.of(limit, [cell.train for cell in cells]))
     dropped = len(cells) - len(scaled)
     notes: tuple[str, ...] = (f"limited to {limit} images: every count is scaled in proportion",)
     if dropped:
         notes += (f"--limit {limit}: {dropped} of {len(cells)} trials fell together with another and were dropped",)
-    return Study(ask, scaled, notes)
+    return Study(ask, [cell for cell in scaled if cell.stage in wanted], notes)
 
 
-def _all_cells(
-    file: SweepFile, ask: StudyAsk, order: Sequence[str], axes: Mapping[str, Sequence[int]], scale: Scale | None
-) -> list[Cell]:
+def _expand(file: SweepFile, ask: StudyAsk, axes: Mapping[str, list[int]], scale: Scale | None) -> list[Cell]:
     by_stage: dict[str, list[Cell]] = {}
-    for name in order:
-        by_stage[name] = list(_stage_cells(file, ask, name, by_stage, axes, scale))
+    for name in _in_order(ask):
+        stage = ask.stages[name]
+        parents: Sequence[Cell | None] = by_stage[_parent_name(stage)] if stage.parent else [None]
+        cases = [_Case(file, ask, name, case, axes, scale) for case in stage.cases or [""]]
+        by_stage[name] = [cell for case in cases for parent in parents for cell in case.cells(parent)]
     return [cell for cells in by_stage.values() for cell in cells]
 
 
-def _stage_cells(
-    file: SweepFile,
-    ask: StudyAsk,
-    name: str,
-    done: Mapping[str, list[Cell]],
-    common: Mapping[str, Sequence[int]],
-    scale: Scale | None,
-) -> Iterator[Cell]:
-    stage = ask.stages[name]
-    parents: Sequence[Cell | None] = done[_parent_name(stage)] if stage.parent else [None]
-    for case, extra in (stage.cases or {"": {}}).items():
-        grid = {**ask.grid, **stage.grid, **extra.get("grid", {}), **common}
-        body = {
-            "train": _merged(stage.train, extra.get("train", {})),
-            "trial": _merged(ask.trial, stage.trial, extra.get("trial", {})),
+class _Case:
+    """One case of a stage (`""` where it has none), with everything merged that its cells have in common."""
+
+    def __init__(
+        self,
+        file: SweepFile,
+        ask: StudyAsk,
+        stage: str,
+        case: str,
+        axes: Mapping[str, list[int]],
+        scale: Scale | None,
+    ):
+        asked = ask.stages[stage]
+        extra = asked.cases.get(case, CaseAsk())
+        self._file, self._stage, self._case, self._scale = file, stage, case, scale
+        self._grid = _flat({**ask.grid, **asked.grid, **extra.grid}) | dict(axes)
+        for axis in DOMAIN_AXES & self._grid.keys():
+            self._grid[axis] = [dolos.resolve(str(name), ask.domains) for name in self._grid[axis]]
+        self._body: dict[str, Any] = {
+            "train": _merged(asked.train, extra.train),
+            "trial": _merged(ask.trial, asked.trial, extra.trial),
         }
-        if stage.parent:
-            body["from"] = extra.get("from", stage.parent)
-        where = (f"stages.{name}.cases.{case}", f"stages.{name}") if case else (f"stages.{name}",)
-        for parent in parents:
-            inherited = parent.axes if parent else {}
-            own = {axis: values for axis, values in _flat(grid).items() if axis not in inherited}
-            cells = [
-                _cell(file, name, case, {**inherited, **dict(zip(own, values, strict=True))}, body, parent, where)
-                for values in itertools.product(*own.values())
-            ]
-            yield from _chained([_scaled(cell, body, scale) for cell in cells] if scale else cells)
+        if asked.parent:
+            self._body["from"] = extra.parent or asked.parent
+        count = self._body["train"].get("count")
+        self._count_axis = count if isinstance(count, str) else None
+        self._refuse_idle({*asked.grid, *extra.grid})
+
+    def cells(self, parent: Cell | None) -> Iterator[Cell]:
+        """Yield the cells of one parent; an axis that the parent has is inherited, never crossed."""
+        inherited = parent.axes if parent else {}
+        own = {axis: values for axis, values in self._grid.items() if axis not in inherited}
+        combinations = (dict(zip(own, values, strict=True)) for values in itertools.product(*own.values()))
+        cells = [self._cell({**inherited, **values}, parent) for values in combinations]
+        distinct = {repr(sorted(cell.axes.items())): cell for cell in cells}
+        yield from self._chained(list(distinct.values()))
+
+    def _cell(self, axes: Axes, parent: Cell | None) -> Cell:
+        bound = _bind(self._body, axes)
+        for axis, value in axes.items():
+            if "." in axis:
+                _put(bound, axis.split("."), value)
+        try:
+            ask = CellAsk.model_validate(bound)
+        except ValidationError as error:
+            here = f"stages.{self._stage}"
+            raise self._file.mistake(error, (f"{here}.cases.{self._case}", here, ""), CellAsk) from None
+        seed = axes["seed"] if ask.trial.seed is None else ask.trial.seed
+        checkpoint = ask.parent.checkpoint if ask.parent else "best"
+        train = self._scale.ask(ask.train) if self._scale else ask.train
+        axes = {**axes, "seed": seed}
+        if self._count_axis in axes:
+            axes[self._count_axis] = train.count
+        trial = ask.trial.model_copy(update={"seed": seed})
+        return Cell(self._stage, self._case, axes, train, trial, parent, checkpoint)
+
+    def _chained(self, cells: list[Cell]) -> Iterator[Cell]:
+        """Give each cell of a continue mode the next smaller count of its own line as parent."""
+        last: dict[str, Cell] = {}
+        for cell in sorted(cells, key=lambda cell: cell.train.count if isinstance(cell.train.count, int) else 0):
+            if cell.train.mode == "restart":
+                yield cell
+                continue
+            if not isinstance(cell.train.count, int) or cell.parent is None:
+                raise ConfigError(f"stage {cell.stage}: mode {cell.train.mode} needs one `count` for all and a `from`")
+            line = repr(sorted((axis, value) for axis, value in cell.axes.items() if axis != self._count_axis))
+            before = last.get(line)
+            skipped = 0
+            if before is not None and cell.train.mode == "incremental":
+                assert isinstance(before.train.count, int)
+                skipped = before.train.count
+            last[line] = replace(cell, parent=before or cell.parent, skipped=skipped)
+            yield last[line]
+
+    def _refuse_idle(self, own: set[str]) -> None:
+        """Refuse an axis that no field of the stage takes its value from."""
+        read = _words(self._body)
+        for axis in sorted(axis for axis in own & self._grid.keys() if "." not in axis):
+            if axis not in read and axis != "held_out":
+                raise ConfigError(
+                    f'axis "{axis}" of stage {self._stage} is read by nothing; write `count: {axis}` where it belongs, '
+                    f"or name the field that it changes, as in --set stages.{self._stage}.grid.trial.optimizer.lr=[...]"
+                )
 
 
-def _cell(
-    file: SweepFile,
-    stage: str,
-    case: str,
-    axes: Axes,
-    body: Mapping[str, Any],
-    parent: Cell | None,
-    where: tuple[str, ...],
-) -> Cell:
-    bound = _bind(body, axes)
-    for axis, value in axes.items():
-        if "." in axis:
-            _put(bound, axis.split("."), value)
-    try:
-        ask = CellAsk.model_validate(bound)
-    except ValidationError as error:
-        raise file.mistake(error, (*where, ""), CellAsk) from None
-    seed = axes["seed"] if ask.trial.seed is None else ask.trial.seed
-    checkpoint = ask.parent.checkpoint if ask.parent else "best"
-    trial = ask.trial.model_copy(update={"seed": seed})
-    return Cell(stage, case, {**axes, "seed": seed}, ask.train, trial, parent, checkpoint)
-
-
-def _scaled(cell: Cell, body: Mapping[str, Any], scale: Scale) -> Cell:
-    """Return a cell with its counts scaled, and with them the axis that a count is taken from."""
-    axis = body["train"].get("count")
-    train = scale.ask(cell.train)
-    axes = {**cell.axes, axis: train.count} if isinstance(axis, str) and axis in cell.axes else cell.axes
-    return replace(cell, train=train, axes=axes)
-
-
-def _chained(cells: list[Cell]) -> Iterator[Cell]:
-    """Give each cell of a continue mode the next smaller count of its own line as parent; drop doubles."""
-    last: dict[str, Cell] = {}
-    seen: set[str] = set()
-    counted = sorted(cells, key=lambda cell: cell.train.count if isinstance(cell.train.count, int) else 0)
-    for cell in counted:
-        own = repr(sorted(cell.axes.items(), key=lambda item: item[0]))
-        if own in seen:
-            continue
-        seen.add(own)
-        if cell.train.mode == "restart":
-            yield cell
-            continue
-        if not isinstance(cell.train.count, int) or cell.parent is None:
-            raise ConfigError(f"stage {cell.stage}: mode {cell.train.mode} needs one `count` for all and a `from`")
-        line = repr(sorted((k, v) for k, v in cell.axes.items() if v != cell.train.count))
-        before = last.get(line)
-        new = before is not None and cell.train.mode == "incremental"
-        skipped = before.train.count if before is not None and new else 0
-        assert isinstance(skipped, int)
-        chained = replace(cell, parent=before or cell.parent, skipped=skipped)
-        last[line] = chained
-        yield chained
+def _words(value: Any) -> set[str]:
+    """Return every bare word inside a value."""
+    if isinstance(value, Mapping):
+        return {word for item in value.values() for word in _words(item)}
+    if isinstance(value, list | tuple):
+        return {word for item in value for word in _words(item)}
+    return {value} if isinstance(value, str) else set()
 
 
 def _bind(value: Any, axes: Axes) -> Any:
@@ -238,9 +252,9 @@ def _with_ancestors(ask: StudyAsk, only: Sequence[str]) -> set[str]:
     return wanted
 
 
-def _in_order(ask: StudyAsk, wanted: set[str]) -> list[str]:
+def _in_order(ask: StudyAsk) -> list[str]:
     order: list[str] = []
-    left = [name for name in ask.stages if name in wanted]
+    left = list(ask.stages)
     while left:
         ready = [name for name in left if not ask.stages[name].parent or _parent_name(ask.stages[name]) in order]
         if not ready:

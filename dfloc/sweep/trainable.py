@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ray import tune
+from upath import UPath
 
 from dfloc.config import EvaluationSpec, TrialSpec
 from dfloc.storage import Workspace
@@ -36,6 +37,6 @@ def train_pack(config: dict[str, Any]) -> None:
         spec = TrialSpec.model_validate(told["spec"])
         assert spec.fingerprint == told["fingerprint"], "driver and worker run different versions of dfloc"
         evaluations = tuple(EvaluationSpec.model_validate(evaluation) for evaluation in told["evaluations"])
-        work = Work(spec, told["train"], evaluations, workspace, workspace.root / config["data"], config["device"])
+        work = Work(spec, told["train"], evaluations, workspace, UPath(config["data"]), config["device"])
         for progress in run(work):
             tune.report({"pack": {spec.fingerprint: progress}})

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +24,7 @@ from dfloc.registry import map_spec
 from dfloc.storage import Workspace
 
 THREADS = 1
-MACHINE_ERRORS = (DataError, MemoryError, OSError, WorkspaceError)
+MACHINE_ERRORS = (DataError, MemoryError, OSError, WorkspaceError, torch.OutOfMemoryError)
 OWN_ERRORS = (DflocError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 Progress = dict[str, Any]
@@ -172,6 +171,5 @@ def _place(sample_id: str) -> tuple[str, str]:
     return f"{source}/{generator}", split
 
 
-@cache
 def _read(folder: UPath, domain: str, split: str) -> list[SampleRef]:
     return read_samples(folder, Manifest.load(folder), domain, split)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from dfloc.errors import WorkspaceError
 from dfloc.sweep.plan import Item
 from dfloc.sweep.schedule import Packs, ParentsFirst
 from tests.sweep.conftest import Planner
@@ -72,3 +73,14 @@ def test_first_ctrl_c_hands_out_nothing_more_and_the_second_ends(items: Sequence
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_an_error_of_the_driver_ends_the_run_in_order(items: Sequence[Item]) -> None:
+    def lost(item: Item, entry: dict[str, Any]) -> None:
+        raise WorkspaceError("another driver took over")
+
+    packs = Packs(items, on_report=lost, on_stop=lambda: None)
+    packs._searcher = searcher(items)
+    packs._report({items[0].trial.fingerprint: {"epoch": 1, "epochs": 2}})
+    assert packs._searcher.suggest("t0") == "FINISHED"
+    assert isinstance(packs._refused, WorkspaceError)

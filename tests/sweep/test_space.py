@@ -147,7 +147,8 @@ def test_limit_scales_every_count_of_a_split_and_drops_points_that_fall_together
         (("  epochs: 2", "  epohcs: 2"), r'small.yaml line 12: unknown key "epohcs" in trial; did you mean "epochs"'),
         (("depth: 4", "dpeth: 4"), r'small.yaml line 8: unknown key "dpeth" in trial.decoder; did you mean "depth"'),
         (("  batch: 4", "  batch: four"), r"small.yaml line 13: trial.batch: .*'four'"),
-        (("count: n", "count: 0"), r"small.yaml line 21: train.count"),
+        (("count: n, valid: 4", "count: n, valid: 0"), r"small.yaml line 21: train.valid"),
+        (("count: n", "count: 3"), r'axis "n" of stage finetune is read by nothing; write `count: n`'),
         (("title: A small", "titel: A small"), r'line 3: unknown key "titel" in the sweep; did you mean "title"'),
         (("    from: base", "    from: bse"), r'unknown stage "bse"; did you mean "base"'),
         (("${domains}", "${domians}"), r"domians"),
@@ -196,3 +197,49 @@ def test_unknown_sweep_and_preset_say_what_is_near(tmp_path: Path) -> None:
         find(str(tmp_path / "mine.yaml"))
     with pytest.raises(ConfigError, match='unknown preset "papr"; did you mean "paper"'):
         study("papr")
+
+
+def test_domain_axes_take_short_names_and_refuse_unknown_ones(tmp_path: Path) -> None:
+    cells = small(tmp_path, "stages.base.grid.held_out=[a]").cells
+    assert {cell.axes["held_out"] for cell in cells} == {"s/a"}
+    with pytest.raises(ConfigError, match='unknown domain "nosuch"'):
+        small(tmp_path, "stages.base.grid.held_out=[nosuch]")
+
+
+def test_an_axis_that_nothing_reads_is_refused_with_the_cure(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r'axis "lr" of stage finetune is read by nothing.*trial\.optimizer\.lr'):
+        small(tmp_path, "stages.finetune.grid.lr=[1e-3,1e-4]")
+
+
+def test_a_mistake_inside_a_case_is_named() -> None:
+    with pytest.raises(ConfigError, match=r'--set .*: unknown key "trian".*known: from, grid, train'):
+        study("mini", "stages.budgets.cases.train_all_4.trian.count=2", domains=FOUR)
+
+
+def test_the_chain_goes_by_the_counts_axis_and_not_by_its_values(tmp_path: Path) -> None:
+    cells = small(tmp_path, "stages.finetune.train.mode=cumulative", seeds=5).cells
+    line = [cell for cell in cells if cell.stage == "finetune" and cell.axes["held_out"] == "s/a"]
+    for cell in line:
+        assert cell.parent is not None
+        expected = {2: ("base", None), 4: ("finetune", 2), 8: ("finetune", 4)}[cell.axes["n"]]
+        assert (cell.parent.stage, cell.parent.axes.get("n")) == expected
+        assert cell.parent.trial.seed == cell.trial.seed
+
+
+def test_limit_is_the_same_whatever_only_keeps() -> None:
+    whole, part = study("paper", limit=300), study("paper", limit=300, only=("base",))
+    bases = [[cell.train for cell in found.cells if cell.stage == "base"] for found in (whole, part)]
+    assert bases[0] == bases[1]
+    assert {cell.stage for cell in part.cells} == {"base"}
+
+
+def test_a_file_without_presets_needs_none(tmp_path: Path) -> None:
+    path = tmp_path / "plain.yaml"
+    path.write_text(SMALL.partition("presets:")[0])
+    assert len(expand(SweepFile(path).choose("mini")).cells) == 12
+
+
+@pytest.mark.parametrize("name", ["../../evil", "", "a b"])
+def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="name"):
+        small(tmp_path, f"name='{name}'")

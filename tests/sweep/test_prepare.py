@@ -1,0 +1,85 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from dfloc import storage
+from dfloc.errors import ConfigError, DataError
+from dfloc.storage import Workspace
+from dfloc.sweep.prepare import ORIGIN, Options, data_folder, data_of, origin_of, prepare
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace")
+
+
+def options(data: Path | None = None, **more: object) -> Options:
+    return Options("exposure", "unused", data=str(data) if data else None, **more)  # type: ignore[arg-type]
+
+
+def test_preset_is_mini_on_built_in_data_and_paper_on_ones_own(tmp_path: Path) -> None:
+    assert options().chosen_preset == "mini"
+    assert options(tmp_path).chosen_preset == "paper"
+    assert options(tmp_path, preset="smoke").chosen_preset == "smoke"
+
+
+def test_shards_are_used_where_they_lie_and_a_tree_is_imported_into_the_workspace(
+    workspace: Workspace, tiny_shards: UPath, tiny_tree: Path
+) -> None:
+    assert data_folder(options(Path(tiny_shards.path)), workspace) == tiny_shards
+    assert data_folder(options(tiny_tree), workspace) == workspace.shards / "tree"
+    assert data_folder(options(), workspace) == workspace.shards / "mini"
+
+
+def test_another_tree_of_the_same_name_is_refused(
+    workspace: Workspace, tiny_shards: UPath, tiny_tree: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_shards.path, workspace.shards / "tree")
+    storage.put_json(workspace.shards / "tree" / ORIGIN, origin_of(options(tiny_tree)))
+    assert data_of(options(tiny_tree), workspace).present
+    other = tmp_path / "other" / "tree"
+    shutil.copytree(tiny_tree, other)
+    with pytest.raises(DataError, match=r"holds the images of .*/tree, not of .*/other/tree; rename the tree"):
+        data_folder(options(other), workspace)
+
+
+def test_a_tree_that_is_not_imported_can_be_planned(workspace: Workspace, tiny_tree: Path) -> None:
+    asked = options(tiny_tree, preset="smoke")
+    prepared = prepare(asked, workspace, data_of(asked, workspace))
+    assert prepared.plan.record.domains == ("tiny/blur", "tiny/noise")
+    assert not prepared.plan.known
+    assert not workspace.shards.exists(), "nothing is written"
+
+
+def test_short_and_unknown_domains(workspace: Workspace, tiny_tree: Path) -> None:
+    asked = options(tiny_tree, preset="smoke", settings=("domains=[noise,blur]",))
+    assert prepare(asked, workspace, data_of(asked, workspace)).plan.record.domains == ("tiny/noise", "tiny/blur")
+    asked = options(tiny_tree, preset="smoke", settings=("domains=[nois]",))
+    with pytest.raises(ConfigError, match='unknown domain "nois"; known: tiny/blur, tiny/noise'):
+        prepare(asked, workspace, data_of(asked, workspace))
+    asked = options(tiny_tree, preset="smoke", settings=("domains=[noise]",))
+    with pytest.raises(ConfigError, match="stage base: no domain is left to train on"):
+        prepare(asked, workspace, data_of(asked, workspace))
+
+
+@pytest.mark.parametrize("what", ["missing", "file"])
+def test_data_that_are_not_there(workspace: Workspace, tmp_path: Path, what: str) -> None:
+    (tmp_path / "file").write_text("hello")
+    with pytest.raises(DataError, match=f"--data .*{what} should be a folder"):
+        data_of(options(tmp_path / what), workspace)
+
+
+def test_weights_for_a_backbone_that_has_none_are_refused(workspace: Workspace) -> None:
+    asked = options(settings=("trial.weights=random:7",))
+    with pytest.raises(ConfigError, match=r'trial\.weights is "random:7", but no backbone of srm/stats has weights'):
+        prepare(asked, workspace, data_of(asked, workspace))
+
+
+def test_device_is_the_presets_unless_told(workspace: Workspace) -> None:
+    for asked, device, precision in ((options(), "cpu", "fp32"), (options(device="cuda"), "cuda", "bf16")):
+        prepared = prepare(asked, workspace, data_of(asked, workspace))
+        assert prepared.device == device
+        bases = [trial.spec.precision for trial in prepared.plan.record.trials if trial.stage == "base"]
+        assert set(bases) == {precision}
