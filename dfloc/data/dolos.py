@@ -63,6 +63,11 @@ def photograph(name: str) -> str:
     return re.sub(r"-\d+$", "", name)
 
 
+def text(name: str) -> str:
+    """Return a file name that can be written as UTF-8: bytes of it that cannot are spelled out."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def resolve(short: str, known: Iterable[str]) -> str:
     """Return the full name of a domain: `ldm` is `celebahq/ldm` where no other source has that generator.
 
@@ -182,7 +187,7 @@ def _files(images: Path, masks: Path | None, domain: str, split: Split, mask_kin
     found = {} if masks is None else _masks(masks)
     source = domain.partition("/")[0]
     for path in _walk(images):
-        name = path.relative_to(images).as_posix().encode(errors="backslashreplace").decode()
+        name = text(path.relative_to(images).as_posix())
         bare = name.removesuffix(path.suffix)
         pair, stem = f"{source}/{bare}", f"{source}/{photograph(bare)}"
         mask = found.get(name, found.get(bare))
@@ -191,7 +196,7 @@ def _files(images: Path, masks: Path | None, domain: str, split: Split, mask_kin
 
 def _masks(folder: Path) -> dict[str, Path]:
     """Return masks by their name, and by their name without extension (the first of several)."""
-    paths = [(path.relative_to(folder).as_posix(), path) for path in _walk(folder)]
+    paths = [(text(path.relative_to(folder).as_posix()), path) for path in _walk(folder)]
     bare = {name.removesuffix(path.suffix): path for name, path in reversed(paths)}
     return {**bare, **dict(paths)}
 

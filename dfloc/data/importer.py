@@ -4,6 +4,7 @@ import hashlib
 import logging
 import pickle
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import groupby
@@ -22,6 +23,7 @@ from dfloc.errors import DataError
 
 SHARD_ROWS = 4096
 SHARD_BYTES = 256 << 20
+RETRIES = 3
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +52,9 @@ def import_samples(
     group_rows: int = GROUP_ROWS,
     shard_rows: int = SHARD_ROWS,
 ) -> ImportSummary:
-    """Write samples into a data folder, beside what it holds; it changes when all is well, and not before.
+    """Write samples into a data folder, beside what it holds; shards and manifest change only when all is well.
 
+    `rejected.csv` names what the last import of each split could not use, and does so even where it was refused.
     A split whose files have the names, sizes and times of its last import is left alone, without Ray and without a
     look into them. A new time alone is harmless: the same bytes are written again.
 
@@ -222,18 +225,27 @@ def _run(jobs: Sequence[ShardJob]) -> Generator[tuple[int, Receipt]]:
 
     Raises:
         OSError: a shard cannot be written.
+        DataError: a worker died.
     """
     with _ray():
         import ray.data
 
-        context = ray.data.DataContext.get_current()
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        context = ray.data.DataContext.get_current().copy()
         context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        context.raise_original_map_exception = True
         items = [{"index": index, "job": pickle.dumps(job)} for index, job in enumerate(jobs)]
-        for row in ray.data.from_items(items, override_num_blocks=len(items)).map(_task).iter_rows():
-            if row["error"]:
-                raise OSError(0, row["error"])
-            yield row["index"], pickle.loads(row["receipt"])
+        with ray.data.DataContext.current(context), warnings.catch_warnings():
+            # Before Ray 2.64 nothing else says how often a dead worker is replaced; by default it is for ever.
+            warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
+            done = ray.data.from_items(items, override_num_blocks=len(items)).map(_task, max_retries=RETRIES)
+        try:
+            for row in done.iter_rows():
+                if row["error"]:
+                    raise OSError(0, row["error"])
+                yield row["index"], pickle.loads(row["receipt"])
+        except ray.exceptions.RayError as error:
+            raise _first_cause(error) from error
 
 
 def _task(item: dict[str, Any]) -> dict[str, Any]:
@@ -242,6 +254,13 @@ def _task(item: dict[str, Any]) -> dict[str, Any]:
     except OSError as failure:
         receipt, error = Receipt([], 0.0, 0, []), failure.strerror or str(failure)
     return {"index": item["index"], "receipt": pickle.dumps(receipt), "error": error}
+
+
+def _first_cause(error: BaseException) -> DataError:
+    """Return what went wrong in a worker, in one line out of Ray's many."""
+    first = getattr(error, "cause", None) or error
+    reason = str(first).partition("\n")[0].rstrip(".")
+    return DataError(f"nothing was imported: {type(first).__name__}: {reason}; when that is mended, start again")
 
 
 @contextmanager

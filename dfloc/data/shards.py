@@ -23,9 +23,15 @@ MAX_PIXELS = 64_000_000
 MAX_COLOUR = 16
 CACHE_BYTES = 256 << 20
 
-# What Pillow raises on damaged files of the formats that we read.
+# Pillow's names of what is read, whatever a file calls itself.
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
+
+# What Pillow raises on damaged files of these formats.
 _DAMAGED = (
     OSError,
+    RuntimeError,
+    AssertionError,
+    AttributeError,
     SyntaxError,
     ValueError,
     EOFError,
@@ -150,13 +156,13 @@ def read_truth(folder: UPath, samples: Sequence[SampleRef], reader: ShardReader 
 
 def _open(data: bytes) -> Image.Image:
     try:
-        image: Image.Image = Image.open(io.BytesIO(data))
+        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise DataError(f"{image.width}x{image.height} pixels, more than the {MAX_PIXELS:,} that are allowed")
         image.load()
         image = ImageOps.exif_transpose(image)
     except UnidentifiedImageError as error:
-        raise DataError("not an image") from error
+        raise DataError(f"not an image of a type that is read ({', '.join(FORMATS)})") from error
     except _DAMAGED as error:
         raise DataError(f"no whole image ({' '.join(str(error).split()) or type(error).__name__})") from error
     if image.mode == "F":

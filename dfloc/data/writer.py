@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,8 +93,9 @@ def _usable(samples: Sequence[Sample], rejected: list[Reject]) -> Iterator[dict[
     for sample in samples:
         try:
             yield _row(sample)
-        except DataError as error:
-            rejected.append(Reject(sample.id, sample.name, str(error)))
+        except Exception as error:  # noqa: BLE001 (one odd file does not end an import)
+            reason = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+            rejected.append(Reject(sample.id, sample.name, " ".join(reason.split())))
 
 
 def _groups(rows: Iterator[dict[str, Any]], group_rows: int) -> Iterator[list[dict[str, Any]]]:
@@ -128,8 +130,8 @@ def _row(sample: Sample) -> dict[str, Any]:
         "stem": sample.stem,
         "domain": sample.domain,
         "split": sample.split,
-        "image": {"bytes": image, "path": sample.image.name},
-        "mask": sample.mask and {"bytes": mask, "path": sample.mask.name},
+        "image": {"bytes": image, "path": dolos.text(sample.image.name)},
+        "mask": sample.mask and {"bytes": mask, "path": dolos.text(sample.mask.name)},
         "mask_kind": sample.mask_kind,
         "width": width,
         "height": height,
@@ -142,7 +144,10 @@ def _row(sample: Sample) -> dict[str, Any]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise DataError("no regular file (a pipe, a socket or a device)")
+        if found.st_size > MAX_FILE_BYTES:
             raise DataError(f"a file of more than {MAX_FILE_BYTES >> 20} MiB")
         return path.read_bytes()
     except OSError as error:

@@ -8,7 +8,7 @@ from PIL import Image
 from upath import UPath
 
 from dfloc.data.manifest import Manifest, read_samples
-from dfloc.data.shards import MAX_PIXELS, ShardReader, decode_image, fakeness, read_truth
+from dfloc.data.shards import FORMATS, MAX_PIXELS, ShardReader, decode_image, fakeness, read_truth
 from dfloc.errors import DataError
 from tests.conftest import TINY_SIZE
 
@@ -123,6 +123,30 @@ def test_cut_files_are_refused(kind: str, keep: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
     with pytest.raises(DataError, match="image"):
         decode_image(encoded(Image.fromarray(image), kind)[:keep])
+
+
+@pytest.mark.parametrize("kind", ["SPIDER", "AVIF", "EPS", "GIF", "PPM"])
+def test_other_formats_are_not_even_opened(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(Image.new("F" if kind == "SPIDER" else "RGB", (24, 20)), kind)
+    assert Image.open(io.BytesIO(data)).format == kind
+    for name, (factory, _) in Image.OPEN.items():
+        if name not in FORMATS:
+            monkeypatch.setitem(Image.OPEN, name, (lambda *_: pytest.fail("opened"), None))
+        else:
+            assert callable(factory)
+    with pytest.raises(DataError, match=r"not an image of a type that is read .*PNG, JPEG, TIFF, WEBP, BMP"):
+        decode_image(data)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, NotImplementedError, AttributeError, AssertionError, RecursionError])
+def test_whatever_a_codec_raises_is_one_error(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(image: Image.Image) -> None:
+        raise error("odd")
+
+    data = png(MASK)
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    with pytest.raises(DataError, match=r"no whole image \(odd\)"):
+        decode_image(data)
 
 
 @pytest.mark.parametrize("side", [8001, 40000])

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,16 @@ def spoil_link(tree: Path) -> None:
     (tree / IMAGES / "test1-0.png").symlink_to(tree / IMAGES / "test1-0.png")
 
 
+def spoil_pipe(tree: Path) -> None:
+    (tree / IMAGES / "test1-0.png").unlink()
+    os.mkfifo(tree / IMAGES / "test1-0.png")
+
+
+def spoil_device(tree: Path) -> None:
+    (tree / MASKS / "test1-0.png").unlink()
+    (tree / MASKS / "test1-0.png").symlink_to("/dev/zero")
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
@@ -89,6 +100,8 @@ def spoil_link(tree: Path) -> None:
         (spoil_size, "mask: mask of 64x32 for an image of 64x64"),
         (spoil_turned, "mask: mask of 64x32 for an image of 32x64"),
         (spoil_link, "cannot be read"),
+        (spoil_pipe, "^no regular file"),
+        (spoil_device, "^mask: no regular file"),
         (lambda tree: (tree / IMAGES / "test1-0.png").write_text("hello"), "not an image"),
         (lambda tree: (tree / IMAGES / "test1-0.png").write_bytes(b""), "not an image"),
         (lambda tree: (tree / IMAGES / "test1-0.png").write_bytes(bomb(40000)), "pixels"),
@@ -112,6 +125,31 @@ def test_a_file_of_another_type_is_named(tiny_tree: Path) -> None:
     receipt, _ = write(tiny_tree)
     assert [reject.file for reject in receipt.rejected] == ["notes.txt"]
     assert "no image type" in receipt.rejected[0].reason
+
+
+def test_what_nobody_thought_of_is_a_reject_too(tiny_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = writer.decode_image
+    odd = (tiny_tree / IMAGES / "test1-0.png").read_bytes()
+
+    def fail(data: bytes) -> np.ndarray:
+        if data == odd:
+            raise ZeroDivisionError("odd\n  file")
+        return decode(data)
+
+    monkeypatch.setattr(writer, "decode_image", fail)
+    receipt, path = write(tiny_tree)
+    assert receipt.rejected == [("tiny/blur/test/test1-0.png", "test1-0.png", "ZeroDivisionError: odd file")]
+    assert pq.read_table(path).num_rows == 3
+
+
+def test_a_name_that_is_no_text_is_spelled_out(tiny_tree: Path) -> None:
+    for folder in (IMAGES, MASKS):
+        (tiny_tree / folder / "test1-0.png").rename(tiny_tree / folder / os.fsdecode(b"odd\xff-0.png"))
+    receipt, path = write(tiny_tree)
+    assert receipt.rejected == []
+    [row] = [row for row in pq.read_table(path).to_pylist() if "odd" in row["id"]]
+    assert row["image"]["path"] == row["mask"]["path"] == r"odd\udcff-0.png"
+    assert row["stem"] == r"tiny/odd\udcff"
 
 
 def test_a_huge_file_is_not_read(tiny_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
