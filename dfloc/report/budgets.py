@@ -1,9 +1,9 @@
 """Tables of training budgets: which domains, how many images of each, and what that gives on every domain."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from dfloc.report import captions, table
+from dfloc.report import captions, cells, table
 from dfloc.report.estimate import Estimate, pooled
 from dfloc.report.groups import Group, Study, common_runs
 from dfloc.report.table import Cell, Row, Table
@@ -32,6 +32,11 @@ class Line:
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if known and len(known) == len(values) else None
 
+    @property
+    def totals(self) -> set[int]:
+        """How many images its models are trained on."""
+        return {group.first.trial.spec.train.size for group in self.groups}
+
     def score(self, domains: Sequence[str], metric: str = "iou") -> Estimate | None:
         """Return the mean over domains, each answered by its own model; None where one is missing."""
         return pooled(common_runs([(self.models[domain], domain) for domain in domains]), metric)
@@ -50,7 +55,7 @@ def lines(study: Study, stage: str = "budgets") -> list[Line]:
         single = {_own(group): group for group in groups if _own(group)}
         models = single or dict.fromkeys(domains, groups[0])
         if all(domain in models for domain in domains):
-            result.append(Line(f"{name}{n} of one domain" if n else name, models))
+            result.append(Line(", ".join(filter(None, [name, f"{n} of one domain" if n else ""])), models))
     return result
 
 
@@ -70,32 +75,54 @@ def budgets(study: Study) -> Table:
 
 
 def equal_total(study: Study) -> Table:
-    """Return four domains of few images beside one domain of as many in all."""
-    mixed = lines(study, "equal-total")
-    single = [line for line in lines(study) if len(line.groups) > 1] or lines(study, "scratch")
-    found = [*mixed, *single]
+    """Return few images of every domain beside as many in all of one domain."""
+    rows, found = [], []
+    for total, mixed in _by_total(lines(study, "equal-total")).items():
+        single = _single(study, total)
+        block = _ranked(study, [*mixed, *single])
+        if not single:
+            missing = Cell(f"{total:,} of one domain", "no model of one domain has this total", mark="hole")
+            block.append(Row([missing, *[Cell(table.DASH, mark="hole")] * (len(_columns(study)) - 1)]))
+        rows += [replace(row, starts=place == 0) for place, row in enumerate(block)]
+        found += [*mixed, *single]
     return Table(
         id="equal-total",
-        title="Diversity at an equal total: count images of every domain beside as many of one.",
-        caption="count: images of each domain. Models of one domain are tested on their own, ranked by validation "
-        f"IoU. {captions.provenance(study, _all(found))}",
+        title="Diversity at an equal total: few images of every domain beside as many in all of one.",
+        caption="Rows between two rules have the same number of training images; count: images of each domain. "
+        "Models of one domain are tested on their own. Ranked by validation IoU, which each row measures on its own "
+        f"validation list. {captions.provenance(study, _all(found))}",
         columns=_columns(study),
-        rows=[*_ranked(study, found), *_baseline_rows(study)],
+        rows=[*rows, *_baseline_rows(study)],
         words=(0, 1, 2),
     )
+
+
+def _by_total(found: Sequence[Line]) -> dict[int, list[Line]]:
+    totals: dict[int, list[Line]] = {}
+    for line in found:
+        for total in line.totals:
+            totals.setdefault(total, []).append(line)
+    return dict(sorted(totals.items()))
+
+
+def _single(study: Study, total: int) -> list[Line]:
+    """Return the budgets of one domain that have a total, else the models from scratch that have it."""
+    budget, scratch = (
+        [line for line in lines(study, stage) if len(line.groups) > 1 and line.totals == {total}]
+        for stage in ("budgets", "scratch")
+    )
+    return budget or scratch
 
 
 def baselines(study: Study) -> Table:
     """Return what looks at no image or learns nothing."""
     domains = study.record.domains
     rows = []
-    for name, words in captions.BASELINES.items():
-        if group := captions.baseline(study, name):
-            for metric, label in (("iou", "IoU"), ("ap", "AP")):
-                cells = [Cell(words), Cell(label), table.number(group.valid if metric == "iou" else None)]
-                cells += [table.estimate(group.score([domain], metric), group.hole) for domain in domains]
-                mean = table.estimate(group.score(domains, metric), group.hole)
-                rows.append(Row([*cells, mean], starts=metric == "iou"))
+    for words, group in _solved(study):
+        for metric, label in (("iou", "IoU"), ("ap", "AP")):
+            line = [Cell(words), Cell(label), table.number(group.valid if metric == "iou" else None)]
+            line += [cells.score(group, [domain], metric) for domain in domains]
+            rows.append(Row([*line, cells.score(group, domains, metric)], starts=metric == "iou"))
     return Table(
         id="baselines",
         title="Baselines.",
@@ -121,31 +148,30 @@ def _row(study: Study, line: Line) -> Row:
     domains = study.record.domains
     groups = line.groups
     specs = [group.first.trial.spec for group in groups]
-    collapsed = any(group.collapsed for group in groups)
-    cells = [
-        Cell(line.name, "COLLAPSED" if collapsed else "", mark="bad" if collapsed else ""),
+    numbers = [
+        cells.name(line.name, groups),
         Cell(_counts(domains, [spec.train.counts for spec in specs])),
         Cell(" + ".join(recipe.map for recipe in specs[0].maps)),
         Cell(f"{sum(spec.valid.size for spec in specs):,}"),
         Cell(" … ".join(f"{steps:,}" for steps in sorted({spec.steps for spec in specs}))),
         table.number(line.valid),
     ]
-    for domain in domains:
-        group = line.models[domain]
-        cells.append(table.estimate(line.score([domain]), group.hole, planned=len(group.results)))
+    numbers += [cells.score(line.models[domain], [domain]) for domain in domains]
     hole = next((group.hole for group in groups if not group.scored), table.DASH)
-    return Row([*cells, *(table.estimate(line.score(domains, metric), hole) for metric in ("iou", "ap"))])
+    return Row([*numbers, *(table.estimate(line.score(domains, metric), hole) for metric in ("iou", "ap"))])
 
 
 def _baseline_rows(study: Study) -> list[Row]:
     rows: list[Row] = []
-    for name, words in captions.BASELINES.items():
-        if group := captions.baseline(study, name):
-            row = _row(study, Line(words, dict.fromkeys(study.record.domains, group)))
-            rows.append(
-                Row([*row.cells[:2], Cell(""), row.cells[3], Cell("none"), *row.cells[5:]], starts=not rows, muted=True)
-            )
+    for words, group in _solved(study):
+        row = _row(study, Line(words, dict.fromkeys(study.record.domains, group)))
+        kept = [*row.cells[:2], Cell(""), row.cells[3], Cell("none"), *row.cells[5:]]
+        rows.append(Row(kept, starts=not rows, muted=True))
     return rows
+
+
+def _solved(study: Study) -> list[tuple[str, Group]]:
+    return [pair for name in captions.BASELINES for pair in captions.baselines(study, name).items()]
 
 
 def _own(group: Group) -> str:

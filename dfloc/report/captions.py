@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from dfloc.config import fingerprint
-from dfloc.report.groups import Group, Study
-from dfloc.report.results import Score
+from dfloc.report.groups import Facet, Group, Study
+from dfloc.report.results import Result, Score
 
 BASELINES = {"all-fake": "all fake", "mean-mask": "mean training mask", "threshold": "local-variance threshold"}
 
@@ -19,12 +19,16 @@ def provenance(study: Study, groups: Iterable[Group]) -> str:
     draws = sorted({result.trial.axes.get("draw", 0) for result in results})
     several = len(seeds) * len(draws) > 1
     over = "draws, seeds, then photographs" if several else "photographs: test sampling only"
-    random = {recipe.weights for result in results for recipe in result.trial.spec.maps if "random" in recipe.weights}
-    weights = f" Weights: {_list(sorted(random))}, so these numbers mean nothing." if random else ""
     return (
         f"Protocol {study.record.protocol}. {_data(study, scores)}. Trial seeds {_list(seeds)}, "
-        f"mixture draws {_list(draws)}. Intervals: 95 %, bootstrap over {over}.{weights}"
+        f"mixture draws {_list(draws)}. Intervals: 95 %, bootstrap over {over}.{random_weights(results)}"
     )
+
+
+def random_weights(results: Iterable[Result]) -> str:
+    """Return a sentence that marks numbers of random weights, after a space; empty where no map has them."""
+    found = {name for result in results for name in result.random_weights}
+    return f" Weights: {_list(sorted(found))}, so these numbers mean nothing." if found else ""
 
 
 def digest(scores: Iterable[Score]) -> str:
@@ -32,19 +36,28 @@ def digest(scores: Iterable[Score]) -> str:
     return fingerprint(sorted({score.spec.test.digest for score in scores}))[:10]
 
 
-def baseline(study: Study, name: str) -> Group | None:
-    """Return the group of a baseline; None where the sweep has none."""
-    return next((g for g in study.stage("baselines") if g.first.trial.spec.decoder.name == name), None)
+def baselines(study: Study, name: str, facet: Facet = ()) -> dict[str, Group]:
+    """Return the groups of a baseline by what each is called: one, but for axes that the facet does not settle."""
+    wanted = dict(facet)
+    return {
+        ", ".join([BASELINES[name], *(f"{axis} = {value}" for axis, value in group.facet)]): group
+        for group in study.stage("baselines")
+        if group.first.trial.spec.decoder.name == name
+        if all(wanted.get(axis, value) == value for axis, value in group.facet)
+    }
 
 
-def baseline_note(study: Study) -> tuple[str, ...]:
+def baseline_note(study: Study, *, per_cent: bool = False) -> tuple[str, ...]:
     """Return a footnote with the baselines' IoU, for tables that have no row for them."""
+
+    def write(value: float) -> str:
+        return f"{100 * value:.1f}" if per_cent else f"{value:.3f}"
+
     found = []
-    for name, words in BASELINES.items():
-        group = baseline(study, name)
-        if group and (mean := group.score(study.record.domains)):
-            each = ", ".join(f"{d} {e.value:.3f}" for d in study.record.domains if (e := group.score([d])))
-            found.append(f"{words} {mean.value:.3f} ({each})")
+    for words, group in (pair for name in BASELINES for pair in baselines(study, name).items()):
+        if mean := group.score(study.record.domains):
+            each = ", ".join(f"{d} {write(e.value)}" for d in study.record.domains if (e := group.score([d])))
+            found.append(f"{words} {write(mean.value)} ({each})")
     return (
         (f"For scale, mean test IoU of what looks at no image or learns nothing: {'; '.join(found)}.",) if found else ()
     )

@@ -60,7 +60,7 @@ def pooled(runs: Sequence[Run], metric: str = "iou") -> Estimate | None:
 
 
 def difference(pairs: Sequence[tuple[Run, Run]]) -> Estimate | None:
-    """Return the mean IoU of the first runs less that of the second, paired by image.
+    """Return the mean IoU of the first runs less that of the second, paired by photograph.
 
     Raises:
         DataError: the two runs of a pair were scored on different photographs.

@@ -4,11 +4,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dfloc.config import Checkpoint
-from dfloc.report import captions, table
+from dfloc.report import captions, cells, table
 from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.table import Cell, Row, Table
 
 CURVES = {"finetune": "fine-tuned", "replay": "with replay", "scratch": "from scratch"}
+HEADS = ("Held out", "n", "Valid. labels", "Steps")
+MEASURES: tuple[tuple[str, Checkpoint], ...] = (
+    ("iou", "best"),
+    ("iou", "last"),
+    ("ap", "best"),
+    ("ap", "last"),
+    ("f1_fixed", "best"),
+    ("f1_best", "best"),
+)
 SHORT_BASELINES = ("all-fake", "mean-mask")
 
 
@@ -27,22 +36,21 @@ def curves(study: Study) -> Table:
     for facet, held_out, curve in blocks(study):
         for place, (n, group) in enumerate(curve.items()):
             used.append(group)
-            cells = [*_head(facet, held_out, n, group), table.number(group.valid)]
+            line = [*_head(facet, held_out, n, group), table.number(group.valid)]
             for domain in domains:
-                cell = _score(group, [domain])
-                cells.append(replace(cell, mark=cell.mark or "strong") if domain == held_out else cell)
-            rows.append(Row([*cells, _score(group, domains)], starts=place == 0))
-    for name, words in captions.BASELINES.items():
-        if baseline := captions.baseline(study, name):
-            cells = [Cell(words), Cell(""), Cell(""), table.number(baseline.valid)]
-            cells += [_score(baseline, [domain]) for domain in domains]
-            rows.append(Row([*cells, _score(baseline, domains)], muted=True))
+                cell = cells.score(group, [domain])
+                line.append(replace(cell, mark=cell.mark or "strong") if domain == held_out else cell)
+            rows.append(Row([*line, cells.score(group, domains)], starts=place == 0))
+    for words, baseline in (pair for name in captions.BASELINES for pair in captions.baselines(study, name).items()):
+        numbers = [Cell(words), Cell(""), Cell(""), Cell(""), table.number(baseline.valid)]
+        numbers += [cells.score(baseline, [domain]) for domain in domains]
+        rows.append(Row([*numbers, cells.score(baseline, domains)], muted=True))
     return Table(
         id="exposure",
         title="Test IoU after fine-tuning on n images of the held-out domain.",
         caption="n = 0 is the base itself; the held-out domain is set in bold. Validation IoU of n = 0 is over the "
         f"base's own domains, else over the held-out domain. {captions.provenance(study, used)}",
-        columns=["Held out", "n", "Steps", "Valid. IoU", *domains, "Mean"],
+        columns=[*HEADS, "Valid. IoU", *domains, "Mean"],
         rows=rows,
     )
 
@@ -58,15 +66,15 @@ def selected(study: Study) -> Table:
         used += list(tuned.values())
         chosen = max(values, key=lambda n: tuned[n].valid or 0.0)
         oracle = max(values, key=lambda n: values[n])
-        cells = [*_head(facet, held_out, chosen, tuned[chosen]), table.number(tuned[chosen].valid)]
-        cells += [_score(tuned[chosen], [held_out]), Cell(f"{values[oracle]:.3f}", f"at n = {oracle:,}")]
-        rows.append(Row([*cells, *_baselines(study, held_out)]))
+        line = [*_head(facet, held_out, chosen, tuned[chosen]), table.number(tuned[chosen].valid)]
+        best = replace(table.number(values[oracle]), small=f"at n = {oracle:,}")
+        rows.append(Row([*line, cells.score(tuned[chosen], [held_out]), best, *_baselines(study, held_out, facet)]))
     return Table(
         id="selected",
         title="The n that validation chooses.",
         caption="Of all n > 0, the one with the highest validation IoU, and its test IoU on the held-out domain. The "
         f"oracle is the best test cell, which nobody could choose. {captions.provenance(study, used)}",
-        columns=["Held out", "n chosen", "Steps", "Valid. IoU", "Test IoU", "Oracle", "All fake", "Mean mask"],
+        columns=["Held out", "n chosen", *HEADS[2:], "Valid. IoU", "Test IoU", "Oracle", "All fake", "Mean mask"],
         rows=rows,
     )
 
@@ -77,11 +85,11 @@ def best_last(study: Study) -> Table:
     for facet, held_out, curve in blocks(study):
         for place, (n, group) in enumerate(curve.items()):
             used.append(group)
-            cells = _head(facet, held_out, n, group)
-            cells += [_score(group, [held_out]), _score(group, [held_out], "iou", "last")]
-            cells += [_score(group, [held_out], "ap"), _score(group, [held_out], "ap", "last")]
-            cells += [_score(group, [held_out], metric) for metric in ("f1_fixed", "f1_best")]
-            rows.append(Row([*cells, table.share(group.empty), *_baselines(study, held_out)], starts=place == 0))
+            line = _head(facet, held_out, n, group)
+            for metric, checkpoint in MEASURES:
+                line.append(cells.score(group, [held_out], metric, checkpoint))
+            line += [table.share(group.empty), *_baselines(study, held_out, facet)]
+            rows.append(Row(line, starts=place == 0))
     heads = "IoU best | IoU last | AP best | AP last | F1 at 0.5 | F1 oracle | Empty | All fake, IoU | Mean mask, IoU"
     return Table(
         id="best-last",
@@ -89,7 +97,7 @@ def best_last(study: Study) -> Table:
         caption="Best = the epoch with the highest validation IoU, which spends validation labels; the last epoch "
         "spends none. F1 oracle takes each image's own best threshold. Empty = share of maps without a fake pixel, "
         f"over all test domains. {captions.provenance(study, used)}",
-        columns=["Held out", "n", "Steps", *heads.split(" | ")],
+        columns=[*HEADS, *heads.split(" | ")],
         rows=rows,
     )
 
@@ -103,14 +111,14 @@ def controls(study: Study) -> Table:
         for place, n in enumerate(n for n in curve if n):
             group = curve[n]
             used += [found for found in (group, scratch.get(n), replay.get(n)) if found]
-            name, number, steps = _head(facet, held_out, n, group)
+            *head, steps = _head(facet, held_out, n, group)
             if n in scratch:
                 steps = replace(steps, small=f"scratch {scratch[n].first.trial.spec.steps:,}")
-            cells = [name, number, steps, _score(group, [held_out])]
-            cells += _against(study, group, scratch.get(n), [held_out])
-            cells += _against(study, group, replay.get(n), [held_out])
-            cells += [_score(group, seen), *_against(study, group, replay.get(n), seen)]
-            rows.append(Row([*cells, *_baselines(study, held_out)], starts=place == 0))
+            line = [*head, steps, cells.score(group, [held_out])]
+            line += _against(study, group, scratch.get(n), [held_out])
+            line += _against(study, group, replay.get(n), [held_out])
+            line += [cells.score(group, seen), *_against(study, group, replay.get(n), seen)]
+            rows.append(Row([*line, *_baselines(study, held_out, facet)], starts=place == 0))
     heads = "Held out: fine-tuned | Held out: scratch | Fine-tuned less scratch"
     heads += " | Held out: replay | Fine-tuned less replay | Seen: fine-tuned | Seen: replay"
     heads += " | Fine-tuned less replay, seen | Held out: all fake | Held out: mean mask"
@@ -120,7 +128,7 @@ def controls(study: Study) -> Table:
         caption="Scratch: the same n images, no parent, the base's epochs. Replay: n more images of the base's own "
         "training list. Seen: mean of the base's domains. Differences by a bootstrap paired by photograph. "
         f"{captions.provenance(study, used)}",
-        columns=["Held out", "n", "Steps", *heads.split(" | ")],
+        columns=[*HEADS, *heads.split(" | ")],
         rows=rows,
     )
 
@@ -136,17 +144,17 @@ def forgetting(study: Study) -> Table:
                 group = curve[n]
                 used.append(group)
                 base = study.base(group)
-                cells = [Cell(CURVES[stage]), *_head(facet, held_out, n, group)]
-                cells += [
+                line = [Cell(CURVES[stage]), *_head(facet, held_out, n, group)]
+                line += [
                     _lost(study, base, group, [d]) if d in seen else Cell("held out", mark="hole") for d in domains
                 ]
-                rows.append(Row([*cells, _lost(study, base, group, seen)], starts=place == 0))
+                rows.append(Row([*line, _lost(study, base, group, seen)], starts=place == 0))
     return Table(
         id="forgetting",
         title="Forgetting.",
         caption="IoU of the root ancestor less ours on the domains that it was trained on, best epochs; positive = "
         f"forgotten. A bootstrap paired by photograph. {captions.provenance(study, used)}",
-        columns=["Model", "Held out", "n", "Steps", *domains, "Mean of seen"],
+        columns=["Model", *HEADS, *domains, "Mean of seen"],
         rows=rows,
         words=(0, 1),
         notes=captions.baseline_note(study),
@@ -154,9 +162,9 @@ def forgetting(study: Study) -> Table:
 
 
 def _head(facet: Facet, held_out: str, n: int, group: Group) -> list[Cell]:
-    collapsed = group.collapsed
-    name = Cell(name_of(facet, held_out), "COLLAPSED" if collapsed else "", mark="bad" if collapsed else "")
-    return [name, Cell(f"{n:,}"), Cell(f"{group.first.trial.spec.steps:,}", "of the base" if n == 0 else "")]
+    spec, of = group.first.trial.spec, "of the base" if n == 0 else ""
+    counts = [Cell(f"{n:,}"), Cell(f"{spec.valid.size:,}", of), Cell(f"{spec.steps:,}", of)]
+    return [cells.name(name_of(facet, held_out), [group]), *counts]
 
 
 def name_of(facet: Facet, held_out: str) -> str:
@@ -164,14 +172,10 @@ def name_of(facet: Facet, held_out: str) -> str:
     return ", ".join([held_out, *(f"{axis} = {value}" for axis, value in facet)])
 
 
-def _score(group: Group, domains: Sequence[str], metric: str = "iou", checkpoint: Checkpoint = "best") -> Cell:
-    return table.estimate(group.score(domains, metric, checkpoint), group.hole, planned=len(group.results))
-
-
 def _against(study: Study, group: Group, control: Group | None, domains: Sequence[str]) -> list[Cell]:
     if control is None:
         return [Cell("not planned", mark="hole"), Cell(table.DASH, mark="hole")]
-    return [_score(control, domains), table.estimate(study.less(group, control, domains), table.DASH, signed=True)]
+    return [cells.score(control, domains), table.estimate(study.less(group, control, domains), table.DASH, signed=True)]
 
 
 def _lost(study: Study, base: Group | None, group: Group, domains: Sequence[str]) -> Cell:
@@ -179,7 +183,6 @@ def _lost(study: Study, base: Group | None, group: Group, domains: Sequence[str]
     return table.estimate(found, group.hole, signed=True)
 
 
-def _baselines(study: Study, domain: str) -> list[Cell]:
-    groups = [captions.baseline(study, name) for name in SHORT_BASELINES]
-    found = [group.score([domain]) if group else None for group in groups]
-    return [table.number(estimate.value if estimate else None) for estimate in found]
+def _baselines(study: Study, domain: str, facet: Facet) -> list[Cell]:
+    found = [list(captions.baselines(study, name, facet).values()) for name in SHORT_BASELINES]
+    return [cells.baselines(groups, domain) for groups in found]

@@ -1,8 +1,9 @@
 """Figures of the exposure study: Plotly panels, one colour for each domain everywhere."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import NamedTuple
 
 import plotly.graph_objects as go
 
@@ -10,7 +11,7 @@ from dfloc.report import captions
 from dfloc.report.beside import Pair
 from dfloc.report.estimate import Estimate
 from dfloc.report.exposure import CURVES, blocks, name_of
-from dfloc.report.groups import Group, Study
+from dfloc.report.groups import COLLAPSED, EMPTY, Facet, Group, Model, Study
 from dfloc.report.table import escape
 
 # Okabe and Ito (2008): told apart by colour-blind readers.
@@ -26,6 +27,19 @@ class Panel:
     title: str
     figure: go.Figure
     words: str
+
+
+class Point(NamedTuple):
+    """One point of a line: the mean over some models, each of some test domains."""
+
+    n: int
+    found: Estimate
+    models: Sequence[Model]
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be said of each model's maps; empty where nothing."""
+        return [group.note(domains) for group, domains in self.models]
 
 
 @dataclass(frozen=True)
@@ -69,12 +83,12 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         figure = _axes()
         for place, domain in enumerate(study.record.domains):
             strong = domain == held_out
-            points = _points(curve, partial(Group.score, domains=[domain]))
             shift = (place - (len(study.record.domains) - 1) / 2) * max(curve) * 0.008
-            _line(figure, domain, points, curve, colour[domain], shift=shift, width=3.5 if strong else 1.5)
-        mean = _points(curve, lambda group: group.score(study.record.domains))
-        _line(figure, "mean of all test domains", mean, curve, GREY, dash="dash", width=1.5, bars=False)
-        _baseline(figure, study, held_out, max(curve))
+            points = _points(curve, [domain])
+            _line(figure, domain, points, colour[domain], shift=shift, width=3.5 if strong else 1.5)
+        mean = _points(curve, study.record.domains)
+        _line(figure, "mean of all test domains", mean, GREY, dash="dash", width=1.5, bars=False)
+        _baseline(figure, study, held_out, facet, max(curve))
         _published(figure, [p for p in published if p.where == name_of(facet, held_out) and p.n is not None], colour)
         drawn.append(Panel(f"Held out: {name_of(facet, held_out)}", figure, _words(study, held_out, curve)))
     keys = [Key(domain, colour[domain]) for domain in study.record.domains]
@@ -88,8 +102,8 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         id="fig-exposure",
         title="Test IoU against n, images of the held-out domain.",
         caption="One panel for each domain that the base never saw, drawn thick; n = 0 is the base itself. Points of "
-        "one n are drawn side by side. A cross is a collapsed trial. Steps stand in the hover. "
-        + captions.provenance(study, used),
+        "one n are drawn side by side. A cross: over 90 % empty maps, of the trial or on that domain. Steps stand in "
+        "the hover. " + captions.provenance(study, used),
         panels=drawn,
         legend=keys,
         numbers="exposure",
@@ -106,15 +120,18 @@ def means(study: Study) -> Figure:
         used += [curve[n] for curve in curves.values() for n in shared]
         figure = _axes()
         for label, colour, dash, domains in _kinds(study):
-            points = {n: study.mean_of([(curves[h][n], domains(h)) for h in curves]) for n in shared}
-            _line(figure, label, points, {}, colour, dash=dash, width=2.5)
-        words = f"Mean over {len(curves)} held-out domains; {len(shared)} values of n."
+            models = {n: [(curve[n], domains(held_out)) for held_out, curve in curves.items()] for n in shared}
+            points = [Point(n, found, models[n]) for n in shared if (found := study.mean_of(models[n]))]
+            _line(figure, label, points, colour, dash=dash, width=2.5)
+        steps = ", ".join(f"n = {n:,}: {_steps([curve[n] for curve in curves.values()])}" for n in shared)
+        words = f"Mean over {len(curves)} held-out domains. Steps at {steps or 'no n'}."
         drawn.append(Panel(name_of(facet, "Mean of the held-out domains"), figure, words))
     return Figure(
         id="fig-mean",
         title="The mean of the panels above.",
         caption="For each n, averaged over the held-out domains: IoU on the held-out domain, on those that the "
-        "base was trained on, and on all. An n at which a panel has a hole is left out. "
+        "base was trained on, and on all. An n at which a panel has a hole is left out. More n is also more steps, "
+        "which stand in the hover; n = 0 has those of the base. A cross: one of the trials has collapsed. "
         + captions.provenance(study, used),
         panels=drawn,
         legend=[Key(label, colour, dash) for label, colour, dash, _ in _kinds(study)],
@@ -134,19 +151,20 @@ def controls(study: Study) -> Figure:
             for stage, label in CURVES.items():
                 curve = study.curve(stage, held_out, facet)
                 used += list(curve.values())
-                points = _points(curve, partial(Group.score, domains=domains))
+                points = _points(curve, domains)
                 marker, dash = SHAPES[stage]
-                _line(figure, label, points, curve, colour[held_out], dash=dash, marker=marker)
+                _line(figure, label, points, colour[held_out], dash=dash, marker=marker)
                 told.append(f"{label}: {_series(points)}")
             if domains == [held_out]:
-                _baseline(figure, study, held_out, max(study.curve("finetune", held_out, facet), default=0))
+                _baseline(figure, study, held_out, facet, max(study.curve("finetune", held_out, facet), default=0))
             drawn.append(Panel(f"Held out: {name_of(facet, held_out)}, {words}", figure, ". ".join(told)))
     keys = [Key(label, GREY, SHAPES[stage][1], SHAPES[stage][0]) for stage, label in CURVES.items()]
     return Figure(
         id="fig-controls",
         title="Fine-tuned beside scratch and replay.",
         caption="For each held-out domain, test IoU on it and on the domains of the base. Scratch: the same n images, "
-        "no parent. Replay: n more images of the base's own. " + captions.provenance(study, used),
+        "no parent. Replay: n more images of the base's own. A cross: over 90 % empty maps. "
+        + captions.provenance(study, used),
         panels=drawn,
         legend=[*keys, Key("mean training mask", "#999999", "dot", "")],
         numbers="controls",
@@ -162,15 +180,14 @@ def _kinds(study: Study) -> list[tuple[str, str, str, Callable[[str], list[str]]
     ]
 
 
-def _points(curve: Mapping[int, Group], of: Callable[[Group], Estimate | None]) -> dict[int, Estimate]:
-    return {n: found for n, group in curve.items() if (found := of(group))}
+def _points(curve: Mapping[int, Group], domains: Sequence[str]) -> list[Point]:
+    return [Point(n, found, [(group, domains)]) for n, group in curve.items() if (found := group.score(domains))]
 
 
 def _line(
     figure: go.Figure,
     label: str,
-    points: Mapping[int, Estimate | None],
-    curve: Mapping[int, Group],
+    points: Sequence[Point],
     colour: str,
     *,
     shift: float = 0.0,
@@ -179,44 +196,52 @@ def _line(
     marker: str = "circle",
     bars: bool = True,
 ) -> None:
-    known = {n: found for n, found in points.items() if found is not None}
-    bad = {n for n in known if n in curve and curve[n].collapsed}
+    found = [point.found for point in points]
     figure.add_scatter(
-        x=[n + shift for n in known],
-        y=[found.value for found in known.values()],
+        x=[point.n + shift for point in points],
+        y=[each.value for each in found],
         name=escape(label),
         mode="lines+markers",
         cliponaxis=False,
         line={"color": colour, "width": width, "dash": dash},
-        marker={"symbol": ["x" if n in bad else marker for n in known], "size": 5 + width, "color": colour},
+        marker={
+            "symbol": ["x" if {COLLAPSED, EMPTY} & set(point.notes) else marker for point in points],
+            "size": 5 + width,
+            "color": colour,
+        },
         error_y={
             "type": "data",
-            "array": [found.high - found.value for found in known.values()],
-            "arrayminus": [found.value - found.low for found in known.values()],
+            "array": [each.high - each.value for each in found],
+            "arrayminus": [each.value - each.low for each in found],
             "thickness": 1,
             "width": 0,
             "visible": bars,
         },
         hovertemplate="%{text}<extra></extra>",
-        text=[_hover(label, n, found, curve.get(n)) for n, found in known.items()],
+        text=[_hover(label, point) for point in points],
     )
 
 
-def _hover(label: str, n: int, found: Estimate, group: Group | None) -> str:
+def _hover(label: str, point: Point) -> str:
+    n, found, models = point
     lines = [f"<b>{escape(label)}</b>, n = {n:,}", f"IoU {found.value:.3f} ({found.low:.3f} … {found.high:.3f})"]
-    if group is not None:
-        lines.append(f"{group.first.trial.spec.steps:,} steps" + (" of the base" if n == 0 else ""))
-        lines += ["COLLAPSED: over 90 % empty maps"] if group.collapsed else []
+    lines.append(_steps([group for group, _ in models]) + (" of the base" if n == 0 else ""))
+    for note, count in Counter(filter(None, point.notes)).items():
+        lines.append(f"{note}: {count} of {len(models)} models" if len(models) > 1 else note)
     return "<br>".join([*lines, f"{found.runs} run(s), {found.photographs} photographs"])
 
 
-def _baseline(figure: go.Figure, study: Study, domain: str, end: int) -> None:
-    group = captions.baseline(study, "mean-mask")
-    found = group.score([domain]) if group else None
-    if found:
-        text = f"mean training mask on {escape(domain)}: {found.value:.3f}"
-        line = {"color": "#999999", "width": 1.5, "dash": "dot"}
-        figure.add_scatter(x=[0, end], y=[found.value] * 2, mode="lines", line=line, name=text, hoverinfo="name")
+def _steps(groups: Sequence[Group]) -> str:
+    counts = sorted({group.first.trial.spec.steps for group in groups})
+    return f"{' … '.join(f'{count:,}' for count in dict.fromkeys((counts[0], counts[-1])))} steps"
+
+
+def _baseline(figure: go.Figure, study: Study, domain: str, facet: Facet, end: int) -> None:
+    for words, group in captions.baselines(study, "mean-mask", facet).items():
+        if found := group.score([domain]):
+            text = f"{escape(words)} on {escape(domain)}: {found.value:.3f}"
+            line = {"color": "#999999", "width": 1.5, "dash": "dot"}
+            figure.add_scatter(x=[0, end], y=[found.value] * 2, mode="lines", line=line, name=text, hoverinfo="name")
 
 
 def _published(figure: go.Figure, found: Sequence[Pair], colour: Mapping[str, str]) -> None:
@@ -275,11 +300,10 @@ def _axes() -> go.Figure:
 
 
 def _words(study: Study, held_out: str, curve: Mapping[int, Group]) -> str:
-    points = _points(curve, lambda group: group.score([held_out]))
     seen = [domain for domain in study.record.domains if domain != held_out]
-    kept = _points(curve, lambda group: group.score(seen))
-    return f"IoU on {held_out}: {_series(points)}. Mean of the seen domains: {_series(kept)}."
+    own, kept = _series(_points(curve, [held_out])), _series(_points(curve, seen))
+    return f"IoU on {held_out}: {own}. Mean of the seen domains: {kept}."
 
 
-def _series(points: Mapping[int, Estimate]) -> str:
-    return ", ".join(f"n = {n:,}: {found.value:.2f}" for n, found in points.items()) or "no trial is finished"
+def _series(points: Sequence[Point]) -> str:
+    return ", ".join(f"n = {point.n:,}: {point.found.value:.2f}" for point in points) or "no trial is finished"

@@ -7,12 +7,14 @@ from typing import Any
 from dfloc.config import Checkpoint
 from dfloc.record import SweepRecord
 from dfloc.report.estimate import Estimate, Run, difference, pooled
-from dfloc.report.results import Result, Results, Score
+from dfloc.report.results import MOSTLY_EMPTY, Result, Results, Score
 from dfloc.report.variants import variants
 
+COLLAPSED, EMPTY = "COLLAPSED", "empty maps"
 KNOWN_AXES = frozenset({"held_out", "n", "domain", "count", "decoder", "seed", "draw"})
 
 Facet = tuple[tuple[str, Any], ...]
+Model = tuple["Group", Sequence[str]]  # and the test domains that it answers for
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,15 @@ class Group:
         if "failed" in states:
             return "failed"
         return "unfinished" if states & {"partial", "stopped", "done"} else "not run"
+
+    def note(self, domains: Sequence[str], checkpoint: Checkpoint = "best") -> str:
+        """Return what to write beside a number of nearly empty maps: of a whole trial, or on some of the domains."""
+        if self.collapsed and checkpoint == "best":
+            return COLLAPSED
+        bare = [domain for domain in domains if any(_bare(result, checkpoint, domain) for result in self.scored)]
+        if not bare:
+            return ""
+        return EMPTY if len(bare) == len(domains) else f"{EMPTY} on {len(bare)} of {len(domains)}"
 
     def score(self, domains: Sequence[str], metric: str = "iou", checkpoint: Checkpoint = "best") -> Estimate | None:
         """Return the mean over domains, each one's images averaged first, with its interval; None: a hole."""
@@ -127,7 +138,7 @@ class Study:
             points[0] = base
         return dict(sorted(points.items()))
 
-    def mean_of(self, models: Sequence[tuple[Group, Sequence[str]]]) -> Estimate | None:
+    def mean_of(self, models: Sequence[Model]) -> Estimate | None:
         """Return the mean over models of each one's mean over its domains; None where one has no run in common."""
         flat = [(group, domain) for group, domains in models for domain in domains]
         return pooled(common_runs(flat)) if flat else None
@@ -143,6 +154,11 @@ class Study:
             and all(_same_images(result.scores.get(key), partner.scores.get(key)) for key in wanted)
         ]
         return difference(pairs) if domains else None
+
+
+def _bare(result: Result, checkpoint: Checkpoint, domain: str) -> bool:
+    score = result.scores.get((checkpoint, domain))
+    return score is not None and score.empty > MOSTLY_EMPTY
 
 
 def _group(axes: Mapping[str, Any], results: list[Result], varying: frozenset[str]) -> Group:

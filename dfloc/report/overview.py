@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from dfloc.report import table
-from dfloc.report.captions import provenance
+from dfloc.report.captions import provenance, random_weights
 from dfloc.report.groups import Study
 from dfloc.report.results import METRICS, Result, Score
 from dfloc.report.table import Cell, Row, Table
@@ -96,7 +96,7 @@ def data(study: Study) -> Table:
         id="data",
         title="Data.",
         caption=f"Images of each domain and split of {study.record.data}, and the test lists that were scored. An "
-        "interval rests on the photographs, not on the images.",
+        f"interval rests on the photographs, not on the images.{random_weights(study.results.all)}",
         columns=["Domain", "Train images", "Valid. images", "Test images", "Test photographs", "Test list"],
         rows=rows,
         words=(0, 5),

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dfloc.config import Checkpoint, EvaluationSpec
+from dfloc.errors import WorkspaceError
 from dfloc.ledger import Done, Ledger, State
 from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.storage import Workspace
 
 METRICS = ("iou", "ap", "f1_fixed", "f1_best", "pbca")
-COLLAPSED = 0.9
+MOSTLY_EMPTY = 0.9
 
 Values = NDArray[np.float64]
 
@@ -73,6 +75,11 @@ class Result:
     scores: Mapping[tuple[Checkpoint, str], Score]
 
     @property
+    def random_weights(self) -> set[str]:
+        """The weights of its maps that were drawn at random: such numbers mean nothing."""
+        return {recipe.weights for recipe in self.trial.spec.maps if recipe.weights.startswith("random")}
+
+    @property
     def empty(self) -> float | None:
         """Share of empty maps over all test images, best checkpoint; None where nothing was scored."""
         scores = [score for (checkpoint, _), score in self.scores.items() if checkpoint == "best"]
@@ -82,7 +89,7 @@ class Result:
     @property
     def collapsed(self) -> bool:
         """Whether over 90 % of its maps are empty."""
-        return self.empty is not None and self.empty > COLLAPSED
+        return self.empty is not None and self.empty > MOSTLY_EMPTY
 
 
 class Results:
@@ -139,6 +146,12 @@ class Results:
 
     def _read(self, spec: EvaluationSpec) -> Score:
         rows = self._ledger.rows(spec.trial, spec.key)
+        images = pc.count_distinct(rows["id"]).as_py()
+        if not len(rows) == images == spec.test.size:
+            raise WorkspaceError(
+                f"trial {spec.trial[:12]} has {len(rows)} rows of {images} images for {spec.domain}, expected one for "
+                f"each of {spec.test.size} samples; delete rows/{spec.key}.parquet in its folder, it is made again"
+            )
         numbers = self._photographs
         stems = rows["stem"].combine_chunks().dictionary_encode()
         codes = [numbers.setdefault(stem, len(numbers)) for stem in stems.dictionary.to_pylist()]

@@ -21,12 +21,14 @@ class Cell:
         small: what stands below it in small print.
         span: an interval, which stands below it too.
         mark: a CSS class (hole, bad, strong); empty for none.
+        exact: the number and the ends of its interval, not rounded, for the CSV; empty for words.
     """
 
     text: str
     small: str = ""
     span: tuple[str, str] | None = None
     mark: str = ""
+    exact: tuple[float, ...] = ()
 
     @property
     def below(self) -> list[str]:
@@ -99,17 +101,18 @@ class Table:
         return "\n".join([*lines, "", *(f"- {_md(note)}" for note in self.notes), ""])
 
     def csv(self) -> str:
-        """Return the table as CSV; intervals and small print have columns of their own."""
+        """Return the table as CSV, numbers not rounded; intervals and small print have columns of their own."""
         spans = {i for row in self.rows for i, cell in enumerate(row.cells) if cell.span}
         smalls = {i for row in self.rows for i, cell in enumerate(row.cells) if cell.small}
-        lines: list[list[str]] = [[]]
+        lines: list[list[object]] = [[]]
         for i, name in enumerate(self.columns):
             lines[0] += [name, *([f"{name}: low", f"{name}: high"] if i in spans else [])]
             lines[0] += [f"{name}: note"] if i in smalls else []
         for row in self.rows:
-            line: list[str] = []
+            line: list[object] = []
             for i, cell in enumerate(row.cells):
-                line += [cell.text, *((cell.span or ("", "")) if i in spans else ())]
+                line += [cell.exact[0] if cell.exact else cell.text]
+                line += (cell.exact[1:] if cell.span else ("", "")) if i in spans else ()
                 line += [cell.small] if i in smalls else []
             lines.append(line)
         return csv_text(lines)
@@ -150,12 +153,12 @@ def csv_text(lines: Sequence[Sequence[object]]) -> str:
 
 def number(value: float | None) -> Cell:
     """Return a plain number."""
-    return Cell(f"{value:.3f}") if value is not None else Cell(DASH, mark="hole")
+    return Cell(f"{value:.3f}", exact=(value,)) if value is not None else Cell(DASH, mark="hole")
 
 
 def share(value: float | None) -> Cell:
     """Return a fraction as per cent without decimals."""
-    return Cell(f"{100 * value:.0f} %") if value is not None else Cell(DASH, mark="hole")
+    return Cell(f"{100 * value:.0f} %", exact=(value,)) if value is not None else Cell(DASH, mark="hole")
 
 
 def estimate(found: Estimate | None, hole: str, *, signed: bool = False, planned: int = 0) -> Cell:
@@ -170,9 +173,9 @@ def estimate(found: Estimate | None, hole: str, *, signed: bool = False, planned
     if found is None:
         return Cell(hole, mark="bad" if hole == "failed" else "hole")
     sign = "+" if signed else ""
-    span = f"{found.low:{sign}.2f}", f"{found.high:{sign}.2f}"
+    span = f"{found.low:{sign}.3f}", f"{found.high:{sign}.3f}"
     short = f"{found.runs} of {planned} runs" if found.runs < planned else ""
-    return Cell(f"{found.value:{sign}.3f}", short, span)
+    return Cell(f"{found.value:{sign}.3f}", short, span, exact=(found.value, found.low, found.high))
 
 
 def _md(text: str) -> str:

@@ -133,7 +133,7 @@ def mini(seeds: int = 1) -> SweepRecord:
         maker.curves([4, 16, 48], epochs=4)
         maker.plan("budgets", dict.fromkeys(MINI, 53), case="train_all_4")
         maker.plan("budgets", {domain: 24 if domain == MINI[0] else 12 for domain in MINI}, case="24-first-12-rest")
-        for count in (13, 40):
+        for count in (4, 13):
             maker.plan("equal-total", dict.fromkeys(MINI, count), count=count)
     maker.seed = 0
     maker.baselines()

@@ -3,7 +3,7 @@ import pytest
 from dfloc.report import budgets
 from tests.report import studies
 from tests.report.conftest import texts
-from tests.report.studies import DOLOS, MINI
+from tests.report.studies import DOLOS, MINI, Maker
 
 
 def test_a_mixture_answers_for_every_domain(mini_study):
@@ -45,11 +45,45 @@ def test_a_line_without_one_of_its_models_has_a_hole(study_of):
 
 
 def test_equal_totals_stand_beside_single_domains(mini_study, paper_study):
-    names = [row.cells[0].text for row in budgets.equal_total(mini_study).rows]
-    assert {"count = 13", "count = 40", "48 of one domain"} <= set(names)
-    names = [row.cells[0].text for row in budgets.equal_total(paper_study).rows]
-    assert {"count = 750", "count = 2250", "3000-each-per-model-same-backbone", "9000-each-per-model"} <= set(names)
-    assert not any("of one domain" in name for name in names)
+    def block(study):
+        return [[cell.text for cell in row.cells[:2]] for row in budgets.equal_total(study).rows if not row.muted]
+
+    assert sorted(block(mini_study)[:2]) == [["16 of one domain", "4 models x 16"], ["count = 4", "4 x 4"]]
+    assert block(mini_study)[2:] == [["count = 13", "4 x 13"], ["52 of one domain", "-"]]
+    missing = budgets.equal_total(mini_study).rows[3]
+    assert missing.cells[0].small == "no model of one domain has this total"
+    assert {cell.mark for cell in missing.cells} == {"hole"}
+    singles = {"3000-each-per-model", "3000-each-per-model-same-backbone"}
+    assert {name for name, _ in block(paper_study)[:3]} == {"count = 750", *singles}
+    assert {name for name, _ in block(paper_study)[3:]} == {"count = 2250", "9000-each-per-model"}
+
+
+def test_every_row_of_a_block_has_its_total(mini_study, paper_study):
+    for study in (mini_study, paper_study):
+        for line in [*budgets.lines(study, "equal-total"), *budgets.lines(study, "scratch")]:
+            trained = {sum(group.first.trial.spec.train.counts.values()) for group in line.groups}
+            assert line.totals == trained
+
+
+def test_the_model_of_a_line_whose_maps_are_empty_is_marked(study_of):
+    def of(trial, domain):
+        return 0.0 if trial.case == "train_all_4" and domain == MINI[1] else 0.5
+
+    row = next(row for row in budgets.budgets(study_of(studies.mini(), of)).rows if row.cells[0].text == "train_all_4")
+    assert [cell.small for cell in row.cells[6:10]] == ["", "empty maps", "", ""]
+    assert row.cells[0].small == ""
+
+
+def test_each_value_of_a_root_axis_has_its_own_baselines(study_of):
+    maker = Maker()
+    for loss, count in (("bce", 50), ("dice", 51)):
+        maker.base_count = count
+        maker.plan("budgets", dict.fromkeys(MINI, count), case="all", **{"trial.loss": loss})
+        maker.plan("baselines", dict.fromkeys(MINI, count), decoder="all-fake", epochs=1, **{"trial.loss": loss})
+    study = study_of(studies.record(maker, "mini"), lambda trial, _: trial.spec.train.counts[MINI[0]] / 100)
+    rows = [[row.cells[0].text, row.cells[6].text] for row in budgets.budgets(study).rows]
+    assert rows[2:] == [["all fake, trial.loss = bce", "0.500"], ["all fake, trial.loss = dice", "0.510"]]
+    assert budgets.baselines(study).rows[2].cells[0].text == "all fake, trial.loss = dice"
 
 
 def test_baselines_have_iou_and_ap(mini_study):

@@ -96,8 +96,9 @@ def test_tables_are_written_as_csv_and_markdown(mini_folder):
     for link in re.findall(r"\[CSV\]\((.*?)\)", markdown):
         assert (mini_folder / link).exists()
     (line,) = [x for x in read(mini_folder, "exposure.csv") if x["Held out"] == "mini/telea" and x["n"] == "16"]
-    row = next(row for row in markdown.splitlines() if row.startswith("| mini/telea | 16 | 40 |"))
-    assert f" {line['mini/telea']} (" in row
+    row = next(row for row in markdown.splitlines() if row.startswith("| mini/telea | 16 | 13 | 40 |"))
+    assert f" {float(line['mini/telea']):.3f} (" in row
+    assert len(line["mini/telea: low"]) > len("0.123")
 
 
 def test_synthetic_reports_have_no_published_value(mini_folder):

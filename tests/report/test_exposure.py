@@ -1,6 +1,9 @@
 import pytest
 
-from dfloc.report import exposure
+from dfloc.report import exposure, overview
+from dfloc.report.groups import Study
+from dfloc.report.results import Results
+from dfloc.storage import Workspace
 from tests.report import studies
 from tests.report.conftest import texts
 from tests.report.studies import MINI, Maker
@@ -8,13 +11,14 @@ from tests.report.studies import MINI, Maker
 
 def test_curves_have_a_row_for_each_n_and_the_baselines(mini_study):
     table = exposure.curves(mini_study)
-    assert [cell.text for cell in table.rows[0].cells[:3]] == ["mini/checkerboard", "0", "80"]
+    assert [cell.text for cell in table.rows[0].cells[:4]] == ["mini/checkerboard", "0", "39", "80"]
     row = texts(table, "mini/telea", "16")
     group = mini_study.curve("finetune", "mini/telea")[16]
     expected = [studies.truth(group.first.trial, domain) for domain in MINI]
-    assert row[4:8] == [f"{value:.3f}" for value in expected]
-    assert row[8] == f"{sum(expected) / 4:.3f}"
-    assert texts(table, "mean training mask")[4] == "0.210"
+    assert row[1:4] == ["16", "13", "40"]
+    assert row[5:9] == [f"{value:.3f}" for value in expected]
+    assert row[9] == f"{sum(expected) / 4:.3f}"
+    assert texts(table, "mean training mask")[5] == "0.210"
     assert len(table.rows) == 4 * 4 + 3
 
 
@@ -47,15 +51,15 @@ def test_validation_chooses_and_the_oracle_is_marked(study_of):
     group = study.curve("finetune", "mini/telea")[48]
     object.__setattr__(group.results[0], "valid", 0.9)
     row = texts(exposure.selected(study), "mini/telea")
-    assert row[1:6] == ["48", "40", "0.900", "0.600", "0.800"]
+    assert row[1:7] == ["48", "13", "40", "0.900", "0.600", "0.800"]
 
 
 def test_the_last_epoch_and_ap_stand_beside(mini_study):
     row = texts(exposure.best_last(mini_study), "mini/renoise", "48")
     best = studies.truth(mini_study.curve("finetune", "mini/renoise")[48].first.trial, "mini/renoise")
     expected = [best, best - 0.02, best + 0.12, best + 0.10, best + 0.1]
-    assert row[3:8] == [f"{value:.3f}" for value in expected]
-    assert row[9:] == ["0 %", "0.170", "0.210"]
+    assert row[4:9] == [f"{value:.3f}" for value in expected]
+    assert row[10:] == ["0 %", "0.170", "0.210"]
 
 
 def test_controls_are_subtracted_in_pairs(study_of):
@@ -65,16 +69,17 @@ def test_controls_are_subtracted_in_pairs(study_of):
 
     table = exposure.controls(study_of(studies.mini(), of))
     row = texts(table, "mini/telea", "16")
-    assert row[3:8] == ["0.700", "0.600", "+0.100", "0.650", "+0.050"]
-    assert row[8:11] == ["0.700", "0.900", "-0.200"]
-    assert table.rows[0].cells[2].small == "scratch 80"
+    assert row[1:4] == ["16", "13", "40"]
+    assert row[4:9] == ["0.700", "0.600", "+0.100", "0.650", "+0.050"]
+    assert row[9:12] == ["0.700", "0.900", "-0.200"]
+    assert table.rows[0].cells[3].small == "scratch 80"
 
 
 def test_a_control_that_was_not_planned_says_so(study_of):
     record = studies.mini()
     record = record.model_copy(update={"trials": tuple(t for t in record.trials if t.stage != "replay")})
     row = texts(exposure.controls(study_of(record)), "mini/telea", "16")
-    assert row[6] == "not planned"
+    assert row[7] == "not planned"
 
 
 def test_forgetting_is_positive_where_something_is_lost(mini_study):
@@ -82,7 +87,7 @@ def test_forgetting_is_positive_where_something_is_lost(mini_study):
     row = next(row for row in table.rows if [cell.text for cell in row.cells[:3]] == ["fine-tuned", "mini/telea", "16"])
     base = mini_study.curve("finetune", "mini/telea")[0].first.trial
     lost = studies.truth(base, "mini/renoise") - 0.3
-    assert [cell.text for cell in row.cells[4:8]] == [f"{lost:+.3f}"] * 3 + ["held out"]
+    assert [cell.text for cell in row.cells[5:9]] == [f"{lost:+.3f}"] * 3 + ["held out"]
     assert "mean training mask 0.210" in table.notes[0]
 
 
@@ -91,8 +96,8 @@ def test_holes_are_marked(study_of, fate, text):
     record = studies.mini()
     study = study_of(record, skip=lambda trial: fate if trial.stage == "finetune" else "")
     row = texts(exposure.curves(study), "mini/telea", "16")
-    assert row[4:] == [text] * 5
-    assert texts(exposure.curves(study), "mini/telea", "0")[4] != text
+    assert row[5:] == [text] * 5
+    assert texts(exposure.curves(study), "mini/telea", "0")[5] != text
 
 
 def test_a_collapsed_trial_is_marked(study_of):
@@ -104,9 +109,70 @@ def test_a_collapsed_trial_is_marked(study_of):
     assert marked == ["16"] * 4
 
 
+@pytest.mark.parametrize(("stage", "column"), [("finetune", 4), ("scratch", 5), ("replay", 7)])
+def test_each_collapsed_control_is_marked_in_its_own_cells(study_of, stage, column):
+    def of(trial, domain):
+        return 0.0 if trial.stage == stage and trial.axes["n"] == 16 else 0.5
+
+    row = next(row for row in exposure.controls(study_of(studies.mini(), of)).rows if row.cells[1].text == "16")
+    marked = {place for place, cell in enumerate(row.cells) if "COLLAPSED" in cell.small}
+    assert column in marked
+    assert {row.cells[place].mark for place in marked} == {"bad"}
+    assert marked == {"finetune": {0, 4, 9}, "scratch": {5}, "replay": {7, 10}}[stage]
+
+
+def test_empty_maps_on_one_domain_are_told_though_the_trial_has_not_collapsed(study_of):
+    def of(trial, domain):
+        return 0.0 if trial.stage == "finetune" and trial.axes["n"] == 16 and domain == "mini/renoise" else 0.5
+
+    study = study_of(studies.mini(), of)
+    row = next(
+        row for row in exposure.curves(study).rows if [cell.text for cell in row.cells[:2]] == ["mini/telea", "16"]
+    )
+    assert [cell.small for cell in row.cells[5:]] == ["", "", "empty maps", "", "empty maps on 1 of 4"]
+    assert row.cells[0].small == ""
+
+
+def test_an_empty_last_epoch_is_told_beside_a_sound_best_one(tmp_path):
+    record = studies.mini()
+    trial = next(trial for trial in record.trials if trial.stage == "finetune")
+    workspace = Workspace(tmp_path)
+    held_out = trial.axes["held_out"]
+    studies.fill(workspace, record, lambda t, domain: 0.02 if t is trial and domain == held_out else 0.5)
+    row = exposure.best_last(Study(record, Results(workspace, record))).rows[1]
+    assert [cell.small for cell in row.cells[4:8]] == ["", "empty maps", "", "empty maps"]
+
+
+def test_each_curve_has_the_baseline_of_its_own_setting(study_of):
+    maker = Maker()
+    for loss, count in (("bce", 50), ("dice", 51)):
+        axis = {"trial.loss": loss}
+        base = maker.plan("base", {MINI[0]: count}, held_out=MINI[1], **axis)
+        maker.plan("finetune", {MINI[1]: 4}, parent=base, epochs=4, held_out=MINI[1], n=4, **axis)
+        maker.plan("baselines", {MINI[0]: count}, decoder="mean-mask", epochs=1, **axis)
+    record = studies.record(maker, "mini")
+    table = exposure.best_last(study_of(record, lambda trial, _: trial.spec.train.size / 100))
+    assert [(row.cells[0].text, row.cells[-1].text) for row in table.rows if row.cells[1].text == "4"] == [
+        (f"{MINI[1]}, trial.loss = bce", "0.500"),
+        (f"{MINI[1]}, trial.loss = dice", "0.510"),
+    ]
+
+
+def test_baselines_that_no_axis_of_a_row_tells_apart_are_said_to_be_several(study_of):
+    maker = Maker()
+    base = maker.plan("base", {MINI[0]: 53}, held_out=MINI[1])
+    maker.plan("finetune", {MINI[1]: 4}, parent=base, epochs=4, held_out=MINI[1], n=4)
+    for pairing, count in (("stems", 50), ("independent", 51)):
+        maker.plan("baselines", {MINI[0]: count}, decoder="mean-mask", epochs=1, pairing=pairing)
+    study = study_of(studies.record(maker, "mini"))
+    row = texts(exposure.best_last(study), MINI[1], "4")
+    assert row[-2:] == ["-", "several"]
+    assert "mean training mask, pairing = independent" in [row.cells[0].text for row in exposure.curves(study).rows]
+
+
 def test_random_weights_are_told_under_every_table(study_of):
     maker = Maker(weights="random:0")
     maker.curves([4], epochs=4)
     study = study_of(studies.record(maker, "mini", synthetic=True))
-    for table in (exposure.curves(study), exposure.forgetting(study)):
+    for table in (exposure.curves(study), exposure.forgetting(study), overview.data(study), overview.trials(study)):
         assert "Weights: random:0, so these numbers mean nothing." in table.caption

@@ -73,6 +73,37 @@ def test_collapsed_trials_are_crosses_and_holes_are_left_out(study_of):
     assert list(line.marker.symbol) == ["circle", "circle", "x"]
 
 
+def test_a_collapsed_trial_is_a_cross_in_the_mean_and_among_the_controls(study_of):
+    def of(trial, domain):
+        lost = trial.stage in ("finetune", "replay") and trial.axes["n"] == 16 and trial.axes["held_out"] == MINI[0]
+        return 0.0 if lost else 0.5
+
+    study = study_of(studies.mini(), of)
+    mean = trace(figures.means(study).panels[0], "seen domains, mean")
+    assert dict(zip(mean.x, mean.marker.symbol, strict=True)) == {0: "circle", 4: "circle", 16: "x", 48: "circle"}
+    assert "COLLAPSED: 1 of 4 models" in mean.text[2]
+    replay = trace(figures.controls(study).panels[1], "with replay")
+    assert "x" in replay.marker.symbol
+
+
+def test_empty_maps_on_one_domain_are_a_cross_on_its_line_alone(study_of):
+    def of(trial, domain):
+        return 0.0 if trial.stage == "finetune" and trial.axes["n"] == 16 and domain == MINI[1] else 0.5
+
+    panel = figures.panels(study_of(studies.mini(), of), []).panels[0]
+    assert trace(panel, MINI[1]).marker.symbol[2] == "x"
+    assert "empty maps" in trace(panel, MINI[1]).text[2]
+    for name in (MINI[0], "mean of all test domains"):
+        assert "x" not in trace(panel, name).marker.symbol
+
+
+def test_steps_stand_beside_n_in_the_mean(mini_study):
+    (panel,) = figures.means(mini_study).panels
+    assert "<br>80 steps of the base<br>" in trace(panel, "held-out domain").text[0]
+    assert "<br>40 steps<br>" in trace(panel, "held-out domain").text[2]
+    assert "n = 0: 80 steps, n = 4: 40 steps" in panel.words
+
+
 def test_names_are_escaped_in_hovers(study_of):
     evil = ("mini/<b>x</b>", *MINI[1:])
     maker = studies.Maker(domains=evil)

@@ -1,4 +1,5 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from dfloc.errors import WorkspaceError
@@ -6,6 +7,7 @@ from dfloc.ledger import Ledger
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report import studies
+from tests.report.studies import MINI
 
 
 def test_scores_are_those_of_the_rows(mini_workspace, mini_study):
@@ -69,6 +71,27 @@ def test_damaged_rows_are_named(tmp_path):
     (path,) = list((tmp_path / "trials").glob(f"*/rows/{record.trials[0].evaluations[0].key}.parquet"))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(WorkspaceError, match=r"damaged.*delete it"):
+        Results(workspace, record)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: rows.slice(1), "39 rows of 39 images for mini/telea, expected one for each of 40 samples"),
+        (lambda rows: pa.concat_tables([rows, rows.slice(0, 1)]), "41 rows of 40 images"),
+        (lambda rows: pa.concat_tables([rows.slice(1), rows.slice(1, 1)]), "40 rows of 39 images"),
+        (lambda rows: rows.slice(0, 0), "0 rows of 0 images"),
+    ],
+)
+def test_each_sample_has_exactly_one_row_or_the_rows_are_named(tmp_path, change, words):
+    record = studies.mini()
+    record = record.model_copy(update={"trials": record.trials[:1]})
+    workspace = Workspace(tmp_path)
+    studies.fill(workspace, record)
+    (spec,) = [each for each in record.trials[0].evaluations if (each.checkpoint, each.domain) == ("last", MINI[3])]
+    ledger = Ledger(workspace)
+    ledger.put_rows(spec.trial, spec.key, change(ledger.rows(spec.trial, spec.key)))
+    with pytest.raises(WorkspaceError, match=rf"{words}.*delete rows/{spec.key}.parquet"):
         Results(workspace, record)
 
 

@@ -21,9 +21,15 @@ def make(**update) -> Table:
 
 def test_a_number_stands_with_its_interval_and_missing_runs():
     cell = table.estimate(Estimate(0.5, 0.4, 0.61, 1, 9), "not run", planned=3)
-    assert (cell.text, cell.below) == ("0.500", ["0.40 … 0.61", "1 of 3 runs"])
+    assert (cell.text, cell.below) == ("0.500", ["0.400 … 0.610", "1 of 3 runs"])
     signed = table.estimate(Estimate(-0.05, -0.1, 0.02, 1, 9), "", signed=True)
-    assert (signed.text, signed.span) == ("-0.050", ("-0.10", "+0.02"))
+    assert (signed.text, signed.span) == ("-0.050", ("-0.100", "+0.020"))
+
+
+def test_an_interval_as_narrow_as_its_number_holds_it():
+    cell = table.estimate(Estimate(0.9979, 0.9961, 0.9987, 1, 9), "")
+    assert cell.span == ("0.996", "0.999")
+    assert float(cell.span[0]) <= float(cell.text) <= float(cell.span[1])
 
 
 def test_a_hole_is_written():
@@ -45,11 +51,18 @@ def test_markdown_has_one_line_per_row_and_escapes_bars():
     assert lines[-1] == "- n"
 
 
-def test_csv_has_columns_for_intervals_and_notes():
-    lines = list(csv.reader(io.StringIO(make().csv())))
+def test_csv_has_columns_for_intervals_and_notes_and_numbers_that_are_not_rounded():
+    rows = [
+        Row([Cell("a"), table.estimate(Estimate(1 / 3, 0.1234567, 0.61, 1, 9), "", planned=3)]),
+        Row([Cell("b"), table.number(2 / 3)]),
+        Row([Cell("c"), table.estimate(None, "failed")]),
+    ]
+    lines = list(csv.reader(io.StringIO(make(rows=rows).csv())))
     assert lines == [
         ["Name", "IoU", "IoU: low", "IoU: high", "IoU: note"],
-        ["a", "0.500", "0.40", "0.61", "1 of 3 runs"],
+        ["a", "0.3333333333333333", "0.1234567", "0.61", "1 of 3 runs"],
+        ["b", "0.6666666666666666", "", "", ""],
+        ["c", "failed", "", "", ""],
     ]
 
 
