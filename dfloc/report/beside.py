@@ -1,5 +1,6 @@
 """Published numbers beside ours, matched by (model, mixture, domain, n, protocol), never by position."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ class Pair:
     Attributes:
         where: the row that it stands in: held-out domain or budget.
         n: images of the held-out domain; None for a budget.
+        note: what must be said of our maps; empty where nothing.
         gaps: empty where the two can be compared.
     """
 
@@ -33,21 +35,31 @@ class Pair:
     n: int | None
     domain: str
     ours: Estimate | None
+    note: str
     gaps: tuple[str, ...]
 
 
 def pairs(study: Study, tables: Sequence[PublishedTable]) -> list[Pair]:
-    """Return every published number of the study's tables; none for built-in data or random weights."""
-    if study.record.synthetic:
-        return []
-    found: list[Pair] = []
-    for table in tables:
-        axes = table.rows_axis, table.cols_axis
-        if axes == EXPOSURE and table.metric == "iou":
-            found += _exposure(study, table)
-        elif axes == BUDGETS and table.metric == "iou":
-            found += _budgets(study, table)
-    return found
+    """Return every published number of the study's tables; none for built-in data."""
+    placed = [] if study.built_in else [table for table in tables if _has_place(table)]
+    return [pair for table in placed for pair in (_exposure if _axes(table) == EXPOSURE else _budgets)(study, table)]
+
+
+def unplaced(study: Study, tables: Sequence[PublishedTable]) -> list[str]:
+    """Return a sentence for each published table that the page has no place for."""
+    return [
+        f"Published table {table.id} is not shown: no table here has {table.metric} by {' and '.join(_axes(table))}."
+        for table in tables
+        if not study.built_in and not _has_place(table)
+    ]
+
+
+def _axes(table: PublishedTable) -> tuple[str, str]:
+    return table.rows_axis, table.cols_axis
+
+
+def _has_place(table: PublishedTable) -> bool:
+    return _axes(table) in (EXPOSURE, BUDGETS) and table.metric == "iou"
 
 
 def tables(study: Study, found: Sequence[Pair]) -> list[Table]:
@@ -67,16 +79,14 @@ def _exposure(study: Study, table: PublishedTable) -> Iterator[Pair]:
     for where, curve in (named or {table.held_out: {}}).items():
         for (row, col), cell in table.cells.items():
             domain, n = str(row), int(col)
-            group = curve.get(n)
-            yield _pair(study, table, cell, where, n, domain, group, group.score([domain]) if group else None)
+            yield _pair(study, table, cell, where, n, domain, curve.get(n))
 
 
 def _budgets(study: Study, table: PublishedTable) -> Iterator[Pair]:
     known: Mapping[str, Line] = {line.name: line for line in lines(study)}
     for (row, col), cell in table.cells.items():
         line, domain = known.get(str(row)), str(col)
-        group = line.models.get(domain) if line else None
-        yield _pair(study, table, cell, str(row), None, domain, group, group.score([domain]) if group else None)
+        yield _pair(study, table, cell, str(row), None, domain, line.models.get(domain) if line else None)
 
 
 def _pair(
@@ -87,8 +97,8 @@ def _pair(
     n: int | None,
     domain: str,
     group: Group | None,
-    ours: Estimate | None,
 ) -> Pair:
+    ours = group.score([domain]) if group else None
     why = ["not planned" if group is None else group.hole] if group is None or ours is None else []
     if not table.comparable:
         why.append("the table is context: its protocol or main settings are not known")
@@ -96,7 +106,7 @@ def _pair(
         why += gaps(cell, table.protocol, domain, _setting(study, group, n))
     elif cell.status != "ok":
         why.append(f"published value {cell.status}: {cell.reason}")
-    return Pair(table, cell, where, n, domain, ours, tuple(why))
+    return Pair(table, cell, where, n, domain, ours, group.note([domain]) if group else "", tuple(why))
 
 
 def _setting(study: Study, group: Group, n: int | None) -> Setting:
@@ -104,7 +114,7 @@ def _setting(study: Study, group: Group, n: int | None) -> Setting:
     root = study.results.by_fingerprint.get(trial.spec.lineage.root)
     base = trial.spec if n == 0 else root.trial.spec if root else None
     return Setting(
-        synthetic=study.record.synthetic,
+        random=study.random_weights,
         limited=study.record.limit is not None,
         tested=study.record.domains,
         protocol=study.record.protocol,
@@ -126,25 +136,41 @@ def _table(study: Study, name: str, title: str, found: Sequence[Pair]) -> Table:
         row = [cell for domain in study.record.domains for cell in _cells(cells.get(domain), reasons)]
         rows.append(Row([*head, *row], starts=where != before))
         before = where
-    ids: dict[str, list[str]] = {}
-    for source in {pair.table.id: pair.table for pair in found}.values():
-        ids.setdefault(source.cite, []).append(source.id)
-    cites = "; ".join(f"{cite} ({', '.join(names)})" for cite, names in ids.items())
-    heads = [f"{domain} {end}" for domain in study.record.domains for end in ("published", "ours", "difference")]
+    ends = ("published", "ours", "context" if study.random_weights else "difference")
     return Table(
         id=name,
         title=title,
         caption=f"IoU in per cent; difference = ours less published, only where the published value is sound and our "
         f"trial meets what its table requires; a letter says why there is none. Weights are known by digest: that a "
-        f"file holds the published ones is not checked. Source: {cites}. {captions.provenance(study, study.groups)}",
+        f"file holds the published ones is not checked. Source: {_cites(found)}. "
+        f"{captions.provenance(study, study.groups)}",
         columns=[
             "Held out" if found[0].n is not None else "Data seen",
             *(["n"] if found[0].n is not None else []),
-            *heads,
+            *(f"{domain} {end}" for domain in study.record.domains for end in ends),
         ],
         rows=rows,
-        notes=[f"{letter}: {reason}" for reason, letter in reasons.items()],
+        notes=[
+            *(f"{letter}: {reason}" for reason, letter in reasons.items()),
+            *_not_tested(study, found),
+            *captions.baseline_note(study, per_cent=True),
+        ],
     )
+
+
+def _cites(found: Sequence[Pair]) -> str:
+    ids: dict[str, list[str]] = {}
+    for source in {pair.table.id: pair.table for pair in found}.values():
+        ids.setdefault(source.cite, []).append(source.id)
+    return "; ".join(f"{cite} ({', '.join(names)})" for cite, names in ids.items())
+
+
+def _not_tested(study: Study, found: Sequence[Pair]) -> list[str]:
+    counts = Counter(pair.domain for pair in found if pair.domain not in study.record.domains)
+    return [
+        f"{count} published values of {domain} are left out: this study does not test on it."
+        for domain, count in counts.items()
+    ]
 
 
 def _cells(pair: Pair | None, reasons: dict[str, str]) -> list[Cell]:
@@ -155,10 +181,11 @@ def _cells(pair: Pair | None, reasons: dict[str, str]) -> list[Cell]:
     published = Cell(f"{100 * pair.published.value:.1f}", mark="" if sound else "doubt")
     if pair.ours is None:
         return [published, Cell(DASH, mark="hole"), Cell(" ".join(letters), mark="hole")]
-    ours = Cell(f"{100 * pair.ours.value:.1f}")
+    ours = Cell(f"{100 * pair.ours.value:.1f}", pair.note, exact=(100 * pair.ours.value,))
     if letters:
         return [published, ours, Cell(" ".join(letters), mark="hole")]
-    return [published, ours, Cell(f"{100 * (pair.ours.value - pair.published.value):+.1f}")]
+    difference = 100 * (pair.ours.value - pair.published.value)
+    return [published, ours, Cell(f"{difference:+.1f}", exact=(difference,))]
 
 
 def _letter(place: int) -> str:

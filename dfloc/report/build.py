@@ -6,7 +6,7 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.record import SweepRecord
-from dfloc.report import beside, budgets, exposure, figures, overview, published, reading
+from dfloc.report import beside, budgets, exposure, figures, overlap, overview, published, reading
 from dfloc.report.beside import Pair
 from dfloc.report.estimate import pooled
 from dfloc.report.groups import Study, run
@@ -14,6 +14,9 @@ from dfloc.report.page import Report, Section
 from dfloc.report.results import METRICS, Result, Results, Score
 from dfloc.report.table import csv_text
 from dfloc.storage import Workspace
+
+EXPOSED = "A base model is trained on all domains but one, then fine-tuned on n images of that one."
+CONTROLLED = "What fine-tuning owes to its base, and what n old images among the new ones keep."
 
 
 def build(workspace: Workspace, record: SweepRecord) -> UPath:
@@ -27,7 +30,7 @@ def build(workspace: Workspace, record: SweepRecord) -> UPath:
         WorkspaceError: a ledger file or rows are damaged.
     """
     study = Study(record, Results(workspace, record))
-    report = _report(study)
+    report = _report(workspace, study)
     folder = workspace.report(record.sweep)
     for table in report.tables:
         storage.put(folder / f"{table.id}.csv", table.csv().encode())
@@ -37,7 +40,7 @@ def build(workspace: Workspace, record: SweepRecord) -> UPath:
     return folder
 
 
-def _report(study: Study) -> Report:
+def _report(workspace: Workspace, study: Study) -> Report:
     record = study.record
     tables = published.choose(published.load(), record.tables)
     found = beside.pairs(study, tables)
@@ -48,17 +51,17 @@ def _report(study: Study) -> Report:
         f"{overview.state_line(study)}",
         reading=reading.lines(study, published=bool(found)),
         warnings=overview.warnings(study),
-        sections=[section for section in _sections(study, found) if section.blocks],
-        footer=overview.footer(study),
+        sections=[section for section in _sections(workspace, study, found) if section.blocks],
+        footer=[*overview.footer(study), *beside.unplaced(study, tables)],
     )
 
 
-def _sections(study: Study, found: Sequence[Pair]) -> Iterator[Section]:
+def _sections(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iterator[Section]:
     tuned, controlled = study.stage("finetune"), study.stage("scratch") or study.stage("replay")
     yield Section(
         "exposure-study",
         "How many samples of a new domain?",
-        "A base model is trained on all domains but one, then fine-tuned on n images of that one.",
+        " ".join([EXPOSED, *overlap.sentences(workspace, study, "finetune")]),
         [figures.panels(study, found), figures.means(study), exposure.curves(study), exposure.selected(study)]
         if tuned
         else [],
@@ -66,7 +69,7 @@ def _sections(study: Study, found: Sequence[Pair]) -> Iterator[Section]:
     yield Section(
         "controls-study",
         "Against starting anew, and with replay",
-        "What fine-tuning owes to its base, and what n old images among the new ones keep.",
+        " ".join([CONTROLLED, *(f"Replay: {words}" for words in overlap.sentences(workspace, study, "replay"))]),
         [figures.controls(study), exposure.controls(study)] if tuned and controlled else [],
     )
     yield Section(

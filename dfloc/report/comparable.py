@@ -13,7 +13,7 @@ class Setting:
     """What `requires` can ask of one of our numbers.
 
     Attributes:
-        synthetic: built-in data or random weights.
+        random: whether a trial of the study has random weights.
         limited: whether counts were scaled down by `--limit`.
         tested: domains that the trial is tested on.
         protocol: what scored it.
@@ -23,7 +23,7 @@ class Setting:
         chained: the trial starts from another fine-tuned one, not from the base (mode `continue`).
     """
 
-    synthetic: bool
+    random: bool
     limited: bool
     tested: tuple[str, ...]
     protocol: str
@@ -43,6 +43,8 @@ def gaps(cell: Cell, protocol: str, domain: str, ours: Setting) -> list[str]:
         ours: where our number comes from.
     """
     found = [] if cell.status == "ok" else [f"published value {cell.status}: {cell.reason}"]
+    if ours.random:
+        found.append("random weights: our numbers mean nothing beside published ones")
     if protocol != ours.protocol:
         found.append(f"protocol {protocol}, ours {ours.protocol}")
     for key, wanted in cell.requires.items():
@@ -53,9 +55,7 @@ def gaps(cell: Cell, protocol: str, domain: str, ours: Setting) -> list[str]:
     return found
 
 
-def _data(wanted: Any, ours: Setting, _: str) -> str:
-    if ours.synthetic:
-        return f"data {wanted}, ours is built-in data or random weights"
+def _data(_: Any, ours: Setting, __: str) -> str:
     return "the full test sets, ours are limited" if ours.limited else ""
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dfloc.config import Checkpoint
+from dfloc.data.generators import GENERATORS
 from dfloc.record import SweepRecord
 from dfloc.report.estimate import Estimate, Run, difference, pooled
 from dfloc.report.results import MOSTLY_EMPTY, Result, Results, Score
@@ -108,6 +109,17 @@ class Study:
             found.setdefault((result.trial.stage, result.trial.case, name), (shared, []))[1].append(result)
         self.groups = [_group(axes, results, varying) for axes, results in found.values()]
         self._of = {result.trial.fingerprint: group for group in self.groups for result in group.results}
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether a map of any trial has random weights."""
+        return any(result.random_weights for result in self.results.all)
+
+    @property
+    def built_in(self) -> bool:
+        """Whether the data are the built-in ones, and not only the weights random."""
+        own = {f"mini/{name}" for name in GENERATORS}
+        return self.record.synthetic and not (self.random_weights and own.isdisjoint(self.record.domains))
 
     def stage(self, name: str, case: str | None = None) -> list[Group]:
         """Return the groups of a stage, of one case where it is named."""

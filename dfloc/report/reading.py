@@ -15,8 +15,10 @@ def lines(study: Study, *, published: bool) -> list[Line]:
     found = [*_words(study), _intervals(study), *_marks()]
     if published:
         found.append(_diamonds())
-    elif study.record.synthetic:
-        found.append(_synthetic())
+    if study.built_in:
+        found.append(_built_in())
+    if study.random_weights:
+        found.append(_random())
     return found
 
 
@@ -61,7 +63,7 @@ def _marks() -> list[Line]:
         (
             "Validation and test",
             "Epochs, and the ranking of rows, are chosen by validation; what is printed is that choice's test score. A "
-            "best test score is called an oracle. Validation labels are counted beside training labels.",
+            "best test score is called an oracle. Validation spends labels too, which stand beside n.",
         ),
         (
             "Marks",
@@ -79,9 +81,17 @@ def _diamonds() -> Line:
     )
 
 
-def _synthetic() -> Line:
+def _built_in() -> Line:
     return (
-        "Synthetic",
-        "Built-in data or random weights say nothing about Dolos. So published values, and the hollow markers of "
-        "doubtful ones, are not shown on this page, and there is no difference column.",
+        "Built-in data",
+        "They say nothing about Dolos. So published values, and the hollow markers of doubtful ones, are not shown on "
+        "this page, and there is no difference column.",
+    )
+
+
+def _random() -> Line:
+    return (
+        "Random weights",
+        "Numbers of weights that were drawn at random say nothing about any model. Published values may stand beside "
+        "them as context; nothing is subtracted.",
     )

@@ -1,6 +1,6 @@
 import pytest
 
-from dfloc.report import beside, published
+from dfloc.report import beside, published, reading
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from tests.report.conftest import small_paper, texts
@@ -57,10 +57,82 @@ def test_suspect_and_mixed_values_have_no_difference(found, paper_study):
     assert not mixed[3].startswith(("+", "-"))
 
 
-def test_synthetic_numbers_stand_alone(paper_study):
+def test_on_built_in_data_nothing_published_stands(paper_study, study_of):
     record = paper_study.record.model_copy(update={"synthetic": True})
     study = Study(record, paper_study.results)
-    assert beside.pairs(study, published.choose(published.load(), record.tables)) == []
+    tables = published.choose(published.load(), record.tables)
+    assert beside.pairs(study, tables) == []
+    maker = Maker(weights="random:0")
+    maker.curves([4], epochs=4)
+    mini = study_of(record_of(maker, "mini", synthetic=True))
+    assert mini.built_in
+    assert beside.pairs(mini, tables) == []
+    assert beside.unplaced(mini, [published.load()["s003.attribution"]]) == []
+
+
+@pytest.fixture
+def random_study(study_of):
+    maker = Maker(DOLOS, FUSED, "random:0", 3000, 30, 300, 6, None, 12)
+    base = maker.plan("base", dict.fromkeys(DOLOS[1:], 3000), held_out=DOLOS[0])
+    maker.plan("finetune", {DOLOS[0]: 250}, parent=base, epochs=10, held_out=DOLOS[0], n=250)
+    return study_of(record_of(maker, "paper", tables=("s000.exposure.ldm",), synthetic=True))
+
+
+def test_under_random_weights_published_values_are_context_and_only_the_difference_goes(random_study):
+    pairs = beside.pairs(random_study, published.choose(published.load(), random_study.record.tables))
+    pair = of(pairs, DOLOS[0], 250, DOLOS[0])
+    assert pair.ours is not None
+    assert "random weights: our numbers mean nothing beside published ones" in pair.gaps
+    (table,) = beside.tables(random_study, pairs)
+    assert not any("difference" in name for name in table.columns)
+    row = texts(table, DOLOS[0], "250")
+    assert row[2] == f"{100 * pair.published.value:.1f}"
+    assert row[3] == f"{100 * pair.ours.value:.1f}"
+    assert all(letter in "abcdefgh" for letter in row[4].split())
+
+
+def test_the_page_says_what_random_weights_and_built_in_data_mean(random_study, mini_study):
+    told = dict(reading.lines(random_study, published=True))
+    assert "Diamonds" in told
+    assert "Random weights" in told
+    assert "Built-in data" not in told
+    told = dict(reading.lines(mini_study, published=False))
+    assert "not shown" in told["Built-in data"]
+    assert "Random weights" not in told
+
+
+def test_values_of_a_domain_that_is_not_tested_are_counted(paper_workspace):
+    record = small_paper()
+    record = record.model_copy(update={"domains": record.domains[:3]})
+    study = Study(record, Results(paper_workspace, record))
+    curves, budgets = beside.tables(study, beside.pairs(study, published.choose(published.load(), record.tables)))
+    words = "published values of celebahq/pluralistic are left out: this study does not test on it."
+    assert f"52 {words}" in curves.notes
+    assert f"5 {words}" in budgets.notes
+
+
+def test_a_published_table_without_a_place_is_named(paper_study):
+    tables = published.choose(published.load(), ("s000.exposure.ldm", "s000.two_step.domain_only"))
+    assert beside.unplaced(paper_study, tables) == [
+        "Published table s000.two_step.domain_only is not shown: no table here has iou by pipeline and test_domain."
+    ]
+
+
+def test_published_tables_have_the_baselines_in_per_cent(found, paper_study):
+    for table in beside.tables(paper_study, found):
+        assert "all fake 17.0 (celebahq/ldm 17.0, " in table.notes[-1]
+        assert "mean training mask 21.0" in table.notes[-1]
+
+
+def test_our_collapsed_number_is_marked(study_of):
+    maker = Maker(DOLOS, FUSED, "ab" * 32, 3000, 30, 300, 6, None, 12)
+    base = maker.plan("base", dict.fromkeys(DOLOS[1:], 3000), held_out=DOLOS[0])
+    maker.plan("finetune", {DOLOS[0]: 250}, parent=base, epochs=10, held_out=DOLOS[0], n=250)
+    record = record_of(maker, "paper", tables=("s000.exposure.ldm",))
+    study = study_of(record, lambda trial, domain: 0.0 if domain == DOLOS[1] else 0.5)
+    (table,) = beside.tables(study, beside.pairs(study, published.choose(published.load(), record.tables)))
+    row = next(row for row in table.rows if row.cells[1].text == "250")
+    assert [cell.small for cell in row.cells[3::3]] == ["", "empty maps", "", ""]
 
 
 def test_a_limited_study_is_never_compared(paper_workspace):

@@ -20,7 +20,7 @@ def tuned(maker) -> Setting:
     base = maker.plan("base", {domain: 3000 for domain in DOLOS if domain != LDM}, held_out=LDM)
     trial = maker.plan("finetune", {LDM: 250}, parent=base, epochs=10, held_out=LDM, n=250)
     return Setting(
-        synthetic=False, limited=False, tested=DOLOS, protocol="declip-2025", spec=trial.spec, base=base.spec, n=250
+        random=False, limited=False, tested=DOLOS, protocol="declip-2025", spec=trial.spec, base=base.spec, n=250
     )
 
 
@@ -40,7 +40,7 @@ def test_the_base_stands_at_zero(tuned):
 @pytest.mark.parametrize(
     ("update", "word"),
     [
-        ({"synthetic": True}, "built-in data or random weights"),
+        ({"random": True}, "random weights"),
         ({"limited": True}, "limited"),
         ({"protocol": "dolos-2024"}, "protocol declip-2025, ours dolos-2024"),
         ({"tested": DOLOS[:3]}, "tested on"),
@@ -91,7 +91,7 @@ def test_a_doubtful_value_is_never_compared(tuned):
 
 def test_own_is_the_domain_of_the_cell(maker):
     spec = maker.plan("budgets", {LDM: 9000}, case="9000-each-per-model", domain=LDM).spec
-    ours = Setting(synthetic=False, limited=False, tested=DOLOS, protocol="declip-2025", spec=spec)
+    ours = Setting(random=False, limited=False, tested=DOLOS, protocol="declip-2025", spec=spec)
     cells = load()["s000.budgets"].cells
     assert gaps(cells["9000-each-per-model", LDM], "declip-2025", LDM, ours) == []
     other = gaps(cells["9000-each-per-model", "celebahq/lama"], "declip-2025", "celebahq/lama", ours)

@@ -1,0 +1,76 @@
+"""How many of the photographs of a fine-tune its base was trained on already, with other generators."""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import PurePosixPath
+
+from dfloc import storage
+from dfloc.data import dolos
+from dfloc.report.groups import Facet, Study
+from dfloc.report.results import Result
+from dfloc.storage import Workspace
+
+
+def sentences(workspace: Workspace, study: Study, stage: str) -> list[str]:
+    """Return a sentence on the overlap for each facet of a stage; none where no trial of it was scored.
+
+    Each base is counted for itself: its photographs beside those of all trials that start from it. What a replay
+    takes from the base's own list is not counted.
+
+    Raises:
+        WorkspaceError: a list of samples is damaged.
+    """
+
+    @cache
+    def ids(digest: str) -> tuple[str, ...] | None:
+        path = workspace.lists / f"{digest}.json"
+        return tuple(storage.get_json(path)) if path.exists() else None
+
+    found = []
+    for facet in study.facets(stage):
+        bases: dict[str, list[Result]] = {}
+        for group in study.stage(stage):
+            for result in group.scored if group.facet == facet else ():
+                if root := result.trial.spec.lineage.root:
+                    bases.setdefault(root, []).append(result)
+        counts: list[tuple[int, int, int, int] | None] = []
+        for root, tuned in bases.items():
+            base = study.results.by_fingerprint.get(root)
+            old = ids(base.trial.spec.train.digest) if base else None
+            new = [ids(result.trial.spec.train.digest) for result in tuned]
+            known = [each for each in new if each is not None]
+            complete = old is not None and len(known) == len(new)
+            counts.append(_shared(old or (), _own(tuned[0], known)) if complete else None)
+        found += [_sentence(facet, counts)] if counts else []
+    return found
+
+
+def _own(result: Result, lists: Iterable[Sequence[str]]) -> set[str]:
+    """Return the ids that are of no family of the base."""
+    families = {dolos.family(domain) for domain in result.trial.spec.lineage.base}
+    return {name for names in lists for name in names if dolos.family("/".join(name.split("/")[:2])) not in families}
+
+
+def _shared(old: Iterable[str], new: Iterable[str]) -> tuple[int, int, int, int]:
+    """Return photographs in both and in the new, and file names in both and in the new."""
+    old_pairs, new_pairs = ({_pair(name) for name in names} for names in (old, new))
+    old_stems, new_stems = ({dolos.photograph(pair) for pair in pairs} for pairs in (old_pairs, new_pairs))
+    return len(new_stems & old_stems), len(new_stems), len(new_pairs & old_pairs), len(new_pairs)
+
+
+def _pair(name: str) -> str:
+    source, _, _, file = name.split("/", 3)
+    return f"{source}/{PurePosixPath(file).with_suffix('')}"
+
+
+def _sentence(facet: Facet, counts: Sequence[tuple[int, int, int, int] | None]) -> str:
+    head = "".join(f"{axis} = {value}: " for axis, value in facet)
+    known = [each for each in counts if each is not None]
+    if len(known) < len(counts):
+        return f"{head}How many of the photographs the base was trained on is not known: lists of samples are missing."
+    stems, all_stems, pairs, all_pairs = (sum(column) for column in zip(*known, strict=True))
+    each = f"; {len(known)} bases, each counted for itself" if len(known) > 1 else ""
+    return (
+        f"{head}{stems:,} of {all_stems:,} fine-tune photographs were also trained on by the base, with other "
+        f"generators ({pairs:,} of {all_pairs:,} by file name{each})."
+    )
