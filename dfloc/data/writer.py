@@ -21,6 +21,7 @@ from dfloc.errors import DataError
 
 GROUP_ROWS = 128
 GROUP_BYTES = 64 << 20
+GROUP_PIXELS = 128 << 20
 MAX_FILE_BYTES = 256 << 20
 
 _FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -99,15 +100,16 @@ def _usable(samples: Sequence[Sample], rejected: list[Reject]) -> Iterator[dict[
 
 
 def _groups(rows: Iterator[dict[str, Any]], group_rows: int) -> Iterator[list[dict[str, Any]]]:
-    """Part rows into groups of at most so many, and of not much more than `GROUP_BYTES`."""
+    """Part rows into groups of at most so many, and of not much more than `GROUP_BYTES` or `GROUP_PIXELS`."""
     group: list[dict[str, Any]] = []
-    size = 0
+    size = pixels = 0
     for row in rows:
         group.append(row)
         size += len(row["image"]["bytes"])
-        if len(group) == group_rows or size >= GROUP_BYTES:
+        pixels += row["width"] * row["height"]
+        if len(group) == group_rows or size >= GROUP_BYTES or pixels >= GROUP_PIXELS:
             yield group
-            group, size = [], 0
+            group, size, pixels = [], 0, 0
     if group:
         yield group
 

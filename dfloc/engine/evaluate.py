@@ -1,7 +1,7 @@
 """Weights x samples x protocol -> one row per image."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from dfloc.engine.source import Maps
 from dfloc.errors import DataError
 
 BATCH = 32
+MAX_PIXELS = 8 << 20  # of truth that is measured together
 Row = dict[str, Any]
 
 
@@ -62,25 +63,35 @@ def evaluate(
         for start in range(0, len(samples), BATCH):
             part = samples[start : start + BATCH]
             prob_BHW = decoder(maps.read(part).to(device)).squeeze(1).sigmoid()
-            measured = _measure(prob_BHW, read_truth(folder, part, reader), evaluation.protocol)
+            truth = (read_truth(folder, [sample], reader)[0] for sample in part)
+            measured = _measure(prob_BHW, truth, evaluation.protocol)
             rows += [_names(sample, evaluation) | values for sample, values in zip(part, measured, strict=True)]
     return pa.Table.from_pylist(rows)
 
 
-def _measure(prob_BHW: Tensor, truth: Sequence[Pixels], protocol: str) -> list[Row]:
+def _measure(prob_BHW: Tensor, truth: Iterable[Pixels], protocol: str) -> list[Row]:
     """Return the numbers of each map, those of one native size measured together."""
-    by_size: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
-    for index, truth_HW in enumerate(truth):
-        by_size[truth_HW.shape].append(index)
-    values: list[Row] = [{} for _ in truth]
-    for indices in by_size.values():
-        truth_NHW = torch.from_numpy(np.stack([truth[index] for index in indices])).to(prob_BHW.device)
+    values: list[Row] = [{} for _ in prob_BHW]
+    for alike in _alike(truth):
+        indices = list(alike)
+        truth_NHW = torch.from_numpy(np.stack(list(alike.values()))).to(prob_BHW.device)
         prob_NHW = prob_BHW[indices]
         found = metrics.counts(prob_NHW, truth_NHW, protocol) | metrics.score(prob_NHW, truth_NHW, protocol)
         for name, value_N in found.items():
             for index, value in zip(indices, value_N.tolist(), strict=True):
                 values[index][name] = value
     return values
+
+
+def _alike(truth: Iterable[Pixels]) -> Iterator[dict[int, Pixels]]:
+    """Part truths, by their place, into groups of one size and of at most `MAX_PIXELS`, or of one alone."""
+    by_size: defaultdict[tuple[int, ...], dict[int, Pixels]] = defaultdict(dict)
+    for index, truth_HW in enumerate(truth):
+        group = by_size[truth_HW.shape]
+        group[index] = truth_HW
+        if (len(group) + 1) * truth_HW.size > MAX_PIXELS:
+            yield by_size.pop(truth_HW.shape)
+    yield from by_size.values()
 
 
 def _names(sample: SampleRef, evaluation: EvaluationSpec) -> Row:

@@ -1,5 +1,6 @@
 """Where a trial's batches come from: stored maps, or the frozen backbone in the loop."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
@@ -102,7 +103,7 @@ class StoredSource:
         seed: the trial's; draws the shuffle.
 
     Raises:
-        ConfigError: targets of a single sample cannot be shuffled.
+        ConfigError: targets that are all the same cannot be shuffled.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class StoredSource:
         self._store = store
         self._owners = self.samples
         if targets == "shuffled":
-            self._owners = [self.samples[other] for other in other_ones(len(samples), seed)]
+            self._owners = [self.samples[other] for other in other_ones(self.samples, seed)]
 
     @property
     def num_samples(self) -> int:
@@ -155,13 +156,26 @@ class LoopSource(StoredSource):
         self.maps = LoopMaps(backbones, recipes, folder)
 
 
-def other_ones(num_samples: int, seed: int) -> list[int]:
-    """Return for each position another one, all different: a random cycle through all of them."""
-    if num_samples < 2:
-        raise ConfigError(f"targets can be shuffled among two samples or more, not {num_samples}")
-    cycle = torch.randperm(num_samples, generator=repro.generator(seed, "targets")).tolist()
-    following = dict(zip(cycle, cycle[1:] + cycle[:1], strict=True))
-    return [following[position] for position in range(num_samples)]
+def other_ones(samples: Sequence[SampleRef], seed: int) -> list[int]:
+    """Return for each sample the position of another one, all different, whose mask is not its own.
+
+    The same mask may lie in many domains. Samples of one mask stand together in a circle, in random order, and each
+    takes the mask so many places on as the commonest mask has samples. A mask that more than half of the samples have
+    (reals have none, which is one) stays with as few of them as can be.
+
+    Raises:
+        ConfigError: there are fewer than two different masks.
+    """
+    masks = [(sample.mask_sha256, sample.mask_kind) for sample in samples]
+    counts = Counter(masks)
+    if len(counts) < 2:
+        raise ConfigError(f"targets can be shuffled among two different masks or more, not {len(counts)}")
+    drawn = torch.randperm(len(samples), generator=repro.generator(seed, "targets")).tolist()
+    first = {mask: place for place, mask in reversed(list(enumerate(masks[position] for position in drawn)))}
+    circle = sorted(drawn, key=lambda position: first[masks[position]])
+    step = max(counts.values())
+    following = dict(zip(circle, circle[step:] + circle[:step], strict=True))
+    return [following[position] for position in range(len(samples))]
 
 
 def fuse(parts: Sequence[Tensor], specs: Sequence[MapSpec]) -> Tensor:

@@ -3,7 +3,8 @@
 import pickle
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,11 +17,13 @@ from dfloc.config import MapRecipe
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import Pixels, ShardReader, decode_image, fakeness
 from dfloc.errors import DataError, DflocError
-from dfloc.features.store import TRUTH, TRUTH_SIZE, FeatureStore, pack_bits, target
+from dfloc.features.store import TRUTH, FeatureStore, pack_bits, target
 from dfloc.models.base import Backbone
 
 BATCH = 32
 RETRIES = 3
+
+_Passes = Sequence[tuple[Backbone, Sequence[MapRecipe]]]
 
 
 class Job(NamedTuple):
@@ -138,34 +141,45 @@ def _resources(device: str, num_jobs: int) -> dict[str, Any]:
 
 
 class _Decoded(NamedTuple):
-    """A row group: its ids, its images as they are, its targets in bits."""
+    """An image of a row group: its id, its pixels as they are, its target."""
 
-    ids: list[str]
-    images: list[Pixels]
-    targets: Pixels
+    id: str
+    image: Pixels
+    target: npt.NDArray[np.bool_]
 
 
 def _read(item: dict[str, Any], folder: UPath) -> dict[str, Any]:
     """Decode a row group in a process of its own; what comes of it, or the error, travels pickled."""
-    decoded: _Decoded | DflocError
+    decoded: list[_Decoded] | DflocError
     try:
-        decoded = _decode(folder, item["shard"], item["group"])
+        decoded = list(_decode(folder, item["shard"], item["group"]))
     except DflocError as error:
         decoded = error
     return item | {"decoded": pickle.dumps(decoded)}
 
 
-def _decode(folder: UPath, shard: str, group: int) -> _Decoded:
-    rows = ShardReader(folder).group(shard, group, ("id", "image", "mask", "mask_kind"))
-    images, targets = [], np.zeros((len(rows), TRUTH_SIZE, TRUTH_SIZE), np.bool_)
-    for index, row in enumerate(rows):
+def _decode(folder: UPath, shard: str, group: int) -> Iterator[_Decoded]:
+    """Decode the images of a row group, one at a time: they may be large."""
+    for row in ShardReader(folder).group(shard, group, ("id", "image", "mask", "mask_kind")):
         try:
-            images.append(decode_image(row["image"]["bytes"]))
+            image_HWC = decode_image(row["image"]["bytes"])
             mask = None if row["mask"] is None else row["mask"]["bytes"]
-            targets[index] = target(fakeness(mask, row["mask_kind"], *images[-1].shape[:2]))
+            target_HW = target(fakeness(mask, row["mask_kind"], *image_HWC.shape[:2]))
         except DataError as error:
             raise DataError(f"{row['id']} in shard {folder / shard}: {error}; import again") from error
-    return _Decoded([row["id"] for row in rows], images, pack_bits(targets))
+        yield _Decoded(row["id"], image_HWC, target_HW)
+
+
+class _Ready(NamedTuple):
+    """An image as the backbones see it, one input for each of them."""
+
+    id: str
+    target: npt.NDArray[np.bool_]
+    inputs: list[torch.Tensor]
+
+
+def _prepare(image: _Decoded, passes: _Passes) -> _Ready:
+    return _Ready(image.id, image.target, [backbone.preprocess(image.image) for backbone, _ in passes])
 
 
 class _Backbones:
@@ -186,21 +200,34 @@ class _Backbones:
 
     def _store_all(self, item: dict[str, Any]) -> int:
         """Write every map that a row group lacks; return the number of its images."""
-        read = pickle.loads(item["decoded"]) if "decoded" in item else None
-        if isinstance(read, DflocError):
-            raise read
-        decoded = read or _decode(self._folder, item["shard"], item["group"])
-        where = (0, item["shard_digest"], item["group"])
         by_backbone: dict[tuple[str, str], list[MapRecipe]] = defaultdict(list)
         for recipe in (self._recipes[fingerprint] for fingerprint in item["recipes"]):
             by_backbone[recipe.map.partition("/")[0], recipe.weights].append(recipe)
-        for recipe in by_backbone.pop(("truth", TRUTH.weights), []):
-            self._store.put(recipe, *where, decoded.targets, decoded.ids)
-        for (name, weights), recipes in by_backbone.items():
-            maps = self._pass(self._backbone(name, weights), decoded.images, recipes)
-            for recipe, rows in zip(recipes, maps, strict=True):
-                self._store.put(recipe, *where, rows, decoded.ids)
-        return len(decoded.ids)
+        targets = by_backbone.pop(("truth", TRUTH.weights), [])
+        passes = [(self._backbone(*key), recipes) for key, recipes in by_backbone.items()]
+        ids, target_NHW, made = [], [], defaultdict(list)
+        images = self._images(item)
+        while part := [_prepare(image, passes) for image in islice(images, BATCH)]:
+            ids += [ready.id for ready in part]
+            target_NHW += [ready.target for ready in part]
+            for place, (backbone, recipes) in enumerate(passes):
+                inputs_BCHW = torch.stack([ready.inputs[place] for ready in part])
+                for recipe, rows in zip(recipes, self._pass(backbone, inputs_BCHW, recipes), strict=True):
+                    made[recipe.fingerprint].append(rows)
+        where = (0, item["shard_digest"], item["group"])
+        for recipe in targets:
+            self._store.put(recipe, *where, pack_bits(np.stack(target_NHW)), ids)
+        for recipe in (recipe for _, recipes in passes for recipe in recipes):
+            self._store.put(recipe, *where, np.concatenate(made[recipe.fingerprint]), ids)
+        return len(ids)
+
+    def _images(self, item: dict[str, Any]) -> Iterator[_Decoded]:
+        if "decoded" not in item:
+            return _decode(self._folder, item["shard"], item["group"])
+        read = pickle.loads(item["decoded"])
+        if isinstance(read, DflocError):
+            raise read
+        return iter(read)
 
     def _backbone(self, name: str, weights: str) -> Backbone:
         """Return a backbone, made on its first use: Ray would take an error in __init__ for a dead process."""
@@ -210,16 +237,12 @@ class _Backbones:
 
     @torch.inference_mode()
     def _pass(
-        self, backbone: Backbone, images: Sequence[Pixels], recipes: Sequence[MapRecipe]
+        self, backbone: Backbone, inputs_BCHW: torch.Tensor, recipes: Sequence[MapRecipe]
     ) -> list[npt.NDArray[np.floating]]:
-        """Return the maps of one backbone for all images, one array per recipe."""
+        """Return the maps of one backbone, one array per recipe."""
         names = [recipe.map.partition("/")[2] for recipe in recipes]
-        parts = []
-        for start in range(0, len(images), BATCH):
-            inputs = [backbone.preprocess(image_HWC) for image_HWC in images[start : start + BATCH]]
-            maps = backbone(torch.stack(inputs).to(self._device), names)
-            parts.append([maps[name].cpu().numpy() for name in names])
-        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+        maps = backbone(inputs_BCHW.to(self._device), names)
+        return [maps[name].cpu().numpy() for name in names]
 
 
 def _first_cause(error: BaseException) -> DflocError:

@@ -176,6 +176,9 @@ def test_row_groups_of_large_images_are_smaller(tiny_tree: Path, monkeypatch: py
     size = (tiny_tree / IMAGES / "test1-0.png").stat().st_size
     monkeypatch.setattr(writer, "GROUP_BYTES", size + 1)
     assert write(tiny_tree)[0].groups == [2, 2]
+    monkeypatch.undo()
+    monkeypatch.setattr(writer, "GROUP_PIXELS", 64 * 64 * 2 + 1)
+    assert write(tiny_tree)[0].groups == [3, 1]
 
 
 def test_a_shard_without_rows_is_not_written(tiny_tree: Path) -> None:

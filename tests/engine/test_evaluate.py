@@ -70,6 +70,23 @@ def test_parting_the_list_changes_nothing(data: Data, monkeypatch: pytest.Monkey
     assert rows_of(data, data.samples) == whole
 
 
+def test_large_truths_are_measured_few_at_a_time(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, seen, real = rows_of(data, data.samples), [], module.metrics.score
+
+    def score(prob_BHW: Tensor, truth_BHW: Tensor, protocol: str) -> dict[str, Tensor]:
+        seen.append(tuple(truth_BHW.shape))
+        return real(prob_BHW, truth_BHW, protocol)
+
+    monkeypatch.setattr(module.metrics, "score", score)
+    monkeypatch.setattr(module, "MAX_PIXELS", 3 * 256 * 256)
+    assert rows_of(data, data.samples) == whole
+    assert sorted(seen) == [(1, 256, 256), (2, 96, 160), (3, 256, 256)]
+    seen.clear()
+    monkeypatch.setattr(module, "MAX_PIXELS", 1)
+    assert rows_of(data, data.samples) == whole
+    assert seen == [(1, *size) for size in SIZES], "one at a time, and as soon as it is read"
+
+
 def test_the_decoder_is_in_eval_mode_without_gradients(data: Data) -> None:
     seen = []
     decoder = LeftHalf().train()

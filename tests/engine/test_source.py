@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import pytest
@@ -48,17 +50,50 @@ def test_shuffled_targets_are_other_images_ones(data: Data) -> None:
         assert sorted(batch.target_BHW.sum((1, 2)).tolist()) == sorted(own.target_BHW.sum((1, 2)).tolist())
 
 
+def masked(*masks: str) -> list[SampleRef]:
+    kinds = ["fake_is_black" if mask else "real" for mask in masks]
+    return [
+        SampleRef(f"i{k}", "p", "s", "a/b", "train", "", mask, kind, "s", "d", 0, k)  # type: ignore[arg-type]
+        for k, (mask, kind) in enumerate(zip(masks, kinds, strict=True))
+    ]
+
+
 @pytest.mark.parametrize("num_samples", [2, 3, 50])
 def test_other_ones_has_no_fixed_point(num_samples: int) -> None:
-    for seed in range(20):
-        found = other_ones(num_samples, seed)
+    samples = masked(*(str(k) for k in range(num_samples)))
+    drawn = [other_ones(samples, seed) for seed in range(20)]
+    for found in drawn:
         assert sorted(found) == list(range(num_samples))
+        assert all(other != position for position, other in enumerate(found))
+    assert len(set(map(tuple, drawn))) > (10 if num_samples == 50 else 0)
+
+
+@pytest.mark.parametrize(
+    ("masks", "kept"),
+    [
+        ("abcdefgh" * 4, 0),
+        ("aabbbcddde", 0),
+        ("aaaabbcc", 0),
+        ("aaaaabbc", 2),
+        ("aaaaaaab", 6),
+        ([""] * 6 + list("abc"), 3),
+    ],
+    ids=["four paired domains", "uneven", "half the same", "five of eight", "seven of eight", "reals"],
+)
+def test_no_image_gets_the_mask_it_has_where_that_can_be(masks: Sequence[str], kept: int) -> None:
+    samples = masked(*masks)
+    for seed in range(20):
+        found = other_ones(samples, seed)
+        assert sorted(found) == list(range(len(masks)))
+        assert sum(masks[other] == masks[position] for position, other in enumerate(found)) == kept
         assert all(other != position for position, other in enumerate(found))
 
 
-def test_one_sample_cannot_be_shuffled(data: Data) -> None:
-    with pytest.raises(ConfigError, match="two samples or more, not 1"):
+def test_one_mask_cannot_be_shuffled(data: Data) -> None:
+    with pytest.raises(ConfigError, match="two different masks or more, not 1"):
         StoredSource(data.store, [data.recipe], data.samples[:1], "shuffled")
+    with pytest.raises(ConfigError, match="not 1"):
+        other_ones(masked("a", "a", "a"), 0)
 
 
 def fused(root: UPath, names: list[str]) -> tuple[list[np.ndarray], torch.Tensor]:

@@ -1,5 +1,6 @@
 import os
 import pickle
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from upath import UPath
 
 from dfloc.data.manifest import Manifest, SampleRef, read_samples
+from dfloc.data.shards import decode_image
 from dfloc.errors import ConfigError, DataError, DflocError
 from dfloc.features import extract as module
 from dfloc.features.extract import Job, extract, missing
@@ -193,6 +195,22 @@ def test_a_pass_in_parts_is_the_whole(tiny_shards, store, monkeypatch) -> None:
     monkeypatch.setattr(module, "BATCH", 3)
     _fill(store, tiny_shards, jobs)
     assert np.array_equal(store.gather(STATS, samples), whole.gather(STATS, samples))
+
+
+def test_an_image_is_let_go_before_the_next_is_decoded(tiny_shards, store, monkeypatch) -> None:
+    held, most = set(), []
+
+    def decode(data: bytes) -> np.ndarray:
+        image_HWC = decode_image(data)
+        held.add(id(image_HWC))
+        weakref.finalize(image_HWC, held.discard, id(image_HWC))
+        most.append(len(held))
+        return image_HWC
+
+    monkeypatch.setattr(module, "decode_image", decode)
+    assert _fill(store, tiny_shards, missing(store, _samples(tiny_shards, split="test"), [STATS, VARIANCE])) == 4
+    assert len(most) == 4
+    assert max(most) <= 2
 
 
 class Broken(srm.Srm):
