@@ -81,7 +81,7 @@ class DecoderSpec(Frozen):
     """
 
     name: str
-    depth: Annotated[int, Field(ge=4)] = 12
+    depth: Annotated[int, Field(ge=4, multiple_of=4)] = 12
     channels: tuple[Annotated[int, Field(ge=1)], ...] = (512, 256, 128, 64)
     out_size: Annotated[int, Field(ge=1)] = 256
     init: Literal["default", "declip"] = "default"

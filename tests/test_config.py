@@ -70,7 +70,11 @@ def test_fingerprint_is_the_sha256_of_what_was_written_down_by_hand() -> None:
         '{"batch":4,"decoder":{"name":"conv"},"epochs":3,"loss":{"name":"bce"},"maps":[{"input_size":256,'
         '"map":"srm/stats","resize":"pil-bilinear","semantics":{"adapter":1,"decode":1},"weights":"none"}],'
         '"optimizer":{"name":"adamw"},"schedule":{"name":"plateau"},'
-        '"semantics":{"decoder/conv":1,"engine":1,"loss/bce":1,"target":1},"train":"' + "a" * 64 + '","valid":"' + "b" * 64 + '"}'
+        '"semantics":{"decoder/conv":1,"engine":1,"loss/bce":1,"target":1},"train":"'
+        + "a" * 64
+        + '","valid":"'
+        + "b" * 64
+        + '"}'
     )
     assert canonical(trial().key) == written
     assert trial().fingerprint == hashlib.sha256(written.encode()).hexdigest()
