@@ -89,7 +89,8 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         mean = _points(curve, study.record.domains)
         _line(figure, "mean of all test domains", mean, GREY, dash="dash", width=1.5, bars=False)
         _baseline(figure, study, held_out, facet, max(curve))
-        _published(figure, [p for p in published if p.where == name_of(facet, held_out) and p.n is not None], colour)
+        beside = [pair for pair in published if pair.where == name_of(facet, held_out) and pair.n is not None]
+        _published(figure, [pair for pair in beside if pair.domain in colour], colour)
         drawn.append(Panel(f"Held out: {name_of(facet, held_out)}", figure, _words(study, held_out, curve)))
     keys = [Key(domain, colour[domain]) for domain in study.record.domains]
     keys += [
@@ -131,8 +132,8 @@ def means(study: Study) -> Figure:
         title="The mean of the panels above.",
         caption="For each n, averaged over the held-out domains: IoU on the held-out domain, on those that the "
         "base was trained on, and on all. An n at which a panel has a hole is left out. More n is also more steps, "
-        "which stand in the hover; n = 0 has those of the base. A cross: one of the trials has collapsed. "
-        + captions.provenance(study, used),
+        "which stand in the hover; n = 0 has those of the base. A cross: over 90 % empty maps, of one of the "
+        "trials or on its domain. " + captions.provenance(study, used),
         panels=drawn,
         legend=[Key(label, colour, dash) for label, colour, dash, _ in _kinds(study)],
         numbers="exposure",
@@ -248,7 +249,7 @@ def _published(figure: go.Figure, found: Sequence[Pair], colour: Mapping[str, st
     for domain in dict.fromkeys(pair.domain for pair in found):
         mine = [pair for pair in found if pair.domain == domain]
         sound = [pair.published.status == "ok" for pair in mine]
-        mine_colour = colour.get(domain, GREY)
+        mine_colour = colour[domain]
         figure.add_scatter(
             x=[pair.n for pair in mine],
             y=[pair.published.value for pair in mine],

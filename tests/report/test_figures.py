@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from dfloc.report import beside, figures, published
+from dfloc.report.groups import Study
+from dfloc.report.results import Results
 from tests.report import studies
 from tests.report.studies import MINI
 
@@ -58,6 +60,15 @@ def test_published_points_are_filled_or_hollow_with_the_reason(paper_study):
     assert {n for n, shape in shapes.items() if shape == "diamond-open"} == {250, 500, 750}
     assert points.y[points.x.index(1000)] == pytest.approx(0.701)
     assert "proved by the saved logs" in points.text[points.x.index(250)].replace("<br>", " ")
+
+
+def test_published_points_of_a_domain_that_is_not_tested_are_not_drawn(paper_study, paper_workspace):
+    record = paper_study.record.model_copy(update={"domains": paper_study.record.domains[:3]})
+    study = Study(record, Results(paper_workspace, record))
+    found = beside.pairs(study, published.choose(published.load(), record.tables))
+    names = {line.name for panel in figures.panels(study, found).panels for line in panel.figure.data}
+    assert "published, celebahq/lama" in names
+    assert "published, celebahq/pluralistic" not in names
 
 
 def test_collapsed_trials_are_crosses_and_holes_are_left_out(study_of):
