@@ -71,7 +71,7 @@ class DecoderSpec(Frozen):
 
     Attributes:
         name: conv, linear, or one of the baselines that are solved instead of trained.
-        depth: convolutions of conv-N, the last one not counted; depth // 4 in each stage.
+        depth: N of conv-N, a multiple of 4: depth / 4 convolutions in each stage, and the last one, not counted.
         channels: width of each stage.
         out_size: side of the grid of the last convolution in pixels; logits are resized to 256 from there.
         init: default (PyTorch's) | declip (N(0, 0.02) on every weight, BatchNorm's scale included).

@@ -130,6 +130,12 @@ def test_impossible_specs_are_refused(change: dict[str, Any]) -> None:
         trial(**change)
 
 
+@pytest.mark.parametrize("depth", [0, 3, 5, 7, 13])
+def test_a_depth_that_names_no_network_of_its_own_is_refused(depth: int) -> None:
+    with pytest.raises(ValidationError, match=r"multiple of 4|greater than or equal to 4"):
+        DecoderSpec(name="conv", depth=depth)
+
+
 def test_canonical_json_refuses_what_is_no_number() -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         fingerprint({"lr": float("nan")})

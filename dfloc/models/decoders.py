@@ -193,13 +193,7 @@ def build(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator
 
 
 def make_conv(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> Decoder:
-    """Make a conv-N decoder; its depth is a multiple of four, so that no two depths name one network."""
-    if spec.depth % 4:
-        below = spec.depth - spec.depth % 4
-        raise ConfigError(
-            f"conv-{spec.depth} is conv-{below} under another name: a depth is 4, 8, 12, ... (depth / 4 convolutions "
-            f"in each stage); write {below} or {below + 4}"
-        )
+    """Make a conv-N decoder."""
     if maps[0].height != maps[0].width:
         raise ConfigError(f"a conv decoder needs a square grid, not {maps[0].height}x{maps[0].width}; use linear")
     decoder = ConvDecoder(
