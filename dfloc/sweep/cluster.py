@@ -2,13 +2,16 @@
 
 import logging
 import os
+import platform
 import socket
 import uuid
+from importlib.metadata import version
 
 from rich.console import Console
 from upath import UPath
 
-from dfloc import repro, storage
+import dfloc
+from dfloc import storage
 from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.storage import Workspace
 from dfloc.sweep.chatter import Chatter
@@ -175,5 +178,5 @@ def _look(marker: str) -> tuple[bool, dict[str, str]]:
 
 
 def _versions() -> dict[str, str]:
-    versions = repro.environment()
-    return {name: versions[name] for name in ("dfloc", "torch", "python")}
+    """Return what must be the same everywhere; torch is not imported for it, which takes a node seconds."""
+    return {"dfloc": dfloc.__version__, "torch": version("torch"), "python": platform.python_version()}

@@ -1,5 +1,6 @@
 """One sweep from its name to its report: plan -> features -> trials -> ledger -> tracking -> report."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,12 +29,14 @@ class Outcome:
 
     Attributes:
         report: the folder of its report; None where nothing has been evaluated yet.
+        compare: where its trials stand side by side: MLflow's address, or the command that opens it.
         left: trials that are still to run.
         failed: name -> first cause, of what failed now or before.
         interrupted: the user stopped it.
     """
 
     report: UPath | None
+    compare: str
     left: int
     failed: dict[str, str]
     interrupted: bool
@@ -76,7 +79,7 @@ def tell(outcome: Outcome, console: Console, again: str) -> int:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     if outcome.report:
-        say(f"report: {outcome.report}/index.html    compare: dfloc ui")
+        say(f"report: {outcome.report}/index.html    compare: {outcome.compare}")
     for name, cause in list(outcome.failed.items())[:3]:
         say(f"failed: {name}: {cause}")
     if outcome.interrupted:
@@ -125,9 +128,15 @@ class Driver:
                     f"{len(left)} trials ended without a result, the first is {left[0].name}; "
                     f"see {self.ray.log}, then give the same command again"
                 )
-            return Outcome(report, len(left), failed, interrupted)
+            return Outcome(report, self._compare(), len(left), failed, interrupted)
         finally:
             self.ray.stop()
+
+    def _compare(self) -> str:
+        if self.options.tracking:
+            return self.tracker.uri
+        usual = self.workspace.root == Workspace("workspace", create=False).root
+        return "dfloc ui" if usual else f"dfloc ui --workspace {shlex.quote(str(self.workspace.root))}"
 
     def _prepare(self) -> Prepared:
         expected = data_of(self.options, self.workspace)

@@ -33,6 +33,7 @@ def test_the_first_run_ends_with_a_report_and_a_quiet_screen(first_run: tuple[St
     assert lines[0].startswith("No --data: the built-in mini-Dolos, preset smoke.")
     assert lines[0].endswith("say nothing about Dolos.")
     assert lines[1] == f"workspace {finished.root}"
+    assert lines[-2].endswith(f"index.html    compare: dfloc ui --workspace {finished.root}")
     assert lines[-1] == "done, 0 to run"
     assert "exposure-smoke-mini: 15 trials, 0 done, 15 to run, 28 images to pass through the backbones" in lines
     assert {path.name for path in (finished.root / "reports/exposure-smoke-mini").iterdir()} > {
