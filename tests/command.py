@@ -185,8 +185,9 @@ def wait(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
 
 
 def _environment() -> dict[str, str]:
-    dropped = ("RAY_ADDRESS", "DFLOC_WORKSPACE")
-    return {key: value for key, value in os.environ.items() if key not in dropped and not key.startswith("TUNE_")}
+    """Return the environment of a fresh shell: Ray leaves settings of its own in that of the tests."""
+    own = ("RAY_", "TUNE_", "MLFLOW_", "DFLOC_")
+    return {key: value for key, value in os.environ.items() if not key.startswith(own)}
 
 
 def _stamps(folder: Path) -> dict[str, str]:
