@@ -198,6 +198,15 @@ def test_a_trial_whose_weights_are_gone_can_be_trained_again(ledger: Ledger) -> 
     assert ledger.has_weights(fp)
 
 
+def test_weights_that_were_changed_since_are_refused(ledger: Ledger) -> None:
+    fp = make_spec().fingerprint
+    train(ledger, make_spec())
+    path = ledger.weights(fp, "last")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(WorkspaceError, match="is damaged: not what the ledger says"):
+        ledger.weights(fp, "last")
+
+
 def test_a_failure_stands_until_it_is_forgotten(ledger: Ledger) -> None:
     fp = make_spec().fingerprint
     ledger.begin(make_spec()).fail("nan", "loss is nan", epoch=2, step=7)

@@ -122,3 +122,13 @@ def test_chatter_goes_to_the_file_and_our_own_words_to_the_screen(
     assert text.startswith("native words\n")
     for name in ("ray.anything", "ray._private.worker", "ray.tune.execution"):
         assert f"ERROR {name}: words of {name}" in text
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [("nonsense", 'should be HOST:PORT or "auto"'), ("127.0.0.1:9", r"no Ray answers at 127\.0\.0\.1:9")],
+)
+def test_an_address_at_which_nothing_listens_is_told_at_once(tmp_path: Path, address: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        cluster._probe(address)
+    cluster._probe(None)
