@@ -78,6 +78,7 @@ class DecoderSpec(Frozen):
         prior: share of fake pixels at which the output's bias starts; none: as `init` has it.
         standardize: inputs less mean, over deviation, per channel of the training images.
         batch_norm: train | frozen (statistics and affine of the parent never move).
+        plugin: digest of the plug-in's file that the name comes from.
     """
 
     name: str
@@ -88,12 +89,14 @@ class DecoderSpec(Frozen):
     prior: Annotated[float, Field(gt=0, lt=1)] | None = None
     standardize: bool = False
     batch_norm: Literal["train", "frozen"] = "train"
+    plugin: str | None = None
 
 
 class LossSpec(Frozen):
-    """What is minimised."""
+    """What is minimised; `plugin`: digest of the plug-in's file that the name comes from."""
 
     name: str
+    plugin: str | None = None
 
 
 class OptimizerSpec(Frozen):
@@ -115,6 +118,12 @@ class InitFrom(Frozen):
 
     parent: str
     checkpoint: Checkpoint = "best"
+
+
+class Imported(Frozen):
+    """A trial that was trained elsewhere; `imported`: sha256 of the file of its decoder's weights."""
+
+    imported: str
 
 
 class Lineage(Frozen):
@@ -142,7 +151,7 @@ class TrialSpec(Frozen):
         select: what names the best epoch: validation iou | validation loss | last (the last epoch is the best one).
         targets: own | shuffled (a control: each training image gets another one's mask).
         precision: dtype of the training arithmetic.
-        init: where weights start: nothing, or by role ("decoder") another trial's checkpoint.
+        init: where weights start: nothing, by role ("decoder") another trial's checkpoint, or trained elsewhere.
     """
 
     train: SampleList
@@ -159,21 +168,31 @@ class TrialSpec(Frozen):
     select: Literal["iou", "loss", "last"] = "iou"
     targets: Literal["own", "shuffled"] = "own"
     precision: Literal["fp32", "bf16"] = "fp32"
-    init: dict[Literal["decoder"], InitFrom] = {}
+    init: dict[Literal["decoder"], InitFrom] | Imported = {}
     lineage: Lineage = Lineage()
 
     @property
     def key(self) -> dict[str, Any]:
         """What is hashed: fields that differ from their default, digests of lists, semantics of the components."""
         fields = self.model_dump(mode="json", exclude_defaults=True, exclude={"lineage", "train", "valid"})
-        components = ("engine", "target", f"decoder/{self.decoder.name}", f"loss/{self.loss.name}")
-        semantics = {name: SEMANTICS[name] for name in components}
+        semantics = {name: SEMANTICS[name] for name in self._components()}
         return fields | {"train": self.train.digest, "valid": self.valid.digest, "semantics": semantics}
 
     @property
     def fingerprint(self) -> str:
         """The trial's name in the ledger: 64 hexadecimal digits."""
         return fingerprint(self.key)
+
+    @property
+    def start(self) -> InitFrom | None:
+        """The checkpoint of another trial that the decoder starts from."""
+        return self.init.get("decoder") if isinstance(self.init, dict) else None
+
+    def _components(self) -> tuple[str, ...]:
+        """Return what has a semantics number: all but what comes from a plug-in, which has a digest."""
+        decoder = () if self.decoder.plugin else (f"decoder/{self.decoder.name}",)
+        loss = () if self.loss.plugin else (f"loss/{self.loss.name}",)
+        return ("engine", "target", *decoder, *loss)
 
     @property
     def steps(self) -> int:

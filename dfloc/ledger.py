@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 State = Literal["new", "partial", "done", "failed"]
 KEPT_CHECKPOINTS = 2
+MIN_PREFIX = 6
 
 
 class EpochRecord(Frozen):
@@ -238,6 +239,34 @@ class Ledger:
         folder = self.folder(fingerprint) / "attempts" / done.attempt
         return all((folder / f"{which}.safetensors").exists() for which in done.digests)
 
+    def find(self, prefix: str) -> str:
+        """Return the fingerprint of the one trial whose fingerprint begins so.
+
+        Raises:
+            WorkspaceError: no trial's does, or several do.
+        """
+        if len(prefix) < MIN_PREFIX or not set(prefix) <= set("0123456789abcdef"):
+            raise WorkspaceError(f'"{prefix}" is no fingerprint: expected {MIN_PREFIX} to 64 hexadecimal digits')
+        found = sorted(path.name for path in self._root.glob(f"{prefix}*") if path.is_dir())
+        if not found:
+            raise WorkspaceError(f"no trial {prefix} in {self._root}; name one by the first digits of its folder there")
+        if len(found) > 1:
+            raise WorkspaceError(f"{len(found)} trials begin with {prefix}: {', '.join(found[:3])}; give more digits")
+        return found[0]
+
+    def put_imported(self, spec: TrialSpec, weights: bytes, versions: Mapping[str, str]) -> None:
+        """Put a decoder that was trained elsewhere, as a finished trial; the same one again replaces it.
+
+        Args:
+            spec: with `init` Imported, the digest of `weights`.
+            weights: the safetensors file: best and last alike.
+            versions: `repro.environment` of this machine.
+        """
+        (self.folder(spec.fingerprint) / "done.json").unlink(missing_ok=True)
+        for folder in _attempts(self.folder(spec.fingerprint)):
+            folder.fs.rm(folder.path, recursive=True)
+        self.begin(spec).finish(weights, weights, 0, versions)
+
     def begin(self, spec: TrialSpec) -> Attempt:
         """Start an attempt that goes on from the newest valid epoch of the most advanced earlier one."""
         name = spec.fingerprint[:12]
@@ -315,4 +344,5 @@ def _resumable(trial: UPath) -> list[tuple[int, UPath]]:
 def _cost(records: Sequence[EpochRecord]) -> Cost:
     seconds = sum(record.seconds for record in records)
     images = sum(record.images for record in records)
-    return Cost(seconds=seconds, images_per_second=images / seconds if seconds else 0.0, steps=records[-1].steps)
+    steps = records[-1].steps if records else 0
+    return Cost(seconds=seconds, images_per_second=images / seconds if seconds else 0.0, steps=steps)

@@ -51,7 +51,7 @@ def params(spec: TrialSpec) -> dict[str, str]:
 
     The keys are the same for every trial, whatever the sweep; numbers are written so that they can be plotted.
     """
-    start = spec.init.get("decoder")
+    start = spec.start
     return {
         "exposure": str(spec.lineage.exposure),
         "steps": str(spec.steps),

@@ -6,7 +6,17 @@ import pyarrow as pa
 import pytest
 
 from dfloc import storage
-from dfloc.config import DecoderSpec, LossSpec, MapRecipe, OptimizerSpec, SampleList, ScheduleSpec, TrialSpec
+from dfloc.config import (
+    DecoderSpec,
+    Imported,
+    Lineage,
+    LossSpec,
+    MapRecipe,
+    OptimizerSpec,
+    SampleList,
+    ScheduleSpec,
+    TrialSpec,
+)
 from dfloc.errors import WorkspaceError
 from dfloc.ledger import EpochRecord, Ledger
 from dfloc.storage import Workspace
@@ -258,3 +268,29 @@ def test_a_damaged_done_file_is_named(ledger: Ledger, content: str) -> None:
     (ledger.folder(make_spec().fingerprint) / "done.json").write_text(content)
     with pytest.raises(WorkspaceError, match=r"done\.json is"):
         ledger.done(make_spec().fingerprint)
+
+
+def test_a_trial_trained_elsewhere_is_finished_and_the_same_again_replaces_its_record(tmp_path: Path) -> None:
+    ledger = Ledger(Workspace(tmp_path))
+    unknown = SampleList(digest="unknown", counts={})
+    spec = make_spec().model_copy(update={"train": unknown, "valid": unknown, "init": Imported(imported="f" * 64)})
+    for seen in ((), ("celebahq/ldm",)):
+        told = spec.model_copy(update={"lineage": Lineage(seen=seen, base=seen)})
+        assert told.fingerprint == spec.fingerprint != make_spec().fingerprint
+        ledger.put_imported(told, b"weights", {"torch": "2"})
+        assert ledger.spec(spec.fingerprint) == told
+        assert ledger.weights(spec.fingerprint, "last").read_bytes() == b"weights"
+        assert (ledger.state(spec.fingerprint), ledger.epochs(spec.fingerprint)) == ("done", [])
+    assert len(list((ledger.folder(spec.fingerprint) / "attempts").iterdir())) == 1
+
+
+def test_a_trial_is_found_by_the_first_digits_of_its_fingerprint(tmp_path: Path) -> None:
+    ledger = Ledger(Workspace(tmp_path))
+    for name in ("abcdef01", "abcdef02", "123456aa"):
+        (ledger.folder(name) / "attempts").mkdir(parents=True)
+    assert ledger.find("123456") == "123456aa"
+    assert ledger.find("abcdef02") == "abcdef02"
+    said_of = {"abcdef": "give more digits", "654321": "no trial 654321", "12": "no fingerprint", "../../": "no"}
+    for prefix, said in said_of.items():
+        with pytest.raises(WorkspaceError, match=said):
+            ledger.find(prefix)

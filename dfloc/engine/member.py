@@ -80,16 +80,15 @@ class Member:
             WorkspaceError: the parent's weights do not fit the decoder.
             ConfigError: the decoder does not suit the maps.
         """
-        assert bool(spec.init) == (parent_weights is not None)
+        assert (spec.start is None) == (parent_weights is None)
         decoder = decoders.build(spec.decoder, maps, repro.generator(spec.seed, "init"))
-        if parent_weights is not None:
-            source = spec.init["decoder"]
-            checkpoint.fill(decoder, parent_weights, f"{source.checkpoint} of trial {source.parent[:12]}")
+        if spec.start and parent_weights is not None:
+            checkpoint.fill(decoder, parent_weights, f"{spec.start.checkpoint} of trial {spec.start.parent[:12]}")
         return cls(spec, decoder, device)
 
     def start(self, source: Source) -> None:
         """Fit what has a closed form to the training samples, unless a parent's holds or an epoch is done already."""
-        if self.epoch == 0 and not self.spec.init:
+        if self.epoch == 0 and not self.spec.start:
             self.decoder.solve(source)
 
     def step(self, x_BCHW: Tensor, target_BHW: Tensor) -> None:

@@ -151,10 +151,9 @@ def _of_checkpoint(table: pa.Table, which: Checkpoint) -> pa.Table:
 
 
 def _parent(spec: TrialSpec, ledger: Ledger) -> dict[str, torch.Tensor] | None:
-    if not spec.init:
+    if not spec.start:
         return None
-    source = spec.init["decoder"]
-    return checkpoint.read(ledger.weights(source.parent, source.checkpoint))
+    return checkpoint.read(ledger.weights(spec.start.parent, spec.start.checkpoint))
 
 
 def _shapes(spec: TrialSpec) -> list[Any]:
