@@ -1,13 +1,13 @@
 """One literal table of everything that has a name in a sweep: kind, name -> where it is made."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
 from dfloc.errors import ConfigError, unknown
 
-Kind = Literal["backbone", "decoder", "loss", "protocol"]
+Kind = Literal["backbone", "decoder", "loss", "protocol", "generator"]
 Layout = Literal["grid", "tokens", "vector"]
 
 
@@ -102,20 +102,66 @@ SEMANTICS: Mapping[str, int] = {
 }
 
 
+class Added(NamedTuple):
+    """What a plug-in adds under a name (a backbone: its row and its factory), and the digest of the plug-in's file."""
+
+    what: Any
+    digest: str
+
+
+# The plug-ins of this process, and what they add: set by `plug` alone.
+_plugged: dict[str, Any] = {"plugins": (), "added": {}}
+
+
+def plug(plugins: Sequence[Any], added: Mapping[tuple[Kind, str], Added]) -> None:
+    """Put what plug-ins add beside the built-in names, instead of what was added before."""
+    _plugged.update(plugins=tuple(plugins), added=dict(added))
+
+
+def plugins() -> tuple[Any, ...]:
+    """Return the plug-ins of this process, as another process must be told them."""
+    return tuple(_plugged["plugins"])
+
+
+def plugin_of(kind: Kind, name: str) -> str | None:
+    """Return the digest of the plug-in's file that a name comes from; None for a built-in name."""
+    added = _plugged["added"].get((kind, name))
+    return added.digest if added else None
+
+
+def added(kind: Kind) -> dict[str, Any]:
+    """Return what plug-ins add of a kind, by name."""
+    return {name: one.what for (of, name), one in _plugged["added"].items() if of == kind}
+
+
 def names(kind: Kind) -> list[str]:
     """Return the known names of a kind, sorted."""
-    return sorted(FACTORIES[kind])
+    return sorted({*FACTORIES.get(kind, ()), *added(kind)})
 
 
-def find(kind: Kind, name: str) -> Callable[..., Any]:
+def find(kind: Kind, name: str, plugin: str | None = None) -> Callable[..., Any]:
     """Import and return the factory of a name.
 
+    Args:
+        kind: of what is made.
+        name: its name.
+        plugin: digest of the plug-in's file that it must come from; None: it is built in.
+
     Raises:
-        ConfigError: the name is not in the table (says what is near and what is known), or its library is missing.
+        ConfigError: the name is not in the table (says what is near and what is known), its library is missing, or its
+            plug-in is not loaded or has changed.
     """
-    table = FACTORIES[kind]
+    loaded = plugin_of(kind, name)
+    if plugin != loaded:
+        has = f"the one that is loaded has digest {loaded[:12]}" if loaded else "which is not loaded"
+        needs = f"is of a plug-in with digest {plugin[:12]}" if plugin else "is built in"
+        raise ConfigError(f'{kind} "{name}" {needs}, {has}; give the file of then by --plugin')
+    if loaded:
+        what = added(kind)[name]
+        return what[1] if kind == "backbone" else what  # type: ignore[no-any-return]
+    table = FACTORIES.get(kind, {})
     if name not in table:
-        raise unknown(kind, name, table)
+        raise unknown(kind, name, names(kind))
     module, _, attribute = table[name].partition(":")
     try:
         return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
@@ -127,8 +173,12 @@ def find(kind: Kind, name: str) -> Callable[..., Any]:
 
 def backbone(name: str) -> BackboneRow:
     """Return a backbone's row."""
+    if name in added("backbone"):
+        row, _ = added("backbone")[name]
+        assert isinstance(row, BackboneRow)
+        return row
     if name not in BACKBONES:
-        raise unknown("backbone", name, BACKBONES)
+        raise unknown("backbone", name, names("backbone"))
     return BACKBONES[name]
 
 

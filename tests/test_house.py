@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     "dfloc": 0,
     "dfloc.data": 2,
-    **dict.fromkeys((f"dfloc.data.{name}" for name in ("dolos", "generators", "manifest", "mini", "mixture")), 1),
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("dolos", "generators", "manifest", "mini", "mixture", "pairs")), 1),
     "dfloc.models": 2,
     **dict.fromkeys((f"dfloc.models.{name}" for name in ("base", "baselines", "decoders")), 1),
     **dict.fromkeys((f"dfloc.{name}" for name in ("losses", "metrics")), 1),
@@ -27,7 +27,7 @@ LAYERS = {
     "dfloc.sweep": 5,
     "dfloc.cli": 6,
 }
-GROUND_FLOOR = {"config", "errors", "lock", "record", "registry", "repro", "storage"}
+GROUND_FLOOR = {"config", "errors", "lock", "plugin", "record", "registry", "repro", "storage"}
 
 # Who alone may import a library, or a part of it.
 SOLE_IMPORTERS = {
