@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dfloc.data.manifest import Manifest
 
 CONTACT_SHEET = "contact-sheet.png"
+AREAS = ("fake area", "smallest", "largest", "grey pixels")
 
 
 @click.group("data")
@@ -109,7 +110,8 @@ def import_data(
 def check_data(folder: str, debug: bool) -> None:
     """Tell what DIR holds: images, photographs, mask areas, grey mask pixels; and draw a contact sheet.
 
-    DIR is a folder of shards; of a tree of Dolos' layout only the counts are told.
+    DIR is a folder of shards; of a tree of Dolos' layout only the counts are told. Beside the images of a domain of
+    Dolos stands how many its paper prints.
 
     \b
     dfloc data check shards
@@ -122,11 +124,11 @@ def check_data(folder: str, debug: bool) -> None:
 
     where = UPath(folder)
     if not (where / FILE_NAME).exists():
-        _table(check.check_tree(dolos.scan(Path(folder))))
+        _tell(check.check_tree(dolos.scan(Path(folder))))
         click.echo(f"a tree; masks are looked at when it is imported: dfloc data import {folder} --out SHARDS")
         return
     manifest = Manifest.load(where)
-    _table(check.check_shards(where, manifest))
+    _tell(check.check_shards(where, manifest))
     _warn(manifest)
     storage.put(where / CONTACT_SHEET, check.contact_sheet(where, manifest))
     click.echo(f"contact sheet: {where / CONTACT_SHEET}")
@@ -135,7 +137,7 @@ def check_data(folder: str, debug: bool) -> None:
 def _samples(
     src: Path, domain: str | None, fake_is: Literal["black", "white"] | None, masks: Path | None, split: str | None
 ) -> "list[Sample]":
-    from dfloc.data import dolos
+    from dfloc.data import dolos, pairs
 
     if domain is None:
         if fake_is or masks or split:
@@ -144,23 +146,34 @@ def _samples(
     if fake_is is None:
         raise ConfigError(f"say which side of the masks of {domain} is fake: --fake-is black or --fake-is white")
     images, masks = (src, masks) if masks else (src / "images", src / "masks")
-    return dolos.scan_pair(images, masks, domain, fake_is, split)
+    return pairs.scan_pair(images, masks, domain, fake_is, split)
 
 
-def _table(facts: "Sequence[SplitFacts]") -> None:
+def _tell(facts: "Sequence[SplitFacts]") -> None:
+    from dfloc.data import check
+
+    facts = check.with_missing(facts)
+    _table(facts, dolos=any(fact.expected for fact in facts))
+    for line in check.against_dolos(facts):
+        click.echo(line)
+
+
+def _table(facts: "Sequence[SplitFacts]", dolos: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for heading in ("domain", "split"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("images", "photographs", "fake area", "smallest", "largest", "grey pixels"):
+    for heading in ("images", *(["in Dolos"] if dolos else []), "photographs", *AREAS):
         table.add_column(heading, justify="right")
     for fact in facts:
         areas = fact.areas
         shown = [f"{areas.mean:.1%}", f"{areas.smallest:.1%}", f"{areas.largest:.1%}"] if areas else ["-", "-", "-"]
         grey = f"{areas.grey_pixels:,}" if areas else "-"
-        table.add_row(fact.domain, fact.split, f"{fact.images:,}", f"{fact.photographs:,}", *shown, grey)
+        expected = f"{'not ' if fact.differs else ''}{fact.expected.printed}" if fact.expected else "-"
+        images = [f"{fact.images:,}", *([expected] if dolos else []), f"{fact.photographs:,}"]
+        table.add_row(fact.domain, fact.split, *images, *shown, grey)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 

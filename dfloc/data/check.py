@@ -1,7 +1,7 @@
-"""What a data folder holds, in numbers and as a contact sheet."""
+"""What a data folder holds, in numbers beside those that Dolos has, and as a contact sheet."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from upath import UPath
 
-from dfloc.data.dolos import Sample
-from dfloc.data.manifest import Manifest, SampleRef, read_areas, read_samples
+from dfloc.data.dolos import COUNTS, SPLITS, Count, Sample
+from dfloc.data.manifest import Manifest, SampleRef, Split, read_areas, read_samples
 from dfloc.data.shards import Pixels, ShardReader, decode_image, fakeness
 
 TILE = 160
@@ -30,13 +30,23 @@ class Areas(NamedTuple):
 
 
 class SplitFacts(NamedTuple):
-    """One split of a domain; a tree that is not imported has no areas."""
+    """One split of a domain; a tree that is not imported has no areas, and only Dolos' splits an expected count."""
 
     domain: str
-    split: str
+    split: Split
     images: int
     photographs: int
     areas: Areas | None = None
+
+    @property
+    def expected(self) -> Count | None:
+        """How many images Dolos has."""
+        return COUNTS.get(self.domain, {}).get(self.split)
+
+    @property
+    def differs(self) -> bool:
+        """Whether Dolos has another number of images, as far as it is printed."""
+        return self.expected is not None and not self.expected.matches(self.images)
 
 
 def check_shards(folder: UPath, manifest: Manifest) -> list[SplitFacts]:
@@ -62,6 +72,41 @@ def check_tree(samples: Iterable[Sample]) -> list[SplitFacts]:
         members = list(group)
         facts.append(SplitFacts(domain, split, len(members), len({sample.stem for sample in members})))
     return facts
+
+
+def with_missing(facts: Sequence[SplitFacts]) -> list[SplitFacts]:
+    """Return the facts, and a line of no images for each split that Dolos has of their domains and they have not."""
+    found = {(fact.domain, fact.split) for fact in facts}
+    domains = list(dict.fromkeys(fact.domain for fact in facts))
+    missing = [
+        SplitFacts(domain, split, 0, 0)
+        for domain in domains
+        for split in COUNTS.get(domain, {})
+        if (domain, split) not in found
+    ]
+    return sorted([*facts, *missing], key=lambda fact: (domains.index(fact.domain), SPLITS.index(fact.split)))
+
+
+def against_dolos(facts: Sequence[SplitFacts]) -> list[str]:
+    """Return the counts that differ from Dolos' and the domains of Dolos that are absent, a line each.
+
+    Data without a domain of Dolos are not compared.
+    """
+    domains = {fact.domain for fact in facts}
+    if not domains & set(COUNTS):
+        return []
+    differing = [
+        f"{fact.domain} {fact.split} {fact.images:,} ({fact.expected.printed})"
+        for fact in facts
+        if fact.expected and fact.differs
+    ]
+    absent = [domain for domain in COUNTS if domain not in domains]
+    lines = [
+        f"Warning: other counts than those of Dolos (in brackets): {', '.join(differing)}"
+        if differing
+        else "all counts are those of Dolos, as far as they are printed"
+    ]
+    return [*lines, *([f"of Dolos, absent: {', '.join(absent)}"] if absent else [])]
 
 
 def contact_sheet(folder: UPath, manifest: Manifest) -> bytes:

@@ -1,11 +1,10 @@
-"""A Dolos tree or folder pair -> sample references; which generator is of which family and kind."""
+"""A Dolos tree -> sample references; which generator is of which family and kind, and how many images Dolos has."""
 
-import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 from dfloc.data.manifest import Kind, MaskKind, Split
 from dfloc.data.mixture import stem_rank
@@ -16,6 +15,9 @@ EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp
 
 # Generators that are one for a study that holds one out. All others are families of their own.
 FAMILIES = {"repaint-p2-9k": "repaint-p2"}
+
+LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+"""What systems leave in folders, beside hidden files; in lower case."""
 
 _KINDS: dict[MaskKind, Kind] = {
     "fake_is_black": "local",
@@ -45,6 +47,47 @@ class Sample(NamedTuple):
     def name(self) -> str:
         """The file name, with the folders inside its split."""
         return self.id.removeprefix(f"{self.domain}/{self.split}/")
+
+
+class Count(NamedTuple):
+    """How many images a split has, as a table prints it: `900`, or 8,472 as `8.5k`."""
+
+    printed: str
+
+    @property
+    def images(self) -> int:
+        """The number that is printed."""
+        return round(1000 * float(self.printed[:-1])) if self.printed.endswith("k") else int(self.printed)
+
+    def matches(self, found: int) -> bool:
+        """Return whether so many images would be printed alike."""
+        if not self.printed.endswith("k"):
+            return found == self.images
+        decimals = len(self.printed[:-1].partition(".")[2])
+        return f"{found / 1000:.{decimals}f}k" == self.printed
+
+
+def _printed(*texts: str) -> dict[Split, Count]:
+    """Return counts by split, in the order train, valid, test; a split that does not exist is left out."""
+    return dict(zip(SPLITS, map(Count, texts), strict=False))
+
+
+COUNTS: Mapping[str, Mapping[Split, Count]] = {
+    "celebahq/real": _printed("9k", "900", "900"),
+    "celebahq/p2": _printed("9k", "1k"),
+    "celebahq/repaint-p2": _printed("30k", "3k", "8.5k"),
+    "celebahq/repaint-p2-9k": _printed("9000", "900", "900"),
+    "celebahq/ldm": _printed("9k", "900", "900"),
+    "celebahq/lama": _printed("9k", "900", "900"),
+    "celebahq/pluralistic": _printed("9k", "900", "900"),
+    "ffhq/real": _printed("9k", "900"),
+    "ffhq/p2": _printed("9k", "1k"),
+    "ffhq/repaint-p2": _printed("30k", "3k"),
+}
+"""Dolos' images by domain and split: Table 1 of Tantaru et al. (WACV 2024), as printed there.
+
+repaint-p2-9k, which that table does not list, is counted in Ciuperceanu's thesis (University of Bucharest, 2025).
+"""
 
 
 def family(domain: str) -> str:
@@ -108,67 +151,40 @@ def scan(root: Path) -> list[Sample]:
     return in_order(sample for source in sources for sample in _source(source))
 
 
-def scan_pair(
-    images: Path,
-    masks: Path,
-    domain: str,
-    fake_is: Literal["black", "white"],
-    split: str | None = None,
-) -> list[Sample]:
-    """Return the samples of a folder of images and a folder of masks, by split and stems rank.
-
-    Args:
-        images: with folders train, valid, test, or without.
-        masks: the same inside; a mask has the name of its image, with any extension.
-        domain: `<source>/<generator>`.
-        fake_is: the fake side of the masks.
-        split: shares of the photographs in per cent, `80/10/10`, where `images` has no split folders.
-
-    Raises:
-        ConfigError: domain or split cannot be understood, or split is needed, or given where there are split folders.
-        DataError: a folder is missing or empty.
-    """
-    _check_domain(domain)
-    for folder in (images, masks):
-        if not folder.is_dir():
-            raise DataError(f"no folder {folder}; expected one with images and one with their masks")
-    mask_kind: MaskKind = "fake_is_black" if fake_is == "black" else "fake_is_white"
-    if any((images / name).is_dir() for name in SPLITS):
-        if split is not None:
-            raise ConfigError(f"{images} has split folders already; leave out --split")
-        return in_order(_with_splits(images, masks, domain, mask_kind))
-    samples = list(_files(images, masks, domain, "train", mask_kind))
-    if not samples:
-        raise DataError(f"no files in {images}; expected images ({', '.join(sorted(EXTENSIONS))})")
-    if split is None:
-        raise ConfigError(f"{images} has no folders train, valid, test; say how to split: --split 80/10/10")
-    return in_order(_split(samples, split))
-
-
 def _is_source(folder: Path) -> bool:
     return (folder / "fake").is_dir() or (folder / "real").is_dir()
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_litter(path.name))
+
+
+def _is_litter(name: str) -> bool:
+    return name.startswith(".") or name.lower() in LITTER
 
 
 def _source(source: Path) -> Iterator[Sample]:
     name = source.name if source.name not in ("", "..") else source.resolve().name
     if (source / "real").is_dir():
-        yield from _with_splits(source / "real", None, f"{name}/real", "real")
+        yield from with_splits(source / "real", None, f"{name}/real", "real")
     for folder in _folders(source / "fake") if (source / "fake").is_dir() else []:
         domain = f"{name}/{folder.name}"
         if (folder / "images").is_dir():
             if not (folder / "masks").is_dir():
                 raise DataError(f"{folder} has images/ but no masks/; {_LAYOUT}")
-            yield from _with_splits(folder / "images", folder / "masks", domain, "fake_is_black")
+            yield from with_splits(folder / "images", folder / "masks", domain, "fake_is_black")
         else:
-            yield from _with_splits(folder, None, domain, "generated")
+            yield from with_splits(folder, None, domain, "generated")
 
 
-def _with_splits(images: Path, masks: Path | None, domain: str, mask_kind: MaskKind) -> list[Sample]:
-    _check_domain(domain, reserved=() if mask_kind == "real" else ("real",))
+def with_splits(images: Path, masks: Path | None, domain: str, mask_kind: MaskKind) -> list[Sample]:
+    """Return the samples of folders that hold train, valid and test.
+
+    Raises:
+        ConfigError: the domain's name cannot be one.
+        DataError: another folder lies among the splits, or there are no images.
+    """
+    check_domain(domain, reserved=() if mask_kind == "real" else ("real",))
     for folder in _folders(images):
         if folder.name not in SPLITS:
             raise DataError(f"{folder}: {unknown('split folder', folder.name, SPLITS)}")
@@ -176,14 +192,15 @@ def _with_splits(images: Path, masks: Path | None, domain: str, mask_kind: MaskK
         sample
         for split in SPLITS
         if (images / split).is_dir()
-        for sample in _files(images / split, masks and masks / split, domain, split, mask_kind)
+        for sample in files(images / split, masks and masks / split, domain, split, mask_kind)
     ]
     if not samples:
         raise DataError(f"no images of {domain} in {images}; {_LAYOUT}")
     return samples
 
 
-def _files(images: Path, masks: Path | None, domain: str, split: Split, mask_kind: MaskKind) -> Iterator[Sample]:
+def files(images: Path, masks: Path | None, domain: str, split: Split, mask_kind: MaskKind) -> Iterator[Sample]:
+    """Yield the samples of one split's folders; a mask has the name of its image, with any extension."""
     found = {} if masks is None else _masks(masks)
     source = domain.partition("/")[0]
     for path in _walk(images):
@@ -195,14 +212,15 @@ def _files(images: Path, masks: Path | None, domain: str, split: Split, mask_kin
 
 
 def _masks(folder: Path) -> dict[str, Path]:
-    """Return masks by their name, and by their name without extension (the first of several)."""
+    """Return masks by their name, and images among them by their name without extension (the first of several)."""
     paths = [(text(path.relative_to(folder).as_posix()), path) for path in _walk(folder)]
-    bare = {name.removesuffix(path.suffix): path for name, path in reversed(paths)}
+    images = [(name, path) for name, path in paths if path.suffix.lower() in EXTENSIONS]
+    bare = {name.removesuffix(path.suffix): path for name, path in reversed(images)}
     return {**bare, **dict(paths)}
 
 
 def _walk(folder: Path) -> list[Path]:
-    """Return all files below a folder but hidden ones, sorted; each real folder once, so that a link loop ends."""
+    """Return all files below a folder but litter, sorted; each real folder once, so that a link loop ends."""
     seen: set[str] = set()
     files: list[Path] = []
     for top, folders, names in os.walk(folder, followlinks=True):
@@ -211,43 +229,20 @@ def _walk(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [Path(top, name) for name in names if not name.startswith(".")]
+        folders[:] = sorted(name for name in folders if not _is_litter(name))
+        files += [Path(top, name) for name in names if not _is_litter(name)]
     return sorted(files)
 
 
-def _check_domain(domain: str, reserved: tuple[str, ...] = ("real",)) -> None:
+def check_domain(domain: str, reserved: tuple[str, ...] = ("real",)) -> None:
+    """Return if this can be the name of a domain.
+
+    Raises:
+        ConfigError: it cannot.
+    """
     source, _, generator = domain.partition("/")
     if not (_NAME.fullmatch(source) and _NAME.fullmatch(generator)) or generator in reserved:
         raise ConfigError(
             f'domain "{domain}" cannot be used: expected <source>/<generator> in letters, digits and . _ -, '
             'the generator not "real"'
         )
-
-
-def _split(samples: list[Sample], shares: str) -> list[Sample]:
-    """Give each photograph to a split, by a hash of its name, so that the split has the share that was asked."""
-    per_cent = _shares(shares)
-    stems = sorted({sample.stem for sample in samples}, key=lambda stem: hashlib.sha256(stem.encode()).hexdigest())
-    bounds = [round(len(stems) * sum(per_cent[: place + 1]) / 100) for place in range(3)]
-    split_of: dict[str, Split] = {}
-    for index, stem in enumerate(stems):
-        split_of[stem] = next(split for split, bound in zip(SPLITS, bounds, strict=True) if index < bound)
-    missing = [split for split, share in zip(SPLITS, per_cent, strict=True) if share and split not in split_of.values()]
-    if missing:
-        raise DataError(
-            f"{len(samples)} images show {len(stems)} photographs (STEM-1.png and STEM-2.png show STEM): "
-            f"too few for a {missing[0]} split of {shares}"
-        )
-    return [_moved(sample, split_of[sample.stem]) for sample in samples]
-
-
-def _moved(sample: Sample, split: Split) -> Sample:
-    return sample._replace(split=split, id=f"{sample.domain}/{split}/{sample.name}")
-
-
-def _shares(text: str) -> list[int]:
-    parts = text.split("/")
-    if len(parts) != 3 or not all(part.isdecimal() for part in parts) or sum(map(int, parts)) != 100:
-        raise ConfigError(f'--split "{text}" cannot be used: expected train/valid/test in per cent, as 80/10/10')
-    return [int(part) for part in parts]

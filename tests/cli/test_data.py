@@ -58,6 +58,27 @@ def test_check_of_a_tree_counts_and_says_to_import(tiny_tree: Path) -> None:
     assert not list(tiny_tree.glob("*.png"))
 
 
+def test_check_puts_the_counts_of_dolos_beside_those_found(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for split, count in {"train": 2, "valid": 900}.items():
+        folder = tree / "ffhq/real" / split
+        folder.mkdir(parents=True)
+        for number in range(count):
+            (folder / f"{number}.png").touch()
+    (tree / "mine/real/test").mkdir(parents=True)
+    (tree / "mine/real/test/1.png").touch()
+    result = run("check", tree)
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.split()) for line in result.output.splitlines()]
+    assert lines[0].startswith("domain split images in Dolos photographs")
+    assert lines[1].startswith("ffhq/real train 2 not 9k 2 ")
+    assert lines[2].startswith("ffhq/real valid 900 900 900 ")
+    assert lines[3].startswith("mine/real test 1 - 1 ")
+    assert lines[4] == "Warning: other counts than those of Dolos (in brackets): ffhq/real train 2 (9k)"
+    assert lines[5].startswith("of Dolos, absent: celebahq/real, celebahq/p2, ")
+    assert "Dolos" not in "".join(run("check", tree / "mine").output.splitlines()[:2])
+
+
 @pytest.mark.ray
 def test_import_of_a_folder_pair(tiny_tree: Path, tmp_path: Path, ray_local: None) -> None:
     pair, flat = tiny_tree / "tiny/fake/blur", tmp_path / "flat"

@@ -1,9 +1,11 @@
 import hashlib
+from importlib import resources
 from pathlib import Path
 
 import pytest
+import yaml
 
-from dfloc.data.dolos import Sample, family, photograph, resolve, scan, scan_pair
+from dfloc.data.dolos import COUNTS, Count, Sample, family, kind, photograph, resolve, scan
 from dfloc.errors import ConfigError, DataError
 
 
@@ -128,45 +130,113 @@ def test_empty_and_misnamed_folders(tmp_path: Path) -> None:
         scan(tmp_path / "d")
 
 
-def test_folder_pair_with_splits(tmp_path: Path) -> None:
-    touch(tmp_path, "images/train/1.png", "images/test/2.png", "masks/train/1.png", "masks/test/2.png")
-    samples = scan_pair(tmp_path / "images", tmp_path / "masks", "my/edit", "white")
-    assert ids(samples) == ["my/edit/test/2.png", "my/edit/train/1.png"]
-    assert {sample.mask_kind for sample in samples} == {"fake_is_white"}
-    with pytest.raises(ConfigError, match="leave out --split"):
-        scan_pair(tmp_path / "images", tmp_path / "masks", "my/edit", "white", "80/10/10")
+LAYOUT = {
+    "celebahq": {
+        "real": "real",
+        "p2": "full",
+        **dict.fromkeys(("repaint-p2", "repaint-p2-9k", "ldm", "lama", "pluralistic"), "local"),
+    },
+    "ffhq": {"real": "real", "p2": "full", "repaint-p2": "local"},
+}
 
 
-def test_folder_pair_is_split_by_photograph(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"images/{number}-{k}.png" for number in range(20) for k in range(3)), "masks/0-0.png")
-    samples = scan_pair(tmp_path / "images", tmp_path / "masks", "my/edit", "black", "80/10/10")
-    stems = {split: {s.stem for s in samples if s.split == split} for split in ("train", "valid", "test")}
-    assert [len(found) for found in stems.values()] == [16, 2, 2]
-    assert len(set.union(*stems.values())) == 20
-    again = scan_pair(tmp_path / "images", tmp_path / "masks", "my/edit", "black", "80/10/10")
-    assert again == samples
-    assert all(sample.id == f"my/edit/{sample.split}/{sample.name}" for sample in samples)
+def folders(source: str, generator: str, kind: str) -> list[str]:
+    inner = {"real": ["real"], "full": [f"fake/{generator}"]}.get(kind, [f"fake/{generator}/{part}" for part in PARTS])
+    return [f"{source}/{each}" for each in inner]
 
 
-@pytest.mark.parametrize("split", ["80/20", "80/10/20", "a/b/c", "-10/100/10", ""])
-def test_split_that_cannot_be_read(tmp_path: Path, split: str) -> None:
-    touch(tmp_path, "images/1.png", "masks/1.png")
-    with pytest.raises(ConfigError, match="expected train/valid/test in per cent"):
-        scan_pair(tmp_path / "images", tmp_path / "masks", "my/edit", "black", split)
+PARTS = ("images", "masks")
 
 
-def test_folder_pairs_that_are_none(tmp_path: Path) -> None:
-    touch(tmp_path, "images/a-1.png", "images/a-2.png", "masks/a-1.png")
-    pair = (tmp_path / "images", tmp_path / "masks")
-    with pytest.raises(ConfigError, match="--split 80/10/10"):
-        scan_pair(*pair, "my/edit", "black")
-    with pytest.raises(DataError, match=r"2 images show 1 photographs.*too few"):
-        scan_pair(*pair, "my/edit", "black", "80/10/10")
-    with pytest.raises(DataError, match="no folder"):
-        scan_pair(tmp_path / "images", tmp_path / "none", "my/edit", "black")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no files in"):
-        scan_pair(tmp_path / "empty", tmp_path / "masks", "my/edit", "black", "80/10/10")
-    for name in ("edit", "my/", "my/real", "my/a/b", "../x", "my/a b"):
-        with pytest.raises(ConfigError, match="expected <source>/<generator>"):
-            scan_pair(*pair, name, "black")
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """Dolos' whole layout, two photographs a split with two fakes each, unpacked as `wacv_data`."""
+    for source, generators in LAYOUT.items():
+        for generator, what in generators.items():
+            for split in published_splits(source, generator):
+                names = [f"{split}{stem}{k}.png" for stem in "ab" for k in (["-0", "-1"] if what == "local" else [""])]
+                for folder in folders(source, generator, what):
+                    touch(tmp_path / "wacv_data", *(f"{folder}/{split}/{name}" for name in names))
+    return tmp_path / "wacv_data"
+
+
+def published() -> dict[str, dict[str, int]]:
+    """Return the counts of s004.table1 in the report's copy of the published tables, by domain and split."""
+    tables = yaml.safe_load(resources.files("dfloc.report").joinpath("published.yaml").read_text())["studies"]
+    (table,) = (table for table in tables if table["id"] == "s004.table1")
+    found = {}
+    for row, values in zip(table["rows"], table["values"], strict=True):
+        generator, _, source = row.partition("/")
+        found[f"{source}/{generator}"] = {
+            split: value for split, value in zip(table["cols"], values, strict=True) if value is not None
+        }
+    return found
+
+
+def published_splits(source: str, generator: str) -> list[str]:
+    return list(published().get(f"{source}/{generator}", {"train": 9000, "valid": 900, "test": 900}))
+
+
+def test_the_whole_layout_of_dolos(whole: Path) -> None:
+    samples = scan(whole)
+    found = {(sample.domain, sample.split) for sample in samples}
+    assert found == {(domain, split) for domain, splits in COUNTS.items() for split in splits}
+    kinds = {sample.domain: kind(sample.mask_kind) for sample in samples}
+    assert kinds == {f"{source}/{name}": what for source, each in LAYOUT.items() for name, what in each.items()}
+    assert len({family(domain) for domain in kinds if kinds[domain] == "local"}) == 4
+    assert all((sample.mask is not None) == (kinds[sample.domain] == "local") for sample in samples)
+    fakes = [s for s in samples if (s.domain, s.split) == ("celebahq/ldm", "test")]
+    assert sorted(s.id for s in fakes) == [f"celebahq/ldm/test/test{stem}-{k}.png" for stem in "ab" for k in range(2)]
+    reals = [s for s in samples if (s.domain, s.split) == ("celebahq/real", "test")]
+    assert {s.stem for s in fakes} == {s.stem for s in reals} == {"celebahq/testa", "celebahq/testb"}
+
+
+def test_a_tree_is_found_from_its_root_its_source_and_through_links(whole: Path, tmp_path: Path) -> None:
+    everything = ids(scan(whole))
+    celebahq = [name for name in everything if name.startswith("celebahq/")]
+    assert ids(scan(whole / "celebahq")) == celebahq
+    (tmp_path / "data").symlink_to(whole)
+    assert ids(scan(tmp_path / "data")) == everything
+    assert ids(scan(tmp_path / "data/celebahq/../celebahq/.")) == celebahq
+    (tmp_path / "zip").mkdir()
+    whole.rename(tmp_path / "zip/wacv_data")
+    with pytest.raises(DataError, match=r"no Dolos tree in .*did you mean .*/zip/wacv_data\?"):
+        scan(tmp_path / "zip")
+
+
+def test_odd_files_among_the_images(tmp_path: Path) -> None:
+    images, masks = "c/fake/g/images/train", "c/fake/g/masks/train"
+    touch(tmp_path, f"{images}/1.PNG", f"{images}/deep/2.jpg", f"{images}/Thumbs.db", f"{images}/._1.PNG")
+    touch(tmp_path, f"{images}/notes.txt", f"{masks}/notes.txt", "__MACOSX/real/train/1.png", "c/fake/__MACOSX/x")
+    touch(tmp_path, f"{masks}/1.bmp", f"{masks}/1.JSON", f"{masks}/deep/2.PNG", f"{masks}/desktop.ini")
+    found = {sample.name: sample.mask and sample.mask.name for sample in scan(tmp_path)}
+    assert found == {"1.PNG": "1.bmp", "deep/2.jpg": "2.PNG", "notes.txt": "notes.txt"}
+
+
+def test_counts_are_those_of_the_published_table() -> None:
+    counts = {
+        domain: {split: count.images for split, count in splits.items()}
+        for domain, splits in COUNTS.items()
+        if domain != "celebahq/repaint-p2-9k"
+    }
+    assert counts == published()
+    nine = {split: (count.images, count.printed) for split, count in COUNTS["celebahq/repaint-p2-9k"].items()}
+    assert nine == {"train": (9000, "9000"), "valid": (900, "900"), "test": (900, "900")}
+
+
+@pytest.mark.parametrize(
+    ("printed", "images", "same", "other"),
+    [
+        ("8.5k", 8500, (8472, 8500, 8549), (8449, 8551, 8000, 0)),
+        ("30k", 30_000, (30_000, 29_501, 30_499), (29_499, 30_501)),
+        ("900", 900, (900,), (899, 901, 0)),
+        ("9000", 9000, (9000,), (8999, 9001)),
+    ],
+)
+def test_a_count_matches_at_its_printed_precision(
+    printed: str, images: int, same: tuple[int, ...], other: tuple[int, ...]
+) -> None:
+    count = Count(printed)
+    assert count.images == images
+    assert all(count.matches(found) for found in same)
+    assert not any(count.matches(found) for found in other)

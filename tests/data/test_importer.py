@@ -9,9 +9,10 @@ from PIL import Image
 from upath import UPath
 
 from dfloc.data import importer, writer
-from dfloc.data.dolos import scan, scan_pair
+from dfloc.data.dolos import scan
 from dfloc.data.importer import ImportSummary, import_samples
 from dfloc.data.manifest import Manifest, list_digest, read_samples
+from dfloc.data.pairs import scan_pair
 from dfloc.data.shards import read_truth
 from dfloc.errors import DataError
 
