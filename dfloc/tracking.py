@@ -15,7 +15,7 @@ from upath import UPath
 
 from dfloc import storage, summary, tracking_uri
 from dfloc.config import EvaluationSpec, fingerprint
-from dfloc.errors import DflocError
+from dfloc.errors import ConfigError, DflocError
 from dfloc.ledger import Ledger
 from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.storage import Workspace
@@ -271,6 +271,36 @@ class _Projection:
             self._client.set_tag(parent, *item)
         self._client.update_run(parent, status="RUNNING")
         return parent
+
+
+def trial_of(workspace: Workspace, run_id: str, uri: str | None = None) -> str:
+    """Return the fingerprint of the trial that a run of a store records.
+
+    Args:
+        workspace: where the default store lies.
+        run_id: MLflow's, 32 hexadecimal digits.
+        uri: another store; None = sqlite in the workspace.
+
+    Raises:
+        ConfigError: the store cannot be understood or does not answer, has no such run, or the run is no trial's.
+    """
+    uri = tracking_uri.check(workspace, uri)
+    try:
+        if uri.startswith(tracking_uri.SQLITE) and not Path(uri.removeprefix(tracking_uri.SQLITE)).exists():
+            raise FileNotFoundError("there is no such store")
+        tracking_uri.quiet(storage.local(workspace.root) / "logs" / "mlflow.log")
+        tracking_uri.probe(uri, ANSWER_SECONDS)
+        from mlflow import MlflowClient
+
+        run = MlflowClient(tracking_uri=uri).get_run(run_id)
+    except Exception as error:
+        if not isinstance(error, (OSError, *_store_errors())):
+            raise
+        cause = str(error).strip().partition("\n")[0][:200]
+        raise ConfigError(f"no trial {run_id}, and no such run in MLflow at {uri} ({cause}); see dfloc ui") from error
+    if FINGERPRINT not in run.data.tags:
+        raise ConfigError(f"the MLflow run {run_id} is no trial's (a sweep's own, say); choose one below it")
+    return str(run.data.tags[FINGERPRINT])
 
 
 def _milliseconds(seconds: float) -> int:

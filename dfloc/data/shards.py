@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
@@ -42,7 +43,6 @@ _DAMAGED = (
     MemoryError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
 )
 
 
@@ -156,13 +156,17 @@ def read_truth(folder: UPath, samples: Sequence[SampleRef], reader: ShardReader 
 
 def _open(data: bytes) -> Image.Image:
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
+            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
-            raise DataError(f"{image.width}x{image.height} pixels, more than the {MAX_PIXELS:,} that are allowed")
+            raise DataError(f"{image.width}x{image.height} is more than the {MAX_PIXELS:,} pixels that are allowed")
         image.load()
         image = ImageOps.exif_transpose(image)
     except UnidentifiedImageError as error:
         raise DataError(f"not an image of a type that is read ({', '.join(FORMATS)})") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"more than the {MAX_PIXELS:,} pixels that are allowed") from error
     except _DAMAGED as error:
         raise DataError(f"no whole image ({' '.join(str(error).split()) or type(error).__name__})") from error
     if image.mode == "F":

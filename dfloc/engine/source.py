@@ -1,6 +1,6 @@
 """Where a trial's batches come from: stored maps, or the frozen backbone in the loop."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
@@ -12,7 +12,7 @@ from upath import UPath
 from dfloc import registry, repro
 from dfloc.config import MapRecipe
 from dfloc.data.manifest import SampleRef
-from dfloc.data.shards import ShardReader, decode_image
+from dfloc.data.shards import Pixels, ShardReader, decode_image
 from dfloc.errors import ConfigError
 from dfloc.features.store import STORED_DTYPES, TRUTH, FeatureStore, unpack_bits
 from dfloc.models.base import Backbone
@@ -75,16 +75,7 @@ class LoopMaps:
 
     def read(self, samples: Sequence[SampleRef]) -> Tensor:
         """Decode the images and run the backbones."""
-        images = [decode_image(self._encoded(sample)) for sample in samples]
-        parts = []
-        for recipe in self._recipes:
-            name, _, wanted = recipe.map.partition("/")
-            backbone = self._backbones[name]
-            with torch.inference_mode():
-                made = backbone(torch.stack([backbone.preprocess(image) for image in images]), [wanted])[wanted]
-            stored = made.cpu().numpy().astype(STORED_DTYPES[recipe.stored])
-            parts.append(torch.from_numpy(stored).float())
-        return fuse(parts, [registry.map_spec(recipe.map) for recipe in self._recipes])
+        return look([decode_image(self._encoded(sample)) for sample in samples], self._backbones, self._recipes)
 
     def _encoded(self, sample: SampleRef) -> bytes:
         rows = self._reader.group(sample.shard, sample.group, ["image"])
@@ -176,6 +167,31 @@ def other_ones(samples: Sequence[SampleRef], seed: int) -> list[int]:
     step = max(counts.values())
     following = dict(zip(circle, circle[step:] + circle[:step], strict=True))
     return [following[position] for position in range(len(samples))]
+
+
+def look(
+    images: Sequence[Pixels], backbones: Mapping[str, Backbone], recipes: Sequence[MapRecipe], device: str = "cpu"
+) -> Tensor:
+    """Return what a decoder sees of decoded images, float32 [B, C, H, W], rounded as the store rounds it.
+
+    Args:
+        images: RGB, uint8 [H, W, 3], each of its own size.
+        backbones: by name, on the device; one pass of each gives all its maps.
+        recipes: the maps.
+        device: cpu | cuda.
+    """
+    wanted: defaultdict[str, list[str]] = defaultdict(list)
+    for name, _, wanted_map in (recipe.map.partition("/") for recipe in recipes):
+        wanted[name].append(wanted_map)
+    made: dict[str, Tensor] = {}
+    with torch.inference_mode():
+        for name, names in wanted.items():
+            inputs_BCHW = torch.stack([backbones[name].preprocess(image) for image in images])
+            maps = backbones[name](inputs_BCHW.to(device), names)
+            made |= {f"{name}/{each}": values for each, values in maps.items()}
+    stored = [made[recipe.map].cpu().numpy().astype(STORED_DTYPES[recipe.stored]) for recipe in recipes]
+    parts = [torch.from_numpy(array).float() for array in stored]
+    return fuse(parts, [registry.map_spec(recipe.map) for recipe in recipes])
 
 
 def fuse(parts: Sequence[Tensor], specs: Sequence[MapSpec]) -> Tensor:

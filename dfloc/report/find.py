@@ -30,25 +30,25 @@ def find(
     Raises:
         ConfigError: no sweep has the name, or it was not run yet, or not so; says what is there and what to do.
     """
-    records = _records(workspace)
-    named = [record for record in records if name in (record.name, record.sweep)]
+    there = records(workspace)
+    named = [record for record in there if name in (record.name, record.sweep)]
     if not named:
         if name in known:
             command = f"dfloc sweep {name} --workspace {workspace}"
             raise ConfigError(f"sweep {name} was not run in workspace {workspace}; run it: {command}")
-        names = {*known, *(record.name for record in records)}
+        names = {*known, *(record.name for record in there)}
         raise ConfigError(f'unknown sweep "{name}"; {did_you_mean(name, names)}')
     wanted = {"preset": preset, "data": data, "limit": limit}
     asked = {key: value for key, value in wanted.items() if value is not None}
     fitting = [record for record in named if all(getattr(record, key) == value for key, value in asked.items())]
     if not fitting:
         words = " ".join(f"--{key} {value}" for key, value in asked.items())
-        there = ", ".join(sorted(record.sweep for record in named))
-        raise ConfigError(f"sweep {name} was not run with {words}; there is: {there}")
+        others = ", ".join(sorted(record.sweep for record in named))
+        raise ConfigError(f"sweep {name} was not run with {words}; there is: {others}")
     return fitting[-1]
 
 
-def _records(workspace: UPath) -> list[SweepRecord]:
+def records(workspace: UPath) -> list[SweepRecord]:
     """Return every record of the workspace, the one that was written last at the end."""
     folder = workspace / "sweeps"
     plans = [path / "plan.json" for path in folder.iterdir()] if folder.is_dir() else []
