@@ -54,6 +54,7 @@ class SweepRecord(Frozen):
         facts: domain -> split -> counts.
         notes: sentences that a report must show (limited, overlap between splits, polarity).
         synthetic: numbers that say nothing about Dolos: built-in data or random weights.
+        weights: digest of a backbone's weights -> the word by which the sweep named them.
     """
 
     version: int = 1
@@ -69,6 +70,7 @@ class SweepRecord(Frozen):
     facts: dict[str, dict[str, DomainFacts]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     synthetic: bool = False
+    weights: dict[str, str] = Field(default_factory=dict)
     trials: tuple[PlannedTrial, ...] = ()
 
     def merged(self, old: "SweepRecord | None") -> "SweepRecord":
@@ -78,7 +80,8 @@ class SweepRecord(Frozen):
         mine = {(trial.stage, trial.case, trial.fingerprint): trial for trial in self.trials}
         kept = [trial for trial in old.trials if (trial.stage, trial.case, trial.fingerprint) not in mine]
         notes = tuple(dict.fromkeys((*self.notes, *old.notes)))
-        return self.model_copy(update={"trials": (*self.trials, *kept), "notes": notes})
+        weights = old.weights | self.weights
+        return self.model_copy(update={"trials": (*self.trials, *kept), "notes": notes, "weights": weights})
 
     def save(self, folder: UPath) -> None:
         """Write `plan.json` into the sweep's folder, whole."""

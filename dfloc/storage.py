@@ -130,6 +130,11 @@ class Workspace:
         return self.root / "trials"
 
     @property
+    def weights(self) -> UPath:
+        """What is known of the backbones' weights."""
+        return self.root / "weights"
+
+    @property
     def lists(self) -> UPath:
         """The ids of every list of samples that was trained or tested on, by digest."""
         return self.root / "lists"

@@ -27,7 +27,7 @@ LAYERS = {
     "dfloc.sweep": 5,
     "dfloc.cli": 6,
 }
-GROUND_FLOOR = {"config", "errors", "lock", "plugin", "record", "registry", "repro", "storage"}
+GROUND_FLOOR = {"arithmetic", "config", "errors", "lock", "plugin", "record", "registry", "repro", "storage"}
 
 # Who alone may import a library, or a part of it.
 SOLE_IMPORTERS = {

@@ -78,14 +78,19 @@ def _first(
         ranked.sort(key=lambda ref: (own_rank(domain, ref.pair, mixture.seed), ref.id))
     wanted = len(ranked) if count is None else mixture.skip + count
     if wanted > len(ranked) or not ranked:
-        disjoint = mixture.pairing == "disjoint"
-        among = " of photographs that the parent did not see" if disjoint else ""
-        cure = "ask for fewer" if disjoint or not ranked else f"scale every count down with --limit {len(ranked)}"
-        raise DataError(
-            f"{domain} has {len(ranked)} {mixture.split} images{among}, but the study asks for {wanted}; "
-            f"import more, or {cure}"
-        )
+        raise too_few(domain, mixture, len(ranked))
     return ranked[mixture.skip : wanted]
+
+
+def too_few(domain: str, mixture: Mixture, num: int) -> DataError:
+    """Return the error for a domain of whose split only so many images can be taken."""
+    disjoint = mixture.pairing == "disjoint"
+    among = " of photographs that the parent did not see" if disjoint else ""
+    cure = "ask for fewer" if disjoint or not num else f"scale every count down with --limit {num}"
+    wanted = mixture.skip + (mixture.counts[domain] or 0)
+    return DataError(
+        f"{domain} has {num} {mixture.split} images{among}, but the study asks for {wanted}; import more, or {cure}"
+    )
 
 
 def replayed(parent: "Sequence[SampleRef]", count: int, seed: int = 0) -> "list[SampleRef]":

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from upath import UPath
 
-from dfloc import metrics
+from dfloc import arithmetic, metrics
 from dfloc.config import EvaluationSpec
 from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.data.shards import Pixels, ShardReader, read_truth
-from dfloc.engine import arithmetic
 from dfloc.engine.source import Maps
 from dfloc.errors import DataError
 

@@ -8,9 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dfloc import repro
+from dfloc import arithmetic, repro
 from dfloc.config import TrialSpec
-from dfloc.engine import arithmetic
 from dfloc.engine.member import Divergence, Member, Score
 from dfloc.engine.source import Source
 from dfloc.ledger import EpochRecord

@@ -54,7 +54,7 @@ class Member:
         self.epoch = self.steps = self.best_epoch = 0
         self.ended = False
         self._schedule = schedule.make(spec)
-        self._loss = registry.find("loss", spec.loss.name)
+        self._loss = registry.find("loss", spec.loss.name, spec.loss.plugin)
         self._best_value = -math.inf
         self._best: dict[str, Tensor] = {}
         self._losses: list[Tensor] = []

@@ -12,17 +12,20 @@ import numpy.typing as npt
 import torch
 from upath import UPath
 
-from dfloc import registry
+from dfloc import arithmetic, plugin, registry
 from dfloc.config import MapRecipe
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import Pixels, ShardReader, decode_image, fakeness
 from dfloc.errors import DataError, DflocError
 from dfloc.features.store import TRUTH, FeatureStore, pack_bits, target
+from dfloc.features.weights import WeightsIndex
 from dfloc.models.base import Backbone
+from dfloc.plugin import Plugin
 
 BATCH = 32
 RETRIES = 3
 
+_Key = tuple[str, str, str | None]  # a backbone, the digest of its weights, and of its plug-in's file
 _Passes = Sequence[tuple[Backbone, Sequence[MapRecipe]]]
 
 
@@ -73,6 +76,7 @@ def extract(
     folder: UPath,
     jobs: Sequence[Job],
     *,
+    weights: WeightsIndex,
     device: str = "cpu",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> int:
@@ -86,6 +90,7 @@ def extract(
         store: where the maps go; every node must reach it.
         folder: the data folder; every node must reach it.
         jobs: as `missing` lists them.
+        weights: where the backbones' weights are loaded from.
         device: of the backbones, cpu or cuda.
         on_progress: called with the wanted images done and to do.
 
@@ -102,7 +107,8 @@ def extract(
 
     recipes = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
     done, total, passed = 0, sum(job.rows for job in jobs), 0
-    told = {"store": store, "folder": folder.absolute(), "recipes": recipes, "device": device}
+    told = {"store": store, "folder": folder.absolute(), "recipes": recipes, "weights": weights, "device": device}
+    told["plugins"] = registry.plugins()
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.raise_original_map_exception = True
@@ -185,11 +191,18 @@ def _prepare(image: _Decoded, passes: _Passes) -> _Ready:
 class _Backbones:
     """An actor: holds every backbone of the jobs, passes a row group, and writes what comes out."""
 
-    def __init__(self, store: FeatureStore, folder: UPath, recipes: Mapping[str, MapRecipe], device: str):
-        if device == "cpu":
-            torch.set_num_threads(1)
+    def __init__(
+        self,
+        store: FeatureStore,
+        folder: UPath,
+        recipes: Mapping[str, MapRecipe],
+        weights: WeightsIndex,
+        device: str,
+        plugins: Sequence[Plugin],
+    ):
         self._store, self._folder, self._recipes, self._device = store, folder, recipes, device
-        self._made: dict[tuple[str, str], Backbone] = {}
+        self._weights, self._plugins = weights, plugins
+        self._made: dict[_Key, Backbone] = {}
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         """Return how many images passed; an error travels pickled, because Ray would write its own words into it."""
@@ -200,10 +213,11 @@ class _Backbones:
 
     def _store_all(self, item: dict[str, Any]) -> int:
         """Write every map that a row group lacks; return the number of its images."""
-        by_backbone: dict[tuple[str, str], list[MapRecipe]] = defaultdict(list)
+        plugin.use(self._plugins)
+        by_backbone: dict[_Key, list[MapRecipe]] = defaultdict(list)
         for recipe in (self._recipes[fingerprint] for fingerprint in item["recipes"]):
-            by_backbone[recipe.map.partition("/")[0], recipe.weights].append(recipe)
-        targets = by_backbone.pop(("truth", TRUTH.weights), [])
+            by_backbone[recipe.map.partition("/")[0], recipe.weights, recipe.plugin].append(recipe)
+        targets = by_backbone.pop(("truth", TRUTH.weights, None), [])
         passes = [(self._backbone(*key), recipes) for key, recipes in by_backbone.items()]
         ids, target_NHW, made = [], [], defaultdict(list)
         images = self._images(item)
@@ -229,20 +243,20 @@ class _Backbones:
             raise read
         return iter(read)
 
-    def _backbone(self, name: str, weights: str) -> Backbone:
+    def _backbone(self, name: str, weights: str, of: str | None) -> Backbone:
         """Return a backbone, made on its first use: Ray would take an error in __init__ for a dead process."""
-        if (name, weights) not in self._made:
-            self._made[name, weights] = registry.find("backbone", name)(name, weights, self._device)
-        return self._made[name, weights]
+        if (name, weights, of) not in self._made:
+            self._made[name, weights, of] = self._weights.make(name, weights, self._device, of)
+        return self._made[name, weights, of]
 
-    @torch.inference_mode()
     def _pass(
         self, backbone: Backbone, inputs_BCHW: torch.Tensor, recipes: Sequence[MapRecipe]
     ) -> list[npt.NDArray[np.floating]]:
         """Return the maps of one backbone, one array per recipe."""
         names = [recipe.map.partition("/")[2] for recipe in recipes]
-        maps = backbone(inputs_BCHW.to(self._device), names)
-        return [maps[name].cpu().numpy() for name in names]
+        with arithmetic.exact(1), torch.inference_mode():
+            maps = backbone(inputs_BCHW.to(self._device), names)
+            return [maps[name].cpu().numpy() for name in names]
 
 
 def _first_cause(error: BaseException) -> DflocError:

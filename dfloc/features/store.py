@@ -36,24 +36,26 @@ STORED_DTYPES = {"float16": np.float16, "float32": np.float32, "bits": np.uint8}
 MAX_OPEN_MAPS = 512
 
 
-def recipe_for(map_name: str, weights: str | None = None) -> MapRecipe:
-    """Return the recipe of a map, `<backbone>/<map>`, from its registry row; neither library nor weights are needed.
+def recipe_for(map_name: str, weights: str = "none") -> MapRecipe:
+    """Return the recipe of a map, `<backbone>/<map>`, from its registry row; weights are not looked at.
 
     Args:
         map_name: as a sweep file names it.
-        weights: what identifies the weights; the row's default where it is not given.
+        weights: what identifies the weights.
 
     Raises:
         ConfigError: the backbone or its map is not in the table.
     """
     registry.map_spec(map_name)
-    row = registry.backbone(map_name.partition("/")[0])
+    name = map_name.partition("/")[0]
+    row = registry.backbone(name)
     return MapRecipe(
         map=map_name,
-        weights=weights or row.weights,
+        weights=weights,
         input_size=row.input_size,
         resize=row.resize,
         semantics={"decode": registry.SEMANTICS["decode"], "adapter": row.semantics},
+        plugin=registry.plugin_of("backbone", name),
     )
 
 

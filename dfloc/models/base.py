@@ -1,12 +1,15 @@
-"""What a backbone promises, and a freeze that survives train()."""
+"""What a backbone promises, and what every adapter does alike: input, device, a freeze that survives train()."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from dfloc.errors import ConfigError
 from dfloc.registry import MapSpec
 
 M = TypeVar("M", bound=nn.Module)
@@ -17,9 +20,11 @@ class Backbone(Protocol):
 
     Attributes:
         maps: every map that it can give, by its name without the backbone's.
+        digest: of its weights: `none`, `random:<seed>`, or sha256 over the loaded tensors, whichever maps are wanted.
     """
 
     maps: Mapping[str, MapSpec]
+    digest: str
 
     def preprocess(self, image_HWC: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
         """Bring one decoded RGB image to the network's input, [3, S, S]."""
@@ -31,6 +36,29 @@ class Backbone(Protocol):
         `grid`: [B, C, H, W]; `tokens`: [B, H * W + 1, C], CLS first; `vector`: [B, C].
         """
         ...
+
+
+def resized(image_HWC: np.ndarray[Any, np.dtype[np.uint8]], size: int) -> Tensor:
+    """Return an RGB image as uint8 [3, size, size]: PIL's bilinear where it has another size, no crop."""
+    if image_HWC.shape[:2] != (size, size):
+        image_HWC = np.asarray(Image.fromarray(image_HWC).resize((size, size), Image.Resampling.BILINEAR))
+    return torch.from_numpy(np.ascontiguousarray(image_HWC.transpose(2, 0, 1)))
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of a name: cpu, cuda, cuda:1.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f'unknown device "{name}"; use cpu or cuda') from error
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ConfigError(f'device "{name}" was asked for, but torch sees {count} CUDA devices here; use --device cpu')
+    return device
 
 
 def freeze(module: M) -> M:

@@ -189,7 +189,7 @@ def build(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator
     vectors = [spec_ for spec_ in maps if spec_.layout == "vector"]
     if vectors:
         raise ConfigError(f'decoder "{spec.name}" needs maps with a grid; a vector of {vectors[0].channels} has none')
-    return cast(nn.Module, registry.find("decoder", spec.name)(spec, maps, generator))
+    return cast(nn.Module, registry.find("decoder", spec.name, spec.plugin)(spec, maps, generator))
 
 
 def make_conv(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> Decoder:

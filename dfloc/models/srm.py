@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from dfloc.errors import ConfigError, unknown
+from dfloc.models.base import device_of, resized
 from dfloc.registry import MapSpec, backbone
 
 CELL = 8
@@ -46,20 +46,19 @@ class Srm:
     the batch it is in nor on a convolution algorithm.
     """
 
+    digest = "none"
+
     def __init__(self, device: str):
         row = backbone("srm")
         self.maps: Mapping[str, MapSpec] = row.maps
         self.input_size = row.input_size
-        self.device = torch.device(device)
+        self.device = device_of(device)
         self._dct = _dct_matrix(CELL).to(self.device)
         self._bands = _band_means(CELL).to(self.device)
 
     def preprocess(self, image_HWC: npt.NDArray[np.uint8]) -> Tensor:
         """Return an RGB image as uint8 [3, 256, 256], resized by PIL (bilinear) where it has another size."""
-        size = (self.input_size, self.input_size)
-        if image_HWC.shape[:2] != size:
-            image_HWC = np.asarray(Image.fromarray(image_HWC).resize(size, Image.Resampling.BILINEAR))
-        return torch.from_numpy(np.ascontiguousarray(image_HWC.transpose(2, 0, 1)))
+        return resized(image_HWC, self.input_size)
 
     @torch.no_grad()
     def __call__(self, images_BCHW: Tensor, wanted: Sequence[str]) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from dfloc.config import Checkpoint, DecoderSpec, Frozen, LossSpec, OptimizerSpec, ScheduleSpec
 from dfloc.data.mixture import Pairing
@@ -41,13 +41,13 @@ class TrialAsk(Frozen):
 
     Attributes:
         maps: `<backbone>/<map>`, concatenated in this order.
-        weights: where a backbone's weights come from; none = the backbone's default.
+        weights: where the backbones' weights come from: one word for all, or by backbone; none = each one's default.
         precision: auto = bf16 on a GPU, fp32 on a CPU.
         seed: pinned here where a trial has nothing random; else the sweep's seeds are its axis.
     """
 
     maps: Annotated[tuple[str, ...], Field(min_length=1)]
-    weights: str | None = None
+    weights: str | dict[str, str] | None = None
     decoder: DecoderSpec
     loss: LossSpec
     optimizer: OptimizerSpec
@@ -67,10 +67,22 @@ class TrialAsk(Frozen):
 
 
 class FromAsk(Frozen):
-    """The stage whose trials are the parents, and which of their weights are taken."""
+    """Whose weights the cells start from, and which of them.
 
-    stage: str
+    Attributes:
+        stage: the stage whose trials are the parents.
+        trial: instead of a stage, the first digits of a finished trial's fingerprint: of another sweep, or imported.
+    """
+
+    stage: str | None = None
+    trial: str | None = None
     checkpoint: Checkpoint = "best"
+
+    @model_validator(mode="after")
+    def _one(self) -> "FromAsk":
+        if self.stage is None and self.trial is None:
+            raise ValueError("`from` names a stage or a trial")
+        return self
 
 
 class CellAsk(Frozen):

@@ -28,6 +28,9 @@ class Data(Protocol):
     def samples(self, domain: str, split: Split) -> Sequence[SampleRef]:
         """Return the samples of a domain's split in rank order."""
 
+    def has(self, domain: str) -> bool:
+        """Return whether there are images of a domain, or may be."""
+
     def facts(self, domain: str) -> dict[str, DomainFacts]:
         """Return the images and photographs of each split of a domain."""
 
@@ -55,6 +58,10 @@ class Shards:
     def samples(self, domain: str, split: Split) -> Sequence[SampleRef]:
         """Return the samples of a domain's split in rank order."""
         return self._read(domain, split)
+
+    def has(self, domain: str) -> bool:
+        """Return whether the domain was imported."""
+        return domain in self.local
 
     def facts(self, domain: str) -> dict[str, DomainFacts]:
         """Return the images and photographs of each split of a domain."""
@@ -97,6 +104,10 @@ class Expected:
     def samples(self, domain: str, split: Split) -> Sequence[SampleRef]:
         """Return none: there are none."""
         return ()
+
+    def has(self, domain: str) -> bool:
+        """Return whether the domain is among those that are counted; where none is, everything may be."""
+        return not self._counts or domain in self._counts
 
     def facts(self, domain: str) -> dict[str, DomainFacts]:
         """Return the expected counts; every image a photograph of its own."""

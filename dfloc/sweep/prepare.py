@@ -15,6 +15,7 @@ from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Data, Expected, Shards
 from dfloc.sweep.file import SweepFile, find
+from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Plan, make
 from dfloc.sweep.resolve import Resolved, resolve
 from dfloc.sweep.space import expand
@@ -112,7 +113,7 @@ def data_of(options: Options, workspace: Workspace) -> Data:
     return Expected(MINI, {f"{MINI}/{name}": MINI_COUNTS for name in GENERATORS}, {})
 
 
-def prepare(options: Options, workspace: Workspace, data: Data) -> Prepared:
+def prepare(options: Options, workspace: Workspace, data: Data, known: Known) -> Prepared:
     """Read the study, resolve it against the data, and plan it.
 
     Raises:
@@ -124,7 +125,7 @@ def prepare(options: Options, workspace: Workspace, data: Data) -> Prepared:
     file.choose(options.chosen_preset, options.settings, domains)
     study = expand(file, options.only, options.seeds, options.draws, options.limit)
     device = options.device or study.ask.device
-    resolved = resolve(study, data, preset=options.chosen_preset, device=device, limit=options.limit)
+    resolved = resolve(study, data, known, preset=options.chosen_preset, device=device, limit=options.limit)
     plan = make(
         resolved,
         Ledger(workspace),
@@ -170,4 +171,4 @@ def _domains(asked: object, data: Data) -> list[str]:
         raise ConfigError(f'domains should be a list of names, "data" or "data:2", but it is {asked!r}')
     if not data.present and not data.local:
         return asked
-    return [dolos.resolve(name, data.local) for name in asked]
+    return [name if name in dolos.COUNTS else dolos.resolve(name, data.local) for name in asked]

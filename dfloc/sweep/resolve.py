@@ -1,6 +1,7 @@
 """Cells and data -> trials: full names, sample lists, recipes, fingerprints."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,7 +10,6 @@ from dfloc.config import (
     EvaluationSpec,
     InitFrom,
     Lineage,
-    MapRecipe,
     OptimizerSpec,
     SampleList,
     ScheduleSpec,
@@ -19,12 +19,12 @@ from dfloc.config import (
 from dfloc.data import dolos
 from dfloc.data.generators import GENERATORS
 from dfloc.data.manifest import SampleRef, list_digest
-from dfloc.data.mixture import Mixture, as_list, replayed, select
-from dfloc.errors import ConfigError
-from dfloc.features.store import recipe_for
+from dfloc.data.mixture import Mixture, as_list, replayed, select, too_few
+from dfloc.errors import ConfigError, DataError
 from dfloc.record import PlannedTrial, SweepRecord
-from dfloc.registry import SOLVED, backbone, find
+from dfloc.registry import SOLVED, find, plugin_of
 from dfloc.sweep.data import Data
+from dfloc.sweep.known import Known
 from dfloc.sweep.space import Cell, Study
 
 CHECKPOINTS: tuple[Literal["best"], Literal["last"]] = ("best", "last")
@@ -45,18 +45,28 @@ class Resolver:
         study: the cells.
         data: what they are planned against.
         device: where the trials run; settles `precision: auto`.
+        known: what the workspace knows of weights and finished trials.
         limit: largest number of test images of a domain.
+
+    Attributes:
+        lists: the samples of every list, by its digest.
+        notes: stage -> what a user must be told of it.
+        skipped: stage -> domains that its cells need and the data lack, one entry for each cell that is left out.
     """
 
-    def __init__(self, study: Study, data: Data, device: str, limit: int | None = None):
+    def __init__(self, study: Study, data: Data, device: str, known: Known, limit: int | None = None):
         self.study = study
         self.data = data
         self.device = device
+        self.known = known
         self.limit = limit
         self.lists: dict[str, list[SampleRef]] = {}
+        self.skipped: dict[str, list[set[str]]] = {}
+        self.notes: dict[str, str] = {}
         self._planned: dict[int, PlannedTrial] = {}
+        self._lacking: dict[int, set[str]] = {}
         tests = [self._full(name) for name in study.ask.evaluate.domains]
-        self._tests = {domain: self._test_list(domain) for domain in tests}
+        self._tests = {domain: self._test_list(domain) for domain in tests if data.has(domain)}
 
     def trials(self) -> list[PlannedTrial]:
         """Return every cell's trial.
@@ -66,11 +76,21 @@ class Resolver:
             DataError: fewer images than asked.
         """
         for cell in self.study.cells:
-            self._planned[id(cell)] = self._plan(cell)
+            lacking = self._lacking[id(cell)] = self._lacks(cell)
+            if lacking:
+                self.skipped.setdefault(cell.stage, []).append(lacking)
+            else:
+                self._planned[id(cell)] = self._plan(cell)
         return list(self._planned.values())
 
+    def _lacks(self, cell: Cell) -> set[str]:
+        """Return the domains that a cell or what it starts from needs and the data lack."""
+        names = {*self._names(cell.train.domains, cell), *self._names(cell.train.valid_domains or (), cell)}
+        inherited = self._lacking[id(cell.parent)] if cell.parent else set()
+        return inherited | {name for name in names if not self.data.has(name)}
+
     def _plan(self, cell: Cell) -> PlannedTrial:
-        parent = self._planned[id(cell.parent)] if cell.parent else None
+        parent = self._planned[id(cell.parent)] if cell.parent else self.known.start(cell)
         train = self._train_list(cell, parent)
         valid_domains = self._names(cell.train.valid_domains or cell.train.domains, cell)
         valid = self._list(
@@ -89,16 +109,24 @@ class Resolver:
 
     def _spec(self, cell: Cell, train: SampleList, valid: SampleList, parent: PlannedTrial | None) -> TrialSpec:
         ask = cell.trial
-        find("decoder", ask.decoder.name), find("loss", ask.loss.name)
+        decoder = ask.decoder.model_copy(update={"plugin": plugin_of("decoder", ask.decoder.name)})
+        loss = ask.loss.model_copy(update={"plugin": plugin_of("loss", ask.loss.name)})
+        find("decoder", decoder.name, decoder.plugin), find("loss", loss.name, loss.plugin)
+        maps = self.known.recipes(ask.maps, ask.weights)
+        if cell.start and parent:
+            maps = parent.spec.maps
+            names = ", ".join(recipe.map for recipe in maps)
+            self.notes[cell.stage] = f"stage {cell.stage}: maps and decoder of trial {cell.start} ({names})"
+            decoder = parent.spec.decoder.model_copy(update={"batch_norm": decoder.batch_norm})
         precision = ask.precision
         if precision == "auto":
             precision = "bf16" if self.device == "cuda" else "fp32"
         spec = TrialSpec(
             train=train,
             valid=valid,
-            maps=_recipes(ask.maps, ask.weights),
-            decoder=ask.decoder,
-            loss=ask.loss,
+            maps=maps,
+            decoder=decoder,
+            loss=loss,
             optimizer=ask.optimizer,
             schedule=ask.schedule,
             epochs=ask.epochs,
@@ -160,8 +188,16 @@ class Resolver:
     ) -> SampleList:
         asked = mixture.model_dump(exclude_defaults=True) | dict(extra or {})
         if not self.data.present:
+            self._expect(mixture)
             return _expected(asked, {domain: count or 0 for domain, count in mixture.counts.items()})
         return self._keep(select(self.data.samples, mixture, avoid), asked)
+
+    def _expect(self, mixture: Mixture) -> None:
+        """Refuse, before anything is imported, what a tree's counts cannot give."""
+        for domain, count in mixture.counts.items():
+            facts = self.data.facts(domain).get(mixture.split)
+            if self.data.has(domain) and count and facts and facts.images < mixture.skip + count:
+                raise too_few(domain, mixture, facts.images)
 
     def _keep(self, refs: list[SampleRef], asked: dict[str, object]) -> SampleList:
         digest = list_digest(refs)
@@ -171,8 +207,9 @@ class Resolver:
     def _test_list(self, domain: str) -> SampleList:
         counts = [count for count in (self.study.ask.evaluate.count, self.limit) if count is not None]
         count: int | None = min(counts) if counts else None
-        if self.data.present and count is not None:
-            count = min(count, len(self.data.samples(domain, "test")))
+        facts = self.data.facts(domain).get("test")
+        if facts and count is not None:
+            count = min(count, facts.images)
         return self._list(Mixture(counts={domain: count}, split="test"))
 
     def _evaluations(self, trial: str) -> tuple[EvaluationSpec, ...]:
@@ -193,6 +230,8 @@ class Resolver:
         return seen
 
     def _names(self, asked: str | tuple[str, ...], cell: Cell) -> list[str]:
+        if asked == ():
+            return []
         domains = self.study.ask.domains
         if asked == "all":
             return list(domains)
@@ -223,11 +262,16 @@ class Resolver:
         return {name: given.get(name, given.get("rest", 0)) for name in names}
 
 
-def resolve(study: Study, data: Data, *, preset: str, device: str, limit: int | None = None) -> Resolved:
-    """Return the record of a sweep and the lists of its samples."""
+def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str, limit: int | None = None) -> Resolved:
+    """Return the record of a sweep and the lists of its samples.
+
+    Raises:
+        DataError: every cell of the study needs a domain that the data lack.
+    """
     ask = study.ask
-    resolver = Resolver(study, data, device, limit)
+    resolver = Resolver(study, data, device, known, limit)
     trials = resolver.trials()
+    domains = tuple(domain for domain in ask.domains if data.has(domain))
     record = SweepRecord(
         sweep="-".join([ask.name, preset, data.name, *([f"limit{limit}"] if limit else [])]),
         name=ask.name,
@@ -235,25 +279,35 @@ def resolve(study: Study, data: Data, *, preset: str, device: str, limit: int | 
         preset=preset,
         data=data.name,
         limit=limit,
-        domains=ask.domains,
+        domains=domains,
         protocol=ask.evaluate.protocol,
         tables=ask.tables,
-        facts={domain: data.facts(domain) for domain in ask.domains},
-        notes=(*study.notes, *data.notes(ask.domains)),
-        synthetic=_is_synthetic(ask.domains, trials),
+        facts={domain: data.facts(domain) for domain in domains},
+        notes=(*study.notes, *resolver.notes.values(), *_skipped(resolver, domains), *data.notes(domains)),
+        synthetic=_is_synthetic(domains, trials),
+        weights=known.words,
         trials=tuple(trials),
     )
     return Resolved(record, resolver.lists)
 
 
-def _recipes(names: Sequence[str], weights: str | None) -> tuple[MapRecipe, ...]:
-    """Return the recipes of maps; `weights` are those of every backbone that has any."""
-    rows = {name: backbone(name.partition("/")[0]) for name in names}
-    if weights and all(row.weights == "none" for row in rows.values()):
-        raise ConfigError(
-            f'trial.weights is "{weights}", but no backbone of {", ".join(names)} has weights; leave it out'
-        )
-    return tuple(recipe_for(name, None if row.weights == "none" else weights) for name, row in rows.items())
+def _skipped(resolver: Resolver, domains: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for each stage that the data cannot give whole, and the cure.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    planned = Counter(cell.stage for cell in resolver.study.cells)
+    lacking = sorted({domain for cells in resolver.skipped.values() for cell in cells for domain in cell})
+    cure = "name those that are there by --set domains=[...]"
+    if sum(len(cells) for cells in resolver.skipped.values()) == planned.total():
+        have = ", ".join(resolver.data.local)
+        raise DataError(f"every trial of the study needs {', '.join(lacking)}, but the data have {have}; {cure}")
+    for stage, cells in resolver.skipped.items():
+        needed = ", ".join(sorted({domain for cell in cells for domain in cell}))
+        yield f"stage {stage}: {len(cells)} of {planned[stage]} trials skipped: the data lack {needed}"
+    if lacking and len(domains) > 1:
+        yield f"for a study of the domains that are there: --set domains=[{','.join(domains)}]"
 
 
 def _of_another_stage(cell: Cell) -> Cell | None:

@@ -11,12 +11,14 @@ from upath import UPath
 from dfloc import storage, tracking_uri
 from dfloc.errors import ConfigError, TrialError
 from dfloc.features.store import FeatureStore
+from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger
 from dfloc.lock import DriverLock
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster
 from dfloc.sweep.data import Shards
+from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Item, Plan
 from dfloc.sweep.prepare import ORIGIN, Options, Prepared, data_folder, data_of, make_tree, origin_of, prepare
 from dfloc.sweep.progress import Display
@@ -46,7 +48,7 @@ def dry_run(options: Options, console: Console) -> None:
     """Print the plan; nothing is started, written or downloaded."""
     workspace = Workspace(options.workspace, create=False)
     data = data_of(options, workspace)
-    prepared = prepare(options, workspace, data)
+    prepared = prepare(options, workspace, data, Known(workspace, load=False))
     _say_data(console, options, prepared)
     if not data.present:
         console.print(f"data: {data.name.capitalize()}, not present; done: unknown", highlight=False)
@@ -102,6 +104,7 @@ class Driver:
         self.workspace = workspace
         self.lock = lock
         self.ledger = Ledger(workspace)
+        self.known = Known(workspace, on_load=self.say)
         self.ray = cluster.Cluster(options.address, console, workspace.root / "logs")
         self.tracker = Tracker(workspace, self.ledger, options.tracking)
 
@@ -140,14 +143,14 @@ class Driver:
 
     def _prepare(self) -> Prepared:
         expected = data_of(self.options, self.workspace)
-        prepared = prepare(self.options, self.workspace, expected)
+        prepared = prepare(self.options, self.workspace, expected, self.known)
         cluster.check_device(prepared.device, self.options.address)
         _say_data(self.console, self.options, prepared)
         self.say(f"workspace {self.workspace.root}")
         if expected.present:
             return prepared
         self._import()
-        return prepare(self.options, self.workspace, data_of(self.options, self.workspace))
+        return prepare(self.options, self.workspace, data_of(self.options, self.workspace), self.known)
 
     def _import(self) -> None:
         """Make the mini-Dolos, or import the tree that `--data` names."""
@@ -193,6 +196,7 @@ class Driver:
                     store,
                     data.folder,
                     plan.jobs,
+                    weights=WeightsIndex(self.workspace),
                     device=prepared.device,
                     on_progress=display.advance,
                 )
@@ -242,7 +246,7 @@ class Driver:
 
     def _left(self, prepared: Prepared) -> Sequence[Item]:
         """Return what is still to run; Tune may end without a word, so the ledger is asked again."""
-        return prepare(self.options, self.workspace, prepared.data).plan.items
+        return prepare(self.options, self.workspace, prepared.data, self.known).plan.items
 
     def _say_plan(self, plan: Plan) -> None:
         left = len(plan.items)

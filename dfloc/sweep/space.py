@@ -26,6 +26,7 @@ class Cell:
     Attributes:
         axes: values of every axis: the parent's, the stage's own, `draw`, and `seed` last.
         parent: the cell whose weights it starts from.
+        start: the finished trial whose weights it starts from, by the first digits of its fingerprint.
         checkpoint: which of the parent's weights.
         skipped: images that the parents of the same stage saw (mode `incremental`).
     """
@@ -36,6 +37,7 @@ class Cell:
     train: TrainAsk
     trial: TrialAsk
     parent: "Cell | None" = None
+    start: str | None = None
     checkpoint: str = "best"
     skipped: int = 0
 
@@ -93,7 +95,8 @@ def _expand(file: SweepFile, ask: StudyAsk, axes: Mapping[str, list[int]], scale
     by_stage: dict[str, list[Cell]] = {}
     for name in _in_order(ask):
         stage = ask.stages[name]
-        parents: Sequence[Cell | None] = by_stage[_parent_name(stage)] if stage.parent else [None]
+        before = _parent_name(stage)
+        parents: Sequence[Cell | None] = by_stage[before] if before else [None]
         cases = [_Case(file, ask, name, case, axes, scale) for case in stage.cases or [""]]
         by_stage[name] = [cell for case in cases for parent in parents for cell in case.cells(parent)]
     return [cell for cells in by_stage.values() for cell in cells]
@@ -147,13 +150,13 @@ class _Case:
             here = f"stages.{self._stage}"
             raise self._file.mistake(error, (f"{here}.cases.{self._case}", here, ""), CellAsk) from None
         seed = axes["seed"] if ask.trial.seed is None else ask.trial.seed
-        checkpoint = ask.parent.checkpoint if ask.parent else "best"
+        start, checkpoint = (ask.parent.trial, ask.parent.checkpoint) if ask.parent else (None, "best")
         train = self._scale.ask(ask.train) if self._scale else ask.train
         axes = {**axes, "seed": seed}
         if self._count_axis in axes:
             axes[self._count_axis] = train.count
         trial = ask.trial.model_copy(update={"seed": seed})
-        return Cell(self._stage, self._case, axes, train, trial, parent, checkpoint)
+        return Cell(self._stage, self._case, axes, train, trial, parent, start, checkpoint)
 
     def _chained(self, cells: list[Cell]) -> Iterator[Cell]:
         """Give each cell of a continue mode the next smaller count of its own line as parent."""
@@ -162,7 +165,7 @@ class _Case:
             if cell.train.mode == "restart":
                 yield cell
                 continue
-            if not isinstance(cell.train.count, int) or cell.parent is None:
+            if not isinstance(cell.train.count, int) or not (cell.parent or cell.start):
                 raise ConfigError(f"stage {cell.stage}: mode {cell.train.mode} needs one `count` for all and a `from`")
             line = repr(sorted((axis, value) for axis, value in cell.axes.items() if axis != self._count_axis))
             before = last.get(line)
@@ -170,7 +173,8 @@ class _Case:
             if before is not None and cell.train.mode == "incremental":
                 assert isinstance(before.train.count, int)
                 skipped = before.train.count
-            last[line] = replace(cell, parent=before or cell.parent, skipped=skipped)
+            start = None if before else cell.start
+            last[line] = replace(cell, parent=before or cell.parent, start=start, skipped=skipped)
             yield last[line]
 
     def _refuse_idle(self, own: set[str]) -> None:
@@ -235,8 +239,11 @@ def _put(body: dict[str, Any], path: Sequence[str], value: Any) -> None:
     body[path[-1]] = value
 
 
-def _parent_name(stage: StageAsk) -> str:
-    return str(stage.parent["stage"] if isinstance(stage.parent, Mapping) else stage.parent)
+def _parent_name(stage: StageAsk) -> str | None:
+    """Return the stage that a stage starts from; None: it starts from none, or from one finished trial."""
+    if not isinstance(stage.parent, Mapping):
+        return stage.parent and str(stage.parent)
+    return None if stage.parent.get("trial") else str(stage.parent.get("stage"))
 
 
 def _with_ancestors(ask: StudyAsk, only: Sequence[str]) -> set[str]:
@@ -248,7 +255,8 @@ def _with_ancestors(ask: StudyAsk, only: Sequence[str]) -> set[str]:
             raise ConfigError(f'unknown stage "{name}"; {did_you_mean(name, ask.stages)}')
         if name not in wanted:
             wanted.add(name)
-            todo += [_parent_name(ask.stages[name])] if ask.stages[name].parent else []
+            before = _parent_name(ask.stages[name])
+            todo += [before] if before else []
     return wanted
 
 
@@ -256,7 +264,7 @@ def _in_order(ask: StudyAsk) -> list[str]:
     order: list[str] = []
     left = list(ask.stages)
     while left:
-        ready = [name for name in left if not ask.stages[name].parent or _parent_name(ask.stages[name]) in order]
+        ready = [name for name in left if _parent_name(ask.stages[name]) in (None, *order)]
         if not ready:
             raise ConfigError(f"stages {', '.join(left)} start from each other in a circle")
         order.append(ready[0])

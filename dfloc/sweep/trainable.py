@@ -6,7 +6,9 @@ from typing import Any
 from ray import tune
 from upath import UPath
 
+from dfloc import plugin, registry
 from dfloc.config import EvaluationSpec, TrialSpec
+from dfloc.plugin import Plugin
 from dfloc.storage import Workspace
 from dfloc.sweep.plan import Item
 from dfloc.sweep.work import Work, run
@@ -23,7 +25,8 @@ def config_of(pack: Sequence[Item], *, workspace: str, data: str, device: str) -
         }
         for item in pack
     ]
-    return {"workspace": workspace, "data": data, "device": device, "items": items}
+    plugins = [tuple(one) for one in registry.plugins()]
+    return {"workspace": workspace, "data": data, "device": device, "plugins": plugins, "items": items}
 
 
 def train_pack(config: dict[str, Any]) -> None:
@@ -32,6 +35,7 @@ def train_pack(config: dict[str, Any]) -> None:
     The worker writes its own files into the workspace; what is reported is for scheduling and progress alone:
     `{"pack": {fingerprint: {"epoch", "epochs", "goes_on", "valid_iou", "finished", "failed"}}}`.
     """
+    plugin.use([Plugin(*told) for told in config["plugins"]])
     workspace = Workspace(config["workspace"])
     for told in config["items"]:
         spec = TrialSpec.model_validate(told["spec"])

@@ -3,6 +3,7 @@ import pickle
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +15,18 @@ from upath import UPath
 
 from dfloc.data.manifest import Manifest, SampleRef, read_samples
 from dfloc.data.shards import decode_image
-from dfloc.errors import ConfigError, DataError, DflocError
+from dfloc.errors import DataError, DflocError, WorkspaceError
 from dfloc.features import extract as module
 from dfloc.features.extract import Job, extract, missing
 from dfloc.features.store import TRUTH, FeatureStore, recipe_for, unpack_bits
+from dfloc.features.weights import WeightsIndex
 from dfloc.models import srm
+from dfloc.storage import Workspace
+
+
+def passed(store: FeatureStore, folder: UPath, jobs: list[Job], **how: Any) -> int:
+    return extract(store, folder, jobs, weights=WeightsIndex(Workspace(store.root.parent)), **how)
+
 
 STATS, VARIANCE = recipe_for("srm/stats"), recipe_for("srm/variance")
 pytestmark = pytest.mark.ray
@@ -46,14 +54,18 @@ def filled(tiny_shards, tmp_path_factory) -> FeatureStore:
     """What one run over Ray makes of a generated and a real domain."""
     store = FeatureStore(UPath(tmp_path_factory.mktemp("filled")))
     samples = _samples(tiny_shards) + _samples(tiny_shards, "tiny/real", "test")
-    assert extract(store, tiny_shards, missing(store, samples, [STATS, VARIANCE])) == len(samples) == 14
+    assert passed(store, tiny_shards, missing(store, samples, [STATS, VARIANCE])) == len(samples) == 14
     return store
+
+
+def _actor(store: FeatureStore, shards: UPath, jobs: list[Job]) -> module._Backbones:
+    recipes = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
+    return module._Backbones(store, shards, recipes, WeightsIndex(Workspace(store.root.parent)), "cpu", ())
 
 
 def _fill(store: FeatureStore, shards: UPath, jobs: list[Job]) -> int:
     """Do the jobs in this process."""
-    recipes = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
-    actor = module._Backbones(store, shards, recipes, "cpu")
+    actor = _actor(store, shards, jobs)
     return sum(actor(module._item(job))["images"] for job in jobs)
 
 
@@ -114,7 +126,7 @@ def test_after_an_interruption_only_the_rest_is_done(tiny_shards, store) -> None
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extract(store, tiny_shards, jobs, on_progress=stop)
+        passed(store, tiny_shards, jobs, on_progress=stop)
     left = missing(store, samples, [STATS])
     [spoilt, *_] = [job for job in jobs if (job.shard, job.group) not in {(one.shard, one.group) for one in left}]
     path = store.root / STATS.fingerprint / "0" / spoilt.shard_digest / f"{spoilt.group}.npy"
@@ -122,7 +134,7 @@ def test_after_an_interruption_only_the_rest_is_done(tiny_shards, store) -> None
     before = {name: time for name, time in _written(store).items() if name != path.path}
     seen = []
     left = missing(store, samples, [STATS])
-    extract(store, tiny_shards, left, on_progress=lambda done, total: seen.append((done, total)))
+    passed(store, tiny_shards, left, on_progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (sum(job.rows for job in left),) * 2
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert {name for name, time in before.items() if _written(store)[name] != time} <= {str(path.with_suffix(".json"))}
@@ -136,13 +148,13 @@ def _written(store: FeatureStore) -> dict[str, int]:
 
 def test_nothing_to_do_needs_no_ray(tiny_shards, store, monkeypatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    assert extract(store, tiny_shards, []) == 0
+    assert passed(store, tiny_shards, []) == 0
 
 
-def test_a_backbone_that_cannot_be_made_is_one_error(tiny_shards, store) -> None:
+def test_weights_that_the_workspace_does_not_know_are_one_error(tiny_shards, store) -> None:
     jobs = missing(store, _samples(tiny_shards, split="test"), [recipe_for("srm/stats", "hub:nothing")])
-    with pytest.raises(ConfigError, match="hub:nothing") as raised:
-        extract(store, tiny_shards, jobs)
+    with pytest.raises(WorkspaceError, match="hub:nothing of srm are not known") as raised:
+        passed(store, tiny_shards, jobs)
     assert "\n" not in str(raised.value)
 
 
@@ -156,9 +168,9 @@ def test_a_shard_that_was_spoilt_since_is_named(tiny_shards, store, tmp_path) ->
     path.parent.mkdir(parents=True)
     pq.write_table(spoilt, path)
     with pytest.raises(DataError, match=samples[1].id):
-        extract(store, UPath(tmp_path / "spoilt"), missing(store, samples, [STATS]))
+        passed(store, UPath(tmp_path / "spoilt"), missing(store, samples, [STATS]))
     with pytest.raises(DataError, match="cannot read row group"):
-        extract(store, UPath(tmp_path / "nowhere"), missing(store, samples, [STATS]))
+        passed(store, UPath(tmp_path / "nowhere"), missing(store, samples, [STATS]))
 
 
 class Dying(module._Backbones):
@@ -170,14 +182,14 @@ def test_a_backbone_that_kills_its_process_ends_in_an_error(tiny_shards, store, 
     monkeypatch.setattr(module, "_Backbones", Dying)
     monkeypatch.setattr(module, "RETRIES", 1)
     with pytest.raises(DflocError, match="ActorDied"):
-        extract(store, tiny_shards, missing(store, _samples(tiny_shards, split="test"), [STATS]))
+        passed(store, tiny_shards, missing(store, _samples(tiny_shards, split="test"), [STATS]))
 
 
 def test_readers_apart_from_backbones_give_the_same(tiny_shards, store, tmp_path) -> None:
     """Where backbones have GPUs, tasks read: what they decoded passes between processes."""
     samples = _samples(tiny_shards, split="test")
     [job] = missing(store, samples, [STATS])
-    actor = module._Backbones(store, UPath(tmp_path / "nowhere"), {r.fingerprint: r for r in job.recipes}, "cpu")
+    actor = _actor(store, UPath(tmp_path / "nowhere"), [job])
     assert actor(module._read(module._item(job), tiny_shards))["images"] == 4
     together = FeatureStore(store.root / "together")
     _fill(together, tiny_shards, [job])
@@ -224,7 +236,7 @@ def test_a_value_that_is_not_finite_is_an_error_and_leaves_no_receipt(tiny_shard
     samples = _samples(tiny_shards, split="test")
     monkeypatch.setattr(srm, "make", lambda name, weights, device: Broken(device))
     [job] = missing(store, samples, [STATS])
-    actor = module._Backbones(store, tiny_shards, {r.fingerprint: r for r in job.recipes}, "cpu")
+    actor = _actor(store, tiny_shards, [job])
     error = pickle.loads(actor(module._item(job))["error"])
     assert isinstance(error, DataError)
     assert samples[2].id in str(error)

@@ -209,7 +209,7 @@ def test_recipe_holds_what_determines_the_numbers() -> None:
     recipe, row = recipe_for("srm/stats"), registry.backbone("srm")
     assert (recipe.input_size, recipe.resize, recipe.weights) == (256, "pil-bilinear", "none")
     assert recipe.semantics == {"decode": registry.SEMANTICS["decode"], "adapter": row.semantics}
-    assert recipe_for("clip-rn50/layer3").weights == "openai"
+    assert recipe_for("srm/stats").weights == "none"
     assert recipe_for("clip-rn50/layer3", "random:3").weights == "random:3"
     assert recipe.fingerprint != recipe_for("srm/variance").fingerprint
 

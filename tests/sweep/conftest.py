@@ -8,6 +8,7 @@ from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Shards
 from dfloc.sweep.file import SweepFile
+from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Plan, make
 from dfloc.sweep.resolve import Resolved, resolve
 from dfloc.sweep.space import expand
@@ -55,7 +56,9 @@ class Planner:
 
     def resolve(self, *settings: str, limit: int | None = None, **how: int) -> Resolved:
         study = expand(SweepFile(self.file).choose("own", settings), limit=limit, **how)
-        return resolve(study, Shards(self.shards, "tiny"), preset="own", device="cpu", limit=limit)
+        return resolve(
+            study, Shards(self.shards, "tiny"), Known(self.workspace), preset="own", device="cpu", limit=limit
+        )
 
     def plan(self, *settings: str, retry_failed: bool = False, **how: int) -> Plan:
         store = FeatureStore(self.workspace.features)

@@ -12,6 +12,7 @@ from dfloc.data.importer import import_samples
 from dfloc.data.manifest import Manifest
 from dfloc.storage import Workspace
 from dfloc.sweep.file import find
+from dfloc.sweep.known import Known
 from dfloc.sweep.prepare import Options, data_of, prepare
 from tests.command import Result, Study, runs
 from tests.conftest import write_tiny_tree
@@ -113,7 +114,7 @@ def test_a_changed_protocol_or_report_evaluates_and_trains_nothing(
     def plan(*settings: str) -> list[tuple[bool, int]]:
         options = Options(name="exposure", workspace=str(finished.root), preset="smoke", settings=settings)
         workspace = Workspace(finished.root)
-        found = prepare(options, workspace, data_of(options, workspace)).plan
+        found = prepare(options, workspace, data_of(options, workspace), Known(workspace)).plan
         assert not found.jobs
         return [(item.train, len(item.evaluations)) for item in found.items]
 

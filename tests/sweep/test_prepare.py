@@ -7,6 +7,7 @@ from upath import UPath
 from dfloc import storage
 from dfloc.errors import ConfigError, DataError
 from dfloc.storage import Workspace
+from dfloc.sweep.known import Known
 from dfloc.sweep.prepare import ORIGIN, Options, data_folder, data_of, origin_of, prepare
 
 
@@ -47,7 +48,7 @@ def test_another_tree_of_the_same_name_is_refused(
 
 def test_a_tree_that_is_not_imported_can_be_planned(workspace: Workspace, tiny_tree: Path) -> None:
     asked = options(tiny_tree, preset="smoke")
-    prepared = prepare(asked, workspace, data_of(asked, workspace))
+    prepared = prepare(asked, workspace, data_of(asked, workspace), Known(workspace))
     assert prepared.plan.record.domains == ("tiny/blur", "tiny/noise")
     assert not prepared.plan.known
     assert not workspace.shards.exists(), "nothing is written"
@@ -55,13 +56,16 @@ def test_a_tree_that_is_not_imported_can_be_planned(workspace: Workspace, tiny_t
 
 def test_short_and_unknown_domains(workspace: Workspace, tiny_tree: Path) -> None:
     asked = options(tiny_tree, preset="smoke", settings=("domains=[noise,blur]",))
-    assert prepare(asked, workspace, data_of(asked, workspace)).plan.record.domains == ("tiny/noise", "tiny/blur")
+    assert prepare(asked, workspace, data_of(asked, workspace), Known(workspace)).plan.record.domains == (
+        "tiny/noise",
+        "tiny/blur",
+    )
     asked = options(tiny_tree, preset="smoke", settings=("domains=[nois]",))
     with pytest.raises(ConfigError, match='unknown domain "nois"; known: tiny/blur, tiny/noise'):
-        prepare(asked, workspace, data_of(asked, workspace))
+        prepare(asked, workspace, data_of(asked, workspace), Known(workspace))
     asked = options(tiny_tree, preset="smoke", settings=("domains=[noise]",))
     with pytest.raises(ConfigError, match="stage base: no domain is left to train on"):
-        prepare(asked, workspace, data_of(asked, workspace))
+        prepare(asked, workspace, data_of(asked, workspace), Known(workspace))
 
 
 @pytest.mark.parametrize("what", ["missing", "file"])
@@ -74,12 +78,12 @@ def test_data_that_are_not_there(workspace: Workspace, tmp_path: Path, what: str
 def test_weights_for_a_backbone_that_has_none_are_refused(workspace: Workspace) -> None:
     asked = options(settings=("trial.weights=random:7",))
     with pytest.raises(ConfigError, match=r'trial\.weights is "random:7", but no backbone of srm/stats has weights'):
-        prepare(asked, workspace, data_of(asked, workspace))
+        prepare(asked, workspace, data_of(asked, workspace), Known(workspace))
 
 
 def test_device_is_the_presets_unless_told(workspace: Workspace) -> None:
     for asked, device, precision in ((options(), "cpu", "fp32"), (options(device="cuda"), "cuda", "bf16")):
-        prepared = prepare(asked, workspace, data_of(asked, workspace))
+        prepared = prepare(asked, workspace, data_of(asked, workspace), Known(workspace))
         assert prepared.device == device
         bases = [trial.spec.precision for trial in prepared.plan.record.trials if trial.stage == "base"]
         assert set(bases) == {precision}

@@ -14,6 +14,7 @@ from dfloc.config import TrialSpec
 from dfloc.errors import DataError, WorkspaceError
 from dfloc.features.extract import extract
 from dfloc.features.store import FeatureStore
+from dfloc.features.weights import WeightsIndex
 from dfloc.record import PlannedTrial
 from dfloc.sweep.work import Work, run
 from tests.sweep.conftest import Planner
@@ -47,7 +48,12 @@ class Bench:
 def features(tmp_path_factory: pytest.TempPathFactory, tiny_shards: UPath) -> UPath:
     """What the tiny study reads of its backbone."""
     planner = Planner(tmp_path_factory.mktemp("features"), tiny_shards)
-    extract(FeatureStore(planner.workspace.features), planner.shards, planner.plan().jobs)
+    extract(
+        FeatureStore(planner.workspace.features),
+        planner.shards,
+        planner.plan().jobs,
+        weights=WeightsIndex(planner.workspace),
+    )
     assert planner.plan().jobs == ()
     return planner.workspace.features
 

@@ -1,4 +1,4 @@
-"""How the engine computes: its threads, and fp32 that is fp32, in training and evaluation alike."""
+"""How numbers are computed: threads, and fp32 that is fp32, in backbones, training and evaluation alike."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,0 +1,154 @@
+"""Which weights a word names: their digest, and where they are loaded from again."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import safetensors.torch
+from torch import Tensor
+from upath import UPath
+
+from dfloc import registry, storage
+from dfloc.config import Frozen, fingerprint
+from dfloc.errors import ConfigError, WorkspaceError
+from dfloc.models.base import Backbone
+from dfloc.storage import Workspace
+
+_RANDOM = re.compile(r"random(?::(\d+))?")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Origin(Frozen):
+    """Where weights of a digest came from.
+
+    Attributes:
+        backbone: whose they are.
+        word: as a user named them, a file by its absolute path.
+        digest: over the loaded tensors.
+        stamp: size and time of change of a file; None where the word is no file.
+    """
+
+    backbone: str
+    word: str
+    digest: str
+    stamp: tuple[int, int] | None = None
+
+
+class WeightsIndex:
+    """The weights that a workspace knows: `weights/<backbone and word>.json`, and image towers out of checkpoints.
+
+    A word is looked into once; a file again when its size or its time has changed.
+
+    Args:
+        workspace: keeps the index; every node reaches it.
+    """
+
+    def __init__(self, workspace: Workspace):
+        self._root = workspace.weights
+
+    def digest(self, backbone: str, word: str, load: bool = True, on_load: Callable[[str], None] | None = None) -> str:
+        """Return what identifies the weights that a word names: what enters a recipe.
+
+        Args:
+            backbone: its name.
+            word: none, `random`, `random:<seed>`, a tag of the library, a file, or a digest that the index knows.
+            load: look into weights that are not known yet; else the word itself stands for them.
+            on_load: told what is about to be read.
+
+        Raises:
+            ConfigError: no such weights, or they are another model's.
+        """
+        if random := _RANDOM.fullmatch(word):
+            return f"random:{int(random[1] or 0)}"
+        if word == "none" or (_DIGEST.fullmatch(word) and self._by_digest(backbone, word)):
+            return word
+        word, stamp = _file(word)
+        known = self._read(backbone, word)
+        if known and known.stamp == stamp:
+            return known.digest
+        if not load:
+            return word
+        if on_load:
+            on_load(f"reading the weights of {backbone} ({word})")
+        digest = _make(backbone, word, "cpu", registry.plugin_of("backbone", backbone)).digest
+        self._put(Origin(backbone=backbone, word=word, digest=digest, stamp=stamp))
+        return digest
+
+    def source(self, backbone: str, digest: str) -> str:
+        """Return the word by which weights are loaded.
+
+        Raises:
+            WorkspaceError: the index does not know them.
+        """
+        if digest == "none" or digest.startswith("random:"):
+            return digest
+        origin = self._by_digest(backbone, digest)
+        if origin is None:
+            raise WorkspaceError(
+                f"the weights {digest[:12]} of {backbone} are not known in {self._root}; start a sweep that names them"
+            )
+        return origin.word
+
+    def make(self, backbone: str, digest: str, device: str, plugin: str | None = None) -> Backbone:
+        """Return a backbone with the weights of a digest.
+
+        Args:
+            backbone: its name.
+            digest: of its weights, as a recipe has it.
+            device: cpu | cuda.
+            plugin: digest of the plug-in's file that it must come from.
+
+        Raises:
+            ConfigError: the plug-in is not loaded, or has changed.
+            WorkspaceError: the index does not know them, or other weights came from where they were.
+        """
+        source = self.source(backbone, digest)
+        made = _make(backbone, source, device, plugin)
+        if made.digest != digest:
+            raise WorkspaceError(
+                f"the weights of {backbone} ({source}) have changed: digest {made.digest[:12]}, planned with "
+                f"{digest[:12]}; put the old ones back, or start the sweep again with these"
+            )
+        return made
+
+    def keep(self, backbone: str, digest: str, tower: Mapping[str, Tensor]) -> None:
+        """Keep an image tower that came inside a checkpoint, where its weights are not known already."""
+        if self._by_digest(backbone, digest):
+            return
+        path = self._root / f"{digest}.safetensors"
+        contiguous = {name: tensor.contiguous() for name, tensor in tower.items()}
+        storage.put(path, safetensors.torch.save(contiguous))
+        word, stamp = _file(str(path))
+        self._put(Origin(backbone=backbone, word=word, digest=digest, stamp=stamp))
+
+    def _by_digest(self, backbone: str, digest: str) -> Origin | None:
+        origins = (storage.get_model(Origin, path) for path in sorted(self._root.glob("*.json")))
+        found = [origin for origin in origins if (origin.backbone, origin.digest) == (backbone, digest)]
+        there = [origin for origin in found if origin.stamp == _file(origin.word)[1]]
+        return next(iter(there or found), None)
+
+    def _read(self, backbone: str, word: str) -> Origin | None:
+        path = self._path(backbone, word)
+        return storage.get_model(Origin, path) if path.exists() else None
+
+    def _put(self, origin: Origin) -> None:
+        storage.put_json(self._path(origin.backbone, origin.word), origin.model_dump(mode="json"))
+
+    def _path(self, backbone: str, word: str) -> UPath:
+        return self._root / f"{fingerprint([backbone, word])[:16]}.json"
+
+
+def _file(word: str) -> tuple[str, tuple[int, int] | None]:
+    """Return a file's absolute path, its size and its time of change; any other word as it is."""
+    path = UPath(word)
+    if not path.is_file():
+        return word, None
+    found = path.stat()
+    return str(path.absolute()), (int(found.st_size), int(getattr(found, "st_mtime", 0)))
+
+
+def _make(backbone: str, word: str, device: str, plugin: str | None) -> Backbone:
+    made = registry.find("backbone", backbone, plugin)(backbone, word, device)
+    if not hasattr(made, "digest"):
+        raise ConfigError(f'backbone "{backbone}" says no digest of its weights; add the attribute `digest`')
+    return cast(Backbone, made)
