@@ -70,6 +70,9 @@ BACKBONES: Mapping[str, BackboneRow] = {
     ),
 }
 
+# Libraries all of whose models are backbones, `<library>:<model>`: what makes the row of such a name.
+LIBRARIES: Mapping[str, str] = {"clip": "dfloc.models.towers:row"}
+
 FACTORIES: Mapping[Kind, Mapping[str, str]] = {
     "backbone": {name: row.factory for name, row in BACKBONES.items()},
     "decoder": {
@@ -159,33 +162,40 @@ def find(kind: Kind, name: str, plugin: str | None = None) -> Callable[..., Any]
     if loaded:
         what = added(kind)[name]
         return what[1] if kind == "backbone" else what  # type: ignore[no-any-return]
-    table = FACTORIES.get(kind, {})
-    if name not in table:
+    where = backbone(name).factory if kind == "backbone" else FACTORIES.get(kind, {}).get(name)
+    if where is None:
         raise unknown(kind, name, names(kind))
-    module, _, attribute = table[name].partition(":")
-    try:
-        return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("dfloc."):
-            raise ConfigError(f'{kind} "{name}" can be planned, but this version of dfloc cannot run it yet') from error
-        raise ConfigError(f'{kind} "{name}" needs the module {error.name}, which is not installed') from error
+    return _imported(kind, name, where)
 
 
 def backbone(name: str) -> BackboneRow:
-    """Return a backbone's row."""
+    """Return a backbone's row; that of `<library>:<model>` is made from what the library says of the model."""
     if name in added("backbone"):
         row, _ = added("backbone")[name]
         assert isinstance(row, BackboneRow)
         return row
-    if name not in BACKBONES:
-        raise unknown("backbone", name, names("backbone"))
-    return BACKBONES[name]
+    if name in BACKBONES:
+        return BACKBONES[name]
+    library, colon, _ = name.partition(":")
+    if colon and library in LIBRARIES:
+        made: BackboneRow = _imported("backbone", name, LIBRARIES[library])(name)
+        return made
+    raise unknown("backbone", name, [*names("backbone"), *(f"{library}:<model>" for library in LIBRARIES)])
 
 
 def map_spec(full_name: str) -> MapSpec:
-    """Return the shape of a map, `<backbone>/<map>`, without its library or weights."""
+    """Return the shape of a map, `<backbone>/<map>`, without its weights."""
     head, _, tail = full_name.partition("/")
     row = backbone(head)
     if tail not in row.maps:
         raise unknown(f"map of {head}", tail, row.maps)
     return row.maps[tail]
+
+
+def _imported(kind: Kind, name: str, where: str) -> Callable[..., Any]:
+    """Return what stands at "module:function"."""
+    module, _, attribute = where.partition(":")
+    try:
+        return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+    except ModuleNotFoundError as error:
+        raise ConfigError(f'{kind} "{name}" needs the module {error.name}, which is not installed') from error

@@ -37,6 +37,8 @@ SOLE_IMPORTERS = {
     "mlflow": ("dfloc.tracking",),
     "click": ("dfloc.cli",),
     "plotly": ("dfloc.report",),
+    "open_clip": ("dfloc.models.clip", "dfloc.models.hub", "dfloc.models.towers"),
+    "huggingface_hub": ("dfloc.models.hub",),
     "optuna": (),
 }
 HEAVY = ("torch", "ray", "mlflow", "plotly", "pandas", "pyarrow", "sklearn", "matplotlib")

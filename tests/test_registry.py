@@ -18,8 +18,7 @@ def test_maps_of_clip_are_those_of_its_blocks_at_224() -> None:
 @pytest.mark.parametrize("kind", ["backbone", "decoder", "loss", "protocol"])
 def test_every_name_that_is_built_is_found(kind: registry.Kind) -> None:
     for name in registry.names(kind):
-        if not name.startswith("clip"):
-            assert callable(registry.find(kind, name))
+        assert callable(registry.find(kind, name))
 
 
 def test_every_decoder_loss_and_protocol_has_a_semantics_number() -> None:
@@ -35,13 +34,23 @@ def test_unknown_names_say_what_is_near() -> None:
         registry.find("decoder", "cnov")
     with pytest.raises(ConfigError, match='unknown map of clip-rn50 "layer5"; did you mean "layer'):
         registry.map_spec("clip-rn50/layer5")
-    with pytest.raises(ConfigError, match='unknown backbone "clip"'):
+    with pytest.raises(ConfigError, match=r'unknown backbone "clip"; did you mean .* clip:<model>'):
         registry.map_spec("clip/layer5")
+    with pytest.raises(
+        ConfigError, match=r'open_clip model "vit-b-32"; did you mean "ViT-B-32"\? [0-9]+ are listed by'
+    ):
+        registry.map_spec("clip:vit-b-32/layer5")
+    with pytest.raises(ConfigError, match='unknown backbone "sam:x"'):
+        registry.find("backbone", "sam:x")
 
 
-def test_what_can_only_be_planned_says_so() -> None:
-    with pytest.raises(ConfigError, match='"clip-rn50" can be planned, but this version of dfloc cannot run it yet'):
-        registry.find("backbone", "clip-rn50")
+def test_any_model_of_open_clip_is_a_backbone() -> None:
+    row = registry.backbone("clip:ViT-S-32-alt")
+    assert list(row.maps) == [f"layer{k}" for k in range(12)]
+    assert set(row.maps.values()) == {MapSpec(384, 7, 7, "tokens")}
+    assert (row.input_size, row.resize) == (224, "pil-bilinear")
+    assert registry.map_spec("clip:RN50/layer3") == registry.map_spec("clip-rn50/layer3")
+    assert registry.find("backbone", "clip:RN50") is registry.find("backbone", "clip-rn50")
 
 
 def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

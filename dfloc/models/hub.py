@@ -1,0 +1,53 @@
+"""The file of a tag of open_clip's: from the library's cache, or fetched by it; soon an error where neither can be."""
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import open_clip
+from huggingface_hub import hf_hub_url, try_to_load_from_cache
+from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+
+from dfloc.errors import ConfigError
+
+SECONDS = 5.0  # that a server has to answer; open_clip itself tries for three quarters of a minute
+
+
+def file(backbone: str, tag: str, config: Mapping[str, Any]) -> str:
+    """Return the path of the file of a tag.
+
+    Args:
+        backbone: whose it is, for messages.
+        tag: its name, for messages.
+        config: what open_clip's table says of it.
+
+    Raises:
+        ConfigError: it is not in the cache and cannot be fetched (says what to put where).
+    """
+    repository, _, name = config["hf_hub"].rpartition("/")
+    safe = str(PurePosixPath(name).with_suffix(".safetensors")) if name else HF_SAFE_WEIGHTS_NAME
+    names = (safe, name or HF_WEIGHTS_NAME)
+    for each in names:
+        cached = try_to_load_from_cache(repository, each)
+        if isinstance(cached, str):
+            return cached
+    url = hf_hub_url(repository, names[0])
+    try:
+        _reach(url)
+        return str(open_clip.download_pretrained(config))
+    except (OSError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f'weights "{tag}" of {backbone} are not in the cache and cannot be fetched ({reason}); put the file '
+            f"{url} where every node reads it, and name it by --set trial.weights=PATH"
+        ) from error
+
+
+def _reach(url: str) -> None:
+    try:
+        urlopen(Request(url, method="HEAD"), timeout=SECONDS).close()
+    except HTTPError as error:
+        if error.code >= 500:
+            raise

@@ -1,0 +1,102 @@
+"""Tensors in a file of weights: read without running anything of it, and digested."""
+
+import hashlib
+import pickle
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from upath import UPath
+
+from dfloc.errors import ConfigError
+
+NESTED = ("state_dict", "model")
+"""Keys under which checkpoints keep a network's tensors."""
+
+_BROKEN = (SafetensorError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, OSError)
+
+
+def read(word: str) -> dict[str, Tensor]:
+    """Return the tensors of a file by name, memory-mapped where the form allows it.
+
+    Args:
+        word: path or URL of safetensors, a torch state dict (also nested in a checkpoint), or a TorchScript archive.
+
+    Raises:
+        ConfigError: it is missing, no file, empty, damaged, or holds Python objects that are no tensors.
+    """
+    if "://" not in word:
+        return _tensors(Path(word).expanduser())
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / PurePosixPath(word).name
+        try:
+            path = UPath(word)
+            path.fs.get_file(path.path, str(copy))
+        except (ImportError, ValueError, OSError) as error:
+            raise ConfigError(f"weights {word} cannot be fetched: {type(error).__name__}: {error}") from error
+        return _tensors(copy)
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return sha256 over names, dtypes, shapes and bytes, in the order of names; the device does not matter."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        values = tensor.detach().cpu().contiguous().numpy()
+        total.update(f"{name}\0{values.dtype.str}\0{values.shape}\0".encode())
+        total.update(values.data.cast("B") if values.size else b"")
+    return total.hexdigest()
+
+
+def some(names: Iterable[str]) -> str:
+    """Return how many names there are and the first of them, for a message."""
+    listed = list(names)
+    more = f", ... {len(listed)} in all" if len(listed) > 2 else ""
+    return ", ".join(listed[:2]) + more
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ConfigError(f"weights {path}: expected a file, but it is {'a folder' if path.is_dir() else 'missing'}")
+    if path.stat().st_size == 0:
+        raise ConfigError(f"weights {path}: the file is empty; fetch it again")
+    try:
+        found = _parsed(path)
+    except pickle.UnpicklingError as error:
+        raise ConfigError(
+            f"weights {path}: it holds Python objects or is damaged; expected tensors alone: safetensors, a torch "
+            "state dict or a TorchScript archive"
+        ) from error
+    except _BROKEN as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(
+            f"weights {path} cannot be read, it may be cut off: {reason}; fetch the file again"
+        ) from error
+    for key in NESTED:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    entries = found.items() if isinstance(found, Mapping) else ()
+    tensors = {str(name): value for name, value in entries if isinstance(value, Tensor)}
+    if not tensors:
+        raise ConfigError(f"weights {path}: no tensors by name are in it; expected a network's state dict")
+    return tensors
+
+
+def _parsed(path: Path) -> Any:
+    """Return what a file holds; its form is known by its first bytes, not by its name."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[8:] == b"{" or path.suffix == ".safetensors":
+        return safetensors.torch.load_file(path)
+    zipped = zipfile.is_zipfile(path)
+    if zipped and any(name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch would have new archives in another form
+            return torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
