@@ -25,7 +25,7 @@ def ray_local() -> Iterator[None]:
     ray = pytest.importorskip("ray")
     if not ray.is_initialized():
         os.environ.pop("RAY_ADDRESS", None)
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
 

@@ -15,6 +15,8 @@ COMMANDS = {
     "data": "dfloc.cli.data:data",
     "sweep": "dfloc.cli.sweep:sweep",
     "report": "dfloc.cli.report:report",
+    "predict": "dfloc.cli.predict:predict",
+    "evaluate": "dfloc.cli.evaluate:evaluate",
     "list": "dfloc.cli.list:list_names",
     "ui": "dfloc.cli.ui:ui",
 }
@@ -22,6 +24,8 @@ SHORT_HELP = {
     "data": "Make, import and check data.",
     "sweep": "Run a study: features, trials, tracking, report.",
     "report": "Build a study's page from what is finished.",
+    "predict": "Say which pixels of photographs a finished trial takes for generated.",
+    "evaluate": "Score a finished trial on any data.",
     "list": "List what has a name: sweeps, backbones, decoders, losses, domains.",
     "ui": "Open the MLflow UI on the workspace.",
 }

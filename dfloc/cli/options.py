@@ -2,6 +2,15 @@
 
 import click
 
+from dfloc import plugin
+
+
+def _use(context: click.Context, parameter: click.Parameter, paths: tuple[str, ...]) -> None:
+    """Load plug-ins before the command runs."""
+    if not context.resilient_parsing:
+        plugin.use(plugin.read(paths))
+
+
 workspace_option = click.option(
     "--workspace",
     envvar="DFLOC_WORKSPACE",
@@ -10,4 +19,13 @@ workspace_option = click.option(
     show_envvar=True,
     help="Folder that holds everything; every node must see it.",
 )
+plugin_option = click.option(
+    "--plugin",
+    multiple=True,
+    metavar="FILE.py",
+    expose_value=False,
+    callback=_use,
+    help="Own backbones, decoders, losses or mini generators (repeatable).",
+)
 debug_option = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+tracking_option = click.option("--tracking", metavar="URI", help="MLflow's store, where RUN is one of its runs.")

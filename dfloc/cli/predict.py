@@ -1,0 +1,66 @@
+"""`dfloc predict`: what a finished trial says of photographs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dfloc.cli.options import debug_option, plugin_option, tracking_option, workspace_option
+
+if TYPE_CHECKING:
+    from dfloc.config import Checkpoint
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("run")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.option("--out", default="predictions", metavar="DIR", type=click.Path(path_type=Path), help="Where files go.")
+@click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Whose weights.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="Of area and outline.  [default: the protocol's, 0.5]")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where it is computed.")
+@workspace_option
+@tracking_option
+@plugin_option
+@debug_option
+def predict(
+    run: str,
+    images: tuple[Path, ...],
+    out: Path,
+    checkpoint: "Checkpoint",
+    threshold: float | None,
+    device: str,
+    workspace: str,
+    tracking: str | None,
+    debug: bool,
+) -> int:
+    """Say which pixels of each IMAGE (files or folders) the finished trial RUN takes for generated.
+
+    RUN is the fingerprint of a trial or its first digits, the id of its MLflow run, or its name as progress and report
+    have it. Of each image come, at its own size, NAME.prob.png (white = generated), NAME.overlay.png and NAME.json.
+    Images that cannot be read are named, the others are done, and the exit code is 1.
+
+    \b
+    dfloc predict 3fa9c1 photo.jpg
+    dfloc predict "finetune held_out=celebahq/ldm n=250 seed=0" photos --out maps --device cuda
+    """
+    from rich.console import Console
+
+    from dfloc.engine import photos
+    from dfloc.engine.predict import Predictor, facts
+    from dfloc.storage import Workspace
+    from dfloc.sweep import lookup
+    from dfloc.sweep.progress import Display
+
+    found, others = photos.find(images)
+    place = Workspace(workspace, create=False)
+    spec = lookup.find(place, run, tracking)
+    predictor = Predictor.load(place, spec, checkpoint, device)
+    with Display(Console(soft_wrap=True), "photographs", len(found)) as display:
+        for path in others:
+            display.say(f"{path}: skipped, no photograph by its name")
+        failed = 0
+        for photo, wrong in photos.predict(predictor, found, out, facts(spec, checkpoint, threshold)):
+            failed += bool(wrong)
+            display.finished(photo.shown, wrong)
+    click.echo(f"{len(found) - failed} of {len(found)} photographs in {out.absolute()}")
+    return 1 if failed else 0

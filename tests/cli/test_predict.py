@@ -1,0 +1,83 @@
+"""`dfloc predict` from a fresh process: what is said, what is left, how it ends."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dfloc.config import TrialSpec
+from dfloc.storage import Workspace
+from tests.cli.test_sweep import Dfloc, assert_one_message, dfloc
+from tests.command import DFLOC
+from tests.engine.test_photos import cut, noise
+from tests.engine.test_predict import put_trial
+
+__all__ = ["dfloc"]
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> TrialSpec:
+    """A finished trial in the usual workspace, and photographs beside it."""
+    (tmp_path / "photos").mkdir()
+    for place, name in enumerate(("one.png", "two.png")):
+        noise(tmp_path / "photos" / name, seed=place)
+    return put_trial(Workspace(tmp_path / "workspace"))
+
+
+def test_a_folder_and_a_file(dfloc: Dfloc, spec: TrialSpec, tmp_path: Path) -> None:
+    noise(tmp_path / "three.png", seed=3)
+    result = dfloc("predict", spec.fingerprint[:8], "photos", "three.png")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines()[-1] == f"3 of 3 photographs in {tmp_path / 'predictions'}"
+    names = {path.name for path in (tmp_path / "predictions").iterdir()}
+    assert names == {f"{n}.{end}" for n in ("one", "two", "three") for end in ("prob.png", "overlay.png", "json")}
+    said = json.loads((tmp_path / "predictions" / "one.json").read_text())
+    assert (said["trial"], said["checkpoint"]) == (spec.fingerprint, "best")
+    assert said["threshold_source"] == "protocol declip-2025: 0.5"
+
+
+def test_options_reach_the_files(dfloc: Dfloc, spec: TrialSpec, tmp_path: Path) -> None:
+    args = ["--out", "maps", "--checkpoint", "last", "--threshold", "0.9", "--workspace", "workspace"]
+    assert dfloc("predict", spec.fingerprint, "photos/one.png", *args).code == 0
+    said = json.loads((tmp_path / "maps" / "one.json").read_text())
+    assert (said["checkpoint"], said["threshold"], said["threshold_source"]) == ("last", 0.9, "given")
+
+
+def test_bad_images_are_one_line_each_and_the_others_are_done(dfloc: Dfloc, spec: TrialSpec, tmp_path: Path) -> None:
+    cut(tmp_path / "photos" / "cut.png")
+    (tmp_path / "photos" / "notes.txt").write_text("no photograph")
+    result = dfloc("predict", spec.fingerprint, "photos")
+    assert result.code == 1
+    assert "Traceback" not in result.out + result.err
+    lines = result.out.splitlines()
+    assert [line for line in lines if "photos/cut.png: no whole image" in line]
+    assert [line for line in lines if "photos/notes.txt: skipped" in line]
+    assert lines[-1].startswith("2 of 3 photographs in ")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["photos"], ["no file or folder", "gone"]),
+        (["no", "photos"], ['no trial is called "no"']),
+        (["RUN", "gone.png"], ["no file or folder gone.png"]),
+        (["RUN", "workspace"], ["no photographs in workspace"]),
+        (["RUN", "photos", "--threshold", "2"], ["--threshold", "2"]),
+        (["RUN", "photos", "--workspace", "photos/one.png"], ["one.png is a file"]),
+        (["RUN", "photos", "--workspace", "nowhere"], ["no trial", "nowhere"]),
+    ],
+)
+def test_a_mistake_is_one_message(dfloc: Dfloc, spec: TrialSpec, args: list[str], words: list[str]) -> None:
+    args = [spec.fingerprint if arg == "RUN" else arg for arg in args]
+    assert_one_message(dfloc("predict", *args, *(["gone"] if len(args) == 1 else [])), *words)
+
+
+def test_it_starts_neither_ray_nor_mlflow(spec: TrialSpec, tmp_path: Path) -> None:
+    for name in ("ray", "mlflow"):
+        (tmp_path / f"{name}.py").write_text(f"raise AssertionError('{name} was imported')\n")
+    args = [DFLOC, "predict", spec.fingerprint, "photos"]
+    done = subprocess.run(
+        args, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

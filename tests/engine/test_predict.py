@@ -1,0 +1,140 @@
+"""What a finished trial says of a photograph is what its evaluation saw."""
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+from upath import UPath
+
+from dfloc import repro
+from dfloc.config import EvaluationSpec, Imported, SampleList, TrialSpec
+from dfloc.data.manifest import list_digest
+from dfloc.data.shards import ShardReader, decode_image
+from dfloc.engine import checkpoint
+from dfloc.engine.evaluate import evaluate
+from dfloc.engine.predict import Predictor, facts
+from dfloc.engine.source import StoredMaps, look
+from dfloc.errors import ConfigError, DataError, WorkspaceError
+from dfloc.features.store import recipe_for
+from dfloc.ledger import Ledger
+from dfloc.models import decoders, srm
+from dfloc.registry import map_spec
+from dfloc.storage import Workspace
+from tests.engine.conftest import SIZES, Data
+from tests.engine.fakes import make_spec
+
+
+def put_trial(
+    workspace: Workspace, size: tuple[int, int] = (64, 48), spread: float = 4.0, **changes: object
+) -> TrialSpec:
+    """Put a decoder with random weights into the ledger; of noise of a size its logits lie on both sides of 0."""
+    nothing = SampleList(digest="unknown", counts={})
+    spec = make_spec(**({"train": nothing, "valid": nothing, "maps": (recipe_for("srm/stats"),)} | changes))
+    decoder = decoders.build(spec.decoder, [map_spec(one.map) for one in spec.maps], repro.generator(1, "init"))
+    head = getattr(getattr(decoder, "layers", None), "head", None)
+    if head is not None:
+        noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+        with torch.no_grad():
+            logit = decoder.eval()(look([noise], {"srm": srm.make("srm", "none", "cpu")}, spec.maps))
+            head.weight *= spread / logit.std()
+            head.bias.copy_((head.bias - logit.median()) * spread / logit.std())
+    data = safetensors.torch.save(checkpoint.weights_of(decoder))
+    spec = spec.model_copy(update={"init": Imported(imported=hashlib.sha256(data).hexdigest())})
+    Ledger(workspace).put_imported(spec, data, {})
+    return spec
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace")
+
+
+def test_it_is_what_the_rows_of_the_same_images_were_counted_from(data: Data, workspace: Workspace) -> None:
+    spec = put_trial(workspace, size=(256, 256))
+    predictor = Predictor.load(workspace, spec, "best", "cpu")
+    counts = SampleList(digest=list_digest(data.samples), counts={"a/one": len(data.samples)})
+    evaluation = EvaluationSpec(
+        trial=spec.fingerprint, checkpoint="best", domain="a/one", test=counts, protocol="declip-2025"
+    )
+    decoder = decoders.build(spec.decoder, [map_spec("srm/stats")], repro.generator(0, "init"))
+    checkpoint.load(Ledger(workspace).weights(spec.fingerprint, "best"), decoder)
+    rows = evaluate(decoder, StoredMaps(data.store, spec.maps), data.samples, data.folder, evaluation).to_pylist()
+    reader = ShardReader(data.folder)
+    called = 0
+    for row, sample, size, fake_HW in zip(rows, data.samples, SIZES, data.fake, strict=True):
+        image = decode_image(reader.group(sample.shard, 0)[sample.row]["image"]["bytes"])
+        said = predictor(image)
+        assert said.prob_HW.shape == size
+        assert math.isclose(said.mean, row["mean_prob"], rel_tol=1e-5)
+        called_HW = said.prob_HW.numpy() > 0.5
+        assert abs(int((called_HW & fake_HW).sum()) - row["tp"]) <= 1
+        assert math.isclose(said.area(0.5) * fake_HW.size, row["tp"] + row["fp"], abs_tol=1)
+        called += row["tp"]
+    assert 0 < called < sum(fake.sum() for fake in data.fake), "neither all nor nothing is called fake"
+
+
+def test_an_image_says_the_same_whatever_was_looked_at_before(workspace: Workspace) -> None:
+    predictor = Predictor.load(workspace, put_trial(workspace), "best", "cpu")
+    draw = np.random.default_rng(0)
+    one, other = (draw.integers(0, 256, (64, 48, 3), np.uint8) for _ in range(2))
+    first = predictor(one).prob_HW
+    predictor(other)
+    assert torch.equal(predictor(one).prob_HW, first)
+    assert not torch.equal(predictor(other).prob_HW, first)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (256, 256), (333, 512)])
+def test_the_map_has_the_photographs_size(size: tuple[int, int], workspace: Workspace) -> None:
+    predictor = Predictor.load(workspace, put_trial(workspace), "best", "cpu")
+    said = predictor(np.full((*size, 3), 90, np.uint8))
+    assert said.prob_HW.shape == size
+    assert 0 <= float(said.prob_HW.min()) <= float(said.prob_HW.max()) <= 1
+
+
+def test_several_maps_and_a_baseline(workspace: Workspace) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    two = put_trial(workspace, maps=(recipe_for("srm/stats"), recipe_for("srm/variance")))
+    assert 0 < Predictor.load(workspace, two, "last", "cpu")(image).area(0.5) < 1
+    fake = put_trial(workspace, decoder={"name": "all-fake"})
+    said = Predictor.load(workspace, fake, "best", "cpu")(image)
+    assert math.isclose(said.mean, 1 / (1 + math.exp(-10)), rel_tol=1e-6)
+    assert (said.area(0.5), said.area(0.99999)) == (1.0, 0.0)
+
+
+def test_what_is_no_number_is_said(workspace: Workspace) -> None:
+    predictor = Predictor.load(workspace, put_trial(workspace, spread=float("nan")), "best", "cpu")
+    with pytest.raises(DataError, match="no number"):
+        predictor(np.zeros((8, 8, 3), np.uint8))
+
+
+def test_lost_weights_and_a_missing_device_are_named(workspace: Workspace) -> None:
+    spec = put_trial(workspace)
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="no CUDA device"):
+            Predictor.load(workspace, spec, "best", "cuda")
+    UPath(Ledger(workspace).weights(spec.fingerprint, "best")).unlink()
+    with pytest.raises(WorkspaceError, match="the best weights of trial"):
+        Predictor.load(workspace, spec, "best", "cpu")
+
+
+def test_the_threshold_says_where_it_comes_from() -> None:
+    spec = make_spec()
+    usual, given = facts(spec, "best", None), facts(spec, "last", 0.3)
+    assert (usual["threshold"], usual["threshold_source"]) == (0.5, "protocol declip-2025: 0.5")
+    assert (given["threshold"], given["threshold_source"]) == (0.3, "given")
+    assert (usual["checkpoint"], given["checkpoint"], usual["trial"]) == ("best", "last", spec.fingerprint)
+    assert usual["maps"] == [{"map": "srm/stats", "weights": "none"}]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_says_the_same_to_rounding(workspace: Workspace) -> None:
+    spec = put_trial(workspace, spread=1.0)
+    image = np.asarray(Image.effect_noise((300, 200), 40).convert("RGB"))
+    said = {device: Predictor.load(workspace, spec, "best", device)(image) for device in ("cpu", "cuda")}
+    torch.testing.assert_close(said["cuda"].prob_HW, said["cpu"].prob_HW, atol=2e-3, rtol=0)

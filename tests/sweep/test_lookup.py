@@ -1,0 +1,105 @@
+"""A trial is meant by its fingerprint, its MLflow run or its name in a sweep, and by nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from dfloc import registry
+from dfloc.config import TrialSpec
+from dfloc.errors import ConfigError, DflocError, WorkspaceError
+from dfloc.ledger import Ledger
+from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.storage import Workspace
+from dfloc.sweep.lookup import find
+from tests.engine.fakes import make_spec
+from tests.engine.test_predict import put_trial
+
+NAME = "finetune held_out=a/b n=4 seed=0"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def spec(workspace: Workspace) -> TrialSpec:
+    return put_trial(workspace)
+
+
+def plan(workspace: Workspace, sweep: str, *specs: TrialSpec) -> None:
+    axes = {"held_out": "a/b", "n": 4, "seed": 0}
+    trials = tuple(PlannedTrial(fingerprint=s.fingerprint, stage="finetune", axes=axes, spec=s) for s in specs)
+    record = SweepRecord(
+        sweep=sweep, name="x", title="X", preset="own", data="d", domains=("a/b",), protocol="p", trials=trials
+    )
+    record.save(workspace.sweep(sweep))
+
+
+@pytest.mark.parametrize("digits", [6, 12, 64])
+def test_by_fingerprint(workspace: Workspace, spec: TrialSpec, digits: int) -> None:
+    assert find(workspace, spec.fingerprint[:digits]) == spec
+
+
+def test_by_the_name_that_its_sweep_calls_it_by(workspace: Workspace, spec: TrialSpec) -> None:
+    plan(workspace, "one", spec)
+    plan(workspace, "two", spec)
+    assert find(workspace, f" {NAME} ") == spec, "the same trial under two sweeps is one"
+    other = put_trial(workspace, epochs=7)
+    plan(workspace, "two", other)
+    with pytest.raises(ConfigError, match=r"2 trials are called .*\(of one\).*\(of two\); name one by") as told:
+        find(workspace, NAME)
+    assert spec.fingerprint[:12] in str(told.value)
+    assert other.fingerprint[:12] in str(told.value)
+
+
+def test_a_name_that_is_nearly_right_is_told_what_is_near(workspace: Workspace, spec: TrialSpec) -> None:
+    plan(workspace, "one", spec)
+    with pytest.raises(ConfigError, match=f'no trial is called .* near: "{NAME}"'):
+        find(workspace, "finetune n=4 seed=0")
+
+
+def test_by_its_mlflow_run(workspace: Workspace, spec: TrialSpec) -> None:
+    from mlflow import MlflowClient
+
+    with pytest.raises(ConfigError, match="there is no such store"):
+        find(workspace, "0" * 32)
+    assert not (workspace.root / "mlflow.db").exists()
+    client = MlflowClient(tracking_uri=workspace.tracking_uri)
+    experiment = client.create_experiment("dfloc")
+    trial = client.create_run(experiment, tags={"dfloc.fingerprint": spec.fingerprint}).info.run_id
+    parent = client.create_run(experiment).info.run_id
+    assert find(workspace, trial) == spec
+    with pytest.raises(ConfigError, match="is no trial's"):
+        find(workspace, parent)
+    with pytest.raises(ConfigError, match=f"no such run in MLflow at {workspace.tracking_uri}"):
+        find(workspace, "0" * 32)
+    elsewhere = Workspace(workspace.root / "elsewhere")
+    put_trial(elsewhere)
+    assert find(elsewhere, trial, workspace.tracking_uri) == spec
+    with pytest.raises(ConfigError, match="cannot be understood"):
+        find(workspace, trial, "mlfow://host")
+
+
+@pytest.mark.parametrize("run", ["", "abcdef", "no such trial", "3fa9", "../..", "a" * 64])
+def test_what_names_nothing_is_one_error(workspace: Workspace, spec: TrialSpec, run: str) -> None:
+    with pytest.raises(DflocError, match=r"no trial|is no fingerprint"):
+        find(workspace, run)
+
+
+def test_a_trial_that_is_under_way_is_not_finished(workspace: Workspace) -> None:
+    spec = make_spec()
+    Ledger(workspace).begin(spec)
+    with pytest.raises(WorkspaceError, match="is not finished"):
+        find(workspace, spec.fingerprint)
+
+
+@pytest.mark.parametrize(("component", "said"), [("decode", "reads srm/stats"), ("decoder/conv", "was trained")])
+def test_numbers_of_another_version_are_not_mixed(
+    workspace: Workspace, spec: TrialSpec, component: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = spec.fingerprint
+    monkeypatch.setattr(registry, "SEMANTICS", dict(registry.SEMANTICS) | {component: 99})
+    monkeypatch.setattr("dfloc.config.SEMANTICS", dict(registry.SEMANTICS))
+    with pytest.raises(WorkspaceError, match=f"{said} by code whose numbers were others"):
+        find(workspace, name)
