@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from dfloc.cli.options import debug_option
+from dfloc import registry
+from dfloc.cli.options import debug_option, plugin_option
 from dfloc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def data() -> None:
 @click.option("--train", type=click.IntRange(1), default=160, help="Training images of each generator.")
 @click.option("--valid", type=click.IntRange(1), default=40, help="Validation images of each generator.")
 @click.option("--test", type=click.IntRange(1), default=40, help="Test images of each generator.")
+@plugin_option
 @debug_option
 def make_mini(out: Path, seed: int, fold: int, train: int, valid: int, test: int, debug: bool) -> None:
     """Make the mini-Dolos: a small tree in Dolos' layout from photographs that the libraries ship.
@@ -45,11 +47,13 @@ def make_mini(out: Path, seed: int, fold: int, train: int, valid: int, test: int
     \b
     dfloc data mini --out tree
     dfloc data mini --out tree --train 320 --seed 1
+    dfloc data mini --out tree --plugin mosaic.py      with a generator of your own
     """
     from dfloc.data import mini
 
     with _progress("crops") as on_progress:
-        mini.make(out, seed=seed, fold=fold, train=train, valid=valid, test=test, on_progress=on_progress)
+        own = registry.added("generator")
+        mini.make(out, seed=seed, fold=fold, train=train, valid=valid, test=test, more=own, on_progress=on_progress)
     click.echo(f"mini-Dolos in {out.absolute()}; next: dfloc data import {out} --out SHARDS")
 
 

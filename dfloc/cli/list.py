@@ -3,19 +3,21 @@
 import click
 
 from dfloc import registry
-from dfloc.cli.options import debug_option
+from dfloc.cli.options import debug_option, plugin_option
 
 KINDS = ("sweeps", "backbones", "decoders", "losses", "domains")
 
 
 @click.command("list")
 @click.argument("kind", type=click.Choice(KINDS), required=False)
+@plugin_option
 @debug_option
 def list_names(kind: str | None, debug: bool) -> None:
     """List what has a name: sweeps, backbones with their maps, decoders, losses, domains.
 
     \b
     dfloc list backbones
+    dfloc list decoders --plugin my.py
     """
     for name in [kind] if kind else KINDS:
         click.echo(f"{name}:")
@@ -27,7 +29,7 @@ def _lines(kind: str) -> list[str]:
     if kind == "sweeps":
         return _sweeps()
     if kind == "backbones":
-        return [_backbone(name, row) for name, row in registry.BACKBONES.items()]
+        return [_backbone(name, registry.backbone(name)) for name in registry.names("backbone")]
     if kind == "domains":
         return _domains()
     return registry.names("decoder" if kind == "decoders" else "loss")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dfloc.cli.options import debug_option, workspace_option
+from dfloc.cli.options import debug_option, plugin_option, workspace_option
 
 
 @click.command(context_settings={"show_default": True})
@@ -26,6 +26,7 @@ from dfloc.cli.options import debug_option, workspace_option
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where trials run.  [default: the preset's]")
 @click.option("--max-concurrent", type=click.IntRange(1), help="Trials at once.  [default: one for each CPU]")
 @click.option("--gpus-per-trial", type=click.FloatRange(0, min_open=True), default=1.0, help="Share of a GPU.")
+@plugin_option
 @click.option("--retry-failed", is_flag=True, help="Run again what failed.")
 @click.option("--wait", is_flag=True, help="Wait for another driver of this workspace to end.")
 @debug_option

@@ -269,7 +269,7 @@ def _ray() -> Iterator[None]:
 
     mine = not ray.is_initialized()
     if mine:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
     finally:

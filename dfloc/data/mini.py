@@ -9,10 +9,12 @@ from typing import Literal, NamedTuple, cast
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from upath import UPath
 
-from dfloc.data.generators import GENERATORS, Pixels, draw_mask
-from dfloc.errors import DataError
+from dfloc import registry
+from dfloc.data.generators import GENERATORS, Generator, Pixels, draw_mask
+from dfloc.errors import ConfigError, DataError
 from dfloc.repro import seed_of
 from dfloc.storage import get_json, put_json
 
@@ -89,6 +91,7 @@ def make(
     valid: int = 40,
     test: int = 40,
     fold: int = 0,
+    more: Mapping[str, Generator] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write the mini-Dolos: four generators and the real images, the same crops and masks in each.
@@ -105,21 +108,26 @@ def make(
         valid: the same for validation.
         test: the same for the test.
         fold: which photographs are in which split, 0 to 3.
+        more: generators beside the built-in ones, by name.
         on_progress: called with the number of finished crops and of all.
 
     Raises:
-        DataError: a count is below 1, there is no such fold, `out` holds something else or cannot be written, or a
-            photograph is missing from its package.
+        ConfigError: one of `more` has the name of another domain.
+        DataError: a count is below 1, there is no such fold, a generator of `more` gave no image, `out` holds
+            something else or cannot be written, or a photograph is missing from its package.
     """
     counts: dict[Split, int] = {"train": train, "valid": valid, "test": test}
     crops = [crop for split, count in counts.items() for crop in _crops(split, count, fold)]
     request: dict[str, object] = {"dataset": "mini", "semantics": SEMANTICS, "seed": seed, "fold": fold} | dict(counts)
+    generators = _with(more or {})
+    if more:
+        request["generators"] = {name: registry.plugin_of("generator", name) for name in sorted(more)}
     if _is_finished(out, request):
         return
     sources = {stem: [_read(file) for file in PHOTOGRAPHS[stem]] for stem in {crop.stem for crop in crops}}
     try:
         put_json(UPath(out / "mini.json"), request | {"finished": False})
-        for done, _ in enumerate(_written(out, crops, sources, seed), start=1):
+        for done, _ in enumerate(_written(out, crops, sources, seed, generators), start=1):
             if on_progress:
                 on_progress(done, len(crops))
         put_json(UPath(out / "mini.json"), request | {"finished": True})
@@ -168,27 +176,54 @@ def _read(file: str) -> Pixels:
     return cast(Pixels, image[..., ::-1])
 
 
-def _written(out: Path, crops: list[Crop], sources: Mapping[str, list[Pixels]], seed: int) -> Iterator[None]:
+def _with(more: Mapping[str, Generator]) -> dict[str, Generator]:
+    taken = sorted({*GENERATORS, "real"} & more.keys())
+    if taken:
+        raise ConfigError(f"the generator {taken[0]} is built in already; give yours another name")
+    return {**GENERATORS, **more}
+
+
+def _written(
+    out: Path,
+    crops: list[Crop],
+    sources: Mapping[str, list[Pixels]],
+    seed: int,
+    generators: Mapping[str, Generator],
+) -> Iterator[None]:
     """Write the crops, several at a time; yield once for each."""
     for split in {crop.split for crop in crops}:
-        for domain in ("real", *(f"fake/{name}/{part}" for name in GENERATORS for part in ("images", "masks"))):
+        for domain in ("real", *(f"fake/{name}/{part}" for name in generators for part in ("images", "masks"))):
             (out / "mini" / domain / split).mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(lambda crop: _write(out, crop, sources[crop.stem], seed), crops)
+        yield from pool.map(lambda crop: _write(out, crop, sources[crop.stem], seed, generators), crops)
 
 
-def _write(out: Path, crop: Crop, files: list[Pixels], seed: int) -> None:
+def _write(out: Path, crop: Crop, files: list[Pixels], seed: int, generators: Mapping[str, Generator]) -> None:
     """Write one crop: the real image, and each generator's image and mask."""
     rng = np.random.default_rng(seed_of("mini", seed, crop.stem, crop.k))
     image_HWC = _cut(files[rng.integers(len(files))], rng)
     mask_HW = draw_mask(SIZE, rng)
     _save(out / "mini" / "real" / crop.split / crop.name, image_HWC)
-    for name, generate in GENERATORS.items():
+    for name, generate in generators.items():
         noise = np.random.default_rng(seed_of("mini", seed, crop.stem, crop.k, name))
-        fake_HWC = np.where(mask_HW[..., None], generate(image_HWC, mask_HW, noise), image_HWC)
+        fake_HWC = np.where(mask_HW[..., None], _made(name, generate, image_HWC, mask_HW, noise), image_HWC)
         folder = out / "mini" / "fake" / name
         _save(folder / "images" / crop.split / crop.name, fake_HWC)
         _save(folder / "masks" / crop.split / crop.name, np.where(mask_HW, 0, 255).astype(np.uint8))
+
+
+def _made(
+    name: str, generate: Generator, image_HWC: Pixels, mask_HW: npt.NDArray[np.bool_], noise: np.random.Generator
+) -> Pixels:
+    """Return what a generator makes, and judge it: it may be a user's own."""
+    try:
+        made_HWC = generate(image_HWC.copy(), mask_HW.copy(), noise)
+    except Exception as error:
+        raise DataError(f"generator {name} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(made_HWC, np.ndarray) or (made_HWC.dtype, made_HWC.shape) != (np.uint8, image_HWC.shape):
+        told = f"{made_HWC.dtype} {list(made_HWC.shape)}" if hasattr(made_HWC, "shape") else type(made_HWC).__name__
+        raise DataError(f"generator {name} should give uint8 {list(image_HWC.shape)}, but gave {told}")
+    return made_HWC
 
 
 def _cut(image_HWC: Pixels, rng: np.random.Generator) -> Pixels:

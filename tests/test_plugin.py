@@ -1,0 +1,215 @@
+"""Plug-ins: the examples of docs/PLUGINS.md run, change what they should, and travel; wrong files are errors."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from upath import UPath
+
+from dfloc import plugin, registry
+from dfloc.cli import cli
+from dfloc.config import DecoderSpec
+from dfloc.data import mini
+from dfloc.data.shards import decode_image
+from dfloc.errors import ConfigError, DataError, DflocError
+from dfloc.models import decoders
+from dfloc.record import SweepRecord
+from dfloc.registry import MapSpec
+from tests.command import Study
+from tests.contracts.backbone import BackboneContract
+from tests.contracts.decoder import DecoderContract
+
+DOC = (Path(__file__).parent.parent / "docs/PLUGINS.md").read_text()
+EXAMPLES = {block.split('"""')[1].partition(":")[0]: block for block in re.findall(r"```python\n(.*?)```", DOC, re.S)}
+CELL = ("trial.maps=[edges/sobel]", "trial.decoder.name=mlp", "trial.loss=dice", "trial.decoder.out_size=256")
+
+
+def written(folder: Path, *names: str) -> list[str]:
+    for name in names:
+        (folder / name).write_text(EXAMPLES[name])
+    return [str(folder / name) for name in names]
+
+
+@pytest.fixture(scope="class")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    plugin.use(plugin.read(written(tmp_path_factory.mktemp("plugins"), *EXAMPLES)))
+    yield
+    plugin.use(())
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if request.cls is None:
+        plugin.use(())
+
+
+@pytest.mark.usefixtures("examples")
+class TestEdges(BackboneContract):
+    name = "edges"
+    rtol = 1e-5
+
+    def make(self):
+        return registry.find("backbone", "edges", registry.plugin_of("backbone", "edges"))("edges", "none", "cpu")
+
+    @pytest.fixture(scope="class")
+    def backbone(self, request):
+        return request.cls().make()
+
+    def test_unknown_weights_are_named(self) -> None:
+        """It has none, and does not ask."""
+
+    def test_a_device_that_is_not_there_is_named(self) -> None:
+        """It leaves that to PyTorch."""
+
+    def test_a_step_between_two_greys_has_the_energy_of_sobel(self) -> None:
+        image = np.zeros((256, 256, 3), np.uint8)
+        image[:, 128:] = 255
+        backbone = self.make()
+        sobel = backbone(backbone.preprocess(image)[None], ["sobel"])["sobel"][0]
+        grey = cv2.Sobel(image[..., 0].astype(np.float32) / 255, cv2.CV_32F, 1, 0, borderType=cv2.BORDER_CONSTANT)
+        expected = torch.nn.functional.avg_pool2d(torch.from_numpy(grey**2)[None], 4)
+        torch.testing.assert_close(sobel[:1, 1:-1, 1:-1], expected[:, 1:-1, 1:-1])
+
+
+@pytest.mark.usefixtures("examples")
+class TestMlp(DecoderContract):
+    maps = (MapSpec(2, 64, 64),)
+
+    @property
+    def spec(self) -> DecoderSpec:
+        return DecoderSpec(name="mlp", channels=(8,), plugin=registry.plugin_of("decoder", "mlp"))
+
+
+def test_dice_is_that_of_two_counted_masks(examples: None) -> None:
+    dice = registry.find("loss", "dice", registry.plugin_of("loss", "dice"))
+    logit = torch.full((1, 1, 2, 2), -100.0)
+    logit[..., 0, :] = 100.0
+    target = torch.tensor([[[1, 0], [1, 0]]], dtype=torch.uint8)
+    assert dice(logit, target).item() == pytest.approx(1 - (2 * 1 + 1) / (2 + 2 + 1))
+
+
+def test_a_generator_adds_its_domain_to_the_mini_data(examples: None, tmp_path: Path) -> None:
+    mini.make(tmp_path / "own", train=4, valid=4, test=4, more=registry.added("generator"))
+    mini.make(tmp_path / "plain", train=4, valid=4, test=4)
+    own, plain = (sorted(p.name for p in (tmp_path / name / "mini/fake").iterdir()) for name in ("own", "plain"))
+    assert sorted([*plain, "mosaic"]) == own
+    fakes = tmp_path / "own/mini/fake"
+    name = next((fakes / "mosaic/images/test").iterdir()).name
+    telea, mosaic, mask, masks = (
+        decode_image((fakes / place / "test" / name).read_bytes())
+        for place in ("telea/images", "mosaic/images", "mosaic/masks", "telea/masks")
+    )
+    assert np.array_equal(mask, masks)
+    real = mask[..., 0] == 255
+    assert np.array_equal(mosaic[real], telea[real])
+    blocks = mosaic.reshape(32, 8, 32, 8, 3)
+    inside = (~real).reshape(32, 8, 32, 8).all(axis=(1, 3))
+    assert inside.any()
+    assert np.ptp(blocks.transpose(0, 2, 1, 3, 4)[inside].reshape(inside.sum(), 64, 3), axis=1).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [("None", "gave NoneType"), ("image_HWC[:8]", r"gave uint8 \[8"), ("1 / 0", "ZeroDivisionError")],
+)
+def test_a_generator_that_makes_no_image_is_named(result: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(f"GENERATORS = {{'bad': lambda image_HWC, mask_HW, rng: {result}}}")
+    plugin.use(plugin.read([str(tmp_path / "bad.py")]))
+    with pytest.raises(DataError, match=f"generator bad .*{said}"):
+        mini.make(tmp_path / "out", train=1, valid=1, test=1, more=registry.added("generator"))
+
+
+@pytest.mark.ray
+def test_a_study_runs_on_plug_ins_in_workers_that_have_no_such_file(
+    tmp_path: Path, tiny_shards: UPath, ray_local: None
+) -> None:
+    study = Study(tmp_path / "workspace", Path(tiny_shards.path))
+    paths = written(tmp_path, "edges.py", "mlp.py", "dice.py")
+    plugin.use(plugin.read(paths))
+    for path in paths:
+        Path(path).unlink()
+    done = study.sweep(*CELL, only=("base",))
+    assert done.code == 0, done
+    [spec, *_] = [trial.spec for trial in record_of(study).trials if trial.stage == "base"]
+    digests = {name: plugin.Plugin(name, EXAMPLES[name]).digest for name in ("edges.py", "mlp.py", "dice.py")}
+    assert (spec.maps[0].plugin, spec.decoder.plugin, spec.loss.plugin) == tuple(digests.values())
+    assert "0 to run" in study.sweep(*CELL, only=("base",)).out
+
+    changed = EXAMPLES["dice.py"].replace("+ 1", "+ 2")
+    plugin.use((*registry.plugins()[:2], plugin.Plugin("dice.py", changed)))
+    again = study.sweep(*CELL, only=("base",))
+    assert "0 done, 2 to run" in again.out, again.out
+    assert "backbones" not in again.out, "the features are those of the same backbone"
+    first, second = (study.ledger.epochs(name)[-1].train_loss for name in _both(study, spec.fingerprint))
+    assert first != second
+
+    plugin.use(())
+    with pytest.raises(DflocError, match='unknown decoder "mlp"'):
+        study.sweep(*CELL, only=("base",))
+    with pytest.raises(ConfigError, match=r'decoder "mlp" is of a plug-in with digest .* give the file of then'):
+        decoders.build(spec.decoder, [MapSpec(2, 64, 64)], torch.Generator())
+
+
+def record_of(study: Study) -> SweepRecord:
+    [folder] = (study.root / "sweeps").iterdir()
+    return study.record(folder.name)
+
+
+def _both(study: Study, first: str) -> list[str]:
+    """Return a trial, and the one that differs from it by the plug-in of its loss alone."""
+    spec = study.ledger.spec(first)
+    for trial in record_of(study).trials:
+        if trial.fingerprint != first and trial.spec.train == spec.train and trial.stage == "base":
+            return [first, trial.fingerprint]
+    raise AssertionError(first)
+
+
+def test_the_lists_name_what_a_plug_in_adds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edges, mlp = written(tmp_path, "edges.py", "mlp.py")
+    cli(["list", "--plugin", edges, "--plugin", mlp], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert "sobel 2x64x64" in said
+    assert "  mlp\n" in said
+
+
+WRONG = {
+    "x = (": r"plug-in own.py, line 1: SyntaxError",
+    "\nimport no_such_module": r"line 2: ModuleNotFoundError: No module named 'no_such_module'",
+    "def f():\n    raise ValueError('so')\nf()": r"line 2: ValueError: so",
+    "": "defines none of BACKBONES, DECODERS, LOSSES, GENERATORS",
+    "LOSSES = ['dice']": r"losss? should be a mapping from names",
+    "LOSSES = {'bce': print}": r'loss "bce" is a built-in name',
+    "LOSSES = {'a/b': print}": "no slash, colon, comma or space",
+    "DECODERS = {'mlp': 3}": r'decoder "mlp" should be a function, but it is 3',
+    "BACKBONES = {'b': print}": "should be a dfloc.registry.BackboneRow",
+    "from dfloc.registry import BackboneRow\n"
+    "BACKBONES = {'b': BackboneRow('gone', {}, 8, 'pil-bilinear', 'none')}": 'no function "gone", its factory',
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_wrong_file_is_one_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(text)
+    with pytest.raises(ConfigError, match=WRONG[text]) as raised:
+        plugin.use(plugin.read([str(tmp_path / "own.py")]))
+    assert "\n" not in str(raised.value)
+    assert registry.plugins() == ()
+
+
+def test_a_file_that_is_no_text_too_large_or_missing(tmp_path: Path) -> None:
+    (tmp_path / "binary.py").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "large.py").write_bytes(b"#" * (plugin.MAX_BYTES + 1))
+    for name, said in {"binary": "cannot be read", "large": "more than", "missing": "cannot be read"}.items():
+        with pytest.raises(ConfigError, match=said):
+            plugin.read([str(tmp_path / f"{name}.py")])
+
+
+def test_two_files_that_define_one_name_are_refused(tmp_path: Path) -> None:
+    first, second = plugin.Plugin("a.py", EXAMPLES["dice.py"]), plugin.Plugin("b.py", EXAMPLES["dice.py"] + "\n")
+    with pytest.raises(ConfigError, match=r'plug-in b.py defines the loss "dice" that another one has'):
+        plugin.use((first, second))
