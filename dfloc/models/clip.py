@@ -62,6 +62,8 @@ class Clip:
         for name in wanted:
             if name not in self.maps:
                 raise unknown(f"map of {self.name}", name, self.maps)
+        if not wanted:
+            return {}
         taken = sorted({blocks.index(name) for name in wanted})
         with arithmetic.exact(torch.get_num_threads()), torch.autocast(self.device.type, enabled=False):
             x_BCHW = images_BCHW.to(self.device, torch.float32).div(255).sub(self.mean).div(self.std)
@@ -98,7 +100,8 @@ def make(name: str, weights: str, device: str) -> Clip:
         return Clip(name, tower, towers.normalization(model, {}), f"random:{seed}", device)
     tag = open_clip.get_pretrained_cfg(model, weights)
     if tag:
-        return from_tensors(name, tensors.read(hub.file(name, weights, tag)), device, source=weights, tag=tag)
+        path = hub.file(name, weights, tag, same=_same(name, model, tag))
+        return from_tensors(name, tensors.read(path), device, source=weights, tag=tag)
     if "/" in weights or Path(weights).suffix or Path(weights).exists():
         return from_tensors(name, tensors.read(weights), device, source=weights)
     if weights.startswith("random"):
@@ -147,6 +150,13 @@ def image_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if inside:
         return {name.removeprefix(prefix): state[name] for name, prefix in inside.items()}
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def _same(name: str, model: str, tag: Mapping[str, Any]) -> str:
+    """Return the backbone that computes with a tag's file as this one does with the tag, whose activation it knows."""
+    quick = f"{model}-quickgelu"
+    told = tag.get("quick_gelu", False) and not towers.quick_gelu(model) and quick in open_clip.list_models()
+    return f"clip:{quick}" if told else name
 
 
 def _counts(name: str) -> bool:

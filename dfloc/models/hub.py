@@ -15,13 +15,14 @@ from dfloc.errors import ConfigError
 SECONDS = 5.0  # that a server has to answer; open_clip itself tries for three quarters of a minute
 
 
-def file(backbone: str, tag: str, config: Mapping[str, Any]) -> str:
+def file(backbone: str, tag: str, config: Mapping[str, Any], same: str) -> str:
     """Return the path of the file of a tag.
 
     Args:
         backbone: whose it is, for messages.
         tag: its name, for messages.
         config: what open_clip's table says of it.
+        same: the backbone that computes with the file alone as this one does with the tag, for messages.
 
     Raises:
         ConfigError: it is not in the cache and cannot be fetched (says what to put where).
@@ -39,9 +40,10 @@ def file(backbone: str, tag: str, config: Mapping[str, Any]) -> str:
         return str(open_clip.download_pretrained(config))
     except (OSError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
+        maps = "" if same == backbone else f", with maps of {same}"
         raise ConfigError(
             f'weights "{tag}" of {backbone} are not in the cache and cannot be fetched ({reason}); put the file '
-            f"{url} where every node reads it, and name it by --set trial.weights=PATH"
+            f"{url} where every node reads it, and name it by --set 'trial.weights={{\"{same}\": PATH}}'{maps}"
         ) from error
 
 

@@ -106,7 +106,7 @@ def run(tower: Any, x_BCHW: Tensor, wanted: Sequence[int]) -> list[Tensor]:
     if isinstance(tower, ModifiedResNet):
         # Its own forward_intermediates stops early only where it is told not to.
         outputs = [tower.stem(x_BCHW)]
-        for stage in RESNET_STAGES[: max(wanted, default=-1) + 1]:
+        for stage in RESNET_STAGES[: max(wanted) + 1]:
             outputs.append(getattr(tower, stage)(outputs[-1]))
         return [outputs[1 + place] for place in wanted]
     tokens = isinstance(tower, VisionTransformer)

@@ -1,5 +1,6 @@
 """What every backbone keeps to; a test class of a backbone inherits from this and says how it is made."""
 
+import re
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -104,6 +105,10 @@ class BackboneContract:
         for name in names:
             self.same(first[name], second[name])
 
+    def test_its_digest_says_which_weights_it_has(self, backbone: Backbone) -> None:
+        assert re.fullmatch(r"none|random:\d+|[0-9a-f]{64}", backbone.digest)
+        assert self.make().digest == backbone.digest
+
     def test_the_input_is_left_alone(self, backbone: Backbone, inputs: torch.Tensor) -> None:
         kept = inputs.clone()
         backbone(inputs, list(backbone.maps)[:1])
@@ -129,6 +134,10 @@ class BackboneContract:
     def test_unknown_weights_are_named(self) -> None:
         with pytest.raises(ConfigError, match="no-such-weights"):
             registry.find("backbone", self.name)(self.name, "no-such-weights", "cpu")
+
+    def test_a_device_that_is_not_there_is_named(self) -> None:
+        with pytest.raises(ConfigError, match='device "cuda:99" was asked for, but torch sees'):
+            registry.find("backbone", self.name)(self.name, self.weights, "cuda:99")
 
 
 def _modules(backbone: Backbone) -> Iterator[nn.Module]:
