@@ -1,0 +1,181 @@
+"""A finished trial on any shards: what is lacking is computed, and its rows go into the ledger."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from upath import UPath
+
+from dfloc import plugin, registry, storage
+from dfloc.config import Checkpoint, EvaluationSpec, SampleList, TrialSpec
+from dfloc.data import dolos
+from dfloc.data.manifest import SampleRef, Split, list_digest
+from dfloc.errors import DataError, DflocError
+from dfloc.features import extract
+from dfloc.features.store import FeatureStore
+from dfloc.features.weights import WeightsIndex
+from dfloc.ledger import Ledger
+from dfloc.lock import DriverLock
+from dfloc.metrics import protocols
+from dfloc.plugin import Plugin
+from dfloc.storage import Workspace
+from dfloc.sweep import cluster, lookup, scores
+from dfloc.sweep.data import Shards
+from dfloc.sweep.prepare import Options
+from dfloc.sweep.progress import Display
+from dfloc.sweep.scores import Line
+from dfloc.sweep.tree import import_tree
+from dfloc.sweep.work import Work, run
+
+Lists = dict[str, Sequence[SampleRef]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line says.
+
+    Attributes:
+        run: the trial, as `lookup.find` takes it.
+        data: folder of shards, or a tree, which is imported once.
+        domains: full or short names; none: every local domain that has the split.
+        address: of a running Ray; None = one of this process.
+        tracking: MLflow's store, where `run` is one of its runs.
+    """
+
+    run: str
+    workspace: str
+    data: str
+    protocol: str
+    domains: tuple[str, ...] = ()
+    split: Split = "test"
+    checkpoint: Checkpoint = "best"
+    device: str = "cpu"
+    address: str | None = None
+    tracking: str | None = None
+    wait: bool = False
+
+
+def evaluate(request: Request, console: Console) -> tuple[TrialSpec, list[Line]]:
+    """Score a finished trial on every domain that is asked for, and put the rows that are lacking into the ledger.
+
+    Raises:
+        DflocError: bad input, another driver, no such device; or what a worker met.
+    """
+    workspace = Workspace(request.workspace, create=False)
+    spec = lookup.find(workspace, request.run, request.tracking)
+    protocols.find(request.protocol)
+    cluster.check_device(request.device, request.address)
+    with DriverLock(
+        workspace.root,
+        wait=request.wait,
+        on_wait=lambda owner: console.print(f"waiting for the driver on {owner.name}"),
+    ):
+        ray = cluster.Cluster(request.address, console, workspace.root / "logs")
+        try:
+            options = Options(name="evaluate", workspace=request.workspace, data=request.data)
+            data = import_tree(options, workspace, ray, console)
+            lists = _lists(request, data)
+            evaluations = [_evaluation(request, spec, domain, refs) for domain, refs in lists.items()]
+            lacking = [one for one in evaluations if not Ledger(workspace).has_rows(spec.fingerprint, one.key)]
+            if lacking:
+                _keep(workspace, lists.values())
+                ray.start()
+                ray.prove(workspace)
+                work = Work(spec, False, lacking, workspace, data.folder, request.device)
+                _extract(work, [ref for one in lacking for ref in lists[one.domain]], console)
+                _score(work, console)
+        finally:
+            ray.stop()
+    return spec, [scores.line(workspace, spec, one, lists[one.domain]) for one in evaluations]
+
+
+def _lists(request: Request, data: Shards) -> Lists:
+    """Return the samples of each domain that is asked for."""
+    known = data.manifest.domains
+    if request.domains:
+        names = dict.fromkeys(dolos.resolve(name, known) for name in request.domains)
+        return {name: data.samples(name, request.split) for name in names}
+    local = [name for name in data.local if request.split in known[name].splits]
+    if not local:
+        raise DataError(f"{data.folder} has no local domain with a split {request.split}; see dfloc data check")
+    return {name: data.samples(name, request.split) for name in local}
+
+
+def _evaluation(request: Request, spec: TrialSpec, domain: str, refs: Sequence[SampleRef]) -> EvaluationSpec:
+    return EvaluationSpec(
+        trial=spec.fingerprint,
+        checkpoint=request.checkpoint,
+        domain=domain,
+        split=request.split,
+        test=SampleList(digest=list_digest(refs), counts={domain: len(refs)}),
+        protocol=request.protocol,
+    )
+
+
+def _keep(workspace: Workspace, lists: Iterable[Sequence[SampleRef]]) -> None:
+    """Write lists of samples where workers read them."""
+    for refs in lists:
+        path = workspace.lists / f"{list_digest(refs)}.json"
+        if not path.exists():
+            storage.put_json(path, sorted(ref.id for ref in refs))
+
+
+def _extract(work: Work, refs: Sequence[SampleRef], console: Console) -> None:
+    store = FeatureStore(work.workspace.features)
+    jobs = extract.missing(store, refs, work.spec.maps)
+    with Display(console, "features of images", sum(job.rows for job in jobs)) as display:
+        extract.extract(
+            store,
+            work.data,
+            jobs,
+            weights=WeightsIndex(work.workspace),
+            device=work.device,
+            on_progress=display.advance,
+        )
+
+
+def _score(work: Work, console: Console) -> None:
+    """Score each evaluation in a task of its own, wherever the cluster has room; a lost one is tried again by Ray."""
+    import ray
+
+    held = cluster.resources(work.device, 1.0)
+    task = ray.remote(_score_one).options(num_cpus=held["cpu"], num_gpus=held.get("gpu", 0))
+    plugins = [tuple(one) for one in registry.plugins()]
+    with Display(console, "domains", len(work.evaluations)) as display:
+        running = {task.remote(_told(work, one), plugins): one.domain for one in work.evaluations}
+        while running:
+            [ended], _ = ray.wait(list(running))
+            try:
+                error = ray.get(ended)
+            except ray.exceptions.RayError as lost:
+                first = str(getattr(lost, "cause", None) or lost).partition("\n")[0]
+                raise DflocError(f"{running[ended]} was not scored: {first}; give the same command again") from lost
+            if error:
+                raise error
+            display.finished(running.pop(ended))
+
+
+def _told(work: Work, evaluation: EvaluationSpec) -> dict[str, Any]:
+    """Return what a task is told: plain values, so that any worker can read them."""
+    return {
+        "spec": work.spec.model_dump(mode="json"),
+        "evaluation": evaluation.model_dump(mode="json"),
+        "workspace": str(work.workspace.root),
+        "data": str(work.data),
+        "device": work.device,
+    }
+
+
+def _score_one(told: dict[str, Any], plugins: Sequence[tuple[str, str]]) -> DflocError | None:
+    """Put one evaluation's rows into the ledger; an error of ours is returned, for Ray would write into it."""
+    try:
+        plugin.use([Plugin(*one) for one in plugins])
+        spec = TrialSpec.model_validate(told["spec"])
+        evaluation = EvaluationSpec.model_validate(told["evaluation"])
+        work = Work(spec, False, (evaluation,), Workspace(told["workspace"]), UPath(told["data"]), told["device"])
+        for _ in run(work):
+            pass
+    except DflocError as error:
+        return error
+    return None

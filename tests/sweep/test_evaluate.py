@@ -1,0 +1,213 @@
+"""A finished trial on shards that no sweep of it has seen."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from rich.console import Console
+from upath import UPath
+
+from dfloc import storage
+from dfloc.config import EvaluationSpec, InitFrom, Lineage, SampleList, TrialSpec
+from dfloc.data.manifest import Manifest, list_digest, read_samples
+from dfloc.engine import photos
+from dfloc.engine.predict import Predictor, facts
+from dfloc.errors import ConfigError, DataError, WorkspaceError
+from dfloc.ledger import Ledger
+from dfloc.storage import Workspace
+from dfloc.sweep.evaluate import Request, evaluate
+from dfloc.sweep.scores import Line, relation
+from tests.engine.fakes import make_spec
+from tests.engine.test_predict import put_trial
+
+pytestmark = pytest.mark.ray
+
+
+class Bench:
+    """A workspace with one finished trial, and the tiny data elsewhere."""
+
+    def __init__(self, folder: Path, shards: UPath):
+        self.workspace = Workspace(folder / "workspace")
+        self.spec = put_trial(self.workspace, size=(64, 64))
+        self.shards = shards
+
+    def evaluate(self, **how: Any) -> list[Line]:
+        self.console = Console(file=io.StringIO(), width=200)
+        asked = {"run": self.spec.fingerprint, "data": str(self.shards), "protocol": "declip-2025"}
+        spec, lines = evaluate(Request(workspace=str(self.workspace.root), **(asked | how)), self.console)
+        assert spec == self.spec
+        return lines
+
+    def rows(self) -> set[str]:
+        return {path.name for path in Ledger(self.workspace).folder(self.spec.fingerprint).glob("rows/*")}
+
+
+@pytest.fixture
+def bench(tmp_path: Path, tiny_shards: UPath) -> Bench:
+    return Bench(tmp_path, tiny_shards)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory, tiny_shards: UPath) -> tuple[Bench, list[Line]]:
+    """One evaluation of everything local; shared, so not to be changed."""
+    bench = Bench(tmp_path_factory.mktemp("scored"), tiny_shards)
+    return bench, bench.evaluate()
+
+
+def test_every_local_domain_is_scored_and_its_rows_are_the_trials(scored: tuple[Bench, list[Line]]) -> None:
+    bench, lines = scored
+    assert [(line.domain, line.images, line.photographs) for line in lines] == [
+        ("tiny/blur", 4, 2),
+        ("tiny/noise", 4, 2),
+    ]
+    ledger = Ledger(bench.workspace)
+    for line in lines:
+        refs = read_samples(bench.shards, Manifest.load(bench.shards), line.domain, "test")
+        test = SampleList(digest=list_digest(refs), counts={})
+        evaluation = EvaluationSpec(
+            trial=bench.spec.fingerprint, checkpoint="best", domain=line.domain, test=test, protocol="declip-2025"
+        )
+        rows = ledger.rows(bench.spec.fingerprint, evaluation.key)
+        assert sorted(rows["id"].to_pylist()) == sorted(ref.id for ref in refs)
+        assert line.values["iou"] == pytest.approx(np.mean(rows["iou"]))
+        assert line.interval[0] <= line.values["iou"] <= line.interval[1]
+        assert list(line.values) == ["iou", "f1_fixed", "f1_best", "ap", "pbca"]
+
+
+def test_predict_says_of_the_same_files_what_the_rows_say(scored: tuple[Bench, list[Line]], tmp_path: Path) -> None:
+    """From the PNG of a 64x64 test image, by this test's own counting: tp, mean probability, and IoU of the domain."""
+    bench, lines = scored
+    tree = Path(bench.shards.parent.path) / "tree/tiny/fake/blur"
+    predictor = Predictor.load(bench.workspace, bench.spec, "best", "cpu")
+    found, _ = photos.find([tree / "images/test"])
+    assert {wrong for _, wrong in photos.predict(predictor, found, tmp_path, facts(bench.spec, "best", None))} == {""}
+    [path] = [p for p in (bench.workspace.trials / bench.spec.fingerprint / "rows").glob("*") if "blur" in names(p)]
+    ious = []
+    for row in pq.read_table(path.path).to_pylist():
+        name = row["id"].rpartition("/")[2]
+        prob = np.asarray(Image.open(tmp_path / f"{name[:-4]}.prob.png"))
+        fake = np.asarray(Image.open(tree / "masks/test" / name)) == 0
+        assert prob.shape == (64, 64)
+        called = prob >= 128
+        assert int((called & fake).sum()) == row["tp"]
+        assert int((called & ~fake).sum()) == row["fp"]
+        assert prob.mean() / 255 == pytest.approx(row["mean_prob"], abs=1 / 255)
+        assert storage.get_json(UPath(tmp_path) / f"{name[:-4]}.json")["mean_prob"] == pytest.approx(row["mean_prob"])
+        ious.append(row["tp"] / (called | fake).sum())
+    assert lines[0].values["iou"] == pytest.approx(np.mean(ious))
+    assert 0 < np.mean(ious) < 1
+
+
+def names(path: UPath) -> str:
+    return str(pq.read_table(path.path, columns=["domain"])["domain"][0])
+
+
+def test_a_second_time_nothing_is_computed(scored: tuple[Bench, list[Line]], monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, lines = scored
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr("dfloc.sweep.cluster.Cluster.start", refuse)
+    assert bench.evaluate() == lines
+
+
+def test_domains_split_and_checkpoint_are_what_was_asked(bench: Bench) -> None:
+    [line] = bench.evaluate(domains=("noise",), split="valid", checkpoint="last")
+    assert (line.domain, line.images) == ("tiny/noise", 4)
+    [name] = bench.rows()
+    [row, *_] = Ledger(bench.workspace).rows(bench.spec.fingerprint, name.removesuffix(".parquet")).to_pylist()
+    assert (row["split"], row["checkpoint"], row["domain"]) == ("valid", "last", "tiny/noise")
+    [real] = bench.evaluate(domains=("tiny/real",))
+    assert (real.domain, real.values["ap"]) == ("tiny/real", 0.0)
+    assert len(bench.rows()) == 2
+
+
+def test_a_tree_is_imported_once(bench: Bench, scored: tuple[Bench, list[Line]]) -> None:
+    tree = str(bench.shards.parent / "tree")
+    assert bench.evaluate(data=tree) == scored[1], "the same images by another way"
+    before = {path: path.stat().st_mtime_ns for path in Path(bench.workspace.root.path).rglob("*.parquet")}
+    assert (bench.workspace.shards / "tree" / "manifest.json").exists()
+    assert bench.evaluate(data=tree) == scored[1]
+    assert {path: path.stat().st_mtime_ns for path in Path(bench.workspace.root.path).rglob("*.parquet")} == before
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "said"),
+    [
+        ({"run": "abcdef"}, WorkspaceError, "no trial abcdef"),
+        ({"data": "gone"}, DataError, "--data gone"),
+        ({"protocol": "declip-2024"}, ConfigError, 'did you mean "declip-2025"'),
+        ({"domains": ("tiny/blurr",)}, ConfigError, 'unknown domain "tiny/blurr"; did you mean'),
+        ({"address": "ray://head:10001"}, ConfigError, "ray job submit"),
+        ({"workspace": "nowhere"}, WorkspaceError, "no trial"),
+    ],
+)
+def test_a_mistake_is_named_before_anything_starts(
+    bench: Bench, how: dict[str, Any], error: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bench.workspace.root.path)
+    asked = {"run": bench.spec.fingerprint, "data": str(bench.shards), "protocol": "declip-2025"}
+    asked |= {"workspace": str(bench.workspace.root)} | how
+    with pytest.raises(error, match=said):
+        evaluate(Request(**asked), Console(file=io.StringIO()))
+    assert bench.rows() == set()
+
+
+def test_another_driver_is_refused(bench: Bench) -> None:
+    code = (
+        "import sys, time; from upath import UPath; from dfloc.lock import DriverLock\n"
+        f"with DriverLock(UPath({str(bench.workspace.root)!r})): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(WorkspaceError, match=f"pid {other.pid}"):
+            bench.evaluate()
+        other.kill()
+
+
+def test_a_backbone_that_cannot_be_made_is_one_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = bench.spec
+    lost = spec.model_copy(update={"maps": (spec.maps[0].model_copy(update={"weights": "f" * 64}),)})
+    Ledger(bench.workspace).put_imported(
+        lost, Ledger(bench.workspace).weights(spec.fingerprint, "best").read_bytes(), {}
+    )
+    bench.spec = lost
+    with pytest.raises(WorkspaceError, match=r"the weights f{12} of srm are not known"):
+        bench.evaluate()
+
+
+def test_photographs_that_it_was_trained_on_are_counted(bench: Bench) -> None:
+    train = read_samples(bench.shards, Manifest.load(bench.shards), "tiny/blur", "train")
+    parent = make_spec(train=SampleList(digest="p" * 64, counts={"tiny/blur": 10}))
+    Ledger(bench.workspace).begin(parent)
+    storage.put_json(bench.workspace.lists / f"{'p' * 64}.json", [ref.id for ref in train[:3]])
+    child = make_spec(maps=bench.spec.maps, init={"decoder": InitFrom(parent=parent.fingerprint)})
+    weights = Ledger(bench.workspace).weights(bench.spec.fingerprint, "best").read_bytes()
+    Ledger(bench.workspace).put_imported(child, weights, {})
+    bench.spec = child
+    lines = bench.evaluate(split="train")
+    assert [line.trained_on for line in lines] == [len({ref.stem for ref in train[:3]})] * 2
+    assert {line.trained_on for line in bench.evaluate(split="test")} == {0}
+
+
+@pytest.mark.parametrize(
+    ("lineage", "counts", "expected"),
+    [
+        (Lineage(base=("a/ldm",)), {"a/ldm": 4}, {"b/ldm": "in", "a/lama": "out"}),
+        (Lineage(base=("a/ldm",), seen=("a/ldm",), root="r"), {"a/lama": 4}, {"a/ldm": "in", "a/lama": "in"}),
+        (Lineage(base=("a/repaint-p2",)), {}, {"a/repaint-p2-9k": "in"}),
+        (Lineage(), {}, {"a/ldm": "unknown"}),
+        (Lineage(root="r"), {"a/lama": 4}, {"a/lama": "in", "a/ldm": "unknown"}),
+    ],
+)
+def test_relation(lineage: Lineage, counts: dict[str, int], expected: dict[str, str]) -> None:
+    spec: TrialSpec = make_spec(lineage=lineage, train=SampleList(digest="t", counts=counts))
+    assert {domain: relation(spec, domain) for domain in expected} == expected
