@@ -1,6 +1,7 @@
 """Small models of the classes that open_clip's have, put beside its own by its own means."""
 
 import json
+import warnings
 from pathlib import Path
 
 import open_clip
@@ -53,6 +54,9 @@ class Archive(nn.Module):
         return self.visual(image_BCHW), self.token_embedding(text) * self.input_resolution
 
 
-def save_archive(clip: nn.Module, size: int, path: Path) -> None:
-    example = (torch.zeros(1, 3, size, size), torch.zeros(1, 1, dtype=torch.long))
-    torch.jit.trace(Archive(clip), example, check_trace=False).save(str(path))
+def save_archive(clip: nn.Module, path: Path) -> None:
+    size = open_clip.model.to_2tuple(clip.visual.image_size)
+    example = (torch.zeros(1, 3, *size), torch.zeros(1, 1, dtype=torch.long))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(Archive(clip), example, check_trace=False).save(str(path))

@@ -98,14 +98,14 @@ def make(name: str, weights: str, device: str) -> Clip:
         seed = int(random[1] or 0)
         tower = towers.build(model, towers.quick_gelu(model), seed=seed)
         return Clip(name, tower, towers.normalization(model, {}), f"random:{seed}", device)
+    if weights.startswith("random:"):
+        raise ConfigError(f'weights "{weights}": expected random or random:<seed>, a whole number, such as random:1')
     tag = open_clip.get_pretrained_cfg(model, weights)
     if tag:
         path = hub.file(name, weights, tag, same=_same(name, model, tag))
         return from_tensors(name, tensors.read(path), device, source=weights, tag=tag)
     if "/" in weights or Path(weights).suffix or Path(weights).exists():
         return from_tensors(name, tensors.read(weights), device, source=weights)
-    if weights.startswith("random"):
-        raise ConfigError(f'weights "{weights}": expected random or random:<seed>, a whole number, such as random:1')
     tags = open_clip.list_pretrained_tags_by_model(model)
     raise unknown(f"weights of {name}", weights, [*tags, "random", "random:<seed>", "path or URL of a file"])
 

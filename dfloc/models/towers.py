@@ -39,7 +39,7 @@ def row(name: str) -> BackboneRow:
     """
     model = model_of(name)
     tower: Any = build(model, False, device="meta")
-    size: tuple[int, ...] = tower.image_size if isinstance(tower.image_size, tuple) else (tower.image_size,) * 2
+    size = (tower.image_size,) * 2 if isinstance(tower.image_size, int) else tuple(tower.image_size)
     if size[0] != size[1]:
         raise ConfigError(f'backbone "{name}" reads images of {size[0]}x{size[1]}; expected a square input')
     blocks = _blocks(tower)
