@@ -46,10 +46,14 @@ def title(record: SweepRecord, planned: PlannedTrial) -> str:
     return " ".join([*numbers, *domains, planned.stage, *([planned.case] if planned.case else []), *rest])
 
 
-def params(spec: TrialSpec) -> dict[str, str]:
+def params(spec: TrialSpec, words: Mapping[str, str]) -> dict[str, str]:
     """Return the fields of a spec that make trials different, under the names by which `--set` knows them.
 
     The keys are the same for every trial, whatever the sweep; numbers are written so that they can be plotted.
+
+    Args:
+        spec: the trial's.
+        words: digest of weights -> the word by which they were asked for.
     """
     start = spec.start
     return {
@@ -64,7 +68,7 @@ def params(spec: TrialSpec) -> dict[str, str]:
         "base.domains": _listed(_base(spec)),
         "init": f"{start.checkpoint} of {start.parent[:12]}" if start else "none",
         "maps": _listed(recipe.map for recipe in spec.maps),
-        "weights": _listed(dict.fromkeys(recipe.weights for recipe in spec.maps)),
+        "weights": _listed(dict.fromkeys(words.get(recipe.weights, recipe.weights) for recipe in spec.maps)),
         "decoder.name": spec.decoder.name,
         "decoder.depth": str(spec.decoder.depth),
         "decoder.channels": _listed(spec.decoder.channels),

@@ -196,7 +196,8 @@ class _Projection:
         tags = {key: word for key, word in words.items() if mine or key not in run.data.tags} | tags
         if summary.FAILURE in run.data.tags.keys() - words.keys():
             self._client.delete_tag(run.info.run_id, summary.FAILURE)
-        params = [Param(*item) for item in summary.params(planned.spec).items() if item[0] not in run.data.params]
+        wanted_params = summary.params(planned.spec, self._record.weights)
+        params = [Param(*item) for item in wanted_params.items() if item[0] not in run.data.params]
         while len(metrics) > MAX_METRICS:
             self._client.log_batch(run.info.run_id, metrics[:MAX_METRICS])
             metrics = metrics[MAX_METRICS:]

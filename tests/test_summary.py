@@ -76,7 +76,7 @@ def test_rows_of_another_protocol_are_refused(ledger: Ledger) -> None:
 def test_params_tell_trials_apart_and_can_be_plotted() -> None:
     base = planned_of(spec_of(LDM, P2), "base")
     few, many = (spec_of(LAMA, count=n, parent=base) for n in (2, 9))
-    told = [summary.params(spec) for spec in (base.spec, few, many, spec_of(LAMA, count=2), spec_of(LDM, P2, seed=1))]
+    told = [summary.params(spec, {}) for spec in (base.spec, few, many, spec_of(LAMA, count=2), spec_of(LDM, P2, seed=1))]
     assert len({tuple(sorted(params)) for params in told}) == 1
     assert len({tuple(params.items()) for params in told}) == len(told)
     assert [float(params["exposure"]) for params in told] == [0, 2, 9, 0, 0]
@@ -95,9 +95,9 @@ def test_a_curve_that_is_continued_keeps_its_domain() -> None:
     lineage = {"seen": (LDM, P2, LAMA), "base": (LDM, P2), "root": base.fingerprint, "exposure": 16}
     spec = spec_of(LAMA, count=16, parent=four)
     cumulative = spec.model_copy(update={"lineage": spec.lineage.model_copy(update=lineage)})
-    told = summary.params(cumulative)
+    told = summary.params(cumulative, {})
     assert (told["exposure"], told["exposure.domains"]) == ("16", LAMA)
-    again = summary.params(spec_of(P2_9K, parent=base))
+    again = summary.params(spec_of(P2_9K, parent=base), {})
     assert again["exposure.domains"] == "none", "p2-9k is of the family of p2, which the base trained on"
 
 

@@ -119,6 +119,7 @@ def _setting(study: Study, group: Group, n: int | None) -> Setting:
         tested=study.record.domains,
         protocol=study.record.protocol,
         spec=trial.spec,
+        words=study.record.weights,
         base=base,
         n=n,
         chained=trial.parent is not None and trial.parent != trial.spec.lineage.root,
@@ -141,8 +142,8 @@ def _table(study: Study, name: str, title: str, found: Sequence[Pair]) -> Table:
         id=name,
         title=title,
         caption=f"IoU in per cent; difference = ours less published, only where the published value is sound and our "
-        f"trial meets what its table requires; a letter says why there is none. Weights are known by digest: that a "
-        f"file holds the published ones is not checked. Source: {_cites(found)}. "
+        f"trial meets what its table requires; a letter says why there is none. Weights out of a file are not "
+        f"known to be the published ones. Source: {_cites(found)}. "
         f"{captions.provenance(study, study.groups)}",
         columns=[
             "Held out" if found[0].n is not None else "Data seen",

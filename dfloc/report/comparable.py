@@ -18,6 +18,7 @@ class Setting:
         tested: domains that the trial is tested on.
         protocol: what scored it.
         spec: the trial.
+        words: digest of weights -> the word by which they were asked for.
         base: the root ancestor's spec; where `n` is 0, the trial itself. None: no parent.
         n: images of the held-out domain; None where the study has no such axis.
         chained: the trial starts from another fine-tuned one, not from the base (mode `continue`).
@@ -28,6 +29,7 @@ class Setting:
     tested: tuple[str, ...]
     protocol: str
     spec: TrialSpec
+    words: Mapping[str, str]
     base: TrialSpec | None = None
     n: int | None = None
     chained: bool = False
@@ -68,9 +70,8 @@ def _valid(wanted: Any, ours: Setting, _: str) -> str:
 
 
 def _weights(wanted: Any, ours: Setting, _: str) -> str:
-    used = {recipe.weights for recipe in ours.spec.maps}
-    loose = [name for name in used if name == "none" or name.startswith("random:")]
-    return f"weights {wanted}, ours {_words(sorted(loose))}" if loose else ""
+    used = {ours.words.get(recipe.weights, recipe.weights) for recipe in ours.spec.maps}
+    return f"weights {wanted}, ours {_words(sorted(used - {wanted}))}" if used - {wanted} else ""
 
 
 def _maps(wanted: Any, ours: Setting, _: str) -> str:

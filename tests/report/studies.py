@@ -172,6 +172,7 @@ def record(maker: Maker, preset: str, **more: Any) -> SweepRecord:
         domains=tuple(maker.domains),
         protocol="declip-2025",
         facts={domain: {"test": facts} for domain in maker.domains},
+        weights={"ab" * 32: "openai"},
         trials=tuple(maker.trials),
         **more,
     )

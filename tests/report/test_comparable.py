@@ -8,6 +8,7 @@ from tests.report.studies import DOLOS, Maker
 
 FUSED = ("clip-vit-l14/layer20", "clip-rn50/layer3")
 LDM = "celebahq/ldm"
+OPENAI = {"ab" * 32: "openai"}
 
 
 @pytest.fixture
@@ -20,7 +21,14 @@ def tuned(maker) -> Setting:
     base = maker.plan("base", {domain: 3000 for domain in DOLOS if domain != LDM}, held_out=LDM)
     trial = maker.plan("finetune", {LDM: 250}, parent=base, epochs=10, held_out=LDM, n=250)
     return Setting(
-        random=False, limited=False, tested=DOLOS, protocol="declip-2025", spec=trial.spec, base=base.spec, n=250
+        random=False,
+        limited=False,
+        tested=DOLOS,
+        protocol="declip-2025",
+        spec=trial.spec,
+        words=OPENAI,
+        base=base.spec,
+        n=250,
     )
 
 
@@ -46,6 +54,7 @@ def test_the_base_stands_at_zero(tuned):
         ({"tested": DOLOS[:3]}, "tested on"),
         ({"chained": True}, "mode restart, ours continue"),
         ({"base": None}, "starts from nothing"),
+        ({"words": {"ab" * 32: "ViT-L-14.pt"}}, "weights openai, ours ViT-L-14.pt"),
     ],
 )
 def test_each_setting_is_checked(tuned, update, word):
@@ -91,7 +100,7 @@ def test_a_doubtful_value_is_never_compared(tuned):
 
 def test_own_is_the_domain_of_the_cell(maker):
     spec = maker.plan("budgets", {LDM: 9000}, case="9000-each-per-model", domain=LDM).spec
-    ours = Setting(random=False, limited=False, tested=DOLOS, protocol="declip-2025", spec=spec)
+    ours = Setting(random=False, limited=False, tested=DOLOS, protocol="declip-2025", spec=spec, words=OPENAI)
     cells = load()["s000.budgets"].cells
     assert gaps(cells["9000-each-per-model", LDM], "declip-2025", LDM, ours) == []
     other = gaps(cells["9000-each-per-model", "celebahq/lama"], "declip-2025", "celebahq/lama", ours)
