@@ -61,23 +61,32 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(listed[:2]) + more
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def contents(path: Path) -> Any:
+    """Return what a file of this machine holds: a mapping from names, whose values need not all be tensors.
+
+    Raises:
+        ConfigError: it is missing, no file, empty, damaged, or holds Python objects.
+    """
     if not path.is_file():
         raise ConfigError(f"weights {path}: expected a file, but it is {'a folder' if path.is_dir() else 'missing'}")
     if path.stat().st_size == 0:
         raise ConfigError(f"weights {path}: the file is empty; fetch it again")
     try:
-        found = _parsed(path)
+        return _parsed(path)
     except pickle.UnpicklingError as error:
         raise ConfigError(
             f"weights {path}: it holds Python objects or is damaged; expected tensors alone: safetensors, a torch "
             "state dict or a TorchScript archive"
         ) from error
     except _BROKEN as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0]
         raise ConfigError(
             f"weights {path} cannot be read, it may be cut off: {reason}; fetch the file again"
         ) from error
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    found = contents(path)
     for key in NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]

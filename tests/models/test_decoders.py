@@ -9,7 +9,7 @@ from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError
 from dfloc.losses import bce
 from dfloc.models.decoders import ConvDecoder, Standardize, build
-from dfloc.registry import MapSpec
+from dfloc.registry import MapSpec, map_spec
 from tests.contracts.decoder import DecoderContract, Examples, examples
 
 SMALL = {"depth": 4, "channels": (6, 4), "out_size": 32}
@@ -69,6 +69,28 @@ def test_as_many_parameters_as_declip(in_channels, depth):
     assert sum(isinstance(layer, nn.Conv2d) for layer in decoder.layers) == depth + 1
 
 
+# The channels that DeCLIP's decoders read: of a layer of ViT-L/14, of RN50's layers, of both together.
+READ = {
+    ("clip-vit-l14/layer20",): 1024,
+    ("clip-rn50/layer1",): 256,
+    ("clip-rn50/layer2",): 512,
+    ("clip-rn50/layer3",): 1024,
+    ("clip-rn50/layer4",): 2048,
+    ("clip-vit-l14/layer20", "clip-rn50/layer3"): 2048,
+}
+
+
+@pytest.mark.parametrize("depth", [4, 12, 20])
+@pytest.mark.parametrize("maps", READ)
+def test_maps_of_clip_make_decoders_of_declips_sizes(maps, depth):
+    specs = [map_spec(name) for name in maps]
+    with torch.device("meta"):
+        decoder = build(DecoderSpec(name="conv", depth=depth), specs, generator())
+        x_BCHW = torch.empty(1, READ[maps], specs[0].height, specs[0].width)
+        assert conv_sizes(decoder.eval(), x_BCHW)[-1] == 256
+    assert sum(parameter.numel() for parameter in decoder.parameters()) == PUBLISHED[READ[maps], depth]
+
+
 # The grid of each convolution of a conv-4: CLIP RN50's layers 1 to 4, ViT-L/14 (and ViT with RN50).
 LADDERS = {
     (256, 56): [56, 56, 56, 112, 256],
@@ -76,6 +98,7 @@ LADDERS = {
     (1024, 14): [14, 28, 56, 112, 256],
     (2048, 7): [7, 14, 28, 56, 256],
     (1024, 16): [16, 32, 64, 128, 256],
+    (2048, 16): [16, 32, 64, 128, 256],
 }
 
 
