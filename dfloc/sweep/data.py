@@ -6,6 +6,7 @@ from typing import Protocol
 
 from upath import UPath
 
+from dfloc.data import dolos
 from dfloc.data.manifest import OVERLAP_NOTE, Manifest, SampleRef, overlap, read_samples
 from dfloc.data.mixture import Split
 from dfloc.errors import DataError
@@ -89,8 +90,8 @@ class Expected:
 
     Args:
         name: of the data.
-        counts: domain -> split -> images; a study of other domains is planned against `otherwise`.
-        otherwise: split -> images.
+        counts: domain -> split -> images; empty: any domain may be there.
+        otherwise: split -> images of a domain that is neither counted nor one of Dolos'.
     """
 
     present = False
@@ -111,7 +112,8 @@ class Expected:
 
     def facts(self, domain: str) -> dict[str, DomainFacts]:
         """Return the expected counts; every image a photograph of its own."""
-        counts = self._counts.get(domain, self._otherwise)
+        published = {split: count.images for split, count in dolos.COUNTS.get(domain, {}).items()}
+        counts = self._counts.get(domain) or published or self._otherwise
         return {split: DomainFacts(images=count, photographs=count) for split, count in counts.items()}
 
     def notes(self, domains: Sequence[str]) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ class Plan:
         shared: those of them that another sweep planned first.
         failed: trials that failed before, and their descendants; not repeated.
         jobs: row groups whose features are lacking.
-        images: distinct images that the sweep reads.
+        images: fingerprint of each map's recipe -> distinct images of which the sweep reads it.
         seconds: expected training time of one worker, by the rates of the trials that are done; None = no rate yet.
         known: whether data are there, so that `done` means something.
         notes: sentences for the screen.
@@ -64,7 +64,7 @@ class Plan:
     shared: int
     failed: tuple[str, ...]
     jobs: tuple[Job, ...]
-    images: int
+    images: dict[str, int]
     seconds: float | None
     known: bool
     notes: tuple[str, ...] = ()
@@ -84,18 +84,23 @@ class Plan:
         yield from self._features()
         if self.seconds:
             yield f"time: {self.seconds / 3600:.2f} hours of one worker, at the rate of the trials that are done"
+        yield from self.record.notes
         yield from self.notes
 
     def _features(self) -> Iterator[str]:
         recipes = recipes_of(self.record.trials)
-        backbones = sorted({recipe.map.partition("/")[0] for recipe in recipes})
-        size = self.images * sum(_bytes(recipe) for recipe in recipes)
+        passes = Counter({_backbone(recipe): 0 for recipe in recipes})
         if self.known:
-            passes = sum(job.rows for job in self.jobs)
-            yield f"backbone passes: {passes} images through {', '.join(backbones)}"
+            for job in self.jobs:
+                passes.update(dict.fromkeys({_backbone(one) for one in job.recipes if one != TRUTH}, job.rows))
         else:
-            yield f"backbone passes: {self.images} images through {', '.join(backbones)}"
-        yield f"storage: {size / 1e9:.2f} GB of features for {self.images} images"
+            for recipe in recipes:
+                passes[_backbone(recipe)] = max(passes[_backbone(recipe)], self.images[recipe.fingerprint])
+        told = ", ".join(f"{count} images through {name}" for name, count in sorted(passes.items()))
+        yield f"backbone passes: {told}"
+        images = max(self.images.values(), default=0)
+        size = images * _bytes(TRUTH) + sum(self.images[recipe.fingerprint] * _bytes(recipe) for recipe in recipes)
+        yield f"storage: {size / 1e9:.2f} GB of features for {images} images"
 
 
 def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath, retry_failed: bool = False) -> Plan:
@@ -129,7 +134,7 @@ def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath,
         shared=sum(trial.fingerprint in first for trial in complete),
         failed=tuple(sorted(failed)),
         jobs=tuple(_jobs(items, resolved, store)) if known else (),
-        images=_num_images(resolved),
+        images={recipe.fingerprint: _num_images(resolved, recipe) for recipe in recipes_of(distinct)},
         seconds=_seconds(distinct, trained, ledger),
         known=known,
         notes=tuple(notes),
@@ -231,16 +236,24 @@ def _merged(jobs: Sequence[Job]) -> list[Job]:
     return list(by_group.values())
 
 
-def _num_images(resolved: Resolved) -> int:
+def _num_images(resolved: Resolved, recipe: MapRecipe) -> int:
+    """Return the number of distinct images of which the trials read a map; without data, by what they ask for."""
+    trials = [trial for trial in resolved.record.trials if recipe in trial.spec.maps]
     if resolved.lists:
-        return len({ref.id for refs in resolved.lists.values() for ref in refs})
+        digests = {one.digest for trial in trials for one in (trial.spec.train, trial.spec.valid)}
+        digests |= {evaluation.test.digest for trial in trials for evaluation in trial.evaluations}
+        return len({ref.id for digest in digests for ref in resolved.lists[digest]})
     largest: Counter[tuple[str, str]] = Counter()
-    for trial in resolved.record.trials:
+    for trial in trials:
         for split, samples in (("train", trial.spec.train), ("valid", trial.spec.valid)):
             for domain, count in samples.counts.items():
                 largest[domain, split] = max(largest[domain, split], count)
     tests = sum(facts["test"].images for facts in resolved.record.facts.values())
     return sum(largest.values()) + tests
+
+
+def _backbone(recipe: MapRecipe) -> str:
+    return recipe.map.partition("/")[0]
 
 
 def _bytes(recipe: MapRecipe) -> int:

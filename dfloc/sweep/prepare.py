@@ -23,7 +23,7 @@ from dfloc.sweep.space import expand
 MINI = "mini"
 ORIGIN = "origin.json"
 MINI_COUNTS = {"train": 160, "valid": 40, "test": 40}
-DOLOS_COUNTS = {"train": 9000, "valid": 900, "test": 900}
+OWN_COUNTS = {"train": 9000, "valid": 900, "test": 900}  # a domain that was not published is planned like most of Dolos
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def data_of(options: Options, workspace: Workspace) -> Data:
     if options.data is not None:
         return Expected(folder.name, _counted(dolos.scan(Path(options.data))), {})
     if options.chosen_preset == "paper":
-        return Expected("dolos", {}, DOLOS_COUNTS)
+        return Expected("dolos", {}, OWN_COUNTS)
     return Expected(MINI, {f"{MINI}/{name}": MINI_COUNTS for name in GENERATORS}, {})
 
 

@@ -68,6 +68,46 @@ def test_short_and_unknown_domains(workspace: Workspace, tiny_tree: Path) -> Non
         prepare(asked, workspace, data_of(asked, workspace), Known(workspace))
 
 
+def as_dolos(tree: Path, **generators: str) -> Path:
+    """Give the tiny tree's domains the names of Dolos' generators."""
+    (tree / "tiny").rename(tree / "celebahq")
+    for own, name in generators.items():
+        (tree / "celebahq/fake" / own).rename(tree / "celebahq/fake" / name)
+    return tree
+
+
+def test_a_tree_that_lacks_domains_says_which_trials_it_skips(workspace: Workspace, tiny_tree: Path) -> None:
+    asked = options(as_dolos(tiny_tree, blur="ldm", noise="lama"), limit=4)
+    plan = prepare(asked, workspace, data_of(asked, workspace), Known(workspace, load=False)).plan
+    said = list(plan.lines())
+    absent = "celebahq/pluralistic, celebahq/repaint-p2-9k"
+    assert "stage budgets: 9 of 15 trials skipped: the data lack " + absent in said
+    assert "stage base: 4 of 4 trials skipped: the data lack " + absent in said
+    assert "for a study of the domains that are there: --set domains=[celebahq/ldm,celebahq/lama]" in said
+    assert {trial.stage for trial in plan.record.trials} == {"budgets", "scratch"}
+    assert plan.record.domains == ("celebahq/ldm", "celebahq/lama")
+    for trial in plan.record.trials:
+        assert set(trial.spec.train.counts) <= set(plan.record.domains)
+        assert {evaluation.domain for evaluation in trial.evaluations} == set(plan.record.domains)
+
+    asked = options(tiny_tree, limit=4, settings=("domains=[celebahq/ldm,lama]",))
+    plan = prepare(asked, workspace, data_of(asked, workspace), Known(workspace, load=False)).plan
+    assert not any("skipped" in line for line in plan.lines())
+    assert {trial.stage for trial in plan.record.trials} >= {"base", "finetune", "baselines"}
+
+
+def test_data_with_no_domain_of_the_study_are_refused(workspace: Workspace, tiny_tree: Path) -> None:
+    asked = options(tiny_tree, limit=4)
+    with pytest.raises(DataError, match=r"every trial of the study needs celebahq/lama, .* have tiny/blur, tiny/noise"):
+        prepare(asked, workspace, data_of(asked, workspace), Known(workspace, load=False))
+
+
+def test_too_few_images_are_told_before_a_tree_is_imported(workspace: Workspace, tiny_tree: Path) -> None:
+    asked = options(as_dolos(tiny_tree, blur="ldm", noise="lama"))
+    with pytest.raises(DataError, match=r"celebahq/ldm has 10 train images, but the study asks for 9000; .*--limit 10"):
+        prepare(asked, workspace, data_of(asked, workspace), Known(workspace, load=False))
+
+
 @pytest.mark.parametrize("what", ["missing", "file"])
 def test_data_that_are_not_there(workspace: Workspace, tmp_path: Path, what: str) -> None:
     (tmp_path / "file").write_text("hello")
