@@ -17,6 +17,7 @@ COMMANDS = {
     "report": "dfloc.cli.report:report",
     "predict": "dfloc.cli.predict:predict",
     "evaluate": "dfloc.cli.evaluate:evaluate",
+    "import-checkpoint": "dfloc.cli.import_checkpoint:import_checkpoint",
     "list": "dfloc.cli.list:list_names",
     "ui": "dfloc.cli.ui:ui",
 }
@@ -26,6 +27,7 @@ SHORT_HELP = {
     "report": "Build a study's page from what is finished.",
     "predict": "Say which pixels of photographs a finished trial takes for generated.",
     "evaluate": "Score a finished trial on any data.",
+    "import-checkpoint": "Import a published checkpoint of DeCLIP as a finished trial.",
     "list": "List what has a name: sweeps, backbones, decoders, losses, domains.",
     "ui": "Open the MLflow UI on the workspace.",
 }

@@ -1,0 +1,60 @@
+"""`dfloc import-checkpoint`: a model that was trained elsewhere becomes a finished trial."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dfloc.cli.options import debug_option, plugin_option, workspace_option
+
+if TYPE_CHECKING:
+    from dfloc.config import TrialSpec
+
+
+@click.command("import-checkpoint")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--arch", required=True, metavar="BACKBONE[,BACKBONE]", help="clip-vit-l14, clip-rn50, or both.")
+@click.option("--trained-on", default="", metavar="DOMAIN,...", help="Domains that it saw.  [default: unknown]")
+@click.option("--weights", metavar="WORD", help="Of fused backbones: openai, or a file.  [default: openai]")
+@workspace_option
+@plugin_option
+@debug_option
+def import_checkpoint(file: Path, arch: str, trained_on: str, weights: str | None, workspace: str, debug: bool) -> None:
+    """Import FILE, a published checkpoint of DeCLIP, as a finished trial, and print its fingerprint.
+
+    Every tensor of the file must be the decoder's or CLIP's. An image tower inside is kept, for its numbers may not be
+    OpenAI's any more. A fused checkpoint has none inside: then --arch names two backbones.
+
+    \b
+    dfloc import-checkpoint ldm.pth --arch clip-vit-l14 --trained-on ldm
+    dfloc import-checkpoint fused.pth --arch clip-vit-l14,clip-rn50 --trained-on ldm --weights openai
+    """
+    from dfloc.data import dolos
+    from dfloc.engine.imported import import_checkpoint
+    from dfloc.storage import Workspace
+
+    names = [name.strip() for name in trained_on.split(",") if name.strip()]
+    domains = [name if "/" in name else dolos.resolve(name, dolos.COUNTS) for name in names]
+    for line in _told(import_checkpoint(Workspace(workspace), file, arch, domains, weights)):
+        click.echo(line)
+
+
+def _told(spec: "TrialSpec") -> list[str]:
+    """Return what was imported, and what can be done with it."""
+    name = spec.fingerprint[:12]
+    weights = {recipe.map.partition("/")[0]: recipe.weights for recipe in spec.maps}
+    settings = {
+        "stages.finetune.from": f"{{trial: {name}}}",
+        "trial.maps": f"[{', '.join(recipe.map for recipe in spec.maps)}]",
+        "trial.weights": f"{{{', '.join(f'{key}: {value}' for key, value in weights.items())}}}",
+        "trial.decoder": f"{{name: {spec.decoder.name}, depth: {spec.decoder.depth}}}",
+    }
+    return [
+        f"trial {spec.fingerprint}",
+        f"reads {', '.join(recipe.map for recipe in spec.maps)}; "
+        f"trained on {', '.join(spec.lineage.seen) or 'unknown domains'}",
+        f"next: dfloc evaluate {name} --data DIR",
+        f"      dfloc predict {name} IMAGE...",
+        "      dfloc sweep exposure --data DIR --only finetune "
+        + " ".join(f"--set '{key}={value}'" for key, value in settings.items()),
+    ]
