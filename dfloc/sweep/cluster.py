@@ -1,20 +1,18 @@
-"""The Ray that a sweep runs on: started here or found, quiet, and proved to see the workspace."""
+"""The Ray that a sweep runs on: started here or found, quiet, and proved fit for the sweep."""
 
 import logging
 import os
-import platform
 import socket
-import uuid
-from importlib.metadata import version
 
 from rich.console import Console
 from upath import UPath
 
-import dfloc
-from dfloc import storage
-from dfloc.errors import ConfigError, WorkspaceError
+from dfloc.errors import ConfigError
 from dfloc.storage import Workspace
+from dfloc.sweep import capacity
+from dfloc.sweep.capacity import Capacity
 from dfloc.sweep.chatter import Chatter
+from dfloc.sweep.proof import Proof
 
 QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -51,13 +49,15 @@ class Cluster:
         if self._address and not address:
             console.print(f"Ray: the one at RAY_ADDRESS={self._address}", highlight=False)
         self.log = logs / "ray.log"
+        self.proof: Proof | None = None
+        self._console = console
         self._chatter: Chatter | None = None
 
     def start(self) -> None:
         """Connect or start, once; a Ray that this process has already is used, and not ended.
 
         Raises:
-            ConfigError: nothing answers at the address.
+            ConfigError: nothing answers at the address, or it refuses this machine's token.
         """
         os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
         import ray
@@ -75,13 +75,21 @@ class Cluster:
                 logging_level=logging.WARNING,
                 configure_logging=False,
             )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
+            if "AuthenticationError" in f"{error!r} {error.__cause__!r}":
+                raise ConfigError(
+                    f"the Ray at {self._address} refuses this machine's token: put the cluster's token into "
+                    f"~/.ray/auth_token and set RAY_AUTH_MODE=token here; see {self.log}"
+                ) from error
             where = f"answers at {self._address}" if self._address else "could be started"
             raise ConfigError(f"no Ray {where}: {str(error).splitlines()[0]}; see {self.log}") from error
         self._chatter.begun()
 
     def stop(self) -> None:
         """End what was started."""
+        if self.proof:
+            self.proof.end()
+            self.proof = None
         if self._chatter:
             import ray
 
@@ -89,52 +97,61 @@ class Cluster:
             self._chatter.end()
             self._chatter = None
 
-    def max_concurrent(self, asked: int | None) -> int:
-        """Return how many trials run at once, and tell Tune, which must not be imported before."""
-        import ray
+    def prove(self, workspace: Workspace) -> None:
+        """Make every node of a cluster show that it can work; this machine alone need not.
 
-        number = asked or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        Raises:
+            WorkspaceError: some cannot; names each of them.
+        """
+        if self._address and not self.proof:
+            self.proof = Proof.begin(workspace)
+            self.proof.check_nodes()
+
+    def check_gpus(self, device: str, gpus_per_trial: float) -> None:
+        """Refuse trials that could never be placed, now or once the cluster has grown.
+
+        Raises:
+            ConfigError: no node has, or would have, the GPUs that a trial wants.
+        """
+        if device != "cuda":
+            return
+        if gpus_per_trial > 1 and gpus_per_trial % 1:
+            raise ConfigError(
+                f"--gpus-per-trial should be a share of one GPU or a whole number, not {gpus_per_trial:g}"
+            )
+        has = self._capacity()
+        most = has.most("GPU")
+        if most >= gpus_per_trial:
+            return
+        if has.offered is None:
+            line = f"no node has {gpus_per_trial:g} GPUs now, and what the autoscaler can add is unknown: trials wait"
+            self._console.print(line, highlight=False)
+            return
+        where = f"the cluster at {self._address}" if self._address else "this machine"
+        can = " and no node type of its autoscaler" if has.offered else ""
+        if not most:
+            raise ConfigError(
+                f"the study asks for CUDA devices, but no node of {where}{can} has one; add one, or --device cpu"
+            )
+        raise ConfigError(
+            f"a trial asks for {gpus_per_trial:g} GPUs, but no node of {where}{can} has more than {most:g}; "
+            "lower --gpus-per-trial"
+        )
+
+    def max_concurrent(self, asked: int | None, held: dict[str, float]) -> int:
+        """Return how many trials run at once, and tell Tune, which must not be imported before.
+
+        Args:
+            asked: by the user; None = as many as there is room for, on nodes that the autoscaler can add too.
+            held: what one trial holds, as `resources` names it.
+        """
+        need = {name.upper(): amount for name, amount in held.items()}
+        number = asked or max(1, self._capacity().rooms(need))
         os.environ[MAX_PENDING] = str(number)
         return number
 
-    def check_gpus(self, device: str, gpus_per_trial: float) -> None:
-        """Refuse trials that the Ray started here could never place; a cluster may still grow.
-
-        Raises:
-            ConfigError: a trial wants more GPUs than there are.
-        """
-        import ray
-
-        found = ray.cluster_resources().get("GPU", 0)
-        if device == "cuda" and not self._address and found < gpus_per_trial:
-            raise ConfigError(f"a trial asks for {gpus_per_trial:g} GPUs, but this machine has {found:g}")
-
-    def prove(self, workspace: Workspace) -> None:
-        """Make every node show that it sees the workspace and runs the same versions.
-
-        Raises:
-            WorkspaceError: one does not; names the node.
-        """
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        marker = workspace.root / f".seen-{uuid.uuid4().hex}"
-        storage.put(marker, marker.name.encode())
-        mine = _versions()
-        try:
-            for node in (node for node in ray.nodes() if node["Alive"]):
-                strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                look = ray.remote(_look).options(num_cpus=0, scheduling_strategy=strategy)
-                seen, theirs = ray.get(look.remote(str(marker)))
-                where = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-                if not seen:
-                    raise WorkspaceError(
-                        f"{where} does not see the workspace {workspace.root}; share it with every node"
-                    )
-                if theirs != mine:
-                    raise WorkspaceError(f"{where} runs {theirs}, the driver {mine}; install the same on every node")
-        finally:
-            marker.unlink(missing_ok=True)
+    def _capacity(self) -> Capacity:
+        return capacity.look(grows=self._address is not None)
 
 
 def _probe(address: str | None) -> None:
@@ -171,12 +188,3 @@ def check_device(device: str, address: str | None) -> None:
 def resources(device: str, gpus_per_trial: float) -> dict[str, float]:
     """Return what one trial holds of a node."""
     return {"cpu": 1.0, "gpu": gpus_per_trial} if device == "cuda" else {"cpu": 1.0}
-
-
-def _look(marker: str) -> tuple[bool, dict[str, str]]:
-    return UPath(marker).exists(), _versions()
-
-
-def _versions() -> dict[str, str]:
-    """Return what must be the same everywhere; torch is not imported for it, which takes a node seconds."""
-    return {"dfloc": dfloc.__version__, "torch": version("torch"), "python": platform.python_version()}

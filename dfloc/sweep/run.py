@@ -51,7 +51,12 @@ def dry_run(options: Options, console: Console) -> None:
     prepared = prepare(options, workspace, data, Known(workspace, load=False))
     _say_data(console, options, prepared)
     if not data.present:
-        console.print(f"data: {data.name.capitalize()}, not present; done: unknown", highlight=False)
+        what = (
+            f"{data.name}, a tree that is not imported yet"
+            if options.data
+            else f"{data.name.capitalize()}, not present"
+        )
+        console.print(f"data: {what}; done: unknown", highlight=False)
     for line in prepared.plan.lines():
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -147,10 +152,19 @@ class Driver:
         cluster.check_device(prepared.device, self.options.address)
         _say_data(self.console, self.options, prepared)
         self.say(f"workspace {self.workspace.root}")
-        if expected.present:
-            return prepared
-        self._import()
-        return prepare(self.options, self.workspace, data_of(self.options, self.workspace), self.known)
+        if not expected.present:
+            self._begin(prepared.device)
+            self._import()
+            return prepare(self.options, self.workspace, data_of(self.options, self.workspace), self.known)
+        if prepared.plan.items:
+            self._begin(prepared.device)
+        return prepared
+
+    def _begin(self, device: str) -> None:
+        """Start Ray, or connect to it, and refuse a cluster that cannot do the work."""
+        self.ray.start()
+        self.ray.prove(self.workspace)
+        self.ray.check_gpus(device, self.options.gpus_per_trial)
 
     def _import(self) -> None:
         """Make the mini-Dolos, or import the tree that `--data` names."""
@@ -158,7 +172,6 @@ class Driver:
 
         with Display(self.console, "mini-Dolos, crops made", 0) as display:
             samples = make_tree(self.options, self.workspace, display.advance)
-        self.ray.start()
         folder = data_folder(self.options, self.workspace)
         with Display(self.console, "images imported", len(samples)) as display:
             import_samples(samples, folder, on_progress=display.advance)
@@ -183,9 +196,6 @@ class Driver:
         """Compute features, then run the trials; return whether the user stopped it."""
         from dfloc.features import extract
 
-        self.ray.start()
-        self.ray.prove(self.workspace)
-        self.ray.check_gpus(prepared.device, self.options.gpus_per_trial)
         plan, data = prepared.plan, prepared.data
         assert isinstance(data, Shards)
         if plan.jobs:
@@ -204,7 +214,8 @@ class Driver:
 
     def _train(self, prepared: Prepared) -> bool:
         """Run every item through Tune; return whether the user stopped it."""
-        max_concurrent = self.ray.max_concurrent(self.options.max_concurrent)
+        held = cluster.resources(prepared.device, self.options.gpus_per_trial)
+        max_concurrent = self.ray.max_concurrent(self.options.max_concurrent, held)
         from dfloc.sweep import schedule
 
         items = prepared.plan.items
@@ -220,8 +231,9 @@ class Driver:
                     "workspace": str(self.workspace.root),
                     "data": str(prepared.data.folder),
                     "device": prepared.device,
+                    "proof": self.ray.proof,
                 },
-                resources=cluster.resources(prepared.device, self.options.gpus_per_trial),
+                resources=held,
                 max_concurrent=max_concurrent,
                 folder=self.workspace.sweep(prepared.plan.record.sweep) / "tune",
             )

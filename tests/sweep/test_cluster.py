@@ -10,9 +10,11 @@ from upath import UPath
 
 from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.storage import Workspace
-from dfloc.sweep import cluster
+from dfloc.sweep import capacity, cluster
+from dfloc.sweep.capacity import Capacity, Kind
 from dfloc.sweep.chatter import Chatter
 from dfloc.sweep.cluster import Cluster, check_device, resources
+from dfloc.sweep.proof import Proof
 
 
 def made(tmp_path: Path, address: str | None = None) -> tuple[Cluster, io.StringIO]:
@@ -58,31 +60,78 @@ def test_trials_at_once_are_those_asked_or_one_for_each_cpu(
 ) -> None:
     monkeypatch.setenv(cluster.MAX_PENDING, "")
     mine, _ = made(tmp_path)
-    assert (mine.max_concurrent(None), os.environ[cluster.MAX_PENDING]) == (2, "2")
-    assert (mine.max_concurrent(7), os.environ[cluster.MAX_PENDING]) == (7, "7")
+    held = resources("cpu", 1)
+    assert (mine.max_concurrent(None, held), os.environ[cluster.MAX_PENDING]) == (2, "2")
+    assert (mine.max_concurrent(7, held), os.environ[cluster.MAX_PENDING]) == (7, "7")
+
+
+HEAD = Kind("head", 1, {"CPU": 4})
+GPUS = Kind("gpu", 3, {"CPU": 4, "GPU": 1})
+
+
+def of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *live: Kind, offered: tuple[Kind, ...] | None = ()) -> Cluster:
+    monkeypatch.setattr(capacity, "look", lambda grows: Capacity(live, offered if grows else ()))
+    monkeypatch.setenv(cluster.MAX_PENDING, "")
+    return made(tmp_path, "10.0.0.1:6379")[0]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "offered", "message"),
+    [
+        (1, (), r"no node of the cluster at 10\.0\.0\.1:6379 has one; add one, or --device cpu"),
+        (0.5, (Kind("cpu", 9, {"CPU": 8}),), r"no node of .* and no node type of its autoscaler has one"),
+        (2, (GPUS,), r"asks for 2 GPUs, but no node .* has more than 1; lower --gpus-per-trial"),
+        (1.5, (GPUS,), r"a share of one GPU or a whole number, not 1\.5"),
+    ],
+)
+def test_gpus_that_no_node_has_or_would_have_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: float, offered: tuple[Kind, ...], message: str
+) -> None:
+    mine = of(tmp_path, monkeypatch, HEAD, offered=offered)
+    mine.check_gpus("cpu", gpus)
+    with pytest.raises(ConfigError, match=message):
+        mine.check_gpus("cuda", gpus)
+
+
+def test_an_autoscaler_without_a_node_yet_has_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = of(tmp_path, monkeypatch, HEAD, offered=(GPUS,))
+    mine.check_gpus("cuda", 1)
+    assert mine.max_concurrent(None, resources("cuda", 1)) == 3
+    assert mine.max_concurrent(None, resources("cuda", 0.5)) == 6
+    assert mine.max_concurrent(None, resources("cuda", 0.1)) == 12, "a node's 4 CPUs hold 4 trials"
+
+
+def test_an_unknown_autoscaler_is_told_and_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "look", lambda grows: Capacity((HEAD,), None))
+    mine, screen = made(tmp_path, "10.0.0.1:6379")
+    mine.check_gpus("cuda", 1)
+    assert screen.getvalue() == "no node has 1 GPUs now, and what the autoscaler can add is unknown: trials wait\n"
 
 
 @pytest.mark.ray
-def test_every_node_proves_that_it_sees_the_workspace(
-    tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_this_machine_has_no_autoscaler_and_proves_nothing_to_itself(tmp_path: Path, ray_local: None) -> None:
     mine, _ = made(tmp_path)
+    with pytest.raises(ConfigError, match="no node of this machine has one"):
+        mine.check_gpus("cuda", 1)
     workspace = Workspace(tmp_path / "workspace")
     mine.prove(workspace)
-    assert list(workspace.root.iterdir()) == []
-    versions = cluster._versions()
-    monkeypatch.setattr(cluster, "_versions", lambda: versions | {"torch": "1.0"})
-    with pytest.raises(WorkspaceError, match=r"node \S+ \(\S+\) runs .*, the driver .*'torch': '1.0'"):
-        mine.prove(workspace)
-    monkeypatch.undo()
-    monkeypatch.setattr(cluster, "_look", _blind)
-    with pytest.raises(WorkspaceError, match=r"node .* does not see the workspace .*; share it with every node"):
-        mine.prove(workspace)
-    assert list(workspace.root.iterdir()) == []
+    assert (mine.proof, list(workspace.root.iterdir())) == (None, [])
 
 
-def _blind(marker: str) -> tuple[bool, dict[str, str]]:
-    return False, {}
+@pytest.mark.ray
+def test_the_proof_stands_until_the_end(tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, _ = made(tmp_path, "10.0.0.1:6379")
+    workspace = Workspace(tmp_path / "workspace")
+    mine.prove(workspace)
+    assert [str(path) for path in workspace.root.iterdir()] == [mine.proof and mine.proof.marker]
+    mine.stop()
+    assert list(workspace.root.iterdir()) == []
+    other = Proof.begin
+    monkeypatch.setattr(Proof, "begin", lambda space: other(space)._replace(runs={"torch": "1.0"}))
+    with pytest.raises(WorkspaceError, match=r"1 of 1 nodes cannot work: node \S+ \(\S+\) runs torch"):
+        mine.prove(workspace)
+    mine.stop()
+    assert list(workspace.root.iterdir()) == []
 
 
 def test_cuda_without_a_gpu_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,75 @@
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dfloc.sweep import capacity
+from dfloc.sweep.capacity import Capacity, Kind, offered
+
+CONFIG = {
+    "max_workers": 4,
+    "head_node_type": "head",
+    "available_node_types": {
+        "head": {"resources": {"CPU": 8}, "max_workers": 0},
+        "gpu": {"resources": {"CPU": 4, "GPU": 1}, "min_workers": 0, "max_workers": 9},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("need", "rooms"),
+    [({"CPU": 1}, 6), ({"CPU": 1, "GPU": 1}, 2), ({"CPU": 1, "GPU": 0.1}, 6), ({"GPU": 0.1}, 20), ({"GPU": 2}, 0)],
+)
+def test_a_need_fits_into_one_node(need: dict[str, float], rooms: int) -> None:
+    assert Kind("gpu", 2, {"CPU": 3, "GPU": 1}).rooms(need) == rooms
+
+
+def test_nodes_that_are_there_are_not_counted_again_among_those_offered() -> None:
+    gpu = {"CPU": 4, "GPU": 1}
+    assert Capacity((Kind("one", 1, gpu), Kind("two", 1, gpu)), (Kind("gpu", 4, gpu),)).rooms({"GPU": 1}) == 4
+    assert Capacity((Kind("one", 5, gpu),), None).rooms({"GPU": 1}) == 5
+    assert Capacity((Kind("head", 1, {"CPU": 4}),), (Kind("gpu", 4, gpu),)).most("GPU") == 1
+
+
+def test_what_an_autoscaler_offers() -> None:
+    assert offered(CONFIG) == (Kind("gpu", 4, {"CPU": 4, "GPU": 1}),)
+    assert offered({}) == ()
+    local = {"max_workers": 2, "available_node_types": {"local.cluster.node": {"resources": {}, "max_workers": 2}}}
+    assert offered(local) is None
+
+
+@contextmanager
+def autoscaler(folder: Path, *args: str) -> Iterator[None]:
+    """A process that looks as Ray's autoscaler does."""
+    script = folder / "autoscaler" / "v2" / "monitor.py"
+    script.parent.mkdir(parents=True)
+    script.write_text("import time; time.sleep(60)")
+    process = subprocess.Popen([sys.executable, str(script), *args])
+    try:
+        time.sleep(0.3)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_configuration_of_the_autoscaler_of_this_ray_is_read(tmp_path: Path) -> None:
+    read, config = capacity._reader(), tmp_path / "config.yaml"
+    config.write_text(json.dumps(CONFIG))
+    with autoscaler(tmp_path, "--gcs-address=10.0.0.9:1", f"--autoscaling-config={config}"):
+        text = read("10.0.0.9:1")
+        assert text is not None
+        assert json.loads(text) == CONFIG
+        assert read("10.0.0.9:2") is None
+    assert read("10.0.0.9:1") is None
+
+
+@pytest.mark.ray
+def test_a_ray_of_this_machine_offers_nothing_more(ray_local: None) -> None:
+    now = capacity.look(grows=True)
+    assert (now.offered, now.rooms({"CPU": 1}), now.most("GPU")) == ((), 2, 0)
