@@ -220,7 +220,8 @@ def _made(
         made_HWC = generate(image_HWC.copy(), mask_HW.copy(), noise)
     except Exception as error:
         raise DataError(f"generator {name} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(made_HWC, np.ndarray) or (made_HWC.dtype, made_HWC.shape) != (np.uint8, image_HWC.shape):
+    right = isinstance(made_HWC, np.ndarray) and made_HWC.dtype == np.uint8 and made_HWC.shape == image_HWC.shape
+    if not right:
         told = f"{made_HWC.dtype} {list(made_HWC.shape)}" if hasattr(made_HWC, "shape") else type(made_HWC).__name__
         raise DataError(f"generator {name} should give uint8 {list(image_HWC.shape)}, but gave {told}")
     return made_HWC

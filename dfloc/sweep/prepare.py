@@ -143,7 +143,8 @@ def make_tree(options: Options, workspace: Workspace, on_progress: Callable[[int
     from dfloc.data import mini
 
     tree = Path((workspace.root / MINI).path)
-    mini.make(tree, **MINI_COUNTS, on_progress=on_progress)
+    train, valid, test = MINI_COUNTS.values()
+    mini.make(tree, train=train, valid=valid, test=test, on_progress=on_progress)
     return dolos.scan(tree)
 
 
