@@ -1,10 +1,12 @@
 import copy
 import pickle
 
+import pytest
 import torch
 from torch import nn
 
-from dfloc.models.base import freeze
+from dfloc.errors import ConfigError
+from dfloc.models.base import device_of, freeze
 
 
 def network() -> nn.Sequential:
@@ -49,3 +51,16 @@ def test_copies_are_frozen_too():
         assert other.train() is other
         assert drift(other) == 0
     assert frozen.state_dict().keys() == network().state_dict().keys()
+
+
+def test_devices_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device_of("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [device_of(name).index for name in ("cuda", "cuda:0", "cuda:1")] == [None, 0, 1]
+    with pytest.raises(ConfigError, match='"cuda:2" was asked for, but torch sees 2 CUDA devices here'):
+        device_of("cuda:2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ConfigError, match='"cuda" was asked for, but torch sees 0 CUDA devices here; use --device cpu'):
+        device_of("cuda")
+    with pytest.raises(ConfigError, match='unknown device "gpu"; use cpu or cuda'):
+        device_of("gpu")

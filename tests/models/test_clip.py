@@ -127,6 +127,38 @@ def test_real_sizes_say_what_hooks_see(name: str, num: int) -> None:
         assert maps[each].shape == (1, *rows)
 
 
+def test_tokens_are_a_residual_block_by_hand() -> None:
+    """Pre-norm attention and MLP with QuickGELU, each added to what came in; no norm after the last."""
+    name, heads = "clip:small-vit-quickgelu", 4
+    state = {key: value.double() for key, value in whole("small-vit-quickgelu").visual.state_dict().items()}
+    images = photographs(2, (32, 32))
+
+    def norm(x_BNC: Tensor, part: str) -> Tensor:
+        centred = x_BNC - x_BNC.mean(2, keepdim=True)
+        scaled = centred / (x_BNC.var(2, keepdim=True, correction=0) + 1e-5).sqrt()
+        return scaled * state[f"{part}.weight"] + state[f"{part}.bias"]
+
+    patches_BNC = normalized(images, 32).double().unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(3)
+    embedded = patches_BNC.flatten(1, 2) @ state["conv1.weight"].flatten(1).T
+    x_BNC = torch.cat([state["class_embedding"].expand(2, 1, -1), embedded], 1) + state["positional_embedding"]
+    x_BNC = norm(x_BNC, "ln_pre")
+    for index in range(2):
+        part = f"transformer.resblocks.{index}"
+        joined = (
+            norm(x_BNC, f"{part}.ln_1") @ state[f"{part}.attn.in_proj_weight"].T + state[f"{part}.attn.in_proj_bias"]
+        )
+        q, k, v = (each.unflatten(2, (heads, -1)) for each in joined.chunk(3, dim=2))
+        share = (torch.einsum("bihc,bjhc->bhij", q, k) / (32 / heads) ** 0.5).softmax(3)
+        mixed = torch.einsum("bhij,bjhc->bihc", share, v).flatten(2)
+        x_BNC = x_BNC + mixed @ state[f"{part}.attn.out_proj.weight"].T + state[f"{part}.attn.out_proj.bias"]
+        wide = norm(x_BNC, f"{part}.ln_2") @ state[f"{part}.mlp.c_fc.weight"].T + state[f"{part}.mlp.c_fc.bias"]
+        narrow = (wide * torch.sigmoid(1.702 * wide)) @ state[f"{part}.mlp.c_proj.weight"].T
+        x_BNC = x_BNC + narrow + state[f"{part}.mlp.c_proj.bias"]
+    backbone = clip.from_tensors(name, state, "cpu", source="a test")
+    given = backbone(torch.stack([backbone.preprocess(image) for image in images]), ["layer1"])["layer1"]
+    torch.testing.assert_close(given.double(), x_BNC, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["clip-vit-l14", "clip-rn50"])
 def test_the_table_has_the_shapes_of_a_pass(name: str) -> None:
     made, table = towers.row(name), registry.backbone(name)
