@@ -1,6 +1,7 @@
 """`dfloc evaluate`: a finished trial on any data."""
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -56,13 +57,14 @@ def evaluate(out: str | None, debug: bool, **given: Any) -> None:
 
 
 def _show(console: "Console", request: "Request", spec: "TrialSpec", lines: "list[Line]") -> None:
+    from rich.console import Console
     from rich.table import Table
 
     keys = list(dict.fromkeys(key for line in lines for key in line.values))
     table = Table(box=None, pad_edge=False)
     table.add_column("domain", no_wrap=True)
     for heading in ("trained on it", "images", "photographs", *keys, f"{keys[0]}, 95 %"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
         low, high = line.interval
         values = [f"{line.values[key]:.3f}" if key in line.values else "-" for key in keys]
@@ -70,7 +72,7 @@ def _show(console: "Console", request: "Request", spec: "TrialSpec", lines: "lis
         table.add_row(line.domain, words, f"{line.images:,}", f"{line.photographs:,}", *values, f"{low:.3f}-{high:.3f}")
     what = f"trial {spec.fingerprint[:12]}, {request.checkpoint} checkpoint, {request.split} images"
     console.print(f"{what}; protocol {request.protocol}, fractions; intervals over photographs", highlight=False)
-    console.print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
     for line in lines:
         if line.trained_on:
             console.print(f"{line.domain}: {line.trained_on} of its photographs are among those that it trained on")

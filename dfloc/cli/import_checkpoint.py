@@ -42,19 +42,12 @@ def import_checkpoint(file: Path, arch: str, trained_on: str, weights: str | Non
 def _told(spec: "TrialSpec") -> list[str]:
     """Return what was imported, and what can be done with it."""
     name = spec.fingerprint[:12]
-    weights = {recipe.map.partition("/")[0]: recipe.weights for recipe in spec.maps}
-    settings = {
-        "stages.finetune.from": f"{{trial: {name}}}",
-        "trial.maps": f"[{', '.join(recipe.map for recipe in spec.maps)}]",
-        "trial.weights": f"{{{', '.join(f'{key}: {value}' for key, value in weights.items())}}}",
-        "trial.decoder": f"{{name: {spec.decoder.name}, depth: {spec.decoder.depth}}}",
-    }
     return [
         f"trial {spec.fingerprint}",
         f"reads {', '.join(recipe.map for recipe in spec.maps)}; "
         f"trained on {', '.join(spec.lineage.seen) or 'unknown domains'}",
         f"next: dfloc evaluate {name} --data DIR",
         f"      dfloc predict {name} IMAGE...",
-        "      dfloc sweep exposure --data DIR --only finetune "
-        + " ".join(f"--set '{key}={value}'" for key, value in settings.items()),
+        f"      dfloc sweep exposure --data DIR --only finetune --set 'stages.finetune.from={{trial: {name}}}' "
+        "--set stages.finetune.train.domains=DOMAIN",
     ]

@@ -112,12 +112,13 @@ class Resolver:
         decoder = ask.decoder.model_copy(update={"plugin": plugin_of("decoder", ask.decoder.name)})
         loss = ask.loss.model_copy(update={"plugin": plugin_of("loss", ask.loss.name)})
         find("decoder", decoder.name, decoder.plugin), find("loss", loss.name, loss.plugin)
-        maps = self.known.recipes(ask.maps, ask.weights)
         if cell.start and parent:
             maps = parent.spec.maps
             names = ", ".join(recipe.map for recipe in maps)
             self.notes[cell.stage] = f"stage {cell.stage}: maps and decoder of trial {cell.start} ({names})"
             decoder = parent.spec.decoder.model_copy(update={"batch_norm": decoder.batch_norm})
+        else:
+            maps = self.known.recipes(ask.maps, ask.weights)
         precision = ask.precision
         if precision == "auto":
             precision = "bf16" if self.device == "cuda" else "fp32"
@@ -266,11 +267,13 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
     """Return the record of a sweep and the lists of its samples.
 
     Raises:
+        ConfigError: weights were asked for that no backbone of the study has.
         DataError: every cell of the study needs a domain that the data lack.
     """
     ask = study.ask
     resolver = Resolver(study, data, device, known, limit)
     trials = resolver.trials()
+    known.refuse_idle()
     domains = tuple(domain for domain in ask.domains if data.has(domain))
     record = SweepRecord(
         sweep="-".join([ask.name, preset, data.name, *([f"limit{limit}"] if limit else [])]),
