@@ -29,7 +29,11 @@ def _lines(kind: str) -> list[str]:
     if kind == "sweeps":
         return _sweeps()
     if kind == "backbones":
-        return [_backbone(name, registry.backbone(name)) for name in registry.names("backbone")]
+        own = [_backbone(name, registry.backbone(name)) for name in registry.names("backbone")]
+        return [
+            *own,
+            f"{'clip:<model>':20} any other model of open_clip, such as clip:ViT-B-16, with maps of its blocks",
+        ]
     if kind == "domains":
         return _domains()
     return registry.names("decoder" if kind == "decoders" else "loss")

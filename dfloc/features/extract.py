@@ -1,5 +1,6 @@
 """Make what the feature store lacks: row groups through frozen backbones (Ray Data)."""
 
+import logging
 import pickle
 import warnings
 from collections import defaultdict
@@ -109,6 +110,7 @@ def extract(
     done, total, passed = 0, sum(job.rows for job in jobs), 0
     told = {"store": store, "folder": folder.absolute(), "recipes": recipes, "weights": weights, "device": device}
     told["plugins"] = registry.plugins()
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.raise_original_map_exception = True

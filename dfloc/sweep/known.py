@@ -31,6 +31,7 @@ class Known:
         self._ledger = Ledger(workspace)
         self._load, self._on_load = load, on_load
         self._digests: dict[tuple[str, str], str] = {}
+        self._idle: dict[str, str | None] = {}
 
     def digest(self, backbone: str, word: str) -> str:
         """Return what stands for a backbone's weights in a recipe (`WeightsIndex.digest`)."""
@@ -48,23 +49,34 @@ class Known:
             weights: of every backbone that has any, or by backbone; None: each one's default.
 
         Raises:
-            ConfigError: weights for backbones that have none, or are not known.
+            ConfigError: weights for a backbone that is not known, or no such weights.
         """
-        rows = {name: backbone(name.partition("/")[0]) for name in maps}
-        if isinstance(weights, str) and all(row.weights == "none" for row in rows.values()):
-            raise ConfigError(
-                f'trial.weights is "{weights}", but no backbone of {", ".join(maps)} has weights; leave it out'
-            )
+        recipes = []
         for name in weights if isinstance(weights, Mapping) else ():
             backbone(name)
-        recipes = []
-        for name, row in rows.items():
+        for name in maps:
             head = name.partition("/")[0]
             word = weights.get(head) if isinstance(weights, Mapping) else weights
-            recipes.append(
-                recipe_for(name, "none" if row.weights == "none" else self.digest(head, word or row.weights))
-            )
+            default = backbone(head).weights
+            if default == "none":
+                self._idle.setdefault(word or "none", head)
+                recipes.append(recipe_for(name))
+            else:
+                self._idle[word or "none"] = None
+                recipes.append(recipe_for(name, self.digest(head, word or default)))
         return tuple(recipes)
+
+    def refuse_idle(self) -> None:
+        """Refuse a word for weights that no backbone of the study has read.
+
+        Raises:
+            ConfigError: names the word.
+        """
+        for word, head in self._idle.items():
+            if head and word != "none":
+                raise ConfigError(
+                    f'trial.weights is "{word}", but no backbone of the study has weights ({head} has none)'
+                )
 
     def start(self, cell: Cell) -> PlannedTrial | None:
         """Return the finished trial that a cell starts from; None: it starts from none.

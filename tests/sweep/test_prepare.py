@@ -117,7 +117,7 @@ def test_data_that_are_not_there(workspace: Workspace, tmp_path: Path, what: str
 
 def test_weights_for_a_backbone_that_has_none_are_refused(workspace: Workspace) -> None:
     asked = options(settings=("trial.weights=random:7",))
-    with pytest.raises(ConfigError, match=r'trial\.weights is "random:7", but no backbone of srm/stats has weights'):
+    with pytest.raises(ConfigError, match=r'trial\.weights is "random:7", but no backbone of the study has weights'):
         prepare(asked, workspace, data_of(asked, workspace), Known(workspace))
 
 
