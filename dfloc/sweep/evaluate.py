@@ -22,11 +22,13 @@ from dfloc.plugin import Plugin
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster, lookup, scores
 from dfloc.sweep.data import Shards
-from dfloc.sweep.prepare import Options
+from dfloc.sweep.prepare import Options, data_of
 from dfloc.sweep.progress import Display
 from dfloc.sweep.scores import Line
 from dfloc.sweep.tree import import_tree
 from dfloc.sweep.work import Work, run
+
+GPUS = 1.0  # of each domain's task on a GPU
 
 Lists = dict[str, Sequence[SampleRef]]
 
@@ -74,20 +76,29 @@ def evaluate(request: Request, console: Console) -> tuple[TrialSpec, list[Line]]
         ray = cluster.Cluster(request.address, console, workspace.root / "logs")
         try:
             options = Options(name="evaluate", workspace=request.workspace, data=request.data)
-            data = import_tree(options, workspace, ray, console)
+            data = data_of(options, workspace)
+            if not isinstance(data, Shards):
+                _begin(ray, workspace, request.device)
+                data = import_tree(options, workspace, console)
             lists = _lists(request, data)
             evaluations = [_evaluation(request, spec, domain, refs) for domain, refs in lists.items()]
             lacking = [one for one in evaluations if not Ledger(workspace).has_rows(spec.fingerprint, one.key)]
             if lacking:
                 _keep(workspace, lists.values())
-                ray.start()
-                ray.prove(workspace)
+                _begin(ray, workspace, request.device)
                 work = Work(spec, False, lacking, workspace, data.folder, request.device)
                 _extract(work, [ref for one in lacking for ref in lists[one.domain]], console)
                 _score(work, console)
         finally:
             ray.stop()
     return spec, [scores.line(workspace, spec, one, lists[one.domain]) for one in evaluations]
+
+
+def _begin(ray: cluster.Cluster, workspace: Workspace, device: str) -> None:
+    """Start Ray, or connect to it, and refuse a cluster that cannot do the work."""
+    ray.start()
+    ray.prove(workspace)
+    ray.check_gpus(device, GPUS)
 
 
 def _lists(request: Request, data: Shards) -> Lists:
@@ -139,7 +150,7 @@ def _score(work: Work, console: Console) -> None:
     """Score each evaluation in a task of its own, wherever the cluster has room; a lost one is tried again by Ray."""
     import ray
 
-    held = cluster.resources(work.device, 1.0)
+    held = cluster.resources(work.device, GPUS)
     task = ray.remote(_score_one).options(num_cpus=held["cpu"], num_gpus=held.get("gpu", 0))
     plugins = [tuple(one) for one in registry.plugins()]
     with Display(console, "domains", len(work.evaluations)) as display:

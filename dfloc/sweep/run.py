@@ -20,8 +20,9 @@ from dfloc.sweep import cluster
 from dfloc.sweep.data import Shards
 from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Item, Plan
-from dfloc.sweep.prepare import ORIGIN, Options, Prepared, data_folder, data_of, make_tree, origin_of, prepare
+from dfloc.sweep.prepare import Options, Prepared, data_of, prepare
 from dfloc.sweep.progress import Display
+from dfloc.sweep.tree import import_tree
 from dfloc.tracking import Tracker
 
 
@@ -154,8 +155,8 @@ class Driver:
         self.say(f"workspace {self.workspace.root}")
         if not expected.present:
             self._begin(prepared.device)
-            self._import()
-            return prepare(self.options, self.workspace, data_of(self.options, self.workspace), self.known)
+            shards = import_tree(self.options, self.workspace, self.console)
+            return prepare(self.options, self.workspace, shards, self.known)
         if prepared.plan.items:
             self._begin(prepared.device)
         return prepared
@@ -165,17 +166,6 @@ class Driver:
         self.ray.start()
         self.ray.prove(self.workspace)
         self.ray.check_gpus(device, self.options.gpus_per_trial)
-
-    def _import(self) -> None:
-        """Make the mini-Dolos, or import the tree that `--data` names."""
-        from dfloc.data.importer import import_samples
-
-        with Display(self.console, "mini-Dolos, crops made", 0) as display:
-            samples = make_tree(self.options, self.workspace, display.advance)
-        folder = data_folder(self.options, self.workspace)
-        with Display(self.console, "images imported", len(samples)) as display:
-            import_samples(samples, folder, on_progress=display.advance)
-        storage.put_json(folder / ORIGIN, origin_of(self.options))
 
     def _keep(self, prepared: Prepared) -> SweepRecord:
         """Write what is planned: the record, and every list of samples."""
