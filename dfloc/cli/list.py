@@ -32,7 +32,7 @@ def _lines(kind: str) -> list[str]:
         own = [_backbone(name, registry.backbone(name)) for name in registry.names("backbone")]
         return [
             *own,
-            f"{'clip:<model>':20} any other model of open_clip, such as clip:ViT-B-16, with maps of its blocks",
+            f"{'clip:<model>':20} any other model of open_clip (clip:ViT-B-16), with maps of its blocks",
         ]
     if kind == "domains":
         return _domains()

@@ -25,7 +25,7 @@ from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.registry import SOLVED, find, plugin_of
 from dfloc.sweep.data import Data
 from dfloc.sweep.known import Known
-from dfloc.sweep.space import Cell, Study
+from dfloc.sweep.space import DOMAIN_AXES, Cell, Study
 
 CHECKPOINTS: tuple[Literal["best"], Literal["last"]] = ("best", "last")
 
@@ -242,7 +242,10 @@ class Resolver:
             held_out = dolos.family(cell.axes["held_out"])
             names = [domain for domain in domains if dolos.family(domain) != held_out]
         else:
-            names = [self._full(name) for name in ((asked,) if isinstance(asked, str) else asked)]
+            listed = (asked,) if isinstance(asked, str) else asked
+            for axis in DOMAIN_AXES.intersection(listed):
+                raise ConfigError(f"stage {cell.stage} has no axis {axis}; add stages.{cell.stage}.grid.{axis}=[...]")
+            names = [self._full(name) for name in listed]
         if not names:
             raise ConfigError(f"stage {cell.stage}: no domain is left to train on; the study has {', '.join(domains)}")
         return names

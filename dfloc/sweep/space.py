@@ -243,7 +243,8 @@ def _parent_name(stage: StageAsk) -> str | None:
     """Return the stage that a stage starts from; None: it starts from none, or from one finished trial."""
     if not isinstance(stage.parent, Mapping):
         return stage.parent and str(stage.parent)
-    return None if stage.parent.get("trial") else str(stage.parent.get("stage"))
+    name = stage.parent.get("stage")
+    return None if name is None or stage.parent.get("trial") else str(name)
 
 
 def _with_ancestors(ask: StudyAsk, only: Sequence[str]) -> set[str]:

@@ -1,3 +1,5 @@
+import re
+
 from click.testing import CliRunner
 
 from dfloc import registry
@@ -24,7 +26,8 @@ def test_sweeps_are_those_of_the_folder_with_their_titles() -> None:
 
 def test_backbones_with_maps_and_shapes() -> None:
     found = {line.split()[0]: line for line in lines("backbones")[1:]}
-    assert found.keys() == registry.BACKBONES.keys()
+    assert found.keys() == {*registry.BACKBONES, "clip:<model>"}
+    assert "layer0" in registry.backbone(re.findall(r"clip:[\w-]+", found["clip:<model>"])[0]).maps
     assert "input 256, weights none: stats 66x32x32, variance 1x32x32" in found["srm"]
     assert "layer20 1024x16x16" in found["clip-vit-l14"]
 
