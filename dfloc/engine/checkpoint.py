@@ -7,16 +7,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from upath import UPath
 
-from dfloc import storage
 from dfloc.config import TrialSpec
 from dfloc.errors import WorkspaceError
 
 Weights = Mapping[str, Tensor]
-
-
-def save(path: UPath, decoder: nn.Module, spec: TrialSpec) -> None:
-    """Put a decoder's weights, whole, with the full spec in the file's metadata."""
-    storage.put(path, to_bytes(weights_of(decoder), spec))
 
 
 def load(path: UPath, decoder: nn.Module) -> None:
