@@ -70,8 +70,9 @@ class Predictor:
         if device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("--device cuda: this machine has no CUDA device; run on one, or leave --device out")
         weights, index = Ledger(workspace).weights(spec.fingerprint, which), WeightsIndex(workspace)
-        digests = {recipe.map.partition("/")[0]: recipe.weights for recipe in spec.maps}
-        return cls(spec, weights, {name: index.make(name, each, device) for name, each in digests.items()}, device)
+        backbones = {recipe.map.partition("/")[0]: recipe for recipe in spec.maps}
+        made = {name: index.make(name, one.weights, device, one.plugin) for name, one in backbones.items()}
+        return cls(spec, weights, made, device)
 
     def __call__(self, image_HWC: Pixels) -> Prediction:
         """Return the prediction for an RGB image, uint8 [H, W, 3].

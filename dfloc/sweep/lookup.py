@@ -3,7 +3,7 @@
 import difflib
 import re
 
-from dfloc import tracking
+from dfloc import registry, tracking
 from dfloc.config import TrialSpec
 from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.features.store import recipe_for
@@ -24,19 +24,23 @@ def find(workspace: Workspace, run: str, tracking_uri: str | None = None) -> Tri
         tracking_uri: of the MLflow store; None = that of the workspace.
 
     Raises:
-        ConfigError, WorkspaceError: none or several are meant, it is not finished, or its numbers would be others now.
+        ConfigError, WorkspaceError: none or several are meant, it is not finished, its plug-in is not loaded, or its
+            numbers would be others now.
     """
     ledger = Ledger(workspace)
     name = _fingerprint(ledger, workspace, run.strip(), tracking_uri)
     if ledger.done(name) is None:
         raise WorkspaceError(f"trial {name[:12]} is not finished in {workspace.root}; let its sweep end first")
     spec = ledger.spec(name)
+    for recipe in spec.maps:
+        if recipe.plugin:
+            registry.find("backbone", recipe.map.partition("/")[0], recipe.plugin)
     odd = [recipe.map for recipe in spec.maps if recipe != recipe_for(recipe.map, recipe.weights)]
     if odd or spec.fingerprint != name:
         what = f"reads {odd[0]}" if odd else "was trained"
         raise WorkspaceError(
-            f"trial {name[:12]} {what} by code whose numbers were others; use the version of dfloc that trained it "
-            f"(and its --plugin), or train it again"
+            f"trial {name[:12]} {what} by code whose numbers were others; use the version of dfloc that trained it, "
+            f"or train it again"
         )
     return spec
 

@@ -5,8 +5,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from dfloc import plugin, registry
 from dfloc.config import TrialSpec
+from dfloc.features.store import recipe_for
 from dfloc.storage import Workspace
 from tests.cli.test_sweep import Dfloc, assert_one_message, dfloc
 from tests.command import DFLOC
@@ -81,3 +84,47 @@ def test_it_starts_neither_ray_nor_mlflow(spec: TrialSpec, tmp_path: Path) -> No
         args, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+PLUGIN = """
+import torch
+from dfloc.registry import BackboneRow, MapSpec
+
+class Grey:
+    digest, maps = "none", {"grey": MapSpec(1, 4, 4)}
+
+    def preprocess(self, image_HWC):
+        return torch.as_tensor(image_HWC).float().mean((0, 1)).view(3, 1, 1).expand(3, 4, 4)
+
+    def __call__(self, images_BCHW, wanted):
+        return {"grey": images_BCHW.mean(1, keepdim=True) / 255}
+
+def make_grey(name, weights, device):
+    return Grey()
+
+class Steep(torch.nn.Module):
+    def forward(self, x_BCHW):
+        return torch.nn.functional.interpolate(100 * (x_BCHW - 0.5), (256, 256))
+
+    def solve(self, source):
+        pass
+
+BACKBONES = {"greyness": BackboneRow("make_grey", Grey.maps, 4, "mean", "none")}
+DECODERS = {"steep": lambda spec, maps, generator: Steep()}
+"""
+
+
+def test_a_trial_of_a_plug_in_needs_its_file(dfloc: Dfloc, spec: TrialSpec, tmp_path: Path) -> None:
+    (tmp_path / "my.py").write_text(PLUGIN)
+    (tmp_path / "changed.py").write_text(PLUGIN + "# another digest\n")
+    plugin.use(plugin.read([str(tmp_path / "my.py")]))
+    decoder = {"name": "steep", "plugin": registry.plugin_of("decoder", "steep")}
+    workspace = Workspace(tmp_path / "workspace")
+    own = put_trial(workspace, maps=(recipe_for("greyness/grey"),), decoder=decoder).fingerprint
+    mixed = put_trial(workspace, decoder=decoder).fingerprint
+    Image.new("RGB", (9, 5), (255, 255, 255)).save(tmp_path / "white.png")
+    assert_one_message(dfloc("predict", own, "white.png"), 'backbone "greyness" is of a plug-in', "--plugin")
+    assert_one_message(dfloc("predict", mixed, "white.png"), 'decoder "steep" is of a plug-in', "--plugin")
+    assert_one_message(dfloc("predict", own, "white.png", "--plugin", "changed.py"), "is of a plug-in", "digest")
+    assert dfloc("predict", own, "white.png", "--plugin", "my.py").code == 0
+    assert json.loads((tmp_path / "predictions" / "white.json").read_text())["area"] == 1.0
