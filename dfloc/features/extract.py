@@ -104,7 +104,7 @@ def extract(
     """
     if not jobs:
         return 0
-    import ray
+    import ray.data
 
     recipes = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
     done, total, passed = 0, sum(job.rows for job in jobs), 0
