@@ -4,7 +4,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: quickstart install test
+.PHONY: quickstart install test test-cluster test-docker
 
 quickstart: install
 	$(BIN)/dfloc sweep exposure
@@ -16,6 +16,12 @@ test: install
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+test-cluster: install  # as root; apt-get install openssh-server rsync iproute2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hosts tests/cluster
+
+test-docker: install  # builds every image as root, without a docker engine: minutes, 20 GB of disk for a while
+	DFLOC_TEST_DOCKER=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/docker
 
 .venv/.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

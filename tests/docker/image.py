@@ -18,6 +18,7 @@ from tests.docker.dockerfile import DOCKER, ROOT, Stage, Step, context, environm
 
 TOOLS = ("ip", "mount", "nsenter", "readelf", "unshare")
 HOSTS = "127.0.0.1 localhost postgres mlflow\n"
+LOADER = {"LD_LIBRARY_PATH": "/usr/local/lib"}  # where the base's own loader finds the library of its Python
 SYSTEM_UIDS = 1000
 BUILD_SECONDS = 1200
 _ENTER = """
@@ -105,7 +106,7 @@ def _enter(stage: Path, before: list[Step], command: str, env: dict[str, str], u
         stage=stage,
         python=sys.base_prefix,
         user=f"--userspec={user}",
-        env=" ".join(f"{key}={shlex.quote(value)}" for key, value in env.items()),
+        env=" ".join(f"{key}={shlex.quote(value)}" for key, value in (env | LOADER).items()),
         command=shlex.quote(within),
     )
     return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script]

@@ -107,8 +107,8 @@ def test_passwords_come_from_the_environment_alone(compose: dict[str, Any]) -> N
     services = compose["services"]
     for name, key in (("postgres", "POSTGRES_PASSWORD"), ("mlflow", "PGPASSWORD")):
         assert services[name]["environment"][key].startswith("${POSTGRES_PASSWORD:?")
-    (uri,) = (word for word in services["mlflow"]["command"] if "postgresql://" in word)
-    assert uri == "--backend-store-uri=postgresql://mlflow@postgres:5432/mlflow"
+    (uri,) = (word for word in services["mlflow"]["command"] if "://" in word)
+    assert uri == "--backend-store-uri=postgresql+psycopg2://mlflow@postgres:5432/mlflow"
 
 
 def test_the_server_is_on_loopback_and_the_database_nowhere(compose: dict[str, Any]) -> None:
