@@ -1,15 +1,20 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 from upath import UPath
 
+from dfloc.cli import cli
 from dfloc.cli.data import data
 from dfloc.data.manifest import Manifest
 from dfloc.data.mini import photographs
 from dfloc.errors import DflocError
+from dfloc.storage import Workspace
+from dfloc.sweep.known import Known
+from dfloc.sweep.prepare import Options, data_of, prepare
 
 
 def run(*words: object) -> Result:
@@ -95,6 +100,50 @@ def test_import_of_a_folder_pair(tiny_tree: Path, tmp_path: Path, ray_local: Non
     apart = run("import", flat / "images", "--masks", flat / "masks", *options)
     assert "0 images imported" in apart.output
     assert "Warning: my/edit" in run("check", tmp_path / "shards").output
+
+
+def write_odd_pair(root: Path, count: int) -> None:
+    """Write a folder pair as a user may have it: no split folders, many formats, no two images of one size."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        height, width = 40 + 7 * number, 300 - 5 * number
+        suffix = ("jpg", "PNG", "webp", "tif", "bmp", "JPEG")[number % 6]
+        mask = np.zeros((height, width), np.uint8)
+        mask[height // 4 : height // 2, width // 4 : width // 2] = 255
+        for part, pixels, name in (
+            ("images", rng.integers(0, 256, (height, width, 3), np.uint8), f"photo {number}.{suffix}"),
+            ("masks", mask, f"photo {number}.png"),
+        ):
+            (root / part).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(root / part / name)
+
+
+@pytest.mark.ray
+def test_a_folder_pair_becomes_the_fifth_domain_of_the_exposure_study(tmp_path: Path, ray_local: None) -> None:
+    tree, shards = tmp_path / "tree", tmp_path / "shards"
+    assert run("mini", "--out", tree, "--train", 4, "--valid", 2, "--test", 4).exit_code == 0
+    assert run("import", tree, "--out", shards).exit_code == 0
+    write_odd_pair(tmp_path / "edited", 12)
+    words = ("--domain", "mine/sd", "--fake-is", "white", "--split", "60/20/20")
+    result = run("import", tmp_path / "edited", "--out", shards, *words)
+    assert "12 images imported" in result.output, result.output
+    assert "rejected" not in result.output
+    info = Manifest.load(UPath(shards)).domains["mine/sd"]
+    assert {split: part.count for split, part in info.splits.items()} == {"train": 7, "valid": 3, "test": 2}
+    assert info.fake_area == pytest.approx(1 / 16, rel=0.1)
+    asked = [*(f"mini/{name}" for name in ("telea", "reencode", "renoise", "checkerboard")), "mine/sd"]
+    words = ("--data", shards, "--preset", "smoke", "--set", f"domains=[{','.join(asked)}]", "--dry-run")
+    plan = CliRunner().invoke(cli, ["sweep", "exposure", *map(str, words), "--workspace", str(tmp_path / "w")])
+    assert plan.exit_code == 0, f"{plan.output}\n{plan.exception}"
+    assert "stage base: 5 trials" in plan.output  # each domain is held out once
+    assert "stage finetune: 10 trials" in plan.output
+    options = Options("exposure", str(tmp_path / "w"), data=str(shards), preset="smoke", settings=(words[5],))
+    workspace = Workspace(tmp_path / "w")
+    trials = prepare(options, workspace, data_of(options, workspace), Known(workspace, load=False)).plan.record.trials
+    trained = {(trial.stage, trial.axes.get("held_out")): set(trial.spec.train.counts) for trial in trials}
+    assert trained["base", "mine/sd"] == set(asked) - {"mine/sd"}
+    assert trained["finetune", "mine/sd"] == {"mine/sd"}
+    assert all("mine/sd" in trained["base", name] for name in asked[:4])
 
 
 @pytest.mark.ray
