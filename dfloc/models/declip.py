@@ -86,8 +86,11 @@ def _maps(arch: str, layer: str) -> tuple[str, ...]:
     if len(names) == 2 and layer in QUIRKS:
         raise ConfigError(f"a fused checkpoint of {layer} has a decoder of another shape, which is not built")
     for name, each in zip(names, (layer, FUSED_STAGE), strict=False):
-        if each not in backbone(name).maps:
-            raise ConfigError(f"the checkpoint reads {each}: {unknown(f'map of {name}', each, backbone(name).maps)}")
+        known = list(backbone(name).maps)
+        if each not in known:
+            raise ConfigError(
+                f"the checkpoint reads {each}, but {name} gives {known[0]} to {known[-1]}; is --arch {arch} right?"
+            )
     maps = tuple(f"{name}/{each}" for name, each in zip(names, (layer, FUSED_STAGE), strict=False))
     layouts = [map_spec(each).layout for each in maps]
     if len(maps) == 2 and layouts != ["tokens", "grid"]:

@@ -72,7 +72,7 @@ def evaluate(request: Request, console: Console) -> tuple[TrialSpec, list[Line]]
         workspace.root,
         wait=request.wait,
         on_wait=lambda owner: console.print(f"waiting for the driver on {owner.name}"),
-    ):
+    ) as lock:
         ray = cluster.Cluster(request.address, console, workspace.root / "logs")
         try:
             options = Options(name="evaluate", workspace=request.workspace, data=request.data)
@@ -84,6 +84,7 @@ def evaluate(request: Request, console: Console) -> tuple[TrialSpec, list[Line]]
             evaluations = [_evaluation(request, spec, domain, refs) for domain, refs in lists.items()]
             lacking = [one for one in evaluations if not Ledger(workspace).has_rows(spec.fingerprint, one.key)]
             if lacking:
+                lock.check()
                 _keep(workspace, lists.values())
                 _begin(ray, workspace, request.device)
                 work = Work(spec, False, lacking, workspace, data.folder, request.device)

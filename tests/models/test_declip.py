@@ -97,7 +97,10 @@ Spoil = Callable[[dict[str, Any]], object]
         (lambda held: held["model"].update({"fc.0.bias": [1.0]}), r"fc\.0\.bias should be tensors"),
         (lambda held: held["model"].update({"fc.0.bias": torch.full((512,), torch.nan)}), "no finite number"),
         (lambda held: held.pop("feature_layer"), "feature_layer should be a word"),
-        (lambda held: held.update(feature_layer="layer9"), 'the checkpoint reads layer9: unknown map of .* "layer9"'),
+        (
+            lambda held: held.update(feature_layer="layer9"),
+            "the checkpoint reads layer9, but clip:declip-vit gives layer0 to layer2",
+        ),
         (lambda held: held.update(feature_layer=None), "feature_layer should be a word, but it is None"),
         (lambda held: held.update(decoder_type="conv-12"), r"fc\.4\.weight is .*, expected .* conv-12"),
         (lambda held: held.update(decoder_type="conv-2"), "too few convolutions"),
@@ -124,7 +127,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, spoil: Spoil, said: str) -> 
         (VIT, "clip-vit-l14", r"fc\.0\.weight is 512x32x5x5, expected 512x1024x5x5"),
         (VIT, "clip-vit-l41", 'did you mean "clip-vit-l14"'),
         (VIT, f"{VIT},{RESNET},{VIT}", "names 3 backbones"),
-        (FUSED, f"{RESNET},{VIT}", "has no map|unknown map|expected a transformer"),
+        (FUSED, f"{RESNET},{VIT}", "but clip:declip-resnet gives layer1 to layer4"),
     ],
 )
 def test_another_architecture_is_named(tmp_path: Path, written: str, asked: str, said: str) -> None:
