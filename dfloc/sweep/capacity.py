@@ -58,18 +58,19 @@ def look(grows: bool) -> Capacity:
 
     live = [node for node in ray.nodes() if node["Alive"]]
     kinds = tuple(Kind(node["NodeManagerHostname"], 1, node["Resources"]) for node in live)
-    return Capacity(kinds, _ask_head([node for node in live if HEAD in node["Resources"]]) if grows else ())
+    return Capacity(kinds, _ask_head(live) if grows else ())
 
 
 def _rooms(kinds: Iterable[Kind], need: Resources) -> int:
     return sum(kind.rooms(need) for kind in kinds)
 
 
-def _ask_head(heads: list[dict[str, Any]]) -> tuple[Kind, ...] | None:
+def _ask_head(live: list[dict[str, Any]]) -> tuple[Kind, ...] | None:
     """Read on the head what its autoscaler was started with: Ray itself tells nobody its node types."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    heads = [node for node in live if HEAD in node["Resources"]]
     if not heads:
         return None
     strategy = NodeAffinitySchedulingStrategy(heads[0]["NodeID"], soft=False)
@@ -78,7 +79,7 @@ def _ask_head(heads: list[dict[str, Any]]) -> tuple[Kind, ...] | None:
         text = ray.get(ask.remote(ray.get_runtime_context().gcs_address), timeout=ANSWER_SECONDS)
     except ray.exceptions.RayError:
         return None
-    return None if text is None else offered(json.loads(text))
+    return None if text is None else offered(json.loads(text), len(live))
 
 
 def _reader() -> Callable[[str], str | None]:
@@ -106,12 +107,15 @@ def _reader() -> Callable[[str], str | None]:
     return read
 
 
-def offered(config: Mapping[str, Any]) -> tuple[Kind, ...] | None:
+def offered(config: Mapping[str, Any], num_live: int) -> tuple[Kind, ...] | None:
     """Return the workers that an autoscaler's configuration offers; None = it does not say what they have.
 
     Args:
         config: as `ray up` leaves it on the head; {} = there is no autoscaler.
+        num_live: nodes that are there; of machines with fixed addresses there may be no more.
     """
+    if config.get("provider", {}).get("type") == "local" and num_live > config["max_workers"]:
+        return ()
     most = config.get("max_workers", 0)
     found = []
     for name, kind in config.get("available_node_types", {}).items():

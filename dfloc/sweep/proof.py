@@ -62,7 +62,7 @@ class Proof(NamedTuple):
 
         look = ray.remote(_looker())
         asked: dict[str, Any] = {}
-        for node in (node for node in ray.nodes() if node["Alive"]):
+        for node in sorted((node for node in ray.nodes() if node["Alive"]), key=lambda one: one["NodeManagerHostname"]):
             strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             where = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
             asked[where] = look.options(num_cpus=0, max_retries=0, scheduling_strategy=strategy).remote(self.marker)

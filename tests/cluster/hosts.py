@@ -1,8 +1,8 @@
-"""Hosts as namespaces of this machine: each has its own address, processes, mounts, name, home and token.
+"""Hosts as namespaces of this machine: each has its own address, processes, mounts, name, home, /tmp and token.
 
-A process per host holds its namespaces, and one holds those of a switch, from which the hosts are reached by ssh as
-from a user's laptop. Everything is tied to the life of these processes, and they to that of the test: nothing is left
-behind, not even after kill -9.
+The first process of each holds its namespaces. Those of the laptop hold the network too, from which the others are
+reached by ssh. All of it lives as long as these processes, and they as long as the test: nothing is left behind, not
+even after kill -9.
 """
 
 import os
@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,12 +22,11 @@ ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
 TOOLS = ("ip", "mount", "nsenter", "rsync", "setpriv", "ssh", "ssh-keygen", "sshd", "unshare")
 NETWORK = "10.77.0"
-TOKEN = "~/.ray/auth_token"
 SECONDS = 300
 
 _SSHD = """
-HostKey {folder}/key
-AuthorizedKeysFile {folder}/key.pub
+HostKey {key}
+AuthorizedKeysFile {key}.pub
 PasswordAuthentication no
 PermitRootLogin prohibit-password
 StrictModes no
@@ -38,11 +37,9 @@ _START = """
 set -eu
 hostname {name}
 mount -t proc proc /proc
-{keep}
-mount --rbind {folder}/home {home}
-mkdir -p /tmp/ray && mount --bind {folder}/ray /tmp/ray
+{mounts}
 mount -t tmpfs tmpfs /run && mkdir /run/sshd
-exec {sshd} -D -f {folder}/sshd_config
+exec {run}
 """
 
 
@@ -61,7 +58,7 @@ class Host(NamedTuple):
     """One host.
 
     Attributes:
-        pid: of its first process, sshd, which holds its namespaces.
+        pid: of its first process.
     """
 
     name: str
@@ -74,15 +71,19 @@ class Host(NamedTuple):
         """Its home, seen from outside."""
         return self.folder / "home"
 
+    def inside(self, *args: str) -> list[str]:
+        """Return what runs a command on it, with all its namespaces."""
+        return ["nsenter", f"--target={self.pid}", "--net", "--mount", "--pid", "--uts", *args]
+
     def mount(self, *args: str) -> None:
         """Mount something that only this host sees."""
-        _call("nsenter", f"--target={self.pid}", "--mount", "--pid", "mount", *args)
+        _call(*self.inside("mount", *args))
 
     def unmount(self, path: Path) -> None:
-        _call("nsenter", f"--target={self.pid}", "--mount", "--pid", "umount", "--lazy", str(path))
+        _call(*self.inside("umount", "--lazy", str(path)))
 
     def processes(self) -> list[psutil.Process]:
-        """Return what runs on it, from sshd down."""
+        """Return what runs on it, its first process aside."""
         return psutil.Process(self.pid).children(recursive=True)
 
     def titles(self) -> list[str]:
@@ -97,28 +98,32 @@ class Host(NamedTuple):
 
 
 class Hosts:
-    """Some hosts on one network.
+    """A laptop, and some hosts on its network.
 
     Args:
         names: of the hosts.
         folder: for their homes and keys.
-        kept: folders that every host sees, also where they lie below the home.
+        shared: a folder that every host sees.
     """
 
-    def __init__(self, names: Sequence[str], folder: Path, kept: Sequence[Path] = ()):
+    def __init__(self, names: Sequence[str], folder: Path, shared: Path):
         self._processes: list[subprocess.Popen[bytes]] = []
         self._folder = folder
-        self._kept = [ROOT, Path(sys.prefix), Path(sys.base_prefix), *kept]
+        self._kept = [ROOT, Path(sys.prefix), Path(sys.base_prefix), folder, shared]
+        self.key = folder / "key"
+        _call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key))
+        (folder / "sshd_config").write_text(_SSHD.format(key=self.key))
         try:
-            self._switch = self._hold("unshare", "--net", "sleep", "infinity")
-            self._in_switch("ip", "link", "add", "bridge", "type", "bridge")
-            self._in_switch("ip", "address", "add", f"{NETWORK}.254/24", "dev", "bridge")
+            self.laptop = self._host("laptop", f"{NETWORK}.254", "sleep infinity")
+            self._in_laptop("link", "add", "bridge", "type", "bridge")
+            self._in_laptop("address", "add", f"{self.laptop.address}/24", "dev", "bridge")
             for link in ("lo", "bridge"):
-                self._in_switch("ip", "link", "set", link, "up")
-            _call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key"))
-            self.all = [self._host(name, f"{NETWORK}.{place}") for place, name in enumerate(names, 1)]
+                self._in_laptop("link", "set", link, "up")
+            sshd = f"{_which('sshd')} -D -f {folder}/sshd_config"
+            self.all = [self._host(name, f"{NETWORK}.{place}", sshd) for place, name in enumerate(names, 1)]
             for host in self.all:
-                wait(lambda host=host: self.ssh(host, "true").code == 0, 20)
+                self._connect(host)
+                wait(lambda host=host: self.ssh(host, "true").code == 0, 20)  # type: ignore[misc]
         except BaseException:
             self.close()
             raise
@@ -130,76 +135,75 @@ class Hosts:
         for process in self._processes:
             process.wait()
 
-    def ssh_command(self, host: Host, command: str) -> list[str]:
-        """Return what runs a command on a host by ssh, from the switch."""
-        options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
-        flags = [part for option in options for part in ("-o", option)]
-        return [*self._enter, "ssh", "-i", str(self._folder / "key"), *flags, f"root@{host.address}", command]
-
     def ssh(self, host: Host, command: str, seconds: float = SECONDS) -> Result:
-        """Run a command on a host to its end."""
+        """Run a command on a host, by ssh from the laptop, to its end."""
         done = subprocess.run(self.ssh_command(host, command), capture_output=True, text=True, timeout=seconds)
         return Result(done.returncode, done.stdout, done.stderr)
 
-    @property
-    def _enter(self) -> list[str]:
-        return ["nsenter", f"--target={self._switch}", "--net"]
+    def ssh_command(self, host: Host, command: str) -> list[str]:
+        options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
+        flags = [part for option in options for part in ("-o", option)]
+        return self.laptop.inside("ssh", "-i", str(self.key), *flags, f"root@{host.address}", command)
 
-    def _in_switch(self, *args: str) -> None:
-        _call(*self._enter, *args)
+    def on_laptop(self, command: str) -> Result:
+        """Run a command on the laptop, in the checkout."""
+        args = self.laptop.inside("bash", "-c", f"cd {shlex.quote(str(ROOT))} && {command}")
+        done = subprocess.run(args, capture_output=True, text=True, timeout=SECONDS)
+        return Result(done.returncode, done.stdout, done.stderr)
 
-    def _host(self, name: str, address: str) -> Host:
+    def _in_laptop(self, *args: str) -> None:
+        _call(*self.laptop.inside("ip", *args))
+
+    def _host(self, name: str, address: str, run: str) -> Host:
         folder = self._folder / name
-        for part in ("home", "ray"):
-            (folder / part).mkdir(parents=True)
-        for part in ("key", "key.pub"):
-            shutil.copy2(self._folder / part, folder / part)
-        (folder / "sshd_config").write_text(_SSHD.format(folder=folder))
-        spaces = ("--net", "--mount", "--pid", "--uts", "--fork", "--kill-child")
-        outer = psutil.Process(self._hold("unshare", *spaces, "bash", "-c", self._script(name, folder)))
-        wait(lambda: bool(outer.children()), 10)
-        host = Host(name, address, folder, outer.children()[0].pid)
-        peer = f"port{address.rpartition('.')[2]}"
-        self._in_switch("ip", "link", "add", peer, "type", "veth", "peer", "name", "eth0", "netns", str(host.pid))
-        self._in_switch("ip", "link", "set", peer, "master", "bridge", "up")
+        script = _START.format(name=name, mounts="\n".join(self._mounts(folder)), run=run)
+        outer = self._hold("--net", "--mount", "--pid", "--uts", "--fork", "--kill-child", "bash", "-c", script)
+        return Host(name, address, folder, outer.children()[0].pid)
+
+    def _mounts(self, folder: Path) -> Iterator[str]:
+        """Yield the commands that give a host its own home and /tmp, with what is kept where it was."""
+        for name, place in (("home", Path("~root").expanduser()), ("tmp", Path("/tmp"))):
+            inside = folder / name
+            inside.mkdir(parents=True)
+            for path in (path for path in self._kept if path.is_relative_to(place)):
+                (inside / path.relative_to(place)).mkdir(parents=True, exist_ok=True)
+                yield shlex.join(["mount", "--bind", str(path), str(inside / path.relative_to(place))])
+            yield shlex.join(["mount", "--rbind", str(inside), str(place)])
+
+    def _connect(self, host: Host) -> None:
+        """Lay a cable from a host to the laptop's bridge."""
+        port = f"to-{host.name}"
+        self._in_laptop("link", "add", port, "type", "veth", "peer", "name", "eth0")
+        _call("nsenter", f"--target={self.laptop.pid}", "--net", "ip", "link", "set", "eth0", "netns", str(host.pid))
+        self._in_laptop("link", "set", port, "master", "bridge", "up")
         for args in (
             ("link", "set", "lo", "up"),
-            ("address", "add", f"{address}/24", "dev", "eth0"),
+            ("address", "add", f"{host.address}/24", "dev", "eth0"),
             ("link", "set", "eth0", "up"),
-            ("route", "add", "default", "via", f"{NETWORK}.254"),
+            ("route", "add", "default", "via", self.laptop.address),
         ):
-            _call("nsenter", f"--target={host.pid}", "--net", "ip", *args)
-        return host
+            _call(*host.inside("ip", *args))
 
-    def _script(self, name: str, folder: Path) -> str:
-        home = Path("~root").expanduser()
-        keep = []
-        for path in (path for path in self._kept if path.is_relative_to(home)):
-            inside = folder / "home" / path.relative_to(home)
-            inside.mkdir(parents=True, exist_ok=True)
-            keep.append(f"mount --bind {shlex.quote(str(path))} {shlex.quote(str(inside))}")
-        return _START.format(name=name, keep="\n".join(keep), folder=folder, home=home, sshd=_which("sshd"))
-
-    def _hold(self, *args: str) -> int:
-        """Start a process that holds namespaces, and dies with this one; return its id once it has them."""
-        log = (self._folder / "hosts.log").open("ab")
-        process = subprocess.Popen(["setpriv", "--pdeathsig", "SIGKILL", *args], stdout=log, stderr=log)
-        log.close()
+    def _hold(self, *args: str) -> psutil.Process:
+        """Start a process that holds namespaces, and dies with this one; return it once its first child runs."""
+        with (self._folder / "hosts.log").open("ab") as log:
+            process = subprocess.Popen(["setpriv", "--pdeathsig", "SIGKILL", "unshare", *args], stdout=log, stderr=log)
         self._processes.append(process)
-        mine = _network(os.getpid())
-        wait(lambda: process.poll() is not None or _network(process.pid) != mine, 10)
+        outer = psutil.Process(process.pid)
+        wait(lambda: process.poll() is not None or _is_ready(outer), 10)
         assert process.poll() is None, (self._folder / "hosts.log").read_text()
-        return process.pid
+        return outer
+
+
+def _is_ready(outer: psutil.Process) -> bool:
+    """Whether the first process of a host has made its mounts: it is no longer the shell."""
+    return any(child.name() != "bash" for child in outer.children() if child.status() != psutil.STATUS_ZOMBIE)
 
 
 def _which(tool: str) -> str | None:
     return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
-def _network(pid: int) -> str:
-    return str(Path(f"/proc/{pid}/ns/net").readlink())
-
-
 def _call(*args: str) -> None:
-    done = subprocess.run([_which(args[0]) or args[0], *args[1:]], capture_output=True, text=True)
+    done = subprocess.run(args, capture_output=True, text=True)
     assert done.returncode == 0, f"{shlex.join(args)}: {done.stderr}"

@@ -37,10 +37,12 @@ def test_nodes_that_are_there_are_not_counted_again_among_those_offered() -> Non
 
 
 def test_what_an_autoscaler_offers() -> None:
-    assert offered(CONFIG) == (Kind("gpu", 4, {"CPU": 4, "GPU": 1}),)
-    assert offered({}) == ()
-    local = {"max_workers": 2, "available_node_types": {"local.cluster.node": {"resources": {}, "max_workers": 2}}}
-    assert offered(local) is None
+    assert offered(CONFIG, 5) == (Kind("gpu", 4, {"CPU": 4, "GPU": 1}),)
+    assert offered({}, 1) == ()
+    machines = {"local.cluster.node": {"resources": {}, "max_workers": 2}}
+    local = {"max_workers": 2, "provider": {"type": "local"}, "available_node_types": machines}
+    assert offered(local, 2) is None
+    assert offered(local, 3) == ()
 
 
 @contextmanager
