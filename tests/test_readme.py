@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from upath import UPath
 
 from dfloc.cli import cli
+from tests.sweep.test_prepare import as_dolos
 
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
@@ -22,7 +23,10 @@ def words(command: str, places: dict[str, str]) -> list[str]:
 
 
 def test_every_kind_of_command_is_shown() -> None:
-    assert {command.split()[0] for command in COMMANDS} == {"sweep", "report", "ui", "data"}
+    assert {command.split()[0] for command in COMMANDS} == {
+        *("sweep", "report", "ui", "data"),
+        *("predict", "evaluate", "import-checkpoint"),
+    }
     assert {"make quickstart", "make test"} <= set(LINES)
     makefile = (ROOT / "Makefile").read_text()
     assert all(f"\n{line.split()[1]}: " in makefile for line in LINES if line.startswith("make "))
@@ -39,10 +43,14 @@ def test_a_command_does_what_readme_says(
         for path in (tiny_tree / "tiny/fake/blur" / part).rglob("*.png"):
             shutil.copy(path, tmp_path / part)
     reads_shards = command.startswith(("sweep", "data check"))
-    places = {"TREE": str(tiny_tree), "IMAGES": "images", "MASKS": "masks"}
+    if "DOLOS" in command:
+        as_dolos(tiny_tree, blur="ldm", noise="lama")
+    places = {"TREE": str(tiny_tree), "DOLOS": str(tiny_tree), "IMAGES": "images", "MASKS": "masks"}
     places["shards/mine"] = tiny_shards.path if reads_shards else "shards"
     asked = words(command, places)
-    extra = {"sweep": ["--dry-run", "--workspace", "w"], "report": ["--help"], "ui": ["--help"]}.get(asked[0], [])
+    extra = {"sweep": ["--dry-run", "--workspace", "w"], "data": []}.get(asked[0], ["--help"])
+    if "DOLOS" in command and asked[0] == "sweep":
+        extra += ["--limit", "4"]
     if "shards/mine" in command and asked[0] == "sweep":
         extra += ["--set", "domains=data", "--limit", "3"]
     result = CliRunner().invoke(cli, [*asked, *extra])
