@@ -1,3 +1,5 @@
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -144,6 +146,29 @@ def test_a_folder_pair_becomes_the_fifth_domain_of_the_exposure_study(tmp_path: 
     assert trained["base", "mine/sd"] == set(asked) - {"mine/sd"}
     assert trained["finetune", "mine/sd"] == {"mine/sd"}
     assert all("mine/sd" in trained["base", name] for name in asked[:4])
+
+
+@pytest.mark.ray
+def test_the_commands_of_the_page_on_data(
+    tiny_tree: Path, tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("ldm", "repaint-p2-9k", "lama", "pluralistic"):
+        shutil.copytree(tiny_tree / "tiny/fake/blur", tmp_path / "dolos/celebahq/fake" / name)
+    write_odd_pair(tmp_path / "edited", 30)
+    page = (Path(__file__).parents[2] / "docs/DATA.md").read_text()
+    commands = re.findall(r"^dfloc ((?:data|sweep) .*)$", page, re.M)
+    assert [command.split()[:2] for command in commands] == [
+        ["data", "import"],
+        ["data", "check"],
+        ["data", "import"],
+        ["sweep", "exposure"],
+    ]
+    for command in commands:
+        extra = ["--dry-run", "--limit", "3", "--workspace", "w"] if command.startswith("sweep") else []
+        result = CliRunner().invoke(cli, [*shlex.split(command), *extra])
+        assert result.exit_code == 0, f"{command}\n{result.output}\n{result.exception}"
+    assert "stage base: 5 trials" in result.output
 
 
 @pytest.mark.ray
