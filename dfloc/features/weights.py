@@ -26,12 +26,14 @@ class Origin(Frozen):
         word: as a user named them, a file by its absolute path.
         digest: over the loaded tensors.
         stamp: size and time of change of a file; None where the word is no file.
+        plugin: digest of the plug-in's file that loaded them.
     """
 
     backbone: str
     word: str
     digest: str
     stamp: tuple[int, int] | None = None
+    plugin: str | None = None
 
 
 class WeightsIndex:
@@ -64,14 +66,15 @@ class WeightsIndex:
             return word
         word, stamp = _file(word)
         known = self._read(backbone, word)
-        if known and known.stamp == stamp:
+        plugin = registry.plugin_of("backbone", backbone)
+        if known and (known.stamp, known.plugin) == (stamp, plugin):
             return known.digest
         if not load:
             return word
         if on_load:
             on_load(f"reading the weights of {backbone} ({word})")
-        digest = _make(backbone, word, "cpu", registry.plugin_of("backbone", backbone)).digest
-        self._put(Origin(backbone=backbone, word=word, digest=digest, stamp=stamp))
+        digest = _make(backbone, word, "cpu", plugin).digest
+        self._put(Origin(backbone=backbone, word=word, digest=digest, stamp=stamp, plugin=plugin))
         return digest
 
     def source(self, backbone: str, digest: str) -> str:
@@ -105,6 +108,7 @@ class WeightsIndex:
         source = self.source(backbone, digest)
         made = _make(backbone, source, device, plugin)
         if made.digest != digest:
+            self._path(backbone, source).unlink(missing_ok=True)  # so that the word is looked into again
             raise WorkspaceError(
                 f"the weights of {backbone} ({source}) have changed: digest {made.digest[:12]}, planned with "
                 f"{digest[:12]}; put the old ones back, or start the sweep again with these"
@@ -113,7 +117,8 @@ class WeightsIndex:
 
     def keep(self, backbone: str, digest: str, tower: Mapping[str, Tensor]) -> None:
         """Keep an image tower that came inside a checkpoint, where its weights are not known already."""
-        if self._by_digest(backbone, digest):
+        known = self._by_digest(backbone, digest)
+        if known and _is_there(known):
             return
         path = self._root / f"{digest}.safetensors"
         contiguous = {name: tensor.contiguous() for name, tensor in tower.items()}
@@ -124,7 +129,7 @@ class WeightsIndex:
     def _by_digest(self, backbone: str, digest: str) -> Origin | None:
         origins = (storage.get_model(Origin, path) for path in sorted(self._root.glob("*.json")))
         found = [origin for origin in origins if (origin.backbone, origin.digest) == (backbone, digest)]
-        there = [origin for origin in found if origin.stamp == _file(origin.word)[1]]
+        there = [origin for origin in found if _is_there(origin)]
         return next(iter(there or found), None)
 
     def _read(self, backbone: str, word: str) -> Origin | None:
@@ -138,13 +143,21 @@ class WeightsIndex:
         return self._root / f"{fingerprint([backbone, word])[:16]}.json"
 
 
+def _is_there(origin: Origin) -> bool:
+    return origin.stamp == _file(origin.word)[1]
+
+
 def _file(word: str) -> tuple[str, tuple[int, int] | None]:
-    """Return a file's absolute path, its size and its time of change; any other word as it is."""
-    path = UPath(word)
-    if not path.is_file():
-        return word, None
-    found = path.stat()
-    return str(path.absolute()), (int(found.st_size), int(getattr(found, "st_mtime", 0)))
+    """Return a file's absolute path, its size and its time of change in nanoseconds; any other word as it is."""
+    try:
+        path = UPath(word).expanduser()
+        if not path.is_file():
+            return word, None
+        found = path.stat()
+    except (ImportError, ValueError, OSError, RuntimeError) as error:
+        raise ConfigError(f"weights {word} cannot be looked at: {type(error).__name__}: {error}") from error
+    changed = getattr(found, "st_mtime_ns", getattr(found, "st_mtime", 0))
+    return str(path.absolute()), (int(found.st_size), int(changed))
 
 
 def _make(backbone: str, word: str, device: str, plugin: str | None) -> Backbone:

@@ -97,9 +97,42 @@ def test_a_file_is_looked_into_again_when_it_has_changed(toys: Toys, monkeypatch
     monkeypatch.chdir(toys.file.parent)
     assert toys.index.digest("toy", toys.file.name) == first, "a relative path names the same file"
     assert len(toys.made) == 1
+    before = toys.file.stat()
     second = toys.write(2.0)
-    os.utime(toys.file, (1, 1))
+    os.utime(toys.file, ns=(before.st_atime_ns, before.st_mtime_ns + 1000))  # within the same second
+    assert toys.file.stat().st_size == before.st_size
     assert toys.index.digest("toy", str(toys.file)) == second != first
+
+
+def test_a_file_below_the_home_folder_is_looked_into_again_too(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(toys.file.parent))
+    first = toys.write(1.0)
+    assert toys.index.digest("toy", "~/toy.safetensors") == first
+    assert toys.made == [str(toys.file)], "a worker's home may be another one"
+    second = toys.write(2.0)
+    assert toys.index.digest("toy", "~/toy.safetensors") == second
+
+
+@pytest.mark.parametrize("word", ["s3://bucket/toy.pt", "nowhere://toy.pt", "~nobody-of-this-name/toy.pt"])
+def test_a_place_that_cannot_be_looked_at_is_one_error(toys: Toys, word: str) -> None:
+    with pytest.raises(ConfigError, match=f"weights {word} cannot be looked at: .*") as raised:
+        toys.index.digest("toy", word)
+    assert "\n" not in str(raised.value)
+
+
+def test_another_plug_in_or_what_was_refused_is_looked_into_again(toys: Toys) -> None:
+    assert toys.index.digest("toy", "hub") == "ab" * 32
+    [one] = plugin.registry.plugins()
+    plugin.use((plugin.Plugin("toy.py", one.text.replace('"ab" * 32', '"cd" * 32')),))
+    assert toys.index.digest("toy", "hub") == "cd" * 32
+
+    [record] = toys.workspace.weights.glob("*.json")
+    known = storage.get_json(record)
+    storage.put_json(record, known | {"digest": "ef" * 32})  # the library's file of the tag was another one then
+    assert toys.index.digest("toy", "hub") == "ef" * 32
+    with pytest.raises(WorkspaceError, match=r"have changed: .* or start the sweep again with these"):
+        toys.index.make("toy", "ef" * 32, "cpu", known["plugin"])
+    assert toys.index.digest("toy", "hub") == "cd" * 32
 
 
 def test_random_weights_are_their_seed_and_are_not_loaded(toys: Toys) -> None:
@@ -148,6 +181,9 @@ def test_a_tower_out_of_a_checkpoint_is_kept_and_named_by_its_digest(toys: Toys)
     before = kept.stat().st_mtime_ns
     toys.index.keep("toy", digest, {"scale": scale})
     assert kept.stat().st_mtime_ns == before
+    kept.unlink()
+    toys.index.keep("toy", digest, {"scale": scale})
+    assert toys.index.make("toy", digest, "cpu", toys.plugin).digest == digest, "the same checkpoint mends what is gone"
 
 
 def test_damaged_records_and_missing_weights_are_one_error(toys: Toys) -> None:
