@@ -71,12 +71,20 @@ class FromAsk(Frozen):
 
     Attributes:
         stage: the stage whose trials are the parents.
-        trial: instead of a stage, the first digits of a finished trial's fingerprint: of another sweep, or imported.
+        trial: instead of a stage, a finished trial, of another sweep or imported: the first digits of its fingerprint,
+            the id of its MLflow run, or its name.
     """
 
     stage: str | None = None
     trial: str | None = None
     checkpoint: Checkpoint = "best"
+
+    @field_validator("trial", mode="before")
+    @classmethod
+    def _digits(cls, value: object) -> object:
+        if isinstance(value, int | float):
+            raise ValueError("digits alone are read as a number: put them in quotes, {trial: '123456'}")
+        return value
 
     @model_validator(mode="after")
     def _one(self) -> "FromAsk":

@@ -1,8 +1,11 @@
 """What a workspace knows that a plan rests on: digests of weights, and trials that are finished."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
 
-from dfloc.config import MapRecipe
+from dfloc import registry, storage
+from dfloc.config import MapRecipe, TrialSpec
+from dfloc.data import dolos
 from dfloc.errors import ConfigError
 from dfloc.features.store import recipe_for
 from dfloc.features.weights import WeightsIndex
@@ -10,6 +13,7 @@ from dfloc.ledger import Ledger
 from dfloc.record import PlannedTrial
 from dfloc.registry import backbone
 from dfloc.storage import Workspace
+from dfloc.sweep import lookup
 from dfloc.sweep.space import Cell
 
 
@@ -27,11 +31,13 @@ class Known:
 
     def __init__(self, workspace: Workspace, load: bool = True, on_load: Callable[[str], None] | None = None):
         self.words: dict[str, str] = {}
+        self._workspace = workspace
         self._index = WeightsIndex(workspace)
         self._ledger = Ledger(workspace)
         self._load, self._on_load = load, on_load
         self._digests: dict[tuple[str, str], str] = {}
         self._idle: dict[str, str | None] = {}
+        self._specs: dict[str, TrialSpec] = {}
 
     def digest(self, backbone: str, word: str) -> str:
         """Return what stands for a backbone's weights in a recipe (`WeightsIndex.digest`)."""
@@ -82,14 +88,45 @@ class Known:
         """Return the finished trial that a cell starts from; None: it starts from none.
 
         Raises:
-            WorkspaceError: no trial has that fingerprint.
-            ConfigError: it is not finished, or its weights are gone.
+            WorkspaceError: no trial is meant, or its numbers would be others now.
+            ConfigError: several are meant, its weights are gone, or its plug-in is not loaded.
         """
         if cell.start is None:
             return None
-        fingerprint = self._ledger.find(cell.start)
-        if not self._ledger.has_weights(fingerprint):
+        spec = self._begun(cell.start)
+        if not self._ledger.has_weights(spec.fingerprint):
             raise ConfigError(
-                f"stage {cell.stage} starts from trial {cell.start}, which has no weights; train it first"
+                f"stage {cell.stage} starts from trial {cell.start}, whose weights are gone; train it again"
             )
-        return PlannedTrial(fingerprint=fingerprint, stage="", spec=self._ledger.spec(fingerprint))
+        return PlannedTrial(fingerprint=spec.fingerprint, stage="", spec=spec)
+
+    def stems(self, run: str) -> set[str]:
+        """Return the photographs that a finished trial and its ancestors were trained on.
+
+        Raises:
+            ConfigError: a list of them is not in the workspace.
+        """
+        spec, found = self._begun(run), set()
+        while True:
+            path = self._workspace.lists / f"{spec.train.digest}.json"
+            if not path.exists():
+                raise ConfigError(
+                    f"pairing disjoint: on which photographs trial {run} was trained is not known; use pairing stems"
+                )
+            found |= {_stem(name) for name in storage.get_json(path)}
+            if spec.start is None:
+                return found
+            spec = self._ledger.spec(spec.start.parent)
+
+    def _begun(self, run: str) -> TrialSpec:
+        if run not in self._specs:
+            spec = lookup.find(self._workspace, run)
+            registry.find("decoder", spec.decoder.name, spec.decoder.plugin)
+            self._specs[run] = spec
+        return self._specs[run]
+
+
+def _stem(sample: str) -> str:
+    """Return the photograph of an id, `<source>/<generator>/<split>/<file name>`."""
+    source, _, _, name = sample.split("/", 3)
+    return f"{source}/{dolos.photograph(str(PurePosixPath(name).with_suffix('')))}"

@@ -248,7 +248,7 @@ def _num_images(resolved: Resolved, recipe: MapRecipe) -> int:
         for split, samples in (("train", trial.spec.train), ("valid", trial.spec.valid)):
             for domain, count in samples.counts.items():
                 largest[domain, split] = max(largest[domain, split], count)
-    tests = sum(facts["test"].images for facts in resolved.record.facts.values())
+    tests = sum(facts["test"].images for facts in resolved.record.facts.values() if "test" in facts)
     return sum(largest.values()) + tests
 
 

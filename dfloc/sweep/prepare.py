@@ -103,13 +103,13 @@ def origin_of(options: Options) -> dict[str, str]:
 
 def data_of(options: Options, workspace: Workspace) -> Data:
     """Return the shards, or what they are expected to hold."""
+    if options.data is None and options.chosen_preset == "paper":
+        return Expected("dolos", {}, OWN_COUNTS)
     folder = data_folder(options, workspace)
     if (folder / "manifest.json").exists():
         return Shards(folder, folder.parent.name if folder.name == "shards" else folder.name)
     if options.data is not None:
         return Expected(folder.name, _counted(dolos.scan(Path(options.data))), {})
-    if options.chosen_preset == "paper":
-        return Expected("dolos", {}, OWN_COUNTS)
     return Expected(MINI, {f"{MINI}/{name}": MINI_COUNTS for name in GENERATORS}, {})
 
 

@@ -50,7 +50,7 @@ class Resolver:
 
     Attributes:
         lists: the samples of every list, by its digest.
-        notes: stage -> what a user must be told of it.
+        notes: stage or domain -> what a user must be told of it.
         skipped: stage -> domains that its cells need and the data lack, one entry for each cell that is left out.
     """
 
@@ -66,7 +66,10 @@ class Resolver:
         self._planned: dict[int, PlannedTrial] = {}
         self._lacking: dict[int, set[str]] = {}
         tests = [self._full(name) for name in study.ask.evaluate.domains]
-        self._tests = {domain: self._test_list(domain) for domain in tests if data.has(domain)}
+        there = {domain: data.facts(domain) for domain in tests if data.has(domain)}
+        self._tests = {domain: self._test_list(domain) for domain, facts in there.items() if "test" in facts}
+        for domain in there.keys() - self._tests.keys():
+            self.notes[domain] = f"{domain} has no test images: nothing is scored on it"
 
     def trials(self) -> list[PlannedTrial]:
         """Return every cell's trial.
@@ -112,10 +115,10 @@ class Resolver:
         decoder = ask.decoder.model_copy(update={"plugin": plugin_of("decoder", ask.decoder.name)})
         loss = ask.loss.model_copy(update={"plugin": plugin_of("loss", ask.loss.name)})
         find("decoder", decoder.name, decoder.plugin), find("loss", loss.name, loss.plugin)
-        if cell.start and parent:
+        if cell.begun and parent:
             maps = parent.spec.maps
             names = ", ".join(recipe.map for recipe in maps)
-            self.notes[cell.stage] = f"stage {cell.stage}: maps and decoder of trial {cell.start} ({names})"
+            self.notes[cell.stage] = f"stage {cell.stage}: maps and decoder of trial {cell.begun} ({names})"
             decoder = parent.spec.decoder.model_copy(update={"batch_norm": decoder.batch_norm})
         else:
             maps = self.known.recipes(ask.maps, ask.weights)
@@ -170,8 +173,8 @@ class Resolver:
             skip=cell.skipped,
         )
         extra: dict[str, object] = {"mode": ask.mode} if ask.mode != "restart" else {}
-        base = _of_another_stage(cell)
-        avoid = self._stems_seen(base) if ask.pairing == "disjoint" else set()
+        base = cell.base
+        avoid = self._stems_seen(base, cell.begun) if ask.pairing == "disjoint" else set()
         if ask.replay == "none":
             return self._list(mixture, avoid, extra)
         if base is None:
@@ -222,9 +225,9 @@ class Resolver:
             for domain, test in self._tests.items()
         )
 
-    def _stems_seen(self, cell: Cell | None) -> set[str]:
-        """Return the photographs that a cell and its ancestors train on."""
-        seen: set[str] = set()
+    def _stems_seen(self, cell: Cell | None, begun: str | None) -> set[str]:
+        """Return the photographs that a cell, its ancestors and the finished trial before them train on."""
+        seen = self.known.stems(begun) if begun and self.data.present else set()
         while cell is not None and self.data.present:
             seen |= {ref.stem for ref in self.lists[self._planned[id(cell)].spec.train.digest]}
             cell = cell.parent
@@ -314,14 +317,6 @@ def _skipped(resolver: Resolver, domains: Sequence[str]) -> Iterator[str]:
         yield f"stage {stage}: {len(cells)} of {planned[stage]} trials skipped: the data lack {needed}"
     if lacking and len(domains) > 1:
         yield f"for a study of the domains that are there: --set domains=[{','.join(domains)}]"
-
-
-def _of_another_stage(cell: Cell) -> Cell | None:
-    """Return the nearest ancestor that is no earlier round of the same stage."""
-    base = cell.parent
-    while base and base.stage == cell.stage:
-        base = base.parent
-    return base
 
 
 def _is_synthetic(domains: Sequence[str], trials: Sequence[PlannedTrial]) -> bool:

@@ -41,6 +41,19 @@ class Cell:
     checkpoint: str = "best"
     skipped: int = 0
 
+    @property
+    def begun(self) -> str | None:
+        """The finished trial that it, or the first of its ancestors, starts from."""
+        return self.parent.begun if self.parent else self.start
+
+    @property
+    def base(self) -> "Cell | None":
+        """The nearest ancestor that is no earlier round of the same stage."""
+        base = self.parent
+        while base and base.stage == self.stage:
+            base = base.parent
+        return base
+
 
 @dataclass(frozen=True)
 class Study:
@@ -94,16 +107,20 @@ def expand(
 def _expand(file: SweepFile, ask: StudyAsk, axes: Mapping[str, list[int]], scale: Scale | None) -> list[Cell]:
     by_stage: dict[str, list[Cell]] = {}
     for name in _in_order(ask):
-        stage = ask.stages[name]
-        before = _parent_name(stage)
-        parents: Sequence[Cell | None] = by_stage[before] if before else [None]
-        cases = [_Case(file, ask, name, case, axes, scale) for case in stage.cases or [""]]
-        by_stage[name] = [cell for case in cases for parent in parents for cell in case.cells(parent)]
+        by_stage[name] = []
+        for case in ask.stages[name].cases or [""]:
+            made = _Case(file, ask, name, case, axes, scale)
+            parents: Sequence[Cell | None] = by_stage[made.before] if made.before else [None]
+            by_stage[name] += [cell for parent in parents for cell in made.cells(parent)]
     return [cell for cells in by_stage.values() for cell in cells]
 
 
 class _Case:
-    """One case of a stage (`""` where it has none), with everything merged that its cells have in common."""
+    """One case of a stage (`""` where it has none), with everything merged that its cells have in common.
+
+    Attributes:
+        before: the stage whose cells are the parents; None: there are none, or one finished trial.
+    """
 
     def __init__(
         self,
@@ -124,7 +141,8 @@ class _Case:
             "train": _merged(asked.train, extra.train),
             "trial": _merged(ask.trial, asked.trial, extra.trial),
         }
-        if asked.parent:
+        self.before = _parent_name(extra.parent or asked.parent)
+        if extra.parent or asked.parent:
             self._body["from"] = extra.parent or asked.parent
         count = self._body["train"].get("count")
         self._count_axis = count if isinstance(count, str) else None
@@ -239,12 +257,18 @@ def _put(body: dict[str, Any], path: Sequence[str], value: Any) -> None:
     body[path[-1]] = value
 
 
-def _parent_name(stage: StageAsk) -> str | None:
-    """Return the stage that a stage starts from; None: it starts from none, or from one finished trial."""
-    if not isinstance(stage.parent, Mapping):
-        return stage.parent and str(stage.parent)
-    name = stage.parent.get("stage")
-    return None if name is None or stage.parent.get("trial") else str(name)
+def _parent_name(parent: Any) -> str | None:
+    """Return the stage that a `from` names; None: it names none, or one finished trial."""
+    if not isinstance(parent, Mapping):
+        return parent and str(parent)
+    name = parent.get("stage")
+    return None if name is None or parent.get("trial") else str(name)
+
+
+def _parent_names(stage: StageAsk) -> list[str]:
+    """Return the stages that a stage's cases start from."""
+    parents = [case.parent or stage.parent for case in stage.cases.values()] or [stage.parent]
+    return [name for name in map(_parent_name, parents) if name]
 
 
 def _with_ancestors(ask: StudyAsk, only: Sequence[str]) -> set[str]:
@@ -256,16 +280,18 @@ def _with_ancestors(ask: StudyAsk, only: Sequence[str]) -> set[str]:
             raise ConfigError(f'unknown stage "{name}"; {did_you_mean(name, ask.stages)}')
         if name not in wanted:
             wanted.add(name)
-            before = _parent_name(ask.stages[name])
-            todo += [before] if before else []
+            todo += _parent_names(ask.stages[name])
     return wanted
 
 
 def _in_order(ask: StudyAsk) -> list[str]:
     order: list[str] = []
     left = list(ask.stages)
+    for before in {before: None for stage in ask.stages.values() for before in _parent_names(stage)}:
+        if before not in ask.stages:
+            raise ConfigError(f'unknown stage "{before}"; {did_you_mean(before, ask.stages)}')
     while left:
-        ready = [name for name in left if _parent_name(ask.stages[name]) in (None, *order)]
+        ready = [name for name in left if {*order}.issuperset(_parent_names(ask.stages[name]))]
         if not ready:
             raise ConfigError(f"stages {', '.join(left)} start from each other in a circle")
         order.append(ready[0])

@@ -66,6 +66,57 @@ def test_the_rest_of_a_continue_chain_starts_from_the_cell_before(planner: Plann
     record = planner.resolve(*settings).record
     first, second = sorted((t for t in record.trials if t.stage == "finetune"), key=lambda trial: trial.axes["n"])
     assert (first.parent, second.parent) == (elsewhere.fingerprint, first.fingerprint)
+    assert [trial.spec.decoder.depth for trial in (first, second)] == [8, 8], "the study's own decoder has 4"
+
+
+def test_maps_and_decoder_go_on_through_every_stage_behind_it(planner: Planner, elsewhere: TrialSpec) -> None:
+    start = f"stages.base.from={{trial: {elsewhere.fingerprint[:10]}}}"
+    record = planner.resolve(start, "stages.finetune.trial.maps=[srm/variance]").record
+    found = {(t.stage, t.spec.decoder.depth, t.spec.maps[0].map) for t in record.trials if t.stage != "baselines"}
+    assert found == {("base", 8, "srm/stats"), ("finetune", 8, "srm/stats")}
+
+
+def test_a_case_has_its_own_start(planner: Planner, elsewhere: TrialSpec) -> None:
+    trial = f"{{from: {{trial: {elsewhere.fingerprint[:10]}}}, train: {{domains: tiny/blur}}}}"
+    record = planner.resolve(f"stages.finetune.cases={{theirs: {trial}, ours: {{}}}}").record
+    bases = {trial.fingerprint for trial in record.trials if trial.stage == "base"}
+    parents = {
+        case: {trial.parent for trial in record.trials if (trial.stage, trial.case) == ("finetune", case)}
+        for case in ("theirs", "ours")
+    }
+    assert parents == {"theirs": {elsewhere.fingerprint}, "ours": bases}
+    record = planner.resolve(f"stages.finetune={{from: null, cases: {{theirs: {trial}}}}}").record
+    assert {trial.parent for trial in record.trials if trial.stage == "finetune"} == {elsewhere.fingerprint}
+
+
+def test_disjoint_avoids_the_photographs_that_it_was_trained_on(planner: Planner, elsewhere: TrialSpec) -> None:
+    settings = (
+        "stages.finetune.train.domains=tiny/blur",
+        "stages.finetune.train.pairing=disjoint",
+        "stages.finetune.grid.n=[1]",
+    )
+    with pytest.raises(ConfigError, match=r"disjoint: on which photographs trial .* was trained is not known"):
+        planner.resolve(start(elsewhere), *settings)
+    refs = sorted(planner.resolve().lists.values(), key=len)[-1]
+    own = [ref for ref in refs if ref.domain == "tiny/blur"][:3]
+    storage.put_json(planner.workspace.lists / "unknown.json", [ref.id for ref in own])
+    resolved = planner.resolve(start(elsewhere), *settings)
+    [child] = [trial for trial in resolved.record.trials if trial.stage == "finetune"]
+    chosen = {ref.stem for ref in resolved.lists[child.spec.train.digest]}
+    assert chosen
+    assert not chosen & {ref.stem for ref in own}
+
+
+def test_it_is_named_as_for_any_other_command(planner: Planner) -> None:
+    record = planner.resolve().record
+    record.save(planner.workspace.sweep(record.sweep))
+    base = record.trials[0]
+    planner.ledger.begin(base.spec).finish(b"best", b"last", 1, {})
+    settings = (f"stages.finetune.from={{trial: '{base.name}'}}", "stages.finetune.train.domains=tiny/blur")
+    children = [t for t in planner.resolve(*settings).record.trials if t.stage == "finetune"]
+    assert {child.parent for child in children} == {base.fingerprint}
+    with pytest.raises(ConfigError, match="digits alone are read as a number: put them in quotes"):
+        planner.resolve("stages.finetune.from={trial: 123456}", "stages.finetune.train.domains=tiny/blur")
 
 
 def test_it_is_trained_from_those_weights(planner: Planner, elsewhere: TrialSpec, features: object) -> None:  # noqa: F811
@@ -93,7 +144,12 @@ def test_no_such_trial_and_one_that_is_not_finished(planner: Planner, elsewhere:
         planner.resolve("stages.finetune.from={trial: '0123456'}", domain)
     unfinished = planner.resolve().record.trials[0].spec
     planner.ledger.begin(unfinished)
-    with pytest.raises(ConfigError, match=r"stage finetune starts from trial .* which has no weights"):
+    with pytest.raises(WorkspaceError, match=r"trial .* is not finished"):
         planner.resolve(start(unfinished), domain)
+    done = planner.ledger.done(elsewhere.fingerprint)
+    assert done is not None
+    (planner.ledger.folder(elsewhere.fingerprint) / "attempts" / done.attempt / "best.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"stage finetune starts from trial .*, whose weights are gone"):
+        planner.resolve(start(elsewhere), domain)
     with pytest.raises(ConfigError, match="`from` names a stage or a trial"):
         planner.resolve("stages.finetune.from={stage: null, checkpoint: last}", domain)

@@ -121,6 +121,22 @@ def test_weights_for_a_backbone_that_has_none_are_refused(workspace: Workspace) 
         prepare(asked, workspace, data_of(asked, workspace), Known(workspace))
 
 
+def test_paper_is_planned_against_dolos_whatever_the_workspace_holds(workspace: Workspace, tiny_shards: UPath) -> None:
+    shutil.copytree(tiny_shards.path, workspace.shards / "mini")
+    assert data_of(options(), workspace).present
+    asked = options(preset="paper")
+    prepared = prepare(asked, workspace, data_of(asked, workspace), Known(workspace, load=False))
+    assert prepared.plan.record.data == "dolos"
+    assert not prepared.plan.known
+
+
+def test_a_domain_without_test_images_is_planned_and_not_scored(workspace: Workspace) -> None:
+    asked = options(preset="paper", settings=("domains=[ffhq/repaint-p2,celebahq/ldm]",), only=("base",))
+    plan = prepare(asked, workspace, data_of(asked, workspace), Known(workspace, load=False)).plan
+    assert {each.domain for trial in plan.record.trials for each in trial.evaluations} == {"celebahq/ldm"}
+    assert "ffhq/repaint-p2 has no test images: nothing is scored on it" in list(plan.lines())
+
+
 def test_device_is_the_presets_unless_told(workspace: Workspace) -> None:
     for asked, device, precision in ((options(), "cpu", "fp32"), (options(device="cuda"), "cuda", "bf16")):
         prepared = prepare(asked, workspace, data_of(asked, workspace), Known(workspace))

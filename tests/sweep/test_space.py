@@ -233,6 +233,12 @@ def test_limit_is_the_same_whatever_only_keeps() -> None:
     assert {cell.stage for cell in part.cells} == {"base"}
 
 
+def test_an_unknown_parent_is_named_whatever_only_keeps() -> None:
+    file = SweepFile(find("exposure")).choose("paper", ["stages.finetune.from=bass"])
+    with pytest.raises(ConfigError, match=r'unknown stage "bass"; did you mean "base"'):
+        expand(file, only=("base",))
+
+
 def test_a_file_without_presets_needs_none(tmp_path: Path) -> None:
     path = tmp_path / "plain.yaml"
     path.write_text(SMALL.partition("presets:")[0])
