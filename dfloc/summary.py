@@ -198,12 +198,13 @@ def _training(ledger: Ledger, name: str) -> dict[str, float]:
 
 def _means(record: SweepRecord, spec: TrialSpec, scores: Mapping[str, float]) -> dict[str, float]:
     seen = {dolos.family(domain) for domain in (*spec.lineage.seen, *spec.train.counts)}
+    base = _base(spec)  # empty: nobody knows what the root ancestor saw, so that no domain is known to be new
     groups: dict[Group, list[str]] = {
         "mean": list(record.domains),
         "id": [domain for domain in record.domains if dolos.family(domain) in seen],
-        "ood": [domain for domain in record.domains if dolos.family(domain) not in seen],
-        "base": [domain for domain in record.domains if domain in _base(spec)],
-        "held_out": [domain for domain in record.domains if domain not in _base(spec)],
+        "ood": [domain for domain in record.domains if base and dolos.family(domain) not in seen],
+        "base": [domain for domain in record.domains if domain in base],
+        "held_out": [domain for domain in record.domains if base and domain not in base],
     }
     means = {}
     for group, domains in groups.items():
@@ -222,7 +223,7 @@ def _new(spec: TrialSpec) -> list[str]:
 
 
 def _base(spec: TrialSpec) -> tuple[str, ...]:
-    return spec.lineage.base or tuple(spec.train.counts)
+    return spec.lineage.base or (() if spec.lineage.root else tuple(spec.train.counts))
 
 
 def _listed(values: Iterable[object]) -> str:

@@ -47,6 +47,18 @@ def test_means_go_by_family_and_by_the_root(ledger: Ledger) -> None:
     assert child["test/mean/ap"] == pytest.approx(0.25)
 
 
+def test_where_nobody_knows_what_the_root_saw_no_domain_is_new(ledger: Ledger) -> None:
+    spec = spec_of(LAMA, parent=planned_of(spec_of(LDM), "base"))
+    unknown = spec.model_copy(update={"lineage": spec.lineage.model_copy(update={"seen": (), "base": ()})})
+    child = planned_of(unknown, "finetune")
+    finish(ledger, child, {LDM: 0.5, LAMA: 0.9, P2: 0.7, P2_9K: 0.3})
+    scores = summary.summary(record_of(child), ledger, child)
+    groups = {key.split("/")[1] for key in scores if key.endswith("/iou") and key.count("/") == 2}
+    assert groups == {"mean", "id"}
+    assert scores["test/id/iou"] == pytest.approx(0.9)
+    assert summary.params(unknown, {})["base.domains"] == "none"
+
+
 def test_no_mean_of_a_part_and_none_of_what_is_nan(ledger: Ledger) -> None:
     trial = planned_of(spec_of(LDM), "base", tested=(LDM, LAMA))
     record = record_of(trial)

@@ -152,7 +152,7 @@ def _is_finished(out: Path, request: Mapping[str, object]) -> bool:
     if not marker.exists():
         return False
     found = get_json(UPath(marker))
-    if not isinstance(found, dict) or {key: found.get(key) for key in request} != request:
+    if not isinstance(found, dict) or {key: value for key, value in found.items() if key != "finished"} != request:
         raise DataError(
             f"{out} holds other mini data ({found}), wanted {dict(request)}; name another folder, or delete it"
         )

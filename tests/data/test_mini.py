@@ -137,6 +137,15 @@ def test_an_interrupted_request_is_finished(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a" / "mini.json").read_text())["finished"] is True
 
 
+def test_data_with_another_generator_are_other_data(tmp_path: Path) -> None:
+    counts = {"train": 1, "valid": 1, "test": 1}
+    mini.make(tmp_path, **counts, more={"copy": lambda image_HWC, mask_HW, rng: image_HWC})
+    before = _files(tmp_path)
+    with pytest.raises(DataError, match=r"other mini data .*'copy'"):
+        mini.make(tmp_path, **counts)
+    assert _files(tmp_path) == before
+
+
 def test_progress_counts_every_crop(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     mini.make(tmp_path, train=2, valid=1, test=1, on_progress=lambda done, total: seen.append((done, total)))
