@@ -24,7 +24,7 @@ from dfloc.cli.options import debug_option, plugin_option, workspace_option
 @click.option("--tracking", metavar="URI", help="MLflow's store.  [default: a sqlite file in the workspace]")
 @click.option("--address", help="Of a running Ray.  [default: $RAY_ADDRESS, else one is started here]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where trials run.  [default: the preset's]")
-@click.option("--max-concurrent", type=click.IntRange(1), help="Trials at once.  [default: one for each CPU]")
+@click.option("--max-concurrent", type=click.IntRange(1), help="Trials at once.  [default: as many as fit]")
 @click.option("--gpus-per-trial", type=click.FloatRange(0, min_open=True), default=1.0, help="Share of a GPU.")
 @plugin_option
 @click.option("--retry-failed", is_flag=True, help="Run again what failed.")

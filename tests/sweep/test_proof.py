@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,3 +79,19 @@ def test_a_node_that_cannot_look_is_named_with_the_cause(
     monkeypatch.setattr(proof, "_looker", lambda: broken)
     with pytest.raises(WorkspaceError, match=r"node \S+ \(\S+\) cannot look: OSError: stale file handle\. Share"):
         mine.check_nodes()
+
+
+def test_a_node_that_joined_later_proves_itself_before_its_first_trial(mine: Proof, tmp_path: Path) -> None:
+    from dfloc.sweep.trainable import train_pack
+
+    workspace = tmp_path / "unseen"
+    told = {"workspace": str(workspace), "data": "", "device": "cpu", "plugins": [], "items": []}
+    train_pack(told | {"proof": tuple(mine)})
+    other = mine._replace(runs=mine.runs | {"dfloc": "0.0.1"})
+    shutil.rmtree(workspace)
+    with pytest.raises(WorkspaceError, match=r"node \S+ runs dfloc 0\.1\.0 \(source \w+\) \(the driver: dfloc 0\.0\.1"):
+        train_pack(told | {"proof": tuple(other)})
+    mine.end()
+    with pytest.raises(WorkspaceError, match="does not see the workspace"):
+        train_pack(told | {"proof": tuple(mine)})
+    assert not workspace.exists()
