@@ -80,6 +80,7 @@ def extract(
     weights: WeightsIndex,
     device: str = "cpu",
     on_progress: Callable[[int, int], None] | None = None,
+    before: Callable[[], None] | None = None,
 ) -> int:
     """Pass row groups through their backbones into the store, on the Ray that is running.
 
@@ -94,6 +95,7 @@ def extract(
         weights: where the backbones' weights are loaded from.
         device: of the backbones, cpu or cuda.
         on_progress: called with the wanted images done and to do.
+        before: called on a node before it passes a row group; a DflocError that it raises ends the extraction.
 
     Returns:
         Number of images passed.
@@ -109,7 +111,7 @@ def extract(
     recipes = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
     done, total, passed = 0, sum(job.rows for job in jobs), 0
     told = {"store": store, "folder": folder.absolute(), "recipes": recipes, "weights": weights, "device": device}
-    told["plugins"] = registry.plugins()
+    told |= {"plugins": registry.plugins(), "before": before}
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = context.print_on_execution_start = False
@@ -201,9 +203,10 @@ class _Backbones:
         weights: WeightsIndex,
         device: str,
         plugins: Sequence[Plugin],
+        before: Callable[[], None] | None = None,
     ):
         self._store, self._folder, self._recipes, self._device = store, folder, recipes, device
-        self._weights, self._plugins = weights, plugins
+        self._weights, self._plugins, self._before = weights, plugins, before
         self._made: dict[_Key, Backbone] = {}
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
@@ -215,6 +218,8 @@ class _Backbones:
 
     def _store_all(self, item: dict[str, Any]) -> int:
         """Write every map that a row group lacks; return the number of its images."""
+        if self._before:
+            self._before()
         plugin.use(self._plugins)
         by_backbone: dict[_Key, list[MapRecipe]] = defaultdict(list)
         for recipe in (self._recipes[fingerprint] for fingerprint in item["recipes"]):

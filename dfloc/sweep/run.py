@@ -199,6 +199,7 @@ class Driver:
                     weights=WeightsIndex(self.workspace),
                     device=prepared.device,
                     on_progress=display.advance,
+                    before=self.ray.proof.check if self.ray.proof else None,
                 )
         return self._train(prepared)
 

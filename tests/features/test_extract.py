@@ -241,3 +241,20 @@ def test_a_value_that_is_not_finite_is_an_error_and_leaves_no_receipt(tiny_shard
     assert isinstance(error, DataError)
     assert samples[2].id in str(error)
     assert [job.recipes for job in missing(store, samples, [STATS])] == [(STATS,)]
+
+
+def test_a_node_is_asked_before_it_passes_anything(tiny_shards, tmp_path) -> None:
+    store, asked = FeatureStore(UPath(tmp_path / "features")), []
+    jobs = missing(store, _samples(tiny_shards), [STATS])
+    actor = _actor(store, tiny_shards, jobs)
+    actor._before = lambda: asked.append(len(missing(store, _samples(tiny_shards), [STATS])))
+    assert actor(module._item(jobs[0]))["error"] == b""
+    assert asked == [len(jobs)]
+
+    def refuse() -> None:
+        raise WorkspaceError("node one does not see the workspace")
+
+    actor._before = refuse
+    receipt = actor(module._item(jobs[1]))
+    assert (receipt["images"], str(pickle.loads(receipt["error"]))) == (0, "node one does not see the workspace")
+    assert len(missing(store, _samples(tiny_shards), [STATS])) == len(jobs) - 1
