@@ -107,7 +107,7 @@ def controls(study: Study) -> Table:
     rows, used = [], []
     for facet, held_out, curve in blocks(study):
         scratch, replay = (study.curve(stage, held_out, facet) for stage in ("scratch", "replay"))
-        seen = [domain for domain in study.record.domains if domain != held_out]
+        seen = study.seen(curve)
         for place, n in enumerate(n for n in curve if n):
             group = curve[n]
             used += [found for found in (group, scratch.get(n), replay.get(n)) if found]
@@ -139,15 +139,15 @@ def forgetting(study: Study) -> Table:
     rows, used = [], []
     for stage in ("finetune", "replay"):
         for facet, held_out, curve in blocks(study, stage):
-            seen = [domain for domain in domains if domain != held_out]
+            seen = [domain for domain in study.seen(curve) if domain != held_out]
             for place, n in enumerate(n for n in curve if n):
                 group = curve[n]
                 used.append(group)
                 base = study.base(group)
                 line = [Cell(CURVES[stage]), *_head(facet, held_out, n, group)]
-                line += [
-                    _lost(study, base, group, [d]) if d in seen else Cell("held out", mark="hole") for d in domains
-                ]
+                for domain in domains:
+                    hole = Cell("held out" if domain == held_out else "not of the base", mark="hole")
+                    line.append(_lost(study, base, group, [domain]) if domain in seen else hole)
                 rows.append(Row([*line, _lost(study, base, group, seen)], starts=place == 0))
     return Table(
         id="forgetting",
@@ -179,8 +179,9 @@ def _against(study: Study, group: Group, control: Group | None, domains: Sequenc
 
 
 def _lost(study: Study, base: Group | None, group: Group, domains: Sequence[str]) -> Cell:
-    found = study.less(base, group, domains) if base else None
-    return table.estimate(found, group.hole, signed=True)
+    if base is None:
+        return Cell("not planned", mark="hole")
+    return table.estimate(study.less(base, group, domains), group.hole, signed=True)
 
 
 def _baselines(study: Study, domain: str, facet: Facet) -> list[Cell]:

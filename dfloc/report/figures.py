@@ -120,7 +120,7 @@ def means(study: Study) -> Figure:
         shared = sorted(set.intersection(*(set(curve) for curve in curves.values()))) if curves else []
         used += [curve[n] for curve in curves.values() for n in shared]
         figure = _axes()
-        for label, colour, dash, domains in _kinds(study):
+        for label, colour, dash, domains in _kinds(study, curves):
             models = {n: [(curve[n], domains(held_out)) for held_out, curve in curves.items()] for n in shared}
             points = [Point(n, found, models[n]) for n in shared if (found := study.mean_of(models[n]))]
             _line(figure, label, points, colour, dash=dash, width=2.5)
@@ -135,7 +135,7 @@ def means(study: Study) -> Figure:
         "which stand in the hover; n = 0 has those of the base. A cross: over 90 % empty maps, of one of the "
         "trials or on its domain. " + captions.provenance(study, used),
         panels=drawn,
-        legend=[Key(label, colour, dash) for label, colour, dash, _ in _kinds(study)],
+        legend=[Key(label, colour, dash) for label, colour, dash, _ in _kinds(study, {})],
         numbers="exposure",
     )
 
@@ -144,9 +144,9 @@ def controls(study: Study) -> Figure:
     """Return fine-tuned, scratch and replay beside each other, on the held-out and on the seen domains."""
     colour = colours(study)
     drawn, used = [], []
-    for facet, held_out, _ in blocks(study):
-        seen = [domain for domain in study.record.domains if domain != held_out]
-        for words, domains in (("on the held-out domain", [held_out]), ("mean of the seen domains", seen)):
+    for facet, held_out, tuned in blocks(study):
+        places = (("on the held-out domain", [held_out]), ("mean of the seen domains", study.seen(tuned)))
+        for words, domains in places:
             figure = _axes()
             told = []
             for stage, label in CURVES.items():
@@ -172,11 +172,13 @@ def controls(study: Study) -> Figure:
     )
 
 
-def _kinds(study: Study) -> list[tuple[str, str, str, Callable[[str], list[str]]]]:
+def _kinds(
+    study: Study, curves: Mapping[str, Mapping[int, Group]]
+) -> list[tuple[str, str, str, Callable[[str], list[str]]]]:
     domains = list(study.record.domains)
     return [
         ("held-out domain", "#000000", "solid", lambda held_out: [held_out]),
-        ("seen domains, mean", "#000000", "dot", lambda held_out: [d for d in domains if d != held_out]),
+        ("seen domains, mean", "#000000", "dot", lambda held_out: study.seen(curves[held_out])),
         ("all test domains, mean", GREY, "dash", lambda _: domains),
     ]
 
@@ -301,8 +303,7 @@ def _axes() -> go.Figure:
 
 
 def _words(study: Study, held_out: str, curve: Mapping[int, Group]) -> str:
-    seen = [domain for domain in study.record.domains if domain != held_out]
-    own, kept = _series(_points(curve, [held_out])), _series(_points(curve, seen))
+    own, kept = _series(_points(curve, [held_out])), _series(_points(curve, study.seen(curve)))
     return f"IoU on {held_out}: {own}. Mean of the seen domains: {kept}."
 
 

@@ -80,13 +80,15 @@ class Group:
     def score(self, domains: Sequence[str], metric: str = "iou", checkpoint: Checkpoint = "best") -> Estimate | None:
         """Return the mean over domains, each one's images averaged first, with its interval; None: a hole."""
         key = (tuple(domains), metric, checkpoint)
+        if not domains:
+            return None
         if key not in self._known:
             runs = [
                 run(result, [result.scores[checkpoint, domain] for domain in domains])
                 for result in self.scored
                 if all((checkpoint, domain) in result.scores for domain in domains)
             ]
-            self._known[key] = pooled(runs, metric) if domains else None
+            self._known[key] = pooled(runs, metric)
         return self._known[key]
 
 
@@ -149,6 +151,11 @@ class Study:
         if base is not None:
             points[0] = base
         return dict(sorted(points.items()))
+
+    def seen(self, curve: Mapping[int, Group]) -> list[str]:
+        """Return the study's domains that the base of a curve was trained on, whether it is of this sweep or not."""
+        base = {domain for group in curve.values() for domain in group.first.trial.spec.lineage.base}
+        return [domain for domain in self.record.domains if domain in base]
 
     def mean_of(self, models: Sequence[Model]) -> Estimate | None:
         """Return the mean over models of each one's mean over its domains; None where one has no run in common."""

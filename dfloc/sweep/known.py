@@ -1,6 +1,6 @@
 """What a workspace knows that a plan rests on: digests of weights, and trials that are finished."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from dfloc import registry, storage
@@ -124,6 +124,22 @@ class Known:
             registry.find("decoder", spec.decoder.name, spec.decoder.plugin)
             self._specs[run] = spec
         return self._specs[run]
+
+
+def told(cell: Cell, spec: TrialSpec) -> Iterator[str]:
+    """Yield what a user must be told of a cell that a finished trial stands before.
+
+    Args:
+        cell: of a stage that starts from a trial, or behind one that does.
+        spec: of the trial whose weights the cell starts from.
+    """
+    yield f"stage {cell.stage}: maps and decoder of trial {cell.begun} ({', '.join(each.map for each in spec.maps)})"
+    held_out = cell.axes.get("held_out")
+    base = {dolos.family(domain) for domain in spec.lineage.base}
+    if held_out and dolos.family(held_out) in base:
+        yield f"stage {cell.stage}: {held_out} is held out, but trial {cell.begun} or an ancestor was trained on it"
+    if not base:
+        yield f"stage {cell.stage}: what trial {cell.begun} was trained on is not known: no domain counts as new"
 
 
 def _stem(sample: str) -> str:

@@ -24,7 +24,7 @@ from dfloc.errors import ConfigError, DataError
 from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.registry import SOLVED, find, plugin_of
 from dfloc.sweep.data import Data
-from dfloc.sweep.known import Known
+from dfloc.sweep.known import Known, told
 from dfloc.sweep.space import DOMAIN_AXES, Cell, Study
 
 CHECKPOINTS: tuple[Literal["best"], Literal["last"]] = ("best", "last")
@@ -50,7 +50,7 @@ class Resolver:
 
     Attributes:
         lists: the samples of every list, by its digest.
-        notes: stage or domain -> what a user must be told of it.
+        notes: what a user must be told of stages and domains, in order, each once.
         skipped: stage -> domains that its cells need and the data lack, one entry for each cell that is left out.
     """
 
@@ -62,14 +62,14 @@ class Resolver:
         self.limit = limit
         self.lists: dict[str, list[SampleRef]] = {}
         self.skipped: dict[str, list[set[str]]] = {}
-        self.notes: dict[str, str] = {}
+        self.notes: dict[str, None] = {}
         self._planned: dict[int, PlannedTrial] = {}
         self._lacking: dict[int, set[str]] = {}
         tests = [self._full(name) for name in study.ask.evaluate.domains]
         there = {domain: data.facts(domain) for domain in tests if data.has(domain)}
         self._tests = {domain: self._test_list(domain) for domain, facts in there.items() if "test" in facts}
         for domain in there.keys() - self._tests.keys():
-            self.notes[domain] = f"{domain} has no test images: nothing is scored on it"
+            self.notes[f"{domain} has no test images: nothing is scored on it"] = None
 
     def trials(self) -> list[PlannedTrial]:
         """Return every cell's trial.
@@ -117,8 +117,7 @@ class Resolver:
         find("decoder", decoder.name, decoder.plugin), find("loss", loss.name, loss.plugin)
         if cell.begun and parent:
             maps = parent.spec.maps
-            names = ", ".join(recipe.map for recipe in maps)
-            self.notes[cell.stage] = f"stage {cell.stage}: maps and decoder of trial {cell.begun} ({names})"
+            self.notes.update(dict.fromkeys(told(cell, parent.spec)))
             decoder = parent.spec.decoder.model_copy(update={"batch_norm": decoder.batch_norm})
         else:
             maps = self.known.recipes(ask.maps, ask.weights)
@@ -292,7 +291,7 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
         protocol=ask.evaluate.protocol,
         tables=ask.tables,
         facts={domain: data.facts(domain) for domain in domains},
-        notes=(*study.notes, *resolver.notes.values(), *_skipped(resolver, domains), *data.notes(domains)),
+        notes=(*study.notes, *resolver.notes, *_skipped(resolver, domains), *data.notes(domains)),
         synthetic=_is_synthetic(domains, trials),
         weights=known.words,
         trials=tuple(trials),

@@ -1,6 +1,6 @@
 import pytest
 
-from dfloc.report import exposure, overview
+from dfloc.report import exposure, figures, overview
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
@@ -176,3 +176,20 @@ def test_random_weights_are_told_under_every_table(study_of):
     study = study_of(studies.record(maker, "mini", synthetic=True))
     for table in (exposure.curves(study), exposure.forgetting(study), overview.data(study), overview.trials(study)):
         assert "Weights: random:0, so these numbers mean nothing." in table.caption
+
+
+def test_seen_is_what_a_base_of_another_sweep_was_trained_on(study_of):
+    maker = Maker()
+    base = maker.plan("base", {MINI[1]: 53})
+    maker.trials.clear()
+    for n in (4, 16):
+        maker.plan("finetune", {MINI[0]: n}, parent=base, epochs=4, held_out=MINI[0], n=n)
+    study = study_of(studies.record(maker, "mini", synthetic=True))
+    curve = study.curve("finetune", MINI[0])
+    assert study.seen(curve) == [MINI[1]]
+    seen = studies.truth(curve[4].first.trial, MINI[1])
+    assert f"{seen:.3f}" in [cell.text for cell in exposure.controls(study).rows[0].cells]
+    said = [cell.text for cell in exposure.forgetting(study).rows[0].cells][-5:]
+    assert said == ["held out", "not planned", "not of the base", "not of the base", "not planned"]
+    [panel] = figures.panels(study, []).panels
+    assert f"Mean of the seen domains: n = 4: {seen:.2f}" in panel.words

@@ -61,6 +61,24 @@ def test_its_cells_have_its_weights_maps_decoder_and_lineage(planner: Planner, e
     assert said in record.notes
 
 
+def test_a_held_out_domain_that_it_was_trained_on_is_told(planner: Planner, elsewhere: TrialSpec) -> None:
+    held_out = "stages.finetune.grid.held_out=[blur,noise]"
+    notes = " ".join(planner.resolve(start(elsewhere), held_out).record.notes)
+    assert "is held out, but" not in notes
+    for base, said in (
+        (
+            ("tiny/noise",),
+            f"noise is held out, but trial {elsewhere.fingerprint[:10]} or an ancestor was trained on it",
+        ),
+        ((), f"what trial {elsewhere.fingerprint[:10]} was trained on is not known"),
+    ):
+        spec = elsewhere.model_copy(update={"lineage": Lineage(seen=base, base=base)})
+        planner.ledger.put_imported(spec, b"weights", {})
+        notes = " ".join(planner.resolve(start(elsewhere), held_out).record.notes)
+        assert said in notes
+        assert "tiny/blur is held out" not in notes
+
+
 def test_the_rest_of_a_continue_chain_starts_from_the_cell_before(planner: Planner, elsewhere: TrialSpec) -> None:
     settings = (start(elsewhere), "stages.finetune.train.mode=cumulative", "stages.finetune.train.domains=tiny/blur")
     record = planner.resolve(*settings).record
