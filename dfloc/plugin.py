@@ -2,6 +2,7 @@
 
 import hashlib
 import linecache
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -90,16 +91,17 @@ def _checked(plugin: Plugin, kind: Kind, name: str, value: Any, module: ModuleTy
     where = f'plug-in {plugin.name}: {kind} "{name}"'
     if kind in registry.FACTORIES and name in registry.FACTORIES[kind]:
         raise ConfigError(f"{where} is a built-in name; choose another")
-    if not name or set(name) & set("/: ,"):
-        raise ConfigError(f"{where} cannot be used: a name has no slash, colon, comma or space")
+    if not re.fullmatch(r"[^\s/:,=]+", name):
+        where = f"plug-in {plugin.name}: {kind} {name!r}"
+        raise ConfigError(f"{where} cannot be used: a name has no slash, colon, comma, equals sign or space")
     if kind != "backbone":
         if not callable(value):
             raise ConfigError(f"{where} should be a function, but it is {value!r}")
         return value
     if not isinstance(value, BackboneRow):
         raise ConfigError(f"{where} should be a dfloc.registry.BackboneRow, but it is {value!r}")
-    factory: Callable[..., Any] | None = getattr(module, value.factory, None)
-    if factory is None:
+    factory: Callable[..., Any] | None = getattr(module, str(value.factory), None)
+    if not callable(factory):
         raise ConfigError(f'{where}: the file has no function "{value.factory}", its factory')
     return value, factory
 
@@ -114,10 +116,11 @@ def _run(plugin: Plugin) -> ModuleType:
     sys.modules[name] = module
     try:
         exec(compile(plugin.text, plugin.name, "exec"), vars(module))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         line = getattr(error, "lineno", None) or _line(error, plugin.name)
-        raise ConfigError(f"plug-in {plugin.name}, line {line}: {type(error).__name__}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"plug-in {plugin.name}, line {line}: {type(error).__name__}: {reason}") from error
     return module
 
 

@@ -184,11 +184,16 @@ WRONG = {
     "": "defines none of BACKBONES, DECODERS, LOSSES, GENERATORS",
     "LOSSES = ['dice']": r"losss? should be a mapping from names",
     "LOSSES = {'bce': print}": r'loss "bce" is a built-in name',
-    "LOSSES = {'a/b': print}": "no slash, colon, comma or space",
+    "LOSSES = {'a/b': print}": "no slash, colon, comma, equals sign or space",
+    "LOSSES = {'a\\nb': print}": r"a\\nb.* cannot be used",
+    "\nraise SystemExit(0)": r"line 2: SystemExit: 0",
+    "raise ValueError('one\\ntwo')": r"ValueError: one two",
     "DECODERS = {'mlp': 3}": r'decoder "mlp" should be a function, but it is 3',
     "BACKBONES = {'b': print}": "should be a dfloc.registry.BackboneRow",
     "from dfloc.registry import BackboneRow\n"
     "BACKBONES = {'b': BackboneRow('gone', {}, 8, 'pil-bilinear', 'none')}": 'no function "gone", its factory',
+    "from dfloc.registry import BackboneRow\nmake = 3\n"
+    "BACKBONES = {'b': BackboneRow('make', {}, 8, 'pil-bilinear', 'none')}": 'no function "make", its factory',
 }
 
 
