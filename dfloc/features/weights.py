@@ -62,7 +62,8 @@ class WeightsIndex:
         """
         if random := _RANDOM.fullmatch(word):
             return f"random:{int(random[1] or 0)}"
-        if word == "none" or (_DIGEST.fullmatch(word) and self._by_digest(backbone, word)):
+        has_none = registry.backbone(backbone).weights == "none"
+        if (word == "none" and has_none) or (_DIGEST.fullmatch(word) and self._by_digest(backbone, word)):
             return word
         word, stamp = _file(word)
         known = self._read(backbone, word)

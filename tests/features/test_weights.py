@@ -201,3 +201,9 @@ def test_a_backbone_that_says_no_digest_is_refused(toys: Toys) -> None:
     plugin.use((plugin.Plugin("toy.py", text),))
     with pytest.raises(ConfigError, match="says no digest of its weights; add the attribute `digest`"):
         toys.index.digest("toy", "hub")
+
+
+def test_none_is_no_word_for_the_weights_of_a_backbone_that_has_some(toys: Toys) -> None:
+    assert toys.index.digest("srm", "none") == "none"
+    with pytest.raises(ConfigError, match="no weights none"):
+        toys.index.digest("toy", "none")
