@@ -62,10 +62,8 @@ def read(path: Path, arch: str) -> Published:
         raise ConfigError(f"{path} is no checkpoint of DeCLIP: expected the keys model, feature_layer and decoder_type")
     maps = _maps(arch, _word(path, held, "feature_layer"))
     decoder = _decoder(_word(path, held, "decoder_type"), maps)
-    odd = [str(name) for name, value in held["model"].items() if not isinstance(value, Tensor)]
-    if odd:
-        raise ConfigError(f"{path}: {tensors.some(odd)} should be tensors")
-    tower, rest = _without_clip(held["model"])
+    tower, rest = _without_clip(tensors.plain(path, held["model"]))
+    tensors.check_finite(path, tower | rest)
     if bool(tower) == (len(maps) > 1):
         cure = "it is of one CLIP; name that one by --arch" if tower else "is it a fused one? Then --arch names two"
         raise ConfigError(f"{path} holds {'an' if tower else 'no'} image tower, but --arch is {arch}; {cure}")
@@ -129,6 +127,8 @@ def _without_clip(model: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[
 
 def _weights(path: Path, rest: Mapping[str, Tensor], spec: DecoderSpec, maps: Sequence[str]) -> dict[str, Tensor]:
     """Return the decoder's tensors by our names: its modules in the order of their numbers are ours in theirs."""
+    if spec.name == "conv" and spec.depth > len(rest):
+        raise ConfigError(f"{path} holds {len(rest)} tensors beside CLIP's, too few for a decoder conv-{spec.depth}")
     built = decoders.build(spec, [map_spec(each) for each in maps], repro.generator(0, "init"))
     ours, theirs = _modules(built.state_dict()), _numbered(path, rest)
     what = f"a decoder {spec.name}{f'-{spec.depth}' if spec.name == 'conv' else ''} on {', '.join(maps)}"
@@ -173,6 +173,4 @@ def _fitting(wanted: Tensor | None, given: Tensor | None, name: str, what: str) 
     if value.shape != wanted.shape:
         shapes = ["x".join(map(str, each.shape)) for each in (given, wanted)]
         raise ConfigError(f"{name} is {shapes[0]}, expected {shapes[1]} for {what}; is --arch right?")
-    if not value.isfinite().all():
-        raise ConfigError(f"{name} has a value that is no finite number")
     return value.to(wanted.dtype).contiguous().clone()

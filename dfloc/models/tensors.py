@@ -61,6 +61,35 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(listed[:2]) + more
 
 
+def plain(path: Path, entries: Mapping[Any, object]) -> dict[str, Tensor]:
+    """Return entries as tensors by name.
+
+    Raises:
+        ConfigError: one is no tensor, or sparse, quantised, complex or without values (named).
+    """
+    odd = [str(name) for name, value in entries.items() if not (isinstance(name, str) and _is_plain(value))]
+    if odd:
+        raise ConfigError(f"{path}: {some(odd)} should be plain tensors: dense, not quantised, of real numbers")
+    return {name: value for name, value in entries.items() if isinstance(value, Tensor)}
+
+
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Return if every value is a finite number.
+
+    Raises:
+        ConfigError: one is not (named).
+    """
+    bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if bad:
+        raise ConfigError(f"{path}: {some(bad)} has a value that is no finite number; fetch the file again")
+
+
+def _is_plain(value: object) -> bool:
+    if not isinstance(value, Tensor) or value.layout is not torch.strided:
+        return False
+    return not (value.is_meta or value.is_quantized or value.is_complex())
+
+
 def contents(path: Path) -> Any:
     """Return what a file of this machine holds: a mapping from names, whose values need not all be tensors.
 

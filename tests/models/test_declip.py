@@ -94,7 +94,17 @@ Spoil = Callable[[dict[str, Any]], object]
         (lambda held: held["model"].update({"head.0.bias": torch.ones(1)}), r"neither CLIP's .*: head\.0\.bias"),
         (lambda held: held["model"].update({"model.odd": torch.ones(1)}), r"neither CLIP's .*: model\.odd"),
         (lambda held: held["model"].update({"more.visual.proj": torch.ones(1)}), r"more\.visual\.proj"),
-        (lambda held: held["model"].update({"fc.0.bias": [1.0]}), r"fc\.0\.bias should be tensors"),
+        (lambda held: held["model"].update({"fc.0.bias": [1.0]}), r"fc\.0\.bias should be plain tensors"),
+        (lambda held: held["model"].update({7: torch.ones(1)}), "7 should be plain tensors"),
+        (lambda held: held["model"].update({"fc.0.bias": torch.ones(512).to_sparse()}), r"fc\.0\.bias .* plain"),
+        (lambda held: held["model"].update({"fc.0.bias": torch.ones(512, device="meta")}), r"fc\.0\.bias .* plain"),
+        (lambda held: held["model"].update({"fc.0.bias": torch.ones(512) * 1j}), r"fc\.0\.bias .* plain"),
+        (
+            lambda held: held["model"].update({"model.visual.proj": torch.eye(32, 16).to_sparse()}),
+            "proj should be plain",
+        ),
+        (lambda held: held["model"].update({"model.visual.proj": torch.full((32, 16), torch.nan)}), "proj has a value"),
+        (lambda held: held.update(decoder_type="conv-40000000"), "holds 30 tensors .* too few .* conv-40000000"),
         (lambda held: held["model"].update({"fc.0.bias": torch.full((512,), torch.nan)}), "no finite number"),
         (lambda held: held.pop("feature_layer"), "feature_layer should be a word"),
         (
