@@ -203,7 +203,7 @@ def files(images: Path, masks: Path | None, domain: str, split: Split, mask_kind
     """Yield the samples of one split's folders; a mask has the name of its image, with any extension."""
     found = {} if masks is None else _masks(masks)
     source = domain.partition("/")[0]
-    for path in _walk(images):
+    for path in walk(images):
         name = text(path.relative_to(images).as_posix())
         bare = name.removesuffix(path.suffix)
         pair, stem = f"{source}/{bare}", f"{source}/{photograph(bare)}"
@@ -213,17 +213,23 @@ def files(images: Path, masks: Path | None, domain: str, split: Split, mask_kind
 
 def _masks(folder: Path) -> dict[str, Path]:
     """Return masks by their name, and images among them by their name without extension (the first of several)."""
-    paths = [(text(path.relative_to(folder).as_posix()), path) for path in _walk(folder)]
+    paths = [(text(path.relative_to(folder).as_posix()), path) for path in walk(folder)]
     images = [(name, path) for name, path in paths if path.suffix.lower() in EXTENSIONS]
     bare = {name.removesuffix(path.suffix): path for name, path in reversed(images)}
     return {**bare, **dict(paths)}
 
 
-def _walk(folder: Path) -> list[Path]:
-    """Return all files below a folder but litter, sorted; each real folder once, so that a link loop ends."""
+def walk(folder: Path) -> list[Path]:
+    """Return all files below a folder but litter, sorted; each real folder once, so that a link loop ends.
+
+    A folder that is missing has none.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
     seen: set[str] = set()
     files: list[Path] = []
-    for top, folders, names in os.walk(folder, followlinks=True):
+    for top, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(top)
         if real in seen:
             folders.clear()
@@ -232,6 +238,12 @@ def _walk(folder: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not _is_litter(name))
         files += [Path(top, name) for name in names if not _is_litter(name)]
     return sorted(files)
+
+
+def _refuse(error: OSError) -> None:
+    """Name a folder that cannot be listed, which os.walk would pass over."""
+    if not isinstance(error, FileNotFoundError):
+        raise DataError(f"cannot list folder {error.filename}: {error.strerror}") from error
 
 
 def check_domain(domain: str, reserved: tuple[str, ...] = ("real",)) -> None:

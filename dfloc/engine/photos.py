@@ -15,7 +15,7 @@ from PIL import Image
 from upath import UPath
 
 from dfloc import storage
-from dfloc.data.dolos import EXTENSIONS, text
+from dfloc.data.dolos import EXTENSIONS, text, walk
 from dfloc.data.shards import Pixels, decode_image
 from dfloc.engine.predict import Predictor
 from dfloc.errors import ConfigError, DataError, DflocError
@@ -50,12 +50,13 @@ def find(given: Sequence[Path]) -> tuple[list[Photo], list[Path]]:
 
     Raises:
         ConfigError: one is not there, or there is no photograph at all.
+        DataError: a folder cannot be listed.
     """
     found: dict[Path, Path] = {}
     others: list[Path] = []
     for path in given:
         if path.is_dir():
-            for file in _walk(path):
+            for file in (file for file in walk(path) if not _is_output(file)):
                 if file.suffix.lower() in EXTENSIONS:
                     found.setdefault(file.absolute(), file.relative_to(path).with_suffix(""))
                 else:
@@ -142,12 +143,9 @@ def _put(out: Path, name: str, picture: Image.Image) -> None:
     storage.put(UPath(out) / name, buffer.getvalue())
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, sorted, but hidden ones and what an earlier command wrote."""
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and not path.name.endswith(OUTPUTS):
-            yield path
+def _is_output(path: Path) -> bool:
+    """Return whether an earlier command wrote a file."""
+    return path.name.endswith(OUTPUTS) or (path.suffix == ".json" and path.with_suffix(OUTPUTS[0]).exists())
 
 
 def _sha256(data: bytes) -> str:

@@ -1,6 +1,8 @@
 import hashlib
+import os
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -189,6 +191,19 @@ def test_the_whole_layout_of_dolos(whole: Path) -> None:
     assert sorted(s.id for s in fakes) == [f"celebahq/ldm/test/test{stem}-{k}.png" for stem in "ab" for k in range(2)]
     reals = [s for s in samples if (s.domain, s.split) == ("celebahq/real", "test")]
     assert {s.stem for s in fakes} == {s.stem for s in reals} == {"celebahq/testa", "celebahq/testb"}
+
+
+def test_a_folder_that_cannot_be_listed_is_named(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = os.scandir
+
+    def scandir(path: str) -> Any:
+        if str(path).endswith("lama/images/test"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match=r"cannot list folder .*lama/images/test: Permission denied"):
+        scan(whole)
 
 
 def test_a_tree_is_found_from_its_root_its_source_and_through_links(whole: Path, tmp_path: Path) -> None:

@@ -58,6 +58,17 @@ def test_a_folder_is_walked_and_keeps_its_shape(folder: Path) -> None:
     assert [path.name for path in others] == ["notes.txt"]
 
 
+def test_links_are_followed_and_a_loop_ends(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    noise(tmp_path / "elsewhere" / "three.png", seed=5)
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "loop").symlink_to(folder)
+    (folder / "lost.png").symlink_to(tmp_path / "gone.png")
+    found, others = find([folder])
+    assert {photo.name for photo in found} == {"one", "2024/one", "2024/two", "link/three", "lost"}
+    assert [path.name for path in others] == ["notes.txt"]
+
+
 def test_photographs_of_one_name_are_told_apart(folder: Path, tmp_path: Path) -> None:
     noise(folder / "2024" / "One.jpeg", seed=9)
     digits = {path: hashlib.sha256(str(path).encode()).hexdigest()[:8] for path in folder.rglob("*")}
@@ -79,7 +90,10 @@ def test_nothing_to_look_at(tmp_path: Path, name: str, said: str) -> None:
 
 def test_outputs_in_the_same_folder_are_no_photographs(predictor: Predictor, folder: Path) -> None:
     assert set(wrongs(predictor, [folder], folder).values()) == {""}
-    assert {photo.name for photo in find([folder])[0]} == {"one", "2024/one", "2024/two"}
+    (folder / "notes.json").write_text("{}")
+    found, others = find([folder])
+    assert {photo.name for photo in found} == {"one", "2024/one", "2024/two"}
+    assert [path.name for path in others] == ["notes.json", "notes.txt"], "what was written is passed over in silence"
     assert set(wrongs(predictor, [folder], folder).values()) == {""}, "the same again is no clash"
 
 
