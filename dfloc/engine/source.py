@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -13,7 +14,7 @@ from dfloc import registry, repro
 from dfloc.config import MapRecipe
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import Pixels, ShardReader, decode_image
-from dfloc.errors import ConfigError
+from dfloc.errors import ConfigError, DataError
 from dfloc.features.store import STORED_DTYPES, TRUTH, FeatureStore, unpack_bits
 from dfloc.models.base import Backbone
 from dfloc.registry import MapSpec
@@ -179,6 +180,9 @@ def look(
         backbones: by name, on the device; one pass of each gives all its maps.
         recipes: the maps.
         device: cpu | cuda.
+
+    Raises:
+        DataError: a map has a value that is not finite as it would be stored, which the store refuses too.
     """
     wanted: defaultdict[str, list[str]] = defaultdict(list)
     for name, _, wanted_map in (recipe.map.partition("/") for recipe in recipes):
@@ -189,9 +193,16 @@ def look(
             inputs_BCHW = torch.stack([backbones[name].preprocess(image) for image in images])
             maps = backbones[name](inputs_BCHW.to(device), names)
             made |= {f"{name}/{each}": values for each, values in maps.items()}
-    stored = [made[recipe.map].cpu().numpy().astype(STORED_DTYPES[recipe.stored]) for recipe in recipes]
-    parts = [torch.from_numpy(array).float() for array in stored]
+    parts = [_rounded(made[recipe.map], recipe) for recipe in recipes]
     return fuse(parts, [registry.map_spec(recipe.map) for recipe in recipes])
+
+
+def _rounded(map_BCHW: Tensor, recipe: MapRecipe) -> Tensor:
+    with np.errstate(over="ignore"):
+        stored_BCHW = map_BCHW.cpu().numpy().astype(STORED_DTYPES[recipe.stored])
+    if not np.isfinite(stored_BCHW).all():
+        raise DataError(f"{recipe.map} has a value that is not finite as {recipe.stored}; look at the image")
+    return torch.from_numpy(stored_BCHW).float()
 
 
 def fuse(parts: Sequence[Tensor], specs: Sequence[MapSpec]) -> Tensor:

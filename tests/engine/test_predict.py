@@ -2,7 +2,9 @@
 
 import hashlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,10 +13,10 @@ import torch
 from PIL import Image
 from upath import UPath
 
-from dfloc import repro
+from dfloc import registry, repro
 from dfloc.config import EvaluationSpec, Imported, SampleList, TrialSpec
 from dfloc.data.manifest import list_digest
-from dfloc.data.shards import ShardReader, decode_image
+from dfloc.data.shards import Pixels, ShardReader, decode_image
 from dfloc.engine import checkpoint
 from dfloc.engine.evaluate import evaluate
 from dfloc.engine.predict import Predictor, facts
@@ -86,6 +88,20 @@ def test_an_image_says_the_same_whatever_was_looked_at_before(workspace: Workspa
     predictor(other)
     assert torch.equal(predictor(one).prob_HW, first)
     assert not torch.equal(predictor(other).prob_HW, first)
+
+
+def test_a_value_that_the_store_would_refuse_is_refused() -> None:
+    class Loud:
+        maps: ClassVar = registry.backbone("srm").maps
+
+        def preprocess(self, image_HWC: Pixels) -> torch.Tensor:
+            return torch.zeros(3, 8, 8)
+
+        def __call__(self, images_BCHW: torch.Tensor, wanted: Sequence[str]) -> dict[str, torch.Tensor]:
+            return {name: torch.full((1, 4, 8, 8), 65520.0) for name in wanted}
+
+    with pytest.raises(DataError, match="srm/stats has a value that is not finite as float16"):
+        look([np.zeros((8, 8, 3), np.uint8)], {"srm": Loud()}, [recipe_for("srm/stats")])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (256, 256), (333, 512)])
