@@ -1,5 +1,6 @@
 """The command line: one file per group of commands, imported when it is used."""
 
+import io
 import os
 import signal
 import sys
@@ -79,6 +80,9 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; an error of a user is one or two lines, and an exit code."""
     debug = "--debug" in sys.argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name need not be one that the terminal can show
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a batch system's end is a Ctrl-C
     try:
@@ -88,6 +92,11 @@ def main() -> None:
             raise
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # a disk that is full, a folder that cannot be written
+        if debug or error.errno is None:
+            raise
+        click.echo(f"Error: {error} (--debug shows where)", err=True)
+        sys.exit(2)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

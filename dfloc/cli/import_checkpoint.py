@@ -1,5 +1,6 @@
 """`dfloc import-checkpoint`: a model that was trained elsewhere becomes a finished trial."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,19 +36,22 @@ def import_checkpoint(file: Path, arch: str, trained_on: str, weights: str | Non
 
     names = [name.strip() for name in trained_on.split(",") if name.strip()]
     domains = [name if "/" in name else dolos.resolve(name, dolos.COUNTS) for name in names]
-    for line in _told(import_checkpoint(Workspace(workspace), file, arch, domains, weights)):
+    spec = import_checkpoint(Workspace(workspace, create=False), file, arch, domains, weights)
+    source = click.get_current_context().get_parameter_source("workspace")
+    given = source is click.core.ParameterSource.COMMANDLINE
+    for line in _told(spec, f" --workspace {shlex.quote(workspace)}" if given else ""):
         click.echo(line)
 
 
-def _told(spec: "TrialSpec") -> list[str]:
-    """Return what was imported, and what can be done with it."""
+def _told(spec: "TrialSpec", where: str) -> list[str]:
+    """Return what was imported, and what can be done with it; `where`: the option that finds it again."""
     name = spec.fingerprint[:12]
     return [
         f"trial {spec.fingerprint}",
         f"reads {', '.join(recipe.map for recipe in spec.maps)}; "
         f"trained on {', '.join(spec.lineage.seen) or 'unknown domains'}",
-        f"next: dfloc evaluate {name} --data DIR",
-        f"      dfloc predict {name} IMAGE...",
+        f"next: dfloc evaluate {name} --data DIR{where}",
+        f"      dfloc predict {name} IMAGE...{where}",
         f"      dfloc sweep exposure --data DIR --only finetune --set 'stages.finetune.from={{trial: {name}}}' "
-        "--set stages.finetune.train.domains=DOMAIN",
+        f"--set stages.finetune.train.domains=DOMAIN{where}",
     ]

@@ -11,10 +11,12 @@ from upath import UPath
 
 from dfloc.config import TrialSpec
 from dfloc.storage import Workspace
+from dfloc.sweep import scores
 from tests import published
 from tests.cli.test_predict import spec
 from tests.cli.test_sweep import Dfloc, assert_one_message, dfloc
 from tests.command import DFLOC
+from tests.engine.fakes import make_spec
 from tests.engine.test_predict import put_trial
 from tests.models.test_declip import write
 from tests.published import VIT
@@ -61,6 +63,22 @@ def test_a_mistake_is_one_message(dfloc: Dfloc, spec: TrialSpec, args: list[str]
     assert_one_message(dfloc(*(spec.fingerprint if arg == "RUN" else arg for arg in args)), *words)
 
 
+def test_a_workspace_is_not_made_for_a_file_that_is_not_there(dfloc: Dfloc, tmp_path: Path) -> None:
+    assert_one_message(dfloc("import-checkpoint", "gone.pth", "--arch", "clip-vit-l14"), "gone.pth")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_that_cannot_be_written_is_one_message(
+    dfloc: Dfloc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    scored = scores.Line("a/one", 2, 1, 0, "out", {"iou": 0.5}, {}, (0.4, 0.6))
+    monkeypatch.setattr("dfloc.sweep.evaluate.evaluate", lambda request, console: (make_spec(), [scored]))
+    (tmp_path / "file").write_text("")
+    result = dfloc("evaluate", "RUN", "--data", "any", "--out", "file/scores.csv")
+    assert_one_message(result, "file", "--debug")
+    assert "a/one" in result.out
+
+
 def test_an_imported_checkpoint_says_what_to_do_next(dfloc: Dfloc, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     published.register(tmp_path / "models")
@@ -73,6 +91,8 @@ def test_an_imported_checkpoint_says_what_to_do_next(dfloc: Dfloc, tmp_path: Pat
     name = lines[0].split()[1][:12]
     assert lines[2] == f"next: dfloc evaluate {name} --data DIR"
     assert dfloc("import-checkpoint", "file.pth", "--arch", VIT, "--trained-on", "ldm,mine/own").out == result.out
+    elsewhere = dfloc("import-checkpoint", "file.pth", "--arch", VIT, "--workspace", "my work").out.splitlines()
+    assert [line.endswith(" --workspace 'my work'") for line in elsewhere] == [False, False, True, True, True]
 
 
 @pytest.mark.ray

@@ -69,11 +69,23 @@ def test_bad_images_are_one_line_each_and_the_others_are_done(dfloc: Dfloc, spec
         (["RUN", "photos", "--threshold", "2"], ["--threshold", "2"]),
         (["RUN", "photos", "--workspace", "photos/one.png"], ["one.png is a file"]),
         (["RUN", "photos", "--workspace", "nowhere"], ["no trial", "nowhere"]),
+        (["RUN", 300 * "x"], ["File name too long", 300 * "x"]),
     ],
 )
 def test_a_mistake_is_one_message(dfloc: Dfloc, spec: TrialSpec, args: list[str], words: list[str]) -> None:
     args = [spec.fingerprint if arg == "RUN" else arg for arg in args]
     assert_one_message(dfloc("predict", *args, *(["gone"] if len(args) == 1 else [])), *words)
+
+
+def test_a_name_that_a_terminal_cannot_show_is_spelled_out(spec: TrialSpec, tmp_path: Path) -> None:
+    noise(Path(f"{tmp_path}/photos/caf\udce9.png"))
+    Path(f"{tmp_path}/photos/caf\udce9.txt").write_text("no photograph")
+    args = [DFLOC, "predict", spec.fingerprint, "photos", "--out", "caf\udce9"]
+    env = {"PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(args, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "photos/caf\\udce9.txt: skipped" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"3 of 3 photographs in {tmp_path}/caf\\udce9"
 
 
 def test_it_starts_neither_ray_nor_mlflow(spec: TrialSpec, tmp_path: Path) -> None:
