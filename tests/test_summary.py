@@ -88,7 +88,9 @@ def test_rows_of_another_protocol_are_refused(ledger: Ledger) -> None:
 def test_params_tell_trials_apart_and_can_be_plotted() -> None:
     base = planned_of(spec_of(LDM, P2), "base")
     few, many = (spec_of(LAMA, count=n, parent=base) for n in (2, 9))
-    told = [summary.params(spec, {}) for spec in (base.spec, few, many, spec_of(LAMA, count=2), spec_of(LDM, P2, seed=1))]
+    told = [
+        summary.params(spec, {}) for spec in (base.spec, few, many, spec_of(LAMA, count=2), spec_of(LDM, P2, seed=1))
+    ]
     assert len({tuple(sorted(params)) for params in told}) == 1
     assert len({tuple(params.items()) for params in told}) == len(told)
     assert [float(params["exposure"]) for params in told] == [0, 2, 9, 0, 0]

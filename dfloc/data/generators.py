@@ -47,6 +47,8 @@ def checkerboard(image_HWC: Pixels, mask_HW: npt.NDArray[np.bool_], rng: np.rand
     return _rounded(large * (1 + 0.02 * sign_HW1))
 
 
+SOURCE = "mini"  # of the built-in data, generators of plug-ins included
+
 GENERATORS: Mapping[str, Generator] = {
     "telea": telea,
     "reencode": reencode,

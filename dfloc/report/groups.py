@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dfloc.config import Checkpoint
-from dfloc.data.generators import GENERATORS
+from dfloc.data.generators import SOURCE
 from dfloc.record import SweepRecord
 from dfloc.report.estimate import Estimate, Run, difference, pooled
 from dfloc.report.results import MOSTLY_EMPTY, Result, Results, Score
@@ -120,8 +120,8 @@ class Study:
     @property
     def built_in(self) -> bool:
         """Whether the data are the built-in ones, and not only the weights random."""
-        own = {f"mini/{name}" for name in GENERATORS}
-        return self.record.synthetic and not (self.random_weights and own.isdisjoint(self.record.domains))
+        own = any(domain.startswith(f"{SOURCE}/") for domain in self.record.domains)
+        return self.record.synthetic and (own or not self.random_weights)
 
     def stage(self, name: str, case: str | None = None) -> list[Group]:
         """Return the groups of a stage, of one case where it is named."""

@@ -44,7 +44,8 @@ class Known:
         if (backbone, word) not in self._digests:
             digest = self._index.digest(backbone, word, self._load, self._on_load)
             self._digests[backbone, word] = digest
-            self.words[digest] = word
+            loaded = self._load and digest != word
+            self.words[digest] = self._index.source(backbone, digest) if loaded else word
         return self._digests[backbone, word]
 
     def recipes(self, maps: Sequence[str], weights: str | Mapping[str, str] | None) -> tuple[MapRecipe, ...]:

@@ -22,6 +22,7 @@ from dfloc.sweep.space import expand
 
 MINI = "mini"
 ORIGIN = "origin.json"
+UNMASKED = frozenset({"real", "p2"})
 MINI_COUNTS = {"train": 160, "valid": 40, "test": 40}
 OWN_COUNTS = {"train": 9000, "valid": 900, "test": 900}  # a domain that was not published is planned like most of Dolos
 
@@ -170,6 +171,9 @@ def _domains(asked: object, data: Data) -> list[str]:
         asked = [asked]
     if not isinstance(asked, list) or not all(isinstance(name, str) for name in asked):
         raise ConfigError(f'domains should be a list of names, "data" or "data:2", but it is {asked!r}')
+    whole = next((name for name in asked if name in dolos.COUNTS and name.rpartition("/")[2] in UNMASKED), None)
+    if whole:
+        raise ConfigError(f"{whole} has no masks: the domains of a study are those of partly generated images")
     if not data.present and not data.local:
         return asked
     return [name if name in dolos.COUNTS else dolos.resolve(name, data.local) for name in asked]

@@ -17,7 +17,7 @@ from dfloc.config import (
     fingerprint,
 )
 from dfloc.data import dolos
-from dfloc.data.generators import GENERATORS
+from dfloc.data.generators import SOURCE
 from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.data.mixture import Mixture, as_list, replayed, select, too_few
 from dfloc.errors import ConfigError, DataError
@@ -315,12 +315,13 @@ def _skipped(resolver: Resolver, domains: Sequence[str]) -> Iterator[str]:
         needed = ", ".join(sorted({domain for cell in cells for domain in cell}))
         yield f"stage {stage}: {len(cells)} of {planned[stage]} trials skipped: the data lack {needed}"
     if lacking and len(domains) > 1:
-        yield f"for a study of the domains that are there: --set domains=[{','.join(domains)}]"
+        name = f"{resolver.study.ask.name}-{len(domains)}"
+        yield f"for a study of the domains that are there: --set name={name} --set domains=[{','.join(domains)}]"
 
 
 def _is_synthetic(domains: Sequence[str], trials: Sequence[PlannedTrial]) -> bool:
     random = any(recipe.weights.startswith("random") for trial in trials for recipe in trial.spec.maps)
-    return random or not {f"mini/{name}" for name in GENERATORS}.isdisjoint(domains)
+    return random or any(domain.startswith(f"{SOURCE}/") for domain in domains)
 
 
 def _solved(spec: TrialSpec) -> TrialSpec:

@@ -13,6 +13,7 @@ from dfloc import plugin, storage
 from dfloc.errors import ConfigError, DflocError, WorkspaceError
 from dfloc.features.weights import WeightsIndex
 from dfloc.storage import Workspace
+from dfloc.sweep.known import Known
 
 TOY = """
 import hashlib, pathlib
@@ -207,3 +208,20 @@ def test_none_is_no_word_for_the_weights_of_a_backbone_that_has_some(toys: Toys)
     assert toys.index.digest("srm", "none") == "none"
     with pytest.raises(ConfigError, match="no weights none"):
         toys.index.digest("toy", "none")
+
+
+def test_what_was_made_with_a_file_stays_valid_without_it(toys: Toys) -> None:
+    digest = toys.write(1.0)
+    toys.index.digest("toy", str(toys.file))
+    toys.file.unlink()
+    assert toys.index.digest("toy", str(toys.file)) == digest
+    with pytest.raises(ConfigError, match="no weights "):
+        toys.index.make("toy", digest, "cpu", toys.plugin)
+
+
+def test_a_file_with_the_name_of_a_tag_is_told_by_its_path(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(toys.file.parent)
+    digest = toys.write(1.0, toys.file.with_name("hub"))
+    known = Known(toys.workspace)
+    assert known.digest("toy", "hub") == digest
+    assert known.words == {digest: str(toys.file.with_name("hub"))}, "a table that requires the tag must not take it"

@@ -26,9 +26,10 @@ def test_a_tree_runs_through_both_backbones_and_the_numbers_are_marked(
     trials = [trial for trial in record.trials if trial.stage == "finetune"]
     assert {recipe.map: recipe.weights for recipe in trials[0].spec.maps} == dict.fromkeys(MAPS, "random:3")
     assert all(study.ledger.state(trial.fingerprint) == "done" for trial in trials)
-    assert "Weights: random:3, so these numbers mean nothing" in (
-        study.root / "reports/exposure-smoke-tree/report.md"
-    ).read_text()
+    assert (
+        "Weights: random:3, so these numbers mean nothing"
+        in (study.root / "reports/exposure-smoke-tree/report.md").read_text()
+    )
 
     workspace = study.ledger.folder("x").parent.parent
     shards = workspace / "shards/tree"

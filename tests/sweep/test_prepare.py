@@ -83,7 +83,8 @@ def test_a_tree_that_lacks_domains_says_which_trials_it_skips(workspace: Workspa
     absent = "celebahq/pluralistic, celebahq/repaint-p2-9k"
     assert "stage budgets: 9 of 15 trials skipped: the data lack " + absent in said
     assert "stage base: 4 of 4 trials skipped: the data lack " + absent in said
-    assert "for a study of the domains that are there: --set domains=[celebahq/ldm,celebahq/lama]" in said
+    there = "--set name=exposure-2 --set domains=[celebahq/ldm,celebahq/lama]"
+    assert f"for a study of the domains that are there: {there}" in said
     assert {trial.stage for trial in plan.record.trials} == {"budgets", "scratch"}
     assert plan.record.domains == ("celebahq/ldm", "celebahq/lama")
     for trial in plan.record.trials:
@@ -143,3 +144,9 @@ def test_device_is_the_presets_unless_told(workspace: Workspace) -> None:
         assert prepared.device == device
         bases = [trial.spec.precision for trial in prepared.plan.record.trials if trial.stage == "base"]
         assert set(bases) == {precision}
+
+
+def test_real_photographs_are_no_domain_of_a_study(workspace: Workspace, tiny_tree: Path) -> None:
+    asked = options(tiny_tree, settings=("domains=[celebahq/real,celebahq/ldm]",))
+    with pytest.raises(ConfigError, match="celebahq/real has no masks"):
+        prepare(asked, workspace, data_of(asked, workspace), Known(workspace, load=False))
