@@ -20,8 +20,10 @@ from tests.published import FUSED, VIT
 
 TEXT = (Path(__file__).parent.parent / "docs" / "MODELS.md").read_text()
 BLOCKS = re.findall(r"```\n(.*?)```", TEXT, re.S)
-COMMANDS = [line.removeprefix(".venv/bin/dfloc ") for block in BLOCKS for line in block.splitlines()]
-SMALL = ["--set", "domains=data", "--set", "stages.finetune.grid.n=[4]", "--set", "stages.finetune.train.valid=2"]
+COMMANDS = [
+    line.removeprefix(".venv/bin/dfloc ") for block in BLOCKS for line in block.replace("\\\n", "").splitlines()
+]
+SMALL = ["--set", "stages.finetune.grid.n=[4]", "--set", "stages.finetune.train.valid=2"]
 
 
 def test_every_command_is_shown() -> None:
@@ -55,6 +57,8 @@ def test_they_do_what_is_said(
             words = [*(word.replace("mine/editor", "tiny/blur") for word in words), *SMALL, "--dry-run"]
         result = CliRunner().invoke(cli, words)
         assert result.exit_code == 0, f"{command}\n{result.output}\n{result.exception}"
+        if words[0] == "sweep":
+            assert "1 to train, 2 evaluations" in result.output, "best and last, on the domain that it is fine-tuned on"
         if words[0] == "import-checkpoint":
             trial = result.output.split()[1]
     assert json.loads((tmp_path / "maps" / "one.json").read_text())["threshold_source"] == "given"

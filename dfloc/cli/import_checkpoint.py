@@ -53,5 +53,5 @@ def _told(spec: "TrialSpec", where: str) -> list[str]:
         f"next: dfloc evaluate {name} --data DIR{where}",
         f"      dfloc predict {name} IMAGE...{where}",
         f"      dfloc sweep exposure --data DIR --only finetune --set 'stages.finetune.from={{trial: {name}}}' "
-        f"--set stages.finetune.train.domains=DOMAIN{where}",
+        f"--set 'domains=[DOMAIN]' --set 'stages.finetune.grid.held_out=[DOMAIN]'{where}",
     ]

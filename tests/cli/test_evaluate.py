@@ -102,8 +102,9 @@ def test_the_sweep_that_it_names_starts_from_it(dfloc: Dfloc, tiny_shards: UPath
     write(tmp_path / "file.pth", VIT, "layer2")
     told = dfloc("import-checkpoint", "file.pth", "--arch", VIT).out.splitlines()[-1]
     command = told.strip().replace("DIR", tiny_shards.path).replace("DOMAIN", "tiny/noise")
-    settings = ["domains=data", "stages.finetune.grid.n=[4]", "stages.finetune.train.valid=2"]
+    settings = ["stages.finetune.grid.n=[4]", "stages.finetune.train.valid=2"]
     result = dfloc(*shlex.split(command)[1:], *(word for each in settings for word in ("--set", each)), "--dry-run")
     assert result.code == 0, result
     assert "stage finetune: 1 trials" in result.out
+    assert "1 to train, 2 evaluations" in result.out, "best and last, on the domain that it is fine-tuned on"
     assert f"({VIT}/layer2)" in result.out
