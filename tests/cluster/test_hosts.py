@@ -1,5 +1,6 @@
 """A real cluster: three hosts of their own, Ray by ssh, a shared workspace."""
 
+import base64
 import shutil
 import subprocess
 import time
@@ -7,9 +8,11 @@ import time
 import psutil
 import pytest
 
+from dfloc import plugin
 from tests.cluster.conftest import TOKEN, Cluster
 from tests.cluster.hosts import ROOT, Host
 from tests.command import Study, wait
+from tests.test_plugin import CELL, EXAMPLES
 
 pytestmark = [pytest.mark.hosts, pytest.mark.ray]
 
@@ -96,6 +99,28 @@ def test_a_cluster_without_a_gpu_is_told_before_anything_starts(cluster: Cluster
     assert result.code == 2
     assert f"no node of the cluster at {cluster.address} has one; add one, or --device cpu" in result.err
     assert sorted(path.name for path in study.root.iterdir()) == ["lock.1", "logs"]
+
+
+def test_plug_ins_reach_workers_that_do_not_have_them(cluster: Cluster) -> None:
+    study, folder = Study(cluster.shared / "plugged"), cluster.shared / "plug-ins"
+    folder.mkdir()
+    cluster.head.mount("-t", "tmpfs", "tmpfs", str(folder))
+    try:
+        for name, text in EXAMPLES.items():
+            code = base64.b64encode(text.encode()).decode()
+            assert cluster.hosts.ssh(cluster.head, f"echo {code} | base64 -d > {folder / name}").code == 0
+        given = [word for name in EXAMPLES for word in ("--plugin", str(folder / name))]
+        settings = [word for setting in CELL for word in ("--set", setting)]
+        result = cluster.dfloc(*sweep_args(cluster, study), "--only", "base", *given, *settings)
+    finally:
+        cluster.head.unmount(folder)
+    assert list(folder.iterdir()) == [], "only the head sees them"
+    assert result.code == 0, result
+    trials = study.record().trials
+    assert len(trials) == 2
+    for trial in trials:
+        assert trial.spec.maps[0].plugin == plugin.Plugin("edges.py", EXAMPLES["edges.py"]).digest
+        assert study.ledger.state(trial.fingerprint) == "done"
 
 
 def test_a_worker_that_is_lost_costs_nothing_but_time(
