@@ -13,6 +13,12 @@ from dfloc.cli.options import debug_option, plugin_option, workspace_option
 @click.command(context_settings={"show_default": True})
 @click.argument("name")
 @click.option("--data", metavar="DIR", help="Folder of shards, or a tree of Dolos' layout, which is imported once.")
+@click.option(
+    "--own",
+    multiple=True,
+    metavar="SOURCE/GENERATOR=DIR,fake=black|white[,split=80/10/10]",
+    help="Folder pair DIR/images, DIR/masks: one domain more, imported beside the data (repeatable).",
+)
 @click.option("--preset", help="mini | paper | smoke.  [default: paper with --data, else mini]")
 @click.option("--dry-run", is_flag=True, help="Print the plan; start nothing.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the sweep (repeatable).")

@@ -85,6 +85,15 @@ def import_samples(
     return ImportSummary(manifest, sum(s.receipt.num_rows for s in written), _count(parts) - _count(changed), rejected)
 
 
+def is_imported(samples: Sequence[Sample], out: UPath) -> bool:
+    """Return whether a data folder holds these samples, by the names, sizes and times of their files."""
+    if not (out / FILE_NAME).exists():
+        return not samples
+    old = Manifest.load(out)
+    layout = f"{GROUP_ROWS},{SHARD_ROWS}"
+    return all(_is_unchanged(out, old, place, part) for place, part in _parts(samples, layout).items())
+
+
 def _count(parts: Parts) -> int:
     return sum(len(part.samples) for part in parts.values())
 

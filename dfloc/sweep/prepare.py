@@ -7,8 +7,9 @@ from pathlib import Path
 from upath import UPath
 
 from dfloc import storage
-from dfloc.data import dolos
+from dfloc.data import dolos, pairs
 from dfloc.data.generators import GENERATORS
+from dfloc.data.importer import is_imported
 from dfloc.errors import ConfigError, DataError
 from dfloc.features.store import FeatureStore
 from dfloc.ledger import Ledger
@@ -33,6 +34,7 @@ class Options:
 
     Attributes:
         data: folder of shards or a tree; None = the built-in mini-Dolos.
+        own: folder pairs, each a domain more, as `pairs.read_pair` reads them.
         settings: `key=value`, merged over file and preset.
         only: stages to keep, with those they start from.
         address: of a running Ray; None = one of this process.
@@ -42,6 +44,7 @@ class Options:
     name: str
     workspace: str
     data: str | None = None
+    own: tuple[str, ...] = ()
     preset: str | None = None
     settings: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -103,15 +106,24 @@ def origin_of(options: Options) -> dict[str, str]:
 
 
 def data_of(options: Options, workspace: Workspace) -> Data:
-    """Return the shards, or what they are expected to hold."""
+    """Return the shards, or what they are expected to hold once everything is imported."""
     if options.data is None and options.chosen_preset == "paper":
         return Expected("dolos", {}, OWN_COUNTS)
-    folder = data_folder(options, workspace)
+    folder, own = data_folder(options, workspace), own_samples(options)
     if (folder / "manifest.json").exists():
-        return Shards(folder, folder.parent.name if folder.name == "shards" else folder.name)
+        shards = Shards(folder, folder.parent.name if folder.name == "shards" else folder.name)
+        if is_imported(own, folder):
+            return shards
+        held = {name: {split: facts.images for split, facts in shards.facts(name).items()} for name in shards.local}
+        return Expected(shards.name, held | _counted(own), {})
     if options.data is not None:
-        return Expected(folder.name, _counted(dolos.scan(Path(options.data))), {})
-    return Expected(MINI, {f"{MINI}/{name}": MINI_COUNTS for name in GENERATORS}, {})
+        return Expected(folder.name, _counted([*dolos.scan(Path(options.data)), *own]), {})
+    return Expected(MINI, {f"{MINI}/{name}": MINI_COUNTS for name in GENERATORS} | _counted(own), {})
+
+
+def own_samples(options: Options) -> list[dolos.Sample]:
+    """Return the samples of the folder pairs that `--own` names."""
+    return [sample for written in options.own for sample in pairs.read_pair(written)]
 
 
 def prepare(options: Options, workspace: Workspace, data: Data, known: Known) -> Prepared:
@@ -123,6 +135,7 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
     """
     file = SweepFile(find(options.name))
     domains = _domains(file.domains_asked(options.chosen_preset, options.settings), data)
+    domains = list(dict.fromkeys([*domains, *(sample.domain for sample in own_samples(options))]))
     file.choose(options.chosen_preset, options.settings, domains)
     study = expand(file, options.only, options.seeds, options.draws, options.limit)
     device = options.device or study.ask.device
@@ -138,15 +151,18 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
 
 
 def make_tree(options: Options, workspace: Workspace, on_progress: Callable[[int, int], None]) -> list[dolos.Sample]:
-    """Return the samples of the tree that `--data` names, or of the mini-Dolos, which is made where it is not yet."""
+    """Return the samples that are to be imported: those of the tree, or of the mini-Dolos, and of the folder pairs."""
+    own = own_samples(options)
+    if (data_folder(options, workspace) / "manifest.json").exists():
+        return own
     if options.data is not None:
-        return dolos.scan(Path(options.data))
+        return [*dolos.scan(Path(options.data)), *own]
     from dfloc.data import mini
 
     tree = Path((workspace.root / MINI).path)
     train, valid, test = MINI_COUNTS.values()
     mini.make(tree, train=train, valid=valid, test=test, on_progress=on_progress)
-    return dolos.scan(tree)
+    return [*dolos.scan(tree), *own]
 
 
 def _counted(samples: Sequence[dolos.Sample]) -> dict[str, dict[str, int]]:

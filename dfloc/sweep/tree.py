@@ -10,7 +10,7 @@ from dfloc.sweep.progress import Display
 
 
 def import_tree(options: Options, workspace: Workspace, console: Console) -> Shards:
-    """Make the mini-Dolos, or import the tree that `--data` names, on the Ray that is running; return the shards.
+    """Import the tree of `--data`, or the mini-Dolos, and the pairs of `--own`, on the running Ray; return the shards.
 
     Raises:
         DataError: the tree cannot be used.
@@ -20,9 +20,11 @@ def import_tree(options: Options, workspace: Workspace, console: Console) -> Sha
     with Display(console, "mini-Dolos, crops made", 0) as display:
         samples = make_tree(options, workspace, display.advance)
     folder = data_folder(options, workspace)
+    fresh = not (folder / "manifest.json").exists()
     with Display(console, "images imported", len(samples)) as display:
         import_samples(samples, folder, on_progress=display.advance)
-    storage.put_json(folder / ORIGIN, origin_of(options))
+    if fresh:
+        storage.put_json(folder / ORIGIN, origin_of(options))
     shards = data_of(options, workspace)
     assert isinstance(shards, Shards)
     return shards

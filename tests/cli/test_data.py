@@ -163,6 +163,7 @@ def test_the_commands_of_the_page_on_data(
         ["data", "check"],
         ["data", "import"],
         ["sweep", "exposure"],
+        ["sweep", "exposure"],
     ]
     for command in commands:
         extra = ["--dry-run", "--limit", "3", "--workspace", "w"] if command.startswith("sweep") else []

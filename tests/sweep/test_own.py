@@ -1,0 +1,47 @@
+"""A folder pair joins a study by one command."""
+
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from dfloc.data.manifest import Manifest
+from dfloc.storage import Workspace
+from dfloc.sweep.known import Known
+from dfloc.sweep.prepare import Options, data_of, prepare
+from tests.cli.test_data import write_odd_pair
+from tests.command import Study
+
+
+@pytest.mark.ray
+def test_a_folder_pair_joins_a_study_by_one_command(tiny_tree: Path, tmp_path: Path, ray_local: None) -> None:
+    write_odd_pair(tmp_path / "edited", 12)
+    own = (f"mine/sd={tmp_path / 'edited'},fake=white,split=60/20/20",)
+    study = Study(tmp_path / "w", tiny_tree)
+    asked = "domains=[tiny/blur,tiny/noise]"
+
+    options = Options("exposure", str(study.root), str(tiny_tree), own, "smoke", (asked,))
+    planned = prepare(
+        options,
+        Workspace(study.root),
+        data_of(options, Workspace(study.root)),
+        Known(Workspace(study.root), load=False),
+    )
+    assert not planned.data.present
+    assert sum(trial.stage == "base" for trial in planned.plan.record.trials) == 3
+
+    result = study.sweep(asked, own=own, only=("base",))
+    assert result.code == 0, result.out
+    info = Manifest.load(UPath(study.root / "shards" / "tree")).domains["mine/sd"]
+    assert (info.mask_kind, sum(part.count for part in info.splits.values())) == ("fake_is_white", 12)
+    trained = {
+        trial.axes["held_out"]: set(trial.spec.train.counts) for trial in study.record("exposure-smoke-tree").trials
+    }
+    assert trained == {
+        "mine/sd": {"tiny/blur", "tiny/noise"},
+        "tiny/blur": {"mine/sd", "tiny/noise"},
+        "tiny/noise": {"mine/sd", "tiny/blur"},
+    }
+    again = study.sweep(asked, own=own, only=("base",))
+    assert "3 trials, 3 done, 0 to run" in again.out
+    assert "images imported" not in again.out
