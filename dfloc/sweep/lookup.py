@@ -69,7 +69,7 @@ def _named(workspace: Workspace, name: str) -> str:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.3)
         hint = "; near: " + ", ".join(f'"{each}"' for each in near) if near else ""
         raise ConfigError(
-            f'no trial is called "{name}" in {workspace.root}; expected a fingerprint, the id of an MLflow run, or a '
-            f"name as progress and report have it{hint}"
+            f'no trial is called "{name}" in {workspace.root}; expected a fingerprint (in small letters, its '
+            f"first six digits or more), the id of an MLflow run, or a name as progress and report have it{hint}"
         )
     return next(iter(found))

@@ -57,6 +57,9 @@ def test_a_name_that_is_nearly_right_is_told_what_is_near(workspace: Workspace, 
     plan(workspace, "one", spec)
     with pytest.raises(ConfigError, match=f'no trial is called .* near: "{NAME}"'):
         find(workspace, "finetune n=4 seed=0")
+    for few_or_capital in (spec.fingerprint[:5], "ABCDEF"):
+        with pytest.raises(ConfigError, match="small letters, its first six digits or more"):
+            find(workspace, few_or_capital)
 
 
 def test_by_its_mlflow_run(workspace: Workspace, spec: TrialSpec) -> None:
