@@ -1,7 +1,7 @@
 """What one trial says in a table: its name, its params and its scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
 from dfloc.data import dolos
@@ -194,6 +194,11 @@ def _training(ledger: Ledger, name: str) -> dict[str, float]:
     costs = {"cost/seconds": done.cost.seconds, "cost/images_per_second": done.cost.images_per_second}
     iou = ledger.epochs(name)[done.best_epoch - 1].valid_iou
     return costs | {"best/epoch": float(done.best_epoch), "best/valid_iou": iou}
+
+
+def is_mean(key: str) -> bool:
+    """Return whether a number is a mean over domains of the study, so that it depends on which those are."""
+    return key.startswith(tuple(f"test/{group}/" for group in get_args(Group)))
 
 
 def _means(record: SweepRecord, spec: TrialSpec, scores: Mapping[str, float]) -> dict[str, float]:

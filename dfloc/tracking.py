@@ -184,7 +184,10 @@ class _Projection:
         had, wanted = run.data.metrics, summary.curves(self._ledger, planned)
         if mine or run.data.tags[PROTOCOL] == self._record.protocol:
             ended = self._ended(planned.fingerprint)
+            kept = not mine and any(summary.is_mean(key) for key in had)  # means of two sweeps are over other domains
             for key, value in numbers.items():
+                if kept and summary.is_mean(key):
+                    continue
                 wanted[key] = [summary.Point(value, time.time() if key in had else ended)]
         metrics = [
             Metric(key, point.value, _milliseconds(point.time), point.epoch)

@@ -204,6 +204,16 @@ def test_a_second_sweep_shares_runs_and_changes_no_number(workspace: Workspace, 
     assert after.data.metrics["test/celebahq/repaint-p2/iou"] == pytest.approx(0.6), "what was missing is added"
 
 
+def test_means_of_two_sweeps_never_meet_in_a_run(workspace: Workspace, ledger: Ledger) -> None:
+    track(workspace, record_of(BASE.model_copy(update={"evaluations": BASE.evaluations[:2]})))
+    assert "test/ood/iou" not in runs_of(workspace)["lama base seed=0"].data.metrics, "ldm alone, which it has seen"
+    track(workspace, record_of(BASE, sweep="depth-paper-dolos"))
+    after = runs_of(workspace)["lama base seed=0"].data.metrics
+    assert after["test/mean/iou"] == pytest.approx(0.8), "of ldm"
+    assert "test/ood/iou" not in after
+    assert after["test/celebahq/lama/iou"] == pytest.approx(0.2), "what was missing is added"
+
+
 def test_the_first_sweep_follows_its_rows(workspace: Workspace, ledger: Ledger) -> None:
     track(workspace, record_of(BASE.model_copy(update={"evaluations": BASE.evaluations[:2]})))
     assert runs_of(workspace)["lama base seed=0"].data.metrics["test/mean/iou"] == pytest.approx(0.8)
