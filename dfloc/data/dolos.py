@@ -102,8 +102,11 @@ def kind(mask_kind: MaskKind) -> Kind:
 
 
 def photograph(name: str) -> str:
-    """Return the photograph that a file shows, by its name without extension: `STEM-K` shows `STEM`."""
-    return re.sub(r"-\d+$", "", name)
+    """Return the photograph that a file shows, by its name without extension: `STEM-K` shows `STEM`.
+
+    K has no leading zeros: a camera's `DSC-0001` and `DSC-0002` are two photographs.
+    """
+    return re.sub(r"-(0|[1-9]\d*)$", "", name)
 
 
 def text(name: str) -> str:

@@ -87,7 +87,7 @@ def data_folder(options: Options, workspace: Workspace) -> UPath:
     if not given.is_dir():
         raise DataError(f"--data {options.data} should be a folder of shards or a tree of images, but there is none")
     if given.protocol in ("", "file", "local"):
-        given = UPath(Path(given.path).absolute())
+        given = UPath(Path(given.path).resolve())
     if (given / "manifest.json").exists():
         return given
     folder = workspace.shards / given.name
@@ -102,7 +102,7 @@ def data_folder(options: Options, workspace: Workspace) -> UPath:
 
 def origin_of(options: Options) -> dict[str, str]:
     """Return what is written beside shards that a sweep imported: the tree that they come from."""
-    return {"tree": str(Path(options.data).absolute()) if options.data else "built-in"}
+    return {"tree": str(Path(options.data).resolve()) if options.data else "built-in"}
 
 
 def data_of(options: Options, workspace: Workspace) -> Data:

@@ -273,7 +273,7 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
 
     Raises:
         ConfigError: weights were asked for that no backbone of the study has.
-        DataError: every cell of the study needs a domain that the data lack.
+        DataError: every cell of the study needs a domain that the data lack, or nothing could be scored.
     """
     ask = study.ask
     resolver = Resolver(study, data, device, known, limit)
@@ -296,6 +296,11 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
         weights=known.words,
         trials=tuple(trials),
     )
+    if not any(trial.evaluations for trial in trials):
+        raise DataError(
+            f"no trial would be scored: the data have test images of none of {', '.join(ask.evaluate.domains)}; "
+            "name the domains of the study by --set domains=[...]"
+        )
     return Resolved(record, resolver.lists)
 
 

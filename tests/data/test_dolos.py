@@ -53,7 +53,8 @@ def test_samples_come_in_the_stems_rank(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("00012-1", "00012"), ("a-b", "a-b"), ("a-b-12", "a-b"), ("7", "7"), ("a_1", "a_1")]
+    ("name", "expected"),
+    [("00012-1", "00012"), ("a-b", "a-b"), ("a-b-12", "a-b"), ("7", "7"), ("a_1", "a_1"), ("DSC-0012", "DSC-0012")],
 )
 def test_photograph(name: str, expected: str) -> None:
     assert photograph(name) == expected

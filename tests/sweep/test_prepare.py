@@ -150,3 +150,18 @@ def test_real_photographs_are_no_domain_of_a_study(workspace: Workspace, tiny_tr
     asked = options(tiny_tree, settings=("domains=[celebahq/real,celebahq/ldm]",))
     with pytest.raises(ConfigError, match="celebahq/real has no masks"):
         prepare(asked, workspace, data_of(asked, workspace), Known(workspace, load=False))
+
+
+def test_a_study_that_would_score_nothing_is_refused(workspace: Workspace, tiny_tree: Path) -> None:
+    shutil.rmtree(tiny_tree / "tiny/fake/blur/images/test")
+    asked = options(tiny_tree, preset="smoke", settings=("evaluate.domains=[tiny/blur]",))
+    with pytest.raises(DataError, match="no trial would be scored: the data have test images of none of tiny/blur"):
+        prepare(asked, workspace, data_of(asked, workspace), Known(workspace))
+
+
+def test_data_named_from_another_folder_keep_their_name(
+    workspace: Workspace, tiny_shards: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = data_of(options(Path(tiny_shards.path)), workspace).name
+    monkeypatch.chdir(tiny_shards.path)
+    assert [data_of(options(Path(path)), workspace).name for path in ("../shards", ".")] == [plain, plain]
