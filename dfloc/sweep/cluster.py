@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from collections.abc import Sequence
 
 from rich.console import Console
 from upath import UPath
@@ -97,14 +98,18 @@ class Cluster:
             self._chatter.end()
             self._chatter = None
 
-    def prove(self, workspace: Workspace) -> None:
+    def prove(self, workspace: Workspace, data: Sequence[str] = ()) -> None:
         """Make every node of a cluster show that it can work; this machine alone need not.
+
+        Args:
+            workspace: which every node must see.
+            data: paths that every node must see too.
 
         Raises:
             WorkspaceError: some cannot; names each of them.
         """
         if self._address and not self.proof:
-            self.proof = Proof.begin(workspace)
+            self.proof = Proof.begin(workspace, data)
             self.proof.check_nodes()
 
     def check_gpus(self, device: str, gpus_per_trial: float) -> None:

@@ -22,7 +22,7 @@ from dfloc.plugin import Plugin
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster, lookup, scores
 from dfloc.sweep.data import Shards
-from dfloc.sweep.prepare import Options, data_of
+from dfloc.sweep.prepare import Options, data_of, sources
 from dfloc.sweep.progress import Display
 from dfloc.sweep.scores import Line
 from dfloc.sweep.tree import import_tree
@@ -78,7 +78,7 @@ def evaluate(request: Request, console: Console) -> tuple[TrialSpec, list[Line]]
             options = Options(name="evaluate", workspace=request.workspace, data=request.data)
             data = data_of(options, workspace)
             if not isinstance(data, Shards):
-                _begin(ray, workspace, request.device)
+                _begin(ray, workspace, request.device, sources(options, workspace, data))
                 data = import_tree(options, workspace, console)
             lists = _lists(request, data)
             evaluations = [_evaluation(request, spec, domain, refs) for domain, refs in lists.items()]
@@ -86,7 +86,7 @@ def evaluate(request: Request, console: Console) -> tuple[TrialSpec, list[Line]]
             if lacking:
                 lock.check()
                 _keep(workspace, lists.values())
-                _begin(ray, workspace, request.device)
+                _begin(ray, workspace, request.device, sources(options, workspace, data))
                 work = Work(spec, False, lacking, workspace, data.folder, request.device)
                 _extract(work, [ref for one in lacking for ref in lists[one.domain]], console)
                 _score(work, console)
@@ -95,10 +95,10 @@ def evaluate(request: Request, console: Console) -> tuple[TrialSpec, list[Line]]
     return spec, [scores.line(workspace, spec, one, lists[one.domain]) for one in evaluations]
 
 
-def _begin(ray: cluster.Cluster, workspace: Workspace, device: str) -> None:
+def _begin(ray: cluster.Cluster, workspace: Workspace, device: str, data: Sequence[str]) -> None:
     """Start Ray, or connect to it, and refuse a cluster that cannot do the work."""
     ray.start()
-    ray.prove(workspace)
+    ray.prove(workspace, data)
     ray.check_gpus(device, GPUS)
 
 

@@ -126,6 +126,16 @@ def own_samples(options: Options) -> list[dolos.Sample]:
     return [sample for written in options.own for sample in pairs.read_pair(written)]
 
 
+def sources(options: Options, workspace: Workspace, data: Data) -> list[str]:
+    """Return paths outside of the workspace that show whether a node sees the shards, or what is imported first."""
+    folder = data_folder(options, workspace)
+    if data.present:
+        return [] if folder.parent == workspace.shards else [str(folder / "manifest.json")]
+    own = {sample.domain: str(sample.image.absolute()) for sample in own_samples(options)}
+    whole = options.data is not None and not (folder / "manifest.json").exists()
+    return [*([str(min(Path(str(options.data)).absolute().iterdir()))] if whole else []), *own.values()]
+
+
 def prepare(options: Options, workspace: Workspace, data: Data, known: Known) -> Prepared:
     """Read the study, resolve it against the data, and plan it.
 

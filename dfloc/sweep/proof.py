@@ -1,8 +1,8 @@
-"""That every node can work: it sees the workspace, and runs what the driver runs."""
+"""That every node can work: it sees the workspace and the data, and runs what the driver runs."""
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from upath import UPath
@@ -20,17 +20,22 @@ class Proof(NamedTuple):
     Attributes:
         marker: a file of the workspace with a random name.
         runs: what the driver runs, by name.
+        data: paths outside of the workspace that the work reads.
     """
 
     marker: str
     runs: dict[str, str]
+    data: Sequence[str] = ()
 
     @classmethod
-    def begin(cls, workspace: Workspace) -> "Proof":
-        """Put the marker."""
+    def begin(cls, workspace: Workspace, data: Sequence[str] = ()) -> "Proof":
+        """Put the marker, and remove those of drivers that were killed: there is one driver at a time."""
+        for old in workspace.root.glob(".seen-*"):
+            old.unlink(missing_ok=True)
         marker = workspace.root / f".seen-{uuid.uuid4().hex}"
+        runs = _looker()([])[1]
         storage.put(marker, marker.name.encode())
-        return cls(str(marker), _looker()(str(marker))[1])
+        return cls(str(marker), runs, tuple(data))
 
     def end(self) -> None:
         """Remove the marker."""
@@ -44,7 +49,7 @@ class Proof(NamedTuple):
         """
         import platform
 
-        fault = self.fault(*_looker()(self.marker))
+        fault = self.fault(*_looker()(self._paths))
         if fault:
             raise WorkspaceError(f"node {platform.node()} {fault}")
 
@@ -65,23 +70,28 @@ class Proof(NamedTuple):
         for node in sorted((node for node in ray.nodes() if node["Alive"]), key=lambda one: one["NodeManagerHostname"]):
             strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             where = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-            asked[where] = look.options(num_cpus=0, max_retries=0, scheduling_strategy=strategy).remote(self.marker)
+            asked[where] = look.options(num_cpus=0, max_retries=0, scheduling_strategy=strategy).remote(self._paths)
         until = time.monotonic() + seconds
         faults = {where: self._answer(answer, until - time.monotonic()) for where, answer in asked.items()}
         bad = [f"{where} {fault}" for where, fault in faults.items() if fault]
         if bad:
             raise WorkspaceError(
                 f"{len(bad)} of {len(asked)} nodes cannot work: {'; '.join(bad)}. "
-                "Share the workspace with every node, and install the same on all"
+                "Share workspace and data with every node, and install the same on all"
             )
 
-    def fault(self, sees: bool, runs: dict[str, str]) -> str:
-        """Return what is wrong with a node of which this is known; empty = nothing."""
-        blind = [] if sees else [f"does not see the workspace {UPath(self.marker).parent}"]
+    def fault(self, unseen: Sequence[str], runs: dict[str, str]) -> str:
+        """Return what is wrong with a node that does not see some paths and runs this; empty = nothing."""
+        names = {self.marker: f"the workspace {UPath(self.marker).parent}"}
+        blind = [f"does not see {names.get(path, f'the data {path}')}" for path in unseen]
         other = [name for name in self.runs if runs.get(name) != self.runs[name]]
         theirs = ", ".join(f"{name} {runs.get(name, 'missing')}" for name in other)
         mine = ", ".join(f"{name} {self.runs[name]}" for name in other)
         return " and ".join([*blind, *([f"runs {theirs} (the driver: {mine})"] if other else [])])
+
+    @property
+    def _paths(self) -> list[str]:
+        return [self.marker, *self.data]
 
     def _answer(self, answer: Any, seconds: float) -> str:
         """Return what is wrong with the node that gives an answer."""
@@ -94,17 +104,17 @@ class Proof(NamedTuple):
             return "does not answer"
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
-            return f"cannot look: {type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
+            return f"cannot look: {type(cause).__name__}: {str(cause).strip()}".splitlines()[0]
 
 
-def _looker() -> Callable[[str], tuple[bool, dict[str, str]]]:
+def _looker() -> Callable[[Sequence[str]], tuple[list[str], dict[str, str]]]:
     """Return what looks around on a node.
 
     Ray sends a function that is made in a function as code, so that it also works where dfloc is missing or another.
     """
 
-    def look(marker: str) -> tuple[bool, dict[str, str]]:
-        """Return whether the marker is seen, and what runs here; torch is not imported for it, which takes seconds."""
+    def look(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """Return the paths that are not seen, and what runs here; torch is not imported for it: that takes seconds."""
         import hashlib
         import platform
         from importlib import metadata, util
@@ -122,6 +132,6 @@ def _looker() -> Callable[[str], tuple[bool, dict[str, str]]]:
             root = Path(dfloc.__file__).parent
             text = b"".join(path.read_bytes() for path in sorted(root.rglob("*.py")))
             runs["dfloc"] = f"{dfloc.__version__} (source {hashlib.sha256(text).hexdigest()[:8]})"
-        return UPath(marker).exists(), runs
+        return [path for path in paths if not UPath(path).exists()], runs
 
     return look

@@ -20,7 +20,7 @@ from dfloc.sweep import cluster
 from dfloc.sweep.data import Shards
 from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Item, Plan
-from dfloc.sweep.prepare import Options, Prepared, data_of, prepare
+from dfloc.sweep.prepare import Options, Prepared, data_of, prepare, sources
 from dfloc.sweep.progress import Display
 from dfloc.sweep.tree import import_tree
 from dfloc.tracking import Tracker
@@ -154,17 +154,17 @@ class Driver:
         _say_data(self.console, self.options, prepared)
         self.say(f"workspace {self.workspace.root}")
         if not expected.present:
-            self._begin(prepared.device)
+            self._begin(prepared.device, sources(self.options, self.workspace, expected))
             shards = import_tree(self.options, self.workspace, self.console)
             return prepare(self.options, self.workspace, shards, self.known)
         if prepared.plan.items:
-            self._begin(prepared.device)
+            self._begin(prepared.device, sources(self.options, self.workspace, expected))
         return prepared
 
-    def _begin(self, device: str) -> None:
+    def _begin(self, device: str, data: Sequence[str]) -> None:
         """Start Ray, or connect to it, and refuse a cluster that cannot do the work."""
         self.ray.start()
-        self.ray.prove(self.workspace)
+        self.ray.prove(self.workspace, data)
         self.ray.check_gpus(device, self.options.gpus_per_trial)
 
     def _keep(self, prepared: Prepared) -> SweepRecord:

@@ -127,7 +127,7 @@ def test_the_proof_stands_until_the_end(tmp_path: Path, ray_local: None, monkeyp
     mine.stop()
     assert list(workspace.root.iterdir()) == []
     other = Proof.begin
-    monkeypatch.setattr(Proof, "begin", lambda space: other(space)._replace(runs={"torch": "1.0"}))
+    monkeypatch.setattr(Proof, "begin", lambda space, data: other(space, data)._replace(runs={"torch": "1.0"}))
     with pytest.raises(WorkspaceError, match=r"1 of 1 nodes cannot work: node \S+ \(\S+\) runs torch"):
         mine.prove(workspace)
     mine.stop()

@@ -8,7 +8,7 @@ from dfloc import storage
 from dfloc.errors import ConfigError, DataError
 from dfloc.storage import Workspace
 from dfloc.sweep.known import Known
-from dfloc.sweep.prepare import ORIGIN, Options, data_folder, data_of, origin_of, prepare
+from dfloc.sweep.prepare import ORIGIN, Options, data_folder, data_of, origin_of, prepare, sources
 
 
 @pytest.fixture
@@ -44,6 +44,23 @@ def test_another_tree_of_the_same_name_is_refused(
     shutil.copytree(tiny_tree, other)
     with pytest.raises(DataError, match=r"holds the images of .*/tree, not of .*/other/tree; rename the tree"):
         data_folder(options(other), workspace)
+
+
+def test_a_node_must_see_the_shards_or_what_is_imported_first(
+    workspace: Workspace, tiny_shards: UPath, tiny_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_tree.parent)
+    shutil.copytree(tiny_tree / "tiny/fake/noise", tmp_path / "own")
+    own = (f"my/own={tmp_path / 'own'},fake=black",)
+    cases = [(options(Path(tiny_shards.path)), 1), (options(Path(tiny_tree.name)), 1), (options(own=own), 1)]
+    cases += [(options(Path(tiny_tree.name), own=own), 2), (options(), 0)]
+    for asked, number in cases:
+        found = sources(asked, workspace, data_of(asked, workspace))
+        assert len(found) == number
+        assert all(Path(path).is_absolute() and Path(path).exists() for path in found)
+    assert sources(cases[0][0], workspace, data_of(cases[0][0], workspace)) == [str(tiny_shards / "manifest.json")]
+    shutil.copytree(tiny_shards.path, workspace.shards / "mini")
+    assert sources(options(), workspace, data_of(options(), workspace)) == [], "whoever sees the workspace sees them"
 
 
 def test_a_tree_that_is_not_imported_can_be_planned(workspace: Workspace, tiny_tree: Path) -> None:

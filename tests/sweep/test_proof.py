@@ -31,9 +31,11 @@ def test_a_node_that_sees_and_runs_the_same_can_work(mine: Proof) -> None:
 
 def test_only_what_differs_is_named(mine: Proof) -> None:
     theirs = mine.runs | {"torch": "1.0", "more": "2"}
-    assert mine.fault(True, mine.runs) == ""
-    assert mine.fault(True, theirs) == f"runs torch 1.0 (the driver: torch {mine.runs['torch']})"
-    assert mine.fault(False, theirs).startswith(f"does not see the workspace {Path(mine.marker).parent} and runs torch")
+    assert mine.fault([], mine.runs) == ""
+    assert mine.fault([], theirs) == f"runs torch 1.0 (the driver: torch {mine.runs['torch']})"
+    assert mine.fault([mine.marker], theirs).startswith(
+        f"does not see the workspace {Path(mine.marker).parent} and runs torch"
+    )
 
 
 def test_another_source_of_the_same_version_is_another_dfloc(mine: Proof, tmp_path: Path) -> None:
@@ -56,7 +58,7 @@ def test_a_node_without_dfloc_can_still_be_looked_at(mine: Proof) -> None:
 def looked(mine: Proof, first: str) -> str:
     """Return which dfloc is found where `first` was run before."""
     code = f"import pickle, sys; {first}; look = pickle.load(sys.stdin.buffer)"
-    code += f"; print(look({mine.marker!r})[1].get('dfloc', 'missing'))"
+    code += f"; print(look([{mine.marker!r}])[1].get('dfloc', 'missing'))"
     sent = cloudpickle.dumps(proof._looker())
     done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
     return done.stdout.decode().strip()
@@ -73,12 +75,31 @@ def test_a_node_that_does_not_answer_is_named(mine: Proof, ray_local: None) -> N
 def test_a_node_that_cannot_look_is_named_with_the_cause(
     mine: Proof, ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(marker: str) -> None:
-        raise OSError("stale file handle\nmore")
+    for reason, said in (("stale file handle\nmore", " stale file handle"), ("", " ")):
 
-    monkeypatch.setattr(proof, "_looker", lambda: broken)
-    with pytest.raises(WorkspaceError, match=r"node \S+ \(\S+\) cannot look: OSError: stale file handle\. Share"):
-        mine.check_nodes()
+        def broken(paths: list[str], reason: str = reason) -> None:
+            raise OSError(reason)
+
+        monkeypatch.setattr(proof, "_looker", lambda broken=broken: broken)
+        with pytest.raises(WorkspaceError, match=rf"node \S+ \(\S+\) cannot look: OSError:{said}\. Share"):
+            mine.check_nodes()
+
+
+@pytest.mark.ray
+def test_data_that_a_node_does_not_see_are_named(mine: Proof, ray_local: None, tmp_path: Path) -> None:
+    there, gone = tmp_path / "there", tmp_path / "gone"
+    there.mkdir()
+    mine._replace(data=[str(there)]).check_nodes()
+    with pytest.raises(WorkspaceError, match=rf"node \S+ \(\S+\) does not see the data {gone}\. Share"):
+        mine._replace(data=[str(there), str(gone)]).check_nodes()
+    with pytest.raises(WorkspaceError, match=rf"^node \S+ does not see the data {gone}$"):
+        mine._replace(data=[str(gone)]).check()
+
+
+def test_the_marker_of_a_driver_that_was_killed_is_removed(mine: Proof) -> None:
+    root = Path(mine.marker).parent
+    other = Proof.begin(Workspace(root))
+    assert [str(path) for path in root.glob(".seen-*")] == [other.marker]
 
 
 def test_a_node_that_joined_later_proves_itself_before_its_first_trial(mine: Proof, tmp_path: Path) -> None:
