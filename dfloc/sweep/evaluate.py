@@ -24,6 +24,7 @@ from dfloc.sweep import cluster, lookup, scores
 from dfloc.sweep.data import Shards
 from dfloc.sweep.prepare import Options, data_of, sources
 from dfloc.sweep.progress import Display
+from dfloc.sweep.proof import Proof
 from dfloc.sweep.scores import Line
 from dfloc.sweep.tree import import_tree
 from dfloc.sweep.work import Work, run
@@ -88,8 +89,8 @@ def evaluate(request: Request, console: Console) -> tuple[TrialSpec, list[Line]]
                 _keep(workspace, lists.values())
                 _begin(ray, workspace, request.device, sources(options, workspace, data))
                 work = Work(spec, False, lacking, workspace, data.folder, request.device)
-                _extract(work, [ref for one in lacking for ref in lists[one.domain]], console)
-                _score(work, console)
+                _extract(work, [ref for one in lacking for ref in lists[one.domain]], ray.proof, console)
+                _score(work, ray.proof, console)
         finally:
             ray.stop()
     return spec, [scores.line(workspace, spec, one, lists[one.domain]) for one in evaluations]
@@ -133,7 +134,7 @@ def _keep(workspace: Workspace, lists: Iterable[Sequence[SampleRef]]) -> None:
             storage.put_json(path, sorted(ref.id for ref in refs))
 
 
-def _extract(work: Work, refs: Sequence[SampleRef], console: Console) -> None:
+def _extract(work: Work, refs: Sequence[SampleRef], proof: Proof | None, console: Console) -> None:
     store = FeatureStore(work.workspace.features)
     jobs = extract.missing(store, refs, work.spec.maps)
     with Display(console, "features of images", sum(job.rows for job in jobs)) as display:
@@ -144,10 +145,11 @@ def _extract(work: Work, refs: Sequence[SampleRef], console: Console) -> None:
             weights=WeightsIndex(work.workspace),
             device=work.device,
             on_progress=display.advance,
+            before=proof.check if proof else None,
         )
 
 
-def _score(work: Work, console: Console) -> None:
+def _score(work: Work, proof: Proof | None, console: Console) -> None:
     """Score each evaluation in a task of its own, wherever the cluster has room; a lost one is tried again by Ray."""
     import ray
 
@@ -155,7 +157,7 @@ def _score(work: Work, console: Console) -> None:
     task = ray.remote(_score_one).options(num_cpus=held["cpu"], num_gpus=held.get("gpu", 0))
     plugins = [tuple(one) for one in registry.plugins()]
     with Display(console, "domains", len(work.evaluations)) as display:
-        running = {task.remote(_told(work, one), plugins): one.domain for one in work.evaluations}
+        running = {task.remote(_told(work, one, proof), plugins): one.domain for one in work.evaluations}
         while running:
             [ended], _ = ray.wait(list(running))
             try:
@@ -168,7 +170,7 @@ def _score(work: Work, console: Console) -> None:
             display.finished(running.pop(ended))
 
 
-def _told(work: Work, evaluation: EvaluationSpec) -> dict[str, Any]:
+def _told(work: Work, evaluation: EvaluationSpec, proof: Proof | None) -> dict[str, Any]:
     """Return what a task is told: plain values, so that any worker can read them."""
     return {
         "spec": work.spec.model_dump(mode="json"),
@@ -176,12 +178,15 @@ def _told(work: Work, evaluation: EvaluationSpec) -> dict[str, Any]:
         "workspace": str(work.workspace.root),
         "data": str(work.data),
         "device": work.device,
+        "proof": tuple(proof) if proof else None,
     }
 
 
 def _score_one(told: dict[str, Any], plugins: Sequence[tuple[str, str]]) -> DflocError | None:
     """Put one evaluation's rows into the ledger; an error of ours is returned, for Ray would write into it."""
     try:
+        if told["proof"]:
+            Proof(*told["proof"]).check()
         plugin.use([Plugin(*one) for one in plugins])
         spec = TrialSpec.model_validate(told["spec"])
         evaluation = EvaluationSpec.model_validate(told["evaluation"])

@@ -22,8 +22,9 @@ from dfloc.engine.predict import Predictor, facts
 from dfloc.errors import ConfigError, DataError, WorkspaceError
 from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
-from dfloc.sweep import scores
+from dfloc.sweep import cluster, scores
 from dfloc.sweep.evaluate import Request, evaluate
+from dfloc.sweep.proof import Proof
 from dfloc.sweep.scores import Line, relation
 from tests.engine.fakes import make_spec
 from tests.engine.test_predict import put_trial
@@ -185,6 +186,22 @@ def test_a_backbone_that_cannot_be_made_is_one_error(bench: Bench, monkeypatch: 
     bench.spec = lost
     with pytest.raises(WorkspaceError, match=r"the weights f{12} of srm are not known"):
         bench.evaluate()
+
+
+def test_a_node_that_joined_later_proves_itself_before_it_computes_or_scores(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prove(mine: cluster.Cluster, workspace: Workspace, data: list[str]) -> None:
+        mine.proof = Proof.begin(workspace, data)._replace(runs={"dfloc": "0.0.1"})
+
+    monkeypatch.setattr(cluster.Cluster, "prove", prove)
+    for _ in range(2):
+        with pytest.raises(
+            WorkspaceError, match=r"node \S+ runs dfloc \S+ \(source \w+\) \(the driver: dfloc 0\.0\.1\)"
+        ):
+            bench.evaluate(split="valid")
+        assert bench.rows() == set()
+        monkeypatch.setattr("dfloc.features.extract.missing", lambda *args: [])
 
 
 def test_photographs_that_it_or_an_ancestor_was_trained_on_are_counted(bench: Bench) -> None:
