@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -132,6 +133,20 @@ def test_services_wait_for_each_other_and_keep_what_they_write(compose: dict[str
         target = services[name]["volumes"][0].split(":")[1]
         (made,) = (step.rest for step in final.steps if step.word == "RUN")
         assert made.endswith(f"install --directory --owner {last(final.steps, 'USER', 'root')} {target}")
+
+
+def test_a_study_of_ones_own_data_runs_without_a_gpu_and_fetches_weights_once(compose: dict[str, Any]) -> None:
+    from dfloc.cli import cli
+
+    header = (DOCKER / "compose.yaml").read_text().partition("\nname:")[0]
+    (line,) = (line for line in header.splitlines() if "--data" in line)
+    words = line.split(" dfloc ", 1)[1].split()
+    command = cli.get_command(click.Context(cli), words[0])
+    assert command is not None
+    options = command.make_parser(click.Context(command)).parse_args(words[1:])[0]
+    assert (options["data"], options["device"]) == ("/dolos", "cpu"), "preset paper asks for cuda"
+    (volume,) = compose["services"]["dfloc"]["volumes"]
+    assert compose["services"]["dfloc"]["environment"]["HF_HOME"].startswith(f"{volume.split(':')[1]}/")
 
 
 def test_the_gpu_file_changes_the_image_and_asks_for_devices(compose: dict[str, Any]) -> None:
