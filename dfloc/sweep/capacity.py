@@ -24,7 +24,7 @@ class Kind(NamedTuple):
 
     def rooms(self, need: Resources) -> int:
         """Return how often a need fits into all of them together; a need within one node only."""
-        fits = (int(self.resources.get(name, 0) / amount + 1e-9) for name, amount in need.items() if amount)
+        fits = (_fits(name, self.resources.get(name, 0), amount) for name, amount in need.items() if amount)
         return self.nodes * min(fits, default=0)
 
 
@@ -59,6 +59,13 @@ def look(grows: bool) -> Capacity:
     live = [node for node in ray.nodes() if node["Alive"]]
     kinds = tuple(Kind(node["NodeManagerHostname"], 1, node["Resources"]) for node in live)
     return Capacity(kinds, _ask_head(live) if grows else ())
+
+
+def _fits(name: str, has: float, amount: float) -> int:
+    """Return how often an amount fits into what a node has; a share of a GPU lies in one of them."""
+    if name == "GPU" and amount < 1:
+        return int(has) * int(1 / amount + 1e-9)
+    return int(has / amount + 1e-9)
 
 
 def _rooms(kinds: Iterable[Kind], need: Resources) -> int:

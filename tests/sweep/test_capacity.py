@@ -29,6 +29,11 @@ def test_a_need_fits_into_one_node(need: dict[str, float], rooms: int) -> None:
     assert Kind("gpu", 2, {"CPU": 3, "GPU": 1}).rooms(need) == rooms
 
 
+def test_a_share_of_a_gpu_lies_in_one_of_them() -> None:
+    node = Kind("gpu", 1, {"CPU": 32, "GPU": 4})
+    assert [node.rooms({"CPU": 1, "GPU": share}) for share in (0.1, 0.25, 0.3, 0.6, 1, 2)] == [32, 16, 12, 4, 4, 2]
+
+
 def test_nodes_that_are_there_are_not_counted_again_among_those_offered() -> None:
     gpu = {"CPU": 4, "GPU": 1}
     assert Capacity((Kind("one", 1, gpu), Kind("two", 1, gpu)), (Kind("gpu", 4, gpu),)).rooms({"GPU": 1}) == 4
