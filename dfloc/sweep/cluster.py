@@ -83,7 +83,8 @@ class Cluster:
                     f"~/.ray/auth_token and set RAY_AUTH_MODE=token here; see {self.log}"
                 ) from error
             where = f"answers at {self._address}" if self._address else "could be started"
-            raise ConfigError(f"no Ray {where}: {str(error).splitlines()[0]}; see {self.log}") from error
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise ConfigError(f"no Ray {where}: {reason}; see {self.log}") from error
         self._chatter.begun()
 
     def stop(self) -> None:
