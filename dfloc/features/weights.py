@@ -11,10 +11,9 @@ from upath import UPath
 from dfloc import registry, storage
 from dfloc.config import Frozen, fingerprint
 from dfloc.errors import ConfigError, WorkspaceError
-from dfloc.models.base import Backbone
+from dfloc.models.base import Backbone, random_seed
 from dfloc.storage import Workspace
 
-_RANDOM = re.compile(r"random(?::(\d+))?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -60,8 +59,9 @@ class WeightsIndex:
         Raises:
             ConfigError: no such weights, or they are another model's.
         """
-        if random := _RANDOM.fullmatch(word):
-            return f"random:{int(random[1] or 0)}"
+        seed = random_seed(word)
+        if seed is not None:
+            return f"random:{seed}"
         has_none = registry.backbone(backbone).weights == "none"
         if (word == "none" and has_none) or (_DIGEST.fullmatch(word) and self._by_digest(backbone, word)):
             return word

@@ -1,5 +1,6 @@
 """What a backbone promises, and what every adapter does alike: input, device, a freeze that survives train()."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -59,6 +60,12 @@ def device_of(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= count:
         raise ConfigError(f'device "{name}" was asked for, but torch sees {count} CUDA devices here; use --device cpu')
     return device
+
+
+def random_seed(weights: str) -> int | None:
+    """Return the seed of weights that are drawn: `random` (0) or `random:<seed>`; None for any other word."""
+    found = re.fullmatch(r"random(?::(\d+))?", weights)
+    return int(found[1] or 0) if found else None
 
 
 def freeze(module: M) -> M:

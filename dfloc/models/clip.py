@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from dfloc import arithmetic, registry
 from dfloc.errors import ConfigError, unknown
 from dfloc.models import hub, tensors, towers
-from dfloc.models.base import device_of, freeze, resized
+from dfloc.models.base import device_of, freeze, random_seed, resized
 from dfloc.models.towers import Normalization
 
 OPENAI_MARKS = frozenset({"input_resolution", "context_length", "vocab_size"})
 """What OpenAI's own files hold beside the weights; their transformers compute with QuickGELU."""
 
-_RANDOM = re.compile(r"random(?::(\d+))?")
 _VISUAL = re.compile(r"(?:.*?\.)?visual\.")
 
 
@@ -94,8 +93,8 @@ def make(name: str, weights: str, device: str) -> Clip:
     """
     device_of(device)
     model = towers.model_of(name)
-    if random := _RANDOM.fullmatch(weights):
-        seed = int(random[1] or 0)
+    seed = random_seed(weights)
+    if seed is not None:
         tower = towers.build(model, towers.quick_gelu(model), seed=seed)
         return Clip(name, tower, towers.normalization(model, {}), f"random:{seed}", device)
     if weights.startswith("random:"):

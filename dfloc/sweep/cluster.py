@@ -99,6 +99,17 @@ class Cluster:
             self._chatter.end()
             self._chatter = None
 
+    def begin(self, workspace: Workspace, device: str, gpus_per_trial: float, data: Sequence[str]) -> None:
+        """Start Ray, or connect to it, and refuse one that cannot do the work.
+
+        Raises:
+            ConfigError: nothing answers, or no node has, or would have, the GPUs.
+            WorkspaceError: a node cannot work; names each of them.
+        """
+        self.start()
+        self.prove(workspace, data)
+        self.check_gpus(device, gpus_per_trial)
+
     def prove(self, workspace: Workspace, data: Sequence[str] = ()) -> None:
         """Make every node of a cluster show that it can work; this machine alone need not.
 

@@ -79,7 +79,7 @@ def evaluate(request: Request, console: Console) -> tuple[TrialSpec, list[Line]]
             options = Options(name="evaluate", workspace=request.workspace, data=request.data)
             data = data_of(options, workspace)
             if not isinstance(data, Shards):
-                _begin(ray, workspace, request.device, sources(options, workspace, data))
+                ray.begin(workspace, request.device, GPUS, sources(options, workspace, data))
                 data = import_tree(options, workspace, console)
             lists = _lists(request, data)
             evaluations = [_evaluation(request, spec, domain, refs) for domain, refs in lists.items()]
@@ -87,20 +87,13 @@ def evaluate(request: Request, console: Console) -> tuple[TrialSpec, list[Line]]
             if lacking:
                 lock.check()
                 _keep(workspace, lists.values())
-                _begin(ray, workspace, request.device, sources(options, workspace, data))
+                ray.begin(workspace, request.device, GPUS, sources(options, workspace, data))
                 work = Work(spec, False, lacking, workspace, data.folder, request.device)
                 _extract(work, [ref for one in lacking for ref in lists[one.domain]], ray.proof, console)
                 _score(work, ray.proof, console)
         finally:
             ray.stop()
     return spec, [scores.line(workspace, spec, one, lists[one.domain]) for one in evaluations]
-
-
-def _begin(ray: cluster.Cluster, workspace: Workspace, device: str, data: Sequence[str]) -> None:
-    """Start Ray, or connect to it, and refuse a cluster that cannot do the work."""
-    ray.start()
-    ray.prove(workspace, data)
-    ray.check_gpus(device, GPUS)
 
 
 def _lists(request: Request, data: Shards) -> Lists:

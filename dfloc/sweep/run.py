@@ -162,10 +162,7 @@ class Driver:
         return prepared
 
     def _begin(self, device: str, data: Sequence[str]) -> None:
-        """Start Ray, or connect to it, and refuse a cluster that cannot do the work."""
-        self.ray.start()
-        self.ray.prove(self.workspace, data)
-        self.ray.check_gpus(device, self.options.gpus_per_trial)
+        self.ray.begin(self.workspace, device, self.options.gpus_per_trial, data)
 
     def _keep(self, prepared: Prepared) -> SweepRecord:
         """Write what is planned: the record, and every list of samples."""
