@@ -49,6 +49,7 @@ class MapRecipe(Frozen):
         stored: dtype of the stored map.
         semantics: numbers of the decoding and of the adapter.
         plugin: digest of a plug-in's file.
+        via: side to which PIL brings the stored image before the backbone's own resize to `input_size`; none: at once.
     """
 
     map: str
@@ -59,6 +60,7 @@ class MapRecipe(Frozen):
     stored: str = "float16"
     semantics: dict[str, int]
     plugin: str | None = None
+    via: Annotated[int, Field(ge=1)] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -67,10 +69,10 @@ class MapRecipe(Frozen):
 
 
 class DecoderSpec(Frozen):
-    """What is trained on the maps.
+    """What is trained on the maps; each decoder reads some of the fields (`registry.DECODER_FIELDS`).
 
     Attributes:
-        name: conv, linear, or one of the baselines that are solved instead of trained.
+        name: conv, linear, attention; smp or xception, trained end to end on `pixels`; or a baseline, which is solved.
         depth: N of conv-N, a multiple of 4: depth / 4 convolutions in each stage, and the last one, not counted.
         channels: width of each stage.
         out_size: side of the grid of the last convolution in pixels; logits are resized to 256 from there.
@@ -79,6 +81,13 @@ class DecoderSpec(Frozen):
         standardize: inputs less mean, over deviation, per channel of the training images.
         batch_norm: train | frozen (statistics and affine of the parent never move).
         plugin: digest of the plug-in's file that the name comes from.
+        grid: side of the grid to which maps are resized, bilinearly, before the first layer; none: the first map's own.
+        mask: which tokens one of `attention` sees: none = all of them | causal = those before it and itself.
+        trained: which weights of `attention` move: all | declip (the first layers of its MLPs and the head).
+        architecture: of segmentation_models_pytorch: fpn, unet, unetplusplus, ...
+        encoder: its encoder, such as resnet50.
+        weights: digest of the tensors that the encoder starts from; none: drawn by the trial's seed.
+        block: after which block Xception's trunk ends.
     """
 
     name: str
@@ -90,19 +99,82 @@ class DecoderSpec(Frozen):
     standardize: bool = False
     batch_norm: Literal["train", "frozen"] = "train"
     plugin: str | None = None
+    grid: Annotated[int, Field(ge=1)] | None = None
+    mask: Literal["none", "causal"] = "none"
+    trained: Literal["all", "declip"] = "all"
+    architecture: str | None = None
+    encoder: str | None = None
+    weights: str | None = None
+    block: Annotated[int, Field(ge=1, le=12)] | None = None
 
 
 class LossSpec(Frozen):
-    """What is minimised; `plugin`: digest of the plug-in's file that the name comes from."""
+    """What is minimised; each loss reads some of the fields (`registry.LOSS_FIELDS`).
+
+    Attributes:
+        name: bce, dice, focal, jaccard, lovasz, or sum.
+        plugin: digest of the plug-in's file that the name comes from.
+        reduction: what a region is counted over: batch (all images as one) | image (each alone, then their mean).
+        smooth: added to numerator and denominator of dice and jaccard.
+        alpha: focal's weight of fake pixels, of the others 1 - alpha; none: no weights.
+        gamma: focal's exponent: how little pixels count that are right already.
+        terms: of a sum.
+        weight: of a term of a sum.
+    """
 
     name: str
     plugin: str | None = None
+    reduction: Literal["batch", "image"] = "batch"
+    smooth: Annotated[float, Field(ge=0)] = 0.0
+    alpha: Fraction | None = None
+    gamma: Annotated[float, Field(ge=0)] = 2.0
+    terms: tuple["LossSpec", ...] = ()
+    weight: Annotated[float, Field(gt=0)] = 1.0
+
+
+Range = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+
+
+class AugmentOp(Frozen):
+    """One random change of an image; masks are untouched.
+
+    Attributes:
+        name: blur | jpeg | color-jitter.
+        probability: of each image to be changed.
+        sigma: blur's, in pixels, drawn uniformly between the two.
+        kernel: blur's side in pixels, odd; none: cut at 4 sigma.
+        quality: jpeg's, drawn uniformly among the whole numbers from the first to the second.
+        strength: color-jitter's of brightness, contrast, saturation and hue.
+        at: stored (on the image as it is stored, before any resize) | input (on what the backbone sees).
+    """
+
+    name: Literal["blur", "jpeg", "color-jitter"]
+    probability: Fraction = 1.0
+    sigma: Range | None = None
+    kernel: Annotated[int, Field(ge=1)] | None = None
+    quality: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]] | None = None
+    strength: Annotated[float, Field(ge=0)] | None = None
+    at: Literal["stored", "input"] = "stored"
+
+
+class AugmentSpec(Frozen):
+    """How training images are changed, and how often that is drawn anew.
+
+    Attributes:
+        ops: in the order in which they act.
+        views: epochs = drawn anew in each epoch | k = k draws that the epochs take in turn.
+        seed: of the draws; trials of other seeds share them.
+    """
+
+    ops: Annotated[tuple[AugmentOp, ...], Field(min_length=1)]
+    views: Annotated[int, Field(ge=1)] | Literal["epochs"] = "epochs"
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class OptimizerSpec(Frozen):
-    """How weights are changed: AdamW with these constants."""
+    """How weights are changed: Adam, or AdamW, which differ in where a weight decay acts."""
 
-    name: Literal["adamw"]
+    name: Literal["adamw", "adam"]
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
@@ -150,6 +222,7 @@ class TrialSpec(Frozen):
         epochs: passes over the training list; with `epoch_steps`, so many steps each of an endless permuted stream.
         select: what names the best epoch: validation iou | validation loss | last (the last epoch is the best one).
         targets: own | shuffled (a control: each training image gets another one's mask).
+        augment: how training images are changed; none: not at all.
         precision: dtype of the training arithmetic.
         init: where weights start: nothing, by role ("decoder") another trial's checkpoint, or trained elsewhere.
     """
@@ -169,6 +242,7 @@ class TrialSpec(Frozen):
     targets: Literal["own", "shuffled"] = "own"
     precision: Literal["fp32", "bf16"] = "fp32"
     init: dict[Literal["decoder"], InitFrom] | Imported = {}
+    augment: AugmentSpec | None = None
     lineage: Lineage = Lineage()
 
     @property
@@ -191,8 +265,10 @@ class TrialSpec(Frozen):
     def _components(self) -> tuple[str, ...]:
         """Return what has a semantics number: all but what comes from a plug-in, which has a digest."""
         decoder = () if self.decoder.plugin else (f"decoder/{self.decoder.name}",)
-        loss = () if self.loss.plugin else (f"loss/{self.loss.name}",)
-        return ("engine", "target", *decoder, *loss)
+        terms = (self.loss, *self.loss.terms)
+        losses = dict.fromkeys(f"loss/{term.name}" for term in terms if not term.plugin)
+        augment = ("augment",) if self.augment else ()
+        return ("engine", "target", *decoder, *losses, *augment)
 
     @property
     def steps(self) -> int:

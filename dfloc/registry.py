@@ -1,7 +1,7 @@
 """One literal table of everything that has a name in a sweep: kind, name -> where it is made."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
@@ -30,6 +30,9 @@ class BackboneRow:
         input_size: side of the square input in pixels.
         resize: how the stored image is brought there.
         weights: the default source of its weights ("none": it has none).
+        stored: dtype in which its maps are stored.
+        vias: whether the stored image may be brought to another size first (`MapRecipe.via`).
+        channels: by map, the widths of a conv decoder's stages that `channels: auto` stands for.
         semantics: raised when the adapter's numbers change.
     """
 
@@ -38,6 +41,9 @@ class BackboneRow:
     input_size: int
     resize: str
     weights: str
+    stored: str = "float16"
+    vias: bool = False
+    channels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     semantics: int = 1
 
 
@@ -48,6 +54,14 @@ BACKBONES: Mapping[str, BackboneRow] = {
         input_size=256,
         resize="pil-bilinear",
         weights="none",
+    ),
+    "pixels": BackboneRow(  # what a model is trained on end to end; its one map has no name of its own
+        factory="dfloc.models.pixels:make",
+        maps={"": MapSpec(3, 256, 256)},
+        input_size=256,
+        resize="pil-bilinear",
+        weights="none",
+        stored="uint8",
     ),
     "clip-vit-l14": BackboneRow(
         factory="dfloc.models.clip:make",
@@ -78,16 +92,42 @@ FACTORIES: Mapping[Kind, Mapping[str, str]] = {
     "decoder": {
         "linear": "dfloc.models.decoders:make_linear",
         "conv": "dfloc.models.decoders:make_conv",
+        "attention": "dfloc.models.attention:make_attention",
+        "smp": "dfloc.models.smp:make_smp",
+        "xception": "dfloc.models.xception:make_xception",
         "all-fake": "dfloc.models.baselines:make_all_fake",
         "mean-mask": "dfloc.models.baselines:make_mean_mask",
         "threshold": "dfloc.models.baselines:make_threshold",
     },
-    "loss": {"bce": "dfloc.losses:bce"},
-    "protocol": {"declip-2025": "dfloc.metrics.protocols:declip_2025"},
+    "loss": {name: f"dfloc.losses:{name}" for name in ("bce", "dice", "focal", "jaccard", "lovasz", "sum")},
+    "protocol": {
+        "declip-2025": "dfloc.metrics.protocols:declip_2025",
+        "dolos-2024": "dfloc.metrics.protocols:dolos_2024",
+        "dfloc-1": "dfloc.metrics.protocols:dfloc_1",
+    },
 }
 
 # Decoders that are solved in closed form instead of trained: the baselines.
 SOLVED = frozenset({"all-fake", "mean-mask", "threshold"})
+
+# Which fields of its spec each decoder and each loss reads; the others are cleared, so that they part no trials. What a
+# plug-in brings reads what it likes.
+DECODER_FIELDS: Mapping[str, frozenset[str]] = {
+    "conv": frozenset({"depth", "channels", "out_size", "grid", "init", "prior", "standardize", "batch_norm"}),
+    "linear": frozenset({"init", "prior", "standardize", "grid"}),
+    "attention": frozenset({"mask", "trained", "prior"}),
+    "smp": frozenset({"architecture", "encoder", "weights", "batch_norm", "prior"}),
+    "xception": frozenset({"block", "batch_norm", "prior"}),
+    **dict.fromkeys(SOLVED, frozenset()),
+}
+LOSS_FIELDS: Mapping[str, frozenset[str]] = {
+    "bce": frozenset(),
+    "dice": frozenset({"reduction", "smooth"}),
+    "jaccard": frozenset({"reduction", "smooth"}),
+    "focal": frozenset({"alpha", "gamma"}),
+    "lovasz": frozenset({"reduction"}),
+    "sum": frozenset({"terms"}),
+}
 
 # Raised when code changes a component's numbers, so that old trials are not mistaken for new ones.
 SEMANTICS: Mapping[str, int] = {
@@ -97,11 +137,21 @@ SEMANTICS: Mapping[str, int] = {
     "engine": 1,
     "decoder/linear": 1,
     "decoder/conv": 1,
+    "decoder/attention": 1,
+    "decoder/smp": 1,
+    "decoder/xception": 1,
     "decoder/all-fake": 1,
     "decoder/mean-mask": 1,
     "decoder/threshold": 1,
     "loss/bce": 1,
+    "loss/dice": 1,
+    "loss/focal": 1,
+    "loss/jaccard": 1,
+    "loss/lovasz": 1,
+    "loss/sum": 1,
     "protocol/declip-2025": 1,
+    "protocol/dolos-2024": 1,
+    "protocol/dfloc-1": 1,
 }
 
 

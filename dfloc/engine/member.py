@@ -187,4 +187,5 @@ def _optimizer(spec: TrialSpec, decoder: torch.nn.Module) -> torch.optim.Optimiz
     trained = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
     if not trained:
         return None
-    return torch.optim.AdamW(trained, lr=spec.optimizer.lr, weight_decay=spec.optimizer.weight_decay)
+    made = torch.optim.AdamW if spec.optimizer.name == "adamw" else torch.optim.Adam
+    return made(trained, lr=spec.optimizer.lr, weight_decay=spec.optimizer.weight_decay)

@@ -192,7 +192,7 @@ def look(
         for name, names in wanted.items():
             inputs_BCHW = torch.stack([backbones[name].preprocess(image) for image in images])
             maps = backbones[name](inputs_BCHW.to(device), names)
-            made |= {f"{name}/{each}": values for each, values in maps.items()}
+            made |= {f"{name}/{each}" if each else name: values for each, values in maps.items()}
     parts = [_rounded(made[recipe.map], recipe) for recipe in recipes]
     return fuse(parts, [registry.map_spec(recipe.map) for recipe in recipes])
 

@@ -30,18 +30,19 @@ TRUTH = MapRecipe(
 )
 """Training targets: fakeness at 256 over 127.5, eight pixels to a byte, kept beside the maps."""
 
-STORED_DTYPES = {"float16": np.float16, "float32": np.float32, "bits": np.uint8}
+STORED_DTYPES = {"float16": np.float16, "float32": np.float32, "uint8": np.uint8, "bits": np.uint8}
 
 # Each open map holds a file descriptor, of which a process often has no more than 1024.
 MAX_OPEN_MAPS = 512
 
 
-def recipe_for(map_name: str, weights: str = "none") -> MapRecipe:
+def recipe_for(map_name: str, weights: str = "none", via: int | None = None) -> MapRecipe:
     """Return the recipe of a map, `<backbone>/<map>`, from its registry row; weights are not looked at.
 
     Args:
         map_name: as a sweep file names it.
         weights: what identifies the weights.
+        via: side to which PIL brings the stored image first.
 
     Raises:
         ConfigError: the backbone or its map is not in the table.
@@ -54,8 +55,10 @@ def recipe_for(map_name: str, weights: str = "none") -> MapRecipe:
         weights=weights,
         input_size=row.input_size,
         resize=row.resize,
+        stored=row.stored,
         semantics={"decode": registry.SEMANTICS["decode"], "adapter": row.semantics},
         plugin=registry.plugin_of("backbone", name),
+        via=via,
     )
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from dfloc.config import Checkpoint, DecoderSpec, Frozen, LossSpec, OptimizerSpec, ScheduleSpec
+from dfloc.config import AugmentOp, Checkpoint, DecoderSpec, Frozen, LossSpec, OptimizerSpec, ScheduleSpec
 from dfloc.data.mixture import Pairing
 
 Count = Annotated[int, Field(ge=1)]
@@ -36,19 +36,49 @@ class TrainAsk(Frozen):
     mode: Mode = "restart"
 
 
+class DecoderAsk(DecoderSpec):
+    """A decoder as a user writes it.
+
+    Attributes:
+        channels: width of each stage; auto = the plan of the first map (`registry.BackboneRow.channels`).
+        weights: of the encoder: imagenet or another tag, a file, random.
+    """
+
+    channels: tuple[Count, ...] | Literal["auto"] = "auto"  # type: ignore[assignment]
+
+
+class AugmentAsk(Frozen):
+    """How training images are changed, as a user writes it: by a name, or op by op.
+
+    Attributes:
+        name: of a set of ops that dfloc knows; none = images stay as they are.
+        ops: in the order in which they act, instead of a name.
+        views: epochs | k, see AugmentSpec.
+        seed: of the draws.
+    """
+
+    name: str | None = None
+    ops: tuple[AugmentOp, ...] = ()
+    views: Count | Literal["epochs"] = "epochs"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class TrialAsk(Frozen):
     """How a cell trains; the fields of a TrialSpec as a user writes them.
 
     Attributes:
         maps: `<backbone>/<map>`, concatenated in this order.
         weights: where the backbones' weights come from: one word for all, or by backbone; none = each one's default.
+        input: sizes that an image passes on its way into the backbones, in pixels: [224, 1024], or [1024] at once.
+        augment: how training images are changed; none where it is left out.
         precision: auto = bf16 on a GPU, fp32 on a CPU.
         seed: pinned here where a trial has nothing random; else the sweep's seeds are its axis.
     """
 
     maps: Annotated[tuple[str, ...], Field(min_length=1)]
     weights: str | dict[str, str] | None = None
-    decoder: DecoderSpec
+    input: Annotated[tuple[Count, ...], Field(min_length=1, max_length=2)] | None = None
+    decoder: DecoderAsk
     loss: LossSpec
     optimizer: OptimizerSpec
     schedule: ScheduleSpec
@@ -57,10 +87,11 @@ class TrialAsk(Frozen):
     batch: Count
     select: Literal["iou", "loss", "last"] = "iou"
     targets: Literal["own", "shuffled"] = "own"
+    augment: AugmentAsk | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: Annotated[int, Field(ge=0)] | None = None
 
-    @field_validator("decoder", "loss", "schedule", "optimizer", mode="before")
+    @field_validator("decoder", "loss", "schedule", "optimizer", "augment", mode="before")
     @classmethod
     def _bare_name(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value

@@ -20,7 +20,14 @@ MAX_BYTES = 1_000_000
 UNION_BRANCH = re.compile(r"constrained-\w+|int|str|\w+\[.*")
 
 # Keys whose value may be a bare name: `loss: bce` stands for `loss: {name: bce}`.
-BARE = {"decoder": "name", "loss": "name", "optimizer": "name", "schedule": "name", "from": "stage"}
+BARE = {
+    "decoder": "name",
+    "loss": "name",
+    "optimizer": "name",
+    "schedule": "name",
+    "augment": "name",
+    "from": "stage",
+}
 
 
 class SweepFile:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from dfloc import registry, storage
-from dfloc.config import MapRecipe, TrialSpec
+from dfloc.config import DecoderSpec, MapRecipe, TrialSpec
 from dfloc.data import dolos
 from dfloc.errors import ConfigError
 from dfloc.features.store import recipe_for
@@ -48,29 +48,36 @@ class Known:
             self.words[digest] = self._index.source(backbone, digest) if loaded else word
         return self._digests[backbone, word]
 
-    def recipes(self, maps: Sequence[str], weights: str | Mapping[str, str] | None) -> tuple[MapRecipe, ...]:
+    def recipes(
+        self,
+        maps: Sequence[str],
+        weights: str | Mapping[str, str] | None,
+        sizes: Sequence[int] | None = None,
+    ) -> tuple[MapRecipe, ...]:
         """Return the recipes of maps.
 
         Args:
             maps: `<backbone>/<map>` each.
             weights: of every backbone that has any, or by backbone; None: each one's default.
+            sizes: that an image passes on its way in, the last one the backbone's own; None: only that one.
 
         Raises:
-            ConfigError: weights for a backbone that is not known, or no such weights.
+            ConfigError: an image cannot pass those sizes, weights for a backbone that is not known, or no such weights.
         """
         recipes = []
         for name in weights if isinstance(weights, Mapping) else ():
             backbone(name)
         for name in maps:
             head = name.partition("/")[0]
+            via = _via(head, sizes)
             word = weights.get(head) if isinstance(weights, Mapping) else weights
             default = backbone(head).weights
             if default == "none":
                 self._idle.setdefault(word or "none", head)
-                recipes.append(recipe_for(name))
+                recipes.append(recipe_for(name, via=via))
             else:
                 self._idle[word or "none"] = None
-                recipes.append(recipe_for(name, self.digest(head, word or default)))
+                recipes.append(recipe_for(name, self.digest(head, word or default), via))
         return tuple(recipes)
 
     def refuse_idle(self) -> None:
@@ -84,6 +91,17 @@ class Known:
                 raise ConfigError(
                     f'trial.weights is "{word}", but no backbone of the study has weights ({head} has none)'
                 )
+
+    def encoder(self, spec: DecoderSpec) -> str | None:
+        """Return what stands for the weights that a segmenter's encoder starts from; None: its trial's seed draws them.
+
+        Raises:
+            ConfigError: there are no such weights of this encoder.
+        """
+        word = spec.weights
+        if word is None or word == "random":
+            return None
+        return self.digest(f"smp:{spec.encoder}", word)
 
     def start(self, cell: Cell) -> PlannedTrial | None:
         """Return the finished trial that a cell starts from; None: it starts from none.
@@ -125,6 +143,18 @@ class Known:
             registry.find("decoder", spec.decoder.name, spec.decoder.plugin)
             self._specs[run] = spec
         return self._specs[run]
+
+
+def _via(head: str, sizes: Sequence[int] | None) -> int | None:
+    """Return the size to which an image is brought before the backbone's own."""
+    row = backbone(head)
+    if sizes is None or (len(sizes) == 1 and sizes[0] == row.input_size):
+        return None
+    if sizes[-1] != row.input_size:
+        raise ConfigError(f"input {list(sizes)}: {head} sees {row.input_size} pixels, which stands last")
+    if not row.vias:
+        raise ConfigError(f"input {list(sizes)}: {head} sees the stored image resized at once; leave input out")
+    return sizes[0]
 
 
 def told(cell: Cell, spec: TrialSpec) -> Iterator[str]:

@@ -6,13 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dfloc.config import (
-    DecoderSpec,
     EvaluationSpec,
     InitFrom,
     Lineage,
-    OptimizerSpec,
     SampleList,
-    ScheduleSpec,
     TrialSpec,
     fingerprint,
 )
@@ -22,7 +19,8 @@ from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.data.mixture import Mixture, as_list, replayed, select, too_few
 from dfloc.errors import ConfigError, DataError
 from dfloc.record import PlannedTrial, SweepRecord
-from dfloc.registry import SOLVED, find, plugin_of
+from dfloc.registry import SOLVED, find
+from dfloc.sweep import parts
 from dfloc.sweep.data import Data
 from dfloc.sweep.known import Known, told
 from dfloc.sweep.space import DOMAIN_AXES, Cell, Study
@@ -112,15 +110,13 @@ class Resolver:
 
     def _spec(self, cell: Cell, train: SampleList, valid: SampleList, parent: PlannedTrial | None) -> TrialSpec:
         ask = cell.trial
-        decoder = ask.decoder.model_copy(update={"plugin": plugin_of("decoder", ask.decoder.name)})
-        loss = ask.loss.model_copy(update={"plugin": plugin_of("loss", ask.loss.name)})
-        find("decoder", decoder.name, decoder.plugin), find("loss", loss.name, loss.plugin)
         if cell.begun and parent:
             maps = parent.spec.maps
             self.notes.update(dict.fromkeys(told(cell, parent.spec)))
-            decoder = parent.spec.decoder.model_copy(update={"batch_norm": decoder.batch_norm})
+            decoder = parent.spec.decoder.model_copy(update={"batch_norm": ask.decoder.batch_norm})
         else:
-            maps = self.known.recipes(ask.maps, ask.weights)
+            maps = self.known.recipes(ask.maps, ask.weights, ask.input)
+            decoder = parts.decoder(ask, maps, self.known)
         precision = ask.precision
         if precision == "auto":
             precision = "bf16" if self.device == "cuda" else "fp32"
@@ -129,7 +125,7 @@ class Resolver:
             valid=valid,
             maps=maps,
             decoder=decoder,
-            loss=loss,
+            loss=parts.loss(ask.loss),
             optimizer=ask.optimizer,
             schedule=ask.schedule,
             epochs=ask.epochs,
@@ -138,11 +134,12 @@ class Resolver:
             seed=ask.seed or 0,
             select=ask.select,
             targets=ask.targets,
+            augment=parts.augment(ask.augment),
             precision=precision,
             init={"decoder": InitFrom(parent=parent.fingerprint, checkpoint=cell.checkpoint)} if parent else {},
             lineage=self._lineage(train, parent),
         )
-        return _solved(spec) if ask.decoder.name in SOLVED else spec
+        return parts.solved(spec) if ask.decoder.name in SOLVED else spec
 
     def _lineage(self, train: SampleList, parent: PlannedTrial | None) -> Lineage:
         own = tuple(sorted(train.counts))
@@ -327,23 +324,6 @@ def _skipped(resolver: Resolver, domains: Sequence[str]) -> Iterator[str]:
 def _is_synthetic(domains: Sequence[str], trials: Sequence[PlannedTrial]) -> bool:
     random = any(recipe.weights.startswith("random") for trial in trials for recipe in trial.spec.maps)
     return random or any(domain.startswith(f"{SOURCE}/") for domain in domains)
-
-
-def _solved(spec: TrialSpec) -> TrialSpec:
-    """Return the spec of a decoder that is not trained, without what training alone reads."""
-    return spec.model_copy(
-        update={
-            "decoder": DecoderSpec(name=spec.decoder.name),
-            "optimizer": OptimizerSpec(name="adamw"),
-            "schedule": ScheduleSpec(name="constant"),
-            "epochs": 1,
-            "epoch_steps": None,
-            "batch": 64,
-            "seed": 0,
-            "select": "iou",
-            "precision": "fp32",
-        }
-    )
 
 
 def _expected(asked: dict[str, object], counts: dict[str, int]) -> SampleList:

@@ -1,0 +1,104 @@
+"""What a cell asks of decoder, loss and augmentation -> parts of its trial's spec, without what is not read."""
+
+from collections.abc import Mapping, Sequence
+
+from dfloc import registry
+from dfloc.config import (
+    AugmentSpec,
+    DecoderSpec,
+    LossSpec,
+    MapRecipe,
+    OptimizerSpec,
+    ScheduleSpec,
+    TrialSpec,
+)
+from dfloc.errors import ConfigError
+from dfloc.sweep.ask import AugmentAsk, DecoderAsk, TrialAsk
+from dfloc.sweep.known import Known
+
+ALWAYS = frozenset({"name", "plugin", "weight"})
+
+
+def decoder(ask: TrialAsk, maps: Sequence[MapRecipe], known: Known) -> DecoderSpec:
+    """Return the decoder of a cell: `channels: auto` and the encoder's weights settled.
+
+    Raises:
+        ConfigError: no such decoder or plug-in, or no such weights.
+    """
+    asked = ask.decoder
+    given = {name: getattr(asked, name) for name in asked.model_fields_set} | _own("decoder", asked.name)
+    head, _, tail = maps[0].map.partition("/")
+    if asked.channels == "auto":
+        given["channels"] = registry.backbone(head).channels.get(tail, DecoderSpec.model_fields["channels"].default)
+    spec = DecoderSpec(**_read(given, asked, registry.DECODER_FIELDS.get(asked.name)))
+    if spec.name == "smp":
+        spec = spec.model_copy(update={"weights": known.encoder(spec)})
+    return spec
+
+
+def loss(asked: LossSpec, *, term: bool = False) -> LossSpec:
+    """Return a loss, or a term of a sum, without the fields that it does not read.
+
+    Raises:
+        ConfigError: no such loss or plug-in, a sum without terms, a term that is a sum itself, or a weight of no term.
+    """
+    if asked.weight != 1 and not term:
+        raise ConfigError(f"loss {asked.name}: only a term of a sum has a weight; this one's would change nothing")
+    given = {name: getattr(asked, name) for name in asked.model_fields_set} | _own("loss", asked.name)
+    if asked.name == "sum":
+        if not asked.terms or any(part.name == "sum" for part in asked.terms):
+            raise ConfigError(
+                "loss sum needs terms that are no sums: {name: sum, terms: [{name: bce}, {name: dice, weight: 0.5}]}"
+            )
+        given["terms"] = tuple(loss(part, term=True) for part in asked.terms)
+    return LossSpec(**_read(given, asked, registry.LOSS_FIELDS.get(asked.name)))
+
+
+def augment(asked: AugmentAsk | None) -> AugmentSpec | None:
+    """Return the augmentation of a cell; None: images stay as they are.
+
+    Raises:
+        ConfigError: both a name and ops, neither, or no such name.
+    """
+    from dfloc.data.augment import NAMED
+
+    if asked is None or asked.name == "none":
+        return None
+    if (asked.name is None) == (not asked.ops):
+        raise ConfigError("augment names a set of operations or lists its ops: {name: blur} or {ops: [{name: blur}]}")
+    if asked.name is not None and asked.name not in NAMED:
+        raise ConfigError(f'unknown augmentation "{asked.name}"; there are none, {", ".join(NAMED)}')
+    return AugmentSpec(ops=NAMED[asked.name] if asked.name else asked.ops, views=asked.views, seed=asked.seed)
+
+
+def solved(spec: TrialSpec) -> TrialSpec:
+    """Return the spec of a decoder that is not trained, without what training alone reads."""
+    return spec.model_copy(
+        update={
+            "decoder": DecoderSpec(name=spec.decoder.name),
+            "optimizer": OptimizerSpec(name="adamw"),
+            "schedule": ScheduleSpec(name="constant"),
+            "epochs": 1,
+            "epoch_steps": None,
+            "batch": 64,
+            "seed": 0,
+            "select": "iou",
+            "precision": "fp32",
+            "augment": None,
+        }
+    )
+
+
+def _own(kind: registry.Kind, name: str) -> dict[str, object]:
+    plugin = registry.plugin_of(kind, name)
+    registry.find(kind, name, plugin)
+    return {"plugin": plugin}
+
+
+def _read(
+    given: Mapping[str, object], asked: DecoderAsk | LossSpec, fields: frozenset[str] | None
+) -> dict[str, object]:
+    """Return what of a spec is read; all of it where a plug-in reads it."""
+    if fields is None or given.get("plugin"):
+        return dict(given)
+    return {name: value for name, value in given.items() if name in fields | ALWAYS}
