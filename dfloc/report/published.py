@@ -43,6 +43,7 @@ class Table:
 
     Attributes:
         held_out: full name of the domain that an exposure table fine-tunes on; empty for other tables.
+        unit: as the document prints it: percent | fraction | another word.
         comparable: whether protocol and main settings are known, so that a difference may be printed.
         cells: by (row, column); a dash of the document has none.
     """
@@ -51,6 +52,7 @@ class Table:
     cite: str
     where: str
     metric: Any
+    unit: str
     protocol: str
     comparable: bool
     held_out: str
@@ -59,15 +61,20 @@ class Table:
     cells: Mapping[_Index, Cell]
 
 
-def load(path: Path = SHIPPED) -> dict[str, Table]:
+def load(path: Path = SHIPPED, *, unpublished: bool = False) -> dict[str, Table]:
     """Read all published tables, by id.
+
+    Args:
+        path: of the file.
+        unpublished: also the matrices of the author's notebooks, which no document prints.
 
     Raises:
         ConfigError: a table has not as many values as rows and columns, or marks a cell that it does not have.
     """
     content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     names, sources = content["names"], content["sources"]
-    return {study["id"]: _table(study, names, sources) for study in content["studies"]}
+    studies = [*content["studies"], *(content.get("unpublished", ()) if unpublished else ())]
+    return {study["id"]: _table(study, names, sources) for study in studies}
 
 
 def choose(tables: Mapping[str, Table], ids: tuple[str, ...]) -> list[Table]:
@@ -89,6 +96,7 @@ def _table(study: Mapping[str, Any], names: Mapping[str, str], sources: Mapping[
         cite=sources[source["doc"]]["cite"],
         where=source["where"],
         metric=study["metric"],
+        unit=study["unit"],
         protocol=study["protocol"],
         comparable=study["comparable"] == "yes",
         held_out=names.get(study.get("held_out", ""), ""),

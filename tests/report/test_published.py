@@ -55,6 +55,14 @@ def test_the_counts_of_the_seed_text_are_there():
     assert len(re.findall(r"id: s000\.exposure\.\w[\w-]*$", text, flags=re.M)) == 4
 
 
+def test_the_notebooks_matrices_are_read_only_when_asked_for():
+    more = load(unpublished=True)
+    assert len(more.keys() - load().keys()) == 12
+    matrix = more["nb.sam2.hrf1_conv20"]
+    assert matrix.cells["celebahq/lama", "celebahq/pluralistic"].value == pytest.approx(0.0823)
+    assert (matrix.unit, more["s002.same_generator"].unit) == ("percent", "fraction")
+
+
 def test_choose_names_an_unknown_table():
     with pytest.raises(ConfigError, match=r'unknown published table "s000.budget".*did you mean "s000.budgets"'):
         choose(load(), ("s000.budget",))
