@@ -99,7 +99,10 @@ FACTORIES: Mapping[Kind, Mapping[str, str]] = {
         "mean-mask": "dfloc.models.baselines:make_mean_mask",
         "threshold": "dfloc.models.baselines:make_threshold",
     },
-    "loss": {name: f"dfloc.losses:{name}" for name in ("bce", "dice", "focal", "jaccard", "lovasz", "sum")},
+    "loss": {
+        **{name: f"dfloc.losses:{name}" for name in ("bce", "dice", "focal", "jaccard", "lovasz")},
+        "sum": "dfloc.losses:weighted_sum",
+    },
     "protocol": {
         "declip-2025": "dfloc.metrics.protocols:declip_2025",
         "dolos-2024": "dfloc.metrics.protocols:dolos_2024",
@@ -234,11 +237,12 @@ def backbone(name: str) -> BackboneRow:
 
 
 def map_spec(full_name: str) -> MapSpec:
-    """Return the shape of a map, `<backbone>/<map>`, without its weights."""
-    head, _, tail = full_name.partition("/")
+    """Return the shape of a map, `<backbone>/<map>`, without its weights; `<backbone>` where its map has no name."""
+    head, slash, tail = full_name.partition("/")
     row = backbone(head)
-    if tail not in row.maps:
-        raise unknown(f"map of {head}", tail, row.maps)
+    if tail not in row.maps or (slash and not tail):
+        known = row.maps if "" not in row.maps else [f"{head}, without a slash"]
+        raise unknown(f"map of {head}", tail, known)
     return row.maps[tail]
 
 

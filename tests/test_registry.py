@@ -44,6 +44,15 @@ def test_unknown_names_say_what_is_near() -> None:
         registry.find("backbone", "sam:x")
 
 
+def test_the_map_of_pixels_is_called_as_its_backbone() -> None:
+    assert registry.map_spec("pixels") == MapSpec(3, 256, 256)
+    for wrong in ("pixels/", "pixels/rgb"):
+        with pytest.raises(ConfigError, match='unknown map of pixels ".*known: pixels, without a slash'):
+            registry.map_spec(wrong)
+    with pytest.raises(ConfigError, match='unknown map of srm ""; known: stats, variance'):
+        registry.map_spec("srm")
+
+
 def test_any_model_of_open_clip_is_a_backbone() -> None:
     row = registry.backbone("clip:ViT-S-32-alt")
     assert list(row.maps) == [f"layer{k}" for k in range(12)]

@@ -46,7 +46,7 @@ def _sweeps() -> list[str]:
 
 
 def _backbone(name: str, row: registry.BackboneRow) -> str:
-    shapes = ", ".join(f"{key} {spec.channels}x{spec.height}x{spec.width}" for key, spec in row.maps.items())
+    shapes = ", ".join(f"{key} {spec.channels}x{spec.height}x{spec.width}".strip() for key, spec in row.maps.items())
     return f"{name:20} input {row.input_size}, weights {row.weights}: {shapes}"
 
 

@@ -30,11 +30,14 @@ def test_backbones_with_maps_and_shapes() -> None:
     assert "layer0" in registry.backbone(re.findall(r"clip:[\w-]+", found["clip:<model>"])[0]).maps
     assert "input 256, weights none: stats 66x32x32, variance 1x32x32" in found["srm"]
     assert "layer20 1024x16x16" in found["clip-vit-l14"]
+    assert found["pixels"].endswith("input 256, weights none: 3x256x256")
 
 
 def test_decoders_and_losses() -> None:
-    assert [line.strip() for line in lines("decoders")[1:]] == ["all-fake", "conv", "linear", "mean-mask", "threshold"]
-    assert [line.strip() for line in lines("losses")[1:]] == ["bce"]
+    decoders = [line.strip() for line in lines("decoders")[1:]]
+    assert decoders == ["all-fake", "attention", "conv", "linear", "mean-mask", "smp", "threshold", "xception"]
+    losses = [line.strip() for line in lines("losses")[1:]]
+    assert losses == ["bce", "dice", "focal", "jaccard", "lovasz", "sum"]
 
 
 def test_domains_tell_the_built_in_ones_apart() -> None:

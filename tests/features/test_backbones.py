@@ -17,6 +17,10 @@ class TestSrm(BackboneContract):
     name = "srm"
 
 
+class TestPixels(BackboneContract):
+    name = "pixels"
+
+
 class Lax(Srm):
     """A backbone with a BatchNorm that nobody froze."""
 

@@ -1,0 +1,51 @@
+"""The image itself as a map: what a model that is trained end to end reads, decoded once in a sweep."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dfloc.errors import ConfigError, unknown
+from dfloc.models.base import device_of, resized
+from dfloc.registry import MapSpec, backbone
+
+
+class Pixels:
+    """A backbone that changes nothing: its one map, whose own name is empty, is the image, uint8 [3, 256, 256]."""
+
+    digest = "none"
+
+    def __init__(self, device: str):
+        row = backbone("pixels")
+        self.maps: Mapping[str, MapSpec] = row.maps
+        self.input_size = row.input_size
+        self.device = device_of(device)
+
+    def preprocess(self, image_HWC: npt.NDArray[np.uint8]) -> Tensor:
+        """Return an RGB image as uint8 [3, 256, 256], resized by PIL (bilinear) where it has another size."""
+        return resized(image_HWC, self.input_size)
+
+    @torch.no_grad()
+    def __call__(self, images_BCHW: Tensor, wanted: Sequence[str]) -> dict[str, Tensor]:
+        """Return the images, values 0 to 255.
+
+        Raises:
+            ConfigError: a map is unknown.
+        """
+        for name in wanted:
+            if name not in self.maps:
+                raise unknown("map of pixels", name, ["pixels"])
+        return {name: images_BCHW.to(self.device) for name in wanted}
+
+
+def make(name: str, weights: str, device: str) -> Pixels:
+    """Return the backbone.
+
+    Raises:
+        ConfigError: weights are asked for; it has none.
+    """
+    if weights != "none":
+        raise ConfigError(f'backbone "{name}" has no weights; use weights: none instead of "{weights}"')
+    return Pixels(device)
