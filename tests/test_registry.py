@@ -47,7 +47,7 @@ def test_unknown_names_say_what_is_near() -> None:
 def test_the_map_of_pixels_is_called_as_its_backbone() -> None:
     assert registry.map_spec("pixels") == MapSpec(3, 256, 256)
     for wrong in ("pixels/", "pixels/rgb"):
-        with pytest.raises(ConfigError, match='unknown map of pixels ".*known: pixels, without a slash'):
+        with pytest.raises(ConfigError, match=r'unknown map of pixels ".*known: pixels, without a slash'):
             registry.map_spec(wrong)
     with pytest.raises(ConfigError, match='unknown map of srm ""; known: stats, variance'):
         registry.map_spec("srm")
