@@ -3,6 +3,7 @@
 
 PYTHON ?= python3.11
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: quickstart install test test-cluster test-docker
 
@@ -15,7 +16,7 @@ test: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-cluster: install  # as root; apt-get install openssh-server rsync iproute2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hosts tests/cluster
@@ -28,5 +29,6 @@ test-docker: install  # builds every image as root, without a docker engine: min
 		{ echo 'dfloc needs Python 3.11 or later, and "$(PYTHON)" is missing or older: install it, or name another by make PYTHON=...'; exit 1; }
 	@echo 'Installing into .venv: some minutes, about 7 GB'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	SAM2_BUILD_CUDA=0 $(PIP) install --constraint constraints.txt --no-build-isolation sam2
 	@touch $@

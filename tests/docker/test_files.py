@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,22 @@ def test_an_image_is_small_and_not_root(stages: list[Stage]) -> None:
             assert "--no-cache-dir" in step.rest
             assert "--constraint constraints.txt" in step.rest or "--no-deps" in step.rest
     assert [step.rest.split()[0] for step in final.steps if step.word == "COPY"] == ["--from=build"]
+
+
+def test_sam2_is_built_alike_everywhere_after_torch_and_without_a_cuda_compiler() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (extra,) = project["optional-dependencies"]["sam2"]
+    assert Requirement(extra).specifier.contains(pins()["sam2"].removeprefix("=="))
+    texts = [(DOCKER / f"Dockerfile.{name}").read_text() for name in ("cpu", "gpu")]
+    texts += [(ROOT / name).read_text() for name in ("cluster.yaml", "cluster.onprem.yaml", "Makefile")]
+    for text in texts:
+        (line,) = (line for line in text.splitlines() if line.rstrip(" \\").endswith(" sam2"))
+        command = line.partition("SAM2_BUILD_CUDA=0")[2]
+        assert {"install", "--no-build-isolation"} <= set(command.split())
+        first, second = (found.start() for found in re.finditer(r"(-c|--constraint) \S*constraints\.txt", text))
+        assert first < text.index("SAM2_BUILD_CUDA=0") < second, "torch comes first"
+    cpu = texts[0]
+    assert cpu.index("SAM2_BUILD_CUDA") < cpu.index("uninstall"), "pip would bring back what is taken out"
 
 
 def test_no_secret_enters_a_layer(stages: list[Stage]) -> None:
