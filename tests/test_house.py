@@ -40,6 +40,7 @@ SOLE_IMPORTERS = {
     "plotly": ("dfloc.report",),
     "open_clip": ("dfloc.models.clip", "dfloc.models.hub", "dfloc.models.towers"),
     "huggingface_hub": ("dfloc.models.hub",),
+    "segmentation_models_pytorch": ("dfloc.losses", "dfloc.models.smp"),
     "optuna": (),
 }
 HEAVY = ("torch", "ray", "mlflow", "plotly", "pandas", "pyarrow", "sklearn", "matplotlib")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dfloc import registry, repro
+from dfloc import losses, repro
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.engine import checkpoint, schedule
 from dfloc.engine.source import Source
@@ -54,7 +54,7 @@ class Member:
         self.epoch = self.steps = self.best_epoch = 0
         self.ended = False
         self._schedule = schedule.make(spec)
-        self._loss = registry.find("loss", spec.loss.name, spec.loss.plugin)
+        self._loss = losses.make(spec.loss)
         self._best_value = -math.inf
         self._best: dict[str, Tensor] = {}
         self._losses: list[Tensor] = []
@@ -99,7 +99,7 @@ class Member:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16"):
             loss = self._loss(self.decoder(x_BCHW), target_BHW)
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.steps += 1
         self._losses.append(loss.detach())
