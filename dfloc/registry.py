@@ -104,9 +104,9 @@ FACTORIES: Mapping[Kind, Mapping[str, str]] = {
         "sum": "dfloc.losses:weighted_sum",
     },
     "protocol": {
-        "declip-2025": "dfloc.metrics.protocols:declip_2025",
-        "dolos-2024": "dfloc.metrics.protocols:dolos_2024",
-        "dfloc-1": "dfloc.metrics.protocols:dfloc_1",
+        "declip-2025": "dfloc.metrics.declip:declip_2025",
+        "dolos-2024": "dfloc.metrics.dolos:dolos_2024",
+        "dfloc-1": "dfloc.metrics.native:dfloc_1",
     },
 }
 

@@ -1,5 +1,6 @@
 """Scores of probability maps, by named protocols."""
 
-from dfloc.metrics.protocols import counts, score, summarise
+from dfloc.metrics.protocols import counts, score
+from dfloc.metrics.sets import by_area, summarise
 
-__all__ = ["counts", "score", "summarise"]
+__all__ = ["by_area", "counts", "score", "summarise"]

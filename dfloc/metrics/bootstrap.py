@@ -1,14 +1,12 @@
 """Intervals by resampling: draw and seed first, then photographs."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from dfloc.errors import DataError
-from dfloc.metrics.protocols import Table, column
-
-Array = np.ndarray[Any, Any]
+from dfloc.metrics.table import Array, Table, column
 
 
 class Interval(NamedTuple):

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
-from typing import Protocol as Structural
+from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -13,9 +11,11 @@ from torch.nn import functional
 from dfloc import registry
 from dfloc.errors import DataError
 from dfloc.metrics import pixel
+from dfloc.metrics.table import Table
 
 CHUNK_PIXELS = 2**18  # what is measured at once: memory does not grow with the batch, and a cache holds it
 COUNTS = ("tp", "fp", "fn", "tn")
+GRID_COUNTS = ("grid_tp", "grid_fp")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class Protocol:
         binarise: fakeness (uint8 or bool) -> bool, what counts as fake.
         resize: float32 [B, 1, h, w] and a size (H, W) -> [B, 1, H, W].
         measure: prob_BHW, called_BHW and fake_BHW (bool) of one size -> a float64 value per image and key.
+        tracked: keys, and numbers of a set, that stand in MLflow.
+        grid: thresholds at which rows count as well, so that one can be chosen on validation images afterwards.
+        of_set: rows of a set -> numbers of the set, beside the means of the keys and `pooled_iou`.
     """
 
     name: str
@@ -37,18 +40,19 @@ class Protocol:
     binarise: Callable[[Tensor], Tensor]
     resize: Callable[[Tensor, tuple[int, int]], Tensor]
     measure: Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
+    tracked: tuple[str, ...]
+    grid: tuple[float, ...] = ()
+    of_set: Callable[[Table], dict[str, float]] = lambda rows: {}
 
 
-class Table(Structural):
-    """A pandas DataFrame or a pyarrow Table."""
+def bilinear(prob_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize maps by tensor bilinear interpolation with antialias."""
+    return functional.interpolate(prob_B1hw, size, mode="bilinear", antialias=True)
 
-    def __getitem__(self, column: str) -> Any:
-        """Return a column."""
-        ...
 
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        ...
+def over_half(truth_BHW: Tensor) -> Tensor:
+    """Return what is fake by over a half: fakeness over 127.5; a truth that is bool stays as it is."""
+    return truth_BHW if truth_BHW.dtype == torch.bool else truth_BHW > 127
 
 
 def find(name: str) -> Protocol:
@@ -58,39 +62,6 @@ def find(name: str) -> Protocol:
         ConfigError: there is none (says what is near and what is known).
     """
     return cast(Protocol, registry.find("protocol", name)())
-
-
-def declip_2025() -> Protocol:
-    """DeCLIP's evaluation, bug for bug (Smeu et al. 2025, validate.py and utils.py), and `pbca` as ours.
-
-    Map: resized to the truth's size by tensor bilinear interpolation with antialias, after the sigmoid. Truth: fake
-    over 127.5. `iou`: both empty counts 1. `f1_fixed`, `f1_best` leave out a border band, so that a truth under 15x15
-    has nothing to find; `f1_best` is an oracle's (the image's own best threshold) and NaN for a map that is constant
-    on the pixels that count. `ap` is over all pixels, 0 where nothing is fake. All are fractions.
-    """
-    return Protocol(
-        name="declip-2025",
-        keys=("iou", "f1_fixed", "f1_best", "ap", "pbca"),
-        threshold=0.5,
-        binarise=lambda truth: truth if truth.dtype == torch.bool else truth > 127,
-        resize=lambda prob, size: functional.interpolate(prob, size, mode="bilinear", antialias=True),
-        measure=_measure_declip,
-    )
-
-
-def _measure_declip(prob_BHW: Tensor, called_BHW: Tensor, fake_BHW: Tensor) -> dict[str, Tensor]:
-    surely_fake_BHW, surely_pristine_BHW = pixel.banded(fake_BHW)
-    tp_B = (called_BHW & surely_fake_BHW).sum((1, 2))
-    fp_B = (called_BHW & surely_pristine_BHW).sum((1, 2))
-    fixed_B = pixel.f1(tp_B, fp_B, surely_fake_BHW.sum((1, 2)))
-    ap_B, best_B = pixel.ranked(prob_BHW, fake_BHW, surely_fake_BHW, surely_pristine_BHW)
-    return {
-        "iou": pixel.iou(called_BHW, fake_BHW),
-        "f1_fixed": fixed_B,
-        "f1_best": torch.maximum(best_B, fixed_B),
-        "ap": ap_B,
-        "pbca": pixel.accuracy(called_BHW, fake_BHW),
-    }
 
 
 def score(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") -> dict[str, Tensor]:
@@ -118,21 +89,25 @@ def counts(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") -
 
     Returns:
         tp, fp, fn, tn (int64, pixels), mask_area (share of fake pixels) and mean_prob (of the map before it is
-        resized), each [B].
+        resized), each [B]; of a protocol with a grid also `grid_tp` and `grid_fp`, [B, thresholds].
 
     Raises:
         DataError, ConfigError: as `score`.
     """
     rule = find(protocol)
-    parts = []
-    for _, called_BHW, fake_BHW in _aligned(prob_Bhw, truth_BHW, rule):
+    parts, grids = [], []
+    for prob_BHW, called_BHW, fake_BHW in _aligned(prob_Bhw, truth_BHW, rule):
+        if rule.grid:
+            grids.append(torch.stack(pixel.above(prob_BHW, fake_BHW, rule.grid)))
         pairs = (called_BHW & fake_BHW, called_BHW & ~fake_BHW, ~called_BHW & fake_BHW, ~called_BHW & ~fake_BHW)
         parts.append(torch.stack([pair_BHW.sum((1, 2)) for pair_BHW in pairs]))
     count_4B = torch.cat(parts, dim=1)
     area_B = (count_4B[0] + count_4B[2]).double() / count_4B.sum(0)
+    on_grid = dict(zip(GRID_COUNTS, torch.cat(grids, dim=1), strict=True)) if grids else {}
     return dict(zip(COUNTS, count_4B, strict=True)) | {
         "mask_area": area_B,
         "mean_prob": prob_Bhw.double().mean((1, 2)),
+        **on_grid,
     }
 
 
@@ -159,43 +134,3 @@ def _check(prob_Bhw: Tensor, truth_BHW: Tensor) -> None:
     if bad_B.any():
         index = int(bad_B.nonzero()[0])
         raise DataError(f"map {index} has probabilities outside [0, 1] or not finite; apply the sigmoid first")
-
-
-def summarise(rows: Table, protocol: str) -> dict[str, float]:
-    """Summarise the rows of one set of images (a domain's test list under one condition, say).
-
-    Returns:
-        Each key's mean over the images where it is not NaN (absent where it is NaN everywhere), `nan/<key>`: how many
-        were left out, and `pooled_iou`: over all pixels of the set, 1 where nothing is fake nor called so.
-
-    Raises:
-        DataError: no row, a column is missing, or a row is of another protocol.
-    """
-    rule = find(protocol)
-    if len(rows) == 0:
-        raise DataError(f"expected rows to summarise by {protocol}, came none; is the test list empty?")
-    others = set(np.unique(column(rows, "protocol").astype(str))) - {protocol}
-    if others:
-        raise DataError(f"expected rows of protocol {protocol} alone, came also {', '.join(sorted(others))}")
-    summary: dict[str, float] = {}
-    for key in rule.keys:
-        values = column(rows, key).astype(np.float64)
-        known = values[~np.isnan(values)]
-        if len(known):
-            summary[key] = float(known.mean())
-        summary[f"nan/{key}"] = float(len(values) - len(known))
-    tp, fp, fn = (int(column(rows, name).sum()) for name in ("tp", "fp", "fn"))
-    summary["pooled_iou"] = tp / (tp + fp + fn) if tp + fp + fn else 1.0
-    return summary
-
-
-def column(rows: Table, name: str) -> np.ndarray[Any, Any]:
-    """Return a column of a DataFrame or Table as an array.
-
-    Raises:
-        DataError: there is none of that name.
-    """
-    try:
-        return np.asarray(rows[name])
-    except KeyError as error:
-        raise DataError(f'expected rows with a column "{name}", which these lack') from error

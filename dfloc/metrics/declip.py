@@ -1,0 +1,41 @@
+"""`declip-2025`: DeCLIP's evaluation, bug for bug."""
+
+import torch
+from torch import Tensor
+
+from dfloc.metrics import pixel
+from dfloc.metrics.protocols import Protocol, bilinear, over_half
+
+
+def declip_2025() -> Protocol:
+    """DeCLIP's evaluation, bug for bug (Smeu et al. 2025, validate.py and utils.py), and `pbca` as ours.
+
+    Map: resized to the truth's size by tensor bilinear interpolation with antialias, after the sigmoid. Truth: fake
+    over 127.5. `iou`: both empty counts 1. `f1_fixed`, `f1_best` leave out a border band, so that a truth under 15x15
+    has nothing to find; `f1_best` is an oracle's (the image's own best threshold) and NaN for a map that is constant
+    on the pixels that count. `ap` is over all pixels, 0 where nothing is fake. All are fractions.
+    """
+    return Protocol(
+        name="declip-2025",
+        keys=("iou", "f1_fixed", "f1_best", "ap", "pbca"),
+        threshold=0.5,
+        binarise=over_half,
+        resize=bilinear,
+        measure=_measure,
+        tracked=("iou", "ap"),
+    )
+
+
+def _measure(prob_BHW: Tensor, called_BHW: Tensor, fake_BHW: Tensor) -> dict[str, Tensor]:
+    surely_fake_BHW, surely_pristine_BHW = pixel.banded(fake_BHW)
+    tp_B = (called_BHW & surely_fake_BHW).sum((1, 2))
+    fp_B = (called_BHW & surely_pristine_BHW).sum((1, 2))
+    fixed_B = pixel.f1(tp_B, fp_B, surely_fake_BHW.sum((1, 2)))
+    ap_B, best_B = pixel.ranked(prob_BHW, fake_BHW, surely_fake_BHW, surely_pristine_BHW)
+    return {
+        "iou": pixel.iou(called_BHW, fake_BHW),
+        "f1_fixed": fixed_B,
+        "f1_best": torch.maximum(best_B, fixed_B),
+        "ap": ap_B,
+        "pbca": pixel.accuracy(called_BHW, fake_BHW),
+    }
