@@ -103,13 +103,14 @@ def _pair(
     if not table.comparable:
         why.append("the table is context: its protocol or main settings are not known")
     if group is not None:
-        why += gaps(cell, table.protocol, domain, _setting(study, group, n))
+        why += gaps(cell, table.protocol, domain, setting(study, group, n))
     elif cell.status != "ok":
         why.append(f"published value {cell.status}: {cell.reason}")
     return Pair(table, cell, where, n, domain, ours, group.note([domain]) if group else "", tuple(why))
 
 
-def _setting(study: Study, group: Group, n: int | None) -> Setting:
+def setting(study: Study, group: Group, n: int | None = None) -> Setting:
+    """Return where our number comes from; `n`: images of the held-out domain, where the study has such an axis."""
     trial = group.first.trial
     root = study.results.by_fingerprint.get(trial.spec.lineage.root)
     base = trial.spec if n == 0 else root.trial.spec if root else None
