@@ -16,7 +16,7 @@ from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import Pixels, ShardReader, decode_image
 from dfloc.errors import ConfigError, DataError
 from dfloc.features.store import STORED_DTYPES, TRUTH, FeatureStore, unpack_bits
-from dfloc.models.base import Backbone
+from dfloc.models.base import Backbone, entered
 from dfloc.registry import MapSpec
 
 
@@ -184,16 +184,19 @@ def look(
     Raises:
         DataError: a map has a value that is not finite as it would be stored, which the store refuses too.
     """
-    wanted: defaultdict[str, list[str]] = defaultdict(list)
-    for name, _, wanted_map in (recipe.map.partition("/") for recipe in recipes):
-        wanted[name].append(wanted_map)
-    made: dict[str, Tensor] = {}
+    wanted: defaultdict[tuple[str, int | None], list[str]] = defaultdict(list)
+    for recipe in recipes:
+        name, _, wanted_map = recipe.map.partition("/")
+        wanted[name, recipe.via].append(wanted_map)
+    made: dict[tuple[str, int | None], Mapping[str, Tensor]] = {}
     with torch.inference_mode():
-        for name, names in wanted.items():
-            inputs_BCHW = torch.stack([backbones[name].preprocess(image) for image in images])
-            maps = backbones[name](inputs_BCHW.to(device), names)
-            made |= {f"{name}/{each}" if each else name: values for each, values in maps.items()}
-    parts = [_rounded(made[recipe.map], recipe) for recipe in recipes]
+        for (name, via), names in wanted.items():
+            inputs_BCHW = torch.stack([entered(backbones[name], image, via) for image in images])
+            made[name, via] = backbones[name](inputs_BCHW.to(device), names)
+    parts = []
+    for recipe in recipes:
+        name, _, wanted_map = recipe.map.partition("/")
+        parts.append(_rounded(made[name, recipe.via][wanted_map], recipe))
     return fuse(parts, [registry.map_spec(recipe.map) for recipe in recipes])
 
 

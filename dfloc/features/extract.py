@@ -5,7 +5,6 @@ import pickle
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,16 +17,15 @@ from dfloc.config import MapRecipe
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import Pixels, ShardReader, decode_image, fakeness
 from dfloc.errors import DataError, DflocError
-from dfloc.features.store import TRUTH, FeatureStore, pack_bits, target
+from dfloc.features.store import STORED_DTYPES, TRUTH, FeatureStore, pack_bits, target
 from dfloc.features.weights import WeightsIndex
-from dfloc.models.base import Backbone
+from dfloc.models.base import Backbone, entered
 from dfloc.plugin import Plugin
 
 BATCH = 32
 RETRIES = 3
 
 _Key = tuple[str, str, str | None]  # a backbone, the digest of its weights, and of its plug-in's file
-_Passes = Sequence[tuple[Backbone, Sequence[MapRecipe]]]
 
 
 class Job(NamedTuple):
@@ -180,16 +178,43 @@ def _decode(folder: UPath, shard: str, group: int) -> Iterator[_Decoded]:
         yield _Decoded(row["id"], image_HWC, target_HW)
 
 
-class _Ready(NamedTuple):
-    """An image as the backbones see it, one input for each of them."""
+class _Pass:
+    """What one backbone says of the images of a row group on one way in; they go through it some at a time.
 
-    id: str
-    target: npt.NDArray[np.bool_]
-    inputs: list[torch.Tensor]
+    Args:
+        backbone: on the device.
+        recipes: its maps, all with the same `via`.
+        device: cpu or cuda.
+    """
 
+    def __init__(self, backbone: Backbone, recipes: Sequence[MapRecipe], device: str):
+        self._backbone, self._device = backbone, device
+        self._size = getattr(backbone, "batch", BATCH)
+        self._waiting: list[torch.Tensor] = []
+        self._made: dict[str, list[npt.NDArray[np.floating]]] = {recipe.map.partition("/")[2]: [] for recipe in recipes}
+        self.recipes = recipes
 
-def _prepare(image: _Decoded, passes: _Passes) -> _Ready:
-    return _Ready(image.id, image.target, [backbone.preprocess(image.image) for backbone, _ in passes])
+    def add(self, image_HWC: Pixels) -> None:
+        """Take one more image; none is kept beyond its batch."""
+        self._waiting.append(entered(self._backbone, image_HWC, self.recipes[0].via))
+        if len(self._waiting) == self._size:
+            self._run()
+
+    def maps(self) -> Iterator[tuple[MapRecipe, npt.NDArray[np.floating]]]:
+        """Yield each map of all images, in the dtype in which it is stored."""
+        if self._waiting:
+            self._run()
+        for recipe in self.recipes:
+            yield recipe, np.concatenate(self._made.pop(recipe.map.partition("/")[2]))
+
+    def _run(self) -> None:
+        inputs_BCHW = torch.stack(self._waiting).to(self._device)
+        self._waiting.clear()
+        with arithmetic.exact(1), torch.inference_mode(), np.errstate(over="ignore"):
+            maps = self._backbone(inputs_BCHW, list(self._made))
+            for recipe in self.recipes:
+                name = recipe.map.partition("/")[2]
+                self._made[name].append(maps[name].cpu().numpy().astype(STORED_DTYPES[recipe.stored]))
 
 
 class _Backbones:
@@ -221,25 +246,23 @@ class _Backbones:
         if self._before:
             self._before()
         plugin.use(self._plugins)
-        by_backbone: dict[_Key, list[MapRecipe]] = defaultdict(list)
+        by_input: dict[tuple[_Key, int | None], list[MapRecipe]] = defaultdict(list)
         for recipe in (self._recipes[fingerprint] for fingerprint in item["recipes"]):
-            by_backbone[recipe.map.partition("/")[0], recipe.weights, recipe.plugin].append(recipe)
-        targets = by_backbone.pop(("truth", TRUTH.weights, None), [])
-        passes = [(self._backbone(*key), recipes) for key, recipes in by_backbone.items()]
-        ids, target_NHW, made = [], [], defaultdict(list)
-        images = self._images(item)
-        while part := [_prepare(image, passes) for image in islice(images, BATCH)]:
-            ids += [ready.id for ready in part]
-            target_NHW += [ready.target for ready in part]
-            for place, (backbone, recipes) in enumerate(passes):
-                inputs_BCHW = torch.stack([ready.inputs[place] for ready in part])
-                for recipe, rows in zip(recipes, self._pass(backbone, inputs_BCHW, recipes), strict=True):
-                    made[recipe.fingerprint].append(rows)
+            key = (recipe.map.partition("/")[0], recipe.weights, recipe.plugin)
+            by_input[key, recipe.via].append(recipe)
+        targets = by_input.pop((("truth", TRUTH.weights, None), None), [])
+        passes = [_Pass(self._backbone(*key), recipes, self._device) for (key, _), recipes in by_input.items()]
+        ids, target_NHW = [], []
+        for image in self._images(item):
+            ids.append(image.id)
+            target_NHW.append(image.target)
+            for one in passes:
+                one.add(image.image)
         where = (0, item["shard_digest"], item["group"])
         for recipe in targets:
             self._store.put(recipe, *where, pack_bits(np.stack(target_NHW)), ids)
-        for recipe in (recipe for _, recipes in passes for recipe in recipes):
-            self._store.put(recipe, *where, np.concatenate(made[recipe.fingerprint]), ids)
+        for recipe, rows in (each for one in passes for each in one.maps()):
+            self._store.put(recipe, *where, rows, ids)
         return len(ids)
 
     def _images(self, item: dict[str, Any]) -> Iterator[_Decoded]:
@@ -255,15 +278,6 @@ class _Backbones:
         if (name, weights, of) not in self._made:
             self._made[name, weights, of] = self._weights.make(name, weights, self._device, of)
         return self._made[name, weights, of]
-
-    def _pass(
-        self, backbone: Backbone, inputs_BCHW: torch.Tensor, recipes: Sequence[MapRecipe]
-    ) -> list[npt.NDArray[np.floating]]:
-        """Return the maps of one backbone, one array per recipe."""
-        names = [recipe.map.partition("/")[2] for recipe in recipes]
-        with arithmetic.exact(1), torch.inference_mode():
-            maps = backbone(inputs_BCHW.to(self._device), names)
-            return [maps[name].cpu().numpy() for name in names]
 
 
 def _first_cause(error: BaseException) -> DflocError:

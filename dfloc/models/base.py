@@ -22,6 +22,8 @@ class Backbone(Protocol):
     Attributes:
         maps: every map that it can give, by its name without the backbone's.
         digest: of its weights: `none`, `random:<seed>`, or sha256 over the loaded tensors, whichever maps are wanted.
+
+    A backbone of large inputs may have `batch`, the number of images that are handed to it at once.
     """
 
     maps: Mapping[str, MapSpec]
@@ -44,6 +46,13 @@ def resized(image_HWC: np.ndarray[Any, np.dtype[np.uint8]], size: int) -> Tensor
     if image_HWC.shape[:2] != (size, size):
         image_HWC = np.asarray(Image.fromarray(image_HWC).resize((size, size), Image.Resampling.BILINEAR))
     return torch.from_numpy(np.ascontiguousarray(image_HWC.transpose(2, 0, 1)))
+
+
+def entered(backbone: Backbone, image_HWC: np.ndarray[Any, np.dtype[np.uint8]], via: int | None = None) -> Tensor:
+    """Return one image as a backbone takes it, first brought to a square of side `via` by PIL where that is set."""
+    if via is not None and image_HWC.shape[:2] != (via, via):
+        image_HWC = np.asarray(Image.fromarray(image_HWC).resize((via, via), Image.Resampling.BILINEAR))
+    return backbone.preprocess(image_HWC)
 
 
 def device_of(name: str) -> torch.device:
