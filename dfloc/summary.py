@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
-from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
+import pyarrow as pa
+
+from dfloc.config import AugmentSpec, Checkpoint, EvaluationSpec, LossSpec, TrialSpec
 from dfloc.data import dolos
 from dfloc.ledger import Ledger
-from dfloc.metrics import summarise
+from dfloc.metrics import protocols, summarise
 from dfloc.record import PlannedTrial, SweepRecord
 
-MEASURES = ("iou", "ap")
 HEADS: Mapping[Checkpoint, str] = {"best": "test", "last": "test_last"}
 
 FAILURE = "dfloc.failure"
@@ -75,7 +76,18 @@ def params(spec: TrialSpec, words: Mapping[str, str]) -> dict[str, str]:
         "decoder.out_size": str(spec.decoder.out_size),
         "decoder.init": spec.decoder.init,
         "decoder.batch_norm": spec.decoder.batch_norm,
-        "loss": spec.loss.name,
+        "decoder.grid": _said(spec.decoder.grid),
+        "decoder.mask": spec.decoder.mask,
+        "decoder.trained": spec.decoder.trained,
+        "decoder.architecture": _said(spec.decoder.architecture),
+        "decoder.encoder": _said(spec.decoder.encoder),
+        "decoder.weights": _said(words.get(str(spec.decoder.weights), spec.decoder.weights)),
+        "decoder.block": _said(spec.decoder.block),
+        "input": _listed(dict.fromkeys(str(size) for one in spec.maps for size in (one.via, one.input_size) if size)),
+        "loss": loss(spec.loss),
+        "augment": augment(spec.augment),
+        "augment.views": str(spec.augment.views) if spec.augment else "none",
+        "optimizer": spec.optimizer.name,
         "optimizer.lr": f"{spec.optimizer.lr:g}",
         "optimizer.weight_decay": f"{spec.optimizer.weight_decay:g}",
         "schedule": spec.schedule.name,
@@ -86,6 +98,23 @@ def params(spec: TrialSpec, words: Mapping[str, str]) -> dict[str, str]:
         "precision": spec.precision,
         "seed": str(spec.seed),
     }
+
+
+def loss(spec: LossSpec) -> str:
+    """Return a loss in one word, with the fields that differ from their default: `dice(reduction=image)`."""
+    if spec.terms:
+        return "+".join(f"{'' if term.weight == 1 else f'{term.weight:g}*'}{loss(term)}" for term in spec.terms)
+    fields = spec.model_dump(exclude_defaults=True, exclude={"name", "plugin", "terms", "weight"})
+    return spec.name + (f"({', '.join(f'{name}={value}' for name, value in fields.items())})" if fields else "")
+
+
+def augment(spec: AugmentSpec | None) -> str:
+    """Return an augmentation in one word: its operations in their order, each with what differs from the default."""
+    if spec is None:
+        return "none"
+    ops = [(op.name, op.model_dump(exclude_defaults=True, exclude={"name"})) for op in spec.ops]
+    said = (f"{name}({', '.join(f'{key}={_bare(value)}' for key, value in fields.items())})" for name, fields in ops)
+    return "+".join(said)
 
 
 def tags(ledger: Ledger, planned: PlannedTrial) -> dict[str, str]:
@@ -133,7 +162,8 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     """Return the numbers of a trial: scores, computed from its rows as fractions, and what its training took.
 
     Returns:
-        `test/<domain>/<measure>` of the best epoch and `test_last/<domain>/<measure>` of the last one;
+        `test/<domain>/<measure>` of the best epoch and `test_last/<domain>/<measure>` of the last one, of the measures
+        that the protocol has tracked;
         `test/<group>/<measure>`: mean over the study's local domains and over those that are in-domain, out-of-domain,
         base and held-out (absent without members, and until every planned domain is there); `forgetting/<domain>`:
         IoU of the root ancestor minus the trial's own; `cost/seconds`, `cost/images_per_second`; `best/epoch`, and
@@ -144,10 +174,11 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     """
     found = evaluated(record, ledger, planned)
     own = [each for each in found if each.trial == planned.fingerprint]
+    measures = protocols.find(record.protocol).tracked
     scores: dict[str, float] = {}
     for checkpoint, head in HEADS.items():
-        for domain, values in _by_domain(ledger, own, checkpoint).items():
-            scores |= {f"{head}/{domain}/{measure}": values[measure] for measure in MEASURES if measure in values}
+        for domain, values in _by_domain(ledger, own, checkpoint, validated(ledger, planned, checkpoint)).items():
+            scores |= {f"{head}/{domain}/{measure}": values[measure] for measure in measures if measure in values}
     if all(each in own for each in _clean_tests(planned) if each.checkpoint == "best"):
         scores |= _means(record, planned.spec, scores)
     root = _by_domain(ledger, [each for each in found if each.trial != planned.fingerprint], "best")
@@ -177,11 +208,19 @@ def _clean_tests(planned: PlannedTrial) -> list[EvaluationSpec]:
     return [each for each in planned.evaluations if each.split == "test" and each.condition == "clean"]
 
 
+def validated(ledger: Ledger, planned: PlannedTrial, checkpoint: Checkpoint) -> pa.Table | None:
+    """Return the rows of a checkpoint on the trial's validation images; None where none are planned, or some lack."""
+    wanted = [each for each in planned.evaluations if each.split == "valid" and each.checkpoint == checkpoint]
+    if not wanted or not all(ledger.has_rows(each.trial, each.key) for each in wanted):
+        return None
+    return pa.concat_tables([ledger.rows(each.trial, each.key) for each in wanted])
+
+
 def _by_domain(
-    ledger: Ledger, evaluations: Sequence[EvaluationSpec], checkpoint: Checkpoint
+    ledger: Ledger, evaluations: Sequence[EvaluationSpec], checkpoint: Checkpoint, valid: pa.Table | None = None
 ) -> dict[str, dict[str, float]]:
     return {
-        each.domain: summarise(ledger.rows(each.trial, each.key), each.protocol)
+        each.domain: summarise(ledger.rows(each.trial, each.key), each.protocol, valid)
         for each in evaluations
         if each.checkpoint == checkpoint
     }
@@ -213,7 +252,7 @@ def _means(record: SweepRecord, spec: TrialSpec, scores: Mapping[str, float]) ->
     }
     means = {}
     for group, domains in groups.items():
-        for measure in MEASURES:
+        for measure in protocols.find(record.protocol).tracked:
             keys = [f"test/{domain}/{measure}" for domain in domains]
             values = [scores[key] for key in keys if key in scores]
             if values:
@@ -233,3 +272,11 @@ def _base(spec: TrialSpec) -> tuple[str, ...]:
 
 def _listed(values: Iterable[object]) -> str:
     return ", ".join(str(value) for value in values) or "none"
+
+
+def _said(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
+def _bare(value: object) -> str:
+    return "-".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)

@@ -58,9 +58,9 @@ def augment(asked: AugmentAsk | None) -> AugmentSpec | None:
     """Return the augmentation of a cell; None: images stay as they are.
 
     Raises:
-        ConfigError: both a name and ops, neither, or no such name.
+        ConfigError: both a name and ops, neither, no such name, or ops that cannot be carried out.
     """
-    from dfloc.data.augment import NAMED
+    from dfloc.data.augment import NAMED, check
 
     if asked is None or asked.name == "none":
         return None
@@ -68,6 +68,7 @@ def augment(asked: AugmentAsk | None) -> AugmentSpec | None:
         raise ConfigError("augment names a set of operations or lists its ops: {name: blur} or {ops: [{name: blur}]}")
     if asked.name is not None and asked.name not in NAMED:
         raise ConfigError(f'unknown augmentation "{asked.name}"; there are none, {", ".join(NAMED)}')
+    check(asked.ops)
     return AugmentSpec(ops=NAMED[asked.name] if asked.name else asked.ops, views=asked.views, seed=asked.seed)
 
 
@@ -76,6 +77,7 @@ def solved(spec: TrialSpec) -> TrialSpec:
     return spec.model_copy(
         update={
             "decoder": DecoderSpec(name=spec.decoder.name),
+            "loss": LossSpec(name="bce"),
             "optimizer": OptimizerSpec(name="adamw"),
             "schedule": ScheduleSpec(name="constant"),
             "epochs": 1,

@@ -1,0 +1,50 @@
+"""Every sweep that dfloc ships: its smoke preset runs to a report, and its mini preset keeps the axes of its paper."""
+
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from dfloc.sweep.file import SweepFile, shipped
+from dfloc.sweep.space import Cell, expand
+from tests.command import Study
+
+OTHERS = sorted(set(shipped()) - {"exposure", "search"})  # those two have tests of their own
+FOUR = [f"celebahq/{name}" for name in ("ldm", "repaint-p2-9k", "lama", "pluralistic")]
+
+
+def cells(name: str, preset: str) -> list[Cell]:
+    file = SweepFile(shipped()[name])
+    asked = file.domains_asked(preset)
+    domains = asked if isinstance(asked, list) else FOUR[: int(asked.partition(":")[2] or 4)]
+    return expand(file.choose(preset, (), domains)).cells
+
+
+def axes(found: list[Cell]) -> dict[tuple[str, str], set[str]]:
+    """Return (stage, axis) -> the values that its cells have; the cases of a stage are the axis `case`."""
+    values: dict[tuple[str, str], set[str]] = {}
+    for cell in found:
+        for axis, value in {**cell.axes, "case": cell.case}.items():
+            values.setdefault((cell.stage, axis), set()).add(str(value))
+    return values
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("name", OTHERS)
+def test_smoke_runs_to_a_report(name: str, tmp_path: Path, tiny_shards: UPath, ray_local: None) -> None:
+    study = Study(tmp_path / "workspace", Path(tiny_shards.path))
+    done = study.sweep(name=name)
+    assert done.code == 0, done.out
+    record = study.record(f"{name}-smoke-{tiny_shards.parent.name if tiny_shards.name == 'shards' else tiny_shards.name}")
+    assert {trial.stage for trial in record.trials} == {cell.stage for cell in cells(name, "smoke")}
+    assert {study.ledger.state(trial.fingerprint) for trial in record.trials} == {"done"}
+    page = (study.root / "reports" / record.sweep / "report.md").read_text()
+    assert record.title in page
+    assert "0 to run" in study.sweep(name=name).out
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_mini_keeps_every_axis_of_the_paper(name: str) -> None:
+    paper, mini = axes(cells(name, "paper")), axes(cells(name, "mini"))
+    thin = {key for key, values in paper.items() if len(values) > 1 and len(mini.get(key, ())) < 2}
+    assert not thin
