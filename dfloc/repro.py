@@ -3,6 +3,8 @@
 import hashlib
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Literal
 
@@ -27,6 +29,22 @@ def generator(seed: int, purpose: Purpose, epoch: int = 0, sample: str = "") -> 
     Nothing in dfloc reads torch's global generator, so no draw depends on what was drawn before it.
     """
     return torch.Generator().manual_seed(seed_of("dfloc", seed, purpose, epoch, sample))
+
+
+@contextmanager
+def drawing(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
+    """Let what can read torch's global generators alone (a library's initialisation, dropout) draw from a seed.
+
+    Args:
+        seed: as `seed_of` makes one.
+        device: whose generator is meant, beside the CPU's; both are put back at the end.
+    """
+    place = torch.device(device)
+    cuda = [torch.cuda.current_device() if place.index is None else place.index] if place.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        for one in (torch.default_generator, *(torch.cuda.default_generators[index] for index in cuda)):
+            one.manual_seed(seed)
+        yield
 
 
 def environment(device: str = "cpu", threads: int | None = None) -> dict[str, str]:

@@ -1,5 +1,6 @@
 import hashlib
 
+import pytest
 import torch
 
 from dfloc import repro
@@ -26,6 +27,26 @@ def test_each_purpose_epoch_sample_and_seed_draws_its_own() -> None:
 def test_global_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
     torch.rand(3, generator=repro.generator(0, "init"))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_reads_the_global_generator_draws_from_the_seed_and_leaves_it_as_it_was() -> None:
+    before = torch.get_rng_state()
+    with repro.drawing(3):
+        first = torch.rand(4)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.rand(1)
+    with repro.drawing(3):
+        assert torch.equal(first, torch.rand(4))
+    with repro.drawing(4):
+        assert not torch.equal(first, torch.rand(4))
+    assert torch.equal(first, torch.rand(4, generator=torch.Generator().manual_seed(3)))
+
+
+def test_the_global_generator_is_put_back_after_an_error() -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(KeyError), repro.drawing(3):
+        raise KeyError(torch.rand(2))
     assert torch.equal(before, torch.get_rng_state())
 
 

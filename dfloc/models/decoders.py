@@ -170,7 +170,8 @@ def initialise(decoder: nn.Module, init: Literal["default", "declip"], generator
         elif isinstance(layer, nn.Conv2d):
             bound = 1 / math.sqrt(layer.weight[0].numel())
             nn.init.uniform_(layer.weight, -bound, bound, generator)
-            nn.init.uniform_(cast(Tensor, layer.bias), -bound, bound, generator)
+            if layer.bias is not None:
+                nn.init.uniform_(layer.bias, -bound, bound, generator)
         if init == "declip" and isinstance(layer, (nn.BatchNorm2d, nn.Conv2d)):
             nn.init.normal_(layer.weight, 0.0, 0.02, generator)
 
@@ -190,6 +191,17 @@ def build(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator
     if vectors:
         raise ConfigError(f'decoder "{spec.name}" needs maps with a grid; a vector of {vectors[0].channels} has none')
     return cast(nn.Module, registry.find("decoder", spec.name, spec.plugin)(spec, maps, generator))
+
+
+def check_pixels(name: str, maps: Sequence[MapSpec]) -> None:
+    """Return if the maps are the one that a model reads which is trained end to end.
+
+    Raises:
+        ConfigError: they are others.
+    """
+    if [tuple(each) for each in maps] != [(3, OUTPUT_SIZE, OUTPUT_SIZE, "grid")]:
+        shapes = ", ".join(f"{each.channels}x{each.height}x{each.width}" for each in maps)
+        raise ConfigError(f'decoder "{name}" is trained end to end on maps: [pixels]; it cannot read {shapes}')
 
 
 def make_conv(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> Decoder:

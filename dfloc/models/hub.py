@@ -1,13 +1,14 @@
-"""The file of a tag of open_clip's: from the library's cache, or fetched by it; soon an error where neither can be."""
+"""The file of a library's tag: from the cache, or fetched; soon an error where neither can be."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import open_clip
-from huggingface_hub import hf_hub_url, try_to_load_from_cache
+from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 
 from dfloc.errors import ConfigError
@@ -16,7 +17,7 @@ SECONDS = 5.0  # that a server has to answer; open_clip itself tries for three q
 
 
 def file(backbone: str, tag: str, config: Mapping[str, Any], same: str) -> str:
-    """Return the path of the file of a tag.
+    """Return the path of the file of a tag of open_clip's.
 
     Args:
         backbone: whose it is, for messages.
@@ -45,6 +46,40 @@ def file(backbone: str, tag: str, config: Mapping[str, Any], same: str) -> str:
             f'weights "{tag}" of {backbone} are not in the cache and cannot be fetched ({reason}); put the file '
             f"{url} where every node reads it, and name it by --set 'trial.weights={{\"{same}\": PATH}}'{maps}"
         ) from error
+
+
+def fetched(repository: str, names: Sequence[str], revision: str | None, *, what: str, cure: str) -> str:
+    """Return the path of the first of some files that a repository of the hub has.
+
+    Args:
+        repository: its name.
+        names: of the files, the best one first.
+        revision: of the repository; None: the newest.
+        what: is fetched, for messages.
+        cure: how a user names a file, for messages.
+
+    Raises:
+        ConfigError: none is in the cache and none can be fetched (says what to put where).
+    """
+    for name in names:
+        cached = try_to_load_from_cache(repository, name, revision=revision)
+        if isinstance(cached, str):
+            return cached
+    url = hf_hub_url(repository, names[0], revision=revision)
+    reason = f"{repository} has none"
+    try:
+        _reach(url)
+        for name in names:
+            try:
+                return str(hf_hub_download(repository, name, revision=revision))
+            except EntryNotFoundError:
+                continue
+    except (OSError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+    raise ConfigError(
+        f"{what} are not in the cache and cannot be fetched ({reason}); put the file {url} where every node reads it, "
+        f"and {cure}"
+    )
 
 
 def _reach(url: str) -> None:
