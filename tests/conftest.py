@@ -19,6 +19,14 @@ TINY_COUNTS = {"train": 10, "valid": 4, "test": 4}
 TINY_SIZE = 64
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give all tests of the finished study to one of pytest-xdist's workers, first; every other file goes as a whole."""
+    shared = {item.path for item in items if {"first_run", "finished"} & set(getattr(item, "fixturenames", ()))}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("finished" if item.path in shared else str(item.path)))
+    items.sort(key=lambda item: item.path not in shared)
+
+
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
     """One quiet Ray of two CPUs for all tests that need one."""
