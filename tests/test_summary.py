@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from dfloc import summary
-from dfloc.config import MapRecipe
+from dfloc.config import EvaluationSpec, MapRecipe, SampleList
 from dfloc.errors import DataError
 from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
@@ -148,3 +148,49 @@ def test_tags_name_weights_failures_and_random_backbones(ledger: Ledger) -> None
     recipe = MapRecipe(map="clip/x", weights="random:0", input_size=224, resize="pil-bilinear", semantics={})
     drawn = done.model_copy(update={"spec": done.spec.model_copy(update={"maps": (recipe,)})})
     assert summary.tags(ledger, drawn)["dfloc.random_weights"] == "true"
+
+
+def scored(evaluation: EvaluationSpec, tp: list[int], fp: list[int], fn: list[int]) -> pa.Table:
+    """Rows of dfloc-1, of images of 100 pixels, that count alike at thresholds from 0.5 on, and find all below it."""
+    return pa.Table.from_pylist(
+        [
+            {
+                "protocol": evaluation.protocol,
+                **dict.fromkeys(("iou", "f1", "ap", "auc", "mcc", "pbca"), 0.5),
+                **{"tp": t, "fp": p, "fn": n, "tn": 100 - t - p - n, "mask_area": (t + n) / 100},
+                "grid_tp": [t + n] * 9 + [t] * 10,
+                "grid_fp": [p] * 19,
+            }
+            for t, p, n in zip(tp, fp, fn, strict=True)
+        ]
+    )
+
+
+def test_f1_at_the_validation_threshold_needs_all_validation_rows(ledger: Ledger) -> None:
+    trial = planned_of(spec_of(LDM), "base", tested=(LDM,), protocol="dfloc-1")
+    valid = trial.evaluations[0].model_copy(
+        update={"split": "valid", "test": SampleList(digest="valid", counts={LDM: 2}), "checkpoint": "best"}
+    )
+    trial = trial.model_copy(update={"evaluations": (*trial.evaluations, valid)})
+    train(ledger, trial)
+    best, last = trial.evaluations[:2]
+    for each in (best, last):
+        ledger.put_rows(trial.fingerprint, each.key, scored(each, [10], [0], [10]))
+    record = record_of(trial, protocol="dfloc-1")
+    before = summary.summary(record, ledger, trial)
+    assert "test/celebahq/ldm/f1_valid" not in before
+    assert before["test/celebahq/ldm/pooled_iou"] == 0.5
+
+    ledger.put_rows(trial.fingerprint, valid.key, scored(valid, [10, 5], [0, 5], [10, 0]))
+    after = summary.summary(record, ledger, trial)
+    assert after["test/celebahq/ldm/f1_valid"] == after["test/mean/f1_valid"] == 1, "0.45 finds all; 0.5 the half"
+    assert "test_last/celebahq/ldm/f1_valid" not in after, "the other checkpoint has no validation rows"
+    assert after.keys() - before.keys() == {f"test/{name}/f1_valid" for name in (LDM, "mean", "id", "base")}
+
+
+def test_dolos_measures(ledger: Ledger) -> None:
+    trial = planned_of(spec_of(LDM), "base", tested=(LDM,), protocol="dolos-2024")
+    finish(ledger, trial, {LDM: 0.8})
+    scores = summary.summary(record_of(trial, protocol="dolos-2024"), ledger, trial)
+    assert (scores["test/celebahq/ldm/iou"], scores["test/mean/pbca"]) == (pytest.approx(0.8), 0.5)
+    assert not [key for key in scores if key.endswith("/ap")]

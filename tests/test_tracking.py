@@ -223,10 +223,10 @@ def test_the_first_sweep_follows_its_rows(workspace: Workspace, ledger: Ledger) 
 
 def test_numbers_of_two_protocols_never_meet_in_a_run(workspace: Workspace, ledger: Ledger) -> None:
     part = BASE.model_copy(update={"evaluations": BASE.evaluations[:2]})
-    track(workspace, record_of(part, sweep="theirs", protocol="other-1"))
+    track(workspace, record_of(part, sweep="theirs", protocol="dolos-2024"))
     track(workspace)
     run = runs_of(workspace)["lama base seed=0"]
-    assert run.data.tags["dfloc.protocol"] == "other-1"
+    assert run.data.tags["dfloc.protocol"] == "dolos-2024"
     assert "test/celebahq/lama/iou" not in run.data.metrics
     assert run.data.tags[TAG] == "base"
 

@@ -18,6 +18,7 @@ from dfloc.data.generators import SOURCE
 from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.data.mixture import Mixture, as_list, replayed, select, too_few
 from dfloc.errors import ConfigError, DataError
+from dfloc.metrics import protocols
 from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.registry import SOLVED, find
 from dfloc.sweep import parts
@@ -105,7 +106,7 @@ class Resolver:
             axes=dict(sorted(cell.axes.items())),  # as a record has them when it is read again
             parent=parent.fingerprint if parent else None,
             spec=spec,
-            evaluations=self._evaluations(spec.fingerprint),
+            evaluations=(*self._evaluations(spec.fingerprint), *self._validations(spec)),
         )
 
     def _spec(self, cell: Cell, train: SampleList, valid: SampleList, parent: PlannedTrial | None) -> TrialSpec:
@@ -220,6 +221,21 @@ class Resolver:
             for checkpoint in CHECKPOINTS
             for domain, test in self._tests.items()
         )
+
+    def _validations(self, spec: TrialSpec) -> Iterator[EvaluationSpec]:
+        """Yield what a threshold is chosen on, where the protocol chooses one: the trial's own validation images."""
+        protocol = self.study.ask.evaluate.protocol
+        if not protocols.find(protocol).grid:
+            return
+        for domain, count in spec.valid.counts.items():
+            asked: dict[str, object] = {"valid": spec.valid.digest, "domain": domain}
+            if self.data.present:
+                part = self._keep([ref for ref in self.lists[spec.valid.digest] if ref.domain == domain], asked)
+            else:
+                part = _expected(asked, {domain: count})
+            yield EvaluationSpec(
+                trial=spec.fingerprint, checkpoint="best", domain=domain, split="valid", test=part, protocol=protocol
+            )
 
     def _stems_seen(self, cell: Cell | None, begun: str | None) -> set[str]:
         """Return the photographs that a cell, its ancestors and the finished trial before them train on."""

@@ -186,3 +186,17 @@ def test_a_photograph_in_two_splits_stops_the_plan_unless_the_import_allowed_it(
     manifest.model_copy(update={"notes": ()}).save(planner.shards)
     with pytest.raises(DataError, match=r"1 photographs lie in two splits, the first is tiny/train0 \(test, train\)"):
         planner.resolve()
+
+
+def test_a_protocol_that_chooses_a_threshold_scores_the_trials_own_validation_images(planner: Planner) -> None:
+    assert {each.split for trial in planner.resolve().record.trials for each in trial.evaluations} == {"test"}
+    resolved = planner.resolve("evaluate.protocol=dfloc-1")
+    for trial in resolved.record.trials:
+        added = [each for each in trial.evaluations if each.split == "valid"]
+        assert [each.domain for each in added] == sorted(trial.spec.valid.counts)
+        assert {each.checkpoint for each in added} == {"best"}
+        ids = [ref.id for each in added for ref in resolved.lists[each.test.digest]]
+        assert sorted(ids) == sorted(ref.id for ref in resolved.lists[trial.spec.valid.digest])
+        assert {each.domain: each.test.size for each in added} == trial.spec.valid.counts
+    plain = planner.resolve().record.trials
+    assert [trial.fingerprint for trial in plain] == [trial.fingerprint for trial in resolved.record.trials]
