@@ -191,7 +191,8 @@ class _Pass:
         self._backbone, self._device = backbone, device
         self._size = getattr(backbone, "batch", BATCH)
         self._waiting: list[torch.Tensor] = []
-        self._made: dict[str, list[npt.NDArray[np.floating]]] = {recipe.map.partition("/")[2]: [] for recipe in recipes}
+        self._names = {recipe.fingerprint: recipe.map.partition("/")[2] for recipe in recipes}
+        self._made: dict[str, list[npt.NDArray[np.floating]]] = defaultdict(list)
         self.recipes = recipes
 
     def add(self, image_HWC: Pixels) -> None:
@@ -205,16 +206,16 @@ class _Pass:
         if self._waiting:
             self._run()
         for recipe in self.recipes:
-            yield recipe, np.concatenate(self._made.pop(recipe.map.partition("/")[2]))
+            yield recipe, np.concatenate(self._made.pop(recipe.fingerprint))
 
     def _run(self) -> None:
         inputs_BCHW = torch.stack(self._waiting).to(self._device)
         self._waiting.clear()
         with arithmetic.exact(1), torch.inference_mode(), np.errstate(over="ignore"):
-            maps = self._backbone(inputs_BCHW, list(self._made))
+            maps = self._backbone(inputs_BCHW, list(dict.fromkeys(self._names.values())))
             for recipe in self.recipes:
-                name = recipe.map.partition("/")[2]
-                self._made[name].append(maps[name].cpu().numpy().astype(STORED_DTYPES[recipe.stored]))
+                rows = maps[self._names[recipe.fingerprint]].cpu().numpy().astype(STORED_DTYPES[recipe.stored])
+                self._made[recipe.fingerprint].append(rows)
 
 
 class _Backbones:

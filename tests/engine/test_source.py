@@ -4,12 +4,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from upath import UPath
 
 from dfloc.config import SampleList
 from dfloc.data.manifest import SampleRef
 from dfloc.engine.fit import Member, fit
-from dfloc.engine.source import LoopSource, StoredMaps, StoredSource, other_ones
+from dfloc.engine.source import LoopSource, StoredMaps, StoredSource, look, other_ones
 from dfloc.errors import ConfigError
 from dfloc.features.store import FeatureStore, recipe_for
 from dfloc.models import srm
@@ -138,3 +139,19 @@ def test_training_on_stored_features_equals_training_with_the_backbone_in_the_lo
     ]
     assert records[0] == records[1]
     assert members[0].weights("last") == members[1].weights("last")
+
+
+def test_one_backbone_is_looked_through_on_two_ways_in() -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, size, np.uint8) for size in ((40, 52, 3), (64, 64, 3))]
+    recipes = [recipe_for("srm/stats", via=16), recipe_for("srm/variance"), recipe_for("srm/variance", via=16)]
+    x_BCHW = look(images, {"srm": srm.make("srm", "none", "cpu")}, recipes)
+    small = [np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.BILINEAR)) for image in images]
+    backbone = srm.make("srm", "none", "cpu")
+    for seen, names, channels in (
+        (small, ["stats"], slice(0, 66)),
+        (images, ["variance"], 66),
+        (small, ["variance"], 67),
+    ):
+        maps = backbone(torch.stack([backbone.preprocess(image) for image in seen]), names)[names[0]]
+        assert torch.equal(x_BCHW[:, channels].reshape(maps.shape), maps.half().float())

@@ -78,6 +78,44 @@ def test_stored_maps_are_those_of_the_backbone_in_the_loop(tiny_shards, filled) 
         assert np.array_equal(filled.gather(recipe, samples), maps[name].numpy().astype(np.float16))
 
 
+def test_two_ways_in_and_two_dtypes_of_one_backbone_in_one_job(tiny_shards, store, monkeypatch) -> None:
+    via = recipe_for("srm/stats", via=24)
+    exact = STATS.model_copy(update={"stored": "float32"})
+    samples = _samples(tiny_shards)
+    made = []
+    monkeypatch.setattr(srm, "make", lambda *args, real=srm.make: made.append(args) or real(*args))
+    _fill(store, tiny_shards, missing(store, samples, [STATS, via, exact]))
+    assert len(made) == 1, "its weights are loaded once"
+    backbone = srm.make("srm", "none", "cpu")
+    for index, sample in enumerate(samples):
+        image = _pixels(tiny_shards, sample)[0]
+        small = np.asarray(Image.fromarray(image).resize((24, 24), Image.Resampling.BILINEAR))
+        for recipe, seen in ((STATS, image), (exact, image), (via, small)):
+            expected = backbone(backbone.preprocess(seen)[None], ["stats"])["stats"].numpy()
+            got = store.gather(recipe, samples)[index]
+            assert got.dtype == recipe.stored
+            assert np.array_equal(got, expected[0].astype(recipe.stored))
+    assert not np.array_equal(store.gather(STATS, samples), store.gather(via, samples))
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(None, [4]), (1, [1, 1, 1, 1]), (3, [3, 1])])
+def test_a_backbone_says_how_many_images_it_takes_at_once(tiny_shards, store, monkeypatch, batch, expected) -> None:
+    handed = []
+
+    class Counting(srm.Srm):
+        def __call__(self, images_BCHW, wanted):
+            handed.append(len(images_BCHW))
+            return super().__call__(images_BCHW, wanted)
+
+    backbone = Counting("cpu")
+    if batch:
+        backbone.batch = batch
+    monkeypatch.setattr(srm, "make", lambda *_: backbone)
+    [job, *_] = missing(store, _samples(tiny_shards), [STATS])
+    _fill(store, tiny_shards, [job])
+    assert handed == expected
+
+
 def test_stored_targets_are_the_black_pixels_at_256(tiny_shards, filled) -> None:
     samples = _samples(tiny_shards)[::-1]
     for sample, mask_HW in zip(samples, unpack_bits(filled.gather(TRUTH, samples)), strict=True):
