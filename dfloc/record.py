@@ -44,6 +44,48 @@ class PlannedTrial(Frozen):
         return " ".join(part for part in (self.stage, self.case, *axes) if part)
 
 
+class SearchAxis(Frozen):
+    """What a search may draw for one axis: one of some choices, or a number of a range.
+
+    Attributes:
+        choices: values of any kind; with `of`, those of each value of that other axis.
+        low: smallest number of a range.
+        high: largest number of a range.
+        log: a range is drawn evenly in its logarithm.
+        whole: a range gives whole numbers alone.
+        of: the axis on whose value the choices depend.
+    """
+
+    choices: tuple[Any, ...] | dict[str, tuple[Any, ...]] = ()
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    whole: bool = False
+    of: str | None = None
+
+
+class SearchRecord(Frozen):
+    """What a sweep searches, and what it has drawn so far.
+
+    Attributes:
+        stage: the stage whose trials are drawn.
+        objective: valid | leave-one-training-domain-out.
+        trials: points to draw.
+        axes: what is drawn, by the axis' name.
+        rungs: epochs after which a trial may be stopped.
+        factor: of the trials that reached a rung, one in so many goes on.
+        points: fingerprints of the trials of each point, in the order in which they were drawn.
+    """
+
+    stage: str
+    objective: str
+    trials: int
+    axes: dict[str, SearchAxis]
+    rungs: tuple[int, ...] = ()
+    factor: int = 1
+    points: tuple[tuple[str, ...], ...] = ()
+
+
 class SweepRecord(Frozen):
     """One sweep: (name, preset, data name, limit), and the union of what was planned under it.
 
@@ -55,6 +97,7 @@ class SweepRecord(Frozen):
         notes: sentences that a report must show (limited, overlap between splits, polarity).
         synthetic: numbers that say nothing about Dolos: built-in data or random weights.
         weights: digest of a backbone's weights -> the word by which the sweep named them.
+        search: what is searched; none where every trial is written in the sweep's file.
     """
 
     version: int = 1
@@ -72,6 +115,7 @@ class SweepRecord(Frozen):
     synthetic: bool = False
     weights: dict[str, str] = Field(default_factory=dict)
     trials: tuple[PlannedTrial, ...] = ()
+    search: SearchRecord | None = None
 
     def merged(self, old: "SweepRecord | None") -> "SweepRecord":
         """Return this record with the old one's trials that it does not have itself, at the end."""

@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from dfloc.config import AugmentOp, Checkpoint, DecoderSpec, Frozen, LossSpec, OptimizerSpec, ScheduleSpec
 from dfloc.data.mixture import Pairing
+from dfloc.sweep.ask_search import SearchAsk
 
 Count = Annotated[int, Field(ge=1)]
 Mode = Literal["restart", "cumulative", "incremental"]
@@ -172,6 +173,7 @@ class StudyAsk(Frozen):
         grid: axes of every stage.
         seeds: number of trial seeds, an axis of every stage.
         draws: number of mixture seeds, an axis of every stage.
+        search: of which stage the trials are drawn, and from what.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -185,6 +187,7 @@ class StudyAsk(Frozen):
     trial: dict[str, Any] = Field(default_factory=dict)
     stages: Annotated[dict[str, StageAsk], Field(min_length=1)]
     evaluate: EvaluateAsk
+    search: SearchAsk | None = None
 
 
 def field_names(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:

@@ -27,7 +27,12 @@ BARE = {
     "schedule": "name",
     "augment": "name",
     "from": "stage",
+    "sampler": "name",
+    "pruner": "name",
 }
+
+# Keys below which values stand for themselves.
+AXES = ("grid", "space")
 
 
 class SweepFile:
@@ -129,6 +134,10 @@ class SweepFile:
             what = f"{path}: {first['msg']}, but it is {first['input']!r}"
         return ConfigError(f"{self._place(prefixes, loc)}: {what}")
 
+    def where(self, *path: str) -> str:
+        """Return where a key stands: the `--set` that gave it, or file and line."""
+        return self._place(("",), path)
+
     def _merge(self, preset: str, settings: Sequence[str]) -> Any:
         if self.presets() and preset not in self.presets():
             raise unknown("preset", preset, self.presets())
@@ -202,7 +211,7 @@ def _spelled_out(content: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
         return {
-            key: {BARE[key]: item} if key in BARE and isinstance(item, str) else item if key == "grid" else walk(item)
+            key: {BARE[key]: item} if key in BARE and isinstance(item, str) else item if key in AXES else walk(item)
             for key, item in value.items()
         }
 
@@ -216,17 +225,24 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _line(node: Any, path: Sequence[str | int]) -> int | None:
-    """Return the line of the key at the end of a path, counted from 1."""
+    """Return the line of the key at the end of a path, counted from 1; keys may have dots, and parts too."""
     line = None
-    for part in path:
+    parts = [piece for part in path for piece in str(part).split(".")]
+    while parts:
         if isinstance(node, yaml.MappingNode):
-            pair = next((pair for pair in node.value if pair[0].value == str(part)), None)
+            pair = next((pair for pair in node.value if _begins(parts, pair[0].value)), None)
             if pair is None:
                 return None
             line, node = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
+            del parts[: len(pair[0].value.split("."))]
+        elif isinstance(node, yaml.SequenceNode) and parts[0].isdecimal() and int(parts[0]) < len(node.value):
+            node = node.value[int(parts.pop(0))]
             line = node.start_mark.line + 1
         else:
             return None
     return line
+
+
+def _begins(parts: Sequence[str], key: str) -> bool:
+    words = key.split(".")
+    return list(parts[: len(words)]) == words

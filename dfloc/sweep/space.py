@@ -1,58 +1,18 @@
 """A sweep file -> the cells of its stages: every trial that the study asks for, before data is looked at."""
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from dfloc.data import dolos
 from dfloc.errors import ConfigError, did_you_mean
-from dfloc.sweep.ask import CaseAsk, CellAsk, StageAsk, StudyAsk, TrainAsk, TrialAsk
+from dfloc.sweep.ask import StageAsk, StudyAsk
+from dfloc.sweep.cell import DOMAIN_AXES, Case, Cell, parent_name
 from dfloc.sweep.file import SweepFile
 from dfloc.sweep.limit import Scale
+from dfloc.sweep.points import Point, Space
 
-Axes = dict[str, Any]
-
-# Axes whose values are domains: a short name is understood, and the study must have it.
-DOMAIN_AXES = {"held_out", "domain"}
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """One trial that a stage asks for.
-
-    Attributes:
-        axes: values of every axis: the parent's, the stage's own, `draw`, and `seed` last.
-        parent: the cell whose weights it starts from.
-        start: the finished trial whose weights it starts from, by the first digits of its fingerprint.
-        checkpoint: which of the parent's weights.
-        skipped: images that the parents of the same stage saw (mode `incremental`).
-    """
-
-    stage: str
-    case: str
-    axes: Axes
-    train: TrainAsk
-    trial: TrialAsk
-    parent: "Cell | None" = None
-    start: str | None = None
-    checkpoint: str = "best"
-    skipped: int = 0
-
-    @property
-    def begun(self) -> str | None:
-        """The finished trial that it, or the first of its ancestors, starts from."""
-        return self.parent.begun if self.parent else self.start
-
-    @property
-    def base(self) -> "Cell | None":
-        """The nearest ancestor that is no earlier round of the same stage."""
-        base = self.parent
-        while base and base.stage == self.stage:
-            base = base.parent
-        return base
+__all__ = ["DOMAIN_AXES", "Cell", "Study", "expand"]
 
 
 @dataclass(frozen=True)
@@ -61,11 +21,15 @@ class Study:
 
     Attributes:
         notes: what a user and a report must be told of the cells.
+        draw: the cells of a point of the search; None: there is no search, or its stage was not asked for.
+        cover: cells of the search in which every choice occurs, and whatever its trials may read.
     """
 
     ask: StudyAsk
     cells: list[Cell]
     notes: tuple[str, ...] = ()
+    draw: Callable[[Point], list[Cell]] | None = None
+    cover: tuple[Cell, ...] = ()
 
 
 def expand(
@@ -93,182 +57,83 @@ def expand(
         raise file.mistake(error, ("",), StudyAsk) from None
     wanted = _with_ancestors(ask, only)
     axes = {"draw": list(range(draws or ask.draws)), "seed": list(range(seeds or ask.seeds))}
-    cells = _expand(file, ask, axes, None)
+    made = _Expansion(file, ask, axes, None)
     if limit is None:
-        return Study(ask, [cell for cell in cells if cell.stage in wanted])
-    scaled = _expand(file, ask, axes, Scale.of(limit, [cell.train for cell in cells]))
-    dropped = len(cells) - len(scaled)
+        return made.study(wanted)
+    scaled = _Expansion(file, ask, axes, Scale.of(limit, [cell.train for cell in (*made.cells, *made.cover)]))
+    dropped = len(made.cells) - len(scaled.cells)
     notes: tuple[str, ...] = (f"limited to {limit} images: every count is scaled in proportion",)
     if dropped:
-        notes += (f"--limit {limit}: {dropped} of {len(cells)} trials fell together with another and were dropped",)
-    return Study(ask, [cell for cell in scaled if cell.stage in wanted], notes)
+        notes += (
+            f"--limit {limit}: {dropped} of {len(made.cells)} trials fell together with another and were dropped",
+        )
+    return scaled.study(wanted, notes)
 
 
-def _expand(file: SweepFile, ask: StudyAsk, axes: Mapping[str, list[int]], scale: Scale | None) -> list[Cell]:
-    by_stage: dict[str, list[Cell]] = {}
-    for name in _in_order(ask):
-        by_stage[name] = []
-        for case in ask.stages[name].cases or [""]:
-            made = _Case(file, ask, name, case, axes, scale)
-            parents: Sequence[Cell | None] = by_stage[made.before] if made.before else [None]
-            by_stage[name] += [cell for parent in parents for cell in made.cells(parent)]
-    return [cell for cells in by_stage.values() for cell in cells]
-
-
-class _Case:
-    """One case of a stage (`""` where it has none), with everything merged that its cells have in common.
+class _Expansion:
+    """The cells of every stage, parents before children; those of the searched one are made when they are drawn.
 
     Attributes:
-        before: the stage whose cells are the parents; None: there are none, or one finished trial.
+        cover: of the searched stage.
     """
 
-    def __init__(
-        self,
-        file: SweepFile,
-        ask: StudyAsk,
-        stage: str,
-        case: str,
-        axes: Mapping[str, list[int]],
-        scale: Scale | None,
-    ):
-        asked = ask.stages[stage]
-        extra = asked.cases.get(case, CaseAsk())
-        self._file, self._stage, self._case, self._scale = file, stage, case, scale
-        self._grid = _flat({**ask.grid, **asked.grid, **extra.grid}) | dict(axes)
-        for axis in DOMAIN_AXES & self._grid.keys():
-            self._grid[axis] = [dolos.resolve(str(name), ask.domains) for name in self._grid[axis]]
-        self._body: dict[str, Any] = {
-            "train": _merged(asked.train, extra.train),
-            "trial": _merged(ask.trial, asked.trial, extra.trial),
-        }
-        self.before = _parent_name(extra.parent or asked.parent)
-        if extra.parent or asked.parent:
-            self._body["from"] = extra.parent or asked.parent
-        count = self._body["train"].get("count")
-        self._count_axis = count if isinstance(count, str) else None
-        self._refuse_idle({*asked.grid, *extra.grid})
+    def __init__(self, file: SweepFile, ask: StudyAsk, axes: Mapping[str, list[int]], scale: Scale | None):
+        self._file, self._ask, self._axes, self._scale = file, ask, axes, scale
+        self._by_stage: dict[str, list[Cell]] = {}
+        self._searched = _searched(file, ask)
+        for name in _in_order(ask):
+            self._by_stage[name] = [] if name == self._searched else self._stage(name)
+        self.cells = [cell for cells in self._by_stage.values() for cell in cells]
+        self.cover: tuple[Cell, ...] = ()
+        if ask.search and self._searched:
+            space = Space(ask.search.space)
+            reading = Case(file, ask, self._searched, "", axes, scale, next(iter(space.cover([])))).reading(space)
+            self.cover = tuple(cell for point in space.cover(reading) for cell in self.draw(point))
 
-    def cells(self, parent: Cell | None) -> Iterator[Cell]:
-        """Yield the cells of one parent; an axis that the parent has is inherited, never crossed."""
-        inherited = parent.axes if parent else {}
-        own = {axis: values for axis, values in self._grid.items() if axis not in inherited}
-        combinations = (dict(zip(own, values, strict=True)) for values in itertools.product(*own.values()))
-        cells = [self._cell({**inherited, **values}, parent) for values in combinations]
-        distinct = {repr(sorted(cell.axes.items())): cell for cell in cells}
-        yield from self._chained(list(distinct.values()))
+    def draw(self, point: Point) -> list[Cell]:
+        """Return the cells of a point of the search."""
+        return self._stage(self._searched, point)
 
-    def _cell(self, axes: Axes, parent: Cell | None) -> Cell:
-        bound = _bind(self._body, axes)
-        for axis, value in axes.items():
-            if "." in axis:
-                _put(bound, axis.split("."), value)
-        try:
-            ask = CellAsk.model_validate(bound)
-        except ValidationError as error:
-            here = f"stages.{self._stage}"
-            raise self._file.mistake(error, (f"{here}.cases.{self._case}", here, ""), CellAsk) from None
-        seed = axes["seed"] if ask.trial.seed is None else ask.trial.seed
-        start, checkpoint = (ask.parent.trial, ask.parent.checkpoint) if ask.parent else (None, "best")
-        train = self._scale.ask(ask.train) if self._scale else ask.train
-        axes = {**axes, "seed": seed}
-        if self._count_axis in axes:
-            axes[self._count_axis] = train.count
-        trial = ask.trial.model_copy(update={"seed": seed})
-        return Cell(self._stage, self._case, axes, train, trial, parent, start, checkpoint)
+    def study(self, wanted: set[str], notes: tuple[str, ...] = ()) -> Study:
+        """Return the study of some stages."""
+        cells = [cell for cell in self.cells if cell.stage in wanted]
+        if self._searched not in wanted:
+            return Study(self._ask, cells, notes)
+        return Study(self._ask, cells, notes, self.draw, self.cover)
 
-    def _chained(self, cells: list[Cell]) -> Iterator[Cell]:
-        """Give each cell of a continue mode the next smaller count of its own line as parent."""
-        last: dict[str, Cell] = {}
-        for cell in sorted(cells, key=lambda cell: cell.train.count if isinstance(cell.train.count, int) else 0):
-            if cell.train.mode == "restart":
-                yield cell
-                continue
-            if not isinstance(cell.train.count, int) or not (cell.parent or cell.start):
-                raise ConfigError(f"stage {cell.stage}: mode {cell.train.mode} needs one `count` for all and a `from`")
-            line = repr(sorted((axis, value) for axis, value in cell.axes.items() if axis != self._count_axis))
-            before = last.get(line)
-            skipped = 0
-            if before is not None and cell.train.mode == "incremental":
-                assert isinstance(before.train.count, int)
-                skipped = before.train.count
-            start = None if before else cell.start
-            last[line] = replace(cell, parent=before or cell.parent, start=start, skipped=skipped)
-            yield last[line]
-
-    def _refuse_idle(self, own: set[str]) -> None:
-        """Refuse an axis that no field of the stage takes its value from."""
-        read = _words(self._body)
-        for axis in sorted(axis for axis in own & self._grid.keys() if "." not in axis):
-            if axis not in read and axis != "held_out":
-                raise ConfigError(
-                    f'axis "{axis}" of stage {self._stage} is read by nothing; write `count: {axis}` where it belongs, '
-                    f"or name the field that it changes, as in --set stages.{self._stage}.grid.trial.optimizer.lr=[...]"
-                )
+    def _stage(self, name: str, point: Point | None = None) -> list[Cell]:
+        found: list[Cell] = []
+        for case in self._ask.stages[name].cases or [""]:
+            made = Case(self._file, self._ask, name, case, self._axes, self._scale, point)
+            parents: Sequence[Cell | None] = self._by_stage[made.before] if made.before else [None]
+            found += [cell for parent in parents for cell in made.cells(parent)]
+        return found
 
 
-def _words(value: Any) -> set[str]:
-    """Return every bare word inside a value."""
-    if isinstance(value, Mapping):
-        return {word for item in value.values() for word in _words(item)}
-    if isinstance(value, list | tuple):
-        return {word for item in value for word in _words(item)}
-    return {value} if isinstance(value, str) else set()
+def _searched(file: SweepFile, ask: StudyAsk) -> str:
+    """Return the stage whose trials are drawn; empty where there is none.
 
-
-def _bind(value: Any, axes: Axes) -> Any:
-    """Replace every bare axis name by the axis' value."""
-    if isinstance(value, str):
-        return axes.get(value, value)
-    if isinstance(value, Mapping):
-        return {key: _bind(item, axes) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_bind(item, axes) for item in value]
-    return value
-
-
-def _flat(grid: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:
-    """Return axes by dotted name; `grid: {trial: {loss: [...]}}` is the axis `trial.loss`."""
-    axes: dict[str, list[Any]] = {}
-    for key, value in grid.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            axes |= _flat(value, f"{name}.")
-        else:
-            values = [value] if isinstance(value, str | int | float) else list(value)
-            if not values:
-                raise ConfigError(f"axis {name} has no values; give a list, as in --set {name}=[1,2]")
-            axes[name] = values
-    return axes
-
-
-def _merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for part in parts:
-        for key, value in part.items():
-            both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-            result[key] = _merged(result[key], value) if both else value
-    return result
-
-
-def _put(body: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    for part in path[:-1]:
-        body[part] = dict(body.get(part, {}))
-        body = body[part]
-    body[path[-1]] = value
-
-
-def _parent_name(parent: Any) -> str | None:
-    """Return the stage that a `from` names; None: it names none, or one finished trial."""
-    if not isinstance(parent, Mapping):
-        return parent and str(parent)
-    name = parent.get("stage")
-    return None if name is None or parent.get("trial") else str(name)
+    Raises:
+        ConfigError: there is no such stage, or it has what a searched stage cannot have.
+    """
+    if ask.search is None:
+        return ""
+    name = ask.search.stage
+    where = file.where("search", "stage")
+    if name not in ask.stages:
+        raise ConfigError(f'{where}: unknown stage "{name}"; {did_you_mean(name, ask.stages)}')
+    if ask.stages[name].cases:
+        raise ConfigError(f"{where}: stage {name} has cases; the trials of a search differ by axes of its space alone")
+    children = [child for child, stage in ask.stages.items() if name in _parent_names(stage)]
+    if children:
+        raise ConfigError(f"{where}: stage {children[0]} starts from {name}, whose trials are drawn while it runs")
+    return name
 
 
 def _parent_names(stage: StageAsk) -> list[str]:
     """Return the stages that a stage's cases start from."""
     parents = [case.parent or stage.parent for case in stage.cases.values()] or [stage.parent]
-    return [name for name in map(_parent_name, parents) if name]
+    return [name for name in map(parent_name, parents) if name]
 
 
 def _with_ancestors(ask: StudyAsk, only: Sequence[str]) -> set[str]:
