@@ -1,0 +1,15 @@
+"""What the documents conclude, each as a formula that published numbers and ours can both be put into."""
+
+from collections.abc import Mapping
+
+from dfloc.report.formulas import dolos, sam2, segmenters, thesis
+from dfloc.report.formulas.outcome import Formula, Outcome
+
+FORMULAS: Mapping[str, Formula] = {
+    **thesis.FORMULAS,
+    **sam2.FORMULAS,
+    **segmenters.FORMULAS,
+    **dolos.FORMULAS,
+}
+
+__all__ = ["FORMULAS", "Formula", "Outcome"]

@@ -1,0 +1,104 @@
+"""Many numbers resampled together: the same draws, seeds and photographs in all, so that they can be compared."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfloc.config import Checkpoint
+from dfloc.report.groups import Group
+from dfloc.report.results import Result, Score
+
+Array = NDArray[np.float64]
+NUM = 400
+
+
+class Part(NamedTuple):
+    """One number: the mean of a metric over some models, each on a test domain; best epoch."""
+
+    models: tuple[tuple[Group, str], ...]
+    metric: str = "iou"
+
+
+def there(part: Part) -> bool:
+    """Return whether all that a number is the mean of is scored."""
+    return bool(part.models) and all(_runs(group, domain, part.metric) for group, domain in part.models)
+
+
+def shared_runs(parts: Sequence[Part]) -> list[tuple[int, int]]:
+    """Return the draws and seeds that all models of some numbers have."""
+    runs = [set(_runs(group, domain, part.metric)) for part in parts for group, domain in part.models]
+    return sorted(set.intersection(*runs)) if runs else []
+
+
+def resample(parts: Sequence[Part], *, num: int = NUM, seed: int = 0) -> Array:
+    """Return the numbers as they are, and as they are in each resample, [1 + num, parts]; NaN where a set came empty.
+
+    As in `metrics.bootstrap`: draws with replacement, within each its seeds, and for all alike photographs.
+
+    Args:
+        parts: numbers that are there and share a run.
+        num: resamples.
+        seed: of the resampling.
+    """
+    runs = shared_runs(parts)
+    scores = {
+        (part.metric, id(group), domain): _runs(group, domain, part.metric)
+        for part in parts
+        for group, domain in part.models
+    }
+    size = 1 + max(int(score.photographs.max()) for found in scores.values() for score in found.values())
+    used = np.zeros(size, dtype=bool)
+    for found in scores.values():
+        for score in found.values():
+            used[score.photographs] = True
+    generator = np.random.default_rng(seed)
+    run_NR = _run_weights([draw for draw, _ in runs], num, generator)
+    photo_NP = np.zeros((num + 1, size))
+    photo_NP[0, used] = 1
+    photo_NP[1:, used] = generator.multinomial(used.sum(), np.full(used.sum(), 1 / used.sum()), size=num)
+    means = {key: _mean(key[0], [found[run] for run in runs], run_NR, photo_NP) for key, found in scores.items()}
+    columns = [
+        np.mean([means[part.metric, id(group), domain] for group, domain in part.models], axis=0) for part in parts
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _runs(group: Group, domain: str, metric: str) -> Mapping[tuple[int, int], Score]:
+    key: tuple[Checkpoint, str] = ("best", domain)
+    return {
+        _run(result): result.scores[key]
+        for result in group.results
+        if key in result.scores and result.scores[key].mean(metric) is not None
+    }
+
+
+def _run(result: Result) -> tuple[int, int]:
+    return int(result.trial.axes.get("draw", 0)), int(result.trial.axes.get("seed", result.trial.spec.seed))
+
+
+def _mean(metric: str, scores: Sequence[Score], run_NR: Array, photo_NP: Array) -> Array:
+    """Return the mean over runs and images in each resample."""
+    size = photo_NP.shape[1]
+    total_N, count_N = np.zeros(len(photo_NP)), np.zeros(len(photo_NP))
+    for run_N, score in zip(run_NR.T, scores, strict=True):
+        values = score.values[metric]
+        known = ~np.isnan(values)
+        photographs = score.photographs[known]
+        total_N += run_N * (photo_NP @ np.bincount(photographs, values[known], size))
+        count_N += run_N * (photo_NP @ np.bincount(photographs, minlength=size))
+    mean_N: Array = np.divide(total_N, count_N, out=np.full(len(total_N), np.nan), where=count_N > 0)
+    return mean_N
+
+
+def _run_weights(draws: Sequence[int], num: int, generator: np.random.Generator) -> Array:
+    """Return how often each run comes in each resample, [1 + num, runs]; once in the first."""
+    weight_NR = np.ones((num + 1, len(draws)))
+    known = sorted(set(draws))
+    times_ND = generator.multinomial(len(known), np.full(len(known), 1 / len(known)), size=num)
+    for place, draw in enumerate(known):
+        mine = [index for index, each in enumerate(draws) if each == draw]
+        shares = np.full(len(mine), 1 / len(mine))
+        weight_NR[1:, mine] = generator.multinomial(times_ND[:, place] * len(mine), shares)
+    return weight_NR
