@@ -144,6 +144,22 @@ class View:
     def _digest(self) -> str:
         return digest(self.augment)
 
+    def change(self, image_CHW: torch.Tensor, sample_id: str, where: Place | None = None) -> torch.Tensor:
+        """Return the same of an image as a backbone takes it or as `pixels` stores it, uint8 [3, H, W].
+
+        Raises:
+            ConfigError: there is something to do, and it is no such image.
+        """
+        if not any(where in (None, op.at) for op in self.augment.ops):
+            return image_CHW
+        if image_CHW.dtype != torch.uint8 or image_CHW.ndim != 3 or len(image_CHW) != 3:
+            raise ConfigError(
+                "augmentation at: input needs a backbone that takes uint8 [3, H, W]; this one takes "
+                f"{str(image_CHW.dtype).removeprefix('torch.')} {list(image_CHW.shape)}: use at: stored"
+            )
+        changed_HWC = self.apply(np.ascontiguousarray(image_CHW.numpy().transpose(1, 2, 0)), sample_id, where)
+        return torch.from_numpy(np.ascontiguousarray(changed_HWC.transpose(2, 0, 1)))
+
     def _draws(self, place: int, sample_id: str) -> torch.Generator | None:
         """Return what an operation draws from, past the draw of whether it acts; None if it does not."""
         sample = f"{self._digest}/{place}/{sample_id}"

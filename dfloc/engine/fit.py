@@ -33,7 +33,7 @@ def fit(pack: Sequence[Member], source: Source, valid: Source, num_threads: int 
     loss is no finite number ends there, and its siblings go on.
 
     Args:
-        pack: members with the same samples, maps, batch, seed and epoch length, on one device.
+        pack: members with the same samples, maps, augmentation, batch, seed and epoch length, on one device.
         source: training samples.
         valid: validation samples.
         num_threads: CPU threads; the numbers depend on it.
@@ -76,7 +76,7 @@ def _stream_positions(seed: int, num_samples: int, start: int, stop: int) -> Ite
 
 
 def _stream(spec: TrialSpec) -> tuple[object, ...]:
-    lists = (spec.train.digest, spec.valid.digest, spec.targets, spec.maps)
+    lists = (spec.train.digest, spec.valid.digest, spec.targets, spec.maps, spec.augment)
     return (*lists, spec.batch, spec.epoch_steps, spec.seed)
 
 

@@ -2,20 +2,22 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 from upath import UPath
 
 from dfloc import registry, repro
-from dfloc.config import MapRecipe
+from dfloc.config import AugmentSpec, MapRecipe
+from dfloc.data.augment import Place, View, view_of
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import Pixels, ShardReader, decode_image
 from dfloc.errors import ConfigError, DataError
-from dfloc.features.store import STORED_DTYPES, TRUTH, FeatureStore, unpack_bits
+from dfloc.features.store import PIXELS, STORED_DTYPES, TRUTH, FeatureStore, unpack_bits
 from dfloc.models.base import Backbone, entered
 from dfloc.registry import MapSpec
 
@@ -44,21 +46,48 @@ class Source(Protocol):
 class Maps(Protocol):
     """What a decoder sees of samples."""
 
-    def read(self, samples: Sequence[SampleRef]) -> Tensor:
-        """Return float32 [B, C, H, W]: all maps of the recipes on the first one's grid, concatenated in order."""
+    def read(self, samples: Sequence[SampleRef], view: View | None = None) -> Tensor:
+        """Return float32 [B, C, H, W]: all maps of the recipes on the first one's grid, concatenated in order.
+
+        Args:
+            samples: in the order of the batch.
+            view: an augmented draw; none: the clean one.
+        """
         ...
 
 
 class StoredMaps:
-    """Maps from the feature store."""
+    """Maps from the feature store; in a view `pixels` are changed as they are read, all other maps are stored changed.
+
+    What a view does not change is read from the clean one.
+    """
 
     def __init__(self, store: FeatureStore, recipes: Sequence[MapRecipe]) -> None:
         self._store, self._recipes = store, recipes
 
-    def read(self, samples: Sequence[SampleRef]) -> Tensor:
+    def read(self, samples: Sequence[SampleRef], view: View | None = None) -> Tensor:
         """Gather the rows from the memory-mapped files."""
-        parts = [torch.from_numpy(self._store.gather(recipe, samples)).float() for recipe in self._recipes]
+        touched = [place for place, sample in enumerate(samples) if view and view.touches(sample.id)]
+        parts = [torch.from_numpy(self._rows(recipe, samples, view, touched)).float() for recipe in self._recipes]
         return fuse(parts, [registry.map_spec(recipe.map) for recipe in self._recipes])
+
+    def _rows(
+        self, recipe: MapRecipe, samples: Sequence[SampleRef], view: View | None, touched: Sequence[int]
+    ) -> npt.NDArray[Any]:
+        if view is None or not touched:
+            return self._store.gather(recipe, samples)
+        if recipe.map == PIXELS:
+            rows = self._store.gather(recipe, samples)
+            for place in touched:
+                rows[place] = view.change(torch.from_numpy(rows[place]), samples[place].id).numpy()
+            return rows
+        changed = self._store.gather(recipe, [samples[place] for place in touched], view.name)
+        rows = np.empty((len(samples), *changed.shape[1:]), changed.dtype)
+        rows[list(touched)] = changed
+        clean = [place for place in range(len(samples)) if place not in set(touched)]
+        if clean:
+            rows[clean] = self._store.gather(recipe, [samples[place] for place in clean])
+        return rows
 
 
 class LoopMaps:
@@ -74,9 +103,11 @@ class LoopMaps:
         self._backbones, self._recipes = backbones, recipes
         self._reader = ShardReader(folder)
 
-    def read(self, samples: Sequence[SampleRef]) -> Tensor:
-        """Decode the images and run the backbones."""
-        return look([decode_image(self._encoded(sample)) for sample in samples], self._backbones, self._recipes)
+    def read(self, samples: Sequence[SampleRef], view: View | None = None) -> Tensor:
+        """Decode the images, change them, and run the backbones."""
+        images = [decode_image(self._encoded(sample)) for sample in samples]
+        ids = [sample.id for sample in samples]
+        return look(images, self._backbones, self._recipes, view=view, ids=ids)
 
     def _encoded(self, sample: SampleRef) -> bytes:
         rows = self._reader.group(sample.shard, sample.group, ["image"])
@@ -93,6 +124,7 @@ class StoredSource:
         samples: in any order: the same set always trains in the same order.
         targets: own | shuffled (a control: each image gets another one's mask).
         seed: the trial's; draws the shuffle.
+        augment: how the images are changed, anew in each view; none: not at all.
 
     Raises:
         ConfigError: targets that are all the same cannot be shuffled.
@@ -105,7 +137,9 @@ class StoredSource:
         samples: Sequence[SampleRef],
         targets: Literal["own", "shuffled"] = "own",
         seed: int = 0,
+        augment: AugmentSpec | None = None,
     ) -> None:
+        self.augment = augment
         self.samples = sorted(samples, key=lambda sample: sample.id)
         self.maps: Maps = StoredMaps(store, recipes)
         self._store = store
@@ -119,8 +153,8 @@ class StoredSource:
         return len(self.samples)
 
     def batch(self, indices: Sequence[int], epoch: int) -> Batch:
-        """Return maps and targets of these positions; the same in every epoch, for there is the clean view only."""
-        x_BCHW = self.maps.read([self.samples[index] for index in indices])
+        """Return maps, of the view that the epoch reads, and targets, which no view changes, of these positions."""
+        x_BCHW = self.maps.read([self.samples[index] for index in indices], view_of(self.augment, epoch))
         mask_BHW = unpack_bits(self._store.gather(TRUTH, [self._owners[index] for index in indices]))
         return Batch(x_BCHW, torch.from_numpy(mask_BHW).to(torch.uint8), indices)
 
@@ -134,6 +168,7 @@ class LoopSource(StoredSource):
         store: holds the targets.
         recipes: the maps.
         samples: in any order.
+        augment: as for StoredSource.
     """
 
     def __init__(
@@ -143,8 +178,9 @@ class LoopSource(StoredSource):
         store: FeatureStore,
         recipes: Sequence[MapRecipe],
         samples: Sequence[SampleRef],
+        augment: AugmentSpec | None = None,
     ) -> None:
-        super().__init__(store, recipes, samples)
+        super().__init__(store, recipes, samples, augment=augment)
         self.maps = LoopMaps(backbones, recipes, folder)
 
 
@@ -171,7 +207,12 @@ def other_ones(samples: Sequence[SampleRef], seed: int) -> list[int]:
 
 
 def look(
-    images: Sequence[Pixels], backbones: Mapping[str, Backbone], recipes: Sequence[MapRecipe], device: str = "cpu"
+    images: Sequence[Pixels],
+    backbones: Mapping[str, Backbone],
+    recipes: Sequence[MapRecipe],
+    device: str = "cpu",
+    view: View | None = None,
+    ids: Sequence[str] = (),
 ) -> Tensor:
     """Return what a decoder sees of decoded images, float32 [B, C, H, W], rounded as the store rounds it.
 
@@ -180,6 +221,8 @@ def look(
         backbones: by name, on the device; one pass of each gives all its maps.
         recipes: the maps.
         device: cpu | cuda.
+        view: an augmented draw of the images; none: they are taken as they are.
+        ids: of the images, by which the view draws.
 
     Raises:
         DataError: a map has a value that is not finite as it would be stored, which the store refuses too.
@@ -191,13 +234,36 @@ def look(
     made: dict[tuple[str, int | None], Mapping[str, Tensor]] = {}
     with torch.inference_mode():
         for (name, via), names in wanted.items():
-            inputs_BCHW = torch.stack([entered(backbones[name], image, via) for image in images])
+            if view:
+                inputs_BCHW = _changed(images, backbones[name], via, view, ids, stored=name == PIXELS)
+            else:
+                inputs_BCHW = torch.stack([entered(backbones[name], image, via) for image in images])
             made[name, via] = backbones[name](inputs_BCHW.to(device), names)
     parts = []
     for recipe in recipes:
         name, _, wanted_map = recipe.map.partition("/")
         parts.append(_rounded(made[name, recipe.via][wanted_map], recipe))
     return fuse(parts, [registry.map_spec(recipe.map) for recipe in recipes])
+
+
+def _changed(
+    images: Sequence[Pixels], backbone: Backbone, via: int | None, view: View, ids: Sequence[str], stored: bool
+) -> Tensor:
+    """Return images as a backbone takes them in a view, [B, 3, S, S].
+
+    Args:
+        images: RGB, uint8 [H, W, 3].
+        backbone: that takes them.
+        via: as in its recipe.
+        view: what is done to them.
+        ids: of the images.
+        stored: what the backbone takes is itself what is stored (`pixels`): all operations act on that.
+    """
+    if not stored:
+        images = [view.apply(image, of, "stored") for image, of in zip(images, ids, strict=True)]
+    taken = [entered(backbone, image, via) for image in images]
+    where: Place | None = None if stored else "input"
+    return torch.stack([view.change(image, of, where) for image, of in zip(taken, ids, strict=True)])
 
 
 def _rounded(map_BCHW: Tensor, recipe: MapRecipe) -> Tensor:

@@ -14,10 +14,11 @@ from upath import UPath
 
 from dfloc import arithmetic, plugin, registry
 from dfloc.config import MapRecipe
+from dfloc.data.augment import View
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import Pixels, ShardReader, decode_image, fakeness
 from dfloc.errors import DataError, DflocError
-from dfloc.features.store import STORED_DTYPES, TRUTH, FeatureStore, pack_bits, target
+from dfloc.features.store import CLEAN, PIXELS, STORED_DTYPES, TRUTH, FeatureStore, pack_bits, target
 from dfloc.features.weights import WeightsIndex
 from dfloc.models.base import Backbone, entered
 from dfloc.plugin import Plugin
@@ -37,6 +38,7 @@ class Job(NamedTuple):
         group: index of the row group.
         recipes: the maps that it lacks.
         wanted: the rows that someone asked for; the group is passed whole all the same.
+        view: an augmented draw, of which only the images that it changes are passed; none: the clean one.
     """
 
     shard: str
@@ -44,6 +46,7 @@ class Job(NamedTuple):
     group: int
     recipes: tuple[MapRecipe, ...]
     wanted: frozenset[int]
+    view: View | None = None
 
     @property
     def rows(self) -> int:
@@ -51,22 +54,35 @@ class Job(NamedTuple):
         return len(self.wanted)
 
     def merged(self, other: "Job") -> "Job":
-        """Return one job for this row group with the maps and wanted rows of both."""
+        """Return one job for this row group and view with the maps and wanted rows of both."""
         recipes = {recipe.fingerprint: recipe for recipe in (*self.recipes, *other.recipes)}
         return self._replace(recipes=tuple(recipes.values()), wanted=self.wanted | other.wanted)
 
 
-def missing(store: FeatureStore, samples: Iterable[SampleRef], recipes: Iterable[MapRecipe]) -> list[Job]:
-    """Return the row groups that hold a sample and lack one of the maps or TRUTH, each with what it lacks."""
-    asked = {recipe.fingerprint: recipe for recipe in (TRUTH, *recipes)}.values()
-    rows: dict[tuple[str, str, int], set[int]] = defaultdict(set)
+def missing(
+    store: FeatureStore, samples: Iterable[SampleRef], recipes: Iterable[MapRecipe], view: View | None = None
+) -> list[Job]:
+    """Return the row groups that hold a sample and lack one of the maps or TRUTH, each with what it lacks.
+
+    Args:
+        store: what is there.
+        samples: that someone wants.
+        recipes: the maps.
+        view: an augmented draw: of its own are only the samples that it changes, and neither TRUTH nor `pixels`, which
+            are changed as they are read. None: the clean one.
+    """
+    stored = [recipe for recipe in recipes if recipe.map != PIXELS] if view else [TRUTH, *recipes]
+    asked = {recipe.fingerprint: recipe for recipe in stored}.values()
+    held: dict[tuple[str, str, int], list[SampleRef]] = defaultdict(list)
     for sample in samples:
-        rows[sample.shard, sample.shard_digest, sample.group].add(sample.row)
+        held[sample.shard, sample.shard_digest, sample.group].append(sample)
     jobs = []
-    for (shard, digest, group), wanted in rows.items():
-        lacking = tuple(recipe for recipe in asked if not store.has(recipe, 0, digest, group))
-        if lacking:
-            jobs.append(Job(shard, digest, group, lacking, frozenset(wanted)))
+    for (shard, digest, group), members in held.items():
+        name = view.name if view else CLEAN
+        lacking = tuple(recipe for recipe in asked if not store.has(recipe, name, digest, group))
+        wanted = {one.row for one in members if view is None or view.touches(one.id)} if lacking else ()
+        if wanted:
+            jobs.append(Job(shard, digest, group, lacking, frozenset(wanted), view))
     return jobs
 
 
@@ -135,7 +151,7 @@ def extract(
 
 def _item(job: Job) -> dict[str, Any]:
     fingerprints = [recipe.fingerprint for recipe in job.recipes]
-    return job._asdict() | {"recipes": fingerprints, "wanted": len(job.wanted)}
+    return job._asdict() | {"recipes": fingerprints, "wanted": len(job.wanted), "view": pickle.dumps(job.view)}
 
 
 def _resources(device: str, num_jobs: int) -> dict[str, Any]:
@@ -149,28 +165,33 @@ def _resources(device: str, num_jobs: int) -> dict[str, Any]:
 
 
 class _Decoded(NamedTuple):
-    """An image of a row group: its id, its pixels as they are, its target."""
+    """An image of a row group: its id, its pixels as the view has them, its target (of the clean view alone)."""
 
     id: str
     image: Pixels
-    target: npt.NDArray[np.bool_]
+    target: npt.NDArray[np.bool_] | None
 
 
 def _read(item: dict[str, Any], folder: UPath) -> dict[str, Any]:
     """Decode a row group in a process of its own; what comes of it, or the error, travels pickled."""
     decoded: list[_Decoded] | DflocError
     try:
-        decoded = list(_decode(folder, item["shard"], item["group"]))
+        decoded = list(_decode(folder, item["shard"], item["group"], pickle.loads(item["view"])))
     except DflocError as error:
         decoded = error
     return item | {"decoded": pickle.dumps(decoded)}
 
 
-def _decode(folder: UPath, shard: str, group: int) -> Iterator[_Decoded]:
-    """Decode the images of a row group, one at a time: they may be large."""
+def _decode(folder: UPath, shard: str, group: int, view: View | None) -> Iterator[_Decoded]:
+    """Decode the images of a row group that a view changes, one at a time: they may be large."""
     for row in ShardReader(folder).group(shard, group, ("id", "image", "mask", "mask_kind")):
+        if view and not view.touches(row["id"]):
+            continue
         try:
             image_HWC = decode_image(row["image"]["bytes"])
+            if view:
+                yield _Decoded(row["id"], view.apply(image_HWC, row["id"], "stored"), None)
+                continue
             mask = None if row["mask"] is None else row["mask"]["bytes"]
             target_HW = target(fakeness(mask, row["mask_kind"], *image_HWC.shape[:2]))
         except DataError as error:
@@ -185,19 +206,21 @@ class _Pass:
         backbone: on the device.
         recipes: its maps, all with the same `via`.
         device: cpu or cuda.
+        view: what is done to the images when the backbone takes them.
     """
 
-    def __init__(self, backbone: Backbone, recipes: Sequence[MapRecipe], device: str):
-        self._backbone, self._device = backbone, device
+    def __init__(self, backbone: Backbone, recipes: Sequence[MapRecipe], device: str, view: View | None):
+        self._backbone, self._device, self._view = backbone, device, view
         self._size = getattr(backbone, "batch", BATCH)
         self._waiting: list[torch.Tensor] = []
         self._names = {recipe.fingerprint: recipe.map.partition("/")[2] for recipe in recipes}
         self._made: dict[str, list[npt.NDArray[np.floating]]] = defaultdict(list)
         self.recipes = recipes
 
-    def add(self, image_HWC: Pixels) -> None:
+    def add(self, image_HWC: Pixels, sample_id: str) -> None:
         """Take one more image; none is kept beyond its batch."""
-        self._waiting.append(entered(self._backbone, image_HWC, self.recipes[0].via))
+        image_CHW = entered(self._backbone, image_HWC, self.recipes[0].via)
+        self._waiting.append(self._view.change(image_CHW, sample_id, "input") if self._view else image_CHW)
         if len(self._waiting) == self._size:
             self._run()
 
@@ -252,23 +275,24 @@ class _Backbones:
             key = (recipe.map.partition("/")[0], recipe.weights, recipe.plugin)
             by_input[key, recipe.via].append(recipe)
         targets = by_input.pop((("truth", TRUTH.weights, None), None), [])
-        passes = [_Pass(self._backbone(*key), recipes, self._device) for (key, _), recipes in by_input.items()]
+        view: View | None = pickle.loads(item["view"])
+        passes = [_Pass(self._backbone(*key), recipes, self._device, view) for (key, _), recipes in by_input.items()]
         ids, target_NHW = [], []
-        for image in self._images(item):
+        for image in self._images(item, view):
             ids.append(image.id)
-            target_NHW.append(image.target)
+            target_NHW += [] if image.target is None else [image.target]
             for one in passes:
-                one.add(image.image)
-        where = (0, item["shard_digest"], item["group"])
+                one.add(image.image, image.id)
+        where = (view.name if view else CLEAN, item["shard_digest"], item["group"])
         for recipe in targets:
             self._store.put(recipe, *where, pack_bits(np.stack(target_NHW)), ids)
         for recipe, rows in (each for one in passes for each in one.maps()):
             self._store.put(recipe, *where, rows, ids)
         return len(ids)
 
-    def _images(self, item: dict[str, Any]) -> Iterator[_Decoded]:
+    def _images(self, item: dict[str, Any], view: View | None) -> Iterator[_Decoded]:
         if "decoded" not in item:
-            return _decode(self._folder, item["shard"], item["group"])
+            return _decode(self._folder, item["shard"], item["group"], view)
         read = pickle.loads(item["decoded"])
         if isinstance(read, DflocError):
             raise read

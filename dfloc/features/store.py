@@ -32,6 +32,12 @@ TRUTH = MapRecipe(
 
 STORED_DTYPES = {"float16": np.float16, "float32": np.float32, "uint8": np.uint8, "bits": np.uint8}
 
+PIXELS = "pixels"
+"""The map that is the image itself: views of it are made as it is read, and never stored."""
+
+CLEAN = "0"
+"""The view in which nothing is changed."""
+
 # Each open map holds a file descriptor, of which a process often has no more than 1024.
 MAX_OPEN_MAPS = 512
 
@@ -91,7 +97,7 @@ class Receipt(Frozen):
     Attributes:
         sha256: of the .npy file.
         size: of the .npy file in bytes.
-        ids: sample ids, row by row.
+        ids: sample ids, row by row; of a view only those that it changes.
     """
 
     shape: tuple[int, ...]
@@ -105,7 +111,8 @@ class FeatureStore:
     """Maps of whole row groups as .npy files, each with its receipt.
 
     `<root>/<recipe's fingerprint>/<view>/<shard's sample digest>/<group>.npy` and `.json`. A group whose file or
-    receipt is truncated counts as missing and is made again.
+    receipt is truncated counts as missing and is made again. View 0 is the clean one and holds every row of the group;
+    any other (`data.augment.View.name`) holds the rows that it changes, the others being as in view 0.
 
     Args:
         root: the workspace's `features` folder.
@@ -118,16 +125,22 @@ class FeatureStore:
     def __reduce__(self) -> tuple[type["FeatureStore"], tuple[UPath]]:
         return FeatureStore, (self.root,)
 
-    def receipt(self, recipe: MapRecipe, view: int, shard_digest: str, group: int) -> Receipt | None:
+    def receipt(self, recipe: MapRecipe, view: int | str, shard_digest: str, group: int) -> Receipt | None:
         """Return the receipt of a row group that is there with the size it names (nothing is hashed), else None."""
         return self._receipt(self._path(recipe.fingerprint, view, shard_digest, group))
 
-    def has(self, recipe: MapRecipe, view: int, shard_digest: str, group: int) -> bool:
+    def has(self, recipe: MapRecipe, view: int | str, shard_digest: str, group: int) -> bool:
         """Whether a row group is there; cheap, nothing is hashed."""
         return self.receipt(recipe, view, shard_digest, group) is not None
 
     def put(
-        self, recipe: MapRecipe, view: int, shard_digest: str, group: int, array: npt.NDArray[Any], ids: Sequence[str]
+        self,
+        recipe: MapRecipe,
+        view: int | str,
+        shard_digest: str,
+        group: int,
+        array: npt.NDArray[Any],
+        ids: Sequence[str],
     ) -> Receipt:
         """Store the rows of a row group, in its order, in the recipe's dtype: maps [N, C, H, W], TRUTH as packed bits.
 
@@ -148,7 +161,7 @@ class FeatureStore:
         storage.put_json(path.with_suffix(".json"), receipt.model_dump(mode="json"))
         return receipt
 
-    def group(self, recipe: MapRecipe, view: int, shard_digest: str, group: int) -> np.memmap[Any, Any]:
+    def group(self, recipe: MapRecipe, view: int | str, shard_digest: str, group: int) -> np.memmap[Any, Any]:
         """Return a row group, mapped into memory, read-only.
 
         Raises:
@@ -156,17 +169,17 @@ class FeatureStore:
         """
         return self._mapped(recipe.fingerprint, view, shard_digest, group)[0]
 
-    def verify(self, recipe: MapRecipe, view: int, shard_digest: str, group: int) -> bool:
+    def verify(self, recipe: MapRecipe, view: int | str, shard_digest: str, group: int) -> bool:
         """Whether a row group is there and its bytes are those of its receipt; reads the whole file."""
         receipt = self.receipt(recipe, view, shard_digest, group)
         path = self._path(recipe.fingerprint, view, shard_digest, group)
         return receipt is not None and hashlib.sha256(path.read_bytes()).hexdigest() == receipt.sha256
 
-    def gather(self, recipe: MapRecipe, samples: Sequence[SampleRef], view: int = 0) -> npt.NDArray[Any]:
+    def gather(self, recipe: MapRecipe, samples: Sequence[SampleRef], view: int | str = 0) -> npt.NDArray[Any]:
         """Return the stored rows of samples, in the order asked, as a copy: [N, C, H, W]; TRUTH [N, 8192].
 
         Raises:
-            WorkspaceError: a row group is not there, is broken, or holds another sample in that row.
+            WorkspaceError: a row group is not there, is broken, holds another sample in that row, or the view lacks it.
         """
         fingerprint = recipe.fingerprint
         positions: dict[tuple[str, int], list[int]] = defaultdict(list)
@@ -174,25 +187,27 @@ class FeatureStore:
             positions[sample.shard_digest, sample.group].append(position)
         parts = []
         for (shard_digest, group), where in positions.items():
-            rows, ids = self._mapped(fingerprint, view, shard_digest, group)
+            rows, row_of = self._mapped(fingerprint, view, shard_digest, group)
             for sample in (samples[position] for position in where):
-                if ids[sample.row : sample.row + 1] != (sample.id,):
+                row = row_of.get(sample.id)
+                if row is None or (str(view) == CLEAN and row != sample.row):
                     path = self._path(fingerprint, view, shard_digest, group)
                     raise WorkspaceError(f"row {sample.row} of {path} is not {sample.id}; delete it, it is made again")
-            parts.append(rows[[samples[position].row for position in where]])
+            parts.append(rows[[row_of[samples[position].id] for position in where]])
         out = np.empty((len(samples), *parts[0].shape[1:]), parts[0].dtype)
         for where, part in zip(positions.values(), parts, strict=True):
             out[where] = part
         return out
 
     def _map(
-        self, fingerprint: str, view: int, shard_digest: str, group: int
-    ) -> tuple[np.memmap[Any, Any], tuple[str, ...]]:
+        self, fingerprint: str, view: int | str, shard_digest: str, group: int
+    ) -> tuple[np.memmap[Any, Any], dict[str, int]]:
         path = self._path(fingerprint, view, shard_digest, group)
         receipt = self._receipt(path)
         if receipt is None:
             raise WorkspaceError(f"features {path} are missing or truncated; start the sweep again, it makes them")
-        return np.load(storage.local(path), mmap_mode="r", allow_pickle=False), receipt.ids
+        row_of = {sample_id: row for row, sample_id in enumerate(receipt.ids)}
+        return np.load(storage.local(path), mmap_mode="r", allow_pickle=False), row_of
 
     @staticmethod
     def _receipt(path: UPath) -> Receipt | None:
@@ -202,7 +217,7 @@ class FeatureStore:
         except (FileNotFoundError, ValidationError):
             return None
 
-    def _path(self, fingerprint: str, view: int, shard_digest: str, group: int) -> UPath:
+    def _path(self, fingerprint: str, view: int | str, shard_digest: str, group: int) -> UPath:
         return self.root / fingerprint / str(view) / shard_digest / f"{group}.npy"
 
 
