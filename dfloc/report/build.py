@@ -6,7 +6,7 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.record import SweepRecord
-from dfloc.report import beside, budgets, exposure, figures, overlap, overview, published, reading
+from dfloc.report import beside, budgets, claims, exposure, figures, overlap, overview, published, reading
 from dfloc.report.beside import Pair
 from dfloc.report.estimate import pooled
 from dfloc.report.groups import Study, run
@@ -80,6 +80,7 @@ def _sections(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iter
     yield Section("budgets-study", "Many domains or many images?", "", mixed)
     last = [exposure.best_last(study)] if tuned else []
     yield Section("measures", "Last epoch, AP and F1", "", last)
+    yield claims.section(study)
     yield Section("published", "Published beside measured", "", beside.tables(study, found))
     solved = [budgets.baselines(study)] if study.stage("baselines") else []
     yield Section("behind", "Baselines, data and trials", "", [*solved, overview.data(study), overview.trials(study)])
