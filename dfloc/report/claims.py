@@ -15,6 +15,7 @@ from dfloc.report.formulas import FORMULAS, Formula, Outcome
 from dfloc.report.formulas.numbers import ALL, REPAINT, Key, Matrix, MissingError
 from dfloc.report.groups import Study
 from dfloc.report.match import Side
+from dfloc.report.page import Section
 from dfloc.report.published import Cell as PublishedCell
 from dfloc.report.published import Table as PublishedTable
 from dfloc.report.resample import Array, Part, resample, shared_runs, there
@@ -247,6 +248,17 @@ def summary(found: Sequence[Judged]) -> str:
         f"{len(found)} claims. On the published numbers: {count([each.published.state for each in found])}. "
         f"On ours: {count([each.ours.state for each in found])}. "
         + (f"They decide differently: {', '.join(apart)}." if apart else "Where both decide, they decide alike.")
+    )
+
+
+def section(study: Study) -> Section:
+    """Return the part of the page with the claims; without blocks where the study has none."""
+    found = judge(study)
+    return Section(
+        "claims-study",
+        "What the documents conclude",
+        summary(found) if found else "",
+        [table(study, found)] if found else [],
     )
 
 
