@@ -9,87 +9,21 @@ from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from upath import UPath
 
 from dfloc import storage
-from dfloc.config import Checkpoint, Frozen, TrialSpec
+from dfloc.config import Checkpoint, TrialSpec
 from dfloc.errors import WorkspaceError
+from dfloc.outcome import Cost, Done, EpochRecord, Failure, State, Stopped
 from dfloc.storage import Workspace
+
+__all__ = ["Attempt", "Cost", "Done", "EpochRecord", "Failure", "Ledger", "State", "Stopped"]
 
 logger = logging.getLogger(__name__)
 
-State = Literal["new", "partial", "done", "failed"]
 KEPT_CHECKPOINTS = 2
 MIN_PREFIX = 6
-
-
-class EpochRecord(Frozen):
-    """One line of `epochs.jsonl`.
-
-    Attributes:
-        epoch: from 1.
-        steps: optimiser steps since the trial's start.
-        images: training images read in this epoch.
-        lr: learning rate of the epoch's last step; None where nothing is stepped.
-        train_loss: mean over the epoch's images, each batch scored before its own step; None where nothing is stepped.
-        valid_loss: mean over the validation images.
-        valid_iou: mean per-image IoU at 256, a fraction.
-        seconds: wall time of the epoch, validation included.
-        time: when the epoch ended, in seconds since 1970.
-    """
-
-    epoch: int = Field(ge=1)
-    steps: int
-    images: int
-    lr: float | None = None
-    train_loss: float | None = None
-    valid_loss: float
-    valid_iou: float
-    seconds: float
-    time: float
-
-
-class Cost(Frozen):
-    """What the training took, summed over the epochs that count."""
-
-    seconds: float
-    images_per_second: float
-    steps: int
-
-
-class Done(Frozen):
-    """`done.json`: the attempt that counts.
-
-    Attributes:
-        digests: sha256 of each weights file, by checkpoint.
-        versions: `repro.environment` of the machine that trained the last epoch.
-        time: when it was finished, in seconds since 1970.
-    """
-
-    attempt: str
-    epochs: int
-    best_epoch: int
-    digests: dict[Checkpoint, str]
-    cost: Cost
-    versions: dict[str, str]
-    time: float
-
-
-class Failure(Frozen):
-    """`failed.json`: why a trial ended for a cause of its own.
-
-    Attributes:
-        kind: nan (the loss was no finite number) | error (anything else of its own).
-        step: optimiser step since the trial's start, where it is known.
-    """
-
-    kind: Literal["nan", "error"]
-    message: str
-    attempt: str
-    epoch: int | None = None
-    step: int | None = None
-    time: float
 
 
 class Attempt:
@@ -175,13 +109,24 @@ class Ledger:
         """Return the folder of a trial."""
         return self._root / fingerprint
 
-    def state(self, fingerprint: str) -> State:
-        """Return how far a trial is; `partial`: at least one epoch of it can be gone on from."""
+    def state(self, fingerprint: str, sweep: str | None = None) -> State:
+        """Return how far a trial is.
+
+        Args:
+            fingerprint: of the trial.
+            sweep: whose early stops count; None: nobody's.
+
+        Returns:
+            `done`; `failed` for a cause of its own; `stopped` early, by that sweep; `partial`: at least one epoch of it
+            can be gone on from; or `new`.
+        """
         folder = self.folder(fingerprint)
         if (folder / "done.json").exists():
             return "done"
         if (folder / "failed.json").exists():
             return "failed"
+        if sweep and self._stop(fingerprint, sweep).exists():
+            return "stopped"
         return "partial" if _resumable(folder) else "new"
 
     def done(self, fingerprint: str) -> Done | None:
@@ -193,6 +138,15 @@ class Ledger:
         """Return why a trial failed; None where it did not."""
         path = self.folder(fingerprint) / "failed.json"
         return storage.get_model(Failure, path) if path.exists() else None
+
+    def stop(self, fingerprint: str, sweep: str, stopped: Stopped) -> None:
+        """Record that a sweep has stopped a trial: final for that sweep alone."""
+        storage.put_json(self._stop(fingerprint, sweep), stopped.model_dump(mode="json"))
+
+    def stopped(self, fingerprint: str, sweep: str) -> Stopped | None:
+        """Return why a sweep stopped a trial early; None where it did not."""
+        path = self._stop(fingerprint, sweep)
+        return storage.get_model(Stopped, path) if path.exists() else None
 
     def forget_failure(self, fingerprint: str) -> None:
         """Let a failed trial run again."""
@@ -302,6 +256,9 @@ class Ledger:
             raise WorkspaceError(f"trial {fingerprint[:12]} was not evaluated yet: no {path}") from error
         except pa.ArrowInvalid as error:
             raise WorkspaceError(f"{path} is damaged ({error}); delete it, it is made again") from error
+
+    def _stop(self, fingerprint: str, sweep: str) -> UPath:
+        return self.folder(fingerprint) / "stopped" / f"{sweep}.json"
 
     def _rows(self, fingerprint: str, key: str) -> UPath:
         return self.folder(fingerprint) / "rows" / f"{key}.parquet"

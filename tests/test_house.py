@@ -28,7 +28,7 @@ LAYERS = {
     "dfloc.sweep": 5,
     "dfloc.cli": 6,
 }
-GROUND_FLOOR = {"arithmetic", "config", "errors", "lock", "plugin", "record", "registry", "repro", "storage"}
+GROUND_FLOOR = {"arithmetic", "config", "errors", "lock", "outcome", "plugin", "record", "registry", "repro", "storage"}
 
 # Who alone may import a library, or a part of it.
 SOLE_IMPORTERS = {
@@ -40,8 +40,8 @@ SOLE_IMPORTERS = {
     "plotly": ("dfloc.report",),
     "open_clip": ("dfloc.models.clip", "dfloc.models.hub", "dfloc.models.towers"),
     "huggingface_hub": ("dfloc.models.hub",),
-    "segmentation_models_pytorch": ("dfloc.losses", "dfloc.models.smp"),
-    "optuna": (),
+    "segmentation_models_pytorch": ("dfloc.losses", "dfloc.models.encoders"),
+    "optuna": ("dfloc.sweep.search",),
 }
 HEAVY = ("torch", "ray", "mlflow", "plotly", "pandas", "pyarrow", "sklearn", "matplotlib")
 

@@ -59,6 +59,35 @@ class Cell:
         return base
 
 
+def without_each(cell: Cell, domains: Sequence[str]) -> list[Cell]:
+    """Return a cell once without each domain of its mixture, which is validated on instead (axis `left_out`).
+
+    Args:
+        cell: of a study.
+        domains: the study's.
+
+    Raises:
+        ConfigError: the mixture has fewer than two families of domains.
+    """
+    asked = cell.train.domains
+    mixture = [*domains] if asked == "all" else [asked] if isinstance(asked, str) else [*asked]
+    if asked == "all_but_held_out":
+        held_out = dolos.family(cell.axes["held_out"])
+        mixture = [domain for domain in domains if dolos.family(domain) != held_out]
+    mixture = [dolos.resolve(domain, domains) for domain in mixture]
+    if len({dolos.family(domain) for domain in mixture}) < 2:
+        raise ConfigError(
+            f"stage {cell.stage}: leave-one-training-domain-out needs two domains to train on, of different families, "
+            f"but there is {', '.join(mixture)}"
+        )
+    found = []
+    for one in mixture:
+        rest = tuple(domain for domain in mixture if dolos.family(domain) != dolos.family(one))
+        train = cell.train.model_copy(update={"domains": rest, "valid_domains": (one,)})
+        found.append(replace(cell, axes={**cell.axes, "left_out": one}, train=train))
+    return found
+
+
 class Case:
     """One case of a stage (`""` where it has none), with everything merged that its cells have in common.
 

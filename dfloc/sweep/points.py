@@ -2,13 +2,30 @@
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from dfloc.record import SearchAxis
 
 Point = dict[str, Any]
 
 MAX_LISTED = 10_000
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A point that was drawn, and what came of it.
+
+    Attributes:
+        state: done | stopped (early, as one of the worse) | failed (for a cause of its own) | open (still to end).
+        value: the objective; of a stopped point, what it had then; None where there is none.
+        epochs: that it was trained, over all its trials.
+    """
+
+    point: Point
+    state: Literal["done", "stopped", "failed", "open"]
+    value: float | None = None
+    epochs: int = 0
 
 
 class Space:

@@ -22,9 +22,10 @@ from dfloc.metrics import protocols
 from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.registry import SOLVED, find
 from dfloc.sweep import parts
+from dfloc.sweep.cell import DOMAIN_AXES, Cell
 from dfloc.sweep.data import Data
 from dfloc.sweep.known import Known, told
-from dfloc.sweep.space import DOMAIN_AXES, Cell, Study
+from dfloc.sweep.space import Study
 
 CHECKPOINTS: tuple[Literal["best"], Literal["last"]] = ("best", "last")
 

@@ -7,12 +7,11 @@ from pydantic import ValidationError
 
 from dfloc.errors import ConfigError, did_you_mean
 from dfloc.sweep.ask import StageAsk, StudyAsk
-from dfloc.sweep.cell import DOMAIN_AXES, Case, Cell, parent_name
+from dfloc.sweep.ask_search import SearchAsk
+from dfloc.sweep.cell import Case, Cell, parent_name, without_each
 from dfloc.sweep.file import SweepFile
 from dfloc.sweep.limit import Scale
 from dfloc.sweep.points import Point, Space
-
-__all__ = ["DOMAIN_AXES", "Cell", "Study", "expand"]
 
 
 @dataclass(frozen=True)
@@ -89,10 +88,14 @@ class _Expansion:
             space = Space(ask.search.space)
             reading = Case(file, ask, self._searched, "", axes, scale, next(iter(space.cover([])))).reading(space)
             self.cover = tuple(cell for point in space.cover(reading) for cell in self.draw(point))
+            _check(file, ask.search, self.cover)
 
     def draw(self, point: Point) -> list[Cell]:
         """Return the cells of a point of the search."""
-        return self._stage(self._searched, point)
+        cells = self._stage(self._searched, point)
+        if self._ask.search and self._ask.search.objective != "valid":
+            return [one for cell in cells for one in without_each(cell, self._ask.domains)]
+        return cells
 
     def study(self, wanted: set[str], notes: tuple[str, ...] = ()) -> Study:
         """Return the study of some stages."""
@@ -128,6 +131,32 @@ def _searched(file: SweepFile, ask: StudyAsk) -> str:
     if children:
         raise ConfigError(f"{where}: stage {children[0]} starts from {name}, whose trials are drawn while it runs")
     return name
+
+
+def _check(file: SweepFile, search: SearchAsk, cover: Sequence[Cell]) -> None:
+    """Refuse what a search could not be judged or stopped by.
+
+    Raises:
+        ConfigError: says where and why.
+    """
+    for cell in cover:
+        counts = cell.train.valid.values() if isinstance(cell.train.valid, dict) else [cell.train.valid]
+        if search.objective == "valid" and len({*counts}) > 1:
+            raise ConfigError(
+                f"{file.where('search', 'objective')}: the mean over the mixture's domains needs the same number of "
+                f"validation images of each; stage {cell.stage} has {', '.join(map(str, counts))}"
+            )
+        if cell.train.mode != "restart":
+            raise ConfigError(
+                f"{file.where('search', 'stage')}: the points of a search are trained apart; stage {cell.stage} has "
+                f"mode {cell.train.mode}"
+            )
+    epochs = max(cell.trial.epochs for cell in cover)
+    if search.pruner.name != "none" and search.pruner.min_epochs >= epochs:
+        raise ConfigError(
+            f"{file.where('search', 'pruner', 'min_epochs')}: min_epochs should be less than the {epochs} epochs of a "
+            f"trial, but it is {search.pruner.min_epochs}: nothing would be stopped; say search.pruner=none for that"
+        )
 
 
 def _parent_names(stage: StageAsk) -> list[str]:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
+from dfloc.sweep.cell import Cell
 from dfloc.sweep.file import SweepFile, shipped
-from dfloc.sweep.space import Cell, expand
+from dfloc.sweep.space import expand
 from tests.command import Study
 
 OTHERS = sorted(set(shipped()) - {"exposure", "search"})  # those two have tests of their own
