@@ -4,10 +4,11 @@ import io
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dfloc import losses, repro
 from dfloc.config import Checkpoint, TrialSpec
@@ -15,6 +16,7 @@ from dfloc.engine import checkpoint, schedule
 from dfloc.engine.source import Source
 from dfloc.ledger import EpochRecord
 from dfloc.models import decoders
+from dfloc.models.smp import Segmenter
 from dfloc.registry import MapSpec
 
 
@@ -67,6 +69,7 @@ class Member:
         maps: Sequence[MapSpec],
         device: str = "cpu",
         parent_weights: Mapping[str, Tensor] | None = None,
+        encoder_weights: Mapping[str, Tensor] | None = None,
     ) -> "Member":
         """Make a member before its first epoch.
 
@@ -75,15 +78,18 @@ class Member:
             maps: shapes of the spec's maps.
             device: cpu | cuda.
             parent_weights: those that `spec.init` names (`checkpoint.read`).
+            encoder_weights: those that `spec.decoder.weights` names, where there is no parent.
 
         Raises:
             WorkspaceError: the parent's weights do not fit the decoder.
-            ConfigError: the decoder does not suit the maps.
+            ConfigError: the decoder does not suit the maps, or the encoder's weights do not fit it.
         """
         assert (spec.start is None) == (parent_weights is None)
         decoder = decoders.build(spec.decoder, maps, repro.generator(spec.seed, "init"))
         if spec.start and parent_weights is not None:
             checkpoint.fill(decoder, parent_weights, f"{spec.start.checkpoint} of trial {spec.start.parent[:12]}")
+        elif encoder_weights is not None:
+            cast(Segmenter, decoder).begin_from(encoder_weights)
         return cls(spec, decoder, device)
 
     def start(self, source: Source) -> None:
@@ -96,8 +102,11 @@ class Member:
         assert self.optimizer is not None
         for group in self.optimizer.param_groups:
             group["lr"] = self._schedule.lr(self.steps)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16"):
-            loss = self._loss(self.decoder(x_BCHW), target_BHW)
+        dropout = repro.seed_of("dfloc", self.spec.seed, "dropout", self.steps)
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
+        with repro.drawing(dropout, self.device), autocast:
+            logit_B1HW = self.decoder(x_BCHW)
+            loss = self._loss(logit_B1HW, on_grid(target_BHW, logit_B1HW))
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -106,9 +115,12 @@ class Member:
         self._sizes.append(len(x_BCHW))
 
     def loss_and_prob(self, x_BCHW: Tensor, target_BHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of a batch and the probabilities [B, 256, 256], in fp32 and eval mode."""
+        """Return the loss of a batch and the probabilities on the targets' grid, in fp32 and eval mode."""
         logit_B1HW = self.decoder(x_BCHW)
-        return self._loss(logit_B1HW, target_BHW), logit_B1HW.squeeze(1).sigmoid()
+        prob_B1HW, size = logit_B1HW.sigmoid(), target_BHW.shape[-2:]
+        if prob_B1HW.shape[-2:] != size:
+            prob_B1HW = functional.interpolate(prob_B1HW, size, mode="bilinear")
+        return self._loss(logit_B1HW, on_grid(target_BHW, logit_B1HW)), prob_B1HW.squeeze(1)
 
     def diverged(self, valid: Score | None = None) -> Divergence | None:
         """Return where the epoch under way left the finite numbers, if it did; that ends the member."""
@@ -181,6 +193,14 @@ class Member:
     def _mean_loss(self) -> float:
         size_S = torch.tensor(self._sizes, dtype=torch.float64)
         return float((torch.stack(self._losses).cpu().double() * size_S).sum() / size_S.sum())
+
+
+def on_grid(target_BHW: Tensor, logit_B1HW: Tensor) -> Tensor:
+    """Return targets on the grid of the logits: where it is another one, those at the centres of its cells."""
+    size = logit_B1HW.shape[-2:]
+    if target_BHW.shape[-2:] == size:
+        return target_BHW
+    return functional.interpolate(target_BHW[:, None], size, mode="nearest-exact").squeeze(1)
 
 
 def _optimizer(spec: TrialSpec, decoder: torch.nn.Module) -> torch.optim.Optimizer | None:

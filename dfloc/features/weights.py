@@ -11,8 +11,12 @@ from upath import UPath
 from dfloc import registry, storage
 from dfloc.config import Frozen, fingerprint
 from dfloc.errors import ConfigError, WorkspaceError
+from dfloc.models import encoders, tensors
 from dfloc.models.base import Backbone, random_seed
 from dfloc.storage import Workspace
+
+ENCODER = "smp:"
+"""What stands before the name of a segmenter's encoder where a backbone's name stands else."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -51,7 +55,7 @@ class WeightsIndex:
         """Return what identifies the weights that a word names: what enters a recipe.
 
         Args:
-            backbone: its name.
+            backbone: its name, or `smp:<encoder>`.
             word: none, `random`, `random:<seed>`, a tag of the library, a file, or a digest that the index knows.
             load: look into weights that are not known yet; else the word itself stands for them.
             on_load: told what is about to be read.
@@ -62,7 +66,7 @@ class WeightsIndex:
         seed = random_seed(word)
         if seed is not None:
             return f"random:{seed}"
-        has_none = registry.backbone(backbone).weights == "none"
+        has_none = not backbone.startswith(ENCODER) and registry.backbone(backbone).weights == "none"
         if (word == "none" and has_none) or (_DIGEST.fullmatch(word) and self._by_digest(backbone, word)):
             return word
         word, stamp = _file(word)
@@ -75,7 +79,10 @@ class WeightsIndex:
             return word
         if on_load:
             on_load(f"reading the weights of {backbone} ({word})")
-        digest = _make(backbone, word, "cpu", plugin).digest
+        if backbone.startswith(ENCODER):
+            digest = tensors.digest(encoders.weights(backbone.removeprefix(ENCODER), word))
+        else:
+            digest = _make(backbone, word, "cpu", plugin).digest
         self._put(Origin(backbone=backbone, word=word, digest=digest, stamp=stamp, plugin=plugin))
         return digest
 
@@ -110,12 +117,27 @@ class WeightsIndex:
         source = self.source(backbone, digest)
         made = _make(backbone, source, device, plugin)
         if made.digest != digest:
-            self._path(backbone, source).unlink(missing_ok=True)  # so that the word is looked into again
-            raise WorkspaceError(
-                f"the weights of {backbone} ({source}) have changed: digest {made.digest[:12]}, planned with "
-                f"{digest[:12]}; put the old ones back, or start the sweep again with these"
-            )
+            raise self._changed(backbone, source, made.digest, digest)
         return made
+
+    def encoder(self, encoder: str, digest: str) -> dict[str, Tensor]:
+        """Return the tensors that a segmenter's encoder starts from (`models.encoders.weights`).
+
+        Raises:
+            ConfigError, WorkspaceError: as for `make`.
+        """
+        source = self.source(f"{ENCODER}{encoder}", digest)
+        found = encoders.weights(encoder, source)
+        if source != digest and (loaded := tensors.digest(found)) != digest:
+            raise self._changed(f"{ENCODER}{encoder}", source, loaded, digest)
+        return found
+
+    def _changed(self, backbone: str, source: str, loaded: str, planned: str) -> WorkspaceError:
+        self._path(backbone, source).unlink(missing_ok=True)  # so that the word is looked into again
+        return WorkspaceError(
+            f"the weights of {backbone} ({source}) have changed: digest {loaded[:12]}, planned with "
+            f"{planned[:12]}; put the old ones back, or start the sweep again with these"
+        )
 
     def keep(self, backbone: str, digest: str, tower: Mapping[str, Tensor]) -> None:
         """Keep an image tower that came inside a checkpoint, where its weights are not known already."""

@@ -74,7 +74,7 @@ class Clip:
 
         BatchNorm's counters of batches are left out: nothing reads them, and files differ in them.
         """
-        state = {name: value for name, value in self.tower.state_dict().items() if not _counts(name)}
+        state = {name: value for name, value in self.tower.state_dict().items() if not tensors.counts(name)}
         quick_gelu = torch.tensor(any(isinstance(part, QuickGELU) for part in self.tower.modules()))
         return tensors.digest({**state, "mean": self.mean, "std": self.std, "quick_gelu": quick_gelu})
 
@@ -128,7 +128,7 @@ def from_tensors(
     quick_gelu = towers.quick_gelu(model) or tag.get("quick_gelu", False) or state.keys() >= OPENAI_MARKS
     tower = towers.build(model, quick_gelu)
     own, given = tower.state_dict(), image_tower(state)
-    if problems := _differences(own, given):
+    if problems := tensors.differences(own, given):
         raise ConfigError(f"weights {source} do not fit {name}: {problems}; give those of this model")
     tower.load_state_dict(own | given)
     return Clip(name, tower, towers.normalization(model, tag), None, device)
@@ -156,22 +156,3 @@ def _same(name: str, model: str, tag: Mapping[str, Any]) -> str:
     quick = f"{model}-quickgelu"
     told = tag.get("quick_gelu", False) and not towers.quick_gelu(model) and quick in open_clip.list_models()
     return f"clip:{quick}" if told else name
-
-
-def _counts(name: str) -> bool:
-    return name.endswith("num_batches_tracked")
-
-
-def _differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """Return in words how given tensors differ from a tower's own by name or shape; "" where they do not."""
-    missing = [name for name in own if name not in given and not _counts(name)]
-    extra = [name for name in given if name not in own]
-    odd = [name for name in given if name in own and given[name].shape != own[name].shape]
-    parts = [f"it lacks {tensors.some(missing)}"] if missing else []
-    if extra:
-        parts.append(f"the model has no {tensors.some(extra)}")
-    if odd:
-        shapes = ("x".join(map(str, each[odd[0]].shape)) for each in (given, own))
-        more = f" (and {len(odd) - 1} more)" if odd[1:] else ""
-        parts.append("{} is {}, expected {}".format(odd[0], *shapes) + more)
-    return "; ".join(parts)

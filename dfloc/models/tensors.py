@@ -61,6 +61,26 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(listed[:2]) + more
 
 
+def counts(name: str) -> bool:
+    """Return whether a tensor is a BatchNorm's counter of batches: nothing reads it, and files differ in it."""
+    return name.endswith("num_batches_tracked")
+
+
+def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """Return in words how given tensors differ from a network's own by name or shape; "" where they do not."""
+    missing = [name for name in own if name not in given and not counts(name)]
+    extra = [name for name in given if name not in own]
+    odd = [name for name in given if name in own and given[name].shape != own[name].shape]
+    parts = [f"it lacks {some(missing)}"] if missing else []
+    if extra:
+        parts.append(f"the model has no {some(extra)}")
+    if odd:
+        shapes = ("x".join(map(str, each[odd[0]].shape)) for each in (given, own))
+        more = f" (and {len(odd) - 1} more)" if odd[1:] else ""
+        parts.append("{} is {}, expected {}".format(odd[0], *shapes) + more)
+    return "; ".join(parts)
+
+
 def plain(path: Path, entries: Mapping[Any, object]) -> dict[str, Tensor]:
     """Return entries as tensors by name.
 

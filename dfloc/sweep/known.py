@@ -10,11 +10,12 @@ from dfloc.errors import ConfigError
 from dfloc.features.store import recipe_for
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger
+from dfloc.models import smp
 from dfloc.record import PlannedTrial
 from dfloc.registry import backbone
 from dfloc.storage import Workspace
 from dfloc.sweep import lookup
-from dfloc.sweep.space import Cell
+from dfloc.sweep.cell import Cell
 
 
 class Known:
@@ -96,8 +97,9 @@ class Known:
         """Return what stands for the weights that a segmenter's encoder starts from; None: its trial's seed draws them.
 
         Raises:
-            ConfigError: there are no such weights of this encoder.
+            ConfigError: the library cannot build such a segmenter, or there are no such weights of its encoder.
         """
+        smp.check(spec)
         word = spec.weights
         if word is None or word == "random":
             return None

@@ -18,6 +18,7 @@ from dfloc.engine.member import Member
 from dfloc.engine.source import StoredMaps, StoredSource
 from dfloc.errors import DataError, DflocError, WorkspaceError
 from dfloc.features.store import FeatureStore
+from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Attempt, Ledger
 from dfloc.models import decoders
 from dfloc.registry import map_spec
@@ -96,11 +97,13 @@ def run(work: Work) -> Iterator[Progress]:
 def _train(work: Work, ledger: Ledger, attempt: Attempt) -> Iterator[Progress]:
     spec = work.spec
     store = FeatureStore(work.workspace.features)
-    member = Member.create(spec, _shapes(spec), work.device, _parent(spec, ledger))
+    encoder = None if attempt.state else _encoder(work)
+    member = Member.create(spec, _shapes(spec), work.device, _parent(spec, ledger), encoder)
     if attempt.state:
         member.restore(attempt.state)
         yield {"epoch": member.epoch, "epochs": spec.epochs, "goes_on": True}
-    source = StoredSource(store, spec.maps, work.samples(spec.train.digest), spec.targets, spec.seed)
+    samples = work.samples(spec.train.digest)
+    source = StoredSource(store, spec.maps, samples, spec.targets, spec.seed, spec.augment)
     valid = StoredSource(store, spec.maps, work.samples(spec.valid.digest))
     records = list(attempt.records)
     for (result,) in fit([member], source, valid, THREADS):
@@ -154,6 +157,14 @@ def _parent(spec: TrialSpec, ledger: Ledger) -> dict[str, torch.Tensor] | None:
     if not spec.start:
         return None
     return checkpoint.read(ledger.weights(spec.start.parent, spec.start.checkpoint))
+
+
+def _encoder(work: Work) -> dict[str, torch.Tensor] | None:
+    """Return the weights that a segmenter's encoder starts from; a parent's hold them already."""
+    decoder = work.spec.decoder
+    if work.spec.start or decoder.encoder is None or decoder.weights is None:
+        return None
+    return WeightsIndex(work.workspace).encoder(decoder.encoder, decoder.weights)
 
 
 def _shapes(spec: TrialSpec) -> list[Any]:

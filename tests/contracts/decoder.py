@@ -32,21 +32,28 @@ def examples(maps: Sequence[MapSpec], num: int = 6) -> Examples:
 
 
 class DecoderContract:
+    """Attributes: `spec`, `maps`, side of the grid of the logits, and how many images are tried."""
+
     spec: ClassVar[DecoderSpec]
     maps: ClassVar[tuple[MapSpec, ...]]
+    size: ClassVar[int] = 256
+    num: ClassVar[int] = 6
+
+    def examples(self, num: int | None = None) -> Examples:
+        return examples(self.maps, num or self.num)
 
     def make(self, seed: int = 0) -> nn.Module:
         return build(self.spec, self.maps, torch.Generator().manual_seed(seed))
 
     def solved(self, seed: int = 0) -> nn.Module:
         decoder = self.make(seed)
-        decoder.solve(examples(self.maps))
+        decoder.solve(self.examples())
         return decoder.eval()
 
     def test_gives_one_logit_per_pixel(self):
         for num in (1, 3):
-            logit_B1HW = self.solved()(examples(self.maps, num).x)
-            assert logit_B1HW.shape == (num, 1, 256, 256)
+            logit_B1HW = self.solved()(self.examples(num).x)
+            assert logit_B1HW.shape == (num, 1, self.size, self.size)
             assert logit_B1HW.dtype == torch.float32
             assert logit_B1HW.isfinite().all()
 
@@ -63,16 +70,16 @@ class DecoderContract:
     def test_state_says_everything(self):
         decoder, other = self.solved(), self.make(seed=1).eval()
         other.load_state_dict(decoder.state_dict())
-        x = examples(self.maps).x
+        x = self.examples().x
         assert torch.equal(decoder(x), other(x))
 
     def test_images_do_not_see_each_other(self):
-        decoder, x = self.solved(), examples(self.maps).x
+        decoder, x = self.solved(), self.examples().x
         torch.testing.assert_close(decoder(x)[2:3], decoder(x[2:3]), rtol=1e-4, atol=1e-5)
 
     def test_trains_or_is_solved(self):
         decoder = self.solved().train()
-        logit_B1HW = decoder(examples(self.maps).x)
+        logit_B1HW = decoder(self.examples().x)
         trained = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
         assert logit_B1HW.requires_grad == bool(trained)
         if trained:

@@ -8,6 +8,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import open_clip
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from dfloc.errors import ConfigError
 from dfloc.models import clip, hub
@@ -115,3 +116,31 @@ def test_the_cure_names_the_backbone_that_computes_alike(monkeypatch: pytest.Mon
         clip.make("clip-vit-l14", "openai", "cpu")
     with pytest.raises(ConfigError, match=r"""{"clip:ViT-B-32": PATH}'$"""):
         clip.make("clip:ViT-B-32", "laion2b_s34b_b79k", "cpu")
+
+
+def test_a_file_that_a_repository_has_under_another_name_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def download(repository: str, name: str, revision: str | None) -> str:
+        asked.append((repository, name, revision))
+        if name == "model.safetensors":
+            raise LocalEntryNotFoundError("no such file")
+        return f"fetched/{name}"
+
+    monkeypatch.setattr(hub, "_reach", lambda url: None)
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    found = hub.fetched("a/b", ("model.safetensors", "model.bin"), "c", what="weights", cure="name it")
+    assert found == "fetched/model.bin"
+    assert asked == [("a/b", "model.safetensors", "c"), ("a/b", "model.bin", "c")]
+
+
+def test_a_repository_without_any_of_the_files_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(repository: str, name: str, revision: str | None) -> str:
+        raise LocalEntryNotFoundError("no such file")
+
+    monkeypatch.setattr(hub, "_reach", lambda url: None)
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    with pytest.raises(
+        ConfigError, match=r"^weights of x are not .* fetched \(a/b has none\); put .*a/b.*name it"
+    ):
+        hub.fetched("a/b", ("model.bin",), None, what="weights of x", cure="name it")
