@@ -85,8 +85,8 @@ def _diamonds() -> Line:
 def _built_in() -> Line:
     return (
         "Built-in data",
-        "They say nothing about Dolos. So published values, and the hollow markers of doubtful ones, are not shown on "
-        "this page, and there is no difference column.",
+        "They say nothing about Dolos. So published values, and the hollow markers of doubtful ones, are not shown "
+        "beside ours, and there is no difference column; only the claims of the documents have their own verdicts.",
     )
 
 
