@@ -212,6 +212,7 @@ def _several(value: float | Sequence[float]) -> list[float]:
 
 
 WORDS: Mapping[State, str] = {"holds": "holds", "fails": "FAILS", "cannot_be_computed": "cannot be computed"}
+SEVERAL: Mapping[State, str] = {**WORDS, "holds": "hold", "fails": "fail"}
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,8 @@ def summary(found: Sequence[Judged]) -> str:
     """Return in a few sentences how many claims hold, and where ours and the published numbers part."""
 
     def count(states: Sequence[State]) -> str:
-        parts = [f"{states.count(state)} {words}" for state, words in WORDS.items() if state in states]
+        words = {state: (WORDS if states.count(state) == 1 else SEVERAL)[state].lower() for state in WORDS}
+        parts = [f"{states.count(state)} {words[state]}" for state in WORDS if state in states]
         return ", ".join(parts)
 
     apart = [each.claim.id for each in found if each.agree is False]

@@ -123,11 +123,11 @@ def test_other_published_numbers_change_no_measured_one(paper_workspace, tmp_pat
     def measured() -> tuple[dict[str, str], list[list[str]]]:
         folder = Path(build(paper_workspace, small_paper()).path)
         ours = [
-            [value for name, value in line.items() if "published" not in name and "difference" not in name]
-            for name in ("published-exposure.csv", "published-budgets.csv")
+            [value for name, value in line.items() if not re.search("published|Published|difference|Alike", name)]
+            for name in ("published-exposure.csv", "published-budgets.csv", "claims.csv")
             for line in read(folder, name)
         ]
-        names = (path.name for path in folder.glob("*.csv") if not path.name.startswith("published"))
+        names = (path.name for path in folder.glob("*.csv") if not re.match("published|claims", path.name))
         return {name: (folder / name).read_text(encoding="utf-8") for name in names}, ours
 
     before = measured()
@@ -137,8 +137,8 @@ def test_other_published_numbers_change_no_measured_one(paper_workspace, tmp_pat
         study["values"] = [[value and round(draw.uniform(0, 100), 1) for value in line] for line in study["values"]]
     path = tmp_path / "published.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    changed = published.load(path)
-    monkeypatch.setattr(published, "load", lambda: changed)
+    changed = published.load(path, unpublished=True)
+    monkeypatch.setattr(published, "load", lambda **_: changed)
     assert measured() == before
     folder = Path(paper_workspace.report(small_paper().sweep).path)
     (line,) = [x for x in read(folder, "published-budgets.csv") if x["Data seen"] == "3000-each-train_all_4"]
@@ -204,6 +204,16 @@ def test_mixed_versions_limits_and_failures_are_told(tmp_path):
     assert "Limited by --limit 16" in text
     assert "one photograph lies in two splits" in text
     assert "the loss is NaN at step 17" in text
+
+
+def test_the_claims_of_the_study_stand_with_both_verdicts(mini_folder):
+    lines = {line["Claim: note"].partition(",")[0]: line for line in read(mini_folder, "claims.csv")}
+    assert list(lines) == [f"s000.c{number}" for number in range(3, 11)]
+    assert lines["s000.c4"]["Published"] == "FAILS"
+    assert "mean_change -5.65, -3.40, -6.64, -15.33" in lines["s000.c4"]["Published: note"]
+    assert lines["s000.c3"]["Ours"].startswith("holds, in 100 % of resamples")
+    assert lines["s000.c9"]["Ours: note"] == "this study has no celebahq/ldm."
+    assert "8 claims. On the published numbers: 5 hold" in (mini_folder / "report.md").read_text(encoding="utf-8")
 
 
 def test_an_unknown_published_table_is_named(mini_workspace):

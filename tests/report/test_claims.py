@@ -360,7 +360,7 @@ def test_where_the_two_verdicts_part_the_page_says_so(tmp_path):
     study = maker.study(Workspace(tmp_path / "workspace"), "single-domain")
     found = judge(study)
     assert [each.claim.id for each in found if each.agree is False] == ["s000.c20"]
-    assert "On the published numbers: 5 holds, 2 FAILS." in claims.summary(found)
+    assert "On the published numbers: 5 hold, 2 fail." in claims.summary(found)
     assert "They decide differently: s000.c20." in claims.summary(found)
     made = claims.table(study, found)
     row = next(row for row in made.rows if row.cells[0].text.startswith("Localization generalizes badly"))
