@@ -104,7 +104,7 @@ def test_tables_are_written_as_csv_and_markdown(mini_folder):
 def test_synthetic_reports_have_no_published_value(mini_folder):
     text = body(mini_folder)
     assert "Published beside measured" not in text
-    assert "are not shown on this page" in text
+    assert "are not shown beside ours" in text
 
 
 def test_undefined_values_are_counted_at_the_end(mini_folder):
