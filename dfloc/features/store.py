@@ -68,6 +68,15 @@ def recipe_for(map_name: str, weights: str = "none", via: int | None = None) -> 
     )
 
 
+def bytes_of(recipe: MapRecipe) -> int:
+    """Return how many bytes one image takes in the store."""
+    if recipe == TRUTH:
+        return recipe.input_size**2 // 8
+    spec = registry.map_spec(recipe.map)
+    item = np.dtype(STORED_DTYPES[recipe.stored]).itemsize
+    return spec.channels * (spec.height * spec.width + (spec.layout == "tokens")) * item
+
+
 def target(fakeness_HW: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Return what a decoder is trained to say of an image, bool [256, 256], True = fake.
 

@@ -4,19 +4,20 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 from upath import UPath
 
 from dfloc.config import EvaluationSpec, MapRecipe, fingerprint
+from dfloc.data.augment import View, views_of
 from dfloc.data.manifest import SampleRef
 from dfloc.errors import WorkspaceError
 from dfloc.features.extract import Job, missing
-from dfloc.features.store import STORED_DTYPES, TRUTH, FeatureStore
+from dfloc.features.store import CLEAN, TRUTH, FeatureStore, bytes_of
 from dfloc.ledger import Ledger
 from dfloc.record import PlannedTrial, SweepRecord
-from dfloc.registry import map_spec
 from dfloc.sweep.resolve import Resolved
+from dfloc.sweep.views import Views, views
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +53,14 @@ class Plan:
         shared: those of them that another sweep planned first.
         failed: trials that failed before, and their descendants; not repeated.
         jobs: row groups whose features are lacking.
-        images: fingerprint of each map's recipe -> distinct images of which the sweep reads it.
+        recipes: every map that the sweep reads.
+        images: fingerprint of each map's recipe -> distinct images of which the sweep reads it, as they are.
+        views: augmented draws of training images, which are read beside those.
         seconds: expected training time of one worker, by the rates of the trials that are done; None = no rate yet.
         known: whether data are there, so that `done` means something.
         notes: sentences for the screen.
+        to_draw: trials that a search is still to draw.
+        evaluations_to_draw: theirs.
     """
 
     record: SweepRecord
@@ -64,23 +69,39 @@ class Plan:
     shared: int
     failed: tuple[str, ...]
     jobs: tuple[Job, ...]
+    recipes: tuple[MapRecipe, ...]
     images: dict[str, int]
+    views: tuple[Views, ...]
     seconds: float | None
     known: bool
     notes: tuple[str, ...] = ()
+    to_draw: int = 0
+    evaluations_to_draw: int = 0
+
+    @property
+    def left(self) -> int:
+        """Trials that are to run, known or still to be drawn."""
+        return len(self.items) + self.to_draw
 
     def lines(self) -> Iterator[str]:
         """Yield what `--dry-run` prints."""
         stages = Counter(trial.stage for trial in self.record.trials)
+        if self.record.search:
+            stages[self.record.search.stage] += self.to_draw
         for stage, count in stages.items():
             yield f"stage {stage}: {count} trials"
-        distinct = len({trial.fingerprint for trial in self.record.trials})
-        evaluations = sum(len(item.evaluations) for item in self.items)
+        distinct = len({trial.fingerprint for trial in self.record.trials}) + self.to_draw
+        evaluations = sum(len(item.evaluations) for item in self.items) + self.evaluations_to_draw
         yield f"distinct trials: {distinct}" + ("" if distinct == sum(stages.values()) else ", the rest are shared")
         if self.known:
             yield f"done: {self.done}, of which {self.shared} by another sweep; failed before: {len(self.failed)}"
-        left = sum(item.train for item in self.items)
-        yield f"{len(self.items)} to run: {left} to train, {evaluations} evaluations"
+        left = sum(item.train for item in self.items) + self.to_draw
+        yield f"{self.left} to run: {left} to train, {evaluations} evaluations"
+        if self.to_draw:
+            yield (
+                f"{self.to_draw} of them are drawn while the search runs: those that are done already or stopped early "
+                "cost less; passes and storage are those of every map that can be drawn"
+            )
         yield from self._features()
         if self.seconds:
             yield f"time: {self.seconds / 3600:.2f} hours of one worker, at the rate of the trials that are done"
@@ -88,7 +109,7 @@ class Plan:
         yield from self.notes
 
     def _features(self) -> Iterator[str]:
-        recipes = recipes_of(self.record.trials)
+        recipes = self.recipes
         passes = Counter({_backbone(recipe): 0 for recipe in recipes})
         if self.known:
             for job in self.jobs:
@@ -96,11 +117,16 @@ class Plan:
         else:
             for recipe in recipes:
                 passes[_backbone(recipe)] = max(passes[_backbone(recipe)], self.images[recipe.fingerprint])
+            for views in self.views:
+                passes.update({name: round(count) for name, count in views.all.passes.items()})
         told = ", ".join(f"{count} images through {name}" for name, count in sorted(passes.items()))
         yield f"backbone passes: {told}"
         images = max(self.images.values(), default=0)
-        size = images * _bytes(TRUTH) + sum(self.images[recipe.fingerprint] * _bytes(recipe) for recipe in recipes)
-        yield f"storage: {size / 1e9:.2f} GB of features for {images} images"
+        size = images * bytes_of(TRUTH) + sum(self.images[recipe.fingerprint] * bytes_of(recipe) for recipe in recipes)
+        changed = sum(views.all.size for views in self.views)
+        more = f", and {changed / 1e9:.2f} GB of their views" if changed else ""
+        yield f"storage: {size / 1e9:.2f} GB of features for {images} images{more}"
+        yield from (views.line() for views in self.views)
 
 
 def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath, retry_failed: bool = False) -> Plan:
@@ -123,22 +149,38 @@ def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath,
     items = [
         Item(trial, trial.fingerprint in trained, lacking[trial.fingerprint])
         for trial in distinct
-        if trial.fingerprint not in failed and (trial.fingerprint in trained or lacking[trial.fingerprint])
+        if trial.fingerprint not in {*failed, *resolved.ended}
+        if trial.fingerprint in trained or lacking[trial.fingerprint]
     ]
+    standing = [Item(trial, train=True, evaluations=trial.evaluations) for trial in resolved.cover]
     complete = [trial for trial in distinct if trial.fingerprint in done and not lacking[trial.fingerprint]]
     first = _first_elsewhere(others, record.sweep)
+    recipes = recipes_of(resolved.all)
     return Plan(
         record=record,
         items=tuple(items),
         done=len(complete),
         shared=sum(trial.fingerprint in first for trial in complete),
         failed=tuple(sorted(failed)),
-        jobs=tuple(_jobs(items, resolved, store)) if known else (),
-        images={recipe.fingerprint: _num_images(resolved, recipe) for recipe in recipes_of(distinct)},
-        seconds=_seconds(distinct, trained, ledger),
+        jobs=tuple(_jobs([*items, *standing], resolved, store)) if known else (),
+        recipes=tuple(recipes),
+        images={recipe.fingerprint: _num_images(resolved, recipe) for recipe in recipes},
+        views=tuple(views(resolved.all, partial(_num_trained, resolved))),
+        seconds=None if resolved.to_draw else _seconds(distinct, trained, ledger),
         known=known,
         notes=tuple(notes),
+        to_draw=resolved.to_draw,
+        evaluations_to_draw=resolved.to_draw * max((len(trial.evaluations) for trial in resolved.cover), default=0),
     )
+
+
+def work_of(trials: Sequence[PlannedTrial], ledger: Ledger) -> list[Item]:
+    """Return what trials lack that stand alone; nothing of those that failed."""
+    lacking, failed = _lacking(trials, ledger), _failed(trials, ledger)
+    done = {fp for fp in lacking if ledger.state(fp) == "done"}
+    trained, _ = _to_train(trials, lacking, done, ledger)
+    items = [Item(trial, trial.fingerprint in trained, lacking[trial.fingerprint]) for trial in trials]
+    return [item for item in items if item.trial.fingerprint not in failed and (item.train or item.evaluations)]
 
 
 def recipes_of(trials: Sequence[PlannedTrial]) -> list[MapRecipe]:
@@ -212,33 +254,39 @@ def _trials(folder: UPath) -> tuple[PlannedTrial, ...]:
 
 def _jobs(items: Sequence[Item], resolved: Resolved, store: FeatureStore) -> list[Job]:
     """Return the row groups that lack a map, each with every map that some item reads of it."""
-    wanted: dict[tuple[str, ...], dict[str, SampleRef]] = {}
+    wanted: dict[tuple[str, tuple[str, ...]], dict[str, SampleRef]] = {}
+    drawn: dict[str, View | None] = {}
     recipes = {recipe.fingerprint: recipe for item in items for recipe in item.trial.spec.maps}
     for item in items:
         spec = item.trial.spec
         digests = [e.test.digest for e in item.evaluations]
         digests += [spec.train.digest, spec.valid.digest] if item.train else []
-        refs = wanted.setdefault(tuple(sorted(recipe.fingerprint for recipe in spec.maps)), {})
-        for digest in digests:
-            refs.update((ref.id, ref) for ref in resolved.lists[digest])
+        read: list[tuple[View | None, list[str]]] = [(None, digests)]
+        read += [(view, [spec.train.digest]) for view in views_of(spec.augment, spec.epochs) if item.train]
+        for view, asked in read:
+            name = view.name if view else CLEAN
+            drawn.setdefault(name, view)
+            refs = wanted.setdefault((name, tuple(sorted(recipe.fingerprint for recipe in spec.maps))), {})
+            for digest in asked:
+                refs.update((ref.id, ref) for ref in resolved.lists[digest])
     jobs: list[Job] = []
-    for fingerprints, refs in wanted.items():
-        jobs += missing(store, list(refs.values()), [recipes[fp] for fp in fingerprints])
+    for (name, fingerprints), refs in wanted.items():
+        jobs += missing(store, list(refs.values()), [recipes[fp] for fp in fingerprints], drawn[name])
     return _merged(jobs)
 
 
 def _merged(jobs: Sequence[Job]) -> list[Job]:
-    """Return one job for each row group, so that one pass of a backbone gives all its maps."""
-    by_group: dict[tuple[str, int], Job] = {}
+    """Return one job for each row group of a view, so that one pass of a backbone gives all its maps."""
+    by_group: dict[tuple[str, int, str], Job] = {}
     for job in jobs:
-        key = (job.shard_digest, job.group)
+        key = (job.shard_digest, job.group, job.view.name if job.view else CLEAN)
         by_group[key] = by_group[key].merged(job) if key in by_group else job
     return list(by_group.values())
 
 
 def _num_images(resolved: Resolved, recipe: MapRecipe) -> int:
     """Return the number of distinct images of which the trials read a map; without data, by what they ask for."""
-    trials = [trial for trial in resolved.record.trials if recipe in trial.spec.maps]
+    trials = [trial for trial in resolved.all if recipe in trial.spec.maps]
     if resolved.lists:
         digests = {one.digest for trial in trials for one in (trial.spec.train, trial.spec.valid)}
         digests |= {evaluation.test.digest for trial in trials for evaluation in trial.evaluations}
@@ -252,13 +300,16 @@ def _num_images(resolved: Resolved, recipe: MapRecipe) -> int:
     return sum(largest.values()) + tests
 
 
+def _num_trained(resolved: Resolved, digests: frozenset[str]) -> int:
+    """Return the number of distinct images of training lists; without data, by what they ask for."""
+    if resolved.lists:
+        return len({ref.id for digest in digests for ref in resolved.lists[digest]})
+    largest: Counter[str] = Counter()
+    for trial in resolved.all:
+        if trial.spec.train.digest in digests:
+            largest |= Counter(trial.spec.train.counts)
+    return sum(largest.values())
+
+
 def _backbone(recipe: MapRecipe) -> str:
     return recipe.map.partition("/")[0]
-
-
-def _bytes(recipe: MapRecipe) -> int:
-    if recipe == TRUTH:
-        return recipe.input_size**2 // 8
-    spec = map_spec(recipe.map)
-    item = np.dtype(STORED_DTYPES[recipe.stored]).itemsize
-    return spec.channels * (spec.height * spec.width + (spec.layout == "tokens")) * item
