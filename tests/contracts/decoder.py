@@ -51,7 +51,7 @@ class DecoderContract:
         return decoder.eval()
 
     def test_gives_one_logit_per_pixel(self):
-        for num in (1, 3):
+        for num in (1, 2):
             logit_B1HW = self.solved()(self.examples(num).x)
             assert logit_B1HW.shape == (num, 1, self.size, self.size)
             assert logit_B1HW.dtype == torch.float32
@@ -75,7 +75,7 @@ class DecoderContract:
 
     def test_images_do_not_see_each_other(self):
         decoder, x = self.solved(), self.examples().x
-        torch.testing.assert_close(decoder(x)[2:3], decoder(x[2:3]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(decoder(x)[1:2], decoder(x[1:2]), rtol=1e-4, atol=1e-5)
 
     def test_trains_or_is_solved(self):
         decoder = self.solved().train()

@@ -24,12 +24,12 @@ def images(num: int = 2) -> torch.Tensor:
 
 
 class TestFpn(DecoderContract):
-    spec, maps, num = SPEC, PIXELS, 3
+    spec, maps, num = SPEC, PIXELS, 2
 
 
 class TestUnetPlusPlusWithFrozenBatchNorm(DecoderContract):
     spec = DecoderSpec(name="smp", architecture="unetplusplus", encoder="resnet18", batch_norm="frozen", prior=0.2)
-    maps, num = PIXELS, 3
+    maps, num = PIXELS, 2
 
 
 @pytest.mark.parametrize(
