@@ -150,7 +150,7 @@ def test_every_encoder_of_the_library_is_known():
     [
         (lambda state: {**state, "features.0.0.weight": torch.ones(32, 3, 5, 5)}, "is 32x3x5x5, expected 32x3x3x3"),
         (lambda state: {name: state[name] for name in list(state)[3:]}, "it lacks features.0.0.weight, features.0.1"),
-        (lambda state: {**state, "attention.weight": torch.ones(2)}, "the model has no attention.weight; give those of"),
+        (lambda state: {**state, "attention.weight": torch.ones(2)}, "the model has no attention.weight; give those"),
         (lambda state: {"a": torch.ones(1)}, "do not fit the encoder mobilenet_v2: it lacks features.0.0.weight"),
     ],
 )

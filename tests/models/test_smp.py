@@ -27,8 +27,8 @@ class TestFpn(DecoderContract):
     spec, maps, num = SPEC, PIXELS, 2
 
 
-class TestUnetPlusPlusWithFrozenBatchNorm(DecoderContract):
-    spec = DecoderSpec(name="smp", architecture="unetplusplus", encoder="resnet18", batch_norm="frozen", prior=0.2)
+class TestUnetWithFrozenBatchNorm(DecoderContract):
+    spec = DecoderSpec(name="smp", architecture="unet", encoder="resnet18", batch_norm="frozen", prior=0.2)
     maps, num = PIXELS, 2
 
 
