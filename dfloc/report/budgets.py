@@ -118,7 +118,7 @@ def baselines(study: Study) -> Table:
     """Return what looks at no image or learns nothing."""
     domains = study.record.domains
     rows = []
-    for words, group in _solved(study):
+    for words, group in captions.solved(study).items():
         for metric, label in (("iou", "IoU"), ("ap", "AP")):
             line = [Cell(words), Cell(label), table.number(group.valid if metric == "iou" else None)]
             line += [cells.score(group, [domain], metric) for domain in domains]
@@ -163,15 +163,11 @@ def _row(study: Study, line: Line) -> Row:
 
 def _baseline_rows(study: Study) -> list[Row]:
     rows: list[Row] = []
-    for words, group in _solved(study):
+    for words, group in captions.solved(study).items():
         row = _row(study, Line(words, dict.fromkeys(study.record.domains, group)))
         kept = [*row.cells[:2], Cell(""), row.cells[3], Cell("none"), *row.cells[5:]]
         rows.append(Row(kept, starts=not rows, muted=True))
     return rows
-
-
-def _solved(study: Study) -> list[tuple[str, Group]]:
-    return [pair for name in captions.BASELINES for pair in captions.baselines(study, name).items()]
 
 
 def _own(group: Group) -> str:

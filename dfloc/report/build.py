@@ -6,12 +6,12 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.record import SweepRecord
-from dfloc.report import beside, budgets, claims, exposure, figures, overlap, overview, published, reading
+from dfloc.report import beside, budgets, claims, crossed, exposure, figures, overlap, overview, published, reading
 from dfloc.report.beside import Pair
 from dfloc.report.estimate import pooled
 from dfloc.report.groups import Study, run
 from dfloc.report.page import Report, Section
-from dfloc.report.results import METRICS, Result, Results, Score
+from dfloc.report.results import Result, Results, Score
 from dfloc.report.table import csv_text
 from dfloc.storage import Workspace
 
@@ -81,6 +81,7 @@ def _sections(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iter
     last = [exposure.best_last(study)] if tuned else []
     yield Section("measures", "Last epoch, AP and F1", "", last)
     yield claims.section(study)
+    yield from crossed.sections(study)
     yield Section("published", "Published beside measured", "", beside.tables(study, found))
     solved = [budgets.baselines(study)] if study.stage("baselines") else []
     yield Section("behind", "Baselines, data and trials", "", [*solved, overview.data(study), overview.trials(study)])
@@ -98,7 +99,7 @@ def _evaluations(study: Study) -> Iterator[list[object]]:
         "protocol",
         "num_images",
         "num_photographs",
-        *METRICS,
+        *study.metrics,
         "iou_low",
         "iou_high",
         "empty",
@@ -113,22 +114,21 @@ def _evaluations(study: Study) -> Iterator[list[object]]:
         head = [trial.stage, trial.case, *(trial.axes.get(axis, "") for axis in axes), result.state]
         tail = [trial.spec.steps, trial.spec.train.size, trial.fingerprint]
         for score in result.scores.values():
-            yield [*head, *_score(result, score), *tail, score.spec.key]
+            yield [*head, *_score(study, result, score), *tail, score.spec.key]
         if not result.scores:
-            yield [*head, "", "", study.record.protocol, *[""] * (len(METRICS) + 6), *tail, ""]
+            yield [*head, "", "", study.record.protocol, *[""] * (len(study.metrics) + 6), *tail, ""]
 
 
-def _score(result: Result, score: Score) -> list[object]:
+def _score(study: Study, result: Result, score: Score) -> list[object]:
     spec = score.spec
     found = pooled([run(result, [score])])
-    means = [score.mean(metric) if metric in score.values else None for metric in METRICS]
     return [
         spec.checkpoint,
         spec.domain,
         spec.protocol,
         score.num_images,
         score.num_photographs,
-        *("" if mean is None else mean for mean in means),
+        *("" if (mean := score.mean(metric)) is None else mean for metric in study.metrics),
         found.low if found else "",
         found.high if found else "",
         score.empty,

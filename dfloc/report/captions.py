@@ -47,6 +47,11 @@ def baselines(study: Study, name: str, facet: Facet = ()) -> dict[str, Group]:
     }
 
 
+def solved(study: Study) -> dict[str, Group]:
+    """Return the groups of all baselines by what each is called."""
+    return {words: group for name in BASELINES for words, group in baselines(study, name).items()}
+
+
 def baseline_note(study: Study, *, per_cent: bool = False) -> tuple[str, ...]:
     """Return a footnote with the baselines' IoU, for tables that have no row for them."""
 
@@ -54,9 +59,9 @@ def baseline_note(study: Study, *, per_cent: bool = False) -> tuple[str, ...]:
         return f"{100 * value:.1f}" if per_cent else f"{value:.3f}"
 
     found = []
-    for words, group in (pair for name in BASELINES for pair in baselines(study, name).items()):
-        if mean := group.score(study.record.domains):
-            each = ", ".join(f"{d} {write(e.value)}" for d in study.record.domains if (e := group.score([d])))
+    for words, group in solved(study).items():
+        if mean := group.score(study.tested):
+            each = ", ".join(f"{d} {write(e.value)}" for d in study.tested if (e := group.score([d])))
             found.append(f"{words} {write(mean.value)} ({each})")
     return (
         (f"For scale, mean test IoU of what looks at no image or learns nothing: {'; '.join(found)}.",) if found else ()

@@ -41,7 +41,7 @@ def curves(study: Study) -> Table:
                 cell = cells.score(group, [domain])
                 line.append(replace(cell, mark=cell.mark or "strong") if domain == held_out else cell)
             rows.append(Row([*line, cells.score(group, domains)], starts=place == 0))
-    for words, baseline in (pair for name in captions.BASELINES for pair in captions.baselines(study, name).items()):
+    for words, baseline in captions.solved(study).items():
         numbers = [Cell(words), Cell(""), Cell(""), Cell(""), table.number(baseline.valid)]
         numbers += [cells.score(baseline, [domain]) for domain in domains]
         rows.append(Row([*numbers, cells.score(baseline, domains)], muted=True))

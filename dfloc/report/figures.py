@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import plotly.graph_objects as go
@@ -12,21 +11,12 @@ from dfloc.report.beside import Pair
 from dfloc.report.estimate import Estimate
 from dfloc.report.exposure import CURVES, blocks, name_of
 from dfloc.report.groups import COLLAPSED, EMPTY, Facet, Group, Model, Study
+from dfloc.report.plot import GREY, Figure, Key, Panel, axes, colours, told
+from dfloc.report.plot import bars as error_bars
 from dfloc.report.table import escape
 
-# Okabe and Ito (2008): told apart by colour-blind readers.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#6E6E00")
-GREY = "#555555"
+X = "n, images of the held-out domain"
 SHAPES = {"finetune": ("circle", "solid"), "replay": ("square", "dash"), "scratch": ("triangle-up", "dot")}
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One plot with its heading and what it says in words."""
-
-    title: str
-    figure: go.Figure
-    words: str
 
 
 class Point(NamedTuple):
@@ -42,45 +32,13 @@ class Point(NamedTuple):
         return [group.note(domains) for group, domains in self.models]
 
 
-@dataclass(frozen=True)
-class Key:
-    """One entry of a legend: a line of a colour and dash, or a marker (circle, diamond, diamond-open)."""
-
-    label: str
-    colour: str
-    dash: str = "solid"
-    marker: str = "circle"
-    width: float = 2
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Panels under one caption and one legend.
-
-    Attributes:
-        numbers: id of the table that holds the numbers.
-    """
-
-    id: str
-    title: str
-    caption: str
-    panels: Sequence[Panel]
-    legend: Sequence[Key]
-    numbers: str
-
-
-def colours(study: Study) -> Mapping[str, str]:
-    """Return the colour of each domain."""
-    return {domain: COLOURS[place % len(COLOURS)] for place, domain in enumerate(study.record.domains)}
-
-
 def panels(study: Study, published: Sequence[Pair]) -> Figure:
     """Return IoU on each test domain against n, one panel for each held-out domain."""
-    colour = colours(study)
+    colour = colours(study.record.domains)
     drawn, used = [], []
     for facet, held_out, curve in blocks(study):
         used += list(curve.values())
-        figure = _axes()
+        figure = axes(X)
         for place, domain in enumerate(study.record.domains):
             strong = domain == held_out
             shift = (place - (len(study.record.domains) - 1) / 2) * max(curve) * 0.008
@@ -119,7 +77,7 @@ def means(study: Study) -> Figure:
         curves = {held_out: curve for held_out, curve in curves.items() if curve}
         shared = sorted(set.intersection(*(set(curve) for curve in curves.values()))) if curves else []
         used += [curve[n] for curve in curves.values() for n in shared]
-        figure = _axes()
+        figure = axes(X)
         for label, colour, dash, domains in _kinds(study, curves):
             models = {n: [(curve[n], domains(held_out)) for held_out, curve in curves.items()] for n in shared}
             points = [Point(n, found, models[n]) for n in shared if (found := study.mean_of(models[n]))]
@@ -142,12 +100,12 @@ def means(study: Study) -> Figure:
 
 def controls(study: Study) -> Figure:
     """Return fine-tuned, scratch and replay beside each other, on the held-out and on the seen domains."""
-    colour = colours(study)
+    colour = colours(study.record.domains)
     drawn, used = [], []
     for facet, held_out, tuned in blocks(study):
         places = (("on the held-out domain", [held_out]), ("mean of the seen domains", study.seen(tuned)))
         for words, domains in places:
-            figure = _axes()
+            figure = axes(X)
             told = []
             for stage, label in CURVES.items():
                 curve = study.curve(stage, held_out, facet)
@@ -212,14 +170,7 @@ def _line(
             "size": 5 + width,
             "color": colour,
         },
-        error_y={
-            "type": "data",
-            "array": [each.high - each.value for each in found],
-            "arrayminus": [each.value - each.low for each in found],
-            "thickness": 1,
-            "width": 0,
-            "visible": bars,
-        },
+        error_y=error_bars(found) | {"visible": bars},
         hovertemplate="%{text}<extra></extra>",
         text=[_hover(label, point) for point in points],
     )
@@ -227,7 +178,7 @@ def _line(
 
 def _hover(label: str, point: Point) -> str:
     n, found, models = point
-    lines = [f"<b>{escape(label)}</b>, n = {n:,}", f"IoU {found.value:.3f} ({found.low:.3f} … {found.high:.3f})"]
+    lines = [f"<b>{escape(label)}</b>, n = {n:,}", f"IoU {told(found)}"]
     lines.append(_steps([group for group, _ in models]) + (" of the base" if n == 0 else ""))
     for note, count in Counter(filter(None, point.notes)).items():
         lines.append(f"{note}: {count} of {len(models)} models" if len(models) > 1 else note)
@@ -277,29 +228,6 @@ def _published_hover(pair: Pair) -> str:
     words = reason.split()
     lines = [" ".join(words[i : i + 9]) for i in range(0, len(words), 9)]
     return "<br>".join([text, *([f"<i>{pair.published.status}</i>:"] if reason else []), *map(escape, lines)])
-
-
-def _axes() -> go.Figure:
-    figure = go.Figure()
-    grid = {"gridcolor": "#e6e6e6", "linecolor": "#888888", "zerolinecolor": "#cccccc", "ticks": "outside"}
-    figure.update_layout(
-        template=None,
-        height=300,
-        margin={"l": 48, "r": 10, "t": 8, "b": 42},
-        showlegend=False,
-        hovermode="closest",
-        font={"family": "system-ui, sans-serif", "size": 12, "color": "#222222"},
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        xaxis={
-            **grid,
-            "title": {"text": "n, images of the held-out domain", "standoff": 6},
-            "showgrid": False,
-            "zeroline": False,
-        },
-        yaxis={**grid, "title": {"text": "test IoU", "standoff": 4}, "range": [0, 1], "dtick": 0.2},
-    )
-    return figure
 
 
 def _words(study: Study, held_out: str, curve: Mapping[int, Group]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from dfloc.config import Checkpoint
 from dfloc.data.generators import SOURCE
+from dfloc.metrics import protocols
 from dfloc.record import SweepRecord
 from dfloc.report.estimate import Estimate, Run, difference, pooled
 from dfloc.report.results import MOSTLY_EMPTY, Result, Results, Score
@@ -46,6 +47,11 @@ class Group:
         return (self.scored or self.results)[0]
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """The numbers that its rows have."""
+        return tuple(next((score.values for result in self.scored for score in result.scores.values()), ()))
+
+    @property
     def collapsed(self) -> bool:
         """Whether any of its trials answers with nearly empty maps."""
         return any(result.collapsed for result in self.scored)
@@ -80,7 +86,7 @@ class Group:
     def score(self, domains: Sequence[str], metric: str = "iou", checkpoint: Checkpoint = "best") -> Estimate | None:
         """Return the mean over domains, each one's images averaged first, with its interval; None: a hole."""
         key = (tuple(domains), metric, checkpoint)
-        if not domains:
+        if not domains or metric not in self.metrics:
             return None
         if key not in self._known:
             runs = [
@@ -97,6 +103,8 @@ class Study:
 
     Attributes:
         groups: in the order of the plan.
+        tested: the study's domains that its trials are tested on; means run over them.
+        extra: other test domains.
     """
 
     def __init__(self, record: SweepRecord, results: Results):
@@ -110,7 +118,15 @@ class Study:
             name = repr(sorted((key, str(value)) for key, value in shared.items()))
             found.setdefault((result.trial.stage, result.trial.case, name), (shared, []))[1].append(result)
         self.groups = [_group(axes, results, varying) for axes, results in found.values()]
+        asked = {each.domain: None for trial in record.trials for each in trial.evaluations if each.split == "test"}
+        self.tested = [domain for domain in record.domains if domain in asked] or list(asked) or list(record.domains)
+        self.extra = [domain for domain in asked if domain not in self.tested]
         self._of = {result.trial.fingerprint: group for group in self.groups for result in group.results}
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The numbers of its protocol, in the order of tables."""
+        return protocols.find(self.record.protocol).keys
 
     @property
     def random_weights(self) -> bool:
@@ -157,10 +173,12 @@ class Study:
         base = {domain for group in curve.values() for domain in group.first.trial.spec.lineage.base}
         return [domain for domain in self.record.domains if domain in base]
 
-    def mean_of(self, models: Sequence[Model]) -> Estimate | None:
-        """Return the mean over models of each one's mean over its domains; None where one has no run in common."""
+    def mean_of(self, models: Sequence[Model], metric: str = "iou") -> Estimate | None:
+        """Return the mean over all pairs of a model and one of its domains; None where they have no run in common."""
         flat = [(group, domain) for group, domains in models for domain in domains]
-        return pooled(common_runs(flat)) if flat else None
+        if not flat or any(metric not in group.metrics for group, _ in flat):
+            return None
+        return pooled(common_runs(flat), metric)
 
     def less(self, first: Group, second: Group, domains: Sequence[str]) -> Estimate | None:
         """Return the mean IoU of the first less that of the second, trials paired by seed and draw."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dfloc.report import table
 from dfloc.report.captions import provenance, random_weights
 from dfloc.report.groups import Study
-from dfloc.report.results import METRICS, Result, Score
+from dfloc.report.results import Result, Score
 from dfloc.report.table import Cell, Row, Table
 
 STATES = {
@@ -50,7 +50,7 @@ def footer(study: Study) -> list[str]:
     """Return the lines at the end: versions, values that are no number, how many rows."""
     scores = study.results.scores()
     images = sum(score.num_images for score in scores)
-    undefined = Counter({metric: sum(s.num_nan(metric) for s in scores if metric in s.values) for metric in METRICS})
+    undefined = Counter({metric: sum(each.num_nan(metric) for each in scores) for metric in study.metrics})
     nan = ", ".join(f"{metric} {count:,}" for metric, count in undefined.items() if count) or "none"
     lines = [
         f"Protocol {study.record.protocol}; {len(scores):,} evaluations, {images:,} rows (one per image).",

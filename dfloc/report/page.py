@@ -7,7 +7,7 @@ from importlib import resources
 from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
-from dfloc.report.figures import Figure, Key, Panel
+from dfloc.report.plot import Figure, Key, Panel
 from dfloc.report.table import Table, escape
 
 CONFIG = {"responsive": True, "displayModeBar": False}
@@ -93,19 +93,21 @@ def _section_html(section: Section) -> str:
 
 
 def _figure_html(figure: Figure) -> str:
-    head = f'<figcaption><b>{escape(figure.title)}</b> {escape(figure.caption)} <a href="#{escape(figure.numbers)}">'
+    link = f'<a href="#{escape(figure.numbers)}">Numbers</a>' if figure.numbers else ""
+    head = f"<figcaption><b>{escape(figure.title)}</b> {escape(figure.caption)} {link}</figcaption>"
     keys = "".join(_key_html(key) for key in figure.legend)
     plots = "".join(_panel_html(_panel_id(figure, place), panel) for place, panel in enumerate(figure.panels))
     return (
         f'<figure id="{escape(figure.id)}"><div class="keys">{keys}</div><div class="panels">{plots}</div>'
-        f"{head}Numbers</a></figcaption></figure>"
+        f"{head}</figure>"
     )
 
 
 def _panel_html(name: str, panel: Panel) -> str:
     return (
         f'<div class="panel"><h3>{escape(panel.title)}</h3>'
-        f'<div id="{escape(name)}" class="plot" role="img" aria-label="{escape(panel.words)}">'
+        f'<div id="{escape(name)}" class="plot" style="height:{panel.figure.layout.height}px" role="img" '
+        f'aria-label="{escape(panel.words)}">'
         f"<noscript>{escape(panel.words)}</noscript></div></div>"
     )
 
@@ -135,6 +137,8 @@ def _key_html(key: Key) -> str:
         "square": '<rect x="10" y="3" width="8" height="8"',
         "triangle-up": '<path d="M14 2L19 11H9Z"',
         "diamond": '<path d="M14 1L20 7L14 13L8 7Z"',
+        "tick": '<path d="M14 1V13" stroke-width="2"',
+        "frame": '<rect x="8" y="1" width="12" height="12" fill-opacity="0" stroke-width="1.6"',
     }
     shape = shapes.get(key.marker.removesuffix("-open"), "")
     marker = f'{shape} fill="{fill}" stroke="{colour}"/>' if shape else ""

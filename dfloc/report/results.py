@@ -1,7 +1,7 @@
 """What the ledger and the rows say of every trial that was planned under a sweep."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from dfloc.config import Checkpoint, EvaluationSpec
 from dfloc.errors import WorkspaceError
-from dfloc.ledger import Done, Ledger, State
+from dfloc.ledger import Done, EpochRecord, Ledger, State
+from dfloc.metrics import protocols
 from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.storage import Workspace
 
-METRICS = ("iou", "ap", "f1_fixed", "f1_best", "pbca")
 MOSTLY_EMPTY = 0.9
 
 Values = NDArray[np.float64]
@@ -29,16 +29,20 @@ class Score:
         values: one number per image, by metric, fractions; NaN where the protocol has none.
         photographs: the photograph of each image, as a number that is the same in all scores.
         empty: share of the images whose predicted map has no fake pixel.
+        areas: share of fake pixels of each image's truth.
+        pooled_iou: over all pixels of the set; 1 where nothing is fake nor called so.
     """
 
     spec: EvaluationSpec
     values: Mapping[str, Values]
     photographs: NDArray[np.int64]
     empty: float
+    areas: Values
+    pooled_iou: float
 
     def mean(self, metric: str) -> float | None:
-        """Return the mean over images that have a number; None where none has."""
-        values = self.values[metric]
+        """Return the mean over images that have a number; None where none has, or the protocol has no such metric."""
+        values = self.values.get(metric, np.empty(0))
         kept = values[~np.isnan(values)]
         return float(kept.mean()) if kept.size else None
 
@@ -64,6 +68,7 @@ class Result:
     Attributes:
         failure: why it failed; empty where it did not.
         valid: validation IoU of the best epoch; None where no epoch was finished.
+        epochs: what was recorded by epoch, of an unfinished trial too.
         scores: by checkpoint and test domain (condition clean, split test).
     """
 
@@ -72,6 +77,7 @@ class Result:
     failure: str
     done: Done | None
     valid: float | None
+    epochs: Sequence[EpochRecord]
     scores: Mapping[tuple[Checkpoint, str], Score]
 
     @property
@@ -135,6 +141,7 @@ class Results:
             failure=failure.message if failure and state == "failed" else "",
             done=done,
             valid=best.valid_iou if best else None,
+            epochs=epochs,
             scores=scores,
         )
 
@@ -152,13 +159,16 @@ class Results:
                 f"trial {spec.trial[:12]} has {len(rows)} rows of {images} images for {spec.domain}, expected one for "
                 f"each of {spec.test.size} samples; delete rows/{spec.key}.parquet in its folder, it is made again"
             )
-        numbers = self._photographs
+        numbers, keys = self._photographs, protocols.find(spec.protocol).keys
         stems = rows["stem"].combine_chunks().dictionary_encode()
         codes = [numbers.setdefault(stem, len(numbers)) for stem in stems.dictionary.to_pylist()]
-        empty = rows["tp"].to_numpy() + rows["fp"].to_numpy() == 0
+        tp, fp, fn = (rows[name].to_numpy() for name in ("tp", "fp", "fn"))
+        empty, union = tp + fp == 0, int((tp + fp + fn).sum())
         return Score(
             spec=spec,
-            values={name: rows[name].to_numpy().astype(np.float64) for name in METRICS if name in rows.column_names},
+            values={name: rows[name].to_numpy().astype(np.float64) for name in keys if name in rows.column_names},
             photographs=np.asarray(codes, dtype=np.int64)[stems.indices.to_numpy()],
             empty=float(empty.mean()) if len(empty) else 0.0,
+            areas=rows["mask_area"].to_numpy().astype(np.float64),
+            pooled_iou=int(tp.sum()) / union if union else 1.0,
         )

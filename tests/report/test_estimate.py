@@ -12,7 +12,7 @@ SPEC = Maker().plan("base", {"mini/telea": 4}).evaluations[0]
 def score(values, photographs=None) -> Score:
     values = np.asarray(values, dtype=float)
     numbers = np.arange(len(values)) if photographs is None else np.asarray(photographs)
-    return Score(SPEC, {"iou": values}, numbers, 0.0)
+    return Score(SPEC, {"iou": values}, numbers, 0.0, numbers.astype(float), 0.0)
 
 
 def test_the_mean_over_domains_weighs_domains_not_images():

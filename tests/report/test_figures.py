@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dfloc.report import beside, figures, published
+from dfloc.report import beside, figures, plot, published
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from tests.report import studies
@@ -25,7 +25,7 @@ def test_a_panel_for_each_held_out_domain_with_a_line_for_each_test_domain(mini_
 
 
 def test_a_domain_has_one_colour_everywhere(mini_study):
-    colours = figures.colours(mini_study)
+    colours = plot.colours(MINI)
     assert len(set(colours.values())) == 4
     for panel in figures.panels(mini_study, []).panels:
         assert all(trace(panel, domain).line.color == colours[domain] for domain in MINI)

@@ -97,5 +97,6 @@ def test_each_sample_has_exactly_one_row_or_the_rows_are_named(tmp_path, change,
 
 def test_a_metric_without_any_number_has_no_mean(mini_study):
     score = mini_study.results.scores()[0]
-    empty = type(score)(score.spec, {"ap": np.full(40, np.nan)}, score.photographs, 0.0)
+    empty = type(score)(score.spec, {"ap": np.full(40, np.nan)}, score.photographs, 0.0, score.areas, 0.0)
+    assert empty.mean("iou") is None
     assert empty.mean("ap") is None

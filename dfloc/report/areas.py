@@ -1,0 +1,112 @@
+"""IoU against the share of an image that is fake."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+
+from dfloc.metrics.sets import AREAS, by_area
+from dfloc.report import captions
+from dfloc.report.groups import Group, Study
+from dfloc.report.heatmaps import best
+from dfloc.report.models import Model, heads
+from dfloc.report.plot import COLOURS, DASHES, Figure, Key, Panel, axes
+from dfloc.report.table import DASH, Cell, Row, Table, escape
+
+PROTOCOLS = ("dolos-2024", "dfloc-1")
+MAX_MODELS = 3
+NAMES = [f"{100 * low:g} to {100 * high:g} %" for low, high in pairwise(AREAS)]
+
+Bins = Sequence[tuple[float | None, int]]
+
+
+def wanted(study: Study) -> bool:
+    """Return whether a study's document shows it: those of Dolos, and our own protocol."""
+    return study.record.protocol in PROTOCOLS
+
+
+def figure(study: Study, found: Sequence[Model]) -> Figure:
+    """Return a panel for each of the best models and each test domain, a line for each training."""
+    shown, labels = best(study, found, MAX_MODELS), heads(found)
+    drawn, used = [], []
+    for model in shown:
+        for domain in study.tested:
+            lines = {column.name: bins(column.group, domain) for column in model.columns}
+            lines = {label: line for label, line in lines.items() if any(count for _, count in line)}
+            if lines:
+                used += model.groups
+                drawn.append(_panel(f"{model.name}, tested on {domain}", lines, labels))
+    return Figure(
+        id="fig-areas",
+        title="Test IoU by the share of the image that is fake.",
+        caption="Means over the images whose fake area is in a bin (over its lower end, at most its upper), best "
+        "epoch; how many images they are stands in the hover and in the table. The models of highest validation IoU. "
+        f"{captions.provenance(study, used)}",
+        panels=drawn,
+        legend=[Key(label, *_style(labels, label)) for label in labels],
+        numbers="areas",
+    )
+
+
+def table(study: Study, found: Sequence[Model]) -> Table:
+    """Return the numbers of the figure, of all models."""
+    rows = []
+    for model in found:
+        for domain in study.tested:
+            for place, column in enumerate(model.columns):
+                line = [Cell(model.name), Cell(domain), Cell(column.name)]
+                line += [_cell(*each) for each in bins(column.group, domain)]
+                rows.append(Row(line, starts=place == 0))
+    return Table(
+        id="areas",
+        title="Test IoU by the share of the image that is fake.",
+        caption="In small print: images in the bin, over all runs. "
+        f"{captions.provenance(study, [group for model in found for group in model.groups])}",
+        columns=["Model", "Test domain", "Trained on", *NAMES],
+        rows=rows,
+        words=(0, 1, 2),
+        folded=True,
+    )
+
+
+def bins(group: Group, domain: str) -> Bins:
+    """Return the mean IoU and the number of images of each bin, over all runs; None where there are none."""
+    scores = [result.scores["best", domain] for result in group.scored if ("best", domain) in result.scores]
+    none = np.empty(0)
+    area = np.concatenate([none, *(score.areas for score in scores)])
+    iou = np.concatenate([none, *(score.values["iou"] for score in scores)])
+    found = by_area(pa.table({"mask_area": area, "iou": iou}), "iou")
+    return [(each.mean, each.num_images) for each in found]
+
+
+def _panel(title: str, lines: Mapping[str, Bins], labels: Sequence[str]) -> Panel:
+    figure, said = axes("share of the image that is fake, %", "test IoU"), []
+    for label, line in lines.items():
+        colour, dash = _style(labels, label)
+        there = [(place, value, count) for place, (value, count) in enumerate(line) if value is not None]
+        figure.add_scatter(
+            x=[place for place, _, _ in there],
+            y=[value for _, value, _ in there],
+            mode="lines+markers",
+            line={"color": colour, "width": 2, "dash": dash},
+            marker={"size": 6},
+            text=[
+                f"<b>{escape(label)}</b><br>{NAMES[place]} fake: IoU {value:.3f}<br>{count:,} images"
+                for place, value, count in there
+            ],
+            hovertemplate="%{text}<extra></extra>",
+        )
+        said.append(f"{label}: " + ", ".join(f"{NAMES[place]} {value:.2f}" for place, value, _ in there))
+    ticks = {"tickvals": list(range(len(NAMES))), "ticktext": [name.removesuffix(" %") for name in NAMES]}
+    figure.update_layout(xaxis={**ticks, "range": [-0.3, len(NAMES) - 0.7]})
+    return Panel(title, figure, "; ".join(said) + ".")
+
+
+def _style(labels: Sequence[str], label: str) -> tuple[str, str]:
+    place = labels.index(label)
+    return COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
+
+
+def _cell(value: float | None, count: int) -> Cell:
+    return Cell(f"{value:.3f}", f"{count:,}", exact=(value,)) if value is not None else Cell(DASH, mark="hole")

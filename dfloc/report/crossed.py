@@ -1,0 +1,44 @@
+"""The sections of a study whose models are trained on some domains and tested on all."""
+
+from collections.abc import Iterator
+
+from dfloc.report import areas, heatmaps, histories, ranking, trends
+from dfloc.report.groups import Study
+from dfloc.report.models import models
+from dfloc.report.page import Section
+
+CROSSED = "Each model is trained on a domain, on all but one, or on all of them, and tested on each."
+RANKED = "Models are ranked by validation, which is what a study could choose by; test numbers stand beside it."
+
+
+def sections(study: Study) -> Iterator[Section]:
+    """Yield train x test, the ranking of models, epochs and areas, each where the study has them."""
+    found = models(study)
+    if not found:
+        return
+    yield Section(
+        "train-test-study",
+        "Train x test",
+        CROSSED,
+        [heatmaps.crossed(study, found), ranking.crossed(study, found)],
+    )
+    figures = [trends.ranking(study, found), *trends.trends(study, found), heatmaps.combined(study, found)]
+    yield Section(
+        "models-study",
+        "Which model?",
+        RANKED,
+        [
+            *(figure for figure in figures if figure.panels),
+            ranking.ranked(study, found),
+            ranking.measured(study, found),
+        ],
+    )
+    epochs = histories.figure(study, found)
+    yield Section("epochs-study", "Training", "", [epochs] if epochs.panels else [])
+    if areas.wanted(study):
+        yield Section(
+            "areas-study",
+            "Small and large fakes",
+            "",
+            [areas.figure(study, found), areas.table(study, found)],
+        )

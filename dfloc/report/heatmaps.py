@@ -1,0 +1,134 @@
+"""Heat maps: train x test for each model, and the mean of each combination of two settings."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dfloc.report import captions
+from dfloc.report.estimate import Estimate
+from dfloc.report.groups import Study
+from dfloc.report.models import DATA_AXES, Column, Model, Part, Which, known, parts, unknown, valued
+from dfloc.report.plot import Figure, Key, Panel, Tile, heat, told
+
+MAX_PANELS = 16
+WIDE = 5  # columns from which on numbers have two decimals
+FRAME = Key("in-domain: trained on the test domain's family", "#111111", "", "frame")
+KINDS: Mapping[str, Which] = {"in-domain": known, "out-of-domain": unknown}
+
+
+def crossed(study: Study, found: Sequence[Model]) -> Figure:
+    """Return one heat map for each model: rows are test domains, columns training data."""
+    shown = best(study, found)
+    left = len(found) - len(shown)
+    drawn = [_crossed(study, model) for model in shown]
+    groups = [group for model in shown for group in model.groups]
+    fewer = f" {left} models with a lower validation IoU are in the table alone." if left else ""
+    return Figure(
+        id="fig-train-test",
+        title="Test IoU by training data and test domain.",
+        caption="One panel for each model, the same colours in all: white is 0, dark blue is 1. A frame: in-domain. "
+        f"x: over 90 % empty maps.{fewer} {captions.provenance(study, groups)}",
+        panels=drawn,
+        legend=[FRAME],
+        numbers="train-test",
+    )
+
+
+def combined(study: Study, found: Sequence[Model]) -> Figure:
+    """Return heat maps of mean IoU over two settings that a stage crosses; one for each value of what else varies."""
+    blocks: dict[tuple[str, ...], list[Part]] = {}
+    for part in (part for model in found for part in model.parts):
+        axes = crossed_axes(part)
+        if len(axes) >= 2:
+            group = part.groups[0]
+            rest = [valued(axis, group.axes[axis]) for axis in axes[2:]]
+            blocks.setdefault((group.stage, group.case, part.kind, *axes[:2], *rest), []).append(part)
+    drawn, used = [], []
+    for (stage, case, _, rows, columns, *rest), block in blocks.items():
+        if min(len(_values(block, axis)) for axis in (rows, columns)) < 2:
+            continue
+        used += [group for part in block for group in part.groups]
+        head = ", ".join(filter(None, [stage, case, *rest]))
+        means = {words: which for words, which in KINDS.items() if all(part.cells(study, which) for part in block)}
+        drawn += [_means(study, block, (rows, columns), words, which, head) for words, which in means.items()]
+    return Figure(
+        id="fig-combined",
+        title="Mean test IoU of each combination.",
+        caption="In-domain: over the test domains whose family the model was trained on; out-of-domain: over the "
+        "others; models of one panel differ in the two settings alone. White is 0, dark blue is 1. "
+        f"{captions.provenance(study, used)}",
+        panels=drawn,
+        legend=[],
+        numbers="models",
+    )
+
+
+def best(study: Study, found: Sequence[Model], most: int = MAX_PANELS) -> list[Model]:
+    """Return the models of highest validation IoU of their kind of training data, in the order of the plan."""
+    if len(found) <= most:
+        return list(found)
+    ranks: dict[int, int] = {}
+    for block in parts(study, found).values():
+        for rank, part in enumerate(block):
+            ranks[id(part.model)] = min(rank, ranks.get(id(part.model), rank))
+    chosen = {id(model) for model in sorted(found, key=lambda model: ranks[id(model)])[:most]}
+    return [model for model in found if id(model) in chosen]
+
+
+def crossed_axes(part: Part) -> list[str]:
+    """Return the settings that a stage crosses, in the order of its file."""
+    return [axis for axis in part.groups[0].axes if axis not in DATA_AXES]
+
+
+def _crossed(study: Study, model: Model) -> Panel:
+    domains, columns = [*study.tested, *study.extra], model.columns
+    digits = 2 if len(columns) > WIDE else 3
+    tiles = [[_tile(column, domain, digits) for column in columns] for domain in domains]
+    names = [column.name for column in columns]
+    said = [
+        f"{column.name}: " + ", ".join(f"{domain} {line[j].text}" for domain, line in zip(domains, tiles, strict=True))
+        for j, column in enumerate(columns)
+    ]
+    words = "; ".join(said)
+    return Panel(
+        model.name, heat(domains, names, tiles, "trained on", "tested on"), f"Trained on and tested on {words}."
+    )
+
+
+def _tile(column: Column, domain: str, digits: int) -> Tile:
+    found, group = column.group.score([domain]), column.group
+    framed = column.knows(domain)
+    if found is None:
+        return Tile(None, group.hole, [], framed)
+    note = group.note([domain])
+    text = f"{found.value:.{digits}f}{' x' if note else ''}"
+    spec = group.first.trial.spec
+    lines = [f"trained on {column.name}, tested on {domain}", f"IoU {told(found)}", f"{spec.steps:,} steps", note]
+    return Tile(
+        found.value, text, [*filter(None, lines), f"{found.runs} run(s), {found.photographs} photographs"], framed
+    )
+
+
+def _means(study: Study, block: Sequence[Part], axes: tuple[str, str], words: str, which: Which, head: str) -> Panel:
+    rows, columns = (_values(block, axis) for axis in axes)
+    there = {tuple(str(part.groups[0].axes[axis]) for axis in axes): part for part in block}
+    tiles = [[_mean(study, there.get((row, column)), which) for column in columns] for row in rows]
+    names = [list(_values(block, axis).values()) for axis in axes]
+    said = "; ".join(
+        f"{row} with " + ", ".join(f"{column} {tile.text}" for column, tile in zip(names[1], line, strict=True))
+        for row, line in zip(names[0], tiles, strict=True)
+    )
+    figure = heat(names[0], names[1], tiles, axes[1].rpartition(".")[2], axes[0].rpartition(".")[2])
+    return Panel(f"{head}: {words}" if head else words, figure, f"Mean test IoU, {words}: {said}.")
+
+
+def _mean(study: Study, part: Part | None, which: Which) -> Tile:
+    found: Estimate | None = part.mean(study, which) if part else None
+    if part is None or found is None:
+        return Tile(None, part.hole if part else "not planned", [])
+    return Tile(found.value, f"{found.value:.3f}", [part.model.name, f"mean IoU {told(found)}"])
+
+
+def _values(block: Sequence[Part], axis: str) -> dict[str, str]:
+    """Return the values of an axis, and what each is called."""
+    values: list[Any] = [part.groups[0].axes[axis] for part in block]
+    return {str(value): valued("", value) for value in values}

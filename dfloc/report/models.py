@@ -1,0 +1,259 @@
+"""Models that are trained on one domain, on all but one or on all of them, and tested on each: their columns."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from dfloc import registry
+from dfloc.config import TrialSpec, canonical
+from dfloc.data import dolos
+from dfloc.report import recipe
+from dfloc.report.estimate import Estimate
+from dfloc.report.groups import Group, Study
+from dfloc.report.results import Score
+
+ONE, WITHOUT, ALL = "one domain", "all but one", "several domains"
+DATA_AXES = ("domain", "held_out", "seed", "draw")
+CURVE_AXES = ("n", "count")
+CURVE_STAGES = ("budgets",)  # the exposure study's own table shows them
+OWN = frozenset({"train", "valid", "seed", "epochs", "epoch_steps", "lineage", "init"})
+
+Which = Callable[["Column", str], bool]
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """The training data of one cell: `<domain>`, `without-<domain>`, `train_all_4`, or domains joined.
+
+    Attributes:
+        kind: one domain | all but one | several domains.
+    """
+
+    name: str
+    kind: str
+    group: Group
+
+    @cached_property
+    def families(self) -> frozenset[str]:
+        """What it or an ancestor was trained on."""
+        spec = self.group.first.trial.spec
+        return frozenset(dolos.family(domain) for domain in (*spec.lineage.seen, *spec.train.counts))
+
+    def knows(self, domain: str) -> bool:
+        """Return whether a test domain is in-domain: it was trained on one of its family."""
+        return dolos.family(domain) in self.families
+
+
+def every(_: Column, __: str) -> bool:
+    """Choose all cells."""
+    return True
+
+
+def known(column: Column, domain: str) -> bool:
+    """Choose cells that are in-domain (ID)."""
+    return column.knows(domain)
+
+
+def unknown(column: Column, domain: str) -> bool:
+    """Choose cells that are out-of-domain (OOD)."""
+    return not column.knows(domain)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The columns of a model that are of one kind: a row of the table of models."""
+
+    model: "Model"
+    kind: str
+    columns: Sequence[Column]
+
+    @property
+    def groups(self) -> list[Group]:
+        """The trainings."""
+        return [column.group for column in self.columns]
+
+    @property
+    def valid(self) -> float | None:
+        """Mean validation IoU of the trainings; None where one is missing."""
+        values = [group.valid for group in self.groups]
+        there = [value for value in values if value is not None]
+        return sum(there) / len(there) if len(there) == len(values) else None
+
+    def cells(self, study: Study, which: Which) -> list[tuple[Group, list[str]]]:
+        """Return each training with the test domains of it that are chosen."""
+        chosen = [(one.group, [name for name in study.tested if which(one, name)]) for one in self.columns]
+        return [(group, domains) for group, domains in chosen if domains]
+
+    def mean(self, study: Study, which: Which, metric: str = "iou") -> Estimate | None:
+        """Return the mean over the chosen cells; None where there are none or one is a hole."""
+        return study.mean_of(self.cells(study, which), metric)
+
+    def over(self, study: Study, which: Which, value: Callable[[Score], float | None]) -> float | None:
+        """Return the mean over the chosen cells of what a score says, runs averaged first; None as `mean`."""
+        found = []
+        for group, domains in self.cells(study, which):
+            for domain in domains:
+                scores = [result.scores.get(("best", domain)) for result in group.scored]
+                values = [number for score in scores if score and (number := value(score)) is not None]
+                found.append(sum(values) / len(values) if values else None)
+        there = [number for number in found if number is not None]
+        return sum(there) / len(there) if there and len(there) == len(found) else None
+
+    @property
+    def hours(self) -> float | None:
+        """What its trainings took together; None where none is finished."""
+        return sum(seconds for seconds, _ in costs) / 3600 if (costs := self._costs) else None
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Training images that were read in a second of training; None where none is finished."""
+        seconds = sum(seconds for seconds, _ in self._costs)
+        return sum(images for _, images in self._costs) / seconds if seconds else None
+
+    @property
+    def _costs(self) -> list[tuple[float, float]]:
+        done = [result.done.cost for group in self.groups for result in group.results if result.done]
+        return [(cost.seconds, cost.seconds * cost.images_per_second) for cost in done]
+
+    @property
+    def hole(self) -> str:
+        """What to write where a mean is missing."""
+        return next((group.hole for group in self.groups if not group.scored), "unfinished")
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Trainings that differ in their data alone (and in how long they are trained on it)."""
+
+    name: str
+    columns: Sequence[Column]
+
+    @property
+    def spec(self) -> TrialSpec:
+        """The spec of its first training."""
+        return self.columns[0].group.first.trial.spec
+
+    @property
+    def groups(self) -> list[Group]:
+        """The trainings."""
+        return [column.group for column in self.columns]
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """Its columns by kind, in order."""
+        kinds = dict.fromkeys(column.kind for column in self.columns)
+        return [Part(self, kind, [column for column in self.columns if column.kind == kind]) for kind in kinds]
+
+    def column(self, name: str) -> Column | None:
+        """Return the column of some training data."""
+        return next((column for column in self.columns if column.name == name), None)
+
+
+def models(study: Study) -> list[Model]:
+    """Return the models of a study in the order of the plan.
+
+    Two stages are of one model where all settings but data and length agree, as many images of each domain are taken,
+    and no column would stand twice. A curve (parents, their children, an axis n or count) is none.
+    """
+    parents = {result.trial.parent for result in study.results.all}
+    blocks: dict[tuple[str, str, str, str], list[Group]] = {}
+    for group in study.groups:
+        if _is_cell(group, parents):
+            own = {axis: value for axis, value in group.axes.items() if axis not in DATA_AXES}
+            key = (_settings(group), group.stage, group.case, canonical({k: str(v) for k, v in own.items()}))
+            blocks.setdefault(key, []).append(group)
+    merged: dict[str, list[list[Group]]] = {}
+    for (settings, *_), groups in blocks.items():
+        names = {_column(study, group).name for group in groups}
+        there = merged.setdefault(settings, [])
+        free = (one for one in there if not names & {_column(study, group).name for group in one})
+        target = next(free, None)
+        if target is None:
+            there.append(list(groups))
+        else:
+            target += groups
+    found = sorted((one for many in merged.values() for one in many), key=lambda one: study.groups.index(one[0]))
+    return [
+        Model(name, [_column(study, group) for group in groups])
+        for name, groups in zip(_names(found), found, strict=True)
+    ]
+
+
+def parts(study: Study, found: Sequence[Model]) -> dict[str, list[Part]]:
+    """Return the parts of all models by kind, each ranked by validation IoU; those without one last."""
+    kinds: dict[str, list[Part]] = {}
+    for part in (part for model in found for part in model.parts):
+        kinds.setdefault(part.kind, []).append(part)
+    return {kind: sorted(each, key=_rank, reverse=True) for kind, each in kinds.items()}
+
+
+def heads(found: Sequence[Model]) -> list[str]:
+    """Return the names of all columns, each once."""
+    return list(dict.fromkeys(column.name for model in found for column in model.columns))
+
+
+def valued(axis: str, value: Any) -> str:
+    """Return an axis' value in words; a plain word, such as a loss, stands alone, and so does all without an axis."""
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        value = " + ".join(str(item) for item in value)
+    plain = isinstance(value, str) and value not in ("none", "all", "auto", "default")
+    return str(value) if plain or not axis else f"{axis.rpartition('.')[2]} = {value}"
+
+
+def _rank(part: Part) -> float:
+    return -1.0 if part.valid is None else part.valid
+
+
+def _is_cell(group: Group, parents: set[str | None]) -> bool:
+    trial = group.first.trial
+    return (
+        trial.parent is None
+        and trial.fingerprint not in parents
+        and trial.spec.decoder.name not in registry.SOLVED
+        and group.stage not in CURVE_STAGES
+        and not any(axis in group.axes for axis in CURVE_AXES)
+    )
+
+
+def _settings(group: Group) -> str:
+    spec = group.first.trial.spec
+    counts = sorted(set(spec.train.counts.values()))
+    return canonical([spec.model_dump(mode="json", exclude=set(OWN)), counts])
+
+
+def _column(study: Study, group: Group) -> Column:
+    counts = group.first.trial.spec.train.counts
+    if domain := group.axes.get("domain"):
+        return Column(str(domain), ONE, group)
+    if held_out := group.axes.get("held_out"):
+        return Column(f"without-{held_out}", WITHOUT, group)
+    if len(counts) == 1:
+        return Column(next(iter(counts)), ONE, group)
+    if set(counts) == set(study.record.domains):
+        return Column(f"train_all_{len(counts)}", ALL, group)
+    return Column(" + ".join(counts), ALL, group)
+
+
+def _names(found: Sequence[Sequence[Group]]) -> list[str]:
+    """Return a name for each model: its case and axes, else what it is; the stage too where two are called the same."""
+    names = [max((_words(group) for group in groups), key=len) or _described(groups[0]) for groups in found]
+    twice = {name for name in names if names.count(name) > 1}
+    names = [f"{groups[0].stage}, {name}" if name in twice else name for name, groups in zip(names, found, strict=True)]
+    seen: dict[str, int] = {}
+    for place, name in enumerate(names):
+        seen[name] = seen.get(name, 0) + 1
+        names[place] = f"{name} ({seen[name]})" if seen[name] > 1 else name
+    return names
+
+
+def _words(group: Group) -> str:
+    own = {axis: value for axis, value in group.axes.items() if axis not in DATA_AXES}
+    return ", ".join(filter(None, [group.case, *(valued(axis, value) for axis, value in own.items())]))
+
+
+def _described(group: Group) -> str:
+    spec = group.first.trial.spec
+    return ", ".join(filter(None, [recipe.maps(spec), recipe.decoder(spec)]))

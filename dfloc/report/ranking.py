@@ -1,0 +1,191 @@
+"""The tables of models: every cell of train x test, models ranked by validation, and what else was measured."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from dfloc.config import TrialSpec
+from dfloc.report import captions, cells, recipe, table
+from dfloc.report.groups import Group, Study
+from dfloc.report.models import Model, Part, Which, every, heads, known, parts, unknown
+from dfloc.report.table import DASH, Cell, Row, Table
+
+LABELS = {
+    "iou": "IoU",
+    "f1": "F1",
+    "f1_fixed": "F1 at 0.5",
+    "f1_best": "F1 oracle",
+    "ap": "AP",
+    "auc": "AUC",
+    "mcc": "MCC",
+    "pbca": "PBCA",
+}
+MEANS: Mapping[str, Which] = {"ID": known, "OOD": unknown, "All": every}
+RECIPE = ("Batch", "Schedule", "Selection", "Initialisation", "Epochs")
+PATH_ONLY = "random weights: path only, numbers mean nothing"
+# Settings that have a column of their own where models differ in them, and stand in the caption where they do not.
+SHARED: Mapping[str, Callable[[TrialSpec], str]] = {
+    "Input": lambda spec: recipe.inputs(spec.maps[0]),
+    "Loss": lambda spec: recipe.loss(spec.loss),
+    "Augmentation": lambda spec: recipe.augment(spec.augment),
+    "Optimizer": recipe.optimizer,
+    "Precision": lambda spec: spec.precision,
+}
+
+
+def crossed(study: Study, found: Sequence[Model]) -> Table:
+    """Return every cell: rows are test domains, columns training data, a block for each model."""
+    columns, rows = heads(found), []
+    baseline = captions.solved(study)
+    for model in found:
+        for place, domain in enumerate([*study.tested, *study.extra]):
+            line = [name(model), Cell(domain)]
+            for head in columns:
+                column = model.column(head)
+                if column is None:
+                    line.append(Cell("not planned", mark="hole"))
+                    continue
+                cell = cells.score(column.group, [domain])
+                line.append(replace(cell, mark=cell.mark or ("strong" if column.knows(domain) else "")))
+            line += [cells.score(group, [domain]) for group in baseline.values()]
+            rows.append(Row(line, starts=place == 0))
+    return Table(
+        id="train-test",
+        title="Test IoU by training data and test domain.",
+        caption="Rows: test domain; columns: training data. In-domain cells are set in bold: the model was trained on "
+        f"the test domain's family.{_sources(study, found)} {captions.provenance(study, _groups(found))}",
+        columns=["Model", "Test domain", *columns, *baseline],
+        rows=rows,
+        words=(0, 1),
+    )
+
+
+def ranked(study: Study, found: Sequence[Model]) -> Table:
+    """Return a row for each model and kind of training data, ranked by validation IoU."""
+    specs = [model.spec for model in found]
+    own = {label: words for label, words in SHARED.items() if len({words(spec) for spec in specs}) > 1}
+    same = ", ".join(f"{label.lower()} {words(specs[0])}" for label, words in SHARED.items() if label not in own)
+    rows: list[Row] = []
+    for block in parts(study, found).values():
+        rows += _block(study, block, own)
+    settings = [
+        "Decoder",
+        "Parameters trained",
+        "Convolutions",
+        *own,
+        "Batch",
+        "Schedule",
+        "Selection",
+        "Initialisation",
+    ]
+    columns = ["Model", "Trained on", "Maps", *settings, "Epochs", "Valid. IoU", *MEANS, "Images/s", "Hours"]
+    for words, group in captions.solved(study).items():
+        line = [Cell(words), *[Cell("")] * (columns.index("Valid. IoU") - 1), table.number(group.valid)]
+        rows.append(Row([*line, Cell(""), Cell(""), cells.score(group, study.tested), Cell(""), Cell("")], muted=True))
+    return Table(
+        id="models",
+        title="Models, ranked by validation IoU.",
+        caption="ID: mean test IoU over the cells whose test domain's family was trained on; OOD: over the others; "
+        "rows between two rules are of one kind of training data, ranked by the mean validation IoU of the trainings; "
+        "its best is set in bold, and an oracle is the best test number, which nobody could choose. Parameters and "
+        f"convolutions are counted on the decoder as it is built. The same for all: {same}. "
+        f"{captions.provenance(study, _groups(found))}",
+        columns=columns,
+        rows=rows,
+        words=(0, 1, 2, 3, *range(6, columns.index("Epochs"))),
+        notes=_unknown_sizes(found),
+    )
+
+
+def measured(study: Study, found: Sequence[Model]) -> Table:
+    """Return what else the protocol measures, in and out of domain, and IoU over all pixels of a test set."""
+    metrics = [metric for metric in study.metrics if metric != "iou"]
+    rows: list[Row] = []
+    for block in parts(study, found).values():
+        for place, part in enumerate(block):
+            line = [name(part.model), Cell(part.kind)]
+            line += [_plain(part, study, which, metric) for metric in metrics for which in (known, unknown)]
+            line += [
+                table.number(part.over(study, MEANS[mean], lambda score: score.pooled_iou)) for mean in ("ID", "OOD")
+            ]
+            rows.append(Row(line, starts=place == 0))
+    names = [f"{LABELS.get(metric, metric)}, {mean}" for metric in metrics for mean in ("ID", "OOD")]
+    return Table(
+        id="measures-models",
+        title="Other measures of the same models.",
+        caption="Means over the same cells as above, best epoch, in the same order. Pooled IoU counts all pixels of a "
+        f"test set together, then takes the mean over cells. {captions.provenance(study, _groups(found))}",
+        columns=["Model", "Trained on", *names, "Pooled IoU, ID", "Pooled IoU, OOD"],
+        rows=rows,
+        words=(0, 1),
+        notes=captions.baseline_note(study),
+    )
+
+
+def name(model: Model) -> Cell:
+    """Return the head of a model's row; numbers of random weights are marked."""
+    head = cells.name(model.name, model.groups)
+    random = any(result.random_weights for group in model.groups for result in group.results)
+    return replace(head, small="; ".join(filter(None, [head.small, PATH_ONLY if random else ""])))
+
+
+def _block(study: Study, block: Sequence[Part], own: Mapping[str, Callable[[TrialSpec], str]]) -> list[Row]:
+    means = {mean: [part.mean(study, which) for part in block] for mean, which in MEANS.items()}
+    best = {mean: max((each.value for each in column if each), default=0.0) for mean, column in means.items()}
+    rows = []
+    for place, part in enumerate(block):
+        valid = table.number(part.valid)
+        numbers = [replace(valid, mark="strong") if place == 0 and part.valid is not None else valid]
+        for mean, which in MEANS.items():
+            found = means[mean][place]
+            cell = table.estimate(found, part.hole if part.cells(study, which) else DASH)
+            oracle = "oracle" if len(block) > 1 and found and found.value == best[mean] else ""
+            numbers.append(replace(cell, small="; ".join(filter(None, [cell.small, oracle]))))
+        line = [*_settings(study, part, own), *numbers, _amount(part.images_per_second), _amount(part.hours)]
+        rows.append(Row(line, starts=place == 0))
+    return rows
+
+
+def _settings(study: Study, part: Part, own: Mapping[str, Callable[[TrialSpec], str]]) -> list[Cell]:
+    specs = [group.first.trial.spec for group in part.groups]
+    spec, size = specs[0], recipe.size(specs[0])
+    sizes = " … ".join(f"{total:,}" for total in sorted({each.train.size for each in specs}))
+    trainings = f"{len(specs)} x {sizes} images" if len(specs) > 1 else f"{sizes} images"
+    return [
+        name(part.model),
+        Cell(part.kind, trainings),
+        Cell(recipe.maps(spec) or "pixels"),
+        Cell(recipe.decoder(spec), recipe.plan(spec)),
+        Cell(f"{size.parameters:,}", exact=(size.parameters,)) if size else Cell("unknown", mark="hole"),
+        Cell(str(size.convolutions)) if size else Cell("unknown", mark="hole"),
+        *(Cell(words(spec)) for words in own.values()),
+        Cell(str(spec.batch)),
+        Cell(spec.schedule.name),
+        Cell(recipe.SELECTIONS[spec.select]),
+        Cell(recipe.start(spec, study.record.weights)),
+        Cell(" … ".join(dict.fromkeys(recipe.epochs(each) for each in specs))),
+    ]
+
+
+def _plain(part: Part, study: Study, which: Which, metric: str) -> Cell:
+    return table.number(part.over(study, which, lambda score: score.mean(metric)))
+
+
+def _amount(value: float | None) -> Cell:
+    return Cell(f"{value:,.1f}" if value >= 10 else f"{value:.2g}", exact=(value,)) if value is not None else Cell(DASH)
+
+
+def _groups(found: Sequence[Model]) -> list[Group]:
+    return [group for model in found for group in model.groups]
+
+
+def _unknown_sizes(found: Sequence[Model]) -> list[str]:
+    there = all(recipe.size(model.spec) for model in found)
+    return [] if there else ["unknown: the decoder's library or plug-in is not there where this page was built."]
+
+
+def _sources(study: Study, found: Sequence[Model]) -> str:
+    """Return a sentence where a model is trained on photographs of a source that is not tested on."""
+    tested = {domain.partition("/")[0] for domain in study.tested}
+    trained = {domain.partition("/")[0] for group in _groups(found) for domain in group.first.trial.spec.train.counts}
+    others = ", ".join(sorted(trained - tested))
+    return f" Also where its photographs are of another source ({others})." if others else ""

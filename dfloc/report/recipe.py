@@ -1,0 +1,112 @@
+"""What a model is, in the words of a table: its decoder, how it is trained, how many weights move."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from dfloc import registry
+from dfloc.config import AugmentSpec, DecoderSpec, LossSpec, MapRecipe, TrialSpec
+from dfloc.errors import DflocError
+from dfloc.models import decoders
+
+SELECTIONS = {"iou": "valid. IoU", "loss": "valid. loss", "last": "last epoch"}
+
+
+class Size(NamedTuple):
+    """What is trained: weights that move, and convolutions (a transposed one counts, a separable one is two)."""
+
+    parameters: int
+    convolutions: int
+
+
+def size(spec: TrialSpec) -> Size | None:
+    """Count by building the decoder without memory; None where its library or plug-in is not there."""
+    decoder = spec.decoder.model_copy(update={"weights": None})
+    return _size(decoder, tuple(recipe.map for recipe in spec.maps))
+
+
+@cache
+def _size(decoder: DecoderSpec, maps: tuple[str, ...]) -> Size | None:
+    try:
+        with torch.device("meta"):
+            made = decoders.build(decoder, [registry.map_spec(name) for name in maps], torch.Generator())
+    except DflocError:
+        return None
+    moving = sum(weight.numel() for weight in made.parameters() if weight.requires_grad)
+    kinds = (nn.Conv2d, nn.ConvTranspose2d)
+    return Size(moving, sum(isinstance(layer, kinds) for layer in made.modules()))
+
+
+def maps(spec: TrialSpec) -> str:
+    """Return its maps, joined; empty where it reads pixels."""
+    return " + ".join(recipe.map for recipe in spec.maps if recipe.map.rstrip("/") != "pixels")
+
+
+def inputs(recipe: MapRecipe) -> str:
+    """Return the sizes that an image passes on its way into the backbone."""
+    return " then ".join(str(side) for side in (recipe.via, recipe.input_size) if side is not None)
+
+
+def decoder(spec: TrialSpec) -> str:
+    """Return the decoder's name: conv-12, linear, unetplusplus / resnet50, xception to block 2."""
+    found = spec.decoder
+    if found.name == "conv":
+        return f"conv-{found.depth}"
+    if found.name == "smp":
+        return f"{found.architecture} / {found.encoder}"
+    return f"xception to block {found.block}" if found.name == "xception" else found.name
+
+
+def plan(spec: TrialSpec) -> str:
+    """Return what else there is to say of the decoder: widths and grid of conv, mask of attention."""
+    found = spec.decoder
+    parts = []
+    if found.name == "conv":
+        parts = [
+            "-".join(str(width) for width in found.channels),
+            f"from {found.grid}x{found.grid}" if found.grid else "",
+        ]
+        parts.append(f"head at {found.out_size}" if found.out_size != decoders.OUTPUT_SIZE else "")
+    elif found.name == "attention":
+        parts = [f"mask {found.mask}", f"trained {found.trained}"]
+    parts += ["BatchNorm frozen" if found.batch_norm == "frozen" else ""]
+    return ", ".join(filter(None, parts))
+
+
+def start(spec: TrialSpec, words: Mapping[str, str]) -> str:
+    """Return where the weights start: a rule of initialisation, or the encoder's weights by their word."""
+    found = spec.decoder
+    if found.name == "smp":
+        return f"encoder {words.get(found.weights, found.weights[:12])}" if found.weights else "random encoder"
+    return found.init
+
+
+def loss(spec: LossSpec) -> str:
+    """Return the loss with what is not its default."""
+    if spec.terms:
+        return " + ".join(f"{term.weight:g} {loss(term)}" for term in spec.terms)
+    parts = [f"per {spec.reduction}"] if spec.reduction != "batch" else []
+    parts += [f"smooth {spec.smooth:g}"] if spec.smooth else []
+    parts += [f"alpha {spec.alpha:g}"] if spec.alpha is not None else []
+    return f"{spec.name} ({', '.join(parts)})" if parts else spec.name
+
+
+def augment(spec: AugmentSpec | None) -> str:
+    """Return how training images are changed."""
+    if spec is None:
+        return "none"
+    ops = " + ".join(op.name if op.probability == 1 else f"{op.name} p {op.probability:g}" for op in spec.ops)
+    return ops if spec.views == "epochs" else f"{ops}, {spec.views} views"
+
+
+def optimizer(spec: TrialSpec) -> str:
+    """Return the optimiser and its rate."""
+    return f"{spec.optimizer.name} {spec.optimizer.lr:g}"
+
+
+def epochs(spec: TrialSpec) -> str:
+    """Return the epochs, and their length where it is not the data's."""
+    return f"{spec.epochs} x {spec.epoch_steps} steps" if spec.epoch_steps else str(spec.epochs)
