@@ -83,11 +83,11 @@ class Stopped(Frozen):
     Attributes:
         epoch: after which it was stopped; its checkpoint is kept.
         value: best validation IoU until then.
-        needed: what would have let it go on.
+        needed: what would have let it go on; none: another trial of its point was stopped, or has failed.
         time: in seconds since 1970.
     """
 
     epoch: int
     value: float
-    needed: float
+    needed: float | None = None
     time: float

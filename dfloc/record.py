@@ -75,6 +75,7 @@ class SearchRecord(Frozen):
         rungs: epochs after which a trial may be stopped.
         factor: of the trials that reached a rung, one in so many goes on.
         points: fingerprints of the trials of each point, in the order in which they were drawn.
+        exhausted: there is no other point.
     """
 
     stage: str
@@ -84,6 +85,7 @@ class SearchRecord(Frozen):
     rungs: tuple[int, ...] = ()
     factor: int = 1
     points: tuple[tuple[str, ...], ...] = ()
+    exhausted: bool = False
 
 
 class SweepRecord(Frozen):

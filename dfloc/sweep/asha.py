@@ -17,7 +17,11 @@ class Cut(NamedTuple):
 
     epoch: int
     value: float
-    needed: float
+    needed: float | None
+
+    def __str__(self) -> str:
+        reason = "another trial of its point ended" if self.needed is None else f"{self.needed:.3f} goes on"
+        return f"stopped after epoch {self.epoch} at validation IoU {self.value:.3f}; {reason}"
 
 
 def rungs(min_epochs: int, factor: int, epochs: int) -> tuple[int, ...]:
@@ -45,6 +49,10 @@ class Rungs:
     def put(self, line: Line, trial: str, values: Mapping[int, float]) -> None:
         """Take validation IoUs by epoch of a trial; a line is what may be compared: the same fold, seed and draw."""
         self._curves[line].setdefault(trial, {}).update(values)
+
+    def best(self, line: Line, trial: str) -> float:
+        """Return the best IoU of a trial until now."""
+        return max(self._curves[line][trial].values())
 
     def cut(self, line: Line, trial: str) -> Cut | None:
         """Return where a trial is to be stopped, by its best IoU until each rung that it has reached; None: nowhere."""

@@ -1,7 +1,7 @@
 """What a user asked of a sweep -> the study, its data, and the plan."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from upath import UPath
@@ -13,8 +13,10 @@ from dfloc.data.importer import is_imported
 from dfloc.errors import ConfigError, DataError
 from dfloc.features.store import FeatureStore
 from dfloc.ledger import Ledger
+from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Data, Expected, Shards
+from dfloc.sweep.drawing import Drawing
 from dfloc.sweep.file import SweepFile, find
 from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Plan, make
@@ -67,12 +69,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A sweep ready to be run: its plan, the samples of its lists, its data folder and its device."""
+    """A sweep ready to be run: its plan, the samples of its lists, its data folder, its device, and its search."""
 
     plan: Plan
     resolved: Resolved
     device: str
     data: Data
+    drawing: Drawing | None = None
 
 
 def data_folder(options: Options, workspace: Workspace) -> UPath:
@@ -150,14 +153,21 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
     study = expand(file, options.only, options.seeds, options.draws, options.limit)
     device = options.device or study.ask.device
     resolved = resolve(study, data, known, preset=options.chosen_preset, device=device, limit=options.limit)
+    ledger, drawing = Ledger(workspace), None
+    if study.draw and len(resolved.cover) == len(study.cover):
+        old = SweepRecord.load(workspace.sweep(resolved.record.sweep))
+        drawing = Drawing(study, resolved, ledger, old)
+        resolved = drawing.resolved(options.retry_failed)
+    else:
+        resolved = replace(resolved, cover=())
     plan = make(
         resolved,
-        Ledger(workspace),
+        ledger,
         FeatureStore(workspace.features),
         workspace.root / "sweeps",
         options.retry_failed,
     )
-    return Prepared(plan, resolved, device, data)
+    return Prepared(plan, resolved, device, data, drawing)
 
 
 def make_tree(options: Options, workspace: Workspace, on_progress: Callable[[int, int], None]) -> list[dolos.Sample]:

@@ -1,6 +1,5 @@
 """Cells and data -> trials: full names, sample lists, recipes, fingerprints."""
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -21,7 +20,7 @@ from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import protocols
 from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.registry import SOLVED, find
-from dfloc.sweep import parts
+from dfloc.sweep import gaps, parts
 from dfloc.sweep.cell import DOMAIN_AXES, Cell
 from dfloc.sweep.data import Data
 from dfloc.sweep.known import Known, told
@@ -32,10 +31,27 @@ CHECKPOINTS: tuple[Literal["best"], Literal["last"]] = ("best", "last")
 
 @dataclass
 class Resolved:
-    """A study's trials with their keys, and the samples of every list by its digest (empty where data are absent)."""
+    """A study's trials with their keys.
+
+    Attributes:
+        lists: the samples of every list by its digest; empty where data are absent.
+        resolver: turns what a search draws into trials.
+        cover: trials that stand for those which a search is still to draw: their maps, images and evaluations.
+        to_draw: how many trials that are.
+        ended: fingerprints of trials that a search will not train any more.
+    """
 
     record: SweepRecord
+    resolver: "Resolver"
     lists: dict[str, list[SampleRef]] = field(default_factory=dict)
+    cover: tuple[PlannedTrial, ...] = ()
+    to_draw: int = 0
+    ended: frozenset[str] = frozenset()
+
+    @property
+    def all(self) -> list[PlannedTrial]:
+        """Every trial, and those that stand for others."""
+        return [*self.record.trials, *self.cover]
 
 
 class Resolver:
@@ -71,20 +87,20 @@ class Resolver:
         for domain in there.keys() - self._tests.keys():
             self.notes[f"{domain} has no test images: nothing is scored on it"] = None
 
-    def trials(self) -> list[PlannedTrial]:
-        """Return every cell's trial.
+    def planned(self, cells: Sequence[Cell]) -> list[PlannedTrial]:
+        """Return the trial of every cell that the data can give, parents first.
 
         Raises:
             ConfigError: an unknown domain, map, decoder or loss.
             DataError: fewer images than asked.
         """
-        for cell in self.study.cells:
+        for cell in cells:
             lacking = self._lacking[id(cell)] = self._lacks(cell)
             if lacking:
                 self.skipped.setdefault(cell.stage, []).append(lacking)
             else:
                 self._planned[id(cell)] = self._plan(cell)
-        return list(self._planned.values())
+        return [self._planned[id(cell)] for cell in cells if not self._lacking[id(cell)]]
 
     def _lacks(self, cell: Cell) -> set[str]:
         """Return the domains that a cell or what it starts from needs and the data lack."""
@@ -291,7 +307,7 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
     """
     ask = study.ask
     resolver = Resolver(study, data, device, known, limit)
-    trials = resolver.trials()
+    trials, cover = resolver.planned(study.cells), resolver.planned(study.cover)
     known.refuse_idle()
     domains = tuple(domain for domain in ask.domains if data.has(domain))
     record = SweepRecord(
@@ -305,37 +321,17 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
         protocol=ask.evaluate.protocol,
         tables=ask.tables,
         facts={domain: data.facts(domain) for domain in domains},
-        notes=(*study.notes, *resolver.notes, *_skipped(resolver, domains), *data.notes(domains)),
-        synthetic=_is_synthetic(domains, trials),
+        notes=(*study.notes, *resolver.notes, *gaps.sentences(study, data, resolver.skipped), *data.notes(domains)),
+        synthetic=_is_synthetic(domains, [*trials, *cover]),
         weights=known.words,
         trials=tuple(trials),
     )
-    if not any(trial.evaluations for trial in trials):
+    if not any(trial.evaluations for trial in (*trials, *cover)):
         raise DataError(
             f"no trial would be scored: the data have test images of none of {', '.join(ask.evaluate.domains)}; "
             "name the domains of the study by --set domains=[...]"
         )
-    return Resolved(record, resolver.lists)
-
-
-def _skipped(resolver: Resolver, domains: Sequence[str]) -> Iterator[str]:
-    """Yield a sentence for each stage that the data cannot give whole, and the cure.
-
-    Raises:
-        DataError: nothing is left.
-    """
-    planned = Counter(cell.stage for cell in resolver.study.cells)
-    lacking = sorted({domain for cells in resolver.skipped.values() for cell in cells for domain in cell})
-    cure = "name those that are there by --set domains=[...]"
-    if sum(len(cells) for cells in resolver.skipped.values()) == planned.total():
-        have = ", ".join(resolver.data.local)
-        raise DataError(f"every trial of the study needs {', '.join(lacking)}, but the data have {have}; {cure}")
-    for stage, cells in resolver.skipped.items():
-        needed = ", ".join(sorted({domain for cell in cells for domain in cell}))
-        yield f"stage {stage}: {len(cells)} of {planned[stage]} trials skipped: the data lack {needed}"
-    if lacking and len(domains) > 1:
-        name = f"{resolver.study.ask.name}-{len(domains)}"
-        yield f"for a study of the domains that are there: --set name={name} --set domains=[{','.join(domains)}]"
+    return Resolved(record, resolver, resolver.lists, tuple(cover))
 
 
 def _is_synthetic(domains: Sequence[str], trials: Sequence[PlannedTrial]) -> bool:

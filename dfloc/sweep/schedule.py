@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from ray import tune
 from ray.tune.search import Searcher
@@ -20,34 +20,58 @@ from dfloc.sweep.trainable import config_of, train_pack
 INFRASTRUCTURE_RETRIES = 3
 
 
+class More(Protocol):
+    """Where items come from that are not known before others have run: a search."""
+
+    def draw(self) -> list[Item] | None:
+        """Return the items of the next point, none where all was done before; None: there is no more."""
+        ...
+
+    def wants(self, item: Item) -> bool:
+        """Return whether an item that was handed in is still to be done."""
+        ...
+
+    def cut(self, item: Item, entry: dict[str, Any]) -> object | None:
+        """Return why a trial that reports is to be stopped; None: it goes on."""
+        ...
+
+
 class ParentsFirst(Searcher):  # type: ignore[misc]
     """Hands out items of work, parents before children; each Tune trial is a pack (a list of items).
 
     Args:
         items: what is to run, parents before children.
         config_of: what the Tune trial of a pack is told.
+        more: asked for items when none of these is ready.
 
     Attributes:
+        items: every item so far, by fingerprint.
         dropped: name of an item -> why it was never started.
         stopping: set to hand out nothing more.
+        refused: what `more` could not do; it is not asked again.
     """
 
-    def __init__(self, items: Sequence[Item], config_of: Callable[[Sequence[Item]], dict[str, Any]]):
+    def __init__(
+        self,
+        items: Sequence[Item],
+        config_of: Callable[[Sequence[Item]], dict[str, Any]],
+        more: More | None = None,
+    ):
         super().__init__(metric=None, mode=None)
+        self.items = {item.trial.fingerprint: item for item in items}
         self.dropped: dict[str, str] = {}
         self.stopping = False
+        self.refused: DflocError | None = None
         self._config_of = config_of
+        self._more = more
         self._waiting = {item.trial.fingerprint: item for item in items}
         self._running: dict[str, list[Item]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next pack whose parents are finished; None = wait; FINISHED = there is no more."""
-        if self.stopping or not self._waiting:
-            return str(Searcher.FINISHED)
-        open_ones = {*self._waiting, *(item.trial.fingerprint for pack in self._running.values() for item in pack)}
-        ready = next((item for item in self._waiting.values() if item.trial.parent not in open_ones), None)
+        ready = None if self.stopping else self._next()
         if ready is None:
-            return None
+            return None if self._waiting and not self.stopping else str(Searcher.FINISHED)
         del self._waiting[ready.trial.fingerprint]
         self._running[trial_id] = [ready]
         return self._config_of([ready])
@@ -60,6 +84,35 @@ class ParentsFirst(Searcher):  # type: ignore[misc]
                 self._drop(item.trial.fingerprint, item.name, "failed")
             elif f"{entry}/finished" not in (result or {}):
                 self._drop(item.trial.fingerprint, item.name, "did not finish")
+
+    def cut(self, pack: dict[str, Any]) -> bool:
+        """Return whether a trial that reports is to be stopped early, and write the reason into what it reports."""
+        reasons = {name: self._more.cut(self.items[name], entry) for name, entry in pack.items()} if self._more else {}
+        for name, reason in reasons.items():
+            if reason is not None:
+                pack[name]["stopped"] = str(reason)
+        return any(reason is not None for reason in reasons.values())
+
+    def _next(self) -> Item | None:
+        """Return an item whose parents are finished, drawn anew where there is none."""
+        while True:
+            if self._more:
+                self._waiting = {name: item for name, item in self._waiting.items() if self._more.wants(item)}
+            running = {item.trial.fingerprint for pack in self._running.values() for item in pack}
+            open_ones = {*self._waiting, *running}
+            ready = next((item for item in self._waiting.values() if item.trial.parent not in open_ones), None)
+            if ready or self._more is None:
+                return ready
+            try:
+                drawn = self._more.draw()
+            except DflocError as error:
+                self.refused, self.stopping = error, True
+                return None
+            if drawn is None:
+                return None
+            new = {item.trial.fingerprint: item for item in drawn if item.trial.fingerprint not in open_ones}
+            self.items |= new
+            self._waiting |= new
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing is learned in between."""
@@ -85,6 +138,7 @@ class Packs:
         items: parents before children.
         on_report: told of every report of an item: `epoch`, `epochs`, and at its end `finished` or `failed`.
         on_stop: told when the user asks to stop.
+        more: where further items come from while these run.
 
     Attributes:
         stopped: the user asked to stop.
@@ -95,8 +149,9 @@ class Packs:
         items: Sequence[Item],
         on_report: Callable[[Item, dict[str, Any]], None],
         on_stop: Callable[[], None],
+        more: More | None = None,
     ):
-        self._items = {item.trial.fingerprint: item for item in items}
+        self._items, self._more = list(items), more
         self._on_report = on_report
         self._on_stop = on_stop
         self._errors: list[str] = []
@@ -117,7 +172,7 @@ class Packs:
         Raises:
             DflocError: `on_report` raised it; the epochs in flight were ended first.
         """
-        searcher = self._searcher = ParentsFirst(list(self._items.values()), lambda pack: config_of(pack, **told))
+        searcher = self._searcher = ParentsFirst(self._items, lambda pack: config_of(pack, **told), self._more)
         with self._ctrl_c(searcher):
             results = tune.Tuner(
                 tune.with_resources(train_pack, resources),
@@ -132,14 +187,14 @@ class Packs:
                     name=time.strftime("%Y%m%d-%H%M%S"),
                     storage_path=str(folder),
                     verbose=0,
-                    stop=_StopWhenAsked(searcher),
+                    stop=_StopWhenAsked(searcher, self._cut),
                     failure_config=tune.FailureConfig(max_failures=INFRASTRUCTURE_RETRIES),
                     callbacks=[_Reports(self._report)],
                 ),
             ).fit()
         shutil.rmtree(Path(folder.path), ignore_errors=True)
-        if self._refused:
-            raise self._refused
+        if refused := self._refused or searcher.refused:
+            raise refused
         self._errors = [str(error) for error in results.errors]
         self._dropped = searcher.dropped
 
@@ -152,13 +207,21 @@ class Packs:
 
     def _report(self, pack: dict[str, Any]) -> None:
         """Pass reports on; an error of the driver ends the run in order, for Tune would wrap it."""
+        assert self._searcher is not None
         try:
             for fingerprint, entry in pack.items():
-                self._on_report(self._items[fingerprint], entry)
+                self._on_report(self._searcher.items[fingerprint], entry)
         except DflocError as error:
-            self._refused = error
-            assert self._searcher is not None
-            self._searcher.stopping = True
+            self._refused, self._searcher.stopping = error, True
+
+    def _cut(self, pack: dict[str, Any]) -> bool:
+        """Return whether a trial is to be stopped early; an error of the driver ends the run in order."""
+        assert self._searcher is not None
+        try:
+            return self._searcher.cut(pack)
+        except DflocError as error:
+            self._refused, self._searcher.stopping = error, True
+            return True
 
     @contextmanager
     def _ctrl_c(self, searcher: ParentsFirst) -> Iterator[None]:
@@ -179,13 +242,13 @@ class Packs:
 
 
 class _StopWhenAsked(tune.Stopper):  # type: ignore[misc]
-    """Stops each trial at its next report once the searcher is stopping: an epoch is always saved before it."""
+    """Stops a trial at a report, where an epoch is always saved before: one of the worse, or once all are to stop."""
 
-    def __init__(self, searcher: ParentsFirst):
-        self._searcher = searcher
+    def __init__(self, searcher: ParentsFirst, cut: Callable[[dict[str, Any]], bool]):
+        self._searcher, self._cut = searcher, cut
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return self._searcher.stopping
+        return self._searcher.stopping or self._cut(result.get("pack", {}))
 
     def stop_all(self) -> bool:
         """Never at once."""

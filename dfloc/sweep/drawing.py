@@ -1,0 +1,241 @@
+"""The search of a sweep: what was drawn, what came of it, what is drawn next, and what is stopped."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dfloc import repro
+from dfloc.ledger import Ledger
+from dfloc.outcome import Stopped
+from dfloc.record import PlannedTrial, SearchAxis, SearchRecord, SweepRecord
+from dfloc.sweep import asha
+from dfloc.sweep.asha import Cut, Line, Rungs
+from dfloc.sweep.ask_search import SamplerAsk
+from dfloc.sweep.plan import Item, work_of
+from dfloc.sweep.points import Point, Space, Tried
+from dfloc.sweep.resolve import Resolved
+from dfloc.sweep.space import Study
+
+POINT = "point"  # the axis that numbers the points
+ATTEMPTS = 20  # of the sampler to give a point that was not drawn before
+AT_RANDOM = 200  # further ones where the space cannot be listed
+
+Drawn = tuple[Point, Sequence[PlannedTrial]]
+
+
+class Drawing:
+    """Draws points until there are enough, from the ledger alone: each start of a search begins where it was.
+
+    A point is one trial, or one for each fold, seed and draw of its stage; its value is the mean of their validation
+    IoUs. It ends as soon as one of them is stopped or has failed: the others are not trained then.
+
+    Args:
+        study: with a search.
+        resolved: its trials, and those that stand for the ones to draw.
+        ledger: what is finished.
+        old: what an earlier start recorded. Of its points those are taken over that lie in the space, and whose trials
+            are still the same.
+
+    Attributes:
+        points: what was drawn, in order.
+    """
+
+    def __init__(self, study: Study, resolved: Resolved, ledger: Ledger, old: SweepRecord | None):
+        assert study.ask.search
+        assert study.draw
+        self._ask, self._cells = study.ask.search, study.draw
+        self._resolved, self._ledger = resolved, ledger
+        self._sweep = resolved.record.sweep
+        self._space = Space(self._ask.space)
+        self._ended: dict[str, tuple[str, float | None, int]] = {}
+        self.points: list[Drawn] = []
+        self._exhausted = False
+        if old and old.search:
+            self._recall(old, old.search)
+        pruner, epochs = self._ask.pruner, max(cell.trial.epochs for cell in study.cover)
+        self._epochs = () if pruner.name == "none" else asha.rungs(pruner.min_epochs, pruner.factor, epochs)
+        self._rungs = Rungs(self._epochs, pruner.factor)
+        for trial in self._trials():
+            self._look(trial)
+
+    def resolved(self, retry_failed: bool) -> Resolved:
+        """Return the study's trials with those that were drawn, and how many are to be.
+
+        Args:
+            retry_failed: what failed is to be trained again.
+        """
+        record = self.added_to(self._resolved.record)
+        to_draw = self._num_to_draw()
+        return replace(
+            self._resolved,
+            record=record,
+            cover=self._resolved.cover if to_draw else (),
+            to_draw=to_draw,
+            ended=self._not_wanted(("stopped",)) if retry_failed else self._not_wanted(),
+        )
+
+    def added_to(self, record: SweepRecord) -> SweepRecord:
+        """Return a record that has every point."""
+        there = {(trial.stage, trial.fingerprint) for trial in record.trials}
+        new = [trial for trial in self._trials() if (trial.stage, trial.fingerprint) not in there]
+        search = SearchRecord(
+            stage=self._ask.stage,
+            objective=self._ask.objective,
+            trials=self._ask.trials,
+            axes={name: axis.model_dump() for name, axis in self._space.axes.items()},
+            rungs=self._epochs,
+            factor=self._ask.pruner.factor,
+            points=tuple(tuple(trial.fingerprint for trial in trials) for _, trials in self.points),
+            exhausted=self._exhausted,
+        )
+        return record.model_copy(update={"trials": (*record.trials, *new), "search": search})
+
+    def draw(self, on_drawn: Callable[[Sequence[PlannedTrial]], None]) -> list[Item] | None:
+        """Draw the next point.
+
+        Args:
+            on_drawn: told of its trials before anything is done with them, to put them on record.
+
+        Returns:
+            What there is to do for it, nothing where all was done before; None: enough points are drawn, or all.
+        """
+        trials = self._next()
+        if trials is None:
+            if len(self.points) < self._ask.trials and not self._exhausted:
+                self._exhausted = True
+                on_drawn(())
+            return None
+        on_drawn(trials)
+        for trial in trials:
+            self._look(trial)
+        return [item for item in work_of(trials, self._ledger) if self.wants(item)]
+
+    def wants(self, item: Item) -> bool:
+        """Return whether an item is still to be done: no trial of its point was stopped, or failed."""
+        return item.trial.fingerprint not in self._not_wanted()
+
+    def cut(self, item: Item, entry: dict[str, Any]) -> Cut | None:
+        """Return where a trial that reports is to be stopped, and put that into the ledger; None: it goes on."""
+        if item.trial.stage != self._ask.stage or not entry.keys() & {"valid_iou", "goes_on"}:
+            return None
+        if entry.get("goes_on"):
+            self._look(item.trial)
+        else:
+            self._rungs.put(self._line(item.trial), item.trial.fingerprint, {entry["epoch"]: entry["valid_iou"]})
+        cut = self._rungs.cut(self._line(item.trial), item.trial.fingerprint)
+        if cut is None and entry["epoch"] < entry["epochs"] and not self.wants(item):
+            cut = Cut(entry["epoch"], self._rungs.best(self._line(item.trial), item.trial.fingerprint), None)
+        if cut:
+            self._ledger.stop(item.trial.fingerprint, self._sweep, Stopped(**cut._asdict(), time=time.time()))
+        return cut
+
+    def tried(self) -> list[Tried]:
+        """Return every point and what has come of it so far."""
+        return [self._tried(point, trials) for point, trials in self.points]
+
+    def _recall(self, old: SweepRecord, search: SearchRecord) -> None:
+        found = {trial.fingerprint: trial for trial in old.trials if trial.stage == search.stage}
+        if search.stage != self._ask.stage:
+            return
+        for fingerprints in search.points:
+            if not found.keys() >= {*fingerprints}:
+                continue
+            axes = found[fingerprints[0]].axes
+            point = {name: axes.get(name) for name in self._space.axes}
+            if not self._space.holds(point):
+                continue
+            trials = self._plan(point, len(self.points))
+            if tuple(trial.fingerprint for trial in trials) == fingerprints:
+                self.points.append((point, trials))
+        same = {name: SearchAxis(**axis.model_dump()) for name, axis in self._space.axes.items()} == search.axes
+        self._exhausted = search.exhausted and same and len(self.points) == len(search.points)
+
+    def _plan(self, point: Point, number: int) -> list[PlannedTrial]:
+        cells = [replace(cell, axes={POINT: number, **cell.axes}) for cell in self._cells(point)]
+        return self._resolved.resolver.planned(cells)
+
+    def _num_to_draw(self) -> int:
+        """Return how many trials are still to be drawn at most; a space that can be listed may have fewer."""
+        left = 0 if self._exhausted else self._ask.trials - len(self.points)
+        if left > 0 and self._space.num_points() is not None:
+            left = min(left, len([point for point in self._space.all() if self._is_new(point)]))
+        return max(0, left) * len(self._cells(self._space.cover([])[0]))
+
+    def _is_new(self, point: Point) -> bool:
+        return all(point != drawn for drawn, _ in self.points)
+
+    def _next(self) -> Sequence[PlannedTrial] | None:
+        """Put the next point among those that were drawn; one whose trials are those of another is none."""
+        number = len(self.points)
+        if number >= self._ask.trials:
+            return None
+        seen = {trial.fingerprint for trial in self._trials()}
+        for point in self._candidates(number):
+            trials = self._plan(point, number) if self._is_new(point) else []
+            if not {trial.fingerprint for trial in trials} <= seen:
+                self.points.append((point, trials))
+                return trials
+        return None
+
+    def _candidates(self, number: int) -> Iterator[Point]:
+        """Yield draws of the sampler; where it only repeats itself, what is left of the space."""
+        from dfloc.sweep import search
+
+        tried, sampler = self.tried(), self._ask.sampler
+        for attempt in range(ATTEMPTS):
+            yield search.suggest(self._space, tried, sampler, number, attempt)
+        if self._space.num_points() is None:
+            at_random = SamplerAsk(name="random", seed=sampler.seed)
+            for attempt in range(ATTEMPTS, ATTEMPTS + AT_RANDOM):
+                yield search.suggest(self._space, tried, at_random, number, attempt)
+        else:
+            yield from sorted(
+                self._space.all(), key=lambda point: repro.seed_of("dfloc", sampler.seed, "search", number, point)
+            )
+
+    def _trials(self) -> list[PlannedTrial]:
+        return [trial for _, trials in self.points for trial in trials]
+
+    def _line(self, trial: PlannedTrial) -> Line:
+        fixed = trial.axes.keys() - self._space.axes.keys() - {POINT}
+        return tuple((name, repr(trial.axes[name])) for name in sorted(fixed))
+
+    def _look(self, trial: PlannedTrial) -> None:
+        """Take what the ledger has of a trial's epochs."""
+        epochs = {record.epoch: record.valid_iou for record in self._ledger.epochs(trial.fingerprint)}
+        self._rungs.put(self._line(trial), trial.fingerprint, epochs)
+
+    def _not_wanted(self, over_at: Sequence[str] = ("stopped", "failed")) -> frozenset[str]:
+        """Return the trials that are not trained any more: those of a point that is over, but for what is done."""
+        over = [trials for point, trials in self.points if self._tried(point, trials).state in over_at]
+        names = {trial.fingerprint for trials in over for trial in trials}
+        others = {trial.fingerprint for trial in self._resolved.record.trials}
+        return frozenset(name for name in names - others if self._outcome(name)[0] != "done")
+
+    def _tried(self, point: Point, trials: Sequence[PlannedTrial]) -> Tried:
+        found = [self._outcome(trial.fingerprint) for trial in trials]
+        states = {state for state, _, _ in found}
+        values = [value for _, value, _ in found if value is not None]
+        value = sum(values) / len(values) if values else None
+        epochs = sum(epochs for _, _, epochs in found)
+        if "failed" in states:
+            return Tried(point, "failed")
+        if "stopped" in states:
+            return Tried(point, "stopped", value, epochs)
+        return Tried(point, "done", value, epochs) if states == {"done"} else Tried(point, "open")
+
+    def _outcome(self, fingerprint: str) -> tuple[str, float | None, int]:
+        """Return state, validation IoU and epochs of a trial; those of one that has ended are read once."""
+        if fingerprint not in self._ended:
+            state = self._ledger.state(fingerprint, self._sweep)
+            done, stopped = self._ledger.done(fingerprint), self._ledger.stopped(fingerprint, self._sweep)
+            if state == "done" and done:
+                epochs = self._ledger.epochs(fingerprint)
+                value = next((one.valid_iou for one in epochs if one.epoch == done.best_epoch), None)
+                self._ended[fingerprint] = (state, value, len(epochs))
+            elif state == "stopped" and stopped:
+                self._ended[fingerprint] = (state, stopped.value, stopped.epoch)
+            else:
+                return (state, None, 0)
+        return self._ended[fingerprint]
