@@ -1,29 +1,37 @@
-"""`dfloc evaluate`: a finished trial on any data."""
+"""`dfloc evaluate`: a finished trial, or maps that another tool made, on any data."""
 
 import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dfloc.cli.options import debug_option, plugin_option, tracking_option, workspace_option
+from dfloc.errors import ConfigError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from rich.console import Console
 
-    from dfloc.config import TrialSpec
-    from dfloc.sweep.evaluate import Request
     from dfloc.sweep.scores import Line
+
+OWN_HELP = "Instead of --data, a folder pair: mine/sd=FOLDER,fake=white (repeatable)."
+TRIAL_ONLY = {"checkpoint": "best", "device": "cpu", "address": None, "tracking": None}
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("run")
-@click.option("--data", required=True, metavar="DIR", help="Folder of shards, or a tree, which is imported once.")
-@click.option("--protocol", default="declip-2025", help="Whose metrics.")
+@click.argument("run", required=False)
+@click.option("--data", metavar="DIR", help="Folder of shards, or a tree, which is imported once.")
+@click.option("--own", multiple=True, metavar="DOMAIN=FOLDER,fake=black|white[,...]", help=OWN_HELP)
+@click.option("--maps", metavar="DIR", type=click.Path(path_type=Path), help="Score these maps, without a trial.")
+@click.option("--protocol", default="declip-2025", help="Whose metrics: declip-2025, dolos-2024 or dfloc-1.")
 @click.option("--domain", "domains", multiple=True, help="Only this one (repeatable).  [default: every local one]")
 @click.option("--split", type=click.Choice(["train", "valid", "test"]), default="test", help="Of each domain.")
 @click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Whose weights.")
 @click.option("--out", metavar="FILE.csv", type=click.Path(dir_okay=False), help="Where the table goes as well.")
+@click.option("--rows", metavar="FILE", type=click.Path(dir_okay=False), help="One row per image: .csv or .parquet.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where it is computed.")
 @click.option("--address", help="Of a running Ray.  [default: $RAY_ADDRESS, else one is started here]")
 @click.option("--wait", is_flag=True, help="Wait for another driver of this workspace to end.")
@@ -31,32 +39,62 @@ if TYPE_CHECKING:
 @tracking_option
 @plugin_option
 @debug_option
-def evaluate(out: str | None, debug: bool, **given: Any) -> None:
-    """Score the finished trial RUN on the images of --data, and print a line for each domain.
+def evaluate(run: str | None, maps: Path | None, out: str | None, rows: str | None, debug: bool, **given: Any) -> None:
+    """Score the finished trial RUN, or --maps, on images, and print a line for each domain.
 
     RUN is the fingerprint of a trial or its first digits, the id of its MLflow run, or its name as progress and report
-    have it. Rows go into the ledger beside the trial's others: a second time nothing is computed.
+    have it. Rows go into the ledger beside the trial's others: a second time nothing is computed. Maps are NAME.png
+    (8 or 16 bits of grey, white = fake) or NAME.npy (floats in [0, 1]), one for each image, of any size.
 
     \b
     dfloc evaluate 3fa9c1 --data shards/mine
     dfloc evaluate "base held_out=celebahq/ldm seed=0" --data dolos --domain ldm --split valid --out ldm.csv
+    dfloc evaluate 3fa9c1 --own mine/sd=FOLDER,fake=white,images=photos,masks=truth
+    dfloc evaluate --maps trufor --data shards/mine --protocol dfloc-1
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from rich.console import Console
     from upath import UPath
 
     from dfloc import storage
+
+    if (run is None) == (maps is None):
+        raise ConfigError("expected the RUN of a trial or --maps DIR, one of the two; see dfloc evaluate --help")
+    if rows and not rows.endswith((".csv", ".parquet")):
+        raise ConfigError(f"--rows {rows} should end in .csv or .parquet")
+    console = Console(soft_wrap=True)
+    who, lines, table = _of_trial(run, given, console) if run else _of_maps(maps, given, console)
+    _show(console, {**who, **given}, lines)
+    if out:
+        storage.put(UPath(out), _csv({**who, **given}, lines).encode())
+    if rows:
+        storage.put(UPath(rows), _rows(table, rows))
+
+
+Found = tuple[dict[str, str], "list[Line]", "pa.Table"]
+
+
+def _of_trial(run: str, given: dict[str, Any], console: "Console") -> Found:
     from dfloc.sweep.evaluate import Request, evaluate
 
-    console = Console(soft_wrap=True)
-    request = Request(**given)
-    spec, lines = evaluate(request, console)
-    _show(console, request, spec, lines)
-    if out:
-        storage.put(UPath(out), _csv(request, spec, lines).encode())
+    spec, lines, rows = evaluate(Request(run=run, **given), console)
+    said = f"trial {spec.fingerprint[:12]}, {given['checkpoint']} checkpoint"
+    return {"said": said, "trial": spec.fingerprint, "checkpoint": given["checkpoint"]}, lines, rows
 
 
-def _show(console: "Console", request: "Request", spec: "TrialSpec", lines: "list[Line]") -> None:
+def _of_maps(folder: Path | None, given: dict[str, Any], console: "Console") -> Found:
+    from dfloc.sweep.maps import MapsRequest, score
+
+    assert folder is not None
+    idle = [f"--{name}" for name, default in TRIAL_ONLY.items() if given[name] != default]
+    if idle:
+        raise ConfigError(f"{', '.join(idle)} say nothing of --maps, which are there already; leave them out")
+    asked = {key: value for key, value in given.items() if key not in TRIAL_ONLY}
+    lines, rows = score(MapsRequest(maps=folder, **asked), console)
+    return {"said": f"maps in {folder}", "trial": rows["trial"][0].as_py(), "checkpoint": "none"}, lines, rows
+
+
+def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -70,28 +108,45 @@ def _show(console: "Console", request: "Request", spec: "TrialSpec", lines: "lis
         values = [f"{line.values[key]:.3f}" if key in line.values else "-" for key in keys]
         words = {"in": "yes", "out": "no", "unknown": "unknown"}[line.relation]
         table.add_row(line.domain, words, f"{line.images:,}", f"{line.photographs:,}", *values, f"{low:.3f}-{high:.3f}")
-    what = f"trial {spec.fingerprint[:12]}, {request.checkpoint} checkpoint, {request.split} images"
-    console.print(f"{what}; protocol {request.protocol}, fractions; intervals over photographs", highlight=False)
+    what = f"{asked['said']}, {asked['split']} images"
+    console.print(f"{what}; protocol {asked['protocol']}, fractions; intervals over photographs", highlight=False)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     for line in lines:
         if line.trained_on:
             console.print(f"{line.domain}: {line.trained_on} of its photographs are among those that it trained on")
         for key, count in line.undefined.items():
             console.print(f"{line.domain}: {key} is undefined for {count} images, which its mean leaves out")
+        for sentence in _of_set(line):
+            console.print(f"{line.domain}: {sentence}", highlight=False)
 
 
-def _csv(request: "Request", spec: "TrialSpec", lines: "list[Line]") -> str:
+def _of_set(line: "Line") -> Iterator[str]:
+    """Yield what is said of the set as a whole, where the protocol says more of it than `pooled_iou`."""
+    numbers = line.of_set
+    if numbers.keys() == {"pooled_iou"}:
+        return
+    whole = [key for key in ("pooled_iou", "pooled_f1", "false_alarm_area") if key in numbers]
+    yield ", ".join(f"{key} {numbers[key]:.3f}" for key in whole)
+    if "f1_valid" in numbers:
+        threshold = f"threshold {numbers['threshold']:g}, chosen on {line.num_valid:,} validation images"
+        yield f"F1 {numbers['f1_valid']:.3f} at the {threshold}"
+    bins = {key.removeprefix("iou/area/"): value for key, value in numbers.items() if key.startswith("iou/area/")}
+    if bins:
+        yield "iou by fake area: " + ", ".join(f"{name} {value:.3f}" for name, value in bins.items())
+
+
+def _csv(asked: dict[str, Any], lines: "list[Line]") -> str:
     import csv
     import io
 
     text = io.StringIO()
     rows = [
         {
-            "trial": spec.fingerprint,
-            "checkpoint": request.checkpoint,
-            "protocol": request.protocol,
+            "trial": asked["trial"],
+            "checkpoint": asked["checkpoint"],
+            "protocol": asked["protocol"],
             "domain": line.domain,
-            "split": request.split,
+            "split": asked["split"],
             "domain_trained_on": line.relation,
             "images": line.images,
             "photographs": line.photographs,
@@ -99,6 +154,7 @@ def _csv(request: "Request", spec: "TrialSpec", lines: "list[Line]") -> str:
             **line.values,
             "low": line.interval[0],
             "high": line.interval[1],
+            **line.of_set,
         }
         for line in lines
     ]
@@ -106,3 +162,18 @@ def _csv(request: "Request", spec: "TrialSpec", lines: "list[Line]") -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _rows(table: "pa.Table", name: str) -> bytes:
+    """Return rows as a file; a CSV has no lists, so that counts on a grid of thresholds are in a Parquet file alone."""
+    import pyarrow as pa
+    import pyarrow.csv as pc
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    if name.endswith(".parquet"):
+        pq.write_table(table, sink)
+    else:
+        pc.write_csv(table.select([field.name for field in table.schema if not pa.types.is_list(field.type)]), sink)
+    found: bytes = sink.getvalue().to_pybytes()
+    return found

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.option("--out", default="predictions", metavar="DIR", type=click.Path(path_type=Path), help="Where files go.")
 @click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Whose weights.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Of area and outline.  [default: the protocol's, 0.5]")
+@click.option("--protocol", default="declip-2025", help="Whose resize to the photograph's size, and threshold.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where it is computed.")
 @workspace_option
 @tracking_option
@@ -28,6 +29,7 @@ def predict(
     out: Path,
     checkpoint: "Checkpoint",
     threshold: float | None,
+    protocol: str,
     device: str,
     workspace: str,
     tracking: str | None,
@@ -54,12 +56,12 @@ def predict(
     found, others = photos.find(images)
     place = Workspace(workspace, create=False)
     spec = lookup.find(place, run, tracking)
-    predictor = Predictor.load(place, spec, checkpoint, device)
+    predictor = Predictor.load(place, spec, checkpoint, device, protocol)
     with Display(Console(soft_wrap=True), "photographs", len(found)) as display:
         for path in others:
             display.say(f"{path}: skipped, no photograph by its name")
         failed = 0
-        for photo, wrong in photos.predict(predictor, found, out, facts(spec, checkpoint, threshold)):
+        for photo, wrong in photos.predict(predictor, found, out, facts(spec, checkpoint, threshold, protocol)):
             failed += bool(wrong)
             display.finished(photo.shown, wrong)
     click.echo(f"{len(found) - failed} of {len(found)} photographs in {out.absolute()}")

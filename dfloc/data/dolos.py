@@ -204,7 +204,7 @@ def with_splits(images: Path, masks: Path | None, domain: str, mask_kind: MaskKi
 
 def files(images: Path, masks: Path | None, domain: str, split: Split, mask_kind: MaskKind) -> Iterator[Sample]:
     """Yield the samples of one split's folders; a mask has the name of its image, with any extension."""
-    found = {} if masks is None else _masks(masks)
+    found = {} if masks is None else masks_in(masks)
     source = domain.partition("/")[0]
     for path in walk(images):
         name = text(path.relative_to(images).as_posix())
@@ -214,7 +214,7 @@ def files(images: Path, masks: Path | None, domain: str, split: Split, mask_kind
         yield Sample(f"{domain}/{split}/{name}", pair, stem, domain, split, path, mask, mask_kind)
 
 
-def _masks(folder: Path) -> dict[str, Path]:
+def masks_in(folder: Path) -> dict[str, Path]:
     """Return masks by their name, and images among them by their name without extension (the first of several)."""
     paths = [(text(path.relative_to(folder).as_posix()), path) for path in walk(folder)]
     images = [(name, path) for name, path in paths if path.suffix.lower() in EXTENSIONS]

@@ -1,76 +1,168 @@
 """A folder of images and a folder of their masks -> the sample references of a domain of one's own."""
 
+import csv
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from dfloc.data.dolos import EXTENSIONS, SPLITS, Sample, check_domain, files, in_order, with_splits
+from dfloc.data.dolos import EXTENSIONS, SPLITS, Sample, check_domain, files, in_order, masks_in, text, with_splits
 from dfloc.data.manifest import MaskKind, Split
-from dfloc.errors import ConfigError, DataError
+from dfloc.errors import ConfigError, DataError, unknown
 
-_WRITTEN = re.compile(r"(?P<domain>[^=]+)=(?P<folder>.+?),fake=(?P<fake>black|white)(,split=(?P<split>[^,=]*))?")
+NAME, CUT = "{name}", "{cut}"
+_KEYS = ("fake", "split", "images", "masks", "mask", "table")
+_WRITTEN = re.compile(rf"(?P<domain>[^=]+)=(?P<folder>.+?)(?P<rest>(,({'|'.join(_KEYS)})=[^,]*)+)")
 
 
-def read_pair(written: str) -> list[Sample]:
+class Pair(NamedTuple):
+    """A folder of images, a folder of masks, and which mask is whose.
+
+    Attributes:
+        images: with folders train, valid, test, or without.
+        masks: the same inside.
+        domain: `<source>/<generator>`.
+        fake_is: the fake side of the masks.
+        split: shares of the photographs in per cent, `80/10/10`, or the split that all are of, where `images` has no
+            split folders.
+        mask: a mask's name without its extension: `{name}` is the image's, `{cut}` the same up to its last `_` (which
+            then names the photograph).
+        table: a CSV file with two columns, named like the two folders, that pairs their files instead.
+    """
+
+    images: Path
+    masks: Path
+    domain: str
+    fake_is: Literal["black", "white"]
+    split: str | None = None
+    mask: str = NAME
+    table: Path | None = None
+
+
+def read_pair(written: str, otherwise: Split | None = None) -> list[Sample]:
     """Return the samples of a pair as a command line names it: `mine/sd=FOLDER,fake=white,split=80/10/10`.
 
-    FOLDER has images/ and masks/; `split` is left out where these have split folders.
+    FOLDER has images/ and masks/, or what `images` and `masks` name; `split` is left out where these have split
+    folders; `mask` and `table` say which mask is whose.
+
+    Args:
+        written: as above.
+        otherwise: the split that all images are of where `written` says none and there are no split folders.
 
     Raises:
         ConfigError: it cannot be understood; else as `scan_pair`.
         DataError: as `scan_pair`.
     """
     found = _WRITTEN.fullmatch(written)
-    if found is None:
+    given = dict(part.split("=", 1) for part in found["rest"][1:].split(",")) if found else {}
+    if found is None or given.get("fake") not in ("black", "white"):
         raise ConfigError(
             f'"{written}" names no folder pair: expected <source>/<generator>=FOLDER,fake=black|white, '
-            "and ,split=80/10/10 where FOLDER/images has no folders train, valid, test"
+            "and ,split=80/10/10 where FOLDER/images has no folders train, valid, test; also images=, masks=, "
+            "mask={cut}_mask, table="
         )
+    fake_is: Literal["black", "white"] = "black" if given["fake"] == "black" else "white"
     folder = Path(found["folder"])
-    fake_is: Literal["black", "white"] = "black" if found["fake"] == "black" else "white"
-    return scan_pair(folder / "images", folder / "masks", found["domain"], fake_is, found["split"])
+    images = folder / given.get("images", "images")
+    split = given.get("split")
+    if split is None and not _has_splits(images):
+        split = otherwise
+    table = folder / given["table"] if "table" in given else None
+    masks = folder / given.get("masks", "masks")
+    return scan(Pair(images, masks, found["domain"], fake_is, split, given.get("mask", NAME), table))
 
 
 def scan_pair(
-    images: Path,
-    masks: Path,
-    domain: str,
-    fake_is: Literal["black", "white"],
-    split: str | None = None,
+    images: Path, masks: Path, domain: str, fake_is: Literal["black", "white"], split: str | None = None
 ) -> list[Sample]:
-    """Return the samples of a folder of images and a folder of masks, by split and stems rank.
+    """Return the samples of a pair whose masks have the names of their images, by split and stems rank; see `scan`."""
+    return scan(Pair(images, masks, domain, fake_is, split))
 
-    Args:
-        images: with folders train, valid, test, or without.
-        masks: the same inside; a mask has the name of its image, with any extension.
-        domain: `<source>/<generator>`.
-        fake_is: the fake side of the masks.
-        split: shares of the photographs in per cent, `80/10/10`, where `images` has no split folders.
+
+def scan(pair: Pair) -> list[Sample]:
+    """Return the samples of a pair, by split and stems rank.
 
     Raises:
-        ConfigError: domain or split cannot be understood, or split is needed, or given where there are split folders.
-        DataError: a folder is missing or empty.
+        ConfigError: domain, split or the masks' names cannot be understood, or split is needed, or given where there
+            are split folders.
+        DataError: a folder or the table is missing or empty, or the table cannot be used.
     """
-    check_domain(domain)
-    for folder in (images, masks):
+    check_domain(pair.domain)
+    for folder in (pair.images, pair.masks):
         if not folder.is_dir():
             raise DataError(f"no folder {folder}; expected one with images and one with their masks")
-    mask_kind: MaskKind = "fake_is_black" if fake_is == "black" else "fake_is_white"
-    if any((images / name).is_dir() for name in SPLITS):
-        if split is not None:
-            raise ConfigError(f"{images} has split folders already; leave out the split")
-        return in_order(with_splits(images, masks, domain, mask_kind))
-    samples = list(files(images, masks, domain, "train", mask_kind))
+    mask_kind: MaskKind = "fake_is_black" if pair.fake_is == "black" else "fake_is_white"
+    if _has_splits(pair.images):
+        if pair.split is not None:
+            raise ConfigError(f"{pair.images} has split folders already; leave out the split")
+        return in_order(_paired(with_splits(pair.images, pair.masks, pair.domain, mask_kind), pair, by_split=True))
+    samples = list(files(pair.images, pair.masks, pair.domain, "train", mask_kind))
     if not samples:
-        raise DataError(f"no files in {images}; expected images ({', '.join(sorted(EXTENSIONS))})")
-    if split is None:
-        raise ConfigError(f"{images} has no folders train, valid, test; say how to split them: split 80/10/10")
-    return in_order(_split(samples, split))
+        raise DataError(f"no files in {pair.images}; expected images ({', '.join(sorted(EXTENSIONS))})")
+    if pair.split is None:
+        raise ConfigError(f"{pair.images} has no folders train, valid, test; say how to split them: split 80/10/10")
+    return in_order(_split(list(_paired(samples, pair)), pair.split))
+
+
+def _has_splits(images: Path) -> bool:
+    return any((images / name).is_dir() for name in SPLITS)
+
+
+def _paired(samples: list[Sample], pair: Pair, by_split: bool = False) -> Iterator[Sample]:
+    """Yield samples with the masks that `mask` or `table` gives them."""
+    if pair.table is not None:
+        if pair.mask != NAME or by_split:
+            raise ConfigError("a table pairs the files of two plain folders by itself; leave out mask, or the table")
+        mask_of = _read_table(pair, pair.table)
+        yield from (sample._replace(mask=mask_of.get(sample.image.resolve())) for sample in samples)
+        return
+    if pair.mask == NAME:
+        yield from samples
+        return
+    if pair.mask.count(NAME) + pair.mask.count(CUT) != 1 or set("{}") & set(re.sub(r"{(name|cut)}", "", pair.mask)):
+        raise ConfigError(f'mask "{pair.mask}" cannot be used: expected one {NAME} or {CUT} in it, as {CUT}_mask')
+    found = {split: masks_in(pair.masks / split if by_split else pair.masks) for split in SPLITS}
+    for sample in samples:
+        bare = sample.name.rpartition(".")[0] or sample.name
+        cut = bare.rpartition("_")[0] or bare
+        name = pair.mask.replace(NAME, bare).replace(CUT, cut)
+        stem = f"{pair.domain.partition('/')[0]}/{cut}" if CUT in pair.mask else sample.stem
+        yield sample._replace(mask=found[sample.split].get(name), stem=stem)
+
+
+def _read_table(pair: Pair, table: Path) -> dict[Path, Path]:
+    """Return the mask of each image that a table names; paths are relative to the table's folder, or to their own."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = (pair.images.name, pair.masks.name)
+            for column in columns:
+                if column not in (reader.fieldnames or ()):
+                    raise DataError(
+                        f"{table}: {unknown('column', column, reader.fieldnames or ())}; one for each folder"
+                    )
+            rows = [tuple(row[column] or "" for column in columns) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read the table {table} ({error}); expected a CSV file in UTF-8") from error
+    found = {}
+    for image, mask in rows:
+        inside = [_below(name, folder, table) for name, folder in ((image, pair.images), (mask, pair.masks))]
+        found[inside[0].resolve()] = inside[1]
+    return found
+
+
+def _below(name: str, folder: Path, table: Path) -> Path:
+    for path in (table.parent / name, folder / name):
+        if name and path.is_file():
+            return path
+    raise DataError(f'{table} names "{text(name)}", which is neither in {table.parent} nor in {folder}')
 
 
 def _split(samples: list[Sample], shares: str) -> list[Sample]:
     """Give each photograph to a split, by a hash of its name, so that the split has the share that was asked."""
+    if shares in SPLITS:
+        return [_moved(sample, split) for sample in samples for split in SPLITS if split == shares]
     per_cent = _shares(shares)
     stems = sorted({sample.stem for sample in samples}, key=lambda stem: hashlib.sha256(stem.encode()).hexdigest())
     bounds = [round(len(stems) * sum(per_cent[: place + 1]) / 100) for place in range(3)]
@@ -93,5 +185,7 @@ def _moved(sample: Sample, split: Split) -> Sample:
 def _shares(text: str) -> list[int]:
     parts = text.split("/")
     if len(parts) != 3 or not all(part.isdecimal() for part in parts) or sum(map(int, parts)) != 100:
-        raise ConfigError(f'split "{text}" cannot be used: expected train/valid/test in per cent, as 80/10/10')
+        raise ConfigError(
+            f'split "{text}" cannot be used: expected train/valid/test in per cent, as 80/10/10, or one of these words'
+        )
     return [int(part) for part in parts]

@@ -52,7 +52,7 @@ def decode_image(data: bytes) -> Pixels:
     Raises:
         DataError: the bytes are no whole image, or one of more than `MAX_PIXELS` pixels (checked before decoding).
     """
-    image = _open(data)
+    image = open_image(data)
     if image.mode.startswith("I"):
         return np.repeat(_from_16_bits(image)[:, :, None], 3, axis=2)
     return np.asarray(image.convert("RGB"))
@@ -154,7 +154,12 @@ def read_truth(folder: UPath, samples: Sequence[SampleRef], reader: ShardReader 
     return [truth[index] for index in range(len(samples))]
 
 
-def _open(data: bytes) -> Image.Image:
+def open_image(data: bytes) -> Image.Image:
+    """Decode an image, in its own mode, its EXIF orientation applied.
+
+    Raises:
+        DataError: as `decode_image`.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
@@ -183,7 +188,7 @@ def _from_16_bits(image: Image.Image) -> Pixels:
 
 def _grey(data: bytes) -> Pixels:
     """Decode a mask of any layout that is black and white in the end: grey, palette, 16 bits, RGB(A)."""
-    image = _open(data)
+    image = open_image(data)
     wide = image.mode.startswith("I")
     grey_HW = _from_16_bits(image) if wide else np.asarray(_without_colour(image).convert("L"))
     if grey_HW.max() == 1:

@@ -63,13 +63,22 @@ def evaluate(
             part = samples[start : start + BATCH]
             prob_BHW = decoder(maps.read(part).to(device)).squeeze(1).sigmoid()
             truth = (read_truth(folder, [sample], reader)[0] for sample in part)
-            measured = _measure(prob_BHW, truth, evaluation.protocol)
+            measured = measure(prob_BHW, truth, evaluation.protocol)
             rows += [_names(sample, evaluation) | values for sample, values in zip(part, measured, strict=True)]
     return pa.Table.from_pylist(rows)
 
 
-def _measure(prob_BHW: Tensor, truth: Iterable[Pixels], protocol: str) -> list[Row]:
-    """Return the numbers of each map, those of one native size measured together."""
+def measure(prob_BHW: Tensor, truth: Iterable[Pixels], protocol: str) -> list[Row]:
+    """Return the counts and keys of each map; truths of one native size are measured together.
+
+    Args:
+        prob_BHW: of any size.
+        truth: the fakeness of each, at its native size.
+        protocol: its name.
+
+    Raises:
+        DataError: a map has a probability that is no number.
+    """
     values: list[Row] = [{} for _ in prob_BHW]
     for alike in _alike(truth):
         indices = list(alike)

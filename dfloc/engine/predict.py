@@ -30,7 +30,7 @@ class Prediction:
     """What a trial says of one photograph.
 
     Attributes:
-        prob_HW: probability that a pixel was generated, float32 on the CPU, at the photograph's size.
+        prob_HW: probability that a pixel was generated, float32 in [0, 1] on the CPU, at the photograph's size.
         mean: of the map before it is resized, as `mean_prob` of a row.
     """
 
@@ -50,17 +50,29 @@ class Predictor:
         weights: the file of its decoder's.
         backbones: by name, on the device.
         device: cpu | cuda.
+        protocol: whose resize brings maps to the photograph's size.
     """
 
-    def __init__(self, spec: TrialSpec, weights: UPath, backbones: Mapping[str, Backbone], device: str = "cpu"):
+    def __init__(
+        self,
+        spec: TrialSpec,
+        weights: UPath,
+        backbones: Mapping[str, Backbone],
+        device: str = "cpu",
+        protocol: str = PROTOCOL,
+    ):
+        self.spec = spec
         self._recipes, self._backbones, self._device = spec.maps, backbones, device
+        self._resize = protocols.find(protocol).resize
         shapes = [map_spec(recipe.map) for recipe in spec.maps]
         self._decoder = decoders.build(spec.decoder, shapes, repro.generator(0, "init"))
         checkpoint.load(weights, self._decoder)
         self._decoder.to(device).eval()
 
     @classmethod
-    def load(cls, workspace: Workspace, spec: TrialSpec, which: Checkpoint, device: str) -> "Predictor":
+    def load(
+        cls, workspace: Workspace, spec: TrialSpec, which: Checkpoint, device: str, protocol: str = PROTOCOL
+    ) -> "Predictor":
         """Return the predictor of a finished trial, its backbones with the weights that it was trained on.
 
         Raises:
@@ -72,7 +84,7 @@ class Predictor:
         weights, index = Ledger(workspace).weights(spec.fingerprint, which), WeightsIndex(workspace)
         backbones = {recipe.map.partition("/")[0]: recipe for recipe in spec.maps}
         made = {name: index.make(name, one.weights, device, one.plugin) for name, one in backbones.items()}
-        return cls(spec, weights, made, device)
+        return cls(spec, weights, made, device, protocol)
 
     def __call__(self, image_HWC: Pixels) -> Prediction:
         """Return the prediction for an RGB image, uint8 [H, W, 3].
@@ -88,13 +100,13 @@ class Predictor:
                 raise DataError("the map has a value that is no number; are these the weights that it was trained on?")
             mean = float(prob_11HW.double().mean())
             if prob_11HW.shape[2:] != size:
-                prob_11HW = protocols.find(PROTOCOL).resize(prob_11HW, size)
+                prob_11HW = self._resize(prob_11HW, size).clamp(0, 1)
         return Prediction(prob_11HW[0, 0].cpu(), mean)
 
 
-def facts(spec: TrialSpec, which: Checkpoint, threshold: float | None) -> dict[str, Any]:
+def facts(spec: TrialSpec, which: Checkpoint, threshold: float | None, protocol: str = PROTOCOL) -> dict[str, Any]:
     """Return what a photograph's JSON says of the trial and of the threshold; None = the protocol's."""
-    rule = protocols.find(PROTOCOL)
+    rule = protocols.find(protocol)
     return {
         "trial": spec.fingerprint,
         "checkpoint": which,

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import pyarrow as pa
 from rich.console import Console
 from upath import UPath
 
 from dfloc import plugin, registry, storage
 from dfloc.config import Checkpoint, EvaluationSpec, SampleList, TrialSpec
-from dfloc.data import dolos
-from dfloc.data.manifest import SampleRef, Split, list_digest
-from dfloc.errors import DataError, DflocError
+from dfloc.data.manifest import SampleRef, list_digest
+from dfloc.errors import DflocError
 from dfloc.features import extract
 from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
@@ -20,38 +20,28 @@ from dfloc.lock import DriverLock
 from dfloc.metrics import protocols
 from dfloc.plugin import Plugin
 from dfloc.storage import Workspace
-from dfloc.sweep import cluster, lookup, scores
-from dfloc.sweep.data import Shards
-from dfloc.sweep.prepare import Options, data_of, sources
+from dfloc.sweep import cluster, images, lookup, scores
+from dfloc.sweep.images import Asked
 from dfloc.sweep.progress import Display
 from dfloc.sweep.proof import Proof
 from dfloc.sweep.scores import Line
-from dfloc.sweep.tree import import_tree
 from dfloc.sweep.work import Work, run
 
 GPUS = 1.0  # of each domain's task on a GPU
 
-Lists = dict[str, Sequence[SampleRef]]
 
-
-@dataclass(frozen=True)
-class Request:
+@dataclass(frozen=True, kw_only=True)
+class Request(Asked):
     """What the command line says.
 
     Attributes:
         run: the trial, as `lookup.find` takes it.
-        data: folder of shards, or a tree, which is imported once.
-        domains: full or short names; none: every local domain that has the split.
         address: of a running Ray; None = one of this process.
         tracking: MLflow's store, where `run` is one of its runs.
     """
 
     run: str
-    workspace: str
-    data: str
     protocol: str
-    domains: tuple[str, ...] = ()
-    split: Split = "test"
     checkpoint: Checkpoint = "best"
     device: str = "cpu"
     address: str | None = None
@@ -59,7 +49,15 @@ class Request:
     wait: bool = False
 
 
-def evaluate(request: Request, console: Console) -> tuple[TrialSpec, list[Line]]:
+class Scored(NamedTuple):
+    """A trial, what its rows say of each domain, and the rows of all of them."""
+
+    spec: TrialSpec
+    lines: list[Line]
+    rows: pa.Table
+
+
+def evaluate(request: Request, console: Console) -> Scored:
     """Score a finished trial on every domain that is asked for, and put the rows that are lacking into the ledger.
 
     Raises:
@@ -76,36 +74,25 @@ def evaluate(request: Request, console: Console) -> tuple[TrialSpec, list[Line]]
     ) as lock:
         ray = cluster.Cluster(request.address, console, workspace.root / "logs")
         try:
-            options = Options(name="evaluate", workspace=request.workspace, data=request.data)
-            data = data_of(options, workspace)
-            if not isinstance(data, Shards):
-                ray.begin(workspace, request.device, GPUS, sources(options, workspace, data))
-                data = import_tree(options, workspace, console)
-            lists = _lists(request, data)
+            data = images.find(request, workspace)
+            if data is None:
+                ray.begin(workspace, request.device, GPUS, images.sources(request, workspace, None))
+                data = images.bring(request, workspace, console)
+            lists = images.lists(request, data)
             evaluations = [_evaluation(request, spec, domain, refs) for domain, refs in lists.items()]
             lacking = [one for one in evaluations if not Ledger(workspace).has_rows(spec.fingerprint, one.key)]
             if lacking:
                 lock.check()
                 _keep(workspace, lists.values())
-                ray.begin(workspace, request.device, GPUS, sources(options, workspace, data))
+                ray.begin(workspace, request.device, GPUS, images.sources(request, workspace, data))
                 work = Work(spec, False, lacking, workspace, data.folder, request.device)
                 _extract(work, [ref for one in lacking for ref in lists[one.domain]], ray.proof, console)
                 _score(work, ray.proof, console)
         finally:
             ray.stop()
-    return spec, [scores.line(workspace, spec, one, lists[one.domain]) for one in evaluations]
-
-
-def _lists(request: Request, data: Shards) -> Lists:
-    """Return the samples of each domain that is asked for."""
-    known = data.manifest.domains
-    if request.domains:
-        names = dict.fromkeys(dolos.resolve(name, known) for name in request.domains)
-        return {name: data.samples(name, request.split) for name in names}
-    local = [name for name in data.local if request.split in known[name].splits]
-    if not local:
-        raise DataError(f"{data.folder} has no local domain with a split {request.split}; see dfloc data check")
-    return {name: data.samples(name, request.split) for name in local}
+    lines = [scores.line(workspace, spec, one, lists[one.domain]) for one in evaluations]
+    ledger = Ledger(workspace)
+    return Scored(spec, lines, pa.concat_tables([ledger.rows(spec.fingerprint, one.key) for one in evaluations]))
 
 
 def _evaluation(request: Request, spec: TrialSpec, domain: str, refs: Sequence[SampleRef]) -> EvaluationSpec:

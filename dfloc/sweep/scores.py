@@ -1,4 +1,4 @@
-"""What a finished trial is worth on one domain, from its rows: means, an interval, and what it had seen before."""
+"""What rows of one domain are worth: means, an interval, numbers of the set, and what the trial had seen before."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -13,6 +13,7 @@ from dfloc.data.manifest import SampleRef
 from dfloc.ledger import Ledger
 from dfloc.metrics import bootstrap, protocols, summarise
 from dfloc.storage import Workspace
+from dfloc.sweep import rows as trial_rows
 
 Relation = Literal["in", "out", "unknown"]
 
@@ -27,6 +28,8 @@ class Line(NamedTuple):
         values: the mean of each of the protocol's keys that any image has.
         undefined: images that have no value, by key.
         interval: 95 % of the first key's mean, over photographs.
+        of_set: numbers of the set that are no mean of a key: `pooled_iou`, and what the protocol adds.
+        num_valid: validation images that the threshold among these was chosen on; 0 where none was.
     """
 
     domain: str
@@ -37,10 +40,12 @@ class Line(NamedTuple):
     values: dict[str, float]
     undefined: dict[str, int]
     interval: tuple[float, float]
+    of_set: dict[str, float]
+    num_valid: int
 
 
 def line(workspace: Workspace, spec: TrialSpec, evaluation: EvaluationSpec, refs: Sequence[SampleRef]) -> Line:
-    """Return what the rows of an evaluation say.
+    """Return what the rows of an evaluation of a trial say.
 
     Args:
         workspace: holds the rows, and the lists that the trial was trained on.
@@ -51,21 +56,41 @@ def line(workspace: Workspace, spec: TrialSpec, evaluation: EvaluationSpec, refs
     Raises:
         WorkspaceError: the rows are damaged.
     """
-    rows = Ledger(workspace).rows(spec.fingerprint, evaluation.key)
-    keys = protocols.find(evaluation.protocol).keys
-    means = summarise(rows, evaluation.protocol)
+    ledger = Ledger(workspace)
+    chooses = protocols.find(evaluation.protocol).grid and evaluation.split != "valid"
+    valid = trial_rows.validated(ledger, spec, evaluation) if chooses else None
+    found = of_rows(ledger.rows(spec.fingerprint, evaluation.key), evaluation.protocol, evaluation.domain, valid)
+    seen = {ref.stem for ref in refs} & _trained_on(workspace, spec)
+    return found._replace(trained_on=len(seen), relation=relation(spec, evaluation.domain))
+
+
+def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None = None) -> Line:
+    """Return what the rows of one domain say, whoever made the maps.
+
+    Args:
+        rows: one for each image.
+        protocol: theirs.
+        domain: theirs.
+        valid: rows of validation images, of a protocol that chooses a threshold there.
+
+    Raises:
+        DataError: the rows are of another protocol, or lack what it says.
+    """
+    keys = protocols.find(protocol).keys
+    numbers = summarise(rows, protocol, valid)
     alone = pa.array(np.zeros(len(rows), np.int64))
     spread = bootstrap.interval(rows.append_column("draw", alone).append_column("seed", alone), keys[0])
-    stems = {ref.stem for ref in refs}
     return Line(
-        domain=evaluation.domain,
+        domain=domain,
         images=len(rows),
-        photographs=len(stems),
-        trained_on=len(stems & _trained_on(workspace, spec)),
-        relation=relation(spec, evaluation.domain),
-        values={key: means[key] for key in keys if key in means},
-        undefined={key: int(means[f"nan/{key}"]) for key in keys if means[f"nan/{key}"]},
+        photographs=spread.num_photographs,
+        trained_on=0,
+        relation="unknown",
+        values={key: numbers[key] for key in keys if key in numbers},
+        undefined={key: int(numbers[f"nan/{key}"]) for key in keys if numbers[f"nan/{key}"]},
         interval=(spread.low, spread.high),
+        of_set={key: value for key, value in numbers.items() if key not in keys and not key.startswith("nan/")},
+        num_valid=0 if valid is None else len(valid),
     )
 
 

@@ -43,7 +43,7 @@ class Bench:
     def evaluate(self, **how: Any) -> list[Line]:
         self.console = Console(file=io.StringIO(), width=200)
         asked = {"run": self.spec.fingerprint, "data": str(self.shards), "protocol": "declip-2025"}
-        spec, lines = evaluate(Request(workspace=str(self.workspace.root), **(asked | how)), self.console)
+        spec, lines, _ = evaluate(Request(workspace=str(self.workspace.root), **(asked | how)), self.console)
         assert spec == self.spec
         return lines
 
