@@ -1,7 +1,7 @@
 """One literal table of everything that has a name in a sweep: kind, name -> where it is made."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
@@ -47,6 +47,20 @@ class BackboneRow:
     semantics: int = 1
 
 
+_SAM2 = BackboneRow(
+    factory="dfloc.models.sam2:make",
+    maps={
+        "image_embed": MapSpec(256, 64, 64),
+        "high_res_feats.0": MapSpec(32, 256, 256),
+        "high_res_feats.1": MapSpec(64, 128, 128),
+    },
+    input_size=1024,
+    resize="torchvision-bilinear-antialias",
+    weights="facebook/sam2.1-hiera-small",
+    vias=True,
+    channels={"image_embed": (128, 64), "high_res_feats.0": (64,), "high_res_feats.1": (64,)},
+)
+
 BACKBONES: Mapping[str, BackboneRow] = {
     "srm": BackboneRow(
         factory="dfloc.models.srm:make",
@@ -82,6 +96,11 @@ BACKBONES: Mapping[str, BackboneRow] = {
         resize="pil-bilinear",
         weights="openai",
     ),
+    **{
+        f"{family}-{size}": replace(_SAM2, weights=f"facebook/{family}-hiera-{size}")
+        for family in ("sam2.1", "sam2")
+        for size in ("tiny", "small", "base-plus", "large")
+    },
 }
 
 # Libraries all of whose models are backbones, `<library>:<model>`: what makes the row of such a name.
@@ -112,6 +131,9 @@ FACTORIES: Mapping[Kind, Mapping[str, str]] = {
 
 # Decoders that are solved in closed form instead of trained: the baselines.
 SOLVED = frozenset({"all-fake", "mean-mask", "threshold"})
+
+# Decoders that read all tokens of one transformer, CLS first, as a grid of one row [B, C, 1, T].
+TOKENS = frozenset({"attention"})
 
 # Which fields of its spec each decoder and each loss reads; the others are cleared, so that they part no trials. What a
 # plug-in brings reads what it likes.

@@ -40,6 +40,8 @@ SOLE_IMPORTERS = {
     "plotly": ("dfloc.report",),
     "open_clip": ("dfloc.models.clip", "dfloc.models.hub", "dfloc.models.towers"),
     "huggingface_hub": ("dfloc.models.hub",),
+    "sam2": ("dfloc.models.sam2",),
+    "hydra": ("dfloc.models.sam2",),
     "segmentation_models_pytorch": ("dfloc.losses", "dfloc.models.encoders"),
     "optuna": ("dfloc.sweep.search",),
 }

@@ -20,7 +20,16 @@ from dfloc.errors import ConfigError
 NESTED = ("state_dict", "model")
 """Keys under which checkpoints keep a network's tensors."""
 
-_BROKEN = (SafetensorError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, OSError)
+_BROKEN = (
+    SafetensorError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    LookupError,
+    AttributeError,
+    zipfile.BadZipFile,
+    OSError,
+)
 
 
 def read(word: str) -> dict[str, Tensor]:
