@@ -25,7 +25,12 @@ from dfloc.cli.options import debug_option, plugin_option, workspace_option
 @click.option("--seeds", type=click.IntRange(1), help="Number of trial seeds.")
 @click.option("--draws", type=click.IntRange(1), help="Number of draws of the samples (mixture seeds).")
 @click.option("--limit", type=click.IntRange(1), help="Scale every count down, the largest to N.")
-@click.option("--only", multiple=True, metavar="STAGE", help="Only this stage and those it starts from (repeatable).")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="STAGE[/CASE]",
+    help="Only this stage, or case, and what it starts from (repeatable).",
+)
 @workspace_option
 @click.option("--tracking", metavar="URI", help="MLflow's store.  [default: a sqlite file in the workspace]")
 @click.option("--address", help="Of a running Ray.  [default: $RAY_ADDRESS, else one is started here]")

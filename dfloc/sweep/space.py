@@ -42,7 +42,7 @@ def expand(
 
     Args:
         file: a sweep file with preset, `--set` and domains merged in.
-        only: stages to keep, with the stages that they start from.
+        only: stages to keep, or cases of them (`stage/case`), with the trials that they start from.
         seeds: number of trial seeds; None = as the file has it.
         draws: number of mixture seeds; None = as the file has it.
         limit: scale every count down in proportion, so that the largest one of each split is this.
@@ -54,7 +54,7 @@ def expand(
         ask = StudyAsk.model_validate(file.values)
     except ValidationError as error:
         raise file.mistake(error, ("",), StudyAsk) from None
-    wanted = _with_ancestors(ask, only)
+    wanted = _wanted(ask, only)
     axes = {"draw": list(range(draws or ask.draws)), "seed": list(range(seeds or ask.seeds))}
     made = _Expansion(file, ask, axes, None)
     if limit is None:
@@ -97,10 +97,16 @@ class _Expansion:
             return [one for cell in cells for one in without_each(cell, self._ask.domains)]
         return cells
 
-    def study(self, wanted: set[str], notes: tuple[str, ...] = ()) -> Study:
-        """Return the study of some stages."""
-        cells = [cell for cell in self.cells if cell.stage in wanted]
-        if self._searched not in wanted:
+    def study(self, wanted: set[tuple[str, str]], notes: tuple[str, ...] = ()) -> Study:
+        """Return the study of some stages and cases, and of what these start from."""
+        kept: set[int] = set()
+        for cell in self.cells:
+            ancestor: Cell | None = cell if {(cell.stage, ""), (cell.stage, cell.case)} & wanted else None
+            while ancestor:
+                kept.add(id(ancestor))
+                ancestor = ancestor.parent
+        cells = [cell for cell in self.cells if id(cell) in kept]
+        if (self._searched, "") not in wanted:
             return Study(self._ask, cells, notes)
         return Study(self._ask, cells, notes, self.draw, self.cover)
 
@@ -165,16 +171,18 @@ def _parent_names(stage: StageAsk) -> list[str]:
     return [name for name in map(parent_name, parents) if name]
 
 
-def _with_ancestors(ask: StudyAsk, only: Sequence[str]) -> set[str]:
-    wanted: set[str] = set()
-    todo = list(only or ask.stages)
-    while todo:
-        name = todo.pop()
-        if name not in ask.stages:
-            raise ConfigError(f'unknown stage "{name}"; {did_you_mean(name, ask.stages)}')
-        if name not in wanted:
-            wanted.add(name)
-            todo += _parent_names(ask.stages[name])
+def _wanted(ask: StudyAsk, only: Sequence[str]) -> set[tuple[str, str]]:
+    """Return (stage, case) of what is to be kept; a case that is empty stands for all of them."""
+    wanted: set[tuple[str, str]] = set()
+    for name in only or ask.stages:
+        stage, slash, case = name.partition("/")
+        if stage not in ask.stages:
+            raise ConfigError(f'unknown stage "{stage}"; {did_you_mean(stage, ask.stages)}')
+        cases = ask.stages[stage].cases
+        if slash and case not in cases:
+            has = did_you_mean(case, cases) if cases else "it has none"
+            raise ConfigError(f'unknown case "{case}" of stage {stage}; {has}')
+        wanted.add((stage, case))
     return wanted
 
 
