@@ -59,6 +59,7 @@ class Plan:
         seconds: expected training time of one worker, by the rates of the trials that are done; None = no rate yet.
         known: whether data are there, so that `done` means something.
         notes: sentences for the screen.
+        stopped: trials that a search has stopped early, or left out since another one of their point was.
         to_draw: trials that a search is still to draw.
         evaluations_to_draw: theirs.
     """
@@ -75,6 +76,7 @@ class Plan:
     seconds: float | None
     known: bool
     notes: tuple[str, ...] = ()
+    stopped: int = 0
     to_draw: int = 0
     evaluations_to_draw: int = 0
 
@@ -118,12 +120,12 @@ class Plan:
             for recipe in recipes:
                 passes[_backbone(recipe)] = max(passes[_backbone(recipe)], self.images[recipe.fingerprint])
             for views in self.views:
-                passes.update({name: round(count) for name, count in views.all.passes.items()})
+                passes[views.backbone] += round(views.passes)
         told = ", ".join(f"{count} images through {name}" for name, count in sorted(passes.items()))
         yield f"backbone passes: {told}"
         images = max(self.images.values(), default=0)
         size = images * bytes_of(TRUTH) + sum(self.images[recipe.fingerprint] * bytes_of(recipe) for recipe in recipes)
-        changed = sum(views.all.size for views in self.views)
+        changed = sum(views.size for views in self.views)
         more = f", and {changed / 1e9:.2f} GB of their views" if changed else ""
         yield f"storage: {size / 1e9:.2f} GB of features for {images} images{more}"
         yield from (views.line() for views in self.views)
@@ -169,6 +171,7 @@ def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath,
         seconds=None if resolved.to_draw else _seconds(distinct, trained, ledger),
         known=known,
         notes=tuple(notes),
+        stopped=len(resolved.ended - failed),
         to_draw=resolved.to_draw,
         evaluations_to_draw=resolved.to_draw * max((len(trial.evaluations) for trial in resolved.cover), default=0),
     )

@@ -95,17 +95,17 @@ def test_the_plan_says_what_views_cost(planner: Planner) -> None:
         for ref in planner.resolve(BLUR).lists[trial.spec.train.digest]
     }
     count = len(distinct)
-    each = f"{count * 0.5:.0f} images through srm, {count * 0.5 * size / 1e9:.2f} GB"
-    whole = f"{count:.0f} images through srm, {count * size / 1e9:.2f} GB"
+    each = f"{count * 0.5:.0f} images through it, {count * 0.5 * size / 1e9:.2f} GB"
+    whole = f"{count:.0f} images through it, {count * size / 1e9:.2f} GB"
     assert views == (
-        f"views of blur: 2, drawn anew in each epoch: 2 x 0.5 x {count} images = {whole}; with views: 1, {each}"
+        f"views of blur, srm: 2, drawn anew in each epoch; 2 x 0.5 x {count} images = {whole}; with views: 1, {each}"
     )
     assert storage_line.endswith(f"and {count * size / 1e9:.2f} GB of their views")
     assert lines_of(planner, "trial.augment={name: blur, views: 1}")[-1] == (
-        f"views of blur: 1, taken in turn: 1 x 0.5 x {count} images = {each}"
+        f"views of blur, srm: 1, taken in turn; 1 x 0.5 x {count} images = {each}; with views: epochs, {whole}"
     )
     assert lines_of(planner, "trial.augment=declip-all", "trial.epochs=7")[-1].startswith(
-        f"views of declip-all: 7, drawn anew in each epoch: 7 x {count} images = {7 * count} images through srm, "
+        f"views of declip-all, srm: 7, drawn anew in each epoch; 7 x {count} images = {7 * count} images through it, "
     )
     assert not any("views" in line for line in lines_of(planner))
 
@@ -113,9 +113,19 @@ def test_the_plan_says_what_views_cost(planner: Planner) -> None:
 def test_pixels_cost_nothing_more(planner: Planner) -> None:
     settings = ("trial.maps=[pixels]", BLUR)
     assert lines_of(planner, *settings)[-1] == (
-        "views of blur: 2, drawn anew in each epoch; pixels are changed as they are read, nothing is stored"
+        "views of blur, pixels: 2, drawn anew in each epoch; changed as they are read, nothing is stored"
     )
     assert all(job.view is None for job in planner.plan(*settings).jobs)
+
+
+def test_each_backbone_says_for_itself_what_its_views_cost(planner: Planner) -> None:
+    one, two = "{trial: {maps: [pixels], augment: blur}}", "{trial: {augment: {name: blur, views: 1}}}"
+    settings = (f"stages.base.cases={{one: {one}, two: {two}}}", "stages.finetune=null")
+    lines = [line for line in lines_of(planner, *settings) if line.startswith("views")]
+    assert [line.partition(", ")[2].partition(";")[0] for line in lines] == [
+        "pixels: 2, drawn anew in each epoch",
+        "srm: 1, taken in turn",
+    ]
 
 
 def test_without_data_the_plan_counts_by_what_is_asked(planner: Planner) -> None:
@@ -127,7 +137,7 @@ def test_without_data_the_plan_counts_by_what_is_asked(planner: Planner) -> None
     store = FeatureStore(planner.workspace.features)
     plan = make(resolved, Ledger(planner.workspace), store, planner.workspace.root / "sweeps")
     *_, passes, _, views = (line for line in plan.lines() if line.startswith(("views", "storage", "backbone")))
-    assert re.search(r"15 x 0.5 x 12 images = 90 images through srm, .*; with views: 1, 6 images through srm", views)
+    assert re.search(r"15 x 0.5 x 12 images = 90 images through it, .*; with views: 1, 6 images through it", views)
     clean = max(plan.images.values())
     assert f"{clean + 90} images through srm" in passes
 
