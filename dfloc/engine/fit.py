@@ -14,6 +14,7 @@ from dfloc.engine.member import Divergence, Member, Score
 from dfloc.engine.source import Source
 from dfloc.ledger import EpochRecord
 from dfloc.metrics import pixel
+from dfloc.registry import TOKENS
 
 __all__ = ["EpochResult", "Member", "epoch_batches", "fit"]
 
@@ -77,7 +78,7 @@ def _stream_positions(seed: int, num_samples: int, start: int, stop: int) -> Ite
 
 def _stream(spec: TrialSpec) -> tuple[object, ...]:
     lists = (spec.train.digest, spec.valid.digest, spec.targets, spec.maps, spec.augment)
-    return (*lists, spec.batch, spec.epoch_steps, spec.seed)
+    return (*lists, spec.decoder.name in TOKENS, spec.batch, spec.epoch_steps, spec.seed)
 
 
 def _epoch(members: Sequence[Member], source: Source, valid: Source) -> list[EpochResult]:

@@ -60,16 +60,21 @@ class StoredMaps:
     """Maps from the feature store; in a view `pixels` are changed as they are read, all other maps are stored changed.
 
     What a view does not change is read from the clean one.
+
+    Args:
+        store: holds the maps.
+        recipes: of the maps.
+        tokens: as for `fuse`.
     """
 
-    def __init__(self, store: FeatureStore, recipes: Sequence[MapRecipe]) -> None:
-        self._store, self._recipes = store, recipes
+    def __init__(self, store: FeatureStore, recipes: Sequence[MapRecipe], *, tokens: bool = False) -> None:
+        self._store, self._recipes, self._tokens = store, recipes, tokens
 
     def read(self, samples: Sequence[SampleRef], view: View | None = None) -> Tensor:
         """Gather the rows from the memory-mapped files."""
         touched = [place for place, sample in enumerate(samples) if view and view.touches(sample.id)]
         parts = [torch.from_numpy(self._rows(recipe, samples, view, touched)).float() for recipe in self._recipes]
-        return fuse(parts, [registry.map_spec(recipe.map) for recipe in self._recipes])
+        return fuse(parts, [registry.map_spec(recipe.map) for recipe in self._recipes], tokens=self._tokens)
 
     def _rows(
         self, recipe: MapRecipe, samples: Sequence[SampleRef], view: View | None, touched: Sequence[int]
@@ -97,17 +102,20 @@ class LoopMaps:
         backbones: by name.
         recipes: what is read of them.
         folder: of the shards.
+        tokens: as for `fuse`.
     """
 
-    def __init__(self, backbones: Mapping[str, Backbone], recipes: Sequence[MapRecipe], folder: UPath) -> None:
-        self._backbones, self._recipes = backbones, recipes
+    def __init__(
+        self, backbones: Mapping[str, Backbone], recipes: Sequence[MapRecipe], folder: UPath, *, tokens: bool = False
+    ) -> None:
+        self._backbones, self._recipes, self._tokens = backbones, recipes, tokens
         self._reader = ShardReader(folder)
 
     def read(self, samples: Sequence[SampleRef], view: View | None = None) -> Tensor:
         """Decode the images, change them, and run the backbones."""
         images = [decode_image(self._encoded(sample)) for sample in samples]
         ids = [sample.id for sample in samples]
-        return look(images, self._backbones, self._recipes, view=view, ids=ids)
+        return look(images, self._backbones, self._recipes, view=view, ids=ids, tokens=self._tokens)
 
     def _encoded(self, sample: SampleRef) -> bytes:
         rows = self._reader.group(sample.shard, sample.group, ["image"])
@@ -125,6 +133,7 @@ class StoredSource:
         targets: own | shuffled (a control: each image gets another one's mask).
         seed: the trial's; draws the shuffle.
         augment: how the images are changed, anew in each view; none: not at all.
+        tokens: as for `fuse`.
 
     Raises:
         ConfigError: targets that are all the same cannot be shuffled.
@@ -138,10 +147,12 @@ class StoredSource:
         targets: Literal["own", "shuffled"] = "own",
         seed: int = 0,
         augment: AugmentSpec | None = None,
+        *,
+        tokens: bool = False,
     ) -> None:
         self.augment = augment
         self.samples = sorted(samples, key=lambda sample: sample.id)
-        self.maps: Maps = StoredMaps(store, recipes)
+        self.maps: Maps = StoredMaps(store, recipes, tokens=tokens)
         self._store = store
         self._owners = self.samples
         if targets == "shuffled":
@@ -169,6 +180,7 @@ class LoopSource(StoredSource):
         recipes: the maps.
         samples: in any order.
         augment: as for StoredSource.
+        tokens: as for `fuse`.
     """
 
     def __init__(
@@ -179,9 +191,11 @@ class LoopSource(StoredSource):
         recipes: Sequence[MapRecipe],
         samples: Sequence[SampleRef],
         augment: AugmentSpec | None = None,
+        *,
+        tokens: bool = False,
     ) -> None:
-        super().__init__(store, recipes, samples, augment=augment)
-        self.maps = LoopMaps(backbones, recipes, folder)
+        super().__init__(store, recipes, samples, augment=augment, tokens=tokens)
+        self.maps = LoopMaps(backbones, recipes, folder, tokens=tokens)
 
 
 def other_ones(samples: Sequence[SampleRef], seed: int) -> list[int]:
@@ -213,6 +227,8 @@ def look(
     device: str = "cpu",
     view: View | None = None,
     ids: Sequence[str] = (),
+    *,
+    tokens: bool = False,
 ) -> Tensor:
     """Return what a decoder sees of decoded images, float32 [B, C, H, W], rounded as the store rounds it.
 
@@ -223,6 +239,7 @@ def look(
         device: cpu | cuda.
         view: an augmented draw of the images; none: they are taken as they are.
         ids: of the images, by which the view draws.
+        tokens: as for `fuse`.
 
     Raises:
         DataError: a map has a value that is not finite as it would be stored, which the store refuses too.
@@ -243,7 +260,7 @@ def look(
     for recipe in recipes:
         name, _, wanted_map = recipe.map.partition("/")
         parts.append(_rounded(made[name, recipe.via][wanted_map], recipe))
-    return fuse(parts, [registry.map_spec(recipe.map) for recipe in recipes])
+    return fuse(parts, [registry.map_spec(recipe.map) for recipe in recipes], tokens=tokens)
 
 
 def _changed(
@@ -274,11 +291,18 @@ def _rounded(map_BCHW: Tensor, recipe: MapRecipe) -> Tensor:
     return torch.from_numpy(stored_BCHW).float()
 
 
-def fuse(parts: Sequence[Tensor], specs: Sequence[MapSpec]) -> Tensor:
+def fuse(parts: Sequence[Tensor], specs: Sequence[MapSpec], *, tokens: bool = False) -> Tensor:
     """Concatenate maps in order, [B, C, H, W], each resized bilinearly to the first one's grid.
 
-    Tokens lose their CLS and are laid out row by row.
+    Args:
+        parts: maps as backbones give them; tokens lose their CLS and are laid out row by row.
+        specs: their shapes.
+        tokens: whether the decoder is of those that read all tokens (`registry.TOKENS`): those of the one map come with
+            CLS first, as a grid of one row, [B, C, 1, T].
     """
+    if tokens:
+        [part] = parts
+        return part.transpose(1, 2)[:, :, None]
     grids = [_grid(part, spec) for part, spec in zip(parts, specs, strict=True)]
     size = grids[0].shape[-2:]
     same = [grid if grid.shape[-2:] == size else functional.interpolate(grid, size, mode="bilinear") for grid in grids]

@@ -21,7 +21,7 @@ from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Attempt, Ledger
 from dfloc.models import decoders
-from dfloc.registry import map_spec
+from dfloc.registry import TOKENS, map_spec
 from dfloc.storage import Workspace
 
 THREADS = 1
@@ -103,8 +103,9 @@ def _train(work: Work, ledger: Ledger, attempt: Attempt) -> Iterator[Progress]:
         member.restore(attempt.state)
         yield {"epoch": member.epoch, "epochs": spec.epochs, "goes_on": True}
     samples = work.samples(spec.train.digest)
-    source = StoredSource(store, spec.maps, samples, spec.targets, spec.seed, spec.augment)
-    valid = StoredSource(store, spec.maps, work.samples(spec.valid.digest))
+    tokens = spec.decoder.name in TOKENS
+    source = StoredSource(store, spec.maps, samples, spec.targets, spec.seed, spec.augment, tokens=tokens)
+    valid = StoredSource(store, spec.maps, work.samples(spec.valid.digest), tokens=tokens)
     records = list(attempt.records)
     for (result,) in fit([member], source, valid, THREADS):
         if result.divergence:
@@ -137,7 +138,8 @@ def _evaluate(work: Work, ledger: Ledger) -> None:
 
 def _scorer(work: Work, ledger: Ledger, which: Checkpoint) -> Callable[[EvaluationSpec], pa.Table]:
     """Return what scores one checkpoint's weights."""
-    maps = StoredMaps(FeatureStore(work.workspace.features), work.spec.maps)
+    tokens = work.spec.decoder.name in TOKENS
+    maps = StoredMaps(FeatureStore(work.workspace.features), work.spec.maps, tokens=tokens)
     decoder = decoders.build(work.spec.decoder, _shapes(work.spec), repro.generator(0, "init"))
     checkpoint.load(ledger.weights(work.spec.fingerprint, which), decoder)
 
