@@ -100,6 +100,7 @@ class ConvDecoder(Decoder):
         depth: convolutions of four stages, the last one not counted: N of conv-N, at least 4.
         channels: width of each stage.
         out_size: side of the last convolution's grid.
+        grid: side to which maps are resized, bilinearly, before the first convolution; none: as they are.
         standardize: begins with a `Standardize`.
         init: default | declip, see `initialise`.
         generator: where the weights are drawn from; none: one of its own with seed 0.
@@ -116,6 +117,7 @@ class ConvDecoder(Decoder):
         channels: Sequence[int] = (512, 256, 128, 64),
         out_size: int = OUTPUT_SIZE,
         *,
+        grid: int | None = None,
         standardize: bool = False,
         init: Literal["default", "declip"] = "default",
         generator: torch.Generator | None = None,
@@ -124,16 +126,15 @@ class ConvDecoder(Decoder):
             raise ConfigError(f"a conv decoder has a depth of at least 4 (one convolution per stage), not {depth}")
         if not channels or min(channels) < 1:
             raise ConfigError(f"a conv decoder needs channels, one width >= 1 per stage, not {tuple(channels)}")
-        if min(in_channels, in_size, out_size) < 1:
+        if min(in_channels, in_size, out_size, 1 if grid is None else grid) < 1:
             raise ConfigError(
-                f"sizes are at least 1: in_channels {in_channels}, in_size {in_size}, out_size {out_size}"
+                f"sizes are at least 1: in_channels {in_channels}, in_size {in_size}, out_size {out_size}, grid {grid}"
             )
         super().__init__()
         device = torch.get_default_device()
         with torch.device("meta"):
-            if standardize:
-                self.layers.add_module("standardize", Standardize(in_channels))
-            self._add_ladder(in_channels, in_size, depth // 4, channels, out_size)
+            _begin(self, in_channels, standardize, grid)
+            self._add_ladder(in_channels, grid or in_size, depth // 4, channels, out_size)
         self.to_empty(device=device)
         initialise(self, init, generator or torch.Generator().manual_seed(0))
 
@@ -153,6 +154,14 @@ class ConvDecoder(Decoder):
         self.layers.add_module("head", nn.Conv2d(width, 1, 5, padding=2))
         if out_size != OUTPUT_SIZE:
             self.layers.add_module("enlarge", nn.Upsample(size=(OUTPUT_SIZE, OUTPUT_SIZE), mode="bilinear"))
+
+
+def _begin(decoder: Decoder, channels: int, standardize: bool, grid: int | None) -> None:
+    """Add what comes before the first layer that is trained."""
+    if standardize:
+        decoder.layers.add_module("standardize", Standardize(channels))
+    if grid is not None:
+        decoder.layers.add_module("grid", nn.Upsample(size=(grid, grid), mode="bilinear"))
 
 
 def initialise(decoder: nn.Module, init: Literal["default", "declip"], generator: torch.Generator) -> None:
@@ -206,14 +215,16 @@ def check_pixels(name: str, maps: Sequence[MapSpec]) -> None:
 
 def make_conv(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> Decoder:
     """Make a conv-N decoder."""
-    if maps[0].height != maps[0].width:
-        raise ConfigError(f"a conv decoder needs a square grid, not {maps[0].height}x{maps[0].width}; use linear")
+    if maps[0].height != maps[0].width and spec.grid is None:
+        size = f"{maps[0].height}x{maps[0].width}"
+        raise ConfigError(f"a conv decoder needs a square grid, not {size}; set its grid, or use linear")
     decoder = ConvDecoder(
         sum(each.channels for each in maps),
         maps[0].height,
         spec.depth,
         spec.channels,
         spec.out_size,
+        grid=spec.grid,
         standardize=spec.standardize,
         init=spec.init,
         generator=generator,
@@ -227,8 +238,7 @@ def make_linear(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Gen
     decoder = Decoder()
     device = torch.get_default_device()
     with torch.device("meta"):
-        if spec.standardize:
-            decoder.layers.add_module("standardize", Standardize(channels))
+        _begin(decoder, channels, spec.standardize, spec.grid)
         decoder.layers.add_module("head", nn.Conv2d(channels, 1, 1))
         decoder.layers.add_module("enlarge", nn.Upsample(size=(OUTPUT_SIZE, OUTPUT_SIZE), mode="bicubic"))
     initialise(decoder.to_empty(device=device), spec.init, generator)

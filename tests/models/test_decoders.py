@@ -44,6 +44,16 @@ class TestLinear(DecoderContract):
     maps = (MapSpec(4, 6, 9, "tokens"),)
 
 
+class TestConvOnAnotherGrid(DecoderContract):
+    spec = DecoderSpec(name="conv", **SMALL, grid=6, standardize=True)
+    maps = (MapSpec(5, 6, 9), MapSpec(3, 8, 8))
+
+
+class TestLinearOnAnotherGrid(DecoderContract):
+    spec = DecoderSpec(name="linear", grid=12)
+    maps = (MapSpec(4, 6, 9, "tokens"),)
+
+
 # Parameters of DeCLIP's own decoders: convolutions of a stage by input channels, BatchNorm affine and biases included.
 PUBLISHED = {
     (256, 4): 7_582_081,
@@ -268,3 +278,50 @@ def test_linear_is_one_dot_product_per_cell_then_bicubic():
 def test_one_clear_error_each(make, words):
     with pytest.raises(ConfigError, match=words):
         make()
+
+
+@pytest.mark.parametrize(("name", "side", "grid"), [("conv", 16, 32), ("conv", 32, 16), ("linear", 16, 40)])
+def test_maps_are_brought_to_the_grid_before_the_first_layer(name: str, side: int, grid: int) -> None:
+    fields = {**SMALL, "out_size": 64} if name == "conv" else {}
+    spec = DecoderSpec(name=name, **fields)
+    x_BCHW = torch.randn(2, 5, side, side, generator=generator())
+    resized_BCHW = functional.interpolate(x_BCHW, (grid, grid), mode="bilinear", align_corners=False)
+    on_grid = build(spec.model_copy(update={"grid": grid}), [MapSpec(5, side, side)], generator()).eval()
+    there = build(spec, [MapSpec(5, grid, grid)], generator()).eval()
+    assert on_grid.state_dict().keys() == there.state_dict().keys()
+    torch.testing.assert_close(on_grid(x_BCHW), there(resized_BCHW))
+    assert not torch.equal(on_grid(x_BCHW), build(spec, [MapSpec(5, side, side)], generator()).eval()(x_BCHW))
+
+
+def test_standardizing_comes_before_the_grid() -> None:
+    decoder = small(grid=24, standardize=True)
+    assert [name for name, _ in decoder.layers.named_children()][:3] == ["standardize", "grid", "conv1_1"]
+    shown = examples([GRID])
+    decoder.solve(shown)
+    torch.testing.assert_close(decoder.layers.standardize.mean[:, 0, 0], shown.x.mean((0, 2, 3)))
+
+
+def test_the_grid_of_the_map_itself_changes_nothing() -> None:
+    x_BCHW = examples([GRID]).x
+    assert torch.equal(small(grid=16).eval()(x_BCHW), small().eval()(x_BCHW))
+
+
+EQUAL = {
+    "clip-vit-l14/layer20": 1024,
+    "clip-rn50/layer3": 1024,
+    "sam2.1-small/image_embed": 256,
+    "sam2.1-small/high_res_feats.0": 32,
+    "sam2.1-small/high_res_feats.1": 64,
+}
+
+
+@pytest.mark.parametrize("full_name", EQUAL)
+def test_from_one_grid_every_backbone_has_the_same_ladder(full_name: str) -> None:
+    spec = DecoderSpec(name="conv", depth=12, channels=(128, 64), grid=64)
+    decoder = build(spec, [map_spec(full_name)], generator())
+    kinds = [type(layer).__name__ for layer in decoder.layers]
+    stage = ["Conv2d", "BatchNorm2d", "ReLU"] * 3
+    assert kinds[kinds.index("Conv2d") :] == [*stage, "Upsample", *stage, "Upsample", "Conv2d"]
+    widths = [(EQUAL[full_name], 128), (128, 128), (128, 128), (128, 64), (64, 64), (64, 64)]
+    convolutions = sum(25 * low * high + high + 2 * high for low, high in widths) + 25 * 64 + 1
+    assert sum(parameter.numel() for parameter in decoder.parameters()) == convolutions
