@@ -29,7 +29,7 @@ from dfloc.cli.options import debug_option, plugin_option, workspace_option
     "--only",
     multiple=True,
     metavar="STAGE[/CASE]",
-    help="Only this stage, or case, and what it starts from (repeatable).",
+    help="Only this stage or case, and what it starts from (repeatable).",
 )
 @workspace_option
 @click.option("--tracking", metavar="URI", help="MLflow's store.  [default: a sqlite file in the workspace]")

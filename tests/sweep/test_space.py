@@ -64,7 +64,7 @@ def test_every_shipped_sweep_expands_in_every_preset(name: str, preset: str) -> 
     domains = None if preset == "paper" else FOUR[: 2 if preset == "smoke" else 4]
     found = expand(SweepFile(find(name)).choose(preset, (), domains))
     assert found.cells
-    assert {cell.trial.batch for cell in found.cells} <= {4, 16, 32, 64}
+    assert {cell.trial.batch for cell in found.cells} <= {2, 4, 16, 32, 64}
 
 
 def test_child_inherits_its_parents_axes_and_multiplies_its_own_alone(tmp_path: Path) -> None:
@@ -224,6 +224,15 @@ def test_the_chain_goes_by_the_counts_axis_and_not_by_its_values(tmp_path: Path)
         expected = {2: ("base", None), 4: ("finetune", 2), 8: ("finetune", 4)}[cell.axes["n"]]
         assert (cell.parent.stage, cell.parent.axes.get("n")) == expected
         assert cell.parent.trial.seed == cell.trial.seed
+
+
+def test_only_keeps_one_case_of_a_stage() -> None:
+    kept = study("paper", only=("budgets/1000-ldm-500-rest", "replay"))
+    assert counts(kept) == {"base": 4, "budgets": 1, "replay": 48}
+    with pytest.raises(ConfigError, match='unknown case "1000" of stage budgets; known: 1000-ldm-500-rest'):
+        study("paper", only=("budgets/1000",))
+    with pytest.raises(ConfigError, match='unknown case "x" of stage base; it has none'):
+        study("paper", only=("base/x",))
 
 
 def test_limit_is_the_same_whatever_only_keeps() -> None:
