@@ -16,22 +16,30 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Reduction = Literal["batch", "image"]
 
 
+def check(spec: LossSpec) -> None:
+    """Refuse constants that a loss cannot have.
+
+    Raises:
+        ConfigError: gamma is between 0 and 1, where focal's gradient at a pixel that is certainly right is no number.
+    """
+    if spec.name == "focal" and not spec.plugin and 0 < spec.gamma < 1:
+        raise ConfigError(f"loss focal: gamma is 0, or 1 and more, not {spec.gamma:g}: its gradient would be no number")
+
+
 def make(spec: LossSpec) -> Loss:
     """Return a loss with its fields bound: `loss(logit_B1HW, target_BHW)`, a scalar in float32 at least.
 
     A validation loss is the mean over batches, so that of a loss over the batch depends on how the list is cut.
 
     Raises:
-        ConfigError: no such loss, its plug-in is not loaded, segmentation_models_pytorch is missing, or gamma is
-            between 0 and 1, where focal's gradient at a pixel that is certainly right is no number.
+        ConfigError: no such loss, its plug-in is not loaded, segmentation_models_pytorch is missing, or `check`.
     """
     loss: Callable[..., Tensor] = registry.find("loss", spec.name, spec.plugin)
     if spec.plugin:
         return loss
     if spec.name == "sum":
         return partial(weighted_sum, terms=[(term.weight, make(term)) for term in spec.terms])
-    if spec.name == "focal" and 0 < spec.gamma < 1:
-        raise ConfigError(f"loss focal: gamma is 0, or 1 and more, not {spec.gamma:g}: its gradient would be no number")
+    check(spec)
     if spec.name != "bce":
         _library()
     fields = registry.LOSS_FIELDS[spec.name]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from dfloc import registry
+from dfloc import losses, registry
 from dfloc.config import (
     AugmentSpec,
     DecoderSpec,
@@ -40,7 +40,8 @@ def loss(asked: LossSpec, *, term: bool = False) -> LossSpec:
     """Return a loss, or a term of a sum, without the fields that it does not read.
 
     Raises:
-        ConfigError: no such loss or plug-in, a sum without terms, a term that is a sum itself, or a weight of no term.
+        ConfigError: no such loss or plug-in, a sum without terms, a term that is a sum itself, a weight of no term, or a
+            constant that the loss cannot have.
     """
     if asked.weight != 1 and not term:
         raise ConfigError(f"loss {asked.name}: only a term of a sum has a weight; this one's would change nothing")
@@ -51,7 +52,9 @@ def loss(asked: LossSpec, *, term: bool = False) -> LossSpec:
                 "loss sum needs terms that are no sums: {name: sum, terms: [{name: bce}, {name: dice, weight: 0.5}]}"
             )
         given["terms"] = tuple(loss(part, term=True) for part in asked.terms)
-    return LossSpec(**_read(given, asked, registry.LOSS_FIELDS.get(asked.name)))
+    spec = LossSpec(**_read(given, asked, registry.LOSS_FIELDS.get(asked.name)))
+    losses.check(spec)
+    return spec
 
 
 def augment(asked: AugmentAsk | None) -> AugmentSpec | None:
