@@ -40,8 +40,8 @@ def loss(asked: LossSpec, *, term: bool = False) -> LossSpec:
     """Return a loss, or a term of a sum, without the fields that it does not read.
 
     Raises:
-        ConfigError: no such loss or plug-in, a sum without terms, a term that is a sum itself, a weight of no term, or a
-            constant that the loss cannot have.
+        ConfigError: no such loss or plug-in, a sum without terms, a term that is a sum itself, a weight of no term, or
+            a constant that the loss cannot have.
     """
     if asked.weight != 1 and not term:
         raise ConfigError(f"loss {asked.name}: only a term of a sum has a weight; this one's would change nothing")
