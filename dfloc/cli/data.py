@@ -65,7 +65,11 @@ def make_mini(out: Path, seed: int, fold: int, train: int, valid: int, test: int
 @click.option(
     "--masks", metavar="DIR", type=click.Path(path_type=Path), help="Folder pair: masks, where SRC is images."
 )
-@click.option("--split", metavar="80/10/10", help="Folder pair without split folders: train/valid/test in per cent.")
+@click.option("--mask-name", metavar="{cut}_mask", help="Folder pair: names of the masks.  [default: the images']")
+@click.option(
+    "--table", metavar="FILE.csv", type=click.Path(path_type=Path), help="Folder pair: which mask is whose, instead."
+)
+@click.option("--split", metavar="80/10/10", help="Folder pair without split folders: in per cent, or `test` for all.")
 @click.option("--allow-rejects", is_flag=True, help="Go on where over 1 % of the images cannot be used.")
 @click.option("--allow-overlap", is_flag=True, help="Go on where a photograph lies in two splits.")
 @debug_option
@@ -75,6 +79,8 @@ def import_data(
     domain: str | None,
     fake_is: Literal["black", "white"] | None,
     masks: Path | None,
+    mask_name: str | None,
+    table: Path | None,
     split: str | None,
     allow_rejects: bool,
     allow_overlap: bool,
@@ -83,7 +89,9 @@ def import_data(
     """Import SRC, a tree of Dolos' layout or a folder pair, into Parquet shards.
 
     A tree has <source>/fake/<generator>/images|masks/<split>, <source>/fake/<generator>/<split> (wholly generated) and
-    <source>/real/<split>; splits are train, valid, test. A folder pair has images/ and masks/. What cannot be used is
+    <source>/real/<split>; splits are train, valid, test. A folder pair has images/ and masks/; a mask is named like its
+    image, or as --mask-name says: {name} is the image's name, {cut} the same up to its last _; or --table has two
+    columns that pair their files, named like the two folders. What cannot be used is
     named in rejected.csv. Importing again changes nothing; another domain is added to what is there.
 
     \b
@@ -96,7 +104,7 @@ def import_data(
     from dfloc.data.importer import import_samples
 
     folder = UPath(out)
-    samples = _samples(src, domain, fake_is, masks, split)
+    samples = _samples(src, domain, fake_is, masks, split, mask_name, table)
     with _progress("images") as on_progress:
         summary = import_samples(
             samples, folder, allow_rejects=allow_rejects, allow_overlap=allow_overlap, on_progress=on_progress
@@ -139,18 +147,26 @@ def check_data(folder: str, debug: bool) -> None:
 
 
 def _samples(
-    src: Path, domain: str | None, fake_is: Literal["black", "white"] | None, masks: Path | None, split: str | None
+    src: Path,
+    domain: str | None,
+    fake_is: Literal["black", "white"] | None,
+    masks: Path | None,
+    split: str | None,
+    mask_name: str | None,
+    table: Path | None,
 ) -> "list[Sample]":
     from dfloc.data import dolos, pairs
 
     if domain is None:
-        if fake_is or masks or split:
-            raise ConfigError("--fake-is, --masks and --split are for a folder pair, which needs --domain too")
+        if fake_is or masks or split or mask_name or table:
+            raise ConfigError(
+                "--fake-is, --masks, --mask-name, --table and --split are for a folder pair, which needs --domain too"
+            )
         return dolos.scan(src)
     if fake_is is None:
         raise ConfigError(f"say which side of the masks of {domain} is fake: --fake-is black or --fake-is white")
     images, masks = (src, masks) if masks else (src / "images", src / "masks")
-    return pairs.scan_pair(images, masks, domain, fake_is, split)
+    return pairs.scan(pairs.Pair(images, masks, domain, fake_is, split, mask_name or pairs.NAME, table))
 
 
 def _tell(facts: "Sequence[SplitFacts]") -> None:

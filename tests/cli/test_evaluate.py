@@ -6,10 +6,14 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from upath import UPath
 
 from dfloc.config import TrialSpec
+from dfloc.metrics import summarise
 from dfloc.storage import Workspace
 from dfloc.sweep import scores
 from tests import published
@@ -45,6 +49,96 @@ def test_a_table_and_a_file_of_it(dfloc: Dfloc, tiny_shards: UPath, tmp_path: Pa
     assert again.stdout.splitlines()[-1].split() == line
 
 
+def write_unseen(root: Path) -> dict[str, list[tuple[str, np.ndarray]]]:
+    """Write COCO Glide, AutoSplice and a folder of one's own, each in its layout; return domain -> (name, fake)."""
+    draw = np.random.default_rng(0)
+
+    def put(image: str, mask: str, size: tuple[int, int], white: bool = True) -> tuple[str, np.ndarray]:
+        fake = np.zeros(size, bool)
+        fake[size[0] // 4 : size[0] // 2, : size[1] // 2] = True
+        photo = draw.integers(0, 256, (*size, 3), np.uint8)
+        for path, pixels in ((image, photo), (mask, (fake == white) * np.uint8(255))):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(root / path)
+        return Path(image).name, fake
+
+    sizes = [(256, 256), (120, 333), (64, 50)]
+    glide = [put(f"CocoGlide/fake/glide_{k}_up.png", f"CocoGlide/mask/a cat_{k}_mask.png", sizes[0]) for k in range(2)]
+    table = ["real,fake,mask,prompt", *(f"r.png,fake/glide_{k}_up.png,mask/a cat_{k}_mask.png,a" for k in range(2))]
+    (root / "CocoGlide/table.csv").write_text("\n".join(table), encoding="utf-8-sig")
+    splice = [
+        put(f"AutoSplice/Forged_JPEG75/{k}_{j}.jpg", f"AutoSplice/Mask/{k}_mask.png", sizes[1])
+        for k in range(2)
+        for j in range(2)
+    ]
+    own = [put(f"FOLDER/images/{k}.png", f"FOLDER/masks/{k}.png", sizes[2], white=False) for k in range(2)]
+    return {"autosplice/jpeg75": splice, "coco/glide": glide, "mine/sd": own}
+
+
+UNSEEN = (
+    "--own",
+    "coco/glide=CocoGlide,fake=white,images=fake,masks=mask,table=table.csv",
+    "--own",
+    "autosplice/jpeg75=AutoSplice,fake=white,images=Forged_JPEG75,masks=Mask,mask={cut}_mask",
+    "--own",
+    "mine/sd=FOLDER,fake=black",
+)
+
+
+@pytest.mark.ray
+def test_unseen_sets_in_their_own_layouts(dfloc: Dfloc, ray_local: None, tmp_path: Path) -> None:
+    """By a trial, and by maps of another tool, whose IoU this test counts itself; both in the same form."""
+    fakes = write_unseen(tmp_path)
+    trial = put_trial(Workspace(tmp_path / "workspace"), size=(64, 64)).fingerprint
+    result = dfloc("evaluate", trial, *UNSEEN, "--protocol", "dfloc-1", "--rows", "rows.parquet", "--out", "t.csv")
+    assert result.code == 0, result
+    listed = {row["domain"]: row for row in csv.DictReader((tmp_path / "t.csv").read_text().splitlines())}
+    assert {name: (row["images"], row["photographs"]) for name, row in listed.items()} == {
+        "autosplice/jpeg75": ("4", "2"),
+        "coco/glide": ("2", "2"),
+        "mine/sd": ("2", "2"),
+    }
+    rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    areas = {row["id"].split("/", 3)[3]: row["mask_area"] for row in rows}
+    assert areas == {name: pytest.approx(fake.mean()) for found in fakes.values() for name, fake in found}, "polarity"
+
+    probs = {}
+    for domain, found in fakes.items():
+        for name, fake in found:
+            probs[name] = np.random.default_rng(len(probs)).random(fake.shape).astype(np.float32)
+            (tmp_path / "maps" / domain).mkdir(parents=True, exist_ok=True)
+            np.save(tmp_path / "maps" / domain / f"{name[:-4]}.npy", probs[name])
+    args = ["--maps", "maps", *UNSEEN, "--protocol", "dfloc-1", "--rows", "maps.csv", "--out", "m.csv"]
+    again = dfloc("evaluate", *args)
+    assert again.code == 0, again
+    assert "maps in maps, test images; protocol dfloc-1" in again.out
+    assert "images imported" not in again.out, "they were imported before"
+    for row in csv.DictReader((tmp_path / "maps.csv").read_text().splitlines()):
+        name = row["id"].split("/", 3)[3]
+        (fake,) = (fake for found in fakes.values() for known, fake in found if known == name)
+        called = probs[name] > 0.5
+        assert float(row["iou"]) == pytest.approx((called & fake).sum() / (called | fake).sum())
+    of_maps = list(csv.DictReader((tmp_path / "m.csv").read_text().splitlines()))
+    assert [list(row) for row in of_maps] == [list(row) for row in listed.values()], "the same columns"
+    assert {row["trial"][:5] for row in of_maps} == {"maps:"}
+
+
+@pytest.mark.ray
+def test_a_threshold_from_validation_images(dfloc: Dfloc, tiny_shards: UPath, tmp_path: Path) -> None:
+    trial = put_trial(Workspace(tmp_path / "workspace"), size=(64, 64)).fingerprint
+    args = ["evaluate", trial, "--data", tiny_shards.path, "--protocol", "dfloc-1", "--domain", "blur"]
+    before = dfloc(*args)
+    assert before.code == 0, before
+    assert "F1 0." not in before.out
+    assert dfloc(*args, "--split", "valid", "--rows", "valid.parquet").code == 0
+    after = dfloc(*args, "--rows", "test.parquet")
+    valid, test = (pq.read_table(tmp_path / f"{split}.parquet") for split in ("valid", "test"))
+    numbers = summarise(test, "dfloc-1", valid)
+    threshold = f"threshold {numbers['threshold']:g}, chosen on 4 validation images"
+    assert f"tiny/blur: F1 {numbers['f1_valid']:.3f} at the {threshold}" in after.out
+    assert "iou by fake area: " in after.out
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -52,6 +146,14 @@ def test_a_table_and_a_file_of_it(dfloc: Dfloc, tiny_shards: UPath, tmp_path: Pa
         (["evaluate", "RUN", "--data", "gone"], ["--data gone"]),
         (["evaluate", "RUN", "--data", "photos", "--protocol", "declip"], ['unknown protocol "declip"', "declip-2025"]),
         (["evaluate", "none", "--data", "photos"], ['no trial is called "none"']),
+        (["evaluate"], ["RUN", "--maps"]),
+        (["evaluate", "RUN", "--maps", "photos", "--data", "photos"], ["one of the two"]),
+        (["evaluate", "--maps", "photos"], ["--data", "--own"]),
+        (["evaluate", "--maps", "photos", "--data", "x", "--device", "cuda"], ["--device", "--maps"]),
+        (["evaluate", "--maps", "photos", "--own", "mine/sd=photos"], ["no folder pair", "fake=black|white"]),
+        (["evaluate", "RUN", "--own", "mine/sd=photos,fake=white"], ["no folder photos/images"]),
+        (["evaluate", "RUN", "--own", "m/s=photos,fake=white", "--data", "photos"], ["--data", "--own"]),
+        (["evaluate", "RUN", "--data", "photos", "--rows", "rows.txt"], ["rows.txt", ".csv or .parquet"]),
         (["import-checkpoint", "gone.pth", "--arch", "clip-vit-l14"], ["gone.pth", "missing"]),
         (["import-checkpoint", "photos/one.png", "--arch", "clip-vit-l14"], ["one.png"]),
         (["import-checkpoint", "photos/one.png"], ["--arch"]),

@@ -72,3 +72,86 @@ def test_a_pair_as_a_command_line_names_it(tmp_path: Path, folder: str) -> None:
 def test_pairs_that_cannot_be_understood(written: str) -> None:
     with pytest.raises((ConfigError, DataError), match=r"<source>/<generator>=FOLDER,fake=black\|white|no folder"):
         read_pair(written)
+
+
+def test_names_that_are_cut_at_their_last_underscore(tmp_path: Path) -> None:
+    """AutoSplice: several images of one photograph, which has one mask; the folders have names of their own."""
+    touch(tmp_path, *(f"Forged_JPEG75/{name}.jpg" for name in ("12_0", "12_1", "a_b_0")))
+    touch(tmp_path, "Mask/12_mask.png", "Mask/a_b_mask.png", "Mask/12.png")
+    written = f"autosplice/jpeg75={tmp_path},fake=white,images=Forged_JPEG75,masks=Mask,mask={{cut}}_mask"
+    with pytest.raises(ConfigError, match="80/10/10"):
+        read_pair(written)
+    samples = read_pair(written, otherwise="test")
+    assert {s.name: (s.mask and s.mask.name, s.stem, s.pair, s.split) for s in samples} == {
+        "12_0.jpg": ("12_mask.png", "autosplice/12", "autosplice/12_0", "test"),
+        "12_1.jpg": ("12_mask.png", "autosplice/12", "autosplice/12_1", "test"),
+        "a_b_0.jpg": ("a_b_mask.png", "autosplice/a_b", "autosplice/a_b_0", "test"),
+    }
+    assert {s.id for s in samples} == {f"autosplice/jpeg75/test/{s.name}" for s in samples}
+    assert read_pair(f"{written},split=test") == samples
+    halves = read_pair(f"{written},split=50/0/50")
+    assert len({s.split for s in halves if s.stem == "autosplice/12"}) == 1, "a photograph stays in one split"
+
+
+def test_a_mask_name_from_the_whole_name_and_with_split_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "images/test/1.png", "images/test/in/2.png", "masks/test/gt-1.png", "masks/test/in/2.png")
+    one, two = read_pair(f"mine/sd={tmp_path},fake=black,mask={{name}}")
+    assert {sample.name: sample.mask for sample in (one, two)}["1.png"] is None
+    named = {s.name: s.mask for s in read_pair(f"mine/sd={tmp_path},fake=black,mask=gt-{{name}}")}
+    assert named == {"1.png": tmp_path / "masks/test/gt-1.png", "in/2.png": None}
+
+
+@pytest.mark.parametrize("mask", ["mask", "{name}{cut}", "{stem}_mask", "{name", "{name}_{name}"])
+def test_mask_names_that_cannot_be_understood(tmp_path: Path, mask: str) -> None:
+    touch(tmp_path, "images/1.png", "masks/1.png")
+    with pytest.raises(ConfigError, match=r"expected one \{name\} or \{cut\}"):
+        read_pair(f"mine/sd={tmp_path},fake=white,mask={mask}", otherwise="test")
+
+
+def write_table(root: Path, text: str) -> str:
+    touch(root, "fake/glide_1_up.png", "fake/glide_2_up.png", "mask/cat_1_mask.png", "mask/dining table_2_mask.png")
+    (root / "table.csv").write_text(text, encoding="utf-8-sig")
+    return f"coco/glide={root},fake=white,images=fake,masks=mask,table=table.csv"
+
+
+def test_a_table_pairs_files_of_other_names(tmp_path: Path) -> None:
+    """COCO Glide: a CSV with a byte-order mark whose columns are named like the folders."""
+    written = write_table(
+        tmp_path,
+        "real,fake,mask,prompt\n"
+        'real/cat_1.png,fake/glide_1_up.png,mask/cat_1_mask.png,"a cat, sitting"\n'
+        "real/dining table_2.png,glide_2_up.png,dining table_2_mask.png,x\n",
+    )
+    samples = read_pair(written, otherwise="test")
+    assert {s.name: s.mask for s in samples} == {
+        "glide_1_up.png": tmp_path / "mask/cat_1_mask.png",
+        "glide_2_up.png": tmp_path / "mask/dining table_2_mask.png",
+    }
+    touch(tmp_path, "fake/more.png")
+    assert [s.mask for s in read_pair(written, otherwise="test") if s.name == "more.png"] == [None]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("fake,masks\n", 'unknown column "mask"; did you mean "masks"'),
+        ("", 'unknown column "fake"'),
+        ("fake,mask\nglide_1_up.png,gone.png\n", 'names "gone.png", which is neither in'),
+        ("fake,mask\nglide_1_up.png\n", 'names "", which is neither'),
+    ],
+)
+def test_tables_that_cannot_be_used(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        read_pair(write_table(tmp_path, text), otherwise="test")
+    with pytest.raises(ConfigError, match="leave out mask, or the table"):
+        read_pair(f"{write_table(tmp_path, text)},mask={{cut}}", otherwise="test")
+
+
+def test_a_table_that_is_no_text(tmp_path: Path) -> None:
+    written = write_table(tmp_path, "")
+    (tmp_path / "table.csv").write_bytes(b"fake,mask\n\xff\xfe\n")
+    with pytest.raises(DataError, match="cannot read the table"):
+        read_pair(written, otherwise="test")
+    (tmp_path / "table.csv").unlink()
+    with pytest.raises(DataError, match="cannot read the table"):
+        read_pair(written, otherwise="test")
