@@ -87,9 +87,8 @@ class Plan:
 
     def lines(self) -> Iterator[str]:
         """Yield what `--dry-run` prints."""
-        stages = Counter(trial.stage for trial in self.record.trials)
-        if self.record.search:
-            stages[self.record.search.stage] += self.to_draw
+        stages = Counter({self.record.search.stage: self.to_draw} if self.record.search else {})
+        stages.update(trial.stage for trial in self.record.trials)
         for stage, count in stages.items():
             yield f"stage {stage}: {count} trials"
         distinct = len({trial.fingerprint for trial in self.record.trials}) + self.to_draw
@@ -115,10 +114,15 @@ class Plan:
         passes = Counter({_backbone(recipe): 0 for recipe in recipes})
         if self.known:
             for job in self.jobs:
-                passes.update(dict.fromkeys({_backbone(one) for one in job.recipes if one != TRUTH}, job.rows))
+                for name, _ in {(_backbone(one), one.via) for one in job.recipes if one != TRUTH}:
+                    passes[name] += job.rows
         else:
+            largest: dict[tuple[str, int | None], int] = defaultdict(int)
             for recipe in recipes:
-                passes[_backbone(recipe)] = max(passes[_backbone(recipe)], self.images[recipe.fingerprint])
+                way = _backbone(recipe), recipe.via
+                largest[way] = max(largest[way], self.images[recipe.fingerprint])
+            for (name, _), count in largest.items():
+                passes[name] += count
             for views in self.views:
                 passes[views.backbone] += round(views.passes)
         told = ", ".join(f"{count} images through {name}" for name, count in sorted(passes.items()))
