@@ -2,20 +2,23 @@
 
 import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional
 
 TEXT = {"context_length": 8, "vocab_size": 32, "width": 16, "heads": 2, "layers": 1}
 MODELS = {
     "declip-vit": {"image_size": 64, "layers": 3, "width": 32, "head_width": 8, "patch_size": 4},
+    "declip-wide": {"image_size": 64, "layers": 3, "width": 64, "head_width": 64, "patch_size": 4},
     "declip-resnet": {"image_size": 224, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64},
 }
-VIT, RESNET = "clip:declip-vit", "clip:declip-resnet"
+VIT, WIDE, RESNET = "clip:declip-vit", "clip:declip-wide", "clip:declip-resnet"
 FUSED = f"{VIT},{RESNET}"
 CHANNELS = {VIT: 32, "layer1": 32, "layer2": 64, "layer3": 128, "layer4": 256, FUSED: 32 + 128}
 
@@ -64,12 +67,31 @@ def logits(made: nn.Module, x_BCHW: Tensor) -> Tensor:
         return made.eval()(x_BCHW)[:, 0]
 
 
-def checkpoint(made: nn.Module, layer: str, kind: str, *clips: nn.Module) -> dict[str, Any]:
-    """Return what a published file holds; of two fused CLIPs it holds neither."""
+def attention(width: int) -> nn.ModuleList:
+    """Return two blocks as open_clip has them, and a head."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        blocks = [ResidualAttentionBlock(width, width // 64, act_layer=QuickGELU) for _ in range(2)]
+        return nn.ModuleList([*blocks, nn.Linear(width, 1)]).eval()
+
+
+def attention_logits(made: nn.ModuleList, x_BTC: Tensor) -> Tensor:
+    """Return [B, 256, 256] of tokens, CLS first, each of which sees those before it."""
+    unseen_TT = torch.full((x_BTC.shape[1],) * 2, -torch.inf).triu(1)
+    with torch.no_grad():
+        for block in made[:2]:
+            x_BTC = block(x_BTC, attn_mask=unseen_TT)
+        small_BHW = made[2](x_BTC[:, 1:])[..., 0].unflatten(1, (16, 16))
+        return functional.interpolate(small_BHW[:, None], (256, 256), mode="bicubic")[:, 0]
+
+
+def checkpoint(made: nn.Module, layer: str, kind: str, *clips: nn.Module, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what a published file holds; of two fused CLIPs it holds neither. `names`: of the parts of `made`."""
     model: OrderedDict[str, Tensor] = OrderedDict()
     for clip in clips:
         model.update({f"model.{name}": value for name, value in clip.state_dict().items()})
-    model.update({f"fc.{name}": value for name, value in made.state_dict().items()})
+    parts = [(name, part) for name, part in zip(names, made.children(), strict=True)] if names else [("fc.", made)]
+    model.update({f"{start}{name}": value for start, part in parts for name, value in part.state_dict().items()})
     optimizer = {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 1e-3, "params": [0]}]}
     return {
         "model": model,

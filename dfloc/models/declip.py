@@ -15,7 +15,7 @@ from torch import Tensor
 from dfloc import repro
 from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError, unknown
-from dfloc.models import decoders, tensors
+from dfloc.models import attention, decoders, tensors
 from dfloc.registry import backbone, map_spec
 
 FUSED_STAGE = "layer3"  # what DeCLIP always reads of the second of two CLIPs
@@ -26,6 +26,7 @@ _TEXT = re.compile(
     r"(transformer\.resblocks\.\d+\.(attn|ln_1|ln_2|mlp)\..+|token_embedding\.weight|positional_embedding"
     r"|ln_final\.(weight|bias)|text_projection|logit_scale)"
 )
+_BLOCK = re.compile(r"(?P<block>.*?)(?P<part>(attn\.(in_proj_|out_proj\.)|ln_[12]\.|mlp\.c_(fc|proj)\.)(weight|bias))")
 _PART = re.compile(r"(?P<head>(?:.*?\.)?)(?P<place>(?:\d+\.)*)(?P<kind>[a-z_]+)")
 
 _Modules = list[tuple[str, dict[str, Tensor]]]
@@ -101,12 +102,12 @@ def _decoder(word: str, maps: Sequence[str]) -> DecoderSpec:
         if int(conv[1]) < 4:
             raise ConfigError(f"decoder_type {word} has too few convolutions; expected conv-4 or more")
         return DecoderSpec(name="conv", depth=int(conv[1]) // 4 * 4, init="declip")
-    if word == "attention":
-        raise ConfigError("decoder_type attention is not built yet; conv-N and linear are")
-    if word != "linear":
-        raise unknown("decoder_type", word, ("conv-N", "linear"))
+    if word not in ("linear", "attention"):
+        raise unknown("decoder_type", word, ("conv-N", "linear", "attention"))
     if len(maps) > 1 or map_spec(maps[0]).layout != "tokens":
-        raise ConfigError(f"decoder_type linear reads the tokens of one transformer, not {', '.join(maps)}")
+        raise ConfigError(f"decoder_type {word} reads the tokens of one transformer, not {', '.join(maps)}")
+    if word == "attention":
+        return DecoderSpec(name="attention", mask="causal", trained="declip")
     return DecoderSpec(name="linear", init="declip")
 
 
@@ -130,7 +131,8 @@ def _weights(path: Path, rest: Mapping[str, Tensor], spec: DecoderSpec, maps: Se
     if spec.name == "conv" and spec.depth > len(rest):
         raise ConfigError(f"{path} holds {len(rest)} tensors beside CLIP's, too few for a decoder conv-{spec.depth}")
     built = decoders.build(spec, [map_spec(each) for each in maps], repro.generator(0, "init"))
-    ours, theirs = _modules(built.state_dict()), _numbered(path, rest)
+    ours = _modules(built.state_dict())
+    theirs = _attention(path, rest, ours) if spec.name == "attention" else _numbered(path, rest)
     what = f"a decoder {spec.name}{f'-{spec.depth}' if spec.name == 'conv' else ''} on {', '.join(maps)}"
     weights: dict[str, Tensor] = {}
     for (name, wanted), (module, given) in zip(ours, theirs, strict=False):
@@ -154,6 +156,32 @@ def _numbered(path: Path, rest: Mapping[str, Tensor]) -> _Modules:
         raise ConfigError(f"{path} holds tensors that are neither CLIP's nor a decoder's: {tensors.some(odd)}")
     numbers = {name: [int(each) for each in match["place"].split(".")[:-1]] for name, match in parts.items()}
     return _modules({name: rest[name] for name in sorted(rest, key=lambda name: numbers[name])})
+
+
+def _attention(path: Path, rest: Mapping[str, Tensor], ours: _Modules) -> _Modules:
+    """Return the modules of two blocks, in the order of their numbers, and of the head, as ours are ordered."""
+    found = {name: match for name in rest if (match := _BLOCK.fullmatch(name))}
+    blocks = sorted(
+        {match["block"] for match in found.values()},
+        key=lambda block: [int(each) for each in re.findall(r"\d+", block)],
+    )
+    heads = {module for module, _ in _modules({name: rest[name] for name in rest if name not in found})}
+    if len(blocks) != attention.NUM_BLOCKS or len(heads) != 1:
+        raise ConfigError(
+            f"{path} holds {len(blocks)} blocks of attention and {len(heads)} other layers beside CLIP's tensors; "
+            f"expected {attention.NUM_BLOCKS} and a head for decoder_type attention"
+        )
+    starts = {f"blocks.{number}.": block for number, block in enumerate(blocks)} | {"head.": heads.pop()}
+    theirs = dict(_modules(rest))
+    order = []
+    for name, _ in ours:
+        start = next(each for each in starts if name.startswith(each))
+        order.append(starts[start] + name.removeprefix(start))
+    return [(name, theirs.get(name, {})) for name in order]
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(each) for each in re.findall(r"\d+", name)]
 
 
 def _modules(state: Mapping[str, Tensor]) -> _Modules:

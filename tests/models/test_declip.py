@@ -12,7 +12,7 @@ from dfloc.errors import ConfigError
 from dfloc.models import declip, decoders
 from dfloc.registry import map_spec
 from tests import published, small_clip
-from tests.published import CHANNELS, FUSED, RESNET, VIT
+from tests.published import CHANNELS, FUSED, RESNET, VIT, WIDE
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -114,7 +114,7 @@ Spoil = Callable[[dict[str, Any]], object]
         (lambda held: held.update(feature_layer=None), "feature_layer should be a word, but it is None"),
         (lambda held: held.update(decoder_type="conv-12"), r"fc\.4\.weight is .*, expected .* conv-12"),
         (lambda held: held.update(decoder_type="conv-2"), "too few convolutions"),
-        (lambda held: held.update(decoder_type="attention"), "attention is not built yet; conv-N and linear are"),
+        (lambda held: held.update(decoder_type="attention"), "tokens of a multiple of 64 values, not 32"),
         (lambda held: held.update(decoder_type="linaer"), 'did you mean "linear"'),
         (lambda held: held.update(decoder_type="linear"), "expected 1x32x1x1 for a decoder linear"),
         (lambda held: held.pop("model"), "is no checkpoint of DeCLIP: expected the keys model"),
@@ -152,9 +152,56 @@ def test_what_is_not_built_of_a_fused_or_residual_one_is_said(tmp_path: Path) ->
     torch.save(held | {"feature_layer": "layer1"}, tmp_path / "quirk.pth")
     with pytest.raises(ConfigError, match="fused checkpoint of layer1 has a decoder of another shape"):
         declip.read(tmp_path / "quirk.pth", FUSED)
-    torch.save(held | {"feature_layer": "layer3", "decoder_type": "linear"}, tmp_path / "linear.pth")
-    with pytest.raises(ConfigError, match="linear reads the tokens of one transformer"):
-        declip.read(tmp_path / "linear.pth", RESNET)
+    for kind in ("linear", "attention"):
+        torch.save(held | {"feature_layer": "layer3", "decoder_type": kind}, tmp_path / "other.pth")
+        with pytest.raises(ConfigError, match=f"{kind} reads the tokens of one transformer"):
+            declip.read(tmp_path / "other.pth", RESNET)
+
+
+@pytest.mark.parametrize(
+    "names", [("attention.0.", "attention.1.", "fc."), ("fc.0.", "fc.1.", "fc.2."), ("b.9.", "b.10.", "")]
+)
+def test_attention_says_what_theirs_says_whatever_the_blocks_are_called(tmp_path: Path, names: tuple[str, ...]) -> None:
+    theirs = published.attention(64)
+    held = published.checkpoint(theirs, "layer2", "attention", small_clip.whole("declip-wide"), names=names)
+    torch.save(held, tmp_path / "file.pth")
+    found = declip.read(tmp_path / "file.pth", WIDE)
+    assert (found.decoder.name, found.decoder.mask, found.decoder.trained) == ("attention", "causal", "declip")
+    ours = decoders.build(found.decoder, [map_spec(f"{WIDE}/layer2")], repro.generator(0, "init")).eval()
+    ours.load_state_dict(found.weights)
+    x_BTC = torch.randn(2, 257, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        said = ours(x_BTC.transpose(1, 2)[:, :, None])[:, 0]
+    torch.testing.assert_close(said, published.attention_logits(theirs, x_BTC), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (
+            lambda model: model.pop("fc.0.attn.in_proj_bias"),
+            r"fc\.0\.attn\.in_proj_bias is missing for a decoder attention",
+        ),
+        (
+            lambda model: [model.pop(f"fc.1.ln_2.{kind}") for kind in ("weight", "bias")],
+            r"fc\.1\.ln_2\.weight is missing",
+        ),
+        (lambda model: model.update({"fc.2.weight": torch.ones(1, 32)}), "fc.2.weight is 1x32, expected 1x64"),
+        (lambda model: model.update({"fc.2.scale": torch.ones(1)}), r"fc\.2\.scale is left over"),
+        (lambda model: model.update({"fc.3.weight": torch.ones(1)}), "2 blocks of attention and 2 other layers"),
+        (lambda model: [model.pop(name) for name in list(model) if name.startswith("fc.")], "0 blocks of attention"),
+        (lambda model: model.update({"fc.5.ln_1.bias": torch.ones(64)}), "3 blocks of attention and 1 other layers"),
+    ],
+)
+def test_what_does_not_fit_attention_is_named(
+    tmp_path: Path, spoil: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    clip = small_clip.whole("declip-wide")
+    held = published.checkpoint(published.attention(64), "layer2", "attention", clip, names=("fc.0.", "fc.1.", "fc.2."))
+    spoil(held["model"])
+    torch.save(held, tmp_path / "file.pth")
+    with pytest.raises(ConfigError, match=said):
+        declip.read(tmp_path / "file.pth", WIDE)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
