@@ -7,6 +7,7 @@ from importlib import resources
 from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
+from dfloc.report.gallery import Gallery
 from dfloc.report.plot import Figure, Key, Panel
 from dfloc.report.table import Table, escape
 
@@ -19,12 +20,12 @@ FIT = (
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph, figures and tables."""
+    """A heading, a paragraph, figures, tables and galleries."""
 
     id: str
     title: str
     text: str
-    blocks: Sequence[Figure | Table]
+    blocks: Sequence[Figure | Table | Gallery]
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,12 @@ class Report:
         for section in self.sections:
             lines += [f"## {_plain(section.title)}", "", _plain(section.text), ""]
             for block in section.blocks:
-                lines += [block.markdown() if isinstance(block, Table) else _figure_markdown(block)]
+                lines += [_figure_markdown(block) if isinstance(block, Figure) else block.markdown()]
         return "\n".join([*lines, "---", "", *(f"- {_plain(line)}" for line in self.footer), ""])
 
 
 def _section_html(section: Section) -> str:
-    blocks = [block.html() if isinstance(block, Table) else _figure_html(block) for block in section.blocks]
+    blocks = [_figure_html(block) if isinstance(block, Figure) else block.html() for block in section.blocks]
     text = f"<p>{escape(section.text)}</p>" if section.text else ""
     return "\n".join(
         [f'<section id="{escape(section.id)}"><h2>{escape(section.title)}</h2>{text}', *blocks, "</section>"]
