@@ -1,7 +1,7 @@
 """The report as one HTML page that needs no network, and as Markdown."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 
 from plotly.io.json import to_json_plotly
@@ -49,6 +49,11 @@ class Report:
     def tables(self) -> list[Table]:
         """Every table, in order."""
         return [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
+
+    def before(self, ids: Sequence[str], section: Section) -> "Report":
+        """Return the report with a section more, before the first of these, or at the end."""
+        place = next((i for i, each in enumerate(self.sections) if each.id in ids), len(self.sections))
+        return replace(self, sections=[*self.sections[:place], section, *self.sections[place:]])
 
     def html(self) -> str:
         """Return the page: styles, Plotly and numbers inside, everything escaped."""
