@@ -6,7 +6,7 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.record import SweepRecord
-from dfloc.report import beside, budgets, claims, crossed, exposure, figures, overlap, overview, published, reading
+from dfloc.report import beside, budgets, claims, crossed, exposure, figures, overlap, overview, panel, published, reading
 from dfloc.report.beside import Pair
 from dfloc.report.estimate import pooled
 from dfloc.report.groups import Study, run
@@ -16,11 +16,20 @@ from dfloc.report.table import csv_text
 from dfloc.storage import Workspace
 
 EXPOSED = "A base model is trained on all domains but one, then fine-tuned on n images of that one."
+PANEL = "A few test images"
 CONTROLLED = "What fine-tuning owes to its base, and what n old images among the new ones keep."
 
 
-def build(workspace: Workspace, record: SweepRecord) -> UPath:
+def build(
+    workspace: Workspace, record: SweepRecord, *, shards: UPath | None = None, with_panel: bool = True
+) -> UPath:
     """Write `reports/<sweep>/`: index.html, report.md, evaluations.csv and one CSV for each table.
+
+    Args:
+        workspace: where the sweep ran.
+        record: what was planned under it.
+        shards: folder of the data, for the panel of images; None = that of the data's name in the workspace.
+        with_panel: whether the page shows images.
 
     Returns:
         The folder.
@@ -31,6 +40,8 @@ def build(workspace: Workspace, record: SweepRecord) -> UPath:
     """
     study = Study(record, Results(workspace, record))
     report = _report(workspace, study)
+    if with_panel and (block := panel.gallery(workspace, study, shards)):
+        report = report.before(("claims-study", "published", "behind"), Section("panel-study", PANEL, "", [block]))
     folder = workspace.report(record.sweep)
     for table in report.tables:
         storage.put(folder / f"{table.id}.csv", table.csv().encode())
@@ -38,6 +49,15 @@ def build(workspace: Workspace, record: SweepRecord) -> UPath:
     storage.put(folder / "report.md", report.markdown().encode())
     storage.put(folder / "index.html", report.html().encode())
     return folder
+
+
+def read(workspace: Workspace, record: SweepRecord) -> Report:
+    """Return the figures and tables of a sweep's report; nothing is written.
+
+    Raises:
+        ConfigError, WorkspaceError: as `build`.
+    """
+    return _report(workspace, Study(record, Results(workspace, record)))
 
 
 def _report(workspace: Workspace, study: Study) -> Report:
