@@ -27,11 +27,12 @@ LAYOUT = 1  # raised when the names or meanings of params, metrics or tags chang
 ANSWER_SECONDS = 10
 LAST_ANSWER_SECONDS = 3
 MAX_METRICS = 900  # of one request, which takes 1000 metrics, params and tags together
-ENDS = {"done": "FINISHED", "failed": "FAILED"}
+ENDS = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 FINGERPRINT = "dfloc.fingerprint"
 PARENT = "dfloc.sweep_run"
 PROTOCOL = "dfloc.protocol"
+STOPPED = "dfloc.stopped"
 WORKSPACE = "dfloc.workspace"
 MLFLOW_PARENT = "mlflow.parentRunId"
 
@@ -66,8 +67,12 @@ class Tracker:
         self._tasks.put(lambda: self._connect(ANSWER_SECONDS))
         self._thread.start()
 
+    def renew(self, record: SweepRecord) -> None:
+        """Take a record to which trials were added; returns at once."""
+        self._tasks.put(lambda: self._renew(record))
+
     def submit(self, planned: PlannedTrial) -> None:
-        """Have a finished or failed trial projected; returns at once."""
+        """Have a finished, failed or stopped trial projected; returns at once."""
         self._tasks.put(lambda: self._put(planned))
 
     def close(self, status: Status, report: UPath | None = None) -> None:
@@ -99,6 +104,11 @@ class Tracker:
         tracking_uri.quiet(storage.local(self._workspace.root) / "logs" / "mlflow.log")
         tracking_uri.probe(self.uri, seconds)
         self._projection = _Projection(self.uri, self._workspace, self._ledger, self._record)
+
+    def _renew(self, record: SweepRecord) -> None:
+        self._record = record
+        if self._projection:
+            self._projection.take(record)
 
     def _put(self, planned: PlannedTrial) -> None:
         if self._projection is None:
@@ -136,18 +146,22 @@ class _Projection:
         self._client = MlflowClient(tracking_uri=uri)
         self._workspace = str(workspace.root)
         self._ledger = ledger
-        self._record = record
         self._uploads = True
-        self._planned = {planned.fingerprint: planned for planned in reversed(record.trials)}
+        self.take(record)
         self._experiment = self._open_experiment(None if uri.startswith("http") else workspace.artifacts)
         runs = [self._mended(run) for run in self._all_runs()]
         self._trials = {run.data.tags[FINGERPRINT]: run for run in runs if FINGERPRINT in run.data.tags}
         self._parent = self._open_parent([run for run in runs if run.data.tags.get(PARENT) == record.sweep])
 
+    def take(self, record: SweepRecord) -> None:
+        """Take the record of the sweep, at first and whenever trials were added to it."""
+        self._record = record
+        self._planned = {planned.fingerprint: planned for planned in reversed(record.trials)}
+
     def put(self, planned: PlannedTrial) -> None:
         """Bring the run of a trial up to date; nothing where it is already, or where the trial has not ended."""
         name = planned.fingerprint
-        state = self._ledger.state(name)
+        state = self._ledger.state(name, self._record.sweep)
         if state not in ENDS:
             return
         planned = self._planned[name]
@@ -160,7 +174,9 @@ class _Projection:
         numbers = summary.summary(self._record, self._ledger, planned)
         run = run or self._create(planned)
         self._upload_rows(run.info.run_id, [each for each in found if each.trial == name])
-        self._log(run, planned, numbers, {self._key("sweep"): stages, self._key("stamp"): stamp})
+        stopped = self._ledger.stopped(name, self._record.sweep) if state == "stopped" else None
+        early = {STOPPED: f"after epoch {stopped.epoch} by {self._record.sweep}"} if stopped else {}
+        self._log(run, planned, numbers, {self._key("sweep"): stages, self._key("stamp"): stamp, **early})
         self._client.set_terminated(run.info.run_id, ENDS[state], _milliseconds(self._ended(name)))
         self._trials[name] = self._client.get_run(run.info.run_id)
 
@@ -180,7 +196,7 @@ class _Projection:
         """Log what the run lacks; what it has already is changed by the sweep alone that recorded it first."""
         from mlflow.entities import Metric, Param, RunTag
 
-        mine = run.data.tags.get(MLFLOW_PARENT) == self._parent
+        mine = run.data.tags.get(MLFLOW_PARENT) == self._parent or run.info.status == ENDS["stopped"]
         had, wanted = run.data.metrics, summary.curves(self._ledger, planned)
         if mine or run.data.tags[PROTOCOL] == self._record.protocol:
             ended = self._ended(planned.fingerprint)
@@ -197,8 +213,8 @@ class _Projection:
         ]
         words = summary.tags(self._ledger, planned) | {PROTOCOL: self._record.protocol}
         tags = {key: word for key, word in words.items() if mine or key not in run.data.tags} | tags
-        if summary.FAILURE in run.data.tags.keys() - words.keys():
-            self._client.delete_tag(run.info.run_id, summary.FAILURE)
+        for past in (run.data.tags.keys() & {summary.FAILURE, STOPPED}) - {*words, *tags}:
+            self._client.delete_tag(run.info.run_id, past)
         wanted_params = summary.params(planned.spec, self._record.weights)
         params = [Param(*item) for item in wanted_params.items() if item[0] not in run.data.params]
         while len(metrics) > MAX_METRICS:
@@ -207,7 +223,8 @@ class _Projection:
         self._client.log_batch(run.info.run_id, metrics, params, [RunTag(*item) for item in tags.items()])
 
     def _ended(self, name: str) -> float:
-        end = self._ledger.done(name) or self._ledger.failure(name)
+        stopped = self._ledger.stopped(name, self._record.sweep)
+        end = self._ledger.done(name) or self._ledger.failure(name) or stopped
         assert end is not None, "only trials that ended are projected"
         return end.time
 

@@ -18,6 +18,7 @@ from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster
 from dfloc.sweep.data import Shards
+from dfloc.sweep.hunt import Hunt
 from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Item, Plan
 from dfloc.sweep.prepare import Options, Prepared, data_of, prepare, sources
@@ -119,25 +120,26 @@ class Driver:
         try:
             prepared = self._prepare()
             self._say_plan(prepared.plan)
-            record = self._keep(prepared)
-            self.tracker.open(record)
+            self.record = self._keep(prepared)
+            self.tracker.open(self.record)
             try:
-                interrupted = bool(prepared.plan.items) and self._work(prepared)
-                report = self._report(record)
+                interrupted = bool(prepared.plan.left) and self._work(prepared)
+                report = self._report(self.record)
             except BaseException:
                 if self.lock.held():
                     self.tracker.close("KILLED")
                 raise
-            failed = self._failures(prepared.plan)
-            left = self._left(prepared)
+            after = self._plan_again(prepared)
+            failed, left = self._failures(after), after.left
             lost = bool(left) and not failed and not interrupted
             self.tracker.close("KILLED" if interrupted else "FAILED" if failed or lost else "FINISHED", report)
             if lost:
+                first = after.items[0].name if after.items else "one that was not drawn"
                 raise TrialError(
-                    f"{len(left)} trials ended without a result, the first is {left[0].name}; "
+                    f"{left} trials ended without a result, the first is {first}; "
                     f"see {self.ray.log}, then give the same command again"
                 )
-            return Outcome(report, self._compare(), len(left), failed, interrupted)
+            return Outcome(report, self._compare(), left, failed, interrupted)
         finally:
             self.ray.stop()
 
@@ -157,7 +159,7 @@ class Driver:
             self._begin(prepared.device, sources(self.options, self.workspace, expected))
             shards = import_tree(self.options, self.workspace, self.console)
             return prepare(self.options, self.workspace, shards, self.known)
-        if prepared.plan.items:
+        if prepared.plan.left:
             self._begin(prepared.device, sources(self.options, self.workspace, expected))
         return prepared
 
@@ -170,14 +172,34 @@ class Driver:
         folder = self.workspace.sweep(prepared.plan.record.sweep)
         record = prepared.plan.record.merged(SweepRecord.load(folder))
         record.save(folder)
-        for digest, refs in prepared.resolved.lists.items():
-            path = self.workspace.lists / f"{digest}.json"
-            if not path.exists():
-                storage.put_json(path, [ref.id for ref in refs])
+        self._keep_lists(prepared)
         if self.options.retry_failed:
             for item in prepared.plan.items:
                 self.ledger.forget_failure(item.trial.fingerprint)
         return record
+
+    def _keep_lists(self, prepared: Prepared) -> None:
+        for digest, refs in prepared.resolved.lists.items():
+            path = self.workspace.lists / f"{digest}.json"
+            if not path.exists():
+                storage.put_json(path, [ref.id for ref in refs])
+
+    def _hunt(self, prepared: Prepared, display: Display) -> Hunt | None:
+        """Return the search, which adds to the record."""
+
+        def keep(record: SweepRecord) -> None:
+            self.lock.check()
+            record.save(self.workspace.sweep(record.sweep))
+            self._keep_lists(prepared)
+            self.record = record
+            self.tracker.renew(record)
+
+        def told(name: str) -> None:
+            display.finished(name, "done before")
+
+        if prepared.drawing is None:
+            return None
+        return Hunt(prepared.drawing, self.record, keep=keep, check=self.lock.check, told=told)
 
     def _work(self, prepared: Prepared) -> bool:
         """Compute features, then run the trials; return whether the user stopped it."""
@@ -208,11 +230,12 @@ class Driver:
 
         items = prepared.plan.items
         assert isinstance(prepared.data, Shards)
-        with Display(self.console, "trials", len(items)) as display:
+        with Display(self.console, "trials", prepared.plan.left) as display:
             packs = schedule.Packs(
                 items,
                 on_report=_shown(display, self.tracker, self.lock),
                 on_stop=lambda: display.say("stopping after the epochs in flight; Ctrl-C again ends at once"),
+                more=self._hunt(prepared, display),
             )
             packs.run(
                 told={
@@ -244,16 +267,16 @@ class Driver:
         evaluated = any(self.ledger.state(trial.fingerprint) == "done" for trial in record.trials)
         return build(self.workspace, record) if evaluated else None
 
-    def _left(self, prepared: Prepared) -> Sequence[Item]:
+    def _plan_again(self, prepared: Prepared) -> Plan:
         """Return what is still to run; Tune may end without a word, so the ledger is asked again."""
-        return prepare(self.options, self.workspace, prepared.data, self.known).plan.items
+        return prepare(self.options, self.workspace, prepared.data, self.known).plan
 
     def _say_plan(self, plan: Plan) -> None:
-        left = len(plan.items)
-        distinct = len({trial.fingerprint for trial in plan.record.trials})
+        distinct = len({trial.fingerprint for trial in plan.record.trials}) + plan.to_draw
         images = sum(job.rows for job in plan.jobs)
         features = f", {images} images to pass through the backbones" if images else ""
-        self.say(f"{plan.record.sweep}: {distinct} trials, {plan.done} done, {left} to run{features}")
+        stopped = f", {plan.stopped} stopped early" if plan.stopped else ""
+        self.say(f"{plan.record.sweep}: {distinct} trials, {plan.done} done, {plan.left} to run{stopped}{features}")
         for note in (*plan.record.notes, *plan.notes):
             self.say(note)
         if plan.failed:
@@ -272,6 +295,8 @@ def _shown(display: Display, tracker: Tracker, lock: DriverLock) -> Callable[[It
     def on_report(item: Item, entry: dict[str, Any]) -> None:
         if entry.get("failed"):
             display.finished(item.name, f"failed: {entry['failed']}")
+        elif entry.get("stopped"):
+            display.finished(item.name, entry["stopped"])
         elif entry.get("finished"):
             display.finished(item.name)
         else:

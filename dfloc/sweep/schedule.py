@@ -67,6 +67,9 @@ class ParentsFirst(Searcher):  # type: ignore[misc]
         self._waiting = {item.trial.fingerprint: item for item in items}
         self._running: dict[str, list[Item]] = {}
 
+    def __reduce__(self) -> tuple[type["ParentsFirst"], tuple[list[Item], type[dict[str, Any]]]]:
+        return ParentsFirst, ([], dict)  # Tune pickles its searcher to restore a run; here none is ever restored.
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next pack whose parents are finished; None = wait; FINISHED = there is no more."""
         ready = None if self.stopping else self._next()
@@ -246,6 +249,9 @@ class _StopWhenAsked(tune.Stopper):  # type: ignore[misc]
 
     def __init__(self, searcher: ParentsFirst, cut: Callable[[dict[str, Any]], bool]):
         self._searcher, self._cut = searcher, cut
+
+    def __reduce__(self) -> tuple[type["_StopWhenAsked"], tuple[ParentsFirst, type[bool]]]:
+        return _StopWhenAsked, (self._searcher, bool)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return self._searcher.stopping or self._cut(result.get("pack", {}))
