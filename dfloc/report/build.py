@@ -6,13 +6,27 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.record import SweepRecord
-from dfloc.report import beside, budgets, claims, crossed, exposure, figures, overlap, overview, panel, published, reading
+from dfloc.report import (
+    beside,
+    budgets,
+    claims,
+    crossed,
+    exposure,
+    figures,
+    models,
+    overlap,
+    overview,
+    panel,
+    placed,
+    published,
+    reading,
+)
 from dfloc.report.beside import Pair
 from dfloc.report.estimate import pooled
 from dfloc.report.groups import Study, run
 from dfloc.report.page import Report, Section
 from dfloc.report.results import Result, Results, Score
-from dfloc.report.table import csv_text
+from dfloc.report.table import Table, csv_text
 from dfloc.storage import Workspace
 
 EXPOSED = "A base model is trained on all domains but one, then fine-tuned on n images of that one."
@@ -62,21 +76,28 @@ def read(workspace: Workspace, record: SweepRecord) -> Report:
 
 def _report(workspace: Workspace, study: Study) -> Report:
     record = study.record
-    tables = published.choose(published.load(), record.tables)
-    found = beside.pairs(study, tables)
+    tables = published.choose(published.load(unpublished=True), record.tables)
+    found, trained = beside.pairs(study, tables), models.models(study)
+    placed_pairs = placed.pairs(study, trained, tables)
+    sections = [
+        *_curves(workspace, study, found),
+        *crossed.sections(study, trained, placed_pairs),
+        claims.section(study),
+        *_behind(study, [*beside.tables(study, found), *placed.tables(study, placed_pairs)]),
+    ]
     limit = f", --limit {record.limit}" if record.limit is not None else ""
     return Report(
         title=record.title,
         subtitle=f"Sweep {record.sweep}: {record.name}, preset {record.preset}, data {record.data}{limit}. "
         f"{overview.state_line(study)}",
-        reading=reading.lines(study, published=bool(found)),
+        reading=reading.lines(study, published=bool(found or placed_pairs)),
         warnings=overview.warnings(study),
-        sections=[section for section in _sections(workspace, study, found) if section.blocks],
+        sections=[section for section in sections if section.blocks],
         footer=[*overview.footer(study), *beside.unplaced(study, tables)],
     )
 
 
-def _sections(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iterator[Section]:
+def _curves(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iterator[Section]:
     tuned, controlled = study.stage("finetune"), study.stage("scratch") or study.stage("replay")
     yield Section(
         "exposure-study",
@@ -100,9 +121,10 @@ def _sections(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iter
     yield Section("budgets-study", "Many domains or many images?", "", mixed)
     last = [exposure.best_last(study)] if tuned else []
     yield Section("measures", "Last epoch, AP and F1", "", last)
-    yield claims.section(study)
-    yield from crossed.sections(study)
-    yield Section("published", "Published beside measured", "", beside.tables(study, found))
+
+
+def _behind(study: Study, compared: Sequence[Table]) -> Iterator[Section]:
+    yield Section("published", "Published beside measured", "", compared)
     solved = [budgets.baselines(study)] if study.stage("baselines") else []
     yield Section("behind", "Baselines, data and trials", "", [*solved, overview.data(study), overview.trials(study)])
 

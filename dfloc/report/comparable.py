@@ -1,11 +1,16 @@
 """What a trial lacks to be compared with a published number."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dfloc.config import TrialSpec
+from dfloc.report import recipe
 from dfloc.report.published import Cell
+
+PATCHES_STEPS = 500  # what Dolos calls an epoch of Patches
+EACH = re.compile(r"one model per domain, (\d+) each\b")
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,35 @@ def gaps(cell: Cell, protocol: str, domain: str, ours: Setting) -> list[str]:
     return found
 
 
+def fits(requires: Mapping[str, Any], spec: TrialSpec) -> bool:
+    """Return whether a spec is of the model that a published number is of: its maps and decoder, or its name."""
+    if "model" in requires:
+        return is_model(str(requires["model"]), spec)
+    if "maps" not in requires or "decoder" not in requires:
+        return False
+    maps = [each.map for each in spec.maps]
+    return maps == list(requires["maps"]) and recipe.decoder(spec) == requires["decoder"] and not spec.decoder.grid
+
+
+def is_model(words: str, spec: TrialSpec) -> bool:
+    """Return whether a spec is of a model as the published tables name it: Patches, or the best segmenter."""
+    decoder = spec.decoder
+    if _is_patches(words):
+        return (decoder.name, decoder.block) == ("xception", 2)
+    best = (decoder.name, decoder.architecture, decoder.encoder, spec.loss.name)
+    return words.startswith("smp Unet++, ResNet-50, Jaccard") and best == ("smp", "unetplusplus", "resnet50", "jaccard")
+
+
+def _is_patches(words: str) -> bool:
+    return "Xception to block 2 + 1x1" in words
+
+
 def _data(_: Any, ours: Setting, __: str) -> str:
     return "the full test sets, ours are limited" if ours.limited else ""
 
 
 def _test(wanted: Any, ours: Setting, _: str) -> str:
+    wanted = [wanted["localization"]] if isinstance(wanted, Mapping) else wanted
     return "" if set(wanted) == set(ours.tested) else f"tested on {_words(wanted)}, ours on {_words(ours.tested)}"
 
 
@@ -70,17 +99,45 @@ def _valid(wanted: Any, ours: Setting, _: str) -> str:
 
 
 def _weights(wanted: Any, ours: Setting, _: str) -> str:
-    used = {ours.words.get(recipe.weights, recipe.weights) for recipe in ours.spec.maps}
+    used = {ours.words.get(each.weights, each.weights) for each in ours.spec.maps} - {"none"}
+    if wanted == "random" and not used:  # nothing is pretrained: all weights are the trial's own
+        return "pretrained weights" if ours.spec.decoder.weights else ""
     return f"weights {wanted}, ours {_words(sorted(used - {wanted}))}" if used - {wanted} else ""
 
 
 def _maps(wanted: Any, ours: Setting, _: str) -> str:
-    return _differ("maps", list(wanted), [recipe.map for recipe in ours.spec.maps])
+    return _differ("maps", list(wanted), [each.map for each in ours.spec.maps])
 
 
 def _decoder(wanted: Any, ours: Setting, _: str) -> str:
-    decoder = ours.spec.decoder
-    return _differ("decoder", wanted, f"conv-{decoder.depth}" if decoder.name == "conv" else decoder.name)
+    grid = ours.spec.decoder.grid
+    return _differ("decoder", wanted, recipe.decoder(ours.spec) + (f" from a grid of {grid}" if grid else ""))
+
+
+def _input(wanted: Any, ours: Setting, _: str) -> str:
+    found = [" then ".join(str(side) for side in wanted), *dict.fromkeys(map(recipe.inputs, ours.spec.maps))]
+    return "" if len(set(found)) == 1 else f"input {found[0]}, ours {_words(found[1:])}"
+
+
+def _model(wanted: Any, ours: Setting, _: str) -> str:
+    if not is_model(str(wanted), ours.spec):
+        return f"model {wanted}, ours {recipe.decoder(ours.spec)}"
+    if _is_patches(str(wanted)):
+        return _differ("epochs of so many iterations:", PATCHES_STEPS, ours.spec.epoch_steps or "all images")
+    return ""
+
+
+def _lr(wanted: Any, ours: Setting, _: str) -> str:
+    return _differ("lr", wanted, ours.spec.optimizer.lr)
+
+
+def _augment(wanted: Any, ours: Setting, _: str) -> str:
+    ops = ours.spec.augment.ops if ours.spec.augment else ()
+    found = " + ".join(
+        f"{op.name} p {op.probability:g}" + (f" sigma U[{op.sigma[0]:g}, {op.sigma[1]:g}]" if op.sigma else "")
+        for op in ops
+    )
+    return _differ("augmentation", wanted, found or "none")
 
 
 def _epochs(wanted: Any, ours: Setting, _: str) -> str:
@@ -88,13 +145,16 @@ def _epochs(wanted: Any, ours: Setting, _: str) -> str:
 
 
 def _train(wanted: Any, ours: Setting, domain: str) -> str:
+    counts = ours.spec.train.counts
+    if each := EACH.match(str(wanted)):
+        return _differ("trained on images of one domain:", [int(each[1])], list(counts.values()))
     if not isinstance(wanted, Mapping):
         return f"trained on {_words(wanted)}, which a report cannot check"
-    counts = {
-        domain if name == "own" else name: ours.n if count == "n" and ours.n is not None else count
-        for name, count in wanted.items()
+    own = {"own": domain, "own column": next(iter(counts), "")}
+    asked = {
+        own.get(name, name): ours.n if count == "n" and ours.n is not None else count for name, count in wanted.items()
     }
-    return _differ("trained on", counts, {} if ours.n == 0 else ours.spec.train.counts)
+    return _differ("trained on", asked, {} if ours.n == 0 else counts)
 
 
 def _base(wanted: Any, ours: Setting, _: str) -> str:
@@ -122,6 +182,10 @@ _CHECKS: Mapping[str, Callable[[Any, Setting, str], str]] = {
     "weights": _weights,
     "maps": _maps,
     "decoder": _decoder,
+    "input": _input,
+    "model": _model,
+    "lr": _lr,
+    "augment": _augment,
     "epochs": _epochs,
     "train": _train,
     "base": _base,

@@ -1,26 +1,32 @@
 """The sections of a study whose models are trained on some domains and tested on all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dfloc.report import areas, heatmaps, histories, ranking, trends
+from dfloc.report.beside import Pair
 from dfloc.report.groups import Study
-from dfloc.report.models import models
+from dfloc.report.models import Model
 from dfloc.report.page import Section
 
 CROSSED = "Each model is trained on a domain, on all but one, or on all of them, and tested on each."
 RANKED = "Models are ranked by validation, which is what a study could choose by; test numbers stand beside it."
 
 
-def sections(study: Study) -> Iterator[Section]:
-    """Yield train x test, the ranking of models, epochs and areas, each where the study has them."""
-    found = models(study)
+def sections(study: Study, found: Sequence[Model], published: Sequence[Pair]) -> Iterator[Section]:
+    """Yield train x test, the ranking of models, epochs and areas, each where the study has them.
+
+    Args:
+        study: what is shown.
+        found: its models.
+        published: the published numbers that stand beside them.
+    """
     if not found:
         return
     yield Section(
         "train-test-study",
         "Train x test",
         CROSSED,
-        [heatmaps.crossed(study, found), ranking.crossed(study, found)],
+        [heatmaps.crossed(study, found, published), ranking.crossed(study, found)],
     )
     figures = [trends.ranking(study, found), *trends.trends(study, found), heatmaps.combined(study, found)]
     yield Section(

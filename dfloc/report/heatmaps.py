@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dfloc.report import captions
+from dfloc.report.beside import Pair
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
 from dfloc.report.models import DATA_AXES, Column, Model, Part, Which, known, parts, unknown, valued
 from dfloc.report.plot import Figure, Key, Panel, Tile, heat, told
+from dfloc.report.published import Cell as Published
 
 MAX_PANELS = 16
 WIDE = 5  # columns from which on numbers have two decimals
@@ -15,18 +17,19 @@ FRAME = Key("in-domain: trained on the test domain's family", "#111111", "", "fr
 KINDS: Mapping[str, Which] = {"in-domain": known, "out-of-domain": unknown}
 
 
-def crossed(study: Study, found: Sequence[Model]) -> Figure:
-    """Return one heat map for each model: rows are test domains, columns training data."""
+def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()) -> Figure:
+    """Return one heat map for each model and published matrix: rows are test domains, columns training data."""
     shown = best(study, found)
     left = len(found) - len(shown)
-    drawn = [_crossed(study, model) for model in shown]
+    drawn = [*(_crossed(study, model) for model in shown), *_published(published)]
     groups = [group for model in shown for group in model.groups]
     fewer = f" {left} models with a lower validation IoU are in the table alone." if left else ""
     return Figure(
         id="fig-train-test",
         title="Test IoU by training data and test domain.",
         caption="One panel for each model, the same colours in all: white is 0, dark blue is 1. A frame: in-domain. "
-        f"x: over 90 % empty maps.{fewer} {captions.provenance(study, groups)}",
+        f"x: over 90 % empty maps. A published number with ? is doubtful by its source.{fewer} "
+        f"{captions.provenance(study, groups)}",
         panels=drawn,
         legend=[FRAME],
         numbers="train-test",
@@ -92,6 +95,30 @@ def _crossed(study: Study, model: Model) -> Panel:
     return Panel(
         model.name, heat(domains, names, tiles, "trained on", "tested on"), f"Trained on and tested on {words}."
     )
+
+
+def _published(found: Sequence[Pair]) -> list[Panel]:
+    """Return the published matrices of IoU."""
+    by_table: dict[str, list[Pair]] = {}
+    for pair in found:
+        if pair.table.metric == "iou" and pair.table.rows_axis == "test_domain":
+            by_table.setdefault(pair.table.id, []).append(pair)
+    drawn = []
+    for name, pairs in by_table.items():
+        cells = {(str(pair.published.row), str(pair.published.col)): pair.published for pair in pairs}
+        rows, columns = (list(dict.fromkeys(key[side] for key in cells)) for side in (0, 1))
+        digits = 2 if len(columns) > WIDE else 3
+        tiles = [[_quoted(cells.get((row, column)), digits) for column in columns] for row in rows]
+        words = f"The published table {name}; its numbers stand beside ours below."
+        drawn.append(Panel(f"Published: {name}", heat(rows, columns, tiles, "trained on", "tested on"), words))
+    return drawn
+
+
+def _quoted(cell: Published | None, digits: int) -> Tile:
+    if cell is None:
+        return Tile(None, "-", [])
+    text = f"{cell.value:.{digits}f}{'' if cell.status == 'ok' else ' ?'}"
+    return Tile(cell.value, text, [f"published: {cell.value:.3f}", cell.reason], framed=cell.row == cell.col)
 
 
 def _tile(column: Column, domain: str, digits: int) -> Tile:

@@ -141,8 +141,8 @@ def heat(rows: Sequence[str], columns: Sequence[str], tiles: Sequence[Sequence[T
         margin={"l": 8, "r": 8, "t": 4, "b": 8},
         plot_bgcolor="#ececec",
         shapes=frames,
-        xaxis=_heads(columns) | {"side": "bottom"},
-        yaxis=_heads(rows) | {"autorange": "reversed"},
+        xaxis=_heads(columns, max(8, 64 // max(1, len(columns)))) | {"side": "bottom", "title": {"text": escape(x)}},
+        yaxis=_heads(rows, 16) | {"autorange": "reversed", "title": {"text": escape(y)}},
     )
     return figure
 
@@ -163,10 +163,10 @@ def told(found: Estimate) -> str:
     return f"{found.value:.3f} ({found.low:.3f} … {found.high:.3f})"
 
 
-def _heads(names: Sequence[str]) -> dict[str, Any]:
+def _heads(names: Sequence[str], width: int) -> dict[str, Any]:
     return {
         "tickvals": list(range(len(names))),
-        "ticktext": ["<br>".join(map(escape, _lines(name))) for name in names],
+        "ticktext": ["<br>".join(map(escape, _lines(name, width))) for name in names],
         "ticks": "",
         "showgrid": False,
         "zeroline": False,
@@ -176,7 +176,7 @@ def _heads(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _lines(name: str, width: int = 13) -> list[str]:
+def _lines(name: str, width: int) -> list[str]:
     """Return a name in lines that end after a slash or hyphen where they are longer than the width."""
     lines = [""]
     for part in name.replace("/", "/\0").replace("-", "-\0").replace(" ", " \0").split("\0"):

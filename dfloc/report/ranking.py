@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from dfloc.config import TrialSpec
 from dfloc.report import captions, cells, recipe, table
+from dfloc.report.exposure import SHORT_BASELINES
 from dfloc.report.groups import Group, Study
 from dfloc.report.models import Model, Part, Which, every, heads, known, parts, unknown
 from dfloc.report.table import DASH, Cell, Row, Table
@@ -35,7 +36,7 @@ SHARED: Mapping[str, Callable[[TrialSpec], str]] = {
 def crossed(study: Study, found: Sequence[Model]) -> Table:
     """Return every cell: rows are test domains, columns training data, a block for each model."""
     columns, rows = heads(found), []
-    baseline = captions.solved(study)
+    baseline = {words: group for short in SHORT_BASELINES for words, group in captions.baselines(study, short).items()}
     for model in found:
         for place, domain in enumerate([*study.tested, *study.extra]):
             line = [name(model), Cell(domain)]

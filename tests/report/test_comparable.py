@@ -110,5 +110,5 @@ def test_own_is_the_domain_of_the_cell(maker):
 def test_what_cannot_be_checked_is_a_gap(tuned):
     cell = load()["s001.decoders"].cells["conv-4/image_embed", "id"]
     found = gaps(cell, "declip-2025", LDM, tuned)
-    assert "input 224 + 1024, which a report cannot check" in found
+    assert "input 224 then 1024, ours 224" in found
     assert "the source does not state batch + lr schedule + selection + init" in found
