@@ -105,7 +105,7 @@ def _published(found: Sequence[Pair]) -> list[Panel]:
             by_table.setdefault(pair.table.id, []).append(pair)
     drawn = []
     for name, pairs in by_table.items():
-        cells = {(str(pair.published.row), str(pair.published.col)): pair.published for pair in pairs}
+        cells = {(str(pair.published.row), pair.domain): pair.published for pair in pairs}
         rows, columns = (list(dict.fromkeys(key[side] for key in cells)) for side in (0, 1))
         digits = 2 if len(columns) > WIDE else 3
         tiles = [[_quoted(cells.get((row, column)), digits) for column in columns] for row in rows]

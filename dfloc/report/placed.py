@@ -82,7 +82,7 @@ def _pair(study: Study, table: PublishedTable, cell: Published, name: str, model
         for domain in domains:
             why += gaps(asked, table.protocol, domain, setting(study, group))
     notes = dict.fromkeys(note for group, domains in ours.cells if (note := group.note(domains)))
-    return Pair(table, cell, name, None, str(cell.col), value, "; ".join(notes), tuple(dict.fromkeys(why)))
+    return Pair(table, cell, name, None, _named(study, cell.col), value, "; ".join(notes), tuple(dict.fromkeys(why)))
 
 
 def _missing(cell: Published, model: Model | None, ours: Ours) -> str:
@@ -165,8 +165,15 @@ def _asked(group: Any) -> set[tuple[str, str]]:
     return {(each.checkpoint, each.domain) for each in group.first.trial.evaluations}
 
 
-def _matrix(_: Study, model: Model, cell: Published) -> Ours:
-    return Ours(_at(model, str(cell.col), [str(cell.row)]))
+def _matrix(study: Study, model: Model, cell: Published) -> Ours:
+    return Ours(_at(model, _named(study, cell.col), [str(cell.row)]))
+
+
+def _named(study: Study, training: str | int) -> str:
+    """Return the name of training data with its domain in full: the documents write `without-ldm`."""
+    head, without, short = str(training).partition("without-")
+    full = [domain for domain in study.record.domains if domain.rpartition("/")[2] == short]
+    return f"{without}{full[0]}" if without and not head and len(full) == 1 else str(training)
 
 
 def _split(study: Study, model: Model, cell: Published) -> Ours:

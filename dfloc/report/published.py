@@ -121,21 +121,13 @@ def _cells(study: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Cell]
             mark = marks.get((row, col), {"status": "ok", "reason": ""})
             yield Cell(
                 table=study["id"],
-                row=_full(row, names),
-                col=_full(col, names),
+                row=names.get(row, row),
+                col=names.get(col, col),
                 value=value / scale,
                 status=mark["status"],
                 reason=mark["reason"],
                 requires=_requires(study["requires"], row, col),
             )
-
-
-def _full(name: str | int, names: Mapping[str, str]) -> str | int:
-    """Return the name of a row or column with its domain written in full, also that of `without-<domain>`."""
-    head, without, domain = str(name).rpartition("without-")
-    if without and not head and domain in names:
-        return f"{without}{names[domain]}"
-    return names.get(str(name), name)
 
 
 def _requires(requires: Mapping[str, Any], row: str | int, col: str | int) -> dict[str, Any]:
