@@ -10,6 +10,7 @@ from dfloc.features.store import PIXELS, bytes_of
 from dfloc.record import PlannedTrial
 
 Size = Callable[[frozenset[str]], int]
+_Way = tuple[str, int | None]
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Views:
     Attributes:
         augment: its operations and seed.
         backbone: its name; `pixels` are changed as they are read, and cost nothing.
+        via: the side to which the images are brought first, as in its maps' recipes.
         anew: whether some trial draws anew in each epoch.
         wanted: of each view, in order, how many training images there are.
         sizes: of each view that is stored, how many bytes.
@@ -29,6 +31,7 @@ class Views:
 
     augment: AugmentSpec
     backbone: str
+    via: int | None
     anew: bool
     wanted: tuple[int, ...]
     sizes: tuple[float, ...]
@@ -48,7 +51,8 @@ class Views:
         """Return what `--dry-run` says of it."""
         num, share = len(self.wanted), share_touched(self.augment)
         how = "drawn anew in each epoch" if self.anew else "taken in turn"
-        head = f"views of {_name(self.augment)}, {self.backbone}: {num}, {how}"
+        way = self.backbone if self.via is None else f"{self.backbone} via {self.via}"
+        head = f"views of {_name(self.augment)}, {way}: {num}, {how}"
         if self.backbone == PIXELS:
             return f"{head}; changed as they are read, nothing is stored"
         each = "" if share == 1 else f"{share:g} x "
@@ -67,24 +71,24 @@ class Views:
 
 
 def views(trials: Sequence[PlannedTrial], size: Size) -> list[Views]:
-    """Return the views that trials read, by augmentation and backbone.
+    """Return the views that trials read, by augmentation, backbone and way into it.
 
     Args:
         trials: those that train.
         size: number of distinct images in the union of training lists of these digests.
     """
-    readers: defaultdict[tuple[str, str], list[PlannedTrial]] = defaultdict(list)
+    readers: defaultdict[tuple[str, _Way], list[PlannedTrial]] = defaultdict(list)
     for trial in trials:
         if trial.spec.augment:
-            for name in dict.fromkeys(_backbone(recipe) for recipe in trial.spec.maps):
-                readers[digest(trial.spec.augment), name].append(trial)
-    return [_of(name, members, size) for (_, name), members in readers.items()]
+            for way in dict.fromkeys(_way(recipe) for recipe in trial.spec.maps):
+                readers[digest(trial.spec.augment), way].append(trial)
+    return [_of(way, members, size) for (_, way), members in readers.items()]
 
 
-def _of(backbone: str, trials: Sequence[PlannedTrial], size: Size) -> Views:
+def _of(way: _Way, trials: Sequence[PlannedTrial], size: Size) -> Views:
     anew = [trial.model_copy(update={"spec": _anew(trial.spec)}) for trial in trials]
-    found = _drawn(backbone, trials, size)
-    return found if found.anew else replace(found, instead=_drawn(backbone, anew, size))
+    found = _drawn(way, trials, size)
+    return found if found.anew else replace(found, instead=_drawn(way, anew, size))
 
 
 def _anew(spec: TrialSpec) -> TrialSpec:
@@ -92,7 +96,7 @@ def _anew(spec: TrialSpec) -> TrialSpec:
     return spec.model_copy(update={"augment": spec.augment.model_copy(update={"views": "epochs"})})
 
 
-def _drawn(backbone: str, trials: Sequence[PlannedTrial], size: Size) -> Views:
+def _drawn(way: _Way, trials: Sequence[PlannedTrial], size: Size) -> Views:
     augment = trials[0].spec.augment
     assert augment is not None
     lists: defaultdict[int, set[str]] = defaultdict(set)
@@ -101,19 +105,20 @@ def _drawn(backbone: str, trials: Sequence[PlannedTrial], size: Size) -> Views:
     for spec in (trial.spec for trial in trials):
         for view in views_of(spec.augment, spec.epochs):
             lists[view.number].add(spec.train.digest)
-            for recipe in (recipe for recipe in spec.maps if _backbone(recipe) == backbone):
+            for recipe in (recipe for recipe in spec.maps if _way(recipe) == way):
                 recipes[recipe.fingerprint] = recipe
                 stored[view.number].setdefault(recipe.fingerprint, set()).add(spec.train.digest)
     share = share_touched(augment)
     return Views(
         augment=augment,
-        backbone=backbone,
+        backbone=way[0],
+        via=way[1],
         anew=any(trial.spec.augment is not None and trial.spec.augment.views == "epochs" for trial in trials),
         wanted=tuple(size(frozenset(lists[number])) for number in sorted(lists)),
         sizes=tuple(
             sum(share * size(frozenset(each)) * bytes_of(recipes[fp]) for fp, each in stored[number].items())
             for number in sorted(lists)
-            if backbone != PIXELS
+            if way[0] != PIXELS
         ),
     )
 
@@ -123,5 +128,5 @@ def _name(augment: AugmentSpec) -> str:
     return known[0] if known else " and ".join(op.name for op in augment.ops)
 
 
-def _backbone(recipe: MapRecipe) -> str:
-    return recipe.map.partition("/")[0]
+def _way(recipe: MapRecipe) -> _Way:
+    return recipe.map.partition("/")[0], recipe.via

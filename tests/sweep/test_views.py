@@ -18,6 +18,7 @@ from dfloc.sweep.known import Known
 from dfloc.sweep.plan import make
 from dfloc.sweep.resolve import resolve
 from dfloc.sweep.space import expand
+from dfloc.sweep.views import views
 from dfloc.sweep.work import Work, run
 from tests.sweep.conftest import Planner
 
@@ -87,7 +88,7 @@ def lines_of(planner: Planner, *settings: str) -> list[str]:
 def test_the_plan_says_what_views_cost(planner: Planner) -> None:
     size = bytes_of(recipe_for("srm/stats"))
     assert size == 66 * 32 * 32 * 2
-    *_, storage_line, views = lines_of(planner, BLUR)
+    *_, storage_line, line = lines_of(planner, BLUR)
     distinct = {
         ref.id
         for trial in planner.resolve(BLUR).record.trials
@@ -97,7 +98,7 @@ def test_the_plan_says_what_views_cost(planner: Planner) -> None:
     count = len(distinct)
     each = f"{count * 0.5:.0f} images through it, {count * 0.5 * size / 1e9:.2f} GB"
     whole = f"{count:.0f} images through it, {count * size / 1e9:.2f} GB"
-    assert views == (
+    assert line == (
         f"views of blur, srm: 2, drawn anew in each epoch; 2 x 0.5 x {count} images = {whole}; with views: 1, {each}"
     )
     assert storage_line.endswith(f"and {count * size / 1e9:.2f} GB of their views")
@@ -128,6 +129,16 @@ def test_each_backbone_says_for_itself_what_its_views_cost(planner: Planner) -> 
     ]
 
 
+def test_two_ways_into_a_backbone_are_two_passes_and_two_maps_of_one_way_are_one(planner: Planner) -> None:
+    trial = planner.resolve(BLUR).record.trials[0]
+    maps = (recipe_for("srm/stats"), recipe_for("srm/variance"), recipe_for("srm/variance", via=64))
+    trial = trial.model_copy(update={"spec": trial.spec.model_copy(update={"maps": maps})})
+    found = views([trial], lambda digests: 10 * len(digests))
+    assert [(one.backbone, one.via, one.passes) for one in found] == [("srm", None, 10), ("srm", 64, 10)]
+    assert [one.size for one in found] == [10 * 67 * 32 * 32 * 2, 10 * 32 * 32 * 2]
+    assert ", srm via 64: 2, drawn anew" in found[1].line()
+
+
 def test_without_data_the_plan_counts_by_what_is_asked(planner: Planner) -> None:
     expected = Expected(
         "tiny", {f"tiny/{name}": {"train": 10, "valid": 4, "test": 4} for name in ("blur", "noise")}, {}
@@ -136,8 +147,8 @@ def test_without_data_the_plan_counts_by_what_is_asked(planner: Planner) -> None
     resolved = resolve(study, expected, Known(planner.workspace), preset="own", device="cpu")
     store = FeatureStore(planner.workspace.features)
     plan = make(resolved, Ledger(planner.workspace), store, planner.workspace.root / "sweeps")
-    *_, passes, _, views = (line for line in plan.lines() if line.startswith(("views", "storage", "backbone")))
-    assert re.search(r"15 x 0.5 x 12 images = 90 images through it, .*; with views: 1, 6 images through it", views)
+    *_, passes, _, told = (line for line in plan.lines() if line.startswith(("views", "storage", "backbone")))
+    assert re.search(r"15 x 0.5 x 12 images = 90 images through it, .*; with views: 1, 6 images through it", told)
     clean = max(plan.images.values())
     assert f"{clean + 90} images through srm" in passes
 
