@@ -85,12 +85,18 @@ def import_samples(
     return ImportSummary(manifest, sum(s.receipt.num_rows for s in written), _count(parts) - _count(changed), rejected)
 
 
-def is_imported(samples: Sequence[Sample], out: UPath) -> bool:
-    """Return whether a data folder holds these samples, by the names, sizes and times of their files."""
+def is_imported(samples: Sequence[Sample], out: UPath, group_rows: int = GROUP_ROWS) -> bool:
+    """Return whether a data folder holds these samples, by the names, sizes and times of their files.
+
+    Args:
+        samples: what would be imported.
+        out: the data folder.
+        group_rows: with which it would be.
+    """
     if not (out / FILE_NAME).exists():
         return not samples
     old = Manifest.load(out)
-    layout = f"{GROUP_ROWS},{SHARD_ROWS}"
+    layout = f"{group_rows},{SHARD_ROWS}"
     return all(_is_unchanged(out, old, place, part) for place, part in _parts(samples, layout).items())
 
 

@@ -10,6 +10,7 @@ from dfloc import storage
 from dfloc.data import dolos, pairs
 from dfloc.data.generators import GENERATORS
 from dfloc.data.importer import is_imported
+from dfloc.data.writer import GROUP_ROWS
 from dfloc.errors import ConfigError, DataError
 from dfloc.features.store import FeatureStore
 from dfloc.ledger import Ledger
@@ -26,6 +27,7 @@ from dfloc.sweep.space import expand
 MINI = "mini"
 ORIGIN = "origin.json"
 UNMASKED = frozenset({"real", "p2"})
+MINI_GROUP_ROWS = 8  # mini studies read a few images of each domain, and a row group passes through a backbone whole
 MINI_COUNTS = {"train": 160, "valid": 40, "test": 40}
 OWN_COUNTS = {"train": 9000, "valid": 900, "test": 900}  # a domain that was not published is planned like most of Dolos
 
@@ -115,7 +117,7 @@ def data_of(options: Options, workspace: Workspace) -> Data:
     folder, own = data_folder(options, workspace), own_samples(options)
     if (folder / "manifest.json").exists():
         shards = Shards(folder, folder.parent.name if folder.name == "shards" else folder.name)
-        if is_imported(own, folder):
+        if is_imported(own, folder, group_rows(options)):
             return shards
         held = {name: {split: facts.images for split, facts in shards.facts(name).items()} for name in shards.local}
         return Expected(shards.name, held | _counted(own), {})
@@ -168,6 +170,11 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
         options.retry_failed,
     )
     return Prepared(plan, resolved, device, data, drawing)
+
+
+def group_rows(options: Options) -> int:
+    """Return the most rows of a row group of the shards that a sweep makes."""
+    return MINI_GROUP_ROWS if options.data is None else GROUP_ROWS
 
 
 def make_tree(options: Options, workspace: Workspace, on_progress: Callable[[int, int], None]) -> list[dolos.Sample]:

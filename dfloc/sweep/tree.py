@@ -5,7 +5,7 @@ from rich.console import Console
 from dfloc import storage
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Shards
-from dfloc.sweep.prepare import ORIGIN, Options, data_folder, data_of, make_tree, origin_of
+from dfloc.sweep.prepare import ORIGIN, Options, data_folder, data_of, group_rows, make_tree, origin_of
 from dfloc.sweep.progress import Display
 
 
@@ -22,7 +22,7 @@ def import_tree(options: Options, workspace: Workspace, console: Console) -> Sha
     folder = data_folder(options, workspace)
     fresh = not (folder / "manifest.json").exists()
     with Display(console, "images imported", len(samples)) as display:
-        import_samples(samples, folder, on_progress=display.advance)
+        import_samples(samples, folder, group_rows=group_rows(options), on_progress=display.advance)
     if fresh:
         storage.put_json(folder / ORIGIN, origin_of(options))
     shards = data_of(options, workspace)
