@@ -5,10 +5,14 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: quickstart install test test-cluster test-docker
+.PHONY: quickstart studies install test test-cluster test-docker
 
 quickstart: install
 	$(BIN)/dfloc sweep exposure
+
+studies: install  # every study on built-in data, and one page that lists their reports: half an hour on two cores
+	for file in sweeps/*.yaml; do $(BIN)/dfloc sweep $$(basename $$file .yaml) || exit 1; done
+	$(BIN)/dfloc report --all
 
 install: .venv/.stamp
 
