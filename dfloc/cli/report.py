@@ -1,29 +1,82 @@
-"""`dfloc report`: a study's page from what is finished."""
+"""`dfloc report`: a study's page from what is finished, its tables as LaTeX, its figures as SVG."""
+
+from typing import Literal
 
 import click
 
-from dfloc.cli.options import debug_option, workspace_option
+from dfloc.cli.options import debug_option, plugin_option, workspace_option
+
+FORMATS = ("html", "latex", "svg")
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", required=False)
 @workspace_option
 @click.option("--preset", help="Of the sweep, where several ran.  [default: the latest]")
 @click.option("--data", metavar="NAME", help="Name of its data.  [default: the latest]")
 @click.option("--limit", type=click.IntRange(1), help="Its --limit.  [default: the latest]")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(FORMATS),
+    default="html",
+    show_default=True,
+    help="html: the page, Markdown and CSVs. latex: its tables. svg: its figures.",
+)
+@click.option("--table", metavar="ID", help="With --format latex: this table alone.")
+@click.option("--figure", metavar="ID", help="With --format svg: this figure alone.")
+@click.option("--panel/--no-panel", default=True, show_default=True, help="Show a few test images on the page.")
+@click.option("--all", "every", is_flag=True, help="Every sweep of the workspace, and one page over them.")
+@plugin_option
 @debug_option
-def report(name: str, workspace: str, preset: str | None, data: str | None, limit: int | None, debug: bool) -> None:
+def report(
+    name: str | None,
+    workspace: str,
+    preset: str | None,
+    data: str | None,
+    limit: int | None,
+    kind: Literal["html", "latex", "svg"],
+    table: str | None,
+    figure: str | None,
+    panel: bool,
+    every: bool,
+    debug: bool,
+) -> None:
     """Build the page of a sweep from what is finished, and print its path.
+
+    NAME is a sweep's name, such as exposure; its latest start is meant, or the one of --preset, --data and --limit.
+    Tables as LaTeX need the packages booktabs, graphicx, longtable and array; latex/all.tex shows them. The page's
+    images are made once, from weights and stored maps, and kept; where those are gone, it says so.
 
     \b
     dfloc report exposure --preset mini
+    dfloc report single-domain --format latex --table models
+    dfloc report exposure --format svg --figure fig-mean
+    dfloc report --all
     """
     from upath import UPath
 
-    from dfloc.report.build import build
+    from dfloc.errors import ConfigError
+    from dfloc.report import index, latex, svg
+    from dfloc.report.build import build, read
     from dfloc.report.find import find
     from dfloc.storage import Workspace
     from dfloc.sweep.file import shipped
 
+    for option, value, wanted in (("--table", table, "latex"), ("--figure", figure, "svg")):
+        if value is not None and kind != wanted:
+            raise ConfigError(f"{option} {value} needs --format {wanted}; came --format {kind}")
+    if every != (name is None):
+        raise ConfigError("`dfloc report` wants the name of one sweep, or --all; `dfloc list sweeps` has the names")
+    if name is None:
+        click.echo(index.build_all(Workspace(workspace), with_panel=panel))
+        return
     record = find(UPath(workspace), name, shipped(), preset=preset, data=data, limit=limit)
-    click.echo(build(Workspace(workspace), record) / "index.html")
+    place = Workspace(workspace)
+    folder = place.report(record.sweep)
+    if kind == "html":
+        click.echo(build(place, record, with_panel=panel) / "index.html")
+    elif kind == "latex":
+        click.echo("\n".join(map(str, latex.write(read(place, record), folder / "latex", table))))
+    else:
+        click.echo("\n".join(map(str, svg.write(read(place, record), folder / "figures", figure))))

@@ -49,6 +49,63 @@ def test_what_is_not_there_is_named(workspace, arguments, words):
     assert words in str(error)
 
 
+def test_tables_as_latex(workspace):
+    result = run("exposure", "--workspace", str(workspace), "--format", "latex")
+    assert result.exit_code == 0, result.output
+    paths = [Path(line) for line in result.output.splitlines()]
+    assert {"trials.tex", "data.tex", "claims.tex"} <= {path.name for path in paths}
+    assert paths[-1] == workspace / "reports" / "exposure-mini-mini" / "latex" / "all.tex"
+    assert r"\begin{tabular}" in (paths[-1].parent / "data.tex").read_text()
+    assert not (paths[-1].parent.parent / "index.html").exists()
+
+
+def test_one_table_as_latex(workspace):
+    result = run("exposure", "--workspace", str(workspace), "--format", "latex", "--table", "data")
+    assert [Path(line).name for line in result.output.splitlines()] == ["data.tex", "all.tex"]
+
+
+def test_figures_as_svg(tmp_path):
+    maker = Maker()
+    maker.curves([4], epochs=4)
+    record = studies.record(maker, "mini", synthetic=True)
+    place = Workspace(tmp_path / "workspace")
+    studies.fill(place, record)
+    record.save(place.sweep(record.sweep))
+    result = run("exposure", "--workspace", str(place.root), "--format", "svg", "--figure", "fig-mean")
+    assert result.exit_code == 0, result.output
+    path = Path(result.output.strip())
+    assert path == Path(place.root.path) / "reports" / "exposure-mini-mini" / "figures" / "fig-mean.svg"
+    assert "<svg" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--format", "latex", "--table", "dat"], 'unknown table of this report "dat"; did you mean "data"'),
+        (["--format", "svg", "--figure", "fig-x"], 'unknown figure of this report "fig-x"'),
+        (["--table", "data"], "--table data needs --format latex; came --format html"),
+        (["--format", "latex", "--figure", "fig-mean"], "--figure fig-mean needs --format svg; came --format latex"),
+    ],
+)
+def test_names_that_are_not_in_the_report_are_one_error(workspace, arguments, words):
+    error = run("exposure", "--workspace", str(workspace), *arguments).exception
+    assert isinstance(error, ConfigError)
+    assert words in str(error)
+    assert "\n" not in str(error)
+
+
+def test_an_unknown_format_is_told_the_known_ones(workspace):
+    result = run("exposure", "--workspace", str(workspace), "--format", "pdf")
+    assert result.exit_code == 2
+    assert "'pdf' is not one of 'html', 'latex', 'svg'" in result.output
+
+
+def test_the_help_has_an_example_of_each_format():
+    text = run("--help").output
+    for words in ("--format latex --table", "--format svg --figure", "--no-panel"):
+        assert words in text
+
+
 def test_a_sweep_that_did_not_run_is_told_the_command_and_nothing_is_made(tmp_path):
     error = run("exposure", "--workspace", str(tmp_path / "none")).exception
     assert isinstance(error, ConfigError)
