@@ -27,6 +27,7 @@ LAYERS = {
     "dfloc.report": 4,
     "dfloc.sweep": 5,
     "dfloc.cli": 6,
+    "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {"arithmetic", "config", "errors", "lock", "outcome", "plugin", "record", "registry", "repro", "storage"}
 

@@ -27,8 +27,7 @@ def find(workspace: Workspace, run: str, tracking_uri: str | None = None) -> Tri
         ConfigError, WorkspaceError: none or several are meant, it is not finished, its plug-in is not loaded, or its
             numbers would be others now.
     """
-    ledger = Ledger(workspace)
-    name = _fingerprint(ledger, workspace, run.strip(), tracking_uri)
+    ledger, name = Ledger(workspace), fingerprint(workspace, run, tracking_uri)
     if ledger.done(name) is None:
         raise WorkspaceError(f"trial {name[:12]} is not finished in {workspace.root}; let its sweep end first")
     spec = ledger.spec(name)
@@ -45,7 +44,13 @@ def find(workspace: Workspace, run: str, tracking_uri: str | None = None) -> Tri
     return spec
 
 
-def _fingerprint(ledger: Ledger, workspace: Workspace, run: str, tracking_uri: str | None) -> str:
+def fingerprint(workspace: Workspace, run: str, tracking_uri: str | None = None) -> str:
+    """Return the fingerprint of the trial that is meant, finished or not, whatever code it is of; args as `find`.
+
+    Raises:
+        ConfigError, WorkspaceError: none or several are meant.
+    """
+    ledger, run = Ledger(workspace), run.strip()
     if not _HEXADECIMAL.fullmatch(run):
         return _named(workspace, run)
     if _RUN_ID.fullmatch(run) and not any(workspace.trials.glob(f"{run}*")):

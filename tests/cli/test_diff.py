@@ -1,0 +1,74 @@
+"""`dfloc diff` from the command line: what is said of two trials that are scored on the same images."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dfloc.config import EvaluationSpec, SampleList, TrialSpec
+from dfloc.ledger import Ledger
+from dfloc.storage import Workspace
+from tests.cli.test_sweep import Dfloc, assert_one_message, dfloc
+from tests.engine.fakes import make_spec
+from tests.sweep.test_diff import rows
+
+__all__ = ["dfloc"]
+
+IOUS = list(np.random.default_rng(0).random(12) * 0.5)
+
+
+def put(workspace: Workspace, ious: list[float] | None, protocol: str = "declip-2025", **changes: object) -> TrialSpec:
+    """Begin a trial, and give it rows."""
+    spec, ledger = make_spec(**changes), Ledger(workspace)
+    ledger.begin(spec)
+    if ious is not None:
+        table = rows(ious, protocol=protocol, ap=0.5)
+        test = SampleList(digest="d", counts={"a/b": len(ious)})
+        given = {"trial": spec.fingerprint, "checkpoint": "best", "domain": "a/b", "test": test, "protocol": protocol}
+        ledger.put_rows(spec.fingerprint, EvaluationSpec(**given).key, pa.table(table))
+    return spec
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace")
+
+
+def test_fields_and_differences(dfloc: Dfloc, workspace: Workspace) -> None:
+    a = put(workspace, IOUS)
+    b = put(workspace, [iou + 0.25 for iou in IOUS], epochs=7, decoder={"depth": 12})
+    result = dfloc("diff", a.fingerprint[:8], b.fingerprint)
+    assert (result.code, result.err) == (0, "")
+    lines = [line.split() for line in result.out.splitlines()]
+    assert [f"A: trial {a.fingerprint[:12]}".split(), f"B: trial {b.fingerprint[:12]}".split()] == lines[:2]
+    assert ["decoder.depth", "4", "12"] in lines
+    assert ["epochs", "3", "7"] in lines
+    assert [line[0] for line in lines if len(line) == 3] == ["A:", "B:", "field", "decoder.depth", "epochs"]
+    means = [f"{np.mean(IOUS):.3f}", f"{np.mean(IOUS) + 0.25:.3f}"]
+    assert lines[-1] == ["a/b", "test", "12", "6", *means, "-0.250", "-0.250", "to", "-0.250", "*"]
+    other = dfloc("diff", a.fingerprint, b.fingerprint, "--metric", "ap").out.splitlines()[-1].split()
+    assert other[-4:] == ["+0.000", "+0.000", "to", "+0.000"], "no star where the interval holds 0"
+
+
+def test_a_trial_beside_itself(dfloc: Dfloc, workspace: Workspace) -> None:
+    a = put(workspace, IOUS)
+    result = dfloc("diff", a.fingerprint, a.fingerprint)
+    assert result.code == 0
+    assert "no field differs" in result.out
+    assert result.out.splitlines()[-1].split()[6] == "+0.000"
+
+
+def test_mistakes_are_one_message(dfloc: Dfloc, workspace: Workspace) -> None:
+    a, never = put(workspace, IOUS), put(workspace, None, epochs=9)
+    other = put(workspace, IOUS, protocol="dolos-2024", epochs=8)
+    for args, words in (
+        ((a, never), ["no rows", "dfloc evaluate"]),
+        ((a, other), ["declip-2025", "dolos-2024", "nothing is compared across protocols"]),
+        ((a, a, "--metric", "iuo"), ['unknown metric of declip-2025 "iuo"', 'did you mean "iou"']),
+        ((a, "nothing"), ['no trial is called "nothing"']),
+        ((a, "abcdef"), ["no trial abcdef"]),
+        ((a, a, "--workspace", "elsewhere"), ["no trial"]),
+    ):
+        words_given = [one if isinstance(one, str) else one.fingerprint for one in args]
+        assert_one_message(dfloc("diff", *words_given), *words)

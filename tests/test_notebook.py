@@ -1,0 +1,147 @@
+"""`dfloc.rows` and `dfloc.load`: what they give is what the ledger has and what predict says."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+import dfloc
+from dfloc import metrics
+from dfloc.config import EvaluationSpec, SampleList, TrialSpec
+from dfloc.engine.predict import Predictor
+from dfloc.errors import ConfigError, DataError, WorkspaceError
+from dfloc.ledger import Ledger
+from dfloc.storage import Workspace
+from dfloc.sweep import rows as trial_rows
+from tests.engine.test_predict import put_trial
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def spec(workspace: Workspace) -> TrialSpec:
+    return put_trial(workspace)
+
+
+def put(
+    workspace: Workspace,
+    spec: TrialSpec,
+    protocol: str,
+    domain: str = "a/b",
+    split: str = "test",
+    num: int = 3,
+    first: int = 0,
+) -> EvaluationSpec:
+    """Give a trial rows of random maps."""
+    test = SampleList(digest=f"{domain} {first}", counts={domain: num})
+    given = {"trial": spec.fingerprint, "checkpoint": "best", "domain": domain, "test": test, "protocol": protocol}
+    evaluation = EvaluationSpec(**given, split=split)
+    generator = torch.Generator().manual_seed(first)
+    prob, truth = torch.rand(num, 8, 8, generator=generator), torch.rand(num, 8, 8, generator=generator) > 0.5
+    found = metrics.score(prob, truth, protocol) | metrics.counts(prob, truth, protocol)
+    names = {"domain": domain, "split": split, "condition": "clean", "protocol": protocol, "checkpoint": "best"}
+    table = pa.table({key: value.tolist() for key, value in found.items()})
+    for name, value in names.items():
+        table = table.append_column(name, pa.array([value] * num))
+    table = table.append_column("id", pa.array([f"{domain}/{split}/{first + k}" for k in range(num)]))
+    Ledger(workspace).put_rows(spec.fingerprint, evaluation.key, table)
+    return evaluation
+
+
+def test_rows_of_all_evaluations(workspace: Workspace, spec: TrialSpec) -> None:
+    for protocol, domain in (("declip-2025", "a/b"), ("declip-2025", "c/d"), ("dfloc-1", "a/b")):
+        put(workspace, spec, protocol, domain)
+    frame = dfloc.rows(spec.fingerprint[:8], str(workspace.root))
+    assert frame.groupby(["protocol", "domain"]).size().to_dict() == {
+        ("declip-2025", "a/b"): 3,
+        ("declip-2025", "c/d"): 3,
+        ("dfloc-1", "a/b"): 3,
+    }
+    assert frame[frame.protocol == "declip-2025"]["auc"].isna().all()
+    ours = frame[frame.protocol == "dfloc-1"]
+    assert ours["auc"].notna().all()
+    assert ours["f1_fixed"].isna().all()
+    again = metrics.summarise(ours, "dfloc-1", ours)
+    assert again["pooled_iou"] == pytest.approx(ours.tp.sum() / (ours.tp + ours.fp + ours.fn).sum())
+
+
+def test_the_workspace_of_the_environment(
+    workspace: Workspace, spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(workspace, spec, "dolos-2024")
+    monkeypatch.setenv("DFLOC_WORKSPACE", str(workspace.root))
+    assert len(dfloc.rows(spec.fingerprint)) == 3
+
+
+def test_validation_rows_that_a_threshold_may_come_from(workspace: Workspace, spec: TrialSpec) -> None:
+    """Of the same protocol, each image once; of the domains that the trial was validated on, where that is known."""
+    test = put(workspace, spec, "dfloc-1")
+    ledger = Ledger(workspace)
+    assert trial_rows.validated(ledger, spec, test) is None
+    put(workspace, spec, "dfloc-1", split="valid", num=4)
+    put(workspace, spec, "dfloc-1", split="valid", num=4, first=2)
+    put(workspace, spec, "dolos-2024", split="valid", num=4, first=9)
+    put(workspace, spec, "dfloc-1", domain="c/d", split="valid")
+    known = spec.model_copy(update={"valid": SampleList(digest="v", counts={"a/b": 4})})
+    found = trial_rows.validated(ledger, spec, test)
+    assert found is not None
+    assert sorted(found["id"].to_pylist()) == [
+        *(f"a/b/valid/{k}" for k in range(6)),
+        *(f"c/d/valid/{k}" for k in range(3)),
+    ]
+    where = Ledger(workspace).folder(known.fingerprint)
+    where.mkdir(parents=True, exist_ok=True)
+    for path in ledger.folder(spec.fingerprint).glob("rows/*"):
+        (where / "rows").mkdir(exist_ok=True)
+        (where / "rows" / path.name).write_bytes(path.read_bytes())
+    own = trial_rows.validated(ledger, known, test)
+    assert own is not None
+    assert set(own["domain"].to_pylist()) == {"a/b"}
+    assert trial_rows.validated(ledger, known, test.model_copy(update={"checkpoint": "last"})) is None
+
+
+def test_a_loaded_trial_says_what_predict_says(workspace: Workspace, spec: TrialSpec) -> None:
+    trial = dfloc.load(spec.fingerprint[:8], str(workspace.root))
+    assert trial.spec == spec
+    prob_HW = trial(IMAGE)
+    assert (prob_HW.dtype, prob_HW.shape) == (np.float32, (40, 56))
+    expected = Predictor.load(workspace, spec, "best", "cpu")(IMAGE).prob_HW.numpy()
+    np.testing.assert_array_equal(prob_HW, expected)
+    assert not np.array_equal(prob_HW, trial(IMAGE[::-1].copy()))
+    sharper = dfloc.load(spec.fingerprint, str(workspace.root), protocol="dolos-2024")(IMAGE)
+    assert not np.array_equal(prob_HW, sharper), "another protocol resizes otherwise"
+    assert 0 <= sharper.min() <= sharper.max() <= 1
+
+
+@pytest.mark.parametrize(
+    "image", [IMAGE / 255, IMAGE[..., 0], IMAGE[..., :2], IMAGE[:0], np.zeros((4, 4, 4), np.uint8)]
+)
+def test_what_is_no_image(workspace: Workspace, spec: TrialSpec, image: np.ndarray) -> None:
+    with pytest.raises(DataError, match=r"expected an RGB image, uint8 \[H, W, 3\], came"):
+        dfloc.load(spec.fingerprint, str(workspace.root))(image)
+
+
+def test_mistakes(workspace: Workspace, spec: TrialSpec) -> None:
+    with pytest.raises(WorkspaceError, match=r"has no rows: .* dfloc evaluate"):
+        dfloc.rows(spec.fingerprint, str(workspace.root))
+    with pytest.raises(ConfigError, match='no trial is called "best one"'):
+        dfloc.load("best one", str(workspace.root))
+    with pytest.raises(ConfigError, match="unknown protocol"):
+        dfloc.load(spec.fingerprint, str(workspace.root), protocol="trufor")
+    with pytest.raises(AttributeError, match="no attribute lod"):
+        dfloc.lod  # noqa: B018
+
+
+def test_importing_dfloc_stays_light() -> None:
+    code = "import sys, dfloc; print('torch' in sys.modules, 'load' in dir(dfloc), 'rows' in dir(dfloc))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "True"]
