@@ -46,6 +46,7 @@ SOLE_IMPORTERS = {
     "segmentation_models_pytorch": ("dfloc.losses", "dfloc.models.encoders"),
     "optuna": ("dfloc.sweep.search",),
 }
+IN_PARTS = {library.partition(".")[0] for library in SOLE_IMPORTERS if "." in library}
 HEAVY = ("torch", "ray", "mlflow", "plotly", "pandas", "pyarrow", "sklearn", "matplotlib")
 
 MAX_FILE, MAX_FUNCTION, MIN_TESTS = 350, 40, 0.6
@@ -73,7 +74,7 @@ def _imported(tree: ast.AST) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in SOLE_IMPORTERS:
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in IN_PARTS:
             yield f"{node.value.id}.{node.attr}"
 
 
