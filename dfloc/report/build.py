@@ -34,9 +34,7 @@ PANEL = "A few test images"
 CONTROLLED = "What fine-tuning owes to its base, and what n old images among the new ones keep."
 
 
-def build(
-    workspace: Workspace, record: SweepRecord, *, shards: UPath | None = None, with_panel: bool = True
-) -> UPath:
+def build(workspace: Workspace, record: SweepRecord, *, shards: UPath | None = None, with_panel: bool = True) -> UPath:
     """Write `reports/<sweep>/`: index.html, report.md, evaluations.csv and one CSV for each table.
 
     Args:
@@ -52,11 +50,15 @@ def build(
         ConfigError: the record names a published table that there is not.
         WorkspaceError: a ledger file or rows are damaged.
     """
-    study = Study(record, Results(workspace, record))
+    return write(workspace, Study(record, Results(workspace, record)), shards=shards, with_panel=with_panel)
+
+
+def write(workspace: Workspace, study: Study, *, shards: UPath | None = None, with_panel: bool = True) -> UPath:
+    """Write the report of a study that was read, as `build`."""
     report = _report(workspace, study)
     if with_panel and (block := panel.gallery(workspace, study, shards)):
         report = report.before(("claims-study", "published", "behind"), Section("panel-study", PANEL, "", [block]))
-    folder = workspace.report(record.sweep)
+    folder = workspace.report(study.record.sweep)
     for table in report.tables:
         storage.put(folder / f"{table.id}.csv", table.csv().encode())
     storage.put(folder / "evaluations.csv", csv_text(list(_evaluations(study))).encode())

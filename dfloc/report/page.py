@@ -65,7 +65,7 @@ class Report:
                 '<html lang="en"><head><meta charset="utf-8">',
                 '<meta name="viewport" content="width=device-width, initial-scale=1">',
                 f"<title>{escape(self.title)}</title>",
-                f"<style>{_style()}</style>",
+                f"<style>{style()}</style>",
                 f"<script>{get_plotlyjs()}</script></head><body>",
                 f"<header><h1>{escape(self.title)}</h1><p>{escape(self.subtitle)}</p></header>",
                 f'<section id="reading"><h2>How to read this page</h2><dl>{reading}</dl></section>',
@@ -161,7 +161,8 @@ def _figure_markdown(figure: Figure) -> str:
     return f"**{_plain(figure.title)}** {_plain(figure.caption)} (drawn in index.html)\n\n{words}\n"
 
 
-def _style() -> str:
+def style() -> str:
+    """Return the style sheet of every page."""
     return (resources.files("dfloc.report") / "style.css").read_text(encoding="utf-8")
 
 

@@ -1,0 +1,130 @@
+"""One page over the reports of all sweeps of a workspace: what each asks, how far it is, and its headline."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from upath import UPath
+
+from dfloc import storage
+from dfloc.record import SweepRecord
+from dfloc.report import overview
+from dfloc.report.build import write
+from dfloc.report.exposure import blocks
+from dfloc.report.find import records
+from dfloc.report.groups import Study
+from dfloc.report.models import Part, known, models, parts, unknown
+from dfloc.report.page import style
+from dfloc.report.results import Results
+from dfloc.report.table import escape
+from dfloc.storage import Workspace
+
+SYNTHETIC = "random weights: path only, numbers mean nothing"
+BUILT_IN = "built-in data: the numbers say nothing about Dolos"
+HEADS = ("Study", "Sweep", "State", "Headline", "Files")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the page.
+
+    Attributes:
+        mark: what must be known of its numbers; empty where nothing.
+        headlines: what it found, a sentence for each kind of training data.
+    """
+
+    record: SweepRecord
+    state: str
+    mark: str
+    headlines: Sequence[str]
+
+
+def build_all(workspace: Workspace, *, with_panel: bool = True) -> UPath:
+    """Build the report of every sweep that a workspace has a record of, and `reports/index.html`.
+
+    Args:
+        workspace: where the sweeps ran.
+        with_panel: whether the pages show images.
+
+    Returns:
+        The page.
+
+    Raises:
+        ConfigError, WorkspaceError: as `build`.
+    """
+    entries = []
+    for record in sorted(records(workspace.root), key=lambda record: record.sweep):
+        study = Study(record, Results(workspace, record))
+        write(workspace, study, with_panel=with_panel)
+        entries.append(entry(study))
+    page = workspace.report("index.html")
+    storage.put(page, _html(entries).encode())
+    return page
+
+
+def entry(study: Study) -> Entry:
+    """Return what the page says of a study."""
+    found = [_trained(study, block) for block in parts(study, models(study)).values()]
+    lines = [line for line in [*found, _curve(study)] if line]
+    mark = (
+        SYNTHETIC if study.random_weights else "built-in data: they say nothing about Dolos" if study.built_in else ""
+    )
+    return Entry(study.record, overview.state_line(study), mark, lines)
+
+
+def _trained(study: Study, block: Sequence[Part]) -> str:
+    """Return the model that validation chooses, and its means in and out of domain."""
+    best = next((part for part in block if part.valid is not None), None)
+    if best is None:
+        return ""
+    means = {words: best.mean(study, which) for words, which in (("in domain", known), ("out of domain", unknown))}
+    said = ", ".join(f"{found.value:.3f} {words}" for words, found in means.items() if found)
+    of = f" (best of {len(block)} by validation)" if len(block) > 1 else ""
+    return f"Trained on {best.kind}: {best.model.name}{of}: IoU {said or 'not there yet'}."
+
+
+def _curve(study: Study) -> str:
+    """Return the mean IoU on the held-out domains at the smallest and the largest n of a fine-tuning study."""
+    curves = [(held_out, curve) for facet, held_out, curve in blocks(study) if facet == study.facets("finetune")[0]]
+    shared = sorted(set.intersection(*(set(curve) for _, curve in curves))) if curves else []
+    points = [(n, study.mean_of([(curve[n], [held_out]) for held_out, curve in curves])) for n in shared]
+    known_points = [f"{found.value:.3f} at n = {n:,}" for n, found in points if found]
+    ends = list(dict.fromkeys((known_points[0], known_points[-1]))) if known_points else []
+    return f"Fine-tuned: IoU on the held-out domain {', '.join(ends)}." if ends else ""
+
+
+def _html(entries: Sequence[Entry]) -> str:
+    rows = "\n".join(_row(each) for each in entries)
+    heads = "".join(
+        f"<th class=words scope=col>{head}</th>" for head in ("Study", "Sweep", "State", "Headline", "Files")
+    )
+    table = f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody></table></div>'
+    empty = "<p>No sweep has been planned in this workspace: <code>dfloc sweep exposure</code> plans one.</p>"
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>dfloc: all studies</title><style>{style()}</style></head><body>",
+            f"<header><h1>All studies</h1><p>{len(entries)} sweeps of this workspace. Models are chosen by validation; "
+            "each page has the intervals, and what may be compared with what.</p></header>",
+            f'<figure class="table index">{table if entries else empty}</figure></body></html>',
+            "",
+        ]
+    )
+
+
+def _row(each: Entry) -> str:
+    record = each.record
+    folder = escape(record.sweep)
+    limit = f", limit {record.limit}" if record.limit is not None else ""
+    how = f"preset {record.preset}, data {record.data}{limit}, {record.protocol}"
+    mark = f'<small class="bad">{escape(each.mark)}</small>' if each.mark else ""
+    headlines = "".join(f"<div>{escape(line)}</div>" for line in each.headlines) or "-"
+    cells = [
+        f'<a href="{folder}/index.html"><b>{escape(record.name)}</b></a><small>{escape(record.title)}</small>',
+        f"{folder}<small>{escape(how)}</small>",
+        f"{escape(each.state)}{mark}",
+        headlines,
+        f'<a href="{folder}/report.md">Markdown</a> <a href="{folder}/evaluations.csv">CSV</a>',
+    ]
+    return "<tr>" + "".join(f'<td class="words">{cell}</td>' for cell in cells) + "</tr>"
