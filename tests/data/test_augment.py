@@ -14,6 +14,8 @@ from dfloc.data import augment
 from dfloc.data.augment import NAMED, View, blur, color_jitter, jpeg, share_touched, view_of, views_of
 from dfloc.errors import ConfigError
 
+GOLDEN_DRAWS = [0, 1.411809, 1.19373, 1.741283, 0, 0.492256, 1.752913, 0.821612, 0.506041, 0, 60, 77, 58, 43]
+GOLDEN_NAME = "57839d2462aa4b9d-1"
 IDS = [f"celebahq/ldm/train/{k:05}.png" for k in range(400)]
 
 
@@ -116,6 +118,20 @@ def test_a_draw_depends_on_operations_seed_view_and_sample_alone(
     assert len(made) == 6
     monkeypatch.setattr(augment, "SEMANTICS", {"augment": 2})
     assert View(spec(always), 1).name != one.name
+
+
+def test_draws_are_what_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, stored views and trials are of other numbers: raise registry.SEMANTICS["augment"]."""
+    drawn: list[float] = []
+    monkeypatch.setattr(augment, "blur", lambda image, sigma, kernel: drawn.append(sigma))
+    monkeypatch.setattr(augment, "jpeg", lambda image, quality: drawn.append(quality))
+    for name in ("blur", "declip-blur", "declip-jpeg"):
+        view = View(spec(*NAMED[name]), 1)
+        drawn.append(0)
+        for sample in IDS[:4]:
+            view.apply(np.zeros(()), sample)
+    assert drawn == pytest.approx(GOLDEN_DRAWS, abs=1e-5)
+    assert View(spec(), 1).name == GOLDEN_NAME
 
 
 def test_the_numbers_are_uniform_and_half_of_the_images_are_touched(monkeypatch: pytest.MonkeyPatch) -> None:
