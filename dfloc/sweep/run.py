@@ -124,7 +124,7 @@ class Driver:
             self.tracker.open(self.record)
             try:
                 interrupted = bool(prepared.plan.left) and self._work(prepared)
-                report = self._report(self.record)
+                report = self._report(self.record, prepared.data.folder)
             except BaseException:
                 if self.lock.held():
                     self.tracker.close("KILLED")
@@ -260,12 +260,12 @@ class Driver:
                 failed[trial.name] = failure.message
         return failed
 
-    def _report(self, record: SweepRecord) -> UPath | None:
+    def _report(self, record: SweepRecord, shards: UPath) -> UPath | None:
         from dfloc.report.build import build
 
         self.lock.check()
         evaluated = any(self.ledger.state(trial.fingerprint) == "done" for trial in record.trials)
-        return build(self.workspace, record) if evaluated else None
+        return build(self.workspace, record, shards=shards) if evaluated else None
 
     def _plan_again(self, prepared: Prepared) -> Plan:
         """Return what is still to run; Tune may end without a word, so the ledger is asked again."""
