@@ -22,11 +22,12 @@ def sections(study: Study, found: Sequence[Model], published: Sequence[Pair]) ->
     """
     if not found:
         return
+    numbers = ranking.crossed(study, found), ranking.tested(study, found)
     yield Section(
         "train-test-study",
         "Train x test",
         CROSSED,
-        [heatmaps.crossed(study, found, published), ranking.crossed(study, found)],
+        [heatmaps.crossed(study, found, published), *(each for each in numbers if each.rows)],
     )
     figures = [trends.ranking(study, found), *trends.trends(study, found), heatmaps.combined(study, found)]
     yield Section(

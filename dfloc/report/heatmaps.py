@@ -7,7 +7,7 @@ from dfloc.report import captions
 from dfloc.report.beside import Pair
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
-from dfloc.report.models import DATA_AXES, Column, Model, Part, Which, known, parts, unknown, valued
+from dfloc.report.models import DATA_AXES, Column, Model, Part, Which, known, narrow, parts, unknown, valued, wide
 from dfloc.report.plot import Figure, Key, Panel, Tile, heat, told
 from dfloc.report.published import Cell as Published
 
@@ -18,10 +18,15 @@ KINDS: Mapping[str, Which] = {"in-domain": known, "out-of-domain": unknown}
 
 
 def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()) -> Figure:
-    """Return one heat map for each model and published matrix: rows are test domains, columns training data."""
+    """Return one heat map for each model and published matrix: rows are test domains, columns training data.
+
+    Models of one training each are the rows of one heat map together.
+    """
     shown = best(study, found)
     left = len(found) - len(shown)
-    drawn = [*(_crossed(study, model) for model in shown), *_published(published)]
+    drawn = [_crossed(study, model) for model in wide(shown)]
+    drawn += [_beside(study, training, block) for training, block in narrow(shown).items()]
+    drawn += _published(published)
     groups = [group for model in shown for group in model.groups]
     fewer = f" {left} models with a lower validation IoU are in the table alone." if left else ""
     return Figure(
@@ -32,7 +37,7 @@ def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()
         f"{captions.provenance(study, groups)}",
         panels=drawn,
         legend=[FRAME],
-        numbers="train-test",
+        numbers="train-test" if wide(found) else "tested",
     )
 
 
@@ -97,6 +102,18 @@ def _crossed(study: Study, model: Model) -> Panel:
     )
 
 
+def _beside(study: Study, training: str, block: Sequence[Model]) -> Panel:
+    """Return models that are all trained on the same: rows are models, columns test domains."""
+    domains = [*study.tested, *study.extra]
+    tiles = [[_tile(model.columns[0], domain, 3) for domain in domains] for model in block]
+    said = [
+        f"{model.name}: " + ", ".join(f"{domain} {tile.text}" for domain, tile in zip(domains, line, strict=True))
+        for model, line in zip(block, tiles, strict=True)
+    ]
+    figure = heat([model.name for model in block], domains, tiles, "tested on", "")
+    return Panel(f"Trained on {training}", figure, f"{'; '.join(said)}.")
+
+
 def _published(found: Sequence[Pair]) -> list[Panel]:
     """Return the published matrices of IoU."""
     by_table: dict[str, list[Pair]] = {}
@@ -118,7 +135,10 @@ def _quoted(cell: Published | None, digits: int) -> Tile:
     if cell is None:
         return Tile(None, "-", [])
     text = f"{cell.value:.{digits}f}{'' if cell.status == 'ok' else ' ?'}"
-    return Tile(cell.value, text, [f"published: {cell.value:.3f}", cell.reason], framed=cell.row == cell.col)
+    training, domain = str(cell.col), str(cell.row)
+    others = training.startswith("without-") and not domain.endswith(f"/{training.removeprefix('without-')}")
+    framed = training == domain or others or training.startswith("train_all")
+    return Tile(cell.value, text, [f"published: {cell.value:.3f}", cell.reason], framed)
 
 
 def _tile(column: Column, domain: str, digits: int) -> Tile:

@@ -157,9 +157,10 @@ def models(study: Study) -> list[Model]:
     and no column would stand twice. A curve (parents, their children, an axis n or count) is none.
     """
     parents = {result.trial.parent for result in study.results.all}
+    searched = study.record.search.stage if study.record.search else None  # its points have a table of their own
     blocks: dict[tuple[str, str, str, str], list[Group]] = {}
     for group in study.groups:
-        if _is_cell(group, parents):
+        if _is_cell(group, parents) and group.stage != searched:
             own = {axis: value for axis, value in group.axes.items() if axis not in DATA_AXES}
             key = (_settings(group), group.stage, group.case, canonical({k: str(v) for k, v in own.items()}))
             blocks.setdefault(key, []).append(group)
@@ -186,6 +187,20 @@ def parts(study: Study, found: Sequence[Model]) -> dict[str, list[Part]]:
     for part in (part for model in found for part in model.parts):
         kinds.setdefault(part.kind, []).append(part)
     return {kind: sorted(each, key=_rank, reverse=True) for kind, each in kinds.items()}
+
+
+def wide(found: Sequence[Model]) -> list[Model]:
+    """Return the models of several trainings: each has a matrix."""
+    return [model for model in found if len(model.columns) > 1]
+
+
+def narrow(found: Sequence[Model]) -> dict[str, list[Model]]:
+    """Return the models of one training each, by what they are trained on: they have a matrix together."""
+    groups: dict[str, list[Model]] = {}
+    for model in found:
+        if len(model.columns) == 1:
+            groups.setdefault(model.columns[0].name, []).append(model)
+    return groups
 
 
 def heads(found: Sequence[Model]) -> list[str]:

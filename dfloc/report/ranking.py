@@ -7,7 +7,7 @@ from dfloc.config import TrialSpec
 from dfloc.report import captions, cells, recipe, table
 from dfloc.report.exposure import SHORT_BASELINES
 from dfloc.report.groups import Group, Study
-from dfloc.report.models import Model, Part, Which, every, heads, known, parts, unknown
+from dfloc.report.models import Column, Model, Part, Which, every, heads, known, narrow, parts, unknown, wide
 from dfloc.report.table import DASH, Cell, Row, Table
 
 LABELS = {
@@ -22,9 +22,14 @@ LABELS = {
 }
 MEANS: Mapping[str, Which] = {"ID": known, "OOD": unknown, "All": every}
 RECIPE = ("Batch", "Schedule", "Selection", "Initialisation", "Epochs")
+COSTS = ("Images/s", "Hours")
 PATH_ONLY = "random weights: path only, numbers mean nothing"
+BOLD = "In-domain cells are set in bold: the model was trained on the test domain's family."
+
+Settings = Mapping[str, Callable[[TrialSpec], str]]
+
 # Settings that have a column of their own where models differ in them, and stand in the caption where they do not.
-SHARED: Mapping[str, Callable[[TrialSpec], str]] = {
+SHARED: Settings = {
     "Input": lambda spec: recipe.inputs(spec.maps[0]),
     "Loss": lambda spec: recipe.loss(spec.loss),
     "Augmentation": lambda spec: recipe.augment(spec.augment),
@@ -34,27 +39,44 @@ SHARED: Mapping[str, Callable[[TrialSpec], str]] = {
 
 
 def crossed(study: Study, found: Sequence[Model]) -> Table:
-    """Return every cell: rows are test domains, columns training data, a block for each model."""
-    columns, rows = heads(found), []
-    baseline = {words: group for short in SHORT_BASELINES for words, group in captions.baselines(study, short).items()}
-    for model in found:
+    """Return every cell of the models with a matrix: rows are test domains, columns training data."""
+    shown = wide(found)
+    columns, rows = heads(shown), []
+    baseline = _baselines(study)
+    for model in shown:
         for place, domain in enumerate([*study.tested, *study.extra]):
             line = [name(model), Cell(domain)]
-            for head in columns:
-                column = model.column(head)
-                if column is None:
-                    line.append(Cell("not planned", mark="hole"))
-                    continue
-                cell = cells.score(column.group, [domain])
-                line.append(replace(cell, mark=cell.mark or ("strong" if column.knows(domain) else "")))
+            line += [_cell(model.column(head), domain) for head in columns]
             line += [cells.score(group, [domain]) for group in baseline.values()]
             rows.append(Row(line, starts=place == 0))
     return Table(
         id="train-test",
         title="Test IoU by training data and test domain.",
-        caption="Rows: test domain; columns: training data. In-domain cells are set in bold: the model was trained on "
-        f"the test domain's family.{_sources(study, found)} {captions.provenance(study, _groups(found))}",
+        caption=f"Rows: test domain; columns: training data. {BOLD}{_sources(study, shown)} "
+        f"{captions.provenance(study, _groups(shown))}",
         columns=["Model", "Test domain", *columns, *baseline],
+        rows=rows,
+        words=(0, 1),
+    )
+
+
+def tested(study: Study, found: Sequence[Model]) -> Table:
+    """Return every cell of the models of one training each: rows are models, columns test domains."""
+    domains = [*study.tested, *study.extra]
+    shown = [model for block in narrow(found).values() for model in block]
+    rows, before = [], ""
+    for model in shown:
+        (column,) = model.columns
+        line = [name(model), Cell(column.name), *(_cell(column, domain) for domain in domains)]
+        rows.append(Row(line, starts=column.name != before))
+        before = column.name
+    for words, group in _baselines(study).items() if shown else ():
+        rows.append(Row([Cell(words), Cell(""), *(cells.score(group, [domain]) for domain in domains)], muted=True))
+    return Table(
+        id="tested",
+        title="Test IoU of models of one training each.",
+        caption=f"Columns: test domain. {BOLD}{_sources(study, shown)} {captions.provenance(study, _groups(shown))}",
+        columns=["Model", "Trained on", *domains],
         rows=rows,
         words=(0, 1),
     )
@@ -65,23 +87,13 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
     specs = [model.spec for model in found]
     own = {label: words for label, words in SHARED.items() if len({words(spec) for spec in specs}) > 1}
     same = ", ".join(f"{label.lower()} {words(specs[0])}" for label, words in SHARED.items() if label not in own)
-    rows: list[Row] = []
-    for block in parts(study, found).values():
-        rows += _block(study, block, own)
-    settings = [
-        "Decoder",
-        "Parameters trained",
-        "Convolutions",
-        *own,
-        "Batch",
-        "Schedule",
-        "Selection",
-        "Initialisation",
-    ]
-    columns = ["Model", "Trained on", "Maps", *settings, "Epochs", "Valid. IoU", *MEANS, "Images/s", "Hours"]
+    settings = ["Maps", "Decoder", "Parameters trained", "Convolutions", *own, *RECIPE]
+    columns = ["Model", "Trained on", "Valid. IoU", *MEANS, *settings, *COSTS]
+    rows = [row for block in parts(study, found).values() for row in _block(study, block, own)]
     for words, group in captions.solved(study).items():
-        line = [Cell(words), *[Cell("")] * (columns.index("Valid. IoU") - 1), table.number(group.valid)]
-        rows.append(Row([*line, Cell(""), Cell(""), cells.score(group, study.tested), Cell(""), Cell("")], muted=True))
+        none = Cell(DASH, mark="hole")
+        line = [Cell(words), Cell(""), table.number(group.valid), none, none, cells.score(group, study.tested)]
+        rows.append(Row([*line, *[Cell("")] * len([*settings, *COSTS])], muted=True))
     return Table(
         id="models",
         title="Models, ranked by validation IoU.",
@@ -92,7 +104,7 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
         f"{captions.provenance(study, _groups(found))}",
         columns=columns,
         rows=rows,
-        words=(0, 1, 2, 3, *range(6, columns.index("Epochs"))),
+        words=[0, 1, *(columns.index(head) for head in ("Maps", "Decoder", *own, *RECIPE[1:]))],
         notes=_unknown_sizes(found),
     )
 
@@ -106,7 +118,7 @@ def measured(study: Study, found: Sequence[Model]) -> Table:
             line = [name(part.model), Cell(part.kind)]
             line += [_plain(part, study, which, metric) for metric in metrics for which in (known, unknown)]
             line += [
-                table.number(part.over(study, MEANS[mean], lambda score: score.pooled_iou)) for mean in ("ID", "OOD")
+                table.number(part.over(study, which, lambda score: score.pooled_iou)) for which in (known, unknown)
             ]
             rows.append(Row(line, starts=place == 0))
     names = [f"{LABELS.get(metric, metric)}, {mean}" for metric in metrics for mean in ("ID", "OOD")]
@@ -129,7 +141,18 @@ def name(model: Model) -> Cell:
     return replace(head, small="; ".join(filter(None, [head.small, PATH_ONLY if random else ""])))
 
 
-def _block(study: Study, block: Sequence[Part], own: Mapping[str, Callable[[TrialSpec], str]]) -> list[Row]:
+def _cell(column: Column | None, domain: str) -> Cell:
+    if column is None:
+        return Cell("not planned", mark="hole")
+    cell = cells.score(column.group, [domain])
+    return replace(cell, mark=cell.mark or ("strong" if column.knows(domain) else ""))
+
+
+def _baselines(study: Study) -> dict[str, Group]:
+    return {words: group for short in SHORT_BASELINES for words, group in captions.baselines(study, short).items()}
+
+
+def _block(study: Study, block: Sequence[Part], own: Settings) -> list[Row]:
     means = {mean: [part.mean(study, which) for part in block] for mean, which in MEANS.items()}
     best = {mean: max((each.value for each in column if each), default=0.0) for mean, column in means.items()}
     rows = []
@@ -141,19 +164,21 @@ def _block(study: Study, block: Sequence[Part], own: Mapping[str, Callable[[Tria
             cell = table.estimate(found, part.hole if part.cells(study, which) else DASH)
             oracle = "oracle" if len(block) > 1 and found and found.value == best[mean] else ""
             numbers.append(replace(cell, small="; ".join(filter(None, [cell.small, oracle]))))
-        line = [*_settings(study, part, own), *numbers, _amount(part.images_per_second), _amount(part.hours)]
-        rows.append(Row(line, starts=place == 0))
+        costs = [_amount(part.images_per_second), _amount(part.hours)]
+        rows.append(Row([*_head(part), *numbers, *_settings(study, part, own), *costs], starts=place == 0))
     return rows
 
 
-def _settings(study: Study, part: Part, own: Mapping[str, Callable[[TrialSpec], str]]) -> list[Cell]:
+def _head(part: Part) -> list[Cell]:
+    sizes = [group.first.trial.spec.train.size for group in part.groups]
+    each = " … ".join(f"{size:,}" for size in sorted(set(sizes)))
+    return [name(part.model), Cell(part.kind, f"{len(sizes)} x {each} images" if len(sizes) > 1 else f"{each} images")]
+
+
+def _settings(study: Study, part: Part, own: Settings) -> list[Cell]:
     specs = [group.first.trial.spec for group in part.groups]
     spec, size = specs[0], recipe.size(specs[0])
-    sizes = " … ".join(f"{total:,}" for total in sorted({each.train.size for each in specs}))
-    trainings = f"{len(specs)} x {sizes} images" if len(specs) > 1 else f"{sizes} images"
     return [
-        name(part.model),
-        Cell(part.kind, trainings),
         Cell(recipe.maps(spec) or "pixels"),
         Cell(recipe.decoder(spec), recipe.plan(spec)),
         Cell(f"{size.parameters:,}", exact=(size.parameters,)) if size else Cell("unknown", mark="hole"),
@@ -186,7 +211,7 @@ def _unknown_sizes(found: Sequence[Model]) -> list[str]:
 
 def _sources(study: Study, found: Sequence[Model]) -> str:
     """Return a sentence where a model is trained on photographs of a source that is not tested on."""
-    tested = {domain.partition("/")[0] for domain in study.tested}
+    tested_on = {domain.partition("/")[0] for domain in study.tested}
     trained = {domain.partition("/")[0] for group in _groups(found) for domain in group.first.trial.spec.train.counts}
-    others = ", ".join(sorted(trained - tested))
+    others = ", ".join(sorted(trained - tested_on))
     return f" Also where its photographs are of another source ({others})." if others else ""

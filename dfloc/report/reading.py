@@ -24,6 +24,17 @@ def lines(study: Study, *, published: bool) -> list[Line]:
 
 def _words(study: Study) -> list[Line]:
     return [
+        *(_curves() if any(result.trial.parent for result in study.results.all) else _crossed()),
+        (
+            "Protocol",
+            f"All numbers are {study.record.protocol}: scores per image, then the mean, as fractions. IoU is at "
+            "threshold 0.5, AP needs no threshold. Numbers of another protocol are never compared with these.",
+        ),
+    ]
+
+
+def _curves() -> list[Line]:
+    return [
         (
             "n",
             "Images of the held-out domain that the base is fine-tuned on; n = 0 is the base itself. More n also means "
@@ -35,10 +46,21 @@ def _words(study: Study) -> list[Line]:
             "domain is in-domain once the model or an ancestor was trained on its family, else out-of-domain: the "
             "held-out domain is out-of-domain at n = 0 alone.",
         ),
+    ]
+
+
+def _crossed() -> list[Line]:
+    return [
         (
-            "Protocol",
-            f"All numbers are {study.record.protocol}: scores per image, then the mean, as fractions. IoU is at "
-            "threshold 0.5, AP needs no threshold. Numbers of another protocol are never compared with these.",
+            "Training data",
+            "A column is named by what a model is trained on: a domain; without-<domain>: all of the study's but one; "
+            "train_all_<n>: all of them. The trainings of a model differ in nothing else but their length.",
+        ),
+        (
+            "In-domain (ID), out-of-domain (OOD)",
+            "A test domain is in-domain where the model was trained on one of its family (repaint-p2 and "
+            "repaint-p2-9k are one), else out-of-domain. ID and OOD are means over such cells of train x test; a mean "
+            "without cells is not there.",
         ),
     ]
 
