@@ -21,7 +21,7 @@ from dfloc.sweep.data import Shards
 from dfloc.sweep.hunt import Hunt
 from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Item, Plan
-from dfloc.sweep.prepare import Options, Prepared, data_of, prepare, sources
+from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, prepare, sources
 from dfloc.sweep.progress import Display
 from dfloc.sweep.tree import import_tree
 from dfloc.tracking import Tracker
@@ -124,7 +124,7 @@ class Driver:
             self.tracker.open(self.record)
             try:
                 interrupted = bool(prepared.plan.left) and self._work(prepared)
-                report = self._report(self.record, prepared.data.folder)
+                report = self._report(self.record, data_folder(self.options, self.workspace))
             except BaseException:
                 if self.lock.held():
                     self.tracker.close("KILLED")
