@@ -4,7 +4,7 @@ python benchmarks/full_size.py FOLDER [--device cuda]
 
 Runs `dfloc sweep`, `evaluate` and `predict` on a few built-in images in FOLDER, and prints the wall time and the peak
 resident memory (of the largest process, and of all at once) of each; then the time per image of each part, one thread,
-in this process.
+in this process; also of SAM 2.
 """
 
 import argparse
@@ -25,9 +25,11 @@ from dfloc import registry
 from dfloc.config import DecoderSpec
 from dfloc.engine.source import fuse
 from dfloc.models import decoders
+from dfloc.models.base import entered
 
 DFLOC = str(Path(sys.executable).with_name("dfloc"))
 MAPS = ("clip-vit-l14/layer20", "clip-rn50/layer3")
+SAM2 = ("sam2.1-tiny", "sam2.1-small")
 IMAGES = 4
 T = TypeVar("T")
 
@@ -107,6 +109,11 @@ def parts(device: str) -> None:
         _timed("CONV-12, forward", device, lambda: decoder.eval()(x_BCHW))
     decoder.train()
     _timed("CONV-12, forward and backward", device, lambda: decoder(x_BCHW.clone()).square().mean().backward())
+    for name in SAM2:
+        backbone = registry.find("backbone", name)(name, "random:0", device)
+        inputs_BCHW = torch.stack([entered(backbone, image, 224) for image in images])
+        for wanted_maps in (list(backbone.maps), ["high_res_feats.0"]):
+            _timed(f"{name} {' '.join(wanted_maps)}", device, lambda: backbone(inputs_BCHW, wanted_maps))  # noqa: B023
 
 
 def _timed(what: str, device: str, call: Callable[[], T]) -> T:
