@@ -7,6 +7,7 @@ import pytest
 from dfloc import registry
 from dfloc.config import TrialSpec
 from dfloc.errors import ConfigError, DflocError, WorkspaceError
+from dfloc.features.store import recipe_for
 from dfloc.ledger import Ledger
 from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.storage import Workspace
@@ -39,6 +40,11 @@ def plan(workspace: Workspace, sweep: str, *specs: TrialSpec) -> None:
 @pytest.mark.parametrize("digits", [6, 12, 64])
 def test_by_fingerprint(workspace: Workspace, spec: TrialSpec, digits: int) -> None:
     assert find(workspace, spec.fingerprint[:digits]) == spec
+
+
+def test_a_trial_whose_images_came_by_way_of_another_size_is_found(workspace: Workspace) -> None:
+    spec = put_trial(workspace, maps=(recipe_for("srm/stats", via=32),))
+    assert find(workspace, spec.fingerprint) == spec
 
 
 def test_by_the_name_that_its_sweep_calls_it_by(workspace: Workspace, spec: TrialSpec) -> None:
