@@ -76,6 +76,8 @@ class SearchRecord(Frozen):
         factor: of the trials that reached a rung, one in so many goes on.
         points: fingerprints of the trials of each point, in the order in which they were drawn.
         exhausted: there is no other point.
+        importance: share of the objective's variance that each axis explains; empty until there are enough points.
+        weighed: over how many points that is.
     """
 
     stage: str
@@ -86,6 +88,8 @@ class SearchRecord(Frozen):
     factor: int = 1
     points: tuple[tuple[str, ...], ...] = ()
     exhausted: bool = False
+    importance: dict[str, float] = Field(default_factory=dict)
+    weighed: int = 0
 
 
 class SweepRecord(Frozen):

@@ -20,6 +20,7 @@ from dfloc.report import (
     placed,
     published,
     reading,
+    search,
 )
 from dfloc.report.beside import Pair
 from dfloc.report.estimate import pooled
@@ -82,6 +83,7 @@ def _report(workspace: Workspace, study: Study) -> Report:
     found, trained = beside.pairs(study, tables), models.models(study)
     placed_pairs = placed.pairs(study, trained, tables)
     sections = [
+        search.section(study),
         *_curves(workspace, study, found),
         *crossed.sections(study, trained, placed_pairs),
         claims.section(study),

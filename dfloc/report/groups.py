@@ -200,8 +200,13 @@ def _bare(result: Result, checkpoint: Checkpoint, domain: str) -> bool:
 
 def _group(axes: Mapping[str, Any], results: list[Result], varying: frozenset[str]) -> Group:
     trial = results[0].trial
-    facet = tuple(sorted((key, value) for key, value in axes.items() if key in varying))
+    facet = tuple(sorted((key, _word(value)) for key, value in axes.items() if key in varying))
     return Group(trial.stage, trial.case, axes, facet, tuple(results))
+
+
+def _word(value: Any) -> Any:
+    """Return a value that can be a key; a list, of maps say, as one text."""
+    return " + ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
 def _varying(record: SweepRecord, own: Sequence[Mapping[str, Any]]) -> frozenset[str]:

@@ -124,7 +124,7 @@ class Results:
 
     def _result(self, trial: PlannedTrial) -> Result:
         fingerprint = trial.fingerprint
-        state = self._ledger.state(fingerprint)
+        state = self._ledger.state(fingerprint, self.record.sweep)
         failure = self._ledger.failure(fingerprint)
         epochs = self._ledger.epochs(fingerprint)
         done = self._ledger.done(fingerprint)

@@ -19,6 +19,7 @@ from dfloc.sweep.space import Study
 
 POINT = "point"  # the axis that numbers the points
 ATTEMPTS = 20  # of the sampler to give a point that was not drawn before
+WEIGHED_FROM = 4  # points, from which on the importance of an axis is computed
 AT_RANDOM = 200  # further ones where the space cannot be listed
 
 Drawn = tuple[Point, Sequence[PlannedTrial]]
@@ -88,6 +89,7 @@ class Drawing:
             factor=self._ask.pruner.factor,
             points=tuple(tuple(trial.fingerprint for trial in trials) for _, trials in self.points),
             exhausted=self._exhausted,
+            **self._weighed(),
         )
         return record.model_copy(update={"trials": (*record.trials, *new), "search": search})
 
@@ -133,6 +135,17 @@ class Drawing:
     def tried(self) -> list[Tried]:
         """Return every point and what has come of it so far."""
         return [self._tried(point, trials) for point, trials in self.points]
+
+    def _weighed(self) -> dict[str, Any]:
+        valued = [one for one in self.tried() if one.value is not None]
+        if len(valued) < WEIGHED_FROM:
+            return {}
+        from dfloc.sweep import search
+
+        return {
+            "importance": search.importance(self._space.axes, valued, self._ask.sampler.seed),
+            "weighed": len(valued),
+        }
 
     def _recall(self, old: SweepRecord, search: SearchRecord) -> None:
         found = {trial.fingerprint: trial for trial in old.trials if trial.stage == search.stage}

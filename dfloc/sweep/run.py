@@ -124,6 +124,8 @@ class Driver:
             self.tracker.open(self.record)
             try:
                 interrupted = bool(prepared.plan.left) and self._work(prepared)
+                if prepared.drawing:
+                    self._renew(prepared, prepared.drawing.added_to(self.record))
                 report = self._report(self.record, data_folder(self.options, self.workspace))
             except BaseException:
                 if self.lock.held():
@@ -184,15 +186,18 @@ class Driver:
             if not path.exists():
                 storage.put_json(path, [ref.id for ref in refs])
 
+    def _renew(self, prepared: Prepared, record: SweepRecord) -> None:
+        self.lock.check()
+        record.save(self.workspace.sweep(record.sweep))
+        self._keep_lists(prepared)
+        self.record = record
+        self.tracker.renew(record)
+
     def _hunt(self, prepared: Prepared, display: Display) -> Hunt | None:
         """Return the search, which adds to the record."""
 
         def keep(record: SweepRecord) -> None:
-            self.lock.check()
-            record.save(self.workspace.sweep(record.sweep))
-            self._keep_lists(prepared)
-            self.record = record
-            self.tracker.renew(record)
+            self._renew(prepared, record)
 
         def told(name: str) -> None:
             display.finished(name, "done before")

@@ -18,7 +18,6 @@ from dfloc.sweep.ask_search import SamplerAsk
 from dfloc.sweep.points import Point, Space, Tried
 
 DIGITS = 4  # of a number that is drawn from a range, so that a person can read and write it
-MIN_POINTS = 4  # that an importance is computed from
 
 
 def suggest(space: Space, tried: Sequence[Tried], sampler: SamplerAsk, number: int, attempt: int = 0) -> Point:
@@ -49,23 +48,20 @@ def suggest(space: Space, tried: Sequence[Tried], sampler: SamplerAsk, number: i
 def importance(axes: Mapping[str, SearchAxis], tried: Sequence[Tried], seed: int = 0) -> dict[str, float]:
     """Return how much of the objective's variance each axis explains, by fANOVA, most important first.
 
-    Points count that have a value: finished ones, and stopped ones with what they had then.
-
     Args:
         axes: of the search.
-        tried: its points.
+        tried: its points that have a value: finished ones, and stopped ones with what they had then.
         seed: of fANOVA's random forest.
 
     Returns:
-        Fractions with sum 1 (Hutter et al., ICML 2014: main effects alone); empty where there are too few points.
+        Fractions with sum 1 (Hutter et al., ICML 2014: main effects alone); empty where all points have the same value.
     """
-    valued = [one for one in tried if one.value is not None and one.state != "open"]
-    if len(valued) < MIN_POINTS or len({one.value for one in valued}) < 2:
+    if len({one.value for one in tried}) < 2:
         return {}
     with _quiet():
         study = optuna.create_study(direction="maximize")
-        whole = {name: _whole(axis, [one.point[name] for one in valued]) for name, axis in axes.items()}
-        for one in valued:
+        whole = {name: _whole(axis, [one.point[name] for one in tried]) for name, axis in axes.items()}
+        for one in tried:
             params = {name: _measured(axis, one.point[name]) for name, axis in axes.items()}
             study.add_trial(create_trial(params=params, distributions=whole, value=one.value))
         found = optuna.importance.get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))

@@ -1,0 +1,229 @@
+"""A search: its points ranked by validation, what its axes matter, and how it went."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dfloc.record import SearchRecord
+from dfloc.report import captions, overview, table
+from dfloc.report.groups import Study
+from dfloc.report.page import Section
+from dfloc.report.plot import COLOURS, GREY, Figure, Key, Panel, axes
+from dfloc.report.results import Result
+from dfloc.report.table import Cell, Row, Table, escape
+
+TEXT = (
+    "Points are drawn, judged and stopped by validation images alone. Test scores stand beside for the reader; the "
+    "search never sees them."
+)
+OBJECTIVES = {
+    "valid": "mean validation IoU over the domains of the mixture",
+    "leave-one-training-domain-out": "validation IoU on a domain that was left out of training, mean over the domains",
+}
+TRIED = "point, in the order of drawing"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a search.
+
+    Attributes:
+        number: from 0, in the order of drawing.
+        values: of the axes.
+        results: its trials: one, or one for each domain that is left out, seed and draw.
+        value: the objective; of a stopped point what it had then; None where there is none.
+    """
+
+    number: int
+    values: dict[str, Any]
+    results: Sequence[Result]
+    state: Literal["done", "stopped", "failed", "open"]
+    value: float | None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that its trials were trained."""
+        return sum(len(result.epochs) for result in self.results)
+
+    @property
+    def words(self) -> str:
+        """Its values in words."""
+        return ", ".join(f"{name} = {word(value)}" for name, value in self.values.items())
+
+
+def section(study: Study) -> Section:
+    """Return what a report says of a search; without blocks where the sweep has none, or nothing was drawn."""
+    search = study.record.search
+    found = points(study, search) if search else []
+    if not search or not found:
+        return Section("search-study", "The search", "", [])
+    blocks: list[Figure | Table] = [_importance(search, found)] if search.importance else []
+    blocks += [_history(search, found), _table(study, search, found)]
+    return Section("search-study", "The search", TEXT, blocks)
+
+
+def points(study: Study, search: SearchRecord) -> list[Point]:
+    """Return the points of a search, in the order of drawing."""
+    by_name = {result.trial.fingerprint: result for result in study.results.all if result.trial.stage == search.stage}
+    found = []
+    for number, fingerprints in enumerate(search.points):
+        results = [by_name[name] for name in fingerprints]
+        values = {name: results[0].trial.axes.get(name) for name in search.axes}
+        found.append(Point(number, values, results, *_fared(results)))
+    return found
+
+
+def word(value: object) -> str:
+    """Return a value of an axis as a person writes it."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return " + ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _fared(results: Sequence[Result]) -> tuple[Literal["done", "stopped", "failed", "open"], float | None]:
+    states = {result.state for result in results}
+    if "failed" in states:
+        return "failed", None
+    values = [result.valid for result in results if result.valid is not None]
+    if "stopped" in states:
+        stopped = [result for result in results if result.state == "stopped"]
+        values += [max(epoch.valid_iou for epoch in result.epochs) for result in stopped if result.epochs]
+        return "stopped", sum(values) / len(values) if values else None
+    return ("done", sum(values) / len(values)) if states == {"done"} and values else ("open", None)
+
+
+def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
+    order = {"done": 0, "open": 1, "stopped": 2, "failed": 3}
+    ranked = sorted(found, key=lambda point: (order[point.state], -(point.value or 0.0), point.number))
+    rows = [_row(study, search, point, place) for place, point in enumerate(ranked)]
+    missing = search.trials - len(found)
+    notes = [f"{missing} of {search.trials} points were not drawn."] if missing > 0 and not search.exhausted else []
+    if missing > 0 and search.exhausted:
+        notes = [f"There are no more than these {len(found)} different points, of {search.trials} that were asked for."]
+    left_out = search.objective != "valid"
+    tested = "Test IoU on a domain: of the model that was trained without it" if left_out else "Test IoU: best epoch"
+    used = [group for group in study.stage(search.stage) if group.scored]
+    return Table(
+        id="search",
+        title="Points of the search, ranked by validation.",
+        caption=f"Objective: {OBJECTIVES[search.objective]}. {_stops(search)} {tested}. "
+        f"{captions.provenance(study, used)}",
+        columns=["Point", *search.axes, "State", "Epochs", "Objective", *study.tested, "Test mean"],
+        rows=rows,
+        words=tuple(range(1, 2 + len(search.axes))),
+        notes=notes,
+    )
+
+
+def _stops(search: SearchRecord) -> str:
+    if not search.rungs:
+        return "No trial is stopped early."
+    after = ", ".join(map(str, search.rungs))
+    return (
+        f"After epochs {after} a trial goes on if its best validation IoU is among the best 1 in {search.factor} of "
+        "those that came so far; finished points stand first, a stopped one has the value that it had then, and no "
+        "test score."
+    )
+
+
+def _row(study: Study, search: SearchRecord, point: Point, place: int) -> Row:
+    strong = "strong" if place == 0 and point.state == "done" else ""
+    failure = next((result.failure for result in point.results if result.failure), "")
+    states = {"done": "finished", "stopped": overview.STATES["stopped"], "failed": "FAILED", "open": "unfinished"}
+    scores = [_tested(point, domain, search) for domain in study.tested]
+    known = [score for score in scores if score is not None]
+    mean = sum(known) / len(known) if known and len(known) == len(scores) else None
+    value = table.number(point.value)
+    return Row(
+        [
+            Cell(str(point.number)),
+            *(Cell(word(value)) for value in point.values.values()),
+            Cell(states[point.state], failure, mark="bad" if point.state == "failed" else ""),
+            Cell(str(point.epochs)),
+            Cell(value.text, value.small, mark=strong or value.mark, exact=value.exact),
+            *(table.number(score) for score in scores),
+            table.number(mean),
+        ],
+        muted=point.state != "done",
+    )
+
+
+def _tested(point: Point, domain: str, search: SearchRecord) -> float | None:
+    """Return the mean test IoU on a domain; with left-out domains that of the model that was trained without it."""
+    chosen = [
+        result for result in point.results if search.objective == "valid" or result.trial.axes.get("left_out") == domain
+    ]
+    scores = [result.scores["best", domain] for result in chosen if ("best", domain) in result.scores]
+    means = [mean for score in scores if (mean := score.mean("iou")) is not None]
+    return sum(means) / len(means) if means and len(means) == len(chosen) else None
+
+
+def _importance(search: SearchRecord, found: Sequence[Point]) -> Figure:
+    ranked = sorted(search.importance.items(), key=lambda item: item[1])
+    figure = axes("share of the variance of the objective", "", unit=False)
+    figure.add_bar(
+        x=[share for _, share in ranked],
+        y=[escape(name) for name, _ in ranked],
+        orientation="h",
+        marker={"color": COLOURS[0]},
+        text=[f"{100 * share:.0f} %" for _, share in ranked],
+        textposition="auto",
+        hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+    )
+    figure.update_xaxes(range=[0, 1])
+    figure.update_yaxes(automargin=True)
+    words = ", ".join(f"{name} {100 * share:.0f} %" for name, share in reversed(ranked))
+    several = {axis.of for axis in search.axes.values() if axis.of}
+    shared = f" What depends on {', '.join(sorted(several))} says that too: their shares overlap." if several else ""
+    return Figure(
+        id="fig-importance",
+        title="What matters.",
+        caption=f"fANOVA (Hutter, Hoos, Leyton-Brown, 2014; Optuna's) over {search.weighed} points that have a value, "
+        f"stopped ones with what they had then: main effects, as shares of their sum.{shared}"
+        f"{captions.random_weights([result for point in found for result in point.results])}",
+        panels=[Panel("Importance of each axis", figure, words)],
+        legend=[],
+        numbers="search",
+    )
+
+
+def _history(search: SearchRecord, found: Sequence[Point]) -> Figure:
+    figure = axes(TRIED, "objective (validation IoU)")
+    for state, colour, symbol in (("done", COLOURS[0], "circle"), ("stopped", GREY, "circle-open")):
+        those = [point for point in found if point.state == state and point.value is not None]
+        figure.add_scatter(
+            x=[point.number for point in those],
+            y=[point.value for point in those],
+            mode="markers",
+            marker={"color": colour, "symbol": symbol, "size": 8},
+            customdata=[escape(point.words) for point in those],
+            hovertemplate="point %{x}: %{y:.3f}<br>%{customdata}<extra></extra>",
+        )
+    best, steps = 0.0, list[tuple[int, float]]()
+    for point in found:
+        if point.state == "done" and point.value is not None:
+            best = max(best, point.value)
+            steps.append((point.number, best))
+    figure.add_scatter(
+        x=[number for number, _ in steps],
+        y=[value for _, value in steps],
+        mode="lines",
+        line={"color": COLOURS[1], "width": 2, "shape": "hv"},
+        hoverinfo="skip",
+    )
+    failed = [point.number for point in found if point.state == "failed"]
+    words = f"best {steps[-1][1]:.3f} after {len(found)} points" if steps else "no point is finished"
+    return Figure(
+        id="fig-search",
+        title="How the search went.",
+        caption=f"Objective: {OBJECTIVES[search.objective]}."
+        + (f" Failed points have none: {', '.join(map(str, failed))}." if failed else "")
+        + captions.random_weights([result for point in found for result in point.results]),
+        panels=[Panel("Objective by point", figure, words)],
+        legend=[
+            Key("finished", COLOURS[0], "", "circle"),
+            Key("stopped early", GREY, "", "circle-open"),
+            Key("best so far", COLOURS[1], "solid", ""),
+        ],
+        numbers="search",
+    )
