@@ -25,7 +25,7 @@ from tests.contracts.decoder import DecoderContract
 
 DOC = (Path(__file__).parent.parent / "docs/PLUGINS.md").read_text()
 EXAMPLES = {block.split('"""')[1].partition(":")[0]: block for block in re.findall(r"```python\n(.*?)```", DOC, re.S)}
-CELL = ("trial.maps=[edges/sobel]", "trial.decoder.name=mlp", "trial.loss=dice", "trial.decoder.out_size=256")
+CELL = ("trial.maps=[edges/sobel]", "trial.decoder.name=mlp", "trial.loss=tversky", "trial.decoder.out_size=256")
 
 
 def written(folder: Path, *names: str) -> list[str]:
@@ -82,12 +82,12 @@ class TestMlp(DecoderContract):
         return DecoderSpec(name="mlp", channels=(8,), plugin=registry.plugin_of("decoder", "mlp"))
 
 
-def test_dice_is_that_of_two_counted_masks(examples: None) -> None:
-    dice = registry.find("loss", "dice", registry.plugin_of("loss", "dice"))
+def test_the_loss_is_that_of_two_counted_masks(examples: None) -> None:
+    tversky = registry.find("loss", "tversky", registry.plugin_of("loss", "tversky"))
     logit = torch.full((1, 1, 2, 2), -100.0)
     logit[..., 0, :] = 100.0
-    target = torch.tensor([[[1, 0], [1, 0]]], dtype=torch.uint8)
-    assert dice(logit, target).item() == pytest.approx(1 - (2 * 1 + 1) / (2 + 2 + 1))
+    target = torch.tensor([[[1, 0], [1, 1]]], dtype=torch.uint8)
+    assert tversky(logit, target).item() == pytest.approx(1 - (1 + 1) / (1 + 1 + 0.3 * 1 + 0.7 * 2))
 
 
 def test_a_generator_adds_its_domain_to_the_mini_data(examples: None, tmp_path: Path) -> None:
@@ -126,19 +126,19 @@ def test_a_study_runs_on_plug_ins_in_workers_that_have_no_such_file(
     tmp_path: Path, tiny_shards: UPath, ray_local: None
 ) -> None:
     study = Study(tmp_path / "workspace", Path(tiny_shards.path))
-    paths = written(tmp_path, "edges.py", "mlp.py", "dice.py")
+    paths = written(tmp_path, "edges.py", "mlp.py", "tversky.py")
     plugin.use(plugin.read(paths))
     for path in paths:
         Path(path).unlink()
     done = study.sweep(*CELL, only=("base",))
     assert done.code == 0, done
     [spec, *_] = [trial.spec for trial in record_of(study).trials if trial.stage == "base"]
-    digests = {name: plugin.Plugin(name, EXAMPLES[name]).digest for name in ("edges.py", "mlp.py", "dice.py")}
+    digests = {name: plugin.Plugin(name, EXAMPLES[name]).digest for name in ("edges.py", "mlp.py", "tversky.py")}
     assert (spec.maps[0].plugin, spec.decoder.plugin, spec.loss.plugin) == tuple(digests.values())
     assert "0 to run" in study.sweep(*CELL, only=("base",)).out
 
-    changed = EXAMPLES["dice.py"].replace("+ 1", "+ 2")
-    plugin.use((*registry.plugins()[:2], plugin.Plugin("dice.py", changed)))
+    changed = EXAMPLES["tversky.py"].replace("+ 1", "+ 2")
+    plugin.use((*registry.plugins()[:2], plugin.Plugin("tversky.py", changed)))
     again = study.sweep(*CELL, only=("base",))
     assert "0 done, 2 to run" in again.out, again.out
     assert "backbones" not in again.out, "the features are those of the same backbone"
@@ -146,7 +146,7 @@ def test_a_study_runs_on_plug_ins_in_workers_that_have_no_such_file(
     assert first != second
 
     plugin.use(())
-    with pytest.raises(DflocError, match='unknown decoder "mlp"'):
+    with pytest.raises(DflocError, match='unknown backbone "edges"'):
         study.sweep(*CELL, only=("base",))
     with pytest.raises(ConfigError, match=r'decoder "mlp" is of a plug-in with digest .* give the file of then'):
         decoders.build(spec.decoder, [MapSpec(2, 64, 64)], torch.Generator())
@@ -212,6 +212,6 @@ def test_a_file_that_is_no_text_too_large_or_missing(tmp_path: Path) -> None:
 
 
 def test_two_files_that_define_one_name_are_refused(tmp_path: Path) -> None:
-    first, second = plugin.Plugin("a.py", EXAMPLES["dice.py"]), plugin.Plugin("b.py", EXAMPLES["dice.py"] + "\n")
-    with pytest.raises(ConfigError, match=r'plug-in b.py defines the loss "dice" that another one has'):
+    first, second = plugin.Plugin("a.py", EXAMPLES["tversky.py"]), plugin.Plugin("b.py", EXAMPLES["tversky.py"] + "\n")
+    with pytest.raises(ConfigError, match=r'plug-in b.py defines the loss "tversky" that another one has'):
         plugin.use((first, second))
