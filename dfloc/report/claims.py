@@ -1,5 +1,6 @@
 """What the documents conclude, put to the test: each claim's formula on the published numbers and on ours."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -301,8 +302,13 @@ def _numbers(verdict: Verdict) -> str:
     for name, values in verdict.numbers.items():
         spans = (verdict.spans or {}).get(name)
         each = [
-            f"{value:.2f}" + (f" ({spans[place][0]:.2f} … {spans[place][1]:.2f})" if spans else "")
+            _rounded(value) + (f" ({_rounded(spans[place][0])} … {_rounded(spans[place][1])})" if spans else "")
             for place, value in enumerate(values)
         ]
         told.append(f"{name} {', '.join(each)}")
     return f"{'; '.join(told)}." if told else ""
+
+
+def _rounded(value: float) -> str:
+    """Return two decimals, halves away from zero as the documents round them."""
+    return f"{value + math.copysign(1e-9, value):.2f}"

@@ -370,6 +370,11 @@ def test_where_the_two_verdicts_part_the_page_says_so(tmp_path):
     assert made.rows[0].cells[1].text == CLAIMS["s000.c1"].formula
 
 
+def test_halves_are_rounded_as_the_documents_round_them():
+    found = claims.on_published(CLAIMS["s000.c1"], TABLES)
+    assert claims._numbers(found) == "a 47.53, 15.75; b 16.13, 3.53."
+
+
 def test_numbers_of_random_weights_are_marked_in_the_caption(tmp_path):
     maker = Documents()
     maker.weights = "random:0"
