@@ -200,7 +200,11 @@ def on_grid(target_BHW: Tensor, logit_B1HW: Tensor) -> Tensor:
     size = logit_B1HW.shape[-2:]
     if target_BHW.shape[-2:] == size:
         return target_BHW
-    return functional.interpolate(target_BHW[:, None], size, mode="nearest-exact").squeeze(1)
+    rows_h, columns_w = (
+        (2 * torch.arange(new, device=target_BHW.device) + 1) * old // (2 * new)
+        for old, new in zip(target_BHW.shape[-2:], size, strict=True)
+    )
+    return target_BHW[:, rows_h[:, None], columns_w]
 
 
 def _optimizer(spec: TrialSpec, decoder: torch.nn.Module) -> torch.optim.Optimizer | None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Literal, Protocol, cast
 
 import torch
@@ -200,6 +201,20 @@ def build(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator
     if vectors:
         raise ConfigError(f'decoder "{spec.name}" needs maps with a grid; a vector of {vectors[0].channels} has none')
     return cast(nn.Module, registry.find("decoder", spec.name, spec.plugin)(spec, maps, generator))
+
+
+@lru_cache
+def check(spec: DecoderSpec, maps: tuple[MapSpec, ...]) -> None:
+    """Return if `build` can make a decoder; nothing is drawn. What a segmenter's library can build, it says itself.
+
+    Raises:
+        ConfigError: as for `build`.
+    """
+    if spec.name == "smp":
+        check_pixels(spec.name, maps)
+    elif not spec.plugin:
+        with torch.device("meta"):
+            build(spec, maps, torch.Generator("cpu"))
 
 
 def check_pixels(name: str, maps: Sequence[MapSpec]) -> None:

@@ -13,6 +13,7 @@ from dfloc.config import (
     TrialSpec,
 )
 from dfloc.errors import ConfigError
+from dfloc.models import decoders
 from dfloc.sweep.ask import AugmentAsk, DecoderAsk, TrialAsk
 from dfloc.sweep.known import Known
 
@@ -23,7 +24,7 @@ def decoder(ask: TrialAsk, maps: Sequence[MapRecipe], known: Known) -> DecoderSp
     """Return the decoder of a cell: `channels: auto` and the encoder's weights settled.
 
     Raises:
-        ConfigError: no such decoder or plug-in, or no such weights.
+        ConfigError: no such decoder or plug-in, it does not suit the maps, or no such weights.
     """
     asked = ask.decoder
     given = {name: getattr(asked, name) for name in asked.model_fields_set} | _own("decoder", asked.name)
@@ -31,6 +32,7 @@ def decoder(ask: TrialAsk, maps: Sequence[MapRecipe], known: Known) -> DecoderSp
     if asked.channels == "auto":
         given["channels"] = registry.backbone(head).channels.get(tail, DecoderSpec.model_fields["channels"].default)
     spec = DecoderSpec(**_read(given, asked, registry.DECODER_FIELDS.get(asked.name)))
+    decoders.check(spec, tuple(registry.map_spec(recipe.map) for recipe in maps))
     if spec.name == "smp":
         spec = spec.model_copy(update={"weights": known.encoder(spec)})
     return spec

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dfloc.config import EvaluationSpec, SampleList
 from dfloc.data.manifest import SampleRef, list_digest
@@ -55,6 +56,23 @@ def test_each_image_has_its_row_in_order_with_the_counts_at_native_size(data: Da
         assert row["mask_area"] == pytest.approx(fake.mean())
         assert row["iou"] == pytest.approx(tp / (tp + fp + fn))
         assert row["mean_prob"] == pytest.approx(LeftHalf()(torch.zeros(1)).sigmoid().mean().item(), rel=1e-5)
+
+
+class Coarse(nn.Module):
+    """Answers on a grid of 37 cells."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return functional.interpolate(x_BCHW[:, :1], (37, 37), mode="bilinear")
+
+
+def test_a_coarse_map_is_resized_by_the_protocol(data: Data) -> None:
+    x_BCHW = StoredMaps(data.store, [data.recipe]).read(data.samples)
+    for row, x_CHW, fake_HW in zip(rows_of(data, data.samples, Coarse()), x_BCHW, data.fake, strict=True):
+        prob_1HW = Coarse()(x_CHW[None]).sigmoid()[0]
+        called = functional.interpolate(prob_1HW[None], fake_HW.shape, mode="bilinear", antialias=True)[0, 0] > 0.5
+        tp, fp = int((called.numpy() & fake_HW).sum()), int((called.numpy() & ~fake_HW).sum())
+        assert (row["tp"], row["fp"]) == (tp, fp)
+        assert row["mean_prob"] == pytest.approx(prob_1HW.mean().item(), rel=1e-5)
 
 
 def test_rows_say_what_they_are_of(data: Data) -> None:

@@ -8,7 +8,7 @@ from torch.nn import functional
 from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError
 from dfloc.losses import bce
-from dfloc.models.decoders import ConvDecoder, Standardize, build
+from dfloc.models.decoders import ConvDecoder, Standardize, build, check
 from dfloc.registry import MapSpec, map_spec
 from tests.contracts.decoder import DecoderContract, Examples, examples
 
@@ -325,3 +325,30 @@ def test_from_one_grid_every_backbone_has_the_same_ladder(full_name: str) -> Non
     widths = [(EQUAL[full_name], 128), (128, 128), (128, 128), (128, 64), (64, 64), (64, 64)]
     convolutions = sum(25 * low * high + high + 2 * high for low, high in widths) + 25 * 64 + 1
     assert sum(parameter.numel() for parameter in decoder.parameters()) == convolutions
+
+
+@pytest.mark.parametrize(
+    ("spec", "maps", "words"),
+    [
+        (DecoderSpec(name="threshold"), (GRID,), "one channel .*not 5"),
+        (DecoderSpec(name="attention"), (map_spec("clip-rn50/layer3"),), "not grid 1024x14x14"),
+        (DecoderSpec(name="smp", architecture="fpn", encoder="resnet18"), (GRID,), r"on maps: \[pixels\]"),
+        (DecoderSpec(name="xception", block=2), (GRID,), r"on maps: \[pixels\]"),
+        (DecoderSpec(name="xception"), (map_spec("pixels"),), "needs the block"),
+    ],
+)
+def test_what_does_not_suit_is_known_before_anything_is_built(spec, maps, words):
+    with pytest.raises(ConfigError, match=words):
+        check(spec, maps)
+
+
+def test_what_suits_is_checked_without_a_draw():
+    before = torch.random.get_rng_state()
+    for name, maps in (
+        ("conv", GRID),
+        ("linear", GRID),
+        ("mean-mask", GRID),
+        ("attention", map_spec("clip-vit-l14/layer0")),
+    ):
+        check(DecoderSpec(name=name), (maps,))
+    assert torch.equal(torch.random.get_rng_state(), before)
