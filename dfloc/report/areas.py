@@ -10,7 +10,7 @@ from dfloc.metrics.sets import AREAS, by_area
 from dfloc.report import captions
 from dfloc.report.groups import Group, Study
 from dfloc.report.heatmaps import best
-from dfloc.report.models import Model, heads
+from dfloc.report.models import Model, heads, wide
 from dfloc.report.plot import COLOURS, DASHES, Figure, Key, Panel, axes
 from dfloc.report.table import DASH, Cell, Row, Table, escape
 
@@ -28,7 +28,8 @@ def wanted(study: Study) -> bool:
 
 def figure(study: Study, found: Sequence[Model]) -> Figure:
     """Return a panel for each of the best models and each test domain, a line for each training."""
-    shown, labels = best(study, found, MAX_MODELS), heads(found)
+    shown = best(study, wide(found) or found, MAX_MODELS)
+    labels = heads(shown)
     drawn, used = [], []
     for model in shown:
         for domain in study.tested:

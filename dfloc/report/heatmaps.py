@@ -97,20 +97,20 @@ def _crossed(study: Study, model: Model) -> Panel:
         for j, column in enumerate(columns)
     ]
     words = "; ".join(said)
-    return Panel(
-        model.name, heat(domains, names, tiles, "trained on", "tested on"), f"Trained on and tested on {words}."
-    )
+    figure = heat(domains, names, tiles, "trained on", "tested on")
+    return Panel(model.name, figure, f"Trained on and tested on {words}.", wide=len(names) > WIDE)
 
 
-def _beside(study: Study, training: str, block: Sequence[Model]) -> Panel:
+def _beside(study: Study, training: str, block: Sequence[tuple[Model, Column]]) -> Panel:
     """Return models that are all trained on the same: rows are models, columns test domains."""
     domains = [*study.tested, *study.extra]
-    tiles = [[_tile(model.columns[0], domain, 3) for domain in domains] for model in block]
+    tiles = [[_tile(column, domain, 3) for domain in domains] for _, column in block]
+    names = [model.name for model, _ in block]
     said = [
-        f"{model.name}: " + ", ".join(f"{domain} {tile.text}" for domain, tile in zip(domains, line, strict=True))
-        for model, line in zip(block, tiles, strict=True)
+        f"{name}: " + ", ".join(f"{domain} {tile.text}" for domain, tile in zip(domains, line, strict=True))
+        for name, line in zip(names, tiles, strict=True)
     ]
-    figure = heat([model.name for model in block], domains, tiles, "tested on", "")
+    figure = heat(names, domains, tiles, "tested on", "")
     return Panel(f"Trained on {training}", figure, f"{'; '.join(said)}.")
 
 
@@ -127,7 +127,8 @@ def _published(found: Sequence[Pair]) -> list[Panel]:
         digits = 2 if len(columns) > WIDE else 3
         tiles = [[_quoted(cells.get((row, column)), digits) for column in columns] for row in rows]
         words = f"The published table {name}; its numbers stand beside ours below."
-        drawn.append(Panel(f"Published: {name}", heat(rows, columns, tiles, "trained on", "tested on"), words))
+        figure = heat(rows, columns, tiles, "trained on", "tested on")
+        drawn.append(Panel(f"Published: {name}", figure, words, wide=len(columns) > WIDE))
     return drawn
 
 

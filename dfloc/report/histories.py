@@ -84,6 +84,8 @@ def _panel(title: str, lines: Sequence[Line], labels: Sequence[str]) -> Panel:
             )
             if epochs:
                 said.append(f"{line.label}: {max(epoch.valid_iou for epoch in epochs):.2f} in {len(epochs)} epochs")
+    longest = max(len(result.epochs) for line in lines for result in line.results)
+    figure.update_layout(xaxis={"dtick": -(-longest // 8)})
     return Panel(title, figure, f"Best validation IoU: {'; '.join(said)}.")
 
 

@@ -154,8 +154,9 @@ def models(study: Study) -> list[Model]:
     """Return the models of a study in the order of the plan.
 
     Two stages are of one model where all settings but data and length agree, as many images of each domain are taken,
-    and no column would stand twice. A curve (parents, their children, an axis n or count) is none.
+    and no column would stand twice. A curve (parents, their children, an axis n or count) is none, nor is a search.
     """
+    searched = study.record.search.stage if study.record.search else None
     parents = {result.trial.parent for result in study.results.all}
     searched = study.record.search.stage if study.record.search else None  # its points have a table of their own
     blocks: dict[tuple[str, str, str, str], list[Group]] = {}
@@ -194,13 +195,10 @@ def wide(found: Sequence[Model]) -> list[Model]:
     return [model for model in found if len(model.columns) > 1]
 
 
-def narrow(found: Sequence[Model]) -> dict[str, list[Model]]:
-    """Return the models of one training each, by what they are trained on: they have a matrix together."""
-    groups: dict[str, list[Model]] = {}
-    for model in found:
-        if len(model.columns) == 1:
-            groups.setdefault(model.columns[0].name, []).append(model)
-    return groups
+def narrow(found: Sequence[Model]) -> dict[str, list[tuple[Model, Column]]]:
+    """Return what is the only training data of some models, and all models that are trained on it."""
+    alone = dict.fromkeys(model.columns[0].name for model in found if len(model.columns) == 1)
+    return {name: [(model, column) for model in found if (column := model.column(name)) is not None] for name in alone}
 
 
 def heads(found: Sequence[Model]) -> list[str]:

@@ -111,7 +111,7 @@ def _figure_html(figure: Figure) -> str:
 
 def _panel_html(name: str, panel: Panel) -> str:
     return (
-        f'<div class="panel"><h3>{escape(panel.title)}</h3>'
+        f'<div class="panel{" wide" if panel.wide else ""}"><h3>{escape(panel.title)}</h3>'
         f'<div id="{escape(name)}" class="plot" style="height:{panel.figure.layout.height}px" role="img" '
         f'aria-label="{escape(panel.words)}">'
         f"<noscript>{escape(panel.words)}</noscript></div></div>"

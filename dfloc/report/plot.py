@@ -21,11 +21,12 @@ TILE, MARGIN = 44, 62  # pixels: height of a heat map's row, and of what stands 
 
 @dataclass(frozen=True)
 class Panel:
-    """One plot with its heading and what it says in words."""
+    """One plot with its heading and what it says in words; `wide`: it has a row of the page for itself."""
 
     title: str
     figure: go.Figure
     words: str
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _heads(names: Sequence[str], width: int) -> dict[str, Any]:
 def _lines(name: str, width: int) -> list[str]:
     """Return a name in lines that end after a slash or hyphen where they are longer than the width."""
     lines = [""]
-    for part in name.replace("/", "/\0").replace("-", "-\0").replace(" ", " \0").split("\0"):
+    for part in name.replace("/", "/\0").replace("-", "-\0").replace(" ", " \0").replace("_", "_\0").split("\0"):
         if lines[-1] and len(lines[-1]) + len(part) > width:
             lines.append(part)
         else:

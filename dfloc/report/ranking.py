@@ -61,21 +61,20 @@ def crossed(study: Study, found: Sequence[Model]) -> Table:
 
 
 def tested(study: Study, found: Sequence[Model]) -> Table:
-    """Return every cell of the models of one training each: rows are models, columns test domains."""
+    """Return every cell of models that are trained on the same: rows are models, columns test domains."""
     domains = [*study.tested, *study.extra]
-    shown = [model for block in narrow(found).values() for model in block]
-    rows, before = [], ""
-    for model in shown:
-        (column,) = model.columns
-        line = [name(model), Cell(column.name), *(_cell(column, domain) for domain in domains)]
-        rows.append(Row(line, starts=column.name != before))
-        before = column.name
+    shown, rows = narrow(found), []
+    for training, block in shown.items():
+        for place, (model, column) in enumerate(block):
+            line = [name(model), Cell(training), *(_cell(column, domain) for domain in domains)]
+            rows.append(Row(line, starts=place == 0))
     for words, group in _baselines(study).items() if shown else ():
         rows.append(Row([Cell(words), Cell(""), *(cells.score(group, [domain]) for domain in domains)], muted=True))
+    used = [column.group for block in shown.values() for _, column in block]
     return Table(
         id="tested",
-        title="Test IoU of models of one training each.",
-        caption=f"Columns: test domain. {BOLD}{_sources(study, shown)} {captions.provenance(study, _groups(shown))}",
+        title="Test IoU of models that are trained on the same.",
+        caption=f"Columns: test domain. {BOLD} {captions.provenance(study, used)}",
         columns=["Model", "Trained on", *domains],
         rows=rows,
         words=(0, 1),

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import plotly.graph_objects as go
 
@@ -61,12 +61,14 @@ def _trend(study: Study, found: Sequence[Model], axis: str) -> Figure:
     by_panel: dict[str, dict[str, list[Place]]] = {}
     for place in places:
         by_panel.setdefault(place.panel, {}).setdefault(place.line, []).append(place)
+    layers = any(isinstance(place.part.groups[0].axes[axis], str) for place in places)
+    name = "layer" if layers else axis.rpartition(".")[2]
     drawn, used = [], []
     lines = list(dict.fromkeys(place.line for place in places))
     for panel, by_line in by_panel.items():
         if max(len({place.x for place in line}) for line in by_line.values()) < 2:
             continue
-        figure, said = axes(_short(axis), "mean test IoU"), []
+        figure, said = axes(name, "mean test IoU"), []
         figure.update_layout(xaxis={"tickvals": sorted({place.x for line in by_line.values() for place in line})})
         for label, line in by_line.items():
             line.sort(key=lambda place: place.x)
@@ -76,7 +78,7 @@ def _trend(study: Study, found: Sequence[Model], axis: str) -> Figure:
     keys = [Key(line, COLOURS[place % len(COLOURS)], "solid", "") for place, line in enumerate(lines) if line]
     return Figure(
         id=f"fig-by-{re.sub('[^a-z0-9]+', '-', axis.lower())}",
-        title=f"Mean test IoU by {_short(axis)}.",
+        title=f"Mean test IoU by {name}.",
         caption="Means over the cells in and out of domain. " + captions.provenance(study, used),
         panels=drawn,
         legend=[*keys, *KEYS],
@@ -150,7 +152,3 @@ def _dots(means: Sequence[tuple[Part, dict[str, Estimate | None]]]) -> go.Figure
 
 def _said(each: dict[str, Estimate | None]) -> str:
     return ", ".join(f"{words} {found.value:.2f}" for words, found in each.items() if found)
-
-
-def _short(axis: str) -> Any:
-    return axis.rpartition(".")[2]
