@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.skipif(lacking() is not None, reason=str(lacking())), 
 PASSWORD = "correct horse/battery%staple"
 SYSTEM = re.compile(r"(lib(c|m|dl|rt|resolv|pthread|util|gcc_s|stdc\+\+|z)\.so\.\d+|ld-linux-x86-64\.so\.2)")
 TRAIN = """
-import torch, torchvision
+import optuna, segmentation_models_pytorch, torch, torchvision
+from dfloc.models import sam2
 net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Conv2d(8, 1, 1))
 optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
 losses = []
@@ -33,6 +34,7 @@ for _ in range(3):
     optimizer.zero_grad(); loss.backward(); optimizer.step(); losses.append(loss.item())
 assert losses[2] < losses[0], losses
 assert torchvision.ops.nms(torch.tensor([[0., 0, 1, 1]] * 2), torch.tensor([1., .5]), 0.5).tolist() == [0]
+assert sam2.make("sam2.1-tiny", "random", "cpu").maps
 print(torch.__version__)
 """
 
