@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, get_args
 
 import pyarrow as pa
 
-from dfloc.config import AugmentSpec, Checkpoint, EvaluationSpec, LossSpec, TrialSpec
+from dfloc.config import AugmentSpec, Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, TrialSpec
 from dfloc.data import dolos
 from dfloc.ledger import Ledger
 from dfloc.metrics import protocols, summarise
@@ -13,6 +13,7 @@ from dfloc.record import PlannedTrial, SweepRecord
 
 HEADS: Mapping[Checkpoint, str] = {"best": "test", "last": "test_last"}
 
+UNTOLD = frozenset({"prior", "standardize", "plugin"})  # fields of a decoder that stand in its spec.json alone
 FAILURE = "dfloc.failure"
 MAX_TAG = 5000  # characters that every MLflow store takes
 
@@ -70,19 +71,7 @@ def params(spec: TrialSpec, words: Mapping[str, str]) -> dict[str, str]:
         "init": f"{start.checkpoint} of {start.parent[:12]}" if start else "none",
         "maps": _listed(recipe.map for recipe in spec.maps),
         "weights": _listed(dict.fromkeys(words.get(recipe.weights, recipe.weights) for recipe in spec.maps)),
-        "decoder.name": spec.decoder.name,
-        "decoder.depth": str(spec.decoder.depth),
-        "decoder.channels": _listed(spec.decoder.channels),
-        "decoder.out_size": str(spec.decoder.out_size),
-        "decoder.init": spec.decoder.init,
-        "decoder.batch_norm": spec.decoder.batch_norm,
-        "decoder.grid": _said(spec.decoder.grid),
-        "decoder.mask": spec.decoder.mask,
-        "decoder.trained": spec.decoder.trained,
-        "decoder.architecture": _said(spec.decoder.architecture),
-        "decoder.encoder": _said(spec.decoder.encoder),
-        "decoder.weights": _said(words.get(str(spec.decoder.weights), spec.decoder.weights)),
-        "decoder.block": _said(spec.decoder.block),
+        **_decoder(spec.decoder, words),
         "input": _listed(dict.fromkeys(str(size) for one in spec.maps for size in (one.via, one.input_size) if size)),
         "loss": loss(spec.loss),
         "augment": augment(spec.augment),
@@ -98,6 +87,12 @@ def params(spec: TrialSpec, words: Mapping[str, str]) -> dict[str, str]:
         "precision": spec.precision,
         "seed": str(spec.seed),
     }
+
+
+def _decoder(spec: DecoderSpec, words: Mapping[str, str]) -> dict[str, str]:
+    told = {name: value for name, value in spec.model_dump().items() if name not in UNTOLD}
+    told |= {"channels": _listed(spec.channels), "weights": words.get(str(spec.weights), spec.weights)}
+    return {f"decoder.{name}": "none" if value is None else str(value) for name, value in told.items()}
 
 
 def loss(spec: LossSpec) -> str:
@@ -272,10 +267,6 @@ def _base(spec: TrialSpec) -> tuple[str, ...]:
 
 def _listed(values: Iterable[object]) -> str:
     return ", ".join(str(value) for value in values) or "none"
-
-
-def _said(value: object) -> str:
-    return "none" if value is None else str(value)
 
 
 def _bare(value: object) -> str:
