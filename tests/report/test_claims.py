@@ -8,12 +8,14 @@ import yaml
 
 from dfloc.config import AugmentOp, AugmentSpec, DecoderSpec, LossSpec
 from dfloc.errors import ConfigError
-from dfloc.report import claims, published
+from dfloc.report import claims, match, published
 from dfloc.report.claims import Verdict, judge
 from dfloc.report.formulas import FORMULAS
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
+from dfloc.sweep.known import Known
+from dfloc.sweep.prepare import Options, data_of, prepare
 from tests.report import studies
 from tests.report.studies import DOLOS, MINI, Maker
 
@@ -407,6 +409,21 @@ def test_a_claim_without_a_field_is_named(tmp_path):
     path.write_text(yaml.safe_dump({"claims": [{"id": "s009.c1", "doc": "s009"}]}))
     with pytest.raises(ConfigError, match=r"claim s009\.c1 has no where"):
         claims.load(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["single-domain", "cross-domain", "sam2-decoders", "losses", "segmenters", "generator-shift"]
+)
+def test_each_study_as_it_is_shipped_has_the_models_of_its_claims(name, tmp_path):
+    workspace = Workspace(tmp_path / "workspace")
+    options = Options(name, str(workspace.root), preset="paper")
+    record = prepare(options, workspace, data_of(options, workspace), Known(workspace, load=False)).plan.record
+    study = Study(record, Results(workspace, record))
+    elsewhere = {"s004.table2", "s004.table3", "declip.matrix"}
+    for claim in claims.of_study(name):
+        own = claims.OURS.get(claim.id)
+        sides = [own(study)] if own else match.sides(study, [TABLES[table] for table in claim.uses])
+        assert {side.id for side in sides if not side.parts} <= elsewhere, claim.id
 
 
 def test_claims_use_tables_that_there_are():
