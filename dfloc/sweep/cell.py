@@ -155,7 +155,7 @@ class Case:
             ask = CellAsk.model_validate(bound)
         except ValidationError as error:
             here = f"stages.{self._stage}"
-            raise self._file.mistake(error, (f"{here}.cases.{self._case}", here, ""), CellAsk) from None
+            raise self._file.mistake(error, (f"{here}.cases.{self._case}", here, "", "search.space"), CellAsk) from None
         seed = axes["seed"] if ask.trial.seed is None else ask.trial.seed
         start, checkpoint = (ask.parent.trial, ask.parent.checkpoint) if ask.parent else (None, "best")
         train = self._scale.ask(ask.train) if self._scale else ask.train

@@ -148,7 +148,9 @@ class SweepFile:
             self._known(key.strip())
         try:
             said = _spelled_out(OmegaConf.from_dotlist(list(settings)))
-            return OmegaConf.merge(self._content, (self._content.get("presets") or {}).get(preset) or {}, said)
+            chosen = (self._content.get("presets") or {}).get(preset) or {}
+            merged = OmegaConf.merge(_yielding(self._content, chosen), chosen)
+            return OmegaConf.merge(_yielding(merged, said), said)
         except (OmegaConfBaseException, yaml.YAMLError, TypeError) as error:
             raise ConfigError(f"--set {' '.join(settings)}: {str(error).splitlines()[0]}") from None
 
@@ -216,6 +218,20 @@ def _spelled_out(content: Any) -> Any:
         }
 
     return OmegaConf.create(walk(OmegaConf.to_container(content)))
+
+
+def _yielding(content: Any, later: Any) -> Any:
+    """Return a configuration less the axes of its search that a later one writes in another form: as list or range."""
+    new, old = ((one.get("search") or {}).get("space") or {} for one in (later, content))
+    kinds = {name: OmegaConf.is_dict(axis) for name, axis in new.items() if name in old and axis is not None}
+    other = [name for name, is_dict in kinds.items() if OmegaConf.is_dict(old[name]) != is_dict]
+    if not other:
+        return content
+    values = OmegaConf.to_container(content)
+    assert isinstance(values, dict)
+    for name in other:
+        del values["search"]["space"][name]
+    return OmegaConf.create(values)
 
 
 def _without_nulls(value: Any) -> Any:

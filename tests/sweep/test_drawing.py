@@ -1,0 +1,367 @@
+"""A search without Ray: trials fare as told, and a kill may come after any epoch."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from dfloc.engine import checkpoint
+from dfloc.errors import ConfigError
+from dfloc.features.store import FeatureStore
+from dfloc.models import decoders
+from dfloc.outcome import EpochRecord
+from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.registry import map_spec
+from dfloc.repro import generator
+from dfloc.sweep.data import Shards
+from dfloc.sweep.drawing import Drawing
+from dfloc.sweep.file import SweepFile
+from dfloc.sweep.hunt import Hunt
+from dfloc.sweep.known import Known
+from dfloc.sweep.plan import Item, Plan, make
+from dfloc.sweep.resolve import resolve
+from dfloc.sweep.schedule import ParentsFirst
+from dfloc.sweep.space import expand
+from tests.sweep.conftest import STUDY, Planner
+
+SEARCH = """
+search:
+  stage: search
+  trials: 7
+  space:
+    lr: {low: 1e-4, high: 1e-1, log: true}
+    depth: [4, 8]
+    loss: [bce, dice]
+  sampler: {startup: 3}
+  pruner: {min_epochs: 1, factor: 2}
+"""
+TRAIN = """  search:
+    train: {domains: all, count: 6, valid: 2}
+"""
+STAGE = f"""{TRAIN}    trial: {{decoder: {{depth: depth}}, optimizer: {{lr: lr}}, loss: {{name: loss}}, epochs: 3}}
+"""
+FINITE = ("search.space.lr=[1e-3,1e-2]",)
+
+
+class KilledError(Exception):
+    pass
+
+
+Fare = Callable[[PlannedTrial], Sequence[float] | None]
+
+
+def fare(trial: PlannedTrial) -> Sequence[float] | None:
+    """Return validation IoU by epoch; None: it diverges."""
+    spec = trial.spec
+    if spec.optimizer.lr > 5e-2:
+        return None
+    final = 0.8 - 0.1 * (math.log10(spec.optimizer.lr) + 3) ** 2 - 0.1 * (spec.decoder.depth == 8)
+    final -= 0.05 * (spec.loss.name == "dice")
+    return [final * share for share in (0.5, 0.8, 1.0)]
+
+
+@dataclass
+class Run:
+    """One start of a search, one trial at a time.
+
+    Attributes:
+        kill: after so many epochs of all trials.
+        told: names of trials that were done before.
+        epochs: that were trained.
+    """
+
+    planner: Planner
+    settings: tuple[str, ...] = ()
+    fare: Fare = fare
+    kill: int = 10**6
+    told: list[str] = field(default_factory=list)
+    epochs: int = 0
+
+    def plan(self, retry_failed: bool = False) -> tuple[Plan, Drawing]:
+        study = expand(SweepFile(self.planner.file).choose("own", self.settings), only=("search",))
+        data, workspace = Shards(self.planner.shards, "tiny"), self.planner.workspace
+        resolved = resolve(study, data, Known(workspace), preset="own", device="cpu")
+        old = SweepRecord.load(workspace.sweep(resolved.record.sweep))
+        drawing = Drawing(study, resolved, self.planner.ledger, old)
+        store = FeatureStore(workspace.features)
+        drawn = drawing.resolved(retry_failed)
+        return make(drawn, self.planner.ledger, store, workspace.root / "sweeps", retry_failed), drawing
+
+    def go(self) -> "Run":
+        plan, drawing = self.plan()
+        folder = self.planner.workspace.sweep(plan.record.sweep)
+        record = plan.record.merged(SweepRecord.load(folder))
+        record.save(folder)
+        hunt = Hunt(drawing, record, keep=lambda record: record.save(folder), check=lambda: None, told=self.told.append)
+        searcher = ParentsFirst(plan.items, lambda pack: {"name": pack[0].trial.fingerprint}, hunt)
+        for number in range(1000):
+            config = searcher.suggest(f"t{number}")
+            if not isinstance(config, dict):
+                assert config == "FINISHED"
+                break
+            last = {}
+            for last in self._train(searcher.items[config["name"]]):
+                if searcher.cut({config["name"]: last}):
+                    break
+            searcher.on_trial_complete(f"t{number}", {f"pack/{config['name']}/{key}": 1 for key in last})
+        if searcher.refused:
+            raise searcher.refused
+        return self
+
+    def _train(self, item: Item) -> Iterator[dict[str, Any]]:
+        spec, ledger = item.trial.spec, self.planner.ledger
+        assert item.train
+        attempt = ledger.begin(spec)
+        records = list(attempt.records)
+        if records:
+            yield {"epoch": len(records), "epochs": 3, "goes_on": True}
+        values = self.fare(item.trial)
+        for epoch in range(len(records) + 1, 4):
+            if values is None:
+                attempt.fail("nan", "diverged")
+                yield {"epoch": 3, "epochs": 3, "failed": "diverged"}
+                return
+            if self.epochs == self.kill:
+                raise KilledError
+            self.epochs += 1
+            records.append(
+                EpochRecord(
+                    epoch=epoch, steps=epoch, images=1, valid_loss=0, valid_iou=values[epoch - 1], seconds=1, time=0
+                )
+            )
+            attempt.save_epoch(b"state", records)
+            yield {"epoch": epoch, "epochs": 3, "valid_iou": values[epoch - 1]}
+        finish(self.planner, item.trial, attempt, epoch=3)
+        yield {"epoch": 3, "epochs": 3, "finished": True}
+
+    def points(self) -> list[tuple[str, ...]]:
+        record = SweepRecord.load(self.planner.workspace.sweep("tiny-own-tiny"))
+        assert record
+        assert record.search
+        return list(record.search.points)
+
+    def states(self) -> list[tuple[str, int]]:
+        ledger = self.planner.ledger
+        return [
+            (ledger.state(name, "tiny-own-tiny"), len(ledger.epochs(name))) for names in self.points() for name in names
+        ]
+
+    def trials(self) -> list[PlannedTrial]:
+        record = SweepRecord.load(self.planner.workspace.sweep("tiny-own-tiny"))
+        assert record
+        by_name = {trial.fingerprint: trial for trial in record.trials}
+        return [by_name[name] for names in self.points() for name in names]
+
+
+def finish(planner: Planner, trial: PlannedTrial, attempt: Any, epoch: int) -> None:
+    decoder = decoders.build(trial.spec.decoder, [map_spec(trial.spec.maps[0].map)], generator(0, "init"))
+    weights = checkpoint.to_bytes(checkpoint.weights_of(decoder), trial.spec)
+    attempt.finish(weights, weights, epoch, {})
+    import pyarrow as pa
+
+    for evaluation in trial.evaluations:
+        planner.ledger.put_rows(trial.fingerprint, evaluation.key, pa.table({"iou": [0.5]}))
+
+
+@pytest.fixture
+def searched(planner: Planner) -> Planner:
+    planner.file.write_text(STUDY.replace("evaluate:", f"{STAGE}evaluate:") + SEARCH)
+    return planner
+
+
+def search(planner: Planner, *settings: str, **how: Any) -> Run:
+    return Run(planner, settings, **how)
+
+
+def at(planner: Planner, name: str) -> Planner:
+    """Return the same study in another workspace."""
+    folder = planner.file.parent / name
+    folder.mkdir()
+    other = Planner(folder, planner.shards)
+    other.file.write_text(planner.file.read_text())
+    return other
+
+
+def test_a_search_draws_what_was_asked_and_ends(searched: Planner) -> None:
+    plan, _ = search(searched).plan()
+    assert (len(plan.items), plan.to_draw, plan.left) == (0, 7, 7)
+    run = search(searched).go()
+    assert len(run.points()) == 7
+    states = run.states()
+    assert states[0] == ("done", 3), "the first has no rival"
+    assert {"done", "stopped"} <= {state for state, _ in states}
+    assert all(epochs < 3 for state, epochs in states if state == "stopped")
+    plan, _ = search(searched).plan()
+    assert (plan.left, plan.stopped) == (0, sum(state == "stopped" for state, _ in states))
+    assert not plan.jobs, "no backbone looks at anything for a search that is over"
+
+
+def test_the_spec_of_a_point_is_the_one_that_a_grid_would_give(searched: Planner) -> None:
+    drawn = search(searched, *FINITE).go().trials()
+    grid = [f"stages.search.grid.{key}" for key in ("lr=[1e-3,1e-2]", "depth=[4,8]", "loss=[bce,dice]")]
+    searched.file.write_text(searched.file.read_text().replace(SEARCH, ""))
+    study = expand(SweepFile(searched.file).choose("own", grid), only=("search",))
+    data = Shards(searched.shards, "tiny")
+    listed = resolve(study, data, Known(searched.workspace), preset="own", device="cpu").record.trials
+    assert len(drawn) == 7
+    assert {trial.fingerprint for trial in drawn} < {trial.fingerprint for trial in listed}
+    assert len(listed) == 8
+
+
+@pytest.mark.parametrize("kill", [0, 1, 2, 3, 4, 7])
+def test_a_killed_search_goes_on_as_if_it_had_not_been(searched: Planner, kill: int) -> None:
+    whole = search(at(searched, "whole")).go()
+    with pytest.raises(KilledError):
+        search(searched, kill=kill).go()
+    rest = search(searched).go()
+    assert rest.points() == whole.points()
+    assert rest.states() == whole.states()
+    assert kill + rest.epochs == whole.epochs, "no epoch is trained twice"
+
+
+def test_more_points_go_on_from_those_that_were_drawn(searched: Planner) -> None:
+    first = search(searched, "search.trials=4").go()
+    before = first.points()
+    more = search(searched, "search.trials=7").go()
+    assert more.points()[:4] == before
+    assert more.points() == search(at(searched, "at-once")).go().points()
+
+
+def test_what_the_ledger_has_is_told_and_not_run_again(searched: Planner) -> None:
+    whole = search(searched, "search.pruner=none").go()
+    run = search(searched, "search.pruner=none", "name=other")
+    plan, _ = run.plan()
+    assert plan.record.sweep == "other-own-tiny"
+    run.go()
+    assert run.epochs == 0
+    diverged = sum(state == "failed" for state, _ in whole.states())
+    assert len(run.told) == 7, f"{diverged} of them failed before, which is not repeated"
+
+
+def test_a_space_with_fewer_points_is_drawn_once_and_whole(searched: Planner) -> None:
+    run = search(searched, *FINITE, "search.trials=50").go()
+    plan, _ = search(searched, *FINITE, "search.trials=50").plan()
+    assert len({*run.points()}) == len(run.points()) == 8
+    assert plan.left == 0
+
+
+def test_points_of_one_fingerprint_are_one_point(searched: Planner) -> None:
+    """A linear decoder has no depth: 2 x 2 x 2 points are 2 x 2 trials."""
+    linear = ("stages.search.trial.decoder.name=linear", "stages.search.trial.decoder.channels=auto", *FINITE)
+    run = search(searched, *linear, "search.trials=8").go()
+    assert len({*run.points()}) == len(run.points()) == 4
+    assert search(searched, *linear, "search.trials=8").plan()[0].left == 0
+
+
+def test_another_recipe_draws_anew_and_keeps_the_old_trials_on_record(searched: Planner) -> None:
+    old = search(searched).go().points()
+    run = search(searched, "stages.search.trial.batch=2").go()
+    assert len(run.points()) == 7
+    assert not {*run.points()} & {*old}
+    record = SweepRecord.load(searched.workspace.sweep("tiny-own-tiny"))
+    assert record
+    assert {name for names in old for name in names} < {trial.fingerprint for trial in record.trials}
+
+
+def test_a_failed_point_is_not_repeated_and_retry_failed_runs_it(searched: Planner) -> None:
+    run = search(searched, fare=lambda trial: None if trial.axes["point"] == 2 else fare(trial) or [0.1] * 3).go()
+    assert [state for state, _ in run.states()].count("failed") == 1
+    assert search(searched).plan()[0].left == 0
+    again, _ = search(searched).plan(retry_failed=True)
+    assert [item.trial.axes["point"] for item in again.items] == [2]
+
+
+def test_a_stop_is_final_for_its_own_sweep_alone(searched: Planner) -> None:
+    run = search(searched).go()
+    stopped = [names[0] for names, (state, _) in zip(run.points(), run.states(), strict=True) if state == "stopped"]
+    assert stopped
+    assert {searched.ledger.state(name) for name in stopped} == {"partial"}
+    assert {searched.ledger.state(name, "another") for name in stopped} == {"partial"}
+    trial = next(trial for trial in run.trials() if trial.fingerprint == stopped[0])
+    attempt = searched.ledger.begin(trial.spec)
+    assert len(attempt.records) == run.states()[run.points().index((stopped[0],))][1], "it goes on from its checkpoint"
+    finish(searched, trial, attempt, epoch=1)
+    assert searched.ledger.state(stopped[0], "tiny-own-tiny") == "done", "what another sweep finished is finished"
+
+
+def test_each_training_domain_is_left_out_once(searched: Planner) -> None:
+    run = search(searched, "search.objective=leave-one-training-domain-out", "search.trials=3", "search.pruner=none")
+    assert run.plan()[0].to_draw == 3 * 2
+    run.go()
+    assert [len(names) for names in run.points()] == [2, 2, 2]
+    for one, two in zip(run.trials()[::2], run.trials()[1::2], strict=True):
+        assert [set(trial.spec.train.counts) for trial in (one, two)] == [{"tiny/noise"}, {"tiny/blur"}]
+        assert [set(trial.spec.valid.counts) for trial in (one, two)] == [{"tiny/blur"}, {"tiny/noise"}]
+        assert {key: value for key, value in one.axes.items() if key != "left_out"} == {
+            key: value for key, value in two.axes.items() if key != "left_out"
+        }
+
+
+def test_the_value_of_a_point_is_the_mean_over_its_folds(searched: Planner) -> None:
+    values = {"tiny/blur": 0.2, "tiny/noise": 0.6}
+    settings = ("search.objective=leave-one-training-domain-out", "search.trials=2", "search.pruner=none")
+    search(searched, *settings, fare=lambda trial: [values[trial.axes["left_out"]]] * 3).go()
+    _, drawing = search(searched, *settings).plan()
+    assert [one.value for one in drawing.tried()] == [pytest.approx(0.4)] * 2
+
+
+def test_folds_are_compared_with_their_own_kind_and_a_stopped_one_ends_its_point(searched: Planner) -> None:
+    """The second point is worse on the first fold, on which it is stopped; its second fold is never trained."""
+    settings = ("search.objective=leave-one-training-domain-out", "search.trials=2")
+
+    def fared(trial: PlannedTrial) -> Sequence[float]:
+        return [{"tiny/blur": 0.2, "tiny/noise": 0.6}[trial.axes["left_out"]] - 0.1 * trial.axes["point"]] * 3
+
+    run = search(searched, *settings, fare=fared).go()
+    assert run.states() == [("done", 3), ("done", 3), ("stopped", 1), ("new", 0)]
+    plan, drawing = search(searched, *settings).plan()
+    assert plan.left == 0
+    assert [(one.state, one.value, one.epochs) for one in drawing.tried()] == [
+        ("done", pytest.approx(0.4), 6),
+        ("stopped", pytest.approx(0.1), 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("stage: search\n", "stage: saerch\n"), r'tiny.yaml line \d+: unknown stage "saerch"; did you mean "search"'),
+        (("trials: 7", "trials: 0"), r"tiny.yaml line \d+: search.trials: .*greater than or equal to 1"),
+        (("trials: 7", "trials: 7\n  objective: test/iou"), r"line \d+: search.objective: .*valid or leave-one.*test"),
+        (("trials: 7", "trials: 7\n  objective: test/mean/iou"), r"never looks at test images"),
+        (("trials: 7", "trials: 7\n  objective: vaild"), r"should be valid or leave-one-training-domain-out"),
+        (("depth: [4, 8]", "dpeth: [4, 8]"), r'line \d+: axis "dpeth" of stage search is read by nothing'),
+        (("depth: [4, 8]", "depth: []"), r"line \d+: search.space.depth: .*needs one choice"),
+        (("depth: [4, 8]", "depth: [4, 6]"), r"depth.*multiple of 4"),
+        (("loss: [bce, dice]", "loss: [bce, dcie]"), r'unknown loss "dcie"; did you mean "dice"'),
+        (("loss: [bce,", "trial.optimizer.rl: [1]\n    loss: [bce,"), r'line \d+: unknown key "rl" in trial.optimizer'),
+        (("low: 1e-4", "low: 1.0"), r"line \d+: search.space.lr: .*low should be less than high"),
+        (("low: 1e-4", "low: 0"), r"a logarithm needs low > 0"),
+        (("low: 1e-4", "lwo: 1e-4"), r'line \d+: unknown key "lwo" in search.space.lr; did you mean "low"'),
+        (("min_epochs: 1", "min_epochs: 3"), r"line \d+: min_epochs should be less than the 3 epochs of a trial"),
+        (("min_epochs: 1", "min_epochs: 0"), r"line \d+: search.pruner.min_epochs"),
+        (("factor: 2", "factor: 1"), r"line \d+: search.pruner.factor: .*greater than or equal to 2"),
+        (("sampler: {startup: 3}", "sampler: cmaes"), r"search.sampler.name.*'tpe' or 'random'"),
+        (("stage: search\n", "stage: base\n"), r"stage finetune starts from base, whose trials are drawn"),
+        ((TRAIN, TRAIN.replace("valid: 2", "valid: {blur: 1, rest: 2}")), r"needs the same number of validation"),
+        ((TRAIN, TRAIN.replace("all", "blur")), r"needs two domains"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_search_is_one_message_with_its_line(
+    searched: Planner, change: tuple[str, str], message: str
+) -> None:
+    text = searched.file.read_text()
+    assert change[0] in text
+    searched.file.write_text(text.replace(*change))
+    settings = ("search.objective=leave-one-training-domain-out",) if "two domains" in message else ()
+    with pytest.raises(ConfigError, match=message) as caught:
+        search(searched, *settings).plan()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_axis_may_be_named_by_the_field_that_it_changes(searched: Planner) -> None:
+    text = searched.file.read_text().replace("    loss: [bce, dice]\n", "    trial.batch: [2, 3]\n")
+    searched.file.write_text(text.replace("loss: {name: loss}, ", ""))
+    assert {trial.spec.batch for trial in search(searched).go().trials()} == {2, 3}
