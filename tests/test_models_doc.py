@@ -6,20 +6,25 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from upath import UPath
 
 from dfloc.cli import cli
+from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
 from tests import published
+from tests.cli.test_evaluate import write_unseen
 from tests.engine.test_photos import noise
 from tests.engine.test_predict import put_trial
 from tests.models.test_declip import write
 from tests.published import FUSED, VIT
 
 TEXT = (Path(__file__).parent.parent / "docs" / "MODELS.md").read_text()
-BLOCKS = re.findall(r"```\n(.*?)```", TEXT, re.S)
+BLOCKS = [text for language, text in re.findall(r"```(\w*)\n(.*?)```", TEXT, re.S) if not language]
 COMMANDS = [
     line.removeprefix(".venv/bin/dfloc ") for block in BLOCKS for line in block.replace("\\\n", "").splitlines()
 ]
@@ -27,7 +32,10 @@ SMALL = ["--set", "stages.finetune.grid.n=[4]", "--set", "stages.finetune.train.
 
 
 def test_every_command_is_shown() -> None:
-    assert {command.split()[0] for command in COMMANDS} == {"predict", "evaluate", "import-checkpoint", "sweep"}
+    assert {command.split()[0] for command in COMMANDS} == {
+        *("predict", "evaluate", "diff"),
+        *("import-checkpoint", "sweep"),
+    }
 
 
 @pytest.mark.ray
@@ -43,7 +51,12 @@ def test_they_do_what_is_said(
     write(tmp_path / "ldm.pth", VIT, "layer2")
     write(tmp_path / "fused.pth", FUSED, "layer0")
     shutil.copytree(tiny_shards.path, tmp_path / "shards" / "mine")
+    fakes = write_unseen(tmp_path)
+    (tmp_path / "maps-of-another-tool").mkdir()
+    for name, fake in fakes["mine/sd"]:
+        Image.fromarray(fake.astype(np.uint8) * 255).save(tmp_path / "maps-of-another-tool" / name)
     trial = put_trial(Workspace(tmp_path / "workspace"), size=(64, 64)).fingerprint
+    other = put_trial(Workspace(tmp_path / "workspace"), size=(64, 64), epochs=7).fingerprint
     places = {
         "TREE": str(tiny_tree),
         "mine/editor": "tiny/blur",
@@ -52,9 +65,12 @@ def test_they_do_what_is_said(
         "openai": "random",
     }
     for command in COMMANDS:
-        words = [places.get(word, word).replace("RUN", trial[:8]) for word in shlex.split(command)]
+        words = [places.get(word, word) for word in shlex.split(command)]
+        words = [word.replace("RUN", trial[:8]).replace("OTHER", other[:8]) for word in words]
         if words[0] == "sweep":
             words = [*(word.replace("mine/editor", "tiny/blur") for word in words), *SMALL, "--dry-run"]
+        if words[0] == "diff":
+            give_rows(Ledger(Workspace(tmp_path / "workspace")), trial, other)
         result = CliRunner().invoke(cli, words)
         assert result.exit_code == 0, f"{command}\n{result.output}\n{result.exception}"
         if words[0] == "sweep":
@@ -66,7 +82,33 @@ def test_they_do_what_is_said(
         f"photo.{end}" for end in ("prob.png", "overlay.png", "json")
     }
     assert (tmp_path / "scores.csv").read_text().count("tiny/blur") == 1
-    assert len(list((tmp_path / "workspace" / "trials").iterdir())) == 3
+    assert len(list((tmp_path / "workspace" / "trials").iterdir())) == 4
+
+
+def give_rows(ledger: Ledger, trial: str, other: str) -> None:
+    """Give another trial the rows of one by DeCLIP's protocol, and both the same of their last checkpoint."""
+    for path in list(ledger.folder(trial).glob("rows/*")):
+        rows = ledger.rows(trial, path.stem)
+        if rows["protocol"][0].as_py() != "declip-2025":
+            continue
+        place = rows.column_names.index("checkpoint")
+        last = rows.set_column(place, "checkpoint", pa.array(["last"] * len(rows)))
+        for name, table in ((other, rows), (other, last), (trial, last)):
+            ledger.put_rows(name, f"{table['checkpoint'][0]}-{path.stem}", table)
+
+
+def test_the_notebook_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace(tmp_path / "workspace")
+    trial, other = (put_trial(workspace, epochs=epochs) for epochs in (3, 7))
+    own = {"id": "i", "stem": "s", "protocol": "declip-2025", "checkpoint": "best", "domain": "a/b", "iou": 0.25}
+    Ledger(workspace).put_rows(trial.fingerprint, "k", pa.Table.from_pylist([own]))
+    give_rows(Ledger(workspace), trial.fingerprint, other.fingerprint)
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    names = {"image_HWC": np.zeros((9, 7, 3), np.uint8)}
+    exec(code.replace("3fa9c1", trial.fingerprint[:8]), names)
+    assert len(names["frame"]) == 2
+    assert (names["prob_HW"].dtype, names["prob_HW"].shape) == (np.float32, (9, 7))
 
 
 def test_what_it_says_of_the_json_is_there(tmp_path: Path) -> None:

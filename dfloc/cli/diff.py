@@ -99,6 +99,6 @@ def _show_differences(console: "Console", found: "Sequence[Difference]") -> None
         low, high, photographs = one.difference.low, one.difference.high, one.difference.num_photographs
         split = one.split if one.condition == "clean" else f"{one.split}, {one.condition}"
         numbers = [f"{one.a:.3f}", f"{one.b:.3f}", f"{one.difference.estimate:+.3f}", f"{low:+.3f} to {high:+.3f}"]
-        apart = "*" if low > 0 or high < 0 else ""
+        apart = "*" if photographs > 1 and (low > 0 or high < 0) else ""
         table.add_row(one.domain, split, f"{one.images:,}", f"{photographs:,}", *numbers, apart)
     console.print(table)

@@ -87,50 +87,50 @@ UNSEEN = (
 
 @pytest.mark.ray
 def test_unseen_sets_in_their_own_layouts(dfloc: Dfloc, ray_local: None, tmp_path: Path) -> None:
-    """By a trial, and by maps of another tool, whose IoU this test counts itself; both in the same form."""
-    fakes = write_unseen(tmp_path)
-    trial = put_trial(Workspace(tmp_path / "workspace"), size=(64, 64)).fingerprint
-    result = dfloc("evaluate", trial, *UNSEEN, "--protocol", "dfloc-1", "--rows", "rows.parquet", "--out", "t.csv")
-    assert result.code == 0, result
-    listed = {row["domain"]: row for row in csv.DictReader((tmp_path / "t.csv").read_text().splitlines())}
-    assert {name: (row["images"], row["photographs"]) for name, row in listed.items()} == {
-        "autosplice/jpeg75": ("4", "2"),
-        "coco/glide": ("2", "2"),
-        "mine/sd": ("2", "2"),
-    }
-    rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
-    areas = {row["id"].split("/", 3)[3]: row["mask_area"] for row in rows}
-    assert areas == {name: pytest.approx(fake.mean()) for found in fakes.values() for name, fake in found}, "polarity"
-
-    probs = {}
+    """Maps of another tool, whose IoU this test counts itself, then a trial: both in the same form."""
+    fakes, probs = write_unseen(tmp_path), {}
     for domain, found in fakes.items():
         for name, fake in found:
             probs[name] = np.random.default_rng(len(probs)).random(fake.shape).astype(np.float32)
             (tmp_path / "maps" / domain).mkdir(parents=True, exist_ok=True)
             np.save(tmp_path / "maps" / domain / f"{name[:-4]}.npy", probs[name])
-    args = ["--maps", "maps", *UNSEEN, "--protocol", "dfloc-1", "--rows", "maps.csv", "--out", "m.csv"]
-    again = dfloc("evaluate", *args)
-    assert again.code == 0, again
-    assert "maps in maps, test images; protocol dfloc-1" in again.out
-    assert "images imported" not in again.out, "they were imported before"
+    result = dfloc(
+        "evaluate", "--maps", "maps", *UNSEEN, "--protocol", "dfloc-1", "--rows", "maps.csv", "--out", "m.csv"
+    )
+    assert result.code == 0, result
+    assert "maps in maps, test images; protocol dfloc-1" in result.out
     for row in csv.DictReader((tmp_path / "maps.csv").read_text().splitlines()):
         name = row["id"].split("/", 3)[3]
         (fake,) = (fake for found in fakes.values() for known, fake in found if known == name)
         called = probs[name] > 0.5
         assert float(row["iou"]) == pytest.approx((called & fake).sum() / (called | fake).sum())
-    of_maps = list(csv.DictReader((tmp_path / "m.csv").read_text().splitlines()))
-    assert [list(row) for row in of_maps] == [list(row) for row in listed.values()], "the same columns"
-    assert {row["trial"][:5] for row in of_maps} == {"maps:"}
+    listed = {row["domain"]: row for row in csv.DictReader((tmp_path / "m.csv").read_text().splitlines())}
+    assert {name: (row["images"], row["photographs"]) for name, row in listed.items()} == {
+        "autosplice/jpeg75": ("4", "2"),
+        "coco/glide": ("2", "2"),
+        "mine/sd": ("2", "2"),
+    }
+    assert {row["trial"][:5] for row in listed.values()} == {"maps:"}
+
+    trial = put_trial(Workspace(tmp_path / "workspace"), size=(64, 64)).fingerprint
+    args = ["--domain", "jpeg75", "--protocol", "dfloc-1", "--rows", "rows.parquet", "--out", "t.csv"]
+    again = dfloc("evaluate", trial, *UNSEEN, *args)
+    assert again.code == 0, again
+    assert "images imported" not in again.out, "they were imported before"
+    rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    areas = {row["id"].split("/", 3)[3]: row["mask_area"] for row in rows}
+    assert areas == {name: pytest.approx(fake.mean()) for name, fake in fakes["autosplice/jpeg75"]}, "polarity"
+    (of_trial,) = csv.DictReader((tmp_path / "t.csv").read_text().splitlines())
+    assert list(of_trial) == list(listed["autosplice/jpeg75"]), "the same columns"
 
 
 @pytest.mark.ray
 def test_a_threshold_from_validation_images(dfloc: Dfloc, tiny_shards: UPath, tmp_path: Path) -> None:
     trial = put_trial(Workspace(tmp_path / "workspace"), size=(64, 64)).fingerprint
     args = ["evaluate", trial, "--data", tiny_shards.path, "--protocol", "dfloc-1", "--domain", "blur"]
-    before = dfloc(*args)
-    assert before.code == 0, before
-    assert "F1 0." not in before.out
-    assert dfloc(*args, "--split", "valid", "--rows", "valid.parquet").code == 0
+    valid = dfloc(*args, "--split", "valid", "--rows", "valid.parquet")
+    assert valid.code == 0, valid
+    assert "F1 0." not in valid.out, "the images that a threshold is chosen on are not scored by it"
     after = dfloc(*args, "--rows", "test.parquet")
     valid, test = (pq.read_table(tmp_path / f"{split}.parquet") for split in ("valid", "test"))
     numbers = summarise(test, "dfloc-1", valid)

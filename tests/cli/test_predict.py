@@ -45,6 +45,11 @@ def test_options_reach_the_files(dfloc: Dfloc, spec: TrialSpec, tmp_path: Path) 
     assert dfloc("predict", spec.fingerprint, "photos/one.png", *args).code == 0
     said = json.loads((tmp_path / "maps" / "one.json").read_text())
     assert (said["checkpoint"], said["threshold"], said["threshold_source"]) == ("last", 0.9, "given")
+    assert dfloc("predict", spec.fingerprint, "photos/one.png", "--out", "dolos", "--protocol", "dolos-2024").code == 0
+    said = json.loads((tmp_path / "dolos" / "one.json").read_text())
+    assert said["threshold_source"] == "protocol dolos-2024: 0.5"
+    maps = [(tmp_path / folder / "one.prob.png").read_bytes() for folder in ("maps", "dolos")]
+    assert maps[0] != maps[1], "Pillow's bicubic resize is another one"
 
 
 def test_bad_images_are_one_line_each_and_the_others_are_done(dfloc: Dfloc, spec: TrialSpec, tmp_path: Path) -> None:
