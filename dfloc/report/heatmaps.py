@@ -7,7 +7,7 @@ from dfloc.report import captions
 from dfloc.report.beside import Pair
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
-from dfloc.report.models import DATA_AXES, Column, Model, Part, Which, known, narrow, parts, unknown, valued, wide
+from dfloc.report.models import Column, Model, Part, Which, known, narrow, parts, settings, unknown, valued, wide
 from dfloc.report.plot import Figure, Key, Panel, Tile, heat, told
 from dfloc.report.published import Cell as Published
 
@@ -45,7 +45,7 @@ def combined(study: Study, found: Sequence[Model]) -> Figure:
     """Return heat maps of mean IoU over two settings that a stage crosses; one for each value of what else varies."""
     blocks: dict[tuple[str, ...], list[Part]] = {}
     for part in (part for model in found for part in model.parts):
-        axes = crossed_axes(part)
+        axes = settings(part.groups[0])
         if len(axes) >= 2:
             group = part.groups[0]
             rest = [valued(axis, group.axes[axis]) for axis in axes[2:]]
@@ -80,11 +80,6 @@ def best(study: Study, found: Sequence[Model], most: int = MAX_PANELS) -> list[M
             ranks[id(part.model)] = min(rank, ranks.get(id(part.model), rank))
     chosen = {id(model) for model in sorted(found, key=lambda model: ranks[id(model)])[:most]}
     return [model for model in found if id(model) in chosen]
-
-
-def crossed_axes(part: Part) -> list[str]:
-    """Return the settings that a stage crosses, in the order of its file."""
-    return [axis for axis in part.groups[0].axes if axis not in DATA_AXES]
 
 
 def _crossed(study: Study, model: Model) -> Panel:

@@ -65,9 +65,7 @@ def entry(study: Study) -> Entry:
     """Return what the page says of a study."""
     found = [_trained(study, block) for block in parts(study, models(study)).values()]
     lines = [line for line in [*found, _curve(study)] if line]
-    mark = (
-        SYNTHETIC if study.random_weights else "built-in data: they say nothing about Dolos" if study.built_in else ""
-    )
+    mark = SYNTHETIC if study.random_weights else BUILT_IN if study.built_in else ""
     return Entry(study.record, overview.state_line(study), mark, lines)
 
 

@@ -162,13 +162,13 @@ def models(study: Study) -> list[Model]:
     blocks: dict[tuple[str, str, str, str], list[Group]] = {}
     for group in study.groups:
         if _is_cell(group, parents) and group.stage != searched:
-            own = {axis: value for axis, value in group.axes.items() if axis not in DATA_AXES}
-            key = (_settings(group), group.stage, group.case, canonical({k: str(v) for k, v in own.items()}))
+            own = {axis: str(group.axes[axis]) for axis in settings(group)}
+            key = (_settings(group), group.stage, group.case, canonical(own))
             blocks.setdefault(key, []).append(group)
     merged: dict[str, list[list[Group]]] = {}
-    for (settings, *_), groups in blocks.items():
+    for (same, *_), groups in blocks.items():
         names = {_column(study, group).name for group in groups}
-        there = merged.setdefault(settings, [])
+        there = merged.setdefault(same, [])
         free = (one for one in there if not names & {_column(study, group).name for group in one})
         target = next(free, None)
         if target is None:
@@ -188,6 +188,11 @@ def parts(study: Study, found: Sequence[Model]) -> dict[str, list[Part]]:
     for part in (part for model in found for part in model.parts):
         kinds.setdefault(part.kind, []).append(part)
     return {kind: sorted(each, key=_rank, reverse=True) for kind, each in kinds.items()}
+
+
+def settings(group: Group) -> list[str]:
+    """Return the axes of a group that are settings of its model, by name: a record that was read has no order."""
+    return sorted(axis for axis in group.axes if axis not in DATA_AXES)
 
 
 def wide(found: Sequence[Model]) -> list[Model]:
@@ -263,8 +268,7 @@ def _names(found: Sequence[Sequence[Group]]) -> list[str]:
 
 
 def _words(group: Group) -> str:
-    own = {axis: value for axis, value in group.axes.items() if axis not in DATA_AXES}
-    return ", ".join(filter(None, [group.case, *(valued(axis, value) for axis, value in own.items())]))
+    return ", ".join(filter(None, [group.case, *(valued(axis, group.axes[axis]) for axis in settings(group))]))
 
 
 def _described(group: Group) -> str:

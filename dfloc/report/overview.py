@@ -17,6 +17,7 @@ STATES = {
     "new": "not run",
 }
 SYNTHETIC = "Built-in data or random weights: these numbers say nothing about Dolos or any published model."
+PATH_ONLY = "Random weights: path only, numbers mean nothing."
 VERSIONED = ("dfloc", "torch", "cuda", "device")
 
 
@@ -31,7 +32,8 @@ def state_line(study: Study) -> str:
 def warnings(study: Study) -> list[str]:
     """Return what a reader must know before the numbers: the record's notes, failures, holes, mixed versions."""
     record, results = study.record, study.results
-    found = [SYNTHETIC] if record.synthetic else []
+    found = [PATH_ONLY] if study.random_weights else []
+    found += [SYNTHETIC] if record.synthetic else []
     found += record.notes
     if record.limit is not None:
         found.append(f"Limited by --limit {record.limit}: every count is scaled down, nothing here is the full study.")

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 from dfloc.report import captions
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study
-from dfloc.report.heatmaps import KINDS, crossed_axes
-from dfloc.report.models import Model, Part, parts, valued
+from dfloc.report.heatmaps import KINDS
+from dfloc.report.models import Model, Part, parts, settings, valued
 from dfloc.report.plot import COLOURS, GREY, Figure, Key, Panel, axes, bars, told
 from dfloc.report.table import escape
 
@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 def trends(study: Study, found: Sequence[Model]) -> list[Figure]:
     """Return a figure for each axis whose values have an order and whose stage has two of them or more."""
-    names = dict.fromkeys(axis for model in found for part in model.parts for axis in crossed_axes(part))
+    names = dict.fromkeys(axis for model in found for part in model.parts for axis in settings(part.groups[0]))
     figures = [_trend(study, found, axis) for axis in names]
     return [figure for figure in figures if figure.panels]
 
@@ -89,7 +89,7 @@ def _trend(study: Study, found: Sequence[Model], axis: str) -> Figure:
 def _place(part: Part, axis: str) -> Place | None:
     group = part.groups[0]
     value = group.axes.get(axis)
-    rest = [valued(name, group.axes[name]) for name in crossed_axes(part) if name != axis]
+    rest = [valued(name, group.axes[name]) for name in settings(part.groups[0]) if name != axis]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Place(_head(group, part), ", ".join(rest), float(value), part)
     layer = re.fullmatch(r"(.*?)/?layer(\d+)", value) if isinstance(value, str) else None

@@ -87,11 +87,11 @@ def source_shift(num_test: int = 12) -> SweepRecord:
 
 
 def sam2_decoders(num_test: int = 12) -> SweepRecord:
-    """Maps x depths x two ways into the backbone."""
+    """Maps x depths; the deepest also by another way into the backbone."""
     maker = Maker(DOLOS, (), SAM2, 9000, 20, 900, num_test, None)
-    for case, via in (("via-224", 224), ("at-once", None)):
+    for case, via, depths in (("via-224", 224, (4, 12, 20)), ("at-once", None, (20,))):
         for name in ("image_embed", "high_res_feats.0", "high_res_feats.1"):
-            for depth in (4, 12, 20):
+            for depth in depths:
                 spec = {
                     "maps": recipes(f"sam2.1-small/{name}", via=via),
                     "decoder": DecoderSpec(name="conv", depth=depth, channels=(64,), init="declip"),

@@ -12,7 +12,7 @@ from dfloc.errors import ConfigError
 from dfloc.report import published
 from dfloc.report.build import build
 from dfloc.storage import Workspace
-from tests.report import studies
+from tests.report import crossed, studies
 from tests.report.conftest import small_paper
 from tests.report.studies import MINI, Maker
 
@@ -131,13 +131,7 @@ def test_other_published_numbers_change_no_measured_one(paper_workspace, tmp_pat
         return {name: (folder / name).read_text(encoding="utf-8") for name in names}, ours
 
     before = measured()
-    content = yaml.safe_load(published.SHIPPED.read_text(encoding="utf-8"))
-    draw = random.Random(0)
-    for study in content["studies"]:
-        study["values"] = [[value and round(draw.uniform(0, 100), 1) for value in line] for line in study["values"]]
-    path = tmp_path / "published.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    changed = published.load(path, unpublished=True)
+    changed = random_numbers(tmp_path)
     monkeypatch.setattr(published, "load", lambda **_: changed)
     assert measured() == before
     folder = Path(paper_workspace.report(small_paper().sweep).path)
@@ -145,6 +139,39 @@ def test_other_published_numbers_change_no_measured_one(paper_workspace, tmp_pat
     assert float(line["celebahq/ldm published"]) == pytest.approx(
         100 * changed["s000.budgets"].cells["3000-each-train_all_4", "celebahq/ldm"].value, abs=0.051
     )
+
+
+def test_other_published_matrices_change_no_measured_number(tmp_path, monkeypatch):
+    workspace, record = Workspace(tmp_path), crossed.generator_shift()
+    studies.fill(workspace, record, crossed.truth, checkpoints=("best",))
+
+    def measured() -> dict[str, list[list[str]]]:
+        folder = Path(build(workspace, record).path)
+        return {
+            path.name: [
+                [value for name, value in line.items() if not name.endswith(("published", "difference"))]
+                for line in read(folder, path.name)
+            ]
+            for path in folder.glob("*.csv")
+            if path.name != "claims.csv"
+        }
+
+    before = measured()
+    assert len(before["published-s004-figure6.csv"]) == 4
+    changed = random_numbers(tmp_path)
+    monkeypatch.setattr(published, "load", lambda **_: changed)
+    assert measured() == before
+
+
+def random_numbers(folder: Path) -> dict[str, published.Table]:
+    """Return the published tables with other numbers."""
+    content = yaml.safe_load(published.SHIPPED.read_text(encoding="utf-8"))
+    draw = random.Random(0)
+    for study in content["studies"]:
+        study["values"] = [[value and round(draw.uniform(0, 100), 1) for value in line] for line in study["values"]]
+    path = folder / "published.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return published.load(path)
 
 
 def test_everything_that_a_user_can_name_is_escaped(tmp_path):
@@ -171,6 +198,26 @@ def test_a_sweep_of_which_nothing_ran_says_so(tmp_path):
     assert "47 distinct trials: 47 not run." in text
     assert "No trial of it is finished." in text
     assert {line["state"] for line in read(folder, "evaluations.csv")} == {"new"}
+
+
+def test_a_study_of_train_x_test_has_its_sections(tmp_path):
+    workspace, record = Workspace(tmp_path), crossed.segmenters()
+    studies.fill(workspace, record, crossed.truth, checkpoints=("best",))
+    folder = Path(build(workspace, record).path)
+    tags = Tags()
+    tags.feed(body(folder))
+    assert tags.open == []
+    text = body(folder)
+    order = [
+        text.index(f'id="{name}"') for name in ("fig-train-test", "fig-models", "models", "fig-epochs", "fig-areas")
+    ]
+    assert order == sorted(order)
+    assert "How many samples of a new domain?" not in text
+    assert "without-&lt;domain&gt;" in text.partition("<nav>")[0]
+    (best,) = [x for x in read(folder, "models.csv") if x["Trained on"] == "one domain"]
+    assert (best["Decoder"], best["Parameters trained"]) == ("unetplusplus / resnet50", "48985745")
+    assert {line["protocol"] for line in read(folder, "evaluations.csv")} == {"dfloc-1"}
+    assert float(read(folder, "evaluations.csv")[0]["auc"]) > 0
 
 
 def test_an_empty_record_has_a_page(tmp_path):
@@ -213,7 +260,9 @@ def test_the_claims_of_the_study_stand_with_both_verdicts(mini_folder):
     assert "mean_change -5.65, -3.40, -6.64, -15.33" in lines["s000.c4"]["Published: note"]
     assert lines["s000.c3"]["Ours"].startswith("holds, in 100 % of resamples")
     assert lines["s000.c9"]["Ours: note"] == "this study has no celebahq/ldm."
-    assert "8 claims. On the published numbers: 4 hold, 3 fail, 1 cannot be computed." in (mini_folder / "report.md").read_text(encoding="utf-8")
+    assert "8 claims. On the published numbers: 4 hold, 3 fail, 1 cannot be computed." in (
+        mini_folder / "report.md"
+    ).read_text(encoding="utf-8")
 
 
 def test_an_unknown_published_table_is_named(mini_workspace):

@@ -1,0 +1,222 @@
+import csv
+import io
+
+import pytest
+
+from dfloc.report import areas, crossed, heatmaps, histories, models, ranking, trends
+from dfloc.report.groups import Study
+from dfloc.report.results import Results
+from dfloc.storage import Workspace
+from tests.report import crossed as made
+from tests.report import studies
+from tests.report.conftest import texts
+from tests.report.studies import DOLOS
+
+
+@pytest.fixture(scope="module")
+def study_for(tmp_path_factory):
+    known: dict[str, Study] = {}
+
+    def make(name: str) -> Study:
+        if name not in known:
+            record = getattr(made, name)()
+            workspace = Workspace(tmp_path_factory.mktemp(name))
+            studies.fill(workspace, record, made.truth, checkpoints=("best",))
+            known[name] = Study(record, Results(workspace, record))
+        return known[name]
+
+    return make
+
+
+def lines(table) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(table.csv())))
+
+
+def test_every_cell_of_train_x_test_has_its_number(study_for):
+    study = study_for("generator_shift")
+    found = lines(ranking.crossed(study, models.models(study)))
+    assert [line["Test domain"] for line in found] == list(study.record.domains)
+    for trial in (trial for trial in study.record.trials if trial.stage != "baselines"):
+        column = trial.axes.get("domain") or f"without-{trial.axes['held_out']}"
+        for line in found:
+            assert float(line[column]) == pytest.approx(made.truth(trial, line["Test domain"]))
+    assert float(found[0]["all fake"]) == pytest.approx(0.17)
+    assert float(found[0]["mean training mask"]) == pytest.approx(0.21)
+
+
+def test_in_domain_cells_are_bold(study_for):
+    study = study_for("cross_domain")
+    table = ranking.crossed(study, models.models(study))
+    marks = [[cell.mark for cell in row.cells[2:7]] for row in table.rows]
+    assert marks[0] == ["", "strong", "strong", "strong", "strong"]
+    assert [line.index("") for line in marks] == [0, 1, 2, 3]
+
+
+def test_models_are_ranked_by_validation_and_name_their_settings(study_for):
+    study = study_for("sam2_decoders")
+    table = ranking.ranked(study, models.models(study))
+    valid = [row.cells[2].exact[0] for row in table.rows]
+    assert len(valid) == 12
+    assert valid == sorted(valid, reverse=True)
+    assert [row.cells[2].mark for row in table.rows] == ["strong", *[""] * 11]
+    line = lines(table)[0]
+    assert (line["Decoder"], line["Parameters trained"], line["Convolutions"]) == ("conv-20", "514561", "6")
+    assert (line["Batch"], line["Schedule"], line["Selection"]) == ("32", "plateau", "valid. IoU")
+    assert (line["Initialisation"], line["Epochs"], line["Input"]) == ("declip", "20", "224 then 1024")
+    assert "loss bce" in table.caption
+    assert "Loss" not in table.columns
+
+
+def test_costs_are_those_of_the_ledger(study_for):
+    study = study_for("cross_domain")
+    line = lines(ranking.ranked(study, models.models(study)))[0]
+    # studies.fill: two epochs of one second and 160 images each; four trainings.
+    assert float(line["Images/s"]) == pytest.approx(160)
+    assert float(line["Hours"]) == pytest.approx(4 * 2 / 3600)
+
+
+def test_the_oracle_is_the_best_test_number(study_for):
+    study = study_for("decoder_depth")
+    table = ranking.ranked(study, models.models(study))
+    for mean in ("ID", "OOD", "All"):
+        place = table.columns.index(mean)
+        values = {row.cells[place].exact[0]: row.cells[place].small for row in table.rows}
+        assert [value for value, small in values.items() if small == "oracle"] == [max(values)]
+
+
+def test_other_measures_are_those_of_the_protocol(study_for):
+    study = study_for("segmenters")
+    found = lines(ranking.measured(study, models.models(study)))
+    names = {name.rpartition(",")[0] for name in found[0]} - {""}
+    assert names == {"F1", "AP", "AUC", "MCC", "PBCA", "Pooled IoU"}
+    single = next(line for line in found if line["Trained on"] == "one domain")
+    table = ranking.ranked(study, models.models(study))
+    iou = next(float(line["ID"]) for line in lines(table) if line["Trained on"] == "one domain")
+    assert float(single["AP, ID"]) == pytest.approx(iou + 0.12)  # studies.rows
+    assert float(single["Pooled IoU, OOD"]) == pytest.approx(100 / 140)
+    all_four = next(line for line in found if line["Trained on"] == "several domains")
+    assert all_four["AP, OOD"] == "-"
+
+
+def test_random_weights_are_marked_at_the_model(tmp_path):
+    record = made.single_domain()
+    trials = []
+    for trial in record.trials:
+        maps = tuple(each.model_copy(update={"weights": "random:0"}) for each in trial.spec.maps)
+        trials.append(trial.model_copy(update={"spec": trial.spec.model_copy(update={"maps": maps})}))
+    record = record.model_copy(update={"trials": tuple(trials), "synthetic": True})
+    study = Study(record, Results(Workspace(tmp_path), record))
+    cell = ranking.ranked(study, models.models(study)).rows[0].cells[0]
+    assert "path only, numbers mean nothing" in cell.small
+
+
+def test_heat_maps_hold_the_numbers_and_frame_what_is_in_domain(study_for):
+    study = study_for("cross_domain")
+    (panel,) = heatmaps.crossed(study, models.models(study)).panels
+    z = panel.figure.data[0].z
+    trials = {trial.axes.get("held_out"): trial for trial in study.record.trials}
+    for j, held_out in enumerate([*DOLOS, None]):
+        for i, domain in enumerate(DOLOS):
+            assert z[i][j] == pytest.approx(made.truth(trials[held_out], domain))
+    assert len(panel.figure.layout.shapes) == 16
+    assert (panel.figure.data[0].zmin, panel.figure.data[0].zmax) == (0, 1)
+
+
+def test_a_hole_is_written_into_its_tile(tmp_path):
+    record = made.cross_domain()
+    workspace = Workspace(tmp_path)
+
+    def skip(trial):
+        return "failed" if trial.axes.get("held_out") == DOLOS[1] else ""
+
+    studies.fill(workspace, record, made.truth, skip, checkpoints=("best",))
+    study = Study(record, Results(workspace, record))
+    (panel,) = heatmaps.crossed(study, models.models(study)).panels
+    assert [note.text for note in panel.figure.layout.annotations] == ["<i>failed</i>"] * 4
+    assert {note.x for note in panel.figure.layout.annotations} == {1}
+    row = texts(ranking.ranked(study, models.models(study)), "vit-rn50-conv-12")
+    assert row[2:6] == ["-", "failed", "failed", "failed"]
+
+
+def test_only_the_best_models_have_a_panel(study_for):
+    study = study_for("sam2_decoders")
+    found = models.models(study)
+    ranked = [part.model.name for part in models.parts(study, found)[models.ONE]]
+    assert {model.name for model in heatmaps.best(study, found, 5)} == set(ranked[:5])
+    assert heatmaps.best(study, found) == found
+
+
+def test_a_record_that_was_read_has_the_same_names(study_for, tmp_path):
+    study = study_for("sam2_decoders")
+    study.record.save(Workspace(tmp_path).sweep("x"))
+    read = study.record.load(Workspace(tmp_path).sweep("x"))
+    again = models.models(Study(read, study.results))
+    assert [model.name for model in again] == [model.name for model in models.models(study)]
+    assert again[0].name == "via-224, depth = 4, sam2.1-small/image_embed"
+
+
+def test_layers_and_depths_are_axes(study_for):
+    study = study_for("decoder_depth")
+    by_map, by_depth = trends.trends(study, models.models(study))
+    (panel,) = by_map.panels
+    assert by_map.title == "Mean test IoU by layer."
+    assert panel.title == "clip-vit-l14, one domain"
+    assert {tuple(trace.x) for trace in panel.figure.data} == {(3.0, 11.0, 20.0)}
+    assert len(panel.figure.data) == 3 * 2
+    assert {tuple(trace.x) for trace in by_depth.panels[0].figure.data} == {(4.0, 12.0)}
+    deep = next(trace for trace in panel.figure.data if trace.name == "vit-conv, depth = 12, in-domain")
+    wanted = [
+        sum(made.truth(trial, trial.axes["domain"]) for trial in study.record.trials if fits(trial, layer)) / 4
+        for layer in (3, 11, 20)
+    ]
+    assert list(deep.y) == pytest.approx(wanted)
+
+
+def fits(trial, layer: int) -> bool:
+    return (trial.axes["map"], trial.axes.get("depth")) == (f"clip-vit-l14/layer{layer}", 12)
+
+
+def test_two_crossed_settings_are_a_heat_map(study_for):
+    study = study_for("losses")
+    figure = heatmaps.combined(study, models.models(study))
+    titles = [panel.title for panel in figure.panels]
+    assert titles == [
+        f"{stage}: {kind}" for stage in ("segmenter", "frozen") for kind in ("in-domain", "out-of-domain")
+    ]
+    (heat,) = figure.panels[1].figure.data
+    trials = [trial for trial in study.record.trials if trial.stage == "segmenter"]
+    bce_blur = [trial for trial in trials if (trial.axes["loss"], trial.axes["augment"]) == ("bce", "blur")]
+    wanted = sum(made.truth(trial, trial.axes["held_out"]) for trial in bce_blur) / 4
+    assert heat.z[1][1] == pytest.approx(wanted)
+
+
+def test_epochs_are_drawn_for_every_training(study_for):
+    study = study_for("segmenters")
+    figure = histories.figure(study, models.models(study))
+    assert [len(panel.figure.data) for panel in figure.panels] == [8, 4, 4]
+    assert list(figure.panels[1].figure.data[0].x) == [1, 2]
+    assert figure.panels[1].figure.data[0].marker.symbol[1] == "circle-open"
+
+
+def test_iou_by_area_counts_every_image_once(study_for):
+    study = study_for("generator_shift")
+    found = models.models(study)
+    table = areas.table(study, found)
+    assert len(table.rows) == 4 * 8
+    for row in table.rows:
+        assert sum(int(cell.small) for cell in row.cells[3:] if cell.small) == 12
+    assert len(areas.figure(study, found).panels) == 4
+    assert not areas.wanted(study_for("cross_domain"))
+
+
+def test_bins_hold_the_mean_of_their_images(study_for):
+    study = study_for("source_shift")
+    group = models.models(study)[0].columns[1].group
+    (score,) = group.first.scores.values()
+    inside = (score.areas > 0.1) & (score.areas <= 0.2)
+    value, count = areas.bins(group, "celebahq/repaint-p2")[2]
+    assert (value, count) == (pytest.approx(score.values["iou"][inside].mean()), int(inside.sum()))
+
+
+def test_sections_of_a_study_without_models_are_none(mini_study):
+    assert list(crossed.sections(mini_study, [], [])) == []
