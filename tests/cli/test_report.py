@@ -49,6 +49,22 @@ def test_what_is_not_there_is_named(workspace, arguments, words):
     assert words in str(error)
 
 
+def test_all_sweeps_have_one_page(workspace):
+    result = run("--all", "--no-panel", "--workspace", str(workspace))
+    assert result.exit_code == 0, result.output
+    page = Path(result.output.strip())
+    assert page == workspace / "reports" / "index.html"
+    assert 'href="exposure-mini-mini/index.html"' in page.read_text(encoding="utf-8")
+    assert (page.parent / "exposure-mini-mini" / "report.md").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["exposure", "--all"]])
+def test_a_name_or_all(workspace, arguments):
+    error = run(*arguments, "--workspace", str(workspace)).exception
+    assert isinstance(error, ConfigError)
+    assert "the name of one sweep, or --all" in str(error)
+
+
 def test_tables_as_latex(workspace):
     result = run("exposure", "--workspace", str(workspace), "--format", "latex")
     assert result.exit_code == 0, result.output

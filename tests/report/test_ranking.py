@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from dfloc.report import areas, crossed, heatmaps, histories, models, ranking, trends
+from dfloc.report import areas, crossed, heatmaps, histories, models, overview, ranking, trends
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
@@ -108,6 +108,7 @@ def test_random_weights_are_marked_at_the_model(tmp_path):
     study = Study(record, Results(Workspace(tmp_path), record))
     cell = ranking.ranked(study, models.models(study)).rows[0].cells[0]
     assert "path only, numbers mean nothing" in cell.small
+    assert overview.warnings(study)[0] == "Random weights: path only, numbers mean nothing."
 
 
 def test_heat_maps_hold_the_numbers_and_frame_what_is_in_domain(study_for):
