@@ -18,7 +18,7 @@ from dfloc.config import (
     TrialSpec,
 )
 from dfloc.errors import WorkspaceError
-from dfloc.ledger import EpochRecord, Ledger
+from dfloc.ledger import EpochRecord, Ledger, Stopped
 from dfloc.storage import Workspace
 
 RECIPE = MapRecipe(map="srm/stats", weights="none", input_size=256, resize="pil-bilinear", semantics={"decode": 1})
@@ -294,3 +294,20 @@ def test_a_trial_is_found_by_the_first_digits_of_its_fingerprint(tmp_path: Path)
     for prefix, said in said_of.items():
         with pytest.raises(WorkspaceError, match=said):
             ledger.find(prefix)
+
+
+def test_a_stop_is_final_for_the_sweep_that_stopped_alone(tmp_path: Path) -> None:
+    ledger, spec = Ledger(Workspace(tmp_path)), make_spec()
+    attempt = ledger.begin(spec)
+    record = EpochRecord(epoch=1, steps=2, images=8, valid_loss=0.5, valid_iou=0.25, seconds=1.0, time=0.0)
+    attempt.save_epoch(b"state", [record])
+    stopped = Stopped(epoch=1, value=0.25, needed=0.4, time=3.0)
+    ledger.stop(spec.fingerprint, "mine", stopped)
+    assert ledger.stopped(spec.fingerprint, "mine") == stopped
+    assert ledger.stopped(spec.fingerprint, "yours") is None
+    assert ledger.state(spec.fingerprint, "mine") == "stopped"
+    assert ledger.state(spec.fingerprint, "yours") == ledger.state(spec.fingerprint) == "partial"
+    again = ledger.begin(spec)
+    assert (again.state, again.records) == (b"state", [record]), "another sweep goes on from its checkpoint"
+    again.finish(b"best", b"last", 1, {})
+    assert ledger.state(spec.fingerprint, "mine") == "done"

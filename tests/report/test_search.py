@@ -1,0 +1,136 @@
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from dfloc.ledger import Ledger
+from dfloc.outcome import EpochRecord, Stopped
+from dfloc.record import SearchAxis, SearchRecord, SweepRecord
+from dfloc.report import search
+from dfloc.report.build import build
+from dfloc.report.groups import Study
+from dfloc.report.plot import Figure
+from dfloc.report.results import Results
+from dfloc.report.table import Table
+from dfloc.storage import Workspace
+from tests.report import studies
+
+AXES = {"lr": SearchAxis(low=1e-4, high=1e-1, log=True), "layer": SearchAxis(choices=(["a/1", "b/2"], ["a/3"]))}
+VALID = {0: 0.5, 1: 0.7, 4: 0.6}
+TESTED = {0: 0.45, 1: 0.65, 4: 0.75}
+LAYERS = (["a/1", "b/2"], ["a/3"])
+
+
+def searched(workspace: Workspace, *, left_out: Sequence[str] = (), **more: Any) -> Study:
+    """Five points: 0, 1 and 4 are finished, 2 was stopped after an epoch, 3 has failed."""
+    maker = studies.Maker()
+    names = []
+    for number in range(5):
+        axes = {"lr": 10.0 ** (-number - 1), "layer": LAYERS[number % 2], "point": number}
+        counts = dict.fromkeys(studies.MINI, 53)
+        folds = [{"left_out": one} for one in left_out] or [{}]
+        made = [maker.plan("search", counts, **axes, **fold) for fold in folds]
+        names.append(tuple(trial.fingerprint for trial in made))
+    maker.baselines()
+    about = {"stage": "search", "objective": "valid", "trials": 8, "axes": AXES, "rungs": (1,), "factor": 2}
+    found = SearchRecord(**{**about, "points": tuple(names), **more})
+    record = studies.record(maker, "mini", synthetic=True).model_copy(update={"search": found, "tables": ()})
+    _fill(workspace, record)
+    return Study(record, Results(workspace, record))
+
+
+def _fill(workspace: Workspace, record: SweepRecord) -> None:
+    ledger = Ledger(workspace)
+    fates = {2: "new", 3: "failed"}
+    studies.fill(
+        workspace,
+        record,
+        of=lambda trial, domain: TESTED.get(trial.axes.get("point", -1), 0.2),
+        skip=lambda trial: fates.get(trial.axes.get("point", -1), ""),
+    )
+    for trial in record.trials:
+        number = trial.axes.get("point")
+        if number == 2:
+            attempt = ledger.begin(trial.spec)
+            attempt.save_epoch(b"state", [_epoch(0.55)])
+            ledger.stop(trial.fingerprint, record.sweep, Stopped(epoch=1, value=0.55, needed=0.6, time=0))
+
+
+def _epoch(value: float) -> EpochRecord:
+    return EpochRecord(epoch=1, steps=1, images=1, valid_loss=0, valid_iou=value, seconds=1, time=0)
+
+
+def table_of(study: Study) -> Table:
+    [found] = [block for block in search.section(study).blocks if isinstance(block, Table)]
+    return found
+
+
+def column(table: Table, name: str) -> list[str]:
+    place = list(table.columns).index(name)
+    return [row.cells[place].text for row in table.rows]
+
+
+def test_points_are_ranked_by_validation_and_the_stopped_stand_below(tmp_path) -> None:
+    table = table_of(searched(Workspace(tmp_path)))
+    assert column(table, "Point") == ["4", "1", "0", "2", "3"], "by the objective that studies.fill writes: TESTED"
+    assert column(table, "State") == ["finished"] * 3 + ["stopped early", "FAILED"]
+    assert column(table, "Objective") == ["0.750", "0.650", "0.450", "0.550", "-"]
+    assert column(table, "Test mean") == ["0.750", "0.650", "0.450", "-", "-"]
+    assert column(table, "layer") == ["a/1 + b/2", "a/3", "a/1 + b/2", "a/1 + b/2", "a/3"]
+    assert table.rows[0].cells[list(table.columns).index("Objective")].mark == "strong"
+    assert "After epochs 1 a trial goes on" in table.caption
+    assert table.notes == ["3 of 8 points were not drawn."]
+
+
+def test_a_space_that_was_drawn_whole_says_so(tmp_path) -> None:
+    table = table_of(searched(Workspace(tmp_path), exhausted=True))
+    assert table.notes == ["There are no more than these 5 different points, of 8 that were asked for."]
+
+
+def test_importance_is_drawn_as_it_is_on_record(tmp_path) -> None:
+    study = searched(Workspace(tmp_path), importance={"layer": 0.8, "lr": 0.2}, weighed=4)
+    figures = {block.id: block for block in search.section(study).blocks if isinstance(block, Figure)}
+    [panel] = figures["fig-importance"].panels
+    [bar] = panel.figure.data
+    assert dict(zip(bar.y, bar.x, strict=True)) == {"lr": 0.2, "layer": 0.8}
+    assert panel.words == "layer 80 %, lr 20 %"
+    assert "over 4 points" in figures["fig-importance"].caption
+
+
+def test_no_importance_before_there_is_one(tmp_path) -> None:
+    blocks = search.section(searched(Workspace(tmp_path))).blocks
+    assert [block.id for block in blocks] == ["fig-search", "search"]
+
+
+def test_the_history_has_the_best_so_far_of_finished_points(tmp_path) -> None:
+    [history] = [block for block in search.section(searched(Workspace(tmp_path))).blocks if block.id == "fig-search"]
+    done, stopped, best = history.panels[0].figure.data  # type: ignore[union-attr]
+    assert list(done.x) == [0, 1, 4]
+    assert (list(stopped.x), list(stopped.y)) == ([2], [0.55])
+    assert list(best.y) == pytest.approx([0.45, 0.65, 0.75])
+    assert "Failed points have none: 3." in history.caption  # type: ignore[union-attr]
+
+
+def test_of_left_out_domains_the_model_that_was_trained_without_one_is_tested_on_it(tmp_path) -> None:
+    study = searched(
+        Workspace(tmp_path), left_out=studies.MINI[:2], objective="leave-one-training-domain-out", rungs=()
+    )
+    table = table_of(study)
+    assert column(table, studies.MINI[0])[0] == "0.750"
+    assert column(table, studies.MINI[2])[0] == "-", "no model was trained without it"
+    assert "left out of training" in table.caption
+    assert "No trial is stopped early." in table.caption
+
+
+def test_a_study_without_a_search_has_no_such_section(mini_study: Study) -> None:
+    assert not search.section(mini_study).blocks
+
+
+def test_the_page_has_the_search_and_no_matrix_of_its_points(tmp_path) -> None:
+    workspace = Workspace(tmp_path)
+    folder = build(workspace, searched(workspace).record, with_panel=False)
+    page = (folder / "report.md").read_text()
+    assert "## The search" in page
+    assert "Train x test" not in page
+    assert (folder / "search.csv").read_text().startswith("Point,lr,layer,State,")
+    assert "6 finished, 1 FAILED, 1 stopped early" in page, "three points and three baselines"
