@@ -20,7 +20,7 @@ Axes = dict[str, Any]
 DOMAIN_AXES = {"held_out", "domain"}
 
 # Parts of a cell that say which maps of which images are read.
-READ = (("train",), *(("trial", part) for part in ("maps", "weights", "input", "augment")))
+READ = (("train",), *(("trial", part) for part in ("maps", "weights", "input", "augment", "epochs")))
 
 
 @dataclass(frozen=True, eq=False)
