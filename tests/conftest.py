@@ -20,7 +20,7 @@ TINY_SIZE = 64
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all tests of the finished study to one of pytest-xdist's workers, first; every other file goes as a whole."""
+    """Give all tests of the finished study to one of pytest-xdist's workers, first; other files go as a whole."""
     shared = {item.path for item in items if {"first_run", "finished"} & set(getattr(item, "fixturenames", ()))}
     for item in items:
         item.add_marker(pytest.mark.xdist_group("finished" if item.path in shared else str(item.path)))

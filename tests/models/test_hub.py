@@ -140,7 +140,5 @@ def test_a_repository_without_any_of_the_files_is_one_error(monkeypatch: pytest.
 
     monkeypatch.setattr(hub, "_reach", lambda url: None)
     monkeypatch.setattr(hub, "hf_hub_download", download)
-    with pytest.raises(
-        ConfigError, match=r"^weights of x are not .* fetched \(a/b has none\); put .*a/b.*name it"
-    ):
+    with pytest.raises(ConfigError, match=r"^weights of x are not .* fetched \(a/b has none\); put .*a/b.*name it"):
         hub.fetched("a/b", ("model.bin",), None, what="weights of x", cure="name it")

@@ -36,7 +36,8 @@ def test_smoke_runs_to_a_report(name: str, tmp_path: Path, tiny_shards: UPath, r
     study = Study(tmp_path / "workspace", Path(tiny_shards.path))
     done = study.sweep(name=name)
     assert done.code == 0, done.out
-    record = study.record(f"{name}-smoke-{tiny_shards.parent.name if tiny_shards.name == 'shards' else tiny_shards.name}")
+    [folder] = (study.root / "sweeps").iterdir()
+    record = study.record(folder.name)
     assert {trial.stage for trial in record.trials} == {cell.stage for cell in cells(name, "smoke")}
     assert {study.ledger.state(trial.fingerprint) for trial in record.trials} == {"done"}
     page = (study.root / "reports" / record.sweep / "report.md").read_text()
