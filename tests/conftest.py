@@ -19,6 +19,7 @@ TINY_COUNTS = {"train": 10, "valid": 4, "test": 4}
 TINY_SIZE = 64
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give all tests of the finished study to one of pytest-xdist's workers, first; other files go as a whole."""
     shared = {item.path for item in items if {"first_run", "finished"} & set(getattr(item, "fixturenames", ()))}
