@@ -5,12 +5,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dfloc.config import TrialSpec
+from dfloc import registry
+from dfloc.config import DecoderSpec, TrialSpec
+from dfloc.models.decoders import OUTPUT_SIZE
 from dfloc.report import recipe
 from dfloc.report.published import Cell
 
 PATCHES_STEPS = 500  # what Dolos calls an epoch of Patches
 EACH = re.compile(r"one model per domain, (\d+) each\b")
+CALLED = {"facebook/sam2.1-hiera-small": "sam2.1_hiera_small"}  # the library's own download -> the documents' word
+DRIFTED = "RN50 alone is not comparable: the published one's BatchNorm moved while it was called frozen"
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def gaps(cell: Cell, protocol: str, domain: str, ours: Setting) -> list[str]:
         gap = check(wanted, ours, domain) if check else f"{key} {_words(wanted)}, which a report cannot check"
         if gap:
             found.append(gap)
-    return found
+    return [*found, *(_unstated(cell, ours.spec) if {"decoder", "model"} & cell.requires.keys() else ())]
 
 
 def fits(requires: Mapping[str, Any], spec: TrialSpec) -> bool:
@@ -69,7 +73,7 @@ def fits(requires: Mapping[str, Any], spec: TrialSpec) -> bool:
     if "maps" not in requires or "decoder" not in requires:
         return False
     maps = [each.map for each in spec.maps]
-    return maps == list(requires["maps"]) and recipe.decoder(spec) == requires["decoder"] and not spec.decoder.grid
+    return maps == list(requires["maps"]) and _called(spec) == requires["decoder"]
 
 
 def is_model(words: str, spec: TrialSpec) -> bool:
@@ -79,6 +83,27 @@ def is_model(words: str, spec: TrialSpec) -> bool:
         return (decoder.name, decoder.block) == ("xception", 2)
     best = (decoder.name, decoder.architecture, decoder.encoder, spec.loss.name)
     return words.startswith("smp Unet++, ResNet-50, Jaccard") and best == ("smp", "unetplusplus", "resnet50", "jaccard")
+
+
+def _called(spec: TrialSpec) -> str:
+    """Return what the documents call a decoder, and what of ours is not so: conv-12 of widths 8-8."""
+    found, parts = spec.decoder, [recipe.decoder(spec)]
+    if found.name == "conv":
+        head, _, tail = spec.maps[0].map.partition("/") if spec.maps else ("", "", "")
+        plans = registry.BACKBONES[head].channels if head in registry.BACKBONES else {}
+        if found.channels != plans.get(tail, DecoderSpec.model_fields["channels"].default):
+            parts.append(f"of widths {'-'.join(map(str, found.channels))}")
+        parts += [f"from a grid of {found.grid}"] if found.grid else []
+        parts += [f"to {found.out_size}"] if found.out_size != OUTPUT_SIZE else []
+    return " ".join(parts)
+
+
+def _unstated(cell: Cell, spec: TrialSpec) -> list[str]:
+    """Return what of ours no published model has, where its table does not speak of it: another loss, augmentation."""
+    segmenter = str(cell.requires.get("model", "")).startswith("smp")
+    found = [] if segmenter else [_differ("loss", "bce", recipe.loss(spec.loss))]
+    found += [] if "augment" in cell.requires else [_differ("augmentation", "none", recipe.augment(spec.augment))]
+    return [gap for gap in found if gap]
 
 
 def _is_patches(words: str) -> bool:
@@ -99,19 +124,22 @@ def _valid(wanted: Any, ours: Setting, _: str) -> str:
 
 
 def _weights(wanted: Any, ours: Setting, _: str) -> str:
-    used = {ours.words.get(each.weights, each.weights) for each in ours.spec.maps} - {"none"}
-    if wanted == "random" and not used:  # nothing is pretrained: all weights are the trial's own
+    words = {ours.words.get(each.weights, each.weights) for each in ours.spec.maps} - {"none"}
+    if wanted == "random" and not words:  # nothing is pretrained: all weights are the trial's own
         return "pretrained weights" if ours.spec.decoder.weights else ""
-    return f"weights {wanted}, ours {_words(sorted(used - {wanted}))}" if used - {wanted} else ""
+    asked = {wanted} if isinstance(wanted, str) else set(wanted)
+    others = {CALLED.get(word, word) for word in words} - asked
+    return f"weights {_words(wanted)}, ours {_words(sorted(others))}" if others else ""
 
 
 def _maps(wanted: Any, ours: Setting, _: str) -> str:
+    if all(name.startswith("clip-rn50/") for name in wanted):
+        return DRIFTED
     return _differ("maps", list(wanted), [each.map for each in ours.spec.maps])
 
 
 def _decoder(wanted: Any, ours: Setting, _: str) -> str:
-    grid = ours.spec.decoder.grid
-    return _differ("decoder", wanted, recipe.decoder(ours.spec) + (f" from a grid of {grid}" if grid else ""))
+    return _differ("decoder", wanted, _called(ours.spec))
 
 
 def _input(wanted: Any, ours: Setting, _: str) -> str:

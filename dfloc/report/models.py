@@ -156,7 +156,6 @@ def models(study: Study) -> list[Model]:
     Two stages are of one model where all settings but data and length agree, as many images of each domain are taken,
     and no column would stand twice. A curve (parents, their children, an axis n or count) is none, nor is a search.
     """
-    searched = study.record.search.stage if study.record.search else None
     parents = {result.trial.parent for result in study.results.all}
     searched = study.record.search.stage if study.record.search else None  # its points have a table of their own
     blocks: dict[tuple[str, str, str, str], list[Group]] = {}
@@ -180,6 +179,14 @@ def models(study: Study) -> list[Model]:
         Model(name, [_column(study, group) for group in groups])
         for name, groups in zip(_names(found), found, strict=True)
     ]
+
+
+def budgets(study: Study) -> list[Model]:
+    """Return the models of the exposure study's budgets, which have a table of their own, with all their mixtures."""
+    blocks: dict[str, list[Group]] = {}
+    for group in (group for stage in CURVE_STAGES for group in study.stage(stage)):
+        blocks.setdefault(canonical(group.first.trial.spec.model_dump(mode="json", exclude=set(OWN))), []).append(group)
+    return [Model(_described(groups[0]), [_column(study, group) for group in groups]) for groups in blocks.values()]
 
 
 def parts(study: Study, found: Sequence[Model]) -> dict[str, list[Part]]:

@@ -10,12 +10,13 @@ from dfloc.report.beside import RULE, Pair, compared, ends_of, setting
 from dfloc.report.comparable import fits, gaps
 from dfloc.report.groups import Model as Cells
 from dfloc.report.groups import Study
-from dfloc.report.models import ONE, Model, Which, known, unknown
+from dfloc.report.models import ONE, Column, Model, Which, budgets, known, unknown
 from dfloc.report.published import Cell as Published
 from dfloc.report.published import Table as PublishedTable
 from dfloc.report.table import Cell, Row, Table
 
 SPLITS: Mapping[str, Which] = {"id": known, "ood": unknown}
+MEANS = ("model", "quantity")
 SETUP = "C"  # of Dolos: full supervision
 SOURCES_TEST = "celebahq/repaint-p2"
 UNSEEN = "s004.table4"  # its models stand in other tables
@@ -41,7 +42,8 @@ Place = Callable[[Study, Model, Published], Ours]
 def pairs(study: Study, models: Sequence[Model], tables: Sequence[PublishedTable]) -> list[Pair]:
     """Return every published number that has a place, for each of our models that it may speak of; none if built in."""
     placed = [] if study.built_in else [table for table in tables if _axes(table) in _PLACES]
-    return [pair for table in placed for pair in _pairs(study, models, table)]
+    alone = models or budgets(study)  # the exposure study has budgets, and they have means
+    return [pair for table in placed for pair in _pairs(study, alone if _axes(table) == MEANS else models, table)]
 
 
 def tables(study: Study, found: Sequence[Pair]) -> list[Table]:
@@ -155,7 +157,10 @@ _PATCHES = {"model": "Xception to block 2 + 1x1"}
 
 
 def _at(model: Model, training: str, domains: Sequence[str]) -> list[Cells]:
-    column = model.column(training)
+    return _of(model.column(training), domains)
+
+
+def _of(column: Column | None, domains: Sequence[str]) -> list[Cells]:
     there = [name for name in domains if column and ("best", name) in _asked(column.group)]
     return [(column.group, there)] if column and len(there) == len(domains) else []
 
@@ -203,13 +208,9 @@ def _other(cell: Published, domain: str) -> str:
 
 
 def _source(_: Study, model: Model, cell: Published) -> Ours:
-    """Find setup C; `SOURCE` in what it requires is the column's source of training photographs."""
     source, metric = str(cell.col).split("/")
-    if cell.row != SETUP:
-        return Ours([])
-    counts = {name.replace("SOURCE", source): count for name, count in cell.requires["train"].items()}
-    requires = {**cell.requires, "train": counts}
-    return Ours(_at(model, f"{source}/{SOURCES_TEST.split('/')[1]}", [SOURCES_TEST]), metric, requires)
+    training = f"{source}/{SOURCES_TEST.split('/')[1]}"
+    return Ours(_at(model, training, [SOURCES_TEST]) if cell.row == SETUP else [], metric)
 
 
 def _method(_: Study, model: Model, cell: Published) -> Ours:
@@ -226,10 +227,12 @@ def _unseen(study: Study, model: Model, cell: Published) -> Ours:
 
 
 def _mean(study: Study, model: Model, cell: Published) -> Ours:
+    """Find a mixture by its counts; where they were scaled, one of as many of each domain by its name."""
     counts = cell.requires.get("train", {})
+    exact = (one for one in model.columns if one.group.first.trial.spec.train.counts == counts)
     name = next(iter(counts)) if len(counts) == 1 else f"train_all_{len(counts)}"
-    same = len(set(counts.values())) == 1
-    return Ours(_at(model, name, study.tested) if same else [])
+    named = model.column(name) if len(set(counts.values())) == 1 else None
+    return Ours(_of(next(exact, named), study.tested))
 
 
 _PLACES: Mapping[tuple[str, str], Place] = {
@@ -241,5 +244,5 @@ _PLACES: Mapping[tuple[str, str], Place] = {
     ("setup", "train_source/metric"): _source,
     ("setup", "metric/method"): _method,
     ("method", "test_set/metric"): _unseen,
-    ("model", "quantity"): _mean,
+    MEANS: _mean,
 }

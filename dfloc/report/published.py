@@ -134,4 +134,7 @@ def _requires(requires: Mapping[str, Any], row: str | int, col: str | int) -> di
     merged = {key: value for key, value in requires.items() if key not in ("by_row", "by_col")}
     merged |= requires.get("by_row", {}).get(row, {})
     merged |= requires.get("by_col", {}).get(col, {})
+    if isinstance(merged.get("train"), Mapping):  # SOURCE: that of the column, celebahq/iou
+        source = str(col).partition("/")[0]
+        merged["train"] = {str(name).replace("SOURCE", source): count for name, count in merged["train"].items()}
     return merged

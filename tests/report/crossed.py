@@ -8,7 +8,7 @@ from dfloc.record import PlannedTrial, SweepRecord
 from tests.report.studies import DOLOS, MINI, Maker, record
 
 OPENAI, SAM2 = "ab" * 32, "cd" * 32
-WORDS = {OPENAI: "openai", SAM2: "sam2.1_hiera_small", "ef" * 32: "imagenet"}
+WORDS = {OPENAI: "openai", SAM2: "facebook/sam2.1-hiera-small", "ef" * 32: "imagenet"}
 FUSED = ("clip-vit-l14/layer20", "clip-rn50/layer3")
 PATCHES = {
     "decoder": DecoderSpec(name="xception", block=2),
@@ -52,7 +52,8 @@ def single_domain(num_test: int = 12) -> SweepRecord:
     """Two backbones on single domains, as the thesis has them."""
     maker = Maker(DOLOS, FUSED, OPENAI, 9000, 30, 900, num_test, None, 12)
     single(maker, "single", 9000, case="vit-rn50-conv-12")
-    sam2 = {"maps": recipes("sam2.1-small/high_res_feats.1", via=224), "decoder": DecoderSpec(name="conv", depth=20)}
+    sam2: dict[str, Any] = {"maps": recipes("sam2.1-small/high_res_feats.1", via=224)}
+    sam2["decoder"] = DecoderSpec(name="conv", depth=20, channels=(64,))
     single(maker, "single", 9000, case="sam2-high-res-1-conv-20", spec=sam2, epochs=20)
     maker.baselines()
     return named(maker, "single-domain", tables=("s000.single_domain.vit_rn50", "s000.single_domain.sam2_hrf1"))

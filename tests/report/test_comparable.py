@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from dfloc.config import AugmentOp, AugmentSpec, DecoderSpec, LossSpec
 from dfloc.report.comparable import Setting, gaps
 from dfloc.report.published import load
 from tests.report.studies import DOLOS, Maker
@@ -112,3 +113,55 @@ def test_what_cannot_be_checked_is_a_gap(tuned):
     found = gaps(cell, "declip-2025", LDM, tuned)
     assert "input 224 then 1024, ours 224" in found
     assert "the source does not state batch + lr schedule + selection + init" in found
+
+
+SAM2 = ("sam2.1-small/high_res_feats.1",)
+
+
+@pytest.mark.parametrize(
+    ("word", "gap"),
+    [
+        ("facebook/sam2.1-hiera-small", ""),
+        ("/files/facebook/sam2.1-hiera-small", "/files/facebook/sam2.1-hiera-small"),
+        ("/files/sam2.1_hiera_small.pt", "/files/sam2.1_hiera_small.pt"),
+        ("facebook/sam2-hiera-small", "facebook/sam2-hiera-small"),
+        ("facebook/sam2.1-hiera-tiny", "facebook/sam2.1-hiera-tiny"),
+    ],
+)
+def test_the_librarys_own_word_for_sam_2_is_the_documents(maker, tuned, word, gap):
+    trial = maker.plan("single", {LDM: 9000}, maps=SAM2)
+    found = why(replace(tuned, spec=trial.spec, words={"ab" * 32: word}), LDM, "s000.single_domain.sam2_hrf1")
+    assert [one for one in found if "weights" in one] == ([f"weights sam2.1_hiera_small, ours {gap}"] if gap else [])
+
+
+@pytest.mark.parametrize(
+    ("update", "gap"),
+    [
+        ({"loss": LossSpec(name="dice")}, "loss bce, ours dice"),
+        ({"augment": AugmentSpec(ops=(AugmentOp(name="blur", probability=0.5, sigma=(0, 3)),))}, "ours blur p 0.5"),
+        ({"decoder": DecoderSpec(name="conv", depth=12, channels=(16, 8))}, "ours conv-12 of widths 16-8"),
+        ({"decoder": DecoderSpec(name="conv", depth=12, grid=64)}, "ours conv-12 from a grid of 64"),
+        ({"decoder": DecoderSpec(name="conv", depth=12, out_size=64)}, "ours conv-12 to 64"),
+    ],
+)
+def test_another_model_under_the_same_name_is_a_gap(tuned, update, gap):
+    (found,) = why(replace(tuned, spec=tuned.spec.model_copy(update=update)))
+    assert found.endswith(gap)
+
+
+def test_the_widths_of_a_decoder_are_those_of_its_map(maker, tuned):
+    """study-protocols.md: one stage of 64 on SAM 2's high-resolution maps, four from 512 on CLIP."""
+    found = {}
+    for channels in ((64,), (512, 256, 128, 64)):
+        decoder = DecoderSpec(name="conv", depth=20, channels=channels)
+        trial = maker.plan("single", {LDM: 9000}, maps=SAM2, spec={"decoder": decoder})
+        gaps_ = why(replace(tuned, spec=trial.spec), LDM, "s000.single_domain.sam2_hrf1")
+        found[channels] = [gap for gap in gaps_ if gap.startswith("decoder")]
+    assert found == {(64,): [], (512, 256, 128, 64): ["decoder conv-20, ours conv-20 of widths 512-256-128-64"]}
+
+
+def test_source_is_that_of_the_column():
+    cells = load()["s004.table3"].cells
+    assert cells["C", "ffhq/pbca"].requires["train"] == {"ffhq/repaint-p2": 30000}
+    assert cells["C", "celebahq/iou"].requires["train"] == {"celebahq/repaint-p2": 30000}
+    assert cells["A", "ffhq/ap"].requires["train"] == {"ffhq/real": 9000, "ffhq/p2": 9000}
