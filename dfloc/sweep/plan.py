@@ -303,8 +303,10 @@ def _num_images(resolved: Resolved, recipe: MapRecipe) -> int:
         for split, samples in (("train", trial.spec.train), ("valid", trial.spec.valid)):
             for domain, count in samples.counts.items():
                 largest[domain, split] = max(largest[domain, split], count)
-    tests = sum(facts["test"].images for facts in resolved.record.facts.values() if "test" in facts)
-    return sum(largest.values()) + tests
+        for domain, asked in ((each.domain, each.test.size) for each in trial.evaluations if each.split == "test"):
+            facts = resolved.record.facts[domain]["test"] if domain in resolved.record.facts else None
+            largest[domain, "test"] = max(largest[domain, "test"], asked or (facts.images if facts else 0))
+    return sum(largest.values())
 
 
 def _num_trained(resolved: Resolved, digests: frozenset[str]) -> int:

@@ -1,12 +1,16 @@
 """Every sweep that dfloc ships: its smoke preset runs to a report, and its mini preset keeps the axes of its paper."""
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from upath import UPath
 
+from dfloc.sweep import run
 from dfloc.sweep.cell import Cell
 from dfloc.sweep.file import SweepFile, shipped
+from dfloc.sweep.prepare import Options
 from dfloc.sweep.space import expand
 from tests.command import Study
 
@@ -50,3 +54,10 @@ def test_mini_keeps_every_axis_of_the_paper(name: str) -> None:
     paper, mini = axes(cells(name, "paper")), axes(cells(name, "mini"))
     thin = {key for key, values in paper.items() if len(values) > 1 and len(mini.get(key, ())) < 2}
     assert not thin
+
+
+def test_a_dry_run_counts_the_test_images_that_are_asked_for(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    run.dry_run(Options("single-domain", str(tmp_path / "workspace"), preset="mini"), console)
+    assert isinstance(console.file, io.StringIO)
+    assert f"{4 * (8 + 4 + 16)} images through sam2.1-tiny" in console.file.getvalue()
