@@ -20,7 +20,7 @@ test: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-cluster: install  # as root; apt-get install openssh-server rsync iproute2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hosts tests/cluster

@@ -19,12 +19,9 @@ TINY_COUNTS = {"train": 10, "valid": 4, "test": 4}
 TINY_SIZE = 64
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all tests of the finished study to one of pytest-xdist's workers, first; other files go as a whole."""
+    """Put the files with tests of the finished study first: they take longest, and two processes share the files."""
     shared = {item.path for item in items if {"first_run", "finished"} & set(getattr(item, "fixturenames", ()))}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("finished" if item.path in shared else str(item.path)))
     items.sort(key=lambda item: item.path not in shared)
 
 
