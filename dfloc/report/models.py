@@ -100,6 +100,14 @@ class Part:
         there = [number for number in found if number is not None]
         return sum(there) / len(there) if there and len(there) == len(found) else None
 
+    def everywhere(self, study: Study, value: Callable[[Score], float | None]) -> float | None:
+        """Return the mean over all test domains, the study's own and others, where a score says it; None: nowhere."""
+        found = []
+        for result in (result for group in self.groups for result in group.scored):
+            scores = [result.scores.get(("best", name)) for name in (*study.tested, *study.extra)]
+            found += [number for score in scores if score and (number := value(score)) is not None]
+        return sum(found) / len(found) if found else None
+
     @property
     def hours(self) -> float | None:
         """What its trainings took together; None where none is finished."""

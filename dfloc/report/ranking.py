@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from dfloc.config import TrialSpec
 from dfloc.report import captions, cells, recipe, table
 from dfloc.report.exposure import SHORT_BASELINES
 from dfloc.report.groups import Group, Study
 from dfloc.report.models import Column, Model, Part, Which, every, heads, known, narrow, parts, unknown, wide
+from dfloc.report.results import Score
 from dfloc.report.table import DASH, Cell, Row, Table
 
 LABELS = {
@@ -23,6 +25,12 @@ LABELS = {
 MEANS: Mapping[str, Which] = {"ID": known, "OOD": unknown, "All": every}
 RECIPE = ("Batch", "Schedule", "Selection", "Initialisation", "Epochs")
 COSTS = ("Images/s", "Hours")
+AT_CHOICE, FALSE_ALARM = "f1_valid", "false_alarm_area"
+CHOICE = (
+    " The validation threshold is the one whose mean F1 is best on the training's own validation images; IoU by mask "
+    "area has a table of its own."
+)
+ALARM = " False-alarm area: share of a photograph without a fake that is called fake, mean over all of them."
 PATH_ONLY = "random weights: path only, numbers mean nothing"
 BOLD = "In-domain cells are set in bold: the model was trained on the test domain's family."
 
@@ -109,28 +117,42 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
 
 
 def measured(study: Study, found: Sequence[Model]) -> Table:
-    """Return what else the protocol measures, in and out of domain, and IoU over all pixels of a test set."""
+    """Return what else the protocol measures, in and out of domain, and numbers of a whole test set."""
     metrics = [metric for metric in study.metrics if metric != "iou"]
+    values: dict[str, Callable[[Score], float | None]] = {
+        **{LABELS.get(metric, metric): partial(Score.mean, metric=metric) for metric in metrics},
+        "IoU per image": partial(Score.mean, metric="iou"),
+        "Pooled IoU": lambda score: score.pooled_iou,
+    }
+    chosen, alarms = _has(study, AT_CHOICE), _has(study, FALSE_ALARM)
+    values |= {"F1 at the validation threshold": partial(_of_set, key=AT_CHOICE)} if chosen else {}
     rows: list[Row] = []
     for block in parts(study, found).values():
         for place, part in enumerate(block):
             line = [name(part.model), Cell(part.kind)]
-            line += [_plain(part, study, which, metric) for metric in metrics for which in (known, unknown)]
-            line += [
-                table.number(part.over(study, which, lambda score: score.pooled_iou)) for which in (known, unknown)
-            ]
+            line += [table.number(part.over(study, which, of)) for of in values.values() for which in (known, unknown)]
+            line += [table.number(part.everywhere(study, partial(_of_set, key=FALSE_ALARM)))] if alarms else []
             rows.append(Row(line, starts=place == 0))
-    names = [f"{LABELS.get(metric, metric)}, {mean}" for metric in metrics for mean in ("ID", "OOD")]
+    names = [f"{label}, {mean}" for label in values for mean in ("ID", "OOD")]
     return Table(
         id="measures-models",
         title="Other measures of the same models.",
         caption="Means over the same cells as above, best epoch, in the same order. Pooled IoU counts all pixels of a "
-        f"test set together, then takes the mean over cells. {captions.provenance(study, _groups(found))}",
-        columns=["Model", "Trained on", *names, "Pooled IoU, ID", "Pooled IoU, OOD"],
+        f"test set together, then takes the mean over cells.{CHOICE if chosen else ''}{ALARM if alarms else ''} "
+        f"{captions.provenance(study, _groups(found))}",
+        columns=["Model", "Trained on", *names, *(["False-alarm area"] if alarms else [])],
         rows=rows,
         words=(0, 1),
         notes=captions.baseline_note(study),
     )
+
+
+def _has(study: Study, key: str) -> bool:
+    return any(key in score.of_set for score in study.results.scores())
+
+
+def _of_set(score: Score, key: str) -> float | None:
+    return score.of_set.get(key)
 
 
 def name(model: Model) -> Cell:
@@ -189,10 +211,6 @@ def _settings(study: Study, part: Part, own: Settings) -> list[Cell]:
         Cell(recipe.start(spec, study.record.weights)),
         Cell(" … ".join(dict.fromkeys(recipe.epochs(each) for each in specs))),
     ]
-
-
-def _plain(part: Part, study: Study, which: Which, metric: str) -> Cell:
-    return table.number(part.over(study, which, lambda score: score.mean(metric)))
 
 
 def _amount(value: float | None) -> Cell:

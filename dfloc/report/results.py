@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from dfloc.config import Checkpoint, EvaluationSpec
 from dfloc.errors import WorkspaceError
 from dfloc.ledger import Done, EpochRecord, Ledger, State
-from dfloc.metrics import protocols
+from dfloc.metrics import protocols, summarise
 from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.storage import Workspace
+from dfloc.summary import validated
 
 MOSTLY_EMPTY = 0.9
 
@@ -31,6 +32,7 @@ class Score:
         empty: share of the images whose predicted map has no fake pixel.
         areas: share of fake pixels of each image's truth.
         pooled_iou: over all pixels of the set; 1 where nothing is fake nor called so.
+        of_set: every number of the set (`metrics.summarise`); F1 at the threshold that validation chose, say.
     """
 
     spec: EvaluationSpec
@@ -39,6 +41,7 @@ class Score:
     empty: float
     areas: Values
     pooled_iou: float
+    of_set: Mapping[str, float] = field(default_factory=dict)
 
     def mean(self, metric: str) -> float | None:
         """Return the mean over images that have a number; None where none has, or the protocol has no such metric."""
@@ -133,7 +136,7 @@ class Results:
             (spec.checkpoint, spec.domain): score
             for spec in trial.evaluations
             if spec.split == "test" and spec.condition == "clean" and spec.protocol == self.record.protocol
-            if (score := self._score(spec)) is not None
+            if (score := self._score(trial, spec)) is not None
         }
         return Result(
             trial=trial,
@@ -145,13 +148,13 @@ class Results:
             scores=scores,
         )
 
-    def _score(self, spec: EvaluationSpec) -> Score | None:
+    def _score(self, trial: PlannedTrial, spec: EvaluationSpec) -> Score | None:
         if spec.key not in self._scores:
             there = self._ledger.has_rows(spec.trial, spec.key)
-            self._scores[spec.key] = self._read(spec) if there else None
+            self._scores[spec.key] = self._read(trial, spec) if there else None
         return self._scores[spec.key]
 
-    def _read(self, spec: EvaluationSpec) -> Score:
+    def _read(self, trial: PlannedTrial, spec: EvaluationSpec) -> Score:
         rows = self._ledger.rows(spec.trial, spec.key)
         images = pc.count_distinct(rows["id"]).as_py()
         if not len(rows) == images == spec.test.size:
@@ -171,4 +174,5 @@ class Results:
             empty=float(empty.mean()) if len(empty) else 0.0,
             areas=rows["mask_area"].to_numpy().astype(np.float64),
             pooled_iou=int(tp.sum()) / union if union else 1.0,
+            of_set=summarise(rows, spec.protocol, validated(self._ledger, trial, spec.checkpoint)),
         )

@@ -1,8 +1,11 @@
 import csv
 import io
 
+import pyarrow as pa
 import pytest
 
+from dfloc.ledger import Ledger
+from dfloc.metrics import native
 from dfloc.report import areas, crossed, heatmaps, histories, models, overview, ranking, trends
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
@@ -10,7 +13,7 @@ from dfloc.storage import Workspace
 from tests.report import crossed as made
 from tests.report import studies
 from tests.report.conftest import texts
-from tests.report.studies import DOLOS
+from tests.report.studies import DOLOS, Maker
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +91,42 @@ def test_other_measures_are_those_of_the_protocol(study_for):
     study = study_for("segmenters")
     found = lines(ranking.measured(study, models.models(study)))
     names = {name.rpartition(",")[0] for name in found[0]} - {""}
-    assert names == {"F1", "AP", "AUC", "MCC", "PBCA", "Pooled IoU"}
+    assert names == {"F1", "AP", "AUC", "MCC", "PBCA", "IoU per image", "Pooled IoU"}
     single = next(line for line in found if line["Trained on"] == "one domain")
     table = ranking.ranked(study, models.models(study))
     iou = next(float(line["ID"]) for line in lines(table) if line["Trained on"] == "one domain")
     assert float(single["AP, ID"]) == pytest.approx(iou + 0.12)  # studies.rows
+    assert float(single["IoU per image, ID"]) == pytest.approx(iou)
     assert float(single["Pooled IoU, OOD"]) == pytest.approx(100 / 140)
     all_four = next(line for line in found if line["Trained on"] == "several domains")
     assert all_four["AP, OOD"] == "-"
+
+
+def test_numbers_of_a_set_are_counted_on_its_images_and_on_those_of_validation(tmp_path):
+    """By hand: validation is best at 0.3, where a test map of 20 right pixels, 10 wrong and 30 fake has F1 2/3."""
+    maker = Maker(DOLOS[:2], ("pixels",), "none", 9, 2, 3, 4, None, protocol="dfloc-1", tests=[DOLOS[0]])
+    trial = maker.plan("single", {DOLOS[0]: 9}, domain=DOLOS[0])
+    (own, _) = trial.evaluations
+    real = own.model_copy(update={"domain": "celebahq/real", "test": own.test.model_copy(update={"digest": "r" * 64})})
+    valid = own.model_copy(update={"split": "valid", "test": own.test.model_copy(update={"digest": "v" * 64})})
+    maker.trials[0] = trial.model_copy(update={"evaluations": (own, real, valid)})
+    record = studies.record(maker, "paper")
+    workspace = Workspace(tmp_path)
+    studies.fill(workspace, record, lambda *_: 0.4, checkpoints=("best",))
+    at = len(native.GRID) // 3
+    for each, tp, fp, fn in ((own, 10, 0, 20), (real, 0, 40, 0), (valid, 5, 5, 5)):
+        grid = [[10 if place == at else 0 for place in range(len(native.GRID))]] * 4
+        counts = {"tp": tp, "fp": fp, "fn": fn, "tn": 160}
+        rows = studies.rows(each, 0.4).to_pydict() | {name: [count] * 4 for name, count in counts.items()}
+        rows |= {"grid_tp": [[2 * k for k in grid[0]]] * 4 if each is own else grid, "grid_fp": grid}
+        Ledger(workspace).put_rows(trial.fingerprint, each.key, pa.table(rows))
+    study = Study(record, Results(workspace, record))
+    table = ranking.measured(study, models.models(study))
+    (line,) = lines(table)
+    assert float(line["F1 at the validation threshold, ID"]) == pytest.approx(2 * 20 / (2 * 20 + 10 + 10))
+    assert float(line["False-alarm area"]) == pytest.approx(40 / 200)
+    assert line["F1 at the validation threshold, OOD"] == "-"
+    assert "validation images" in table.caption
 
 
 def test_random_weights_are_marked_at_the_model(tmp_path):
