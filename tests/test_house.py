@@ -221,3 +221,10 @@ def _dependencies() -> str:
 def test_torch_and_torchvision_are_the_pair_that_fits() -> None:
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     assert (pins["torch"], pins["torchvision"]) == ("2.14.1", "0.29.2")
+
+
+def test_a_worker_and_a_driver_start_without_the_libraries_of_models() -> None:
+    heavy = ("open_clip", "torchvision", "timm", "segmentation_models_pytorch", "sam2", "optuna", "mlflow", "plotly")
+    code = f"import sys, dfloc.sweep.run, dfloc.sweep.work; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -6,10 +6,8 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-import open_clip
 from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError
-from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 
 from dfloc.errors import ConfigError
 
@@ -28,6 +26,9 @@ def file(backbone: str, tag: str, config: Mapping[str, Any], same: str) -> str:
     Raises:
         ConfigError: it is not in the cache and cannot be fetched (says what to put where).
     """
+    import open_clip
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+
     repository, _, name = config["hf_hub"].rpartition("/")
     safe = str(PurePosixPath(name).with_suffix(".safetensors")) if name else HF_SAFE_WEIGHTS_NAME
     names = (safe, name or HF_WEIGHTS_NAME)
