@@ -12,7 +12,7 @@ from dfloc.config import (
     ScheduleSpec,
     TrialSpec,
 )
-from dfloc.errors import ConfigError
+from dfloc.errors import ConfigError, unknown
 from dfloc.models import decoders
 from dfloc.sweep.ask import AugmentAsk, DecoderAsk, TrialAsk
 from dfloc.sweep.known import Known
@@ -36,6 +36,14 @@ def decoder(ask: TrialAsk, maps: Sequence[MapRecipe], known: Known) -> DecoderSp
     if spec.name == "smp":
         spec = spec.model_copy(update={"weights": known.encoder(spec)})
     return spec
+
+
+def goes_on(begun: DecoderSpec, asked: DecoderAsk) -> DecoderSpec:
+    """Return the decoder of a finished trial as a cell trains it further: its BatchNorm, if any, as the cell asks."""
+    fields = registry.DECODER_FIELDS.get(begun.name)
+    if fields is not None and not begun.plugin and "batch_norm" not in fields:
+        return begun
+    return begun.model_copy(update={"batch_norm": asked.batch_norm})
 
 
 def loss(asked: LossSpec, *, term: bool = False) -> LossSpec:
@@ -72,7 +80,7 @@ def augment(asked: AugmentAsk | None) -> AugmentSpec | None:
     if (asked.name is None) == (not asked.ops):
         raise ConfigError("augment names a set of operations or lists its ops: {name: blur} or {ops: [{name: blur}]}")
     if asked.name is not None and asked.name not in NAMED:
-        raise ConfigError(f'unknown augmentation "{asked.name}"; there are none, {", ".join(NAMED)}')
+        raise unknown("augmentation", asked.name, ["none", *NAMED])
     check(asked.ops)
     return AugmentSpec(ops=NAMED[asked.name] if asked.name else asked.ops, views=asked.views, seed=asked.seed)
 

@@ -131,7 +131,7 @@ class Resolver:
         if cell.begun and parent:
             maps = parent.spec.maps
             self.notes.update(dict.fromkeys(told(cell, parent.spec)))
-            decoder = parent.spec.decoder.model_copy(update={"batch_norm": ask.decoder.batch_norm})
+            decoder = parts.goes_on(parent.spec.decoder, ask.decoder)
         else:
             maps = self.known.recipes(ask.maps, ask.weights, ask.input)
             decoder = parts.decoder(ask, maps, self.known)

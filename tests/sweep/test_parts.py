@@ -1,8 +1,21 @@
 import pytest
 
-from dfloc.config import LossSpec
+from dfloc.config import DecoderSpec, LossSpec
 from dfloc.errors import ConfigError
 from dfloc.sweep import parts
+from dfloc.sweep.ask import DecoderAsk
+
+
+@pytest.mark.parametrize(
+    ("name", "plugin", "found"),
+    [("conv", None, "frozen"), ("smp", None, "frozen"), ("mine", "digest", "frozen"), ("linear", None, "train")],
+)
+def test_a_finished_decoder_goes_on_with_the_batch_norm_that_is_asked_for_where_it_has_one(
+    name: str, plugin: str | None, found: str
+) -> None:
+    begun = DecoderSpec(name=name, plugin=plugin, depth=8)
+    asked = DecoderAsk(name="conv", depth=4, batch_norm="frozen")
+    assert parts.goes_on(begun, asked) == DecoderSpec(name=name, plugin=plugin, depth=8, batch_norm=found)
 
 
 def test_a_loss_keeps_only_the_fields_that_it_reads() -> None:
