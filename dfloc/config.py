@@ -76,7 +76,8 @@ class DecoderSpec(Frozen):
         depth: N of conv-N, a multiple of 4: depth / 4 convolutions in each stage, and the last one, not counted.
         channels: width of each stage.
         out_size: side of the grid of the last convolution in pixels; logits are resized to 256 from there.
-        init: default (PyTorch's) | declip (N(0, 0.02) on every weight, BatchNorm's scale included).
+        init: default (PyTorch's) | declip (N(0, 0.02) on every weight, BatchNorm's scale included; of
+            `attention` on the head's alone).
         prior: share of fake pixels at which the output's bias starts; none: as `init` has it.
         standardize: inputs less mean, over deviation, per channel of the training images.
         batch_norm: train | frozen (statistics and affine of the parent never move).

@@ -140,7 +140,7 @@ TOKENS = frozenset({"attention"})
 DECODER_FIELDS: Mapping[str, frozenset[str]] = {
     "conv": frozenset({"depth", "channels", "out_size", "grid", "init", "prior", "standardize", "batch_norm"}),
     "linear": frozenset({"init", "prior", "standardize", "grid"}),
-    "attention": frozenset({"mask", "trained", "prior"}),
+    "attention": frozenset({"mask", "trained", "init", "prior"}),
     "smp": frozenset({"architecture", "encoder", "weights", "batch_norm", "prior"}),
     "xception": frozenset({"block", "batch_norm", "prior"}),
     **dict.fromkeys(SOLVED, frozenset()),

@@ -84,8 +84,9 @@ class AttentionDecoder(nn.Module):
 
 
 def make_attention(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> AttentionDecoder:
-    """Make an attention decoder with PyTorch's initialisation, from the generator alone.
+    """Make an attention decoder from the generator alone, with PyTorch's initialisation.
 
+    `init: declip` draws the head's weight from N(0, 0.02), and leaves the blocks and all biases as PyTorch does.
     `trained: declip` lets the first layers of the MLPs and the head move, and leaves all else as it was drawn.
 
     Raises:
@@ -106,6 +107,8 @@ def make_attention(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.
     with torch.device("meta"):
         decoder = AttentionDecoder(tokens.channels, (tokens.height, tokens.width), spec.mask)
     _initialise(decoder.to_empty(device=device), generator)
+    if spec.init == "declip":
+        nn.init.normal_(decoder.head.weight, 0.0, 0.02, generator)
     if spec.trained == "declip":
         for name, parameter in decoder.named_parameters():
             parameter.requires_grad_("mlp.c_fc." in name or name.startswith("head."))

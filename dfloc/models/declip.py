@@ -107,7 +107,7 @@ def _decoder(word: str, maps: Sequence[str]) -> DecoderSpec:
     if len(maps) > 1 or map_spec(maps[0]).layout != "tokens":
         raise ConfigError(f"decoder_type {word} reads the tokens of one transformer, not {', '.join(maps)}")
     if word == "attention":
-        return DecoderSpec(name="attention", mask="causal", trained="declip")
+        return DecoderSpec(name="attention", init="declip", mask="causal", trained="declip")
     return DecoderSpec(name="linear", init="declip")
 
 

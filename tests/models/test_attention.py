@@ -127,6 +127,15 @@ def test_weights_are_drawn_as_pytorch_does():
     assert not torch.equal(decoder.head.weight, made(seed=1).head.weight)
 
 
+def test_init_declip_draws_the_heads_weight_from_a_normal_of_002_and_no_other():
+    own, theirs = made().state_dict(), made(init="declip").state_dict()
+    assert [name for name in own if not torch.equal(own[name], theirs[name])] == ["head.weight"]
+    wide = build(DecoderSpec(name="attention", init="declip"), [MapSpec(1024, 2, 2, "tokens")], generator())
+    weight = wide.head.weight.detach()
+    assert weight.std().item() == pytest.approx(0.02, rel=0.08)
+    assert weight.abs().max() > 1 / 32, "a uniform draw would end there"
+
+
 def test_prior_sets_the_share_of_fake_pixels_at_which_it_starts():
     decoder = made(prior=0.18)
     nn.init.zeros_(decoder.head.weight)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dfloc import repro
+from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError
 from dfloc.models import declip, decoders
 from dfloc.registry import map_spec
@@ -166,7 +167,7 @@ def test_attention_says_what_theirs_says_whatever_the_blocks_are_called(tmp_path
     held = published.checkpoint(theirs, "layer2", "attention", small_clip.whole("declip-wide"), names=names)
     torch.save(held, tmp_path / "file.pth")
     found = declip.read(tmp_path / "file.pth", WIDE)
-    assert (found.decoder.name, found.decoder.mask, found.decoder.trained) == ("attention", "causal", "declip")
+    assert found.decoder == DecoderSpec(name="attention", init="declip", mask="causal", trained="declip")
     ours = decoders.build(found.decoder, [map_spec(f"{WIDE}/layer2")], repro.generator(0, "init")).eval()
     ours.load_state_dict(found.weights)
     x_BTC = torch.randn(2, 257, 64, generator=torch.Generator().manual_seed(1))
