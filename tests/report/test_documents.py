@@ -2,14 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
+import yaml
 
 from dfloc.record import PlannedTrial
-from dfloc.report import beside, models, placed, published
+from dfloc.report import areas, beside, budgets, figures, heatmaps, histories, models, placed, published, ranking
 from dfloc.report.beside import Pair
 from dfloc.report.groups import Study
+from dfloc.report.plot import Panel
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report import crossed, studies
@@ -27,7 +28,7 @@ def study_of(tmp_path_factory: pytest.TempPathFactory) -> Make:
 
     def make(name: str, preset: str = "paper", keep: Keep = lambda _: True) -> Study:
         folder = tmp_path_factory.mktemp(name)
-        record = planned(folder, name, preset, keep)
+        record = planned(name, preset, keep)
         workspace = Workspace(folder)
         studies.fill(workspace, record, crossed.truth, checkpoints=("best",))
         return Study(record, Results(workspace, record))
@@ -41,6 +42,10 @@ def in_cases(*cases: str) -> Keep:
 
 def few_points(trial: PlannedTrial) -> bool:
     return trial.stage in ("base", "budgets") or (trial.stage == "finetune" and trial.axes["n"] in (250, 3000))
+
+
+def curves(trial: PlannedTrial) -> bool:
+    return trial.stage in ("base", "finetune", "budgets")
 
 
 def pairs(study: Study) -> list[Pair]:
@@ -132,14 +137,135 @@ def test_segmenters_and_notebooks_are_context(study_of: Make) -> None:
     assert all(any("BatchNorm moved" in gap for gap in pair.gaps) for pair in found if pair.table.id.startswith("nb"))
 
 
-def test_every_table_of_a_study_stands_beside_it(tmp_path: Path) -> None:
+def test_every_table_of_a_study_stands_beside_it() -> None:
     """published.yaml names the study of each table; two tables of the exposure study have no training of its own."""
-    import yaml
-
     content = yaml.safe_load(published.SHIPPED.read_text(encoding="utf-8"))
     tables: dict[str, set[str]] = {}
     for each in (*content["studies"], *content["unpublished"]):
         tables.setdefault(each["study"], set()).add(each["id"])
     tables["exposure"] -= {"s000.reductions", "s000.exposure.lama.valid_log", "nb.thirds.vit_conv12"}
     for name in ("exposure", "single-domain", "cross-domain", "sam2-decoders", "segmenters", "generator-shift"):
-        assert tables[name] <= set(planned(tmp_path, name, keep=lambda _: False).tables)
+        assert tables[name] <= set(planned(name, keep=lambda _: False).tables)
+
+
+def matrices(study: Study) -> dict[str, tuple[list[str], list[str]]]:
+    """Return the rows and columns of each heat map of train x test, by its title; those of published tables too."""
+    tables = published.choose(published.load(unpublished=True), study.record.tables)
+    trained = models.models(study)
+    drawn = heatmaps.crossed(study, trained, placed.pairs(study, trained, tables)).panels
+    return {each.title: heads(each) for each in drawn}
+
+
+def heads(panel: Panel) -> tuple[list[str], list[str]]:
+    """Return the heads of a heat map's rows and columns."""
+    layout = panel.figure.layout
+    rows, columns = ([text.replace("<br>", "") for text in each.ticktext] for each in (layout.yaxis, layout.xaxis))
+    return rows, columns
+
+
+# What stands for a published matrix: the model of the paper preset, and that of mini.
+@pytest.mark.parametrize(
+    ("name", "keep", "ours", "table"),
+    [
+        ("single-domain", in_cases("vit-rn50-conv-12"), "vit-rn50-conv-12", "s000.single_domain.vit_rn50"),
+        (
+            "single-domain",
+            in_cases("sam2-high-res-1-conv-20"),
+            "sam2-high-res-1-conv-20",
+            "s000.single_domain.sam2_hrf1",
+        ),
+        ("cross-domain", in_cases("vit-rn50-conv-12"), "vit-rn50-conv-12", "s000.cross_domain.vit_rn50"),
+        ("generator-shift", lambda trial: trial.stage != "baselines", "xception to block 2", "s004.figure6"),
+    ],
+)
+def test_a_matrix_has_the_rows_and_columns_of_its_document(
+    study_of: Make, name: str, keep: Keep, ours: str, table: str
+) -> None:
+    paper, mini = matrices(study_of(name, keep=keep)), matrices(study_of(name, "mini", keep))
+    (document,) = published.choose(published.load(), (table,))
+    rows = list(dict.fromkeys(str(row) for row, _ in document.cells))
+    columns = [full(str(col)) for col in dict.fromkeys(col for _, col in document.cells)]
+    assert set(paper[ours][0]) == set(rows)
+    assert set(paper[ours][1]) == set(columns)
+    assert [sorted(side) for side in paper[f"Published: {table}"]] == [sorted(rows), sorted(columns)]
+    assert Counter(map(kind, mini[ours][1])) == Counter(map(kind, columns))
+    assert (len(mini[ours][0]), len(mini)) == (len(rows), 1)
+
+
+def full(column: str) -> str:
+    head, without, short = column.partition("without-")
+    return f"{without}celebahq/{short}" if without else head
+
+
+def kind(column: str) -> str:
+    return column if column.startswith("train_all") else column.partition("-")[0] if "without" in column else "one"
+
+
+def test_sam_2s_table_has_its_rows_and_means(study_of: Make) -> None:
+    """s001's table: decoder and map x ID, OOD; figures by map and depth stand beside it."""
+    rows = {tuple(str(row).split("/")) for row, _ in published.load()["s001.decoders"].cells}
+    for preset, least in (("paper", 9), ("mini", 6)):
+        study = study_of("sam2-decoders", preset, lambda trial: trial.case == "via-224")
+        table = ranking.ranked(study, models.models(study))
+        place = {name: table.columns.index(name) for name in ("Decoder", "Maps", "ID", "OOD")}
+        found = {
+            (row.cells[place["Decoder"]].text, row.cells[place["Maps"]].text.partition("/")[2]) for row in table.rows
+        }
+        assert len(found) == least
+        assert rows <= found if preset == "paper" else {each for _, each in rows} == {each for _, each in found}
+        assert all(row.cells[place[mean]].exact for row in table.rows for mean in ("ID", "OOD"))
+        (heat,) = [
+            panel for panel in heatmaps.combined(study, models.models(study)).panels if "in-domain" in panel.title
+        ]
+        assert len(heads(heat)[0]) * len(heads(heat)[1]) == least
+
+
+@pytest.mark.parametrize("preset", ["paper", "mini"])
+def test_segmenters_have_their_two_tables_and_figures(study_of: Make, preset: str) -> None:
+    """s002: table 1 and figure 1 train on one generator, table 2 and figure 2 on the three others."""
+    study = study_of("segmenters", preset, lambda trial: trial.stage in ("same-generator", "leave-one-out"))
+    ((_, (rows, columns)), *more) = [each for each in matrices(study).items() if "Published" not in each[0]]
+    assert not more
+    domains = list(study.record.domains)
+    assert (rows, columns) == (domains, [*domains, *(f"without-{domain}" for domain in domains)])
+    drawn = histories.figure(study, models.models(study)).panels
+    assert [[trace.name or len(trace.x) for trace in panel.figure.data] for panel in drawn] == [[2] * 4, [2] * 4]
+    assert [panel.title.rpartition(": ")[2] for panel in drawn] == ["one domain", "all but one"]
+
+
+@pytest.mark.parametrize("preset", ["paper", "mini"])
+def test_sources_have_the_column_of_setup_c_and_iou_by_area(study_of: Make, preset: str) -> None:
+    """s004 table 3 and figure 5: two trainings, one test set on Dolos; IoU and PBCA; a line for each training."""
+    study = study_of("source-shift", preset, lambda trial: trial.stage == "single")
+    found = models.models(study)
+    ((_, (rows, columns)),) = [each for each in matrices(study).items() if "Published" not in each[0]]
+    assert columns == list(study.record.domains)
+    assert len(columns) == 2
+    if preset == "paper":
+        assert rows == ["celebahq/repaint-p2"]
+        sources = {str(col).split("/")[0] for (row, col) in published.load()["s004.table3"].cells if row == "C"}
+        assert {column.split("/")[0] for column in columns} == sources
+    assert "PBCA, ID" in ranking.measured(study, found).columns
+    assert all(len(panel.figure.data) == 2 for panel in areas.figure(study, found).panels)
+    assert len(areas.figure(study, found).panels) == len(rows)
+
+
+@pytest.mark.parametrize("preset", ["paper", "mini"])
+def test_exposure_has_a_curve_for_each_held_out_domain_and_the_table_of_budgets(study_of: Make, preset: str) -> None:
+    """s000: figures (a) to (d), a line for each test domain against n; five budgets x four test domains."""
+    study = study_of("exposure", preset, few_points if preset == "paper" else curves)
+    drawn = figures.panels(study, []).panels
+    assert [panel.title for panel in drawn] == [f"Held out: {domain}" for domain in study.record.domains]
+    ns = [0, 250, 3000] if preset == "paper" else [0, 4, 16, 48]
+    for panel in drawn:
+        lines = {trace.name: trace for trace in panel.figure.data if trace.name in study.record.domains}
+        assert set(lines) == set(study.record.domains)
+        assert all(len(line.x) == len(ns) for line in lines.values())
+    table = budgets.budgets(study)
+    if preset == "paper":
+        rows = {str(row) for row, _ in published.load()["s000.budgets"].cells}
+        assert rows <= {row.cells[0].text for row in table.rows}
+        trials = planned("exposure", keep=curves).trials
+        columns = {col for _, col in published.load()["s000.exposure.ldm"].cells}
+        assert {0, *(trial.axes["n"] for trial in trials if trial.stage == "finetune")} == columns
+    assert set(study.record.domains) <= set(table.columns)
