@@ -7,12 +7,12 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.record import SweepRecord
-from dfloc.report import overview
+from dfloc.report import overview, search
 from dfloc.report.build import write
 from dfloc.report.exposure import blocks
 from dfloc.report.find import records
 from dfloc.report.groups import Study
-from dfloc.report.models import Part, known, models, parts, unknown
+from dfloc.report.models import Part, foreign, known, models, parts, unknown
 from dfloc.report.page import style
 from dfloc.report.results import Results
 from dfloc.report.table import escape
@@ -64,8 +64,8 @@ def build_all(workspace: Workspace, *, with_panel: bool = True) -> UPath:
 def entry(study: Study) -> Entry:
     """Return what the page says of a study."""
     found = [_trained(study, block) for block in parts(study, models(study)).values()]
-    lines = [line for line in [*found, _curve(study)] if line]
-    mark = SYNTHETIC if study.random_weights else BUILT_IN if study.built_in else ""
+    lines = [line for line in [search.headline(study), *found, _curve(study)] if line]
+    mark = SYNTHETIC if study.path_only else BUILT_IN if study.built_in else ""
     return Entry(study.record, overview.state_line(study), mark, lines)
 
 
@@ -76,6 +76,9 @@ def _trained(study: Study, block: Sequence[Part]) -> str:
         return ""
     means = {words: best.mean(study, which) for words, which in (("in domain", known), ("out of domain", unknown))}
     said = ", ".join(f"{found.value:.3f} {words}" for words, found in means.items() if found)
+    if foreign(study, best.columns):  # one mean would mix the sources
+        each = {column.name: column.group.score(study.tested) for column in best.columns}
+        said = ", ".join(f"{score.value:.3f} trained on {name}" for name, score in each.items() if score)
     of = f" (best of {len(block)} by validation)" if len(block) > 1 else ""
     return f"Trained on {best.kind}: {best.model.name}{of}: IoU {said or 'not there yet'}."
 
@@ -92,9 +95,7 @@ def _curve(study: Study) -> str:
 
 def _html(entries: Sequence[Entry]) -> str:
     rows = "\n".join(_row(each) for each in entries)
-    heads = "".join(
-        f"<th class=words scope=col>{head}</th>" for head in ("Study", "Sweep", "State", "Headline", "Files")
-    )
+    heads = "".join(f"<th class=words scope=col>{head}</th>" for head in HEADS)
     table = f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody></table></div>'
     empty = "<p>No sweep has been planned in this workspace: <code>dfloc sweep exposure</code> plans one.</p>"
     return "\n".join(

@@ -205,6 +205,13 @@ def parts(study: Study, found: Sequence[Model]) -> dict[str, list[Part]]:
     return {kind: sorted(each, key=_rank, reverse=True) for kind, each in kinds.items()}
 
 
+def foreign(study: Study, found: Sequence[Column]) -> list[str]:
+    """Return the sources of photographs that are trained on and not tested on; by family they count as in-domain."""
+    tested = {domain.partition("/")[0] for domain in study.tested}
+    trained = {domain.partition("/")[0] for one in found for domain in one.group.first.trial.spec.train.counts}
+    return sorted(trained - tested)
+
+
 def settings(group: Group) -> list[str]:
     """Return the axes of a group that are settings of its model, by name: a record that was read has no order."""
     return sorted(axis for axis in group.axes if axis not in DATA_AXES)

@@ -8,7 +8,7 @@ from dfloc.config import TrialSpec
 from dfloc.report import captions, cells, recipe, table
 from dfloc.report.exposure import SHORT_BASELINES
 from dfloc.report.groups import Group, Study
-from dfloc.report.models import Column, Model, Part, Which, every, heads, known, narrow, parts, unknown, wide
+from dfloc.report.models import Column, Model, Part, Which, every, foreign, heads, known, narrow, parts, unknown, wide
 from dfloc.report.results import Score
 from dfloc.report.table import DASH, Cell, Row, Table
 
@@ -107,7 +107,7 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
         caption="ID: mean test IoU over the cells whose test domain's family was trained on; OOD: over the others; "
         "rows between two rules are of one kind of training data, ranked by the mean validation IoU of the trainings; "
         "its best is set in bold, and an oracle is the best test number, which nobody could choose. Parameters and "
-        f"convolutions are counted on the decoder as it is built. The same for all: {same}. "
+        f"convolutions are counted on the decoder as it is built.{_mixed(study, found)} The same for all: {same}. "
         f"{captions.provenance(study, _groups(found))}",
         columns=columns,
         rows=rows,
@@ -138,8 +138,8 @@ def measured(study: Study, found: Sequence[Model]) -> Table:
         id="measures-models",
         title="Other measures of the same models.",
         caption="Means over the same cells as above, best epoch, in the same order. Pooled IoU counts all pixels of a "
-        f"test set together, then takes the mean over cells.{CHOICE if chosen else ''}{ALARM if alarms else ''} "
-        f"{captions.provenance(study, _groups(found))}",
+        f"test set together, then takes the mean over cells.{CHOICE if chosen else ''}{ALARM if alarms else ''}"
+        f"{_mixed(study, found)} {captions.provenance(study, _groups(found))}",
         columns=["Model", "Trained on", *names, *(["False-alarm area"] if alarms else [])],
         rows=rows,
         words=(0, 1),
@@ -158,7 +158,7 @@ def _of_set(score: Score, key: str) -> float | None:
 def name(model: Model) -> Cell:
     """Return the head of a model's row; numbers of random weights are marked."""
     head = cells.name(model.name, model.groups)
-    random = any(result.random_weights for group in model.groups for result in group.results)
+    random = any(result.path_only for group in model.groups for result in group.results)
     return replace(head, small="; ".join(filter(None, [head.small, PATH_ONLY if random else ""])))
 
 
@@ -228,7 +228,16 @@ def _unknown_sizes(found: Sequence[Model]) -> list[str]:
 
 def _sources(study: Study, found: Sequence[Model]) -> str:
     """Return a sentence where a model is trained on photographs of a source that is not tested on."""
-    tested_on = {domain.partition("/")[0] for domain in study.tested}
-    trained = {domain.partition("/")[0] for group in _groups(found) for domain in group.first.trial.spec.train.counts}
-    others = ", ".join(sorted(trained - tested_on))
+    others = ", ".join(foreign(study, [column for model in found for column in model.columns]))
     return f" Also where its photographs are of another source ({others})." if others else ""
+
+
+def _mixed(study: Study, found: Sequence[Model]) -> str:
+    """Return a sentence where a mean over in-domain cells mixes trainings on several sources of photographs."""
+    others = ", ".join(foreign(study, [column for model in found for column in model.columns]))
+    return (
+        f" A family is a generator's, whatever the photographs: the mean ID is also over trainings on {others}; the "
+        "cells above tell the sources apart."
+        if others
+        else ""
+    )

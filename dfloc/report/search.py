@@ -73,6 +73,20 @@ def points(study: Study, search: SearchRecord) -> list[Point]:
     return found
 
 
+def headline(study: Study) -> str:
+    """Return the point that validation chooses; empty where the sweep has no search, or no point is finished."""
+    search = study.record.search
+    found = points(study, search) if search else []
+    done = [point for point in found if point.state == "done" and point.value is not None]
+    best = max(done, key=lambda point: (point.value or 0.0, -point.number), default=None)
+    if not search or best is None:
+        return ""
+    scores = [score for domain in study.tested if (score := _tested(best, domain, search)) is not None]
+    tested = f", test mean {sum(scores) / len(scores):.3f}" if scores and len(scores) == len(study.tested) else ""
+    states = f"{len(done)} of {len(found)} points finished"
+    return f"Searched ({states}): {best.words}: validation IoU {best.value:.3f}{tested}."
+
+
 def word(value: object) -> str:
     """Return a value of an axis as a person writes it."""
     if isinstance(value, float):

@@ -1,12 +1,13 @@
 import re
 from pathlib import Path
 
-from dfloc.report import index
+from dfloc.report import index, models, ranking
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report import crossed, studies
 from tests.report.studies import DOLOS, MINI, Maker
+from tests.report.test_search import searched
 
 
 def filled(tmp_path: Path, *records) -> Workspace:
@@ -45,6 +46,24 @@ def test_the_headline_is_the_choice_of_validation(tmp_path):
     ]
     assert (entry.mark, entry.state) == ("", "11 distinct trials: 11 finished.")
     assert len(DOLOS) == len(trials)
+
+
+def test_sources_of_photographs_are_not_mixed_in_a_headline(tmp_path):
+    record = crossed.source_shift()
+    workspace = filled(tmp_path, record)
+    study = Study(record, Results(workspace, record))
+    own, other = (crossed.truth(trial, "celebahq/repaint-p2") for trial in record.trials)
+    assert index.entry(study).headlines == [
+        f"Trained on one domain: xception to block 2: IoU {own:.3f} trained on celebahq/repaint-p2, "
+        f"{other:.3f} trained on ffhq/repaint-p2."
+    ]
+    assert own != other
+    assert "the mean ID is also over trainings on ffhq" in ranking.ranked(study, models.models(study)).caption
+
+
+def test_a_search_has_a_headline(tmp_path):
+    entry = index.entry(searched(Workspace(tmp_path)))
+    assert [line.partition(" (")[0] for line in entry.headlines] == ["Searched"]
 
 
 def test_a_fine_tuning_study_says_what_n_gives(mini_study):

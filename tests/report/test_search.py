@@ -97,6 +97,17 @@ def test_importance_is_drawn_as_it_is_on_record(tmp_path) -> None:
     assert "over 4 points" in figures["fig-importance"].caption
 
 
+def test_the_headline_is_the_finished_point_of_highest_validation(tmp_path) -> None:
+    said = search.headline(searched(Workspace(tmp_path)))
+    assert said == (
+        "Searched (3 of 5 points finished): lr = 1e-05, layer = a/1 + b/2: validation IoU 0.750, test mean 0.750."
+    )
+
+
+def test_a_study_without_a_search_has_no_such_headline(mini_study: Study) -> None:
+    assert search.headline(mini_study) == ""
+
+
 def test_no_importance_before_there_is_one(tmp_path) -> None:
     blocks = search.section(searched(Workspace(tmp_path))).blocks
     assert [block.id for block in blocks] == ["fig-search", "search"]
