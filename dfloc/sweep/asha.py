@@ -54,9 +54,16 @@ class Rungs:
         """Return the best IoU of a trial until now."""
         return max(self._curves[line][trial].values())
 
-    def cut(self, line: Line, trial: str) -> Cut | None:
-        """Return where a trial is to be stopped, by its best IoU until each rung that it has reached; None: nowhere."""
-        for rung in self._rungs:
+    def cut(self, line: Line, trial: str, epoch: int | None = None) -> Cut | None:
+        """Return where a trial is to be stopped, by its best IoU until a rung; None: nowhere.
+
+        Args:
+            line: the trial's.
+            trial: which.
+            epoch: that it has just ended: a rung is decided when it is reached, and not again when rivals come later;
+                None: decide every rung that it has reached.
+        """
+        for rung in self._rungs if epoch is None else {epoch} & {*self._rungs}:
             reached = {name: _best(curve, rung) for name, curve in self._curves[line].items() if rung in curve}
             if trial not in reached:
                 return None

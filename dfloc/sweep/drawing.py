@@ -121,15 +121,17 @@ class Drawing:
         """Return where a trial that reports is to be stopped, and put that into the ledger; None: it goes on."""
         if item.trial.stage != self._ask.stage or not entry.keys() & {"valid_iou", "goes_on"}:
             return None
+        line, name, ended = self._line(item.trial), item.trial.fingerprint, None
         if entry.get("goes_on"):
             self._look(item.trial)
         else:
-            self._rungs.put(self._line(item.trial), item.trial.fingerprint, {entry["epoch"]: entry["valid_iou"]})
-        cut = self._rungs.cut(self._line(item.trial), item.trial.fingerprint)
+            ended = entry["epoch"]
+            self._rungs.put(line, name, {ended: entry["valid_iou"]})
+        cut = self._rungs.cut(line, name, ended)
         if cut is None and entry["epoch"] < entry["epochs"] and not self.wants(item):
-            cut = Cut(entry["epoch"], self._rungs.best(self._line(item.trial), item.trial.fingerprint), None)
+            cut = Cut(entry["epoch"], self._rungs.best(line, name), None)
         if cut:
-            self._ledger.stop(item.trial.fingerprint, self._sweep, Stopped(**cut._asdict(), time=time.time()))
+            self._ledger.stop(name, self._sweep, Stopped(**cut._asdict(), time=time.time()))
         return cut
 
     def tried(self) -> list[Tried]:

@@ -131,7 +131,7 @@ class SweepFile:
         elif first["type"] == "missing":
             what = f"{path} is missing"
         else:
-            what = f"{path}: {first['msg']}, but it is {first['input']!r}"
+            what = f"{path}: {first['msg'].removeprefix('Value error, ')}, but it is {first['input']!r}"
         return ConfigError(f"{self._place(prefixes, loc)}: {what}")
 
     def where(self, *path: str) -> str:

@@ -157,6 +157,16 @@ def _check(file: SweepFile, search: SearchAsk, cover: Sequence[Cell]) -> None:
                 f"{file.where('search', 'stage')}: the points of a search are trained apart; stage {cell.stage} has "
                 f"mode {cell.train.mode}"
             )
+    points: dict[str, set[str]] = {}
+    for cell in cover:
+        point, fixed = ({k: v for k, v in cell.axes.items() if (k in search.space) is one} for one in (True, False))
+        asked = cell.train.valid, cell.train.valid_domains or cell.train.domains, cell.axes.get("held_out")
+        points.setdefault(repr(point), set()).add(repr((fixed, *asked)))
+    if len({frozenset(judged) for judged in points.values()}) > 1:
+        raise ConfigError(
+            f"{file.where('search', 'space')}: every point should be judged by the same validation images, but an axis "
+            f"changes them; name them once, by train.valid and train.valid_domains of stage {search.stage}"
+        )
     epochs = max(cell.trial.epochs for cell in cover)
     if search.pruner.name != "none" and search.pruner.min_epochs >= epochs:
         raise ConfigError(

@@ -39,6 +39,25 @@ def test_a_trial_is_judged_by_its_best_epoch_until_the_rung() -> None:
     assert found.cut(LINE, "b") == Cut(2, 0.4, 0.5), "what comes after the rung does not count for it"
 
 
+def test_a_rung_is_decided_when_it_is_reached_and_not_again_when_rivals_come_later() -> None:
+    """Optuna is asked at the same epochs in the same order, of three trials at once."""
+    values = {"a": [0.1, 0.2, 0.3, 0.4], "b": [0.5, 0.6, 0.7, 0.8], "c": [0.6, 0.1, 0.1, 0.9]}
+    order = ["a", "b", "c", "a", "b", "a", "a", "c"]
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction="maximize", pruner=SuccessiveHalvingPruner(1, reduction_factor=3))
+    asked = {name: study.ask() for name in values}
+    found, epochs = Rungs((1, 3), 3), dict.fromkeys(values, 0)
+    stopped = []
+    for name in order:
+        value = values[name][epochs[name]]
+        epochs[name] += 1
+        asked[name].report(value, epochs[name])
+        found.put(LINE, name, {epochs[name]: max(values[name][: epochs[name]])})
+        assert (found.cut(LINE, name, epochs[name]) is not None) == asked[name].should_prune()
+        stopped += [name] if found.cut(LINE, name) else []
+    assert "a" in stopped, "by the rivals that came later it would have been stopped"
+
+
 def test_other_folds_are_no_rivals() -> None:
     found = Rungs((1,), 2)
     found.put(("easy",), "a", {1: 0.9})

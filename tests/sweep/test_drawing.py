@@ -329,7 +329,7 @@ def test_folds_are_compared_with_their_own_kind_and_a_stopped_one_ends_its_point
     [
         (("stage: search\n", "stage: saerch\n"), r'tiny.yaml line \d+: unknown stage "saerch"; did you mean "search"'),
         (("trials: 7", "trials: 0"), r"tiny.yaml line \d+: search.trials: .*greater than or equal to 1"),
-        (("trials: 7", "trials: 7\n  objective: test/iou"), r"line \d+: search.objective: .*valid or leave-one.*test"),
+        (("trials: 7", "trials: 7\n  objective: test/iou"), r"search.objective: should be valid or leave-one.*test"),
         (("trials: 7", "trials: 7\n  objective: test/mean/iou"), r"never looks at test images"),
         (("trials: 7", "trials: 7\n  objective: vaild"), r"should be valid or leave-one-training-domain-out"),
         (("depth: [4, 8]", "dpeth: [4, 8]"), r'line \d+: axis "dpeth" of stage search is read by nothing'),
@@ -346,6 +346,9 @@ def test_folds_are_compared_with_their_own_kind_and_a_stopped_one_ends_its_point
         (("sampler: {startup: 3}", "sampler: cmaes"), r"search.sampler.name.*'tpe' or 'random'"),
         (("stage: search\n", "stage: base\n"), r"stage finetune starts from base, whose trials are drawn"),
         ((TRAIN, TRAIN.replace("valid: 2", "valid: {blur: 1, rest: 2}")), r"needs the same number of validation"),
+        (("depth: [4, 8]", "depth: [4, 8]\n    train.valid_domains: [all, blur]"), r"line \d+: every point"),
+        (("depth: [4, 8]", "depth: [4, 8]\n    train.valid: [1, 2]"), r"judged by the same validation images"),
+        (("depth: [4, 8]", "depth: [4, 8]\n    train.domains: [all, blur]"), r"judged by the same validation images"),
         ((TRAIN, TRAIN.replace("all", "blur")), r"needs two domains"),
     ],
 )  # fmt: skip
@@ -359,6 +362,20 @@ def test_a_mistake_in_a_search_is_one_message_with_its_line(
     with pytest.raises(ConfigError, match=message) as caught:
         search(searched, *settings).plan()
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_axis_may_change_the_training_images_where_the_validation_images_stay(searched: Planner) -> None:
+    text = searched.file.read_text().replace("    loss: [bce, dice]\n", "    train.domains: [[blur], [noise]]\n")
+    text = text.replace("loss: {name: loss}, ", "").replace(
+        "count: 6, valid: 2}\n    trial", "count: 6, valid: 2, valid_domains: all}\n    trial"
+    )
+    searched.file.write_text(text)
+    trials = search(searched).go().trials()
+    assert {frozenset(trial.spec.train.counts) for trial in trials} == {
+        frozenset({"tiny/blur"}),
+        frozenset({"tiny/noise"}),
+    }
+    assert len({trial.spec.valid.digest for trial in trials}) == 1
 
 
 def test_an_axis_may_be_named_by_the_field_that_it_changes(searched: Planner) -> None:
