@@ -1,6 +1,7 @@
 """What is told to a user: what was expected, what came, what to do."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -34,10 +35,15 @@ class TrialError(DflocError):
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return the end of an error message: the nearest choice, and all of them."""
-    names = sorted(choices)
+    names = sorted(choices, key=_counted)
     near = difflib.get_close_matches(word, names, n=1)
     hint = f'did you mean "{near[0]}"? ' if near else ""
     return f"{hint}known: {', '.join(names) if names else 'none'}"
+
+
+def _counted(name: str) -> list[tuple[str, int]]:
+    """Return what sorts layer9 before layer10."""
+    return [(word, int(number or 0)) for word, number in re.findall(r"(\D*)(\d*)", name)]
 
 
 def unknown(kind: str, word: str, choices: Iterable[str]) -> ConfigError:

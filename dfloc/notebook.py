@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dfloc import plugin
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.engine.predict import PROTOCOL, Predictor
-from dfloc.errors import DataError
+from dfloc.errors import DataError, unknown
 from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
 from dfloc.sweep import lookup
@@ -70,8 +70,10 @@ def load(
         plugins: files of plug-ins that the trial needs.
 
     Raises:
-        ConfigError, WorkspaceError: no such trial, device or protocol, or its weights are gone.
+        ConfigError, WorkspaceError: no such trial, checkpoint, device or protocol, or its weights are gone.
     """
+    if checkpoint not in get_args(Checkpoint):
+        raise unknown("checkpoint", checkpoint, get_args(Checkpoint))
     if plugins:
         plugin.use(plugin.read(tuple(plugins)))
     place = _workspace(workspace)

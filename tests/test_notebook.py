@@ -137,6 +137,8 @@ def test_mistakes(workspace: Workspace, spec: TrialSpec) -> None:
         dfloc.load("best one", str(workspace.root))
     with pytest.raises(ConfigError, match="unknown protocol"):
         dfloc.load(spec.fingerprint, str(workspace.root), protocol="trufor")
+    with pytest.raises(ConfigError, match='unknown checkpoint "bset"; did you mean "best"'):
+        dfloc.load(spec.fingerprint, str(workspace.root), checkpoint="bset")  # type: ignore[arg-type]
     with pytest.raises(AttributeError, match="no attribute lod"):
         dfloc.lod  # noqa: B018
 

@@ -31,7 +31,7 @@ SHORT_HELP = {
     "evaluate": "Score a finished trial, or any tool's maps, on any data.",
     "diff": "Say how two trials differ.",
     "import-checkpoint": "Import a published checkpoint of DeCLIP as a finished trial.",
-    "list": "List what has a name: sweeps, backbones, decoders, losses, domains.",
+    "list": "List what has a name: sweeps, backbones, decoders, losses, ...",
     "ui": "Open the MLflow UI on the workspace.",
 }
 

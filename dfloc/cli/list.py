@@ -1,11 +1,15 @@
 """`dfloc list`: everything that has a name in a sweep."""
 
+from collections.abc import Mapping
+
 import click
 
 from dfloc import registry
 from dfloc.cli.options import debug_option, plugin_option
 
-KINDS = ("sweeps", "backbones", "decoders", "losses", "domains")
+KINDS = ("sweeps", "backbones", "decoders", "losses", "augmentations", "protocols", "domains")
+
+REGISTERED: Mapping[str, registry.Kind] = {"decoders": "decoder", "losses": "loss", "protocols": "protocol"}
 
 
 @click.command("list")
@@ -13,7 +17,7 @@ KINDS = ("sweeps", "backbones", "decoders", "losses", "domains")
 @plugin_option
 @debug_option
 def list_names(kind: str | None, debug: bool) -> None:
-    """List what has a name: sweeps, backbones with their maps, decoders, losses, domains.
+    """List what has a name: sweeps, backbones with their maps, decoders, losses, augmentations, protocols, domains.
 
     \b
     dfloc list backbones
@@ -36,7 +40,9 @@ def _lines(kind: str) -> list[str]:
         ]
     if kind == "domains":
         return _domains()
-    return registry.names("decoder" if kind == "decoders" else "loss")
+    if kind == "augmentations":
+        return _augmentations()
+    return registry.names(REGISTERED[kind])
 
 
 def _sweeps() -> list[str]:
@@ -48,6 +54,14 @@ def _sweeps() -> list[str]:
 def _backbone(name: str, row: registry.BackboneRow) -> str:
     shapes = ", ".join(f"{key} {spec.channels}x{spec.height}x{spec.width}".strip() for key, spec in row.maps.items())
     return f"{name:20} input {row.input_size}, weights {row.weights}: {shapes}"
+
+
+def _augmentations() -> list[str]:
+    from dfloc import summary
+    from dfloc.config import AugmentSpec
+    from dfloc.data.augment import NAMED
+
+    return [f"{name:20} {summary.augment(AugmentSpec(ops=ops))}" for name, ops in NAMED.items()]
 
 
 def _domains() -> list[str]:

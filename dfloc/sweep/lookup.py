@@ -29,7 +29,10 @@ def find(workspace: Workspace, run: str, tracking_uri: str | None = None) -> Tri
     """
     ledger, name = Ledger(workspace), fingerprint(workspace, run, tracking_uri)
     if ledger.done(name) is None:
-        raise WorkspaceError(f"trial {name[:12]} is not finished in {workspace.root}; let its sweep end first")
+        raise WorkspaceError(
+            f"trial {name[:12]} is not finished in {workspace.root}; let its sweep end first, or, where a search has "
+            "stopped it early, train it by a sweep of its own"
+        )
     spec = ledger.spec(name)
     for recipe in spec.maps:
         if recipe.plugin:

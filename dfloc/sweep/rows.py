@@ -18,8 +18,8 @@ def table(ledger: Ledger, fingerprint: str) -> pa.Table:
     found = list(_tables(ledger, fingerprint))
     if not found:
         raise WorkspaceError(
-            f"trial {fingerprint[:12]} has no rows: it was not evaluated yet; let its sweep end, or score it: "
-            f"dfloc evaluate {fingerprint[:12]} --data DIR"
+            f"trial {fingerprint[:12]} has no rows: it was not evaluated; let its sweep end, or, where it is finished, "
+            f"score it: dfloc evaluate {fingerprint[:12]} --data DIR. What a search has stopped early has none"
         )
     return pa.concat_tables(found, promote_options="permissive")
 

@@ -4,6 +4,7 @@ from click.testing import CliRunner
 
 from dfloc import registry
 from dfloc.cli.list import KINDS, list_names
+from dfloc.data.augment import NAMED
 from dfloc.sweep.file import shipped
 
 
@@ -38,6 +39,13 @@ def test_decoders_and_losses() -> None:
     assert decoders == ["all-fake", "attention", "conv", "linear", "mean-mask", "smp", "threshold", "xception"]
     losses = [line.strip() for line in lines("losses")[1:]]
     assert losses == ["bce", "dice", "focal", "jaccard", "lovasz", "sum"]
+
+
+def test_augmentations_with_what_they_do_and_protocols() -> None:
+    augmentations = {line.split()[0]: line for line in lines("augmentations")[1:]}
+    assert augmentations.keys() == {*NAMED}
+    assert "blur(probability=0.5, sigma=0-3)" in augmentations["blur"]
+    assert [line.strip() for line in lines("protocols")[1:]] == ["declip-2025", "dfloc-1", "dolos-2024"]
 
 
 def test_domains_tell_the_built_in_ones_apart() -> None:
