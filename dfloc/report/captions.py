@@ -26,9 +26,12 @@ def provenance(study: Study, groups: Iterable[Group]) -> str:
 
 
 def random_weights(results: Iterable[Result]) -> str:
-    """Return a sentence that marks numbers of random weights, after a space; empty where no map has them."""
-    found = {name for result in results for name in result.random_weights}
-    return f" Weights: {_list(sorted(found))}, so these numbers mean nothing." if found else ""
+    """Return what marks random weights, after a space: of backbones, and of segmenters' encoders, which are trained."""
+    used = list(results)
+    found = {name for result in used for name in result.random_weights}
+    scratch = any(result.from_scratch and result.trial.spec.decoder.encoder for result in used)
+    words = [f" Weights: {_list(sorted(found))}, so these numbers mean nothing."] if found else []
+    return "".join([*words, *([" Encoders: random at the start, not pretrained."] if scratch else [])])
 
 
 def digest(scores: Iterable[Score]) -> str:

@@ -134,6 +134,11 @@ class Study:
         return any(result.random_weights for result in self.results.all)
 
     @property
+    def path_only(self) -> bool:
+        """Whether the numbers of any trial mean nothing (`Result.path_only`)."""
+        return any(result.path_only for result in self.results.all)
+
+    @property
     def built_in(self) -> bool:
         """Whether the data are the built-in ones, and not only the weights random."""
         own = any(domain.startswith(f"{SOURCE}/") for domain in self.record.domains)

@@ -32,7 +32,7 @@ def state_line(study: Study) -> str:
 def warnings(study: Study) -> list[str]:
     """Return what a reader must know before the numbers: the record's notes, failures, holes, mixed versions."""
     record, results = study.record, study.results
-    found = [PATH_ONLY] if study.random_weights else []
+    found = [PATH_ONLY] if study.path_only else []
     found += [SYNTHETIC] if record.synthetic else []
     found += record.notes
     if record.limit is not None:

@@ -10,9 +10,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dfloc.config import Checkpoint, EvaluationSpec
+from dfloc.data.generators import SOURCE
 from dfloc.errors import WorkspaceError
 from dfloc.ledger import Done, EpochRecord, Ledger, State
 from dfloc.metrics import protocols, summarise
+from dfloc.models.base import random_seed
 from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.storage import Workspace
 from dfloc.summary import validated
@@ -87,6 +89,20 @@ class Result:
     def random_weights(self) -> set[str]:
         """The weights of its maps that were drawn at random: such numbers mean nothing."""
         return {recipe.weights for recipe in self.trial.spec.maps if recipe.weights.startswith("random")}
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether a model that is trained end to end began with random weights: by itself no fault of its numbers."""
+        decoder = self.trial.spec.decoder
+        return decoder.name == "xception" or (
+            decoder.name == "smp" and (decoder.weights is None or random_seed(decoder.weights) is not None)
+        )
+
+    @property
+    def path_only(self) -> bool:
+        """Whether its numbers mean nothing: of a random backbone, or from scratch on built-in data."""
+        built_in = all(domain.startswith(f"{SOURCE}/") for domain in self.trial.spec.train.counts)
+        return bool(self.random_weights) or (self.from_scratch and built_in)
 
     @property
     def empty(self) -> float | None:

@@ -335,6 +335,7 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
 
 
 def _is_synthetic(domains: Sequence[str], trials: Sequence[PlannedTrial]) -> bool:
+    """Return whether data are built in or a frozen backbone is random; a segmenter's encoder is trained from there."""
     random = any(recipe.weights.startswith("random") for trial in trials for recipe in trial.spec.maps)
     return random or any(domain.startswith(f"{SOURCE}/") for domain in domains)
 

@@ -2,12 +2,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dfloc.config import DecoderSpec
 from dfloc.errors import WorkspaceError
 from dfloc.ledger import Ledger
+from dfloc.report import index, overview
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report import studies
-from tests.report.studies import MINI
+from tests.report.studies import DOLOS, MINI
 
 
 def test_scores_are_those_of_the_rows(mini_workspace, mini_study):
@@ -100,3 +102,32 @@ def test_a_metric_without_any_number_has_no_mean(mini_study):
     empty = type(score)(score.spec, {"ap": np.full(40, np.nan)}, score.photographs, 0.0, score.areas, 0.0)
     assert empty.mean("iou") is None
     assert empty.mean("ap") is None
+
+
+@pytest.mark.parametrize(
+    ("decoder", "scratch"),
+    [
+        (DecoderSpec(name="smp", architecture="fpn", encoder="resnet18"), True),
+        (DecoderSpec(name="smp", architecture="fpn", encoder="resnet18", weights="random:3"), True),
+        (DecoderSpec(name="smp", architecture="fpn", encoder="resnet18", weights="ef" * 32), False),
+        (DecoderSpec(name="xception", block=2), True),
+    ],
+)
+def test_what_is_trained_from_random_weights_means_nothing_on_built_in_data_alone(study_of, decoder, scratch):
+    for domain, built_in in ((MINI[0], True), (DOLOS[0], False)):
+        maker = studies.Maker((domain,), ("pixels",))
+        maker.plan("single", {domain: 9}, domain=domain, spec={"decoder": decoder})
+        maker.plan("baselines", {domain: 9}, decoder="mean-mask", epochs=1)
+        study = study_of(studies.record(maker, "mini", synthetic=built_in))
+        own, baseline = study.results.all
+        assert (own.from_scratch, own.path_only, study.path_only) == (
+            scratch,
+            scratch and built_in,
+            scratch and built_in,
+        )
+        assert not baseline.path_only
+        assert not study.random_weights, "published values stand beside it"
+        said = "Encoders: random at the start, not pretrained." in overview.trials(study).caption
+        assert said == (scratch and decoder.encoder is not None)
+        assert ("path only" in index.entry(study).mark) == (scratch and built_in)
+        assert (overview.PATH_ONLY in overview.warnings(study)) == (scratch and built_in)
