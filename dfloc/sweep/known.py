@@ -17,6 +17,8 @@ from dfloc.storage import Workspace
 from dfloc.sweep import lookup
 from dfloc.sweep.cell import Cell
 
+MAX_VIA = 4096  # pixels of a side; every image takes the square of it in memory
+
 
 class Known:
     """What is asked of a workspace while cells become trials.
@@ -156,6 +158,8 @@ def _via(head: str, sizes: Sequence[int] | None) -> int | None:
         raise ConfigError(f"input {list(sizes)}: {head} sees {row.input_size} pixels, which stands last")
     if not row.vias:
         raise ConfigError(f"input {list(sizes)}: {head} sees the stored image resized at once; leave input out")
+    if sizes[0] > MAX_VIA:
+        raise ConfigError(f"input {list(sizes)}: the size on the way is at most {MAX_VIA} pixels")
     return sizes[0]
 
 
