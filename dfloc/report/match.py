@@ -8,7 +8,7 @@ from dfloc.config import TrialSpec
 from dfloc.report import captions
 from dfloc.report.beside import setting
 from dfloc.report.budgets import lines
-from dfloc.report.comparable import gaps
+from dfloc.report.comparable import fits, gaps
 from dfloc.report.formulas.numbers import TRAIN_ALL, Key, without
 from dfloc.report.formulas.segmenters import IOU
 from dfloc.report.groups import Group, Study
@@ -235,21 +235,8 @@ def _asked(table: Table) -> str:
 
 
 def _fits(wanted: Mapping[str, Any], spec: TrialSpec) -> bool:
-    decoder = spec.decoder
-    model = str(wanted.get("model", ""))
-    if model.startswith("Patches"):
-        return decoder.name == "xception" and decoder.block == 2
-    if model.startswith("smp"):
-        return (decoder.architecture, decoder.encoder, spec.loss.name) == ("unetplusplus", "resnet50", "jaccard")
-    if model or not wanted:
-        return False
     via, _ = wanted.get("input", (None, None))
-    return (
-        tuple(recipe.map for recipe in spec.maps) == wanted.get("maps")
-        and wanted.get("decoder") == decoder_words(spec)
-        and decoder.grid is None
-        and (via is None or spec.maps[0].via == via)
-    )
+    return fits(wanted, spec) and (via is None or spec.maps[0].via == via)
 
 
 def decoder_words(spec: TrialSpec) -> str:

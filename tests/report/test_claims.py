@@ -8,6 +8,7 @@ import yaml
 
 from dfloc.config import AugmentOp, AugmentSpec, DecoderSpec, LossSpec
 from dfloc.errors import ConfigError
+from dfloc.registry import BACKBONES
 from dfloc.report import claims, match, published
 from dfloc.report.claims import Verdict, judge
 from dfloc.report.formulas import FORMULAS
@@ -53,7 +54,10 @@ class Documents(Maker):
         stage = model.pop("stage", "single" if len(counts) == 1 else "mixed")
         trial = self.plan(stage, counts, case=case, maps=model.pop("maps"), **model)
         recipes = tuple(recipe.model_copy(update={"via": via}) for recipe in trial.spec.maps)
-        spec = trial.spec.model_copy(update={**changes, "maps": recipes})
+        head, _, tail = recipes[0].map.partition("/")
+        widths = BACKBONES[head].channels.get(tail, trial.spec.decoder.channels)
+        decoder = trial.spec.decoder.model_copy(update={"channels": widths})
+        spec = trial.spec.model_copy(update={"decoder": decoder, **changes, "maps": recipes})
         name = spec.fingerprint
         evaluations = tuple(each.model_copy(update={"trial": name}) for each in trial.evaluations)
         self.trials[-1] = trial.model_copy(update={"spec": spec, "fingerprint": name, "evaluations": evaluations})
