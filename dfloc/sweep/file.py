@@ -222,7 +222,9 @@ def _spelled_out(content: Any) -> Any:
 
 def _yielding(content: Any, later: Any) -> Any:
     """Return a configuration less the axes of its search that a later one writes in another form: as list or range."""
-    new, old = ((one.get("search") or {}).get("space") or {} for one in (later, content))
+    new, old = (OmegaConf.select(one, "search.space") if _is_search(one) else None for one in (later, content))
+    if not (OmegaConf.is_dict(new) and OmegaConf.is_dict(old)):
+        return content
     kinds = {name: OmegaConf.is_dict(axis) for name, axis in new.items() if name in old and axis is not None}
     other = [name for name, is_dict in kinds.items() if OmegaConf.is_dict(old[name]) != is_dict]
     if not other:
@@ -232,6 +234,10 @@ def _yielding(content: Any, later: Any) -> Any:
     for name in other:
         del values["search"]["space"][name]
     return OmegaConf.create(values)
+
+
+def _is_search(content: Any) -> bool:
+    return OmegaConf.is_dict(content) and OmegaConf.is_dict(content.get("search"))
 
 
 def _without_nulls(value: Any) -> Any:

@@ -95,7 +95,9 @@ class Plan:
         evaluations = sum(len(item.evaluations) for item in self.items) + self.evaluations_to_draw
         yield f"distinct trials: {distinct}" + ("" if distinct == sum(stages.values()) else ", the rest are shared")
         if self.known:
-            yield f"done: {self.done}, of which {self.shared} by another sweep; failed before: {len(self.failed)}"
+            stopped = f"; stopped early by the search: {self.stopped}" if self.stopped else ""
+            failed = f"failed before: {len(self.failed)}{stopped}"
+            yield f"done: {self.done}, of which {self.shared} by another sweep; {failed}"
         left = sum(item.train for item in self.items) + self.to_draw
         yield f"{self.left} to run: {left} to train, {evaluations} evaluations"
         if self.to_draw:

@@ -1,6 +1,7 @@
 """A search without Ray: trials fare as told, and a kill may come after any epoch."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -195,6 +196,7 @@ def test_a_search_draws_what_was_asked_and_ends(searched: Planner) -> None:
     assert all(epochs < 3 for state, epochs in states if state == "stopped")
     plan, _ = search(searched).plan()
     assert (plan.left, plan.stopped) == (0, sum(state == "stopped" for state, _ in states))
+    assert any(line.endswith(f"stopped early by the search: {plan.stopped}") for line in plan.lines())
     assert not plan.jobs, "no backbone looks at anything for a search that is over"
 
 
@@ -362,6 +364,12 @@ def test_a_mistake_in_a_search_is_one_message_with_its_line(
     with pytest.raises(ConfigError, match=message) as caught:
         search(searched, *settings).plan()
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("setting", ["search=5", "search=tpe", "search.space=5", "search.space=[1]", "search=[1]"])
+def test_a_search_that_is_no_mapping_is_one_message(searched: Planner, setting: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"--set {setting}: ")):
+        search(searched, setting).plan()
 
 
 def test_an_axis_may_change_the_training_images_where_the_validation_images_stay(searched: Planner) -> None:
