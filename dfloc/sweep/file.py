@@ -222,7 +222,7 @@ def _spelled_out(content: Any) -> Any:
 
 def _yielding(content: Any, later: Any) -> Any:
     """Return a configuration less the axes of its search that a later one writes in another form: as list or range."""
-    new, old = (OmegaConf.select(one, "search.space") if _is_search(one) else None for one in (later, content))
+    new, old = map(_space, (later, content))
     if not (OmegaConf.is_dict(new) and OmegaConf.is_dict(old)):
         return content
     kinds = {name: OmegaConf.is_dict(axis) for name, axis in new.items() if name in old and axis is not None}
@@ -236,8 +236,9 @@ def _yielding(content: Any, later: Any) -> Any:
     return OmegaConf.create(values)
 
 
-def _is_search(content: Any) -> bool:
-    return OmegaConf.is_dict(content) and OmegaConf.is_dict(content.get("search"))
+def _space(content: Any) -> Any:
+    search = content.get("search")
+    return search.get("space") if OmegaConf.is_dict(search) else None
 
 
 def _without_nulls(value: Any) -> Any:
