@@ -69,6 +69,7 @@ def report(
     if every != (name is None):
         raise ConfigError("`dfloc report` wants the name of one sweep, or --all; `dfloc list sweeps` has the names")
     if name is None:
+        _refuse_beside_all({"--preset": preset, "--data": data, "--limit": limit, "--format": kind})
         click.echo(index.build_all(Workspace(workspace), with_panel=panel))
         return
     record = find(UPath(workspace), name, shipped(), preset=preset, data=data, limit=limit)
@@ -80,3 +81,11 @@ def report(
         click.echo("\n".join(map(str, latex.write(read(place, record), folder / "latex", table))))
     else:
         click.echo("\n".join(map(str, svg.write(read(place, record), folder / "figures", figure))))
+
+
+def _refuse_beside_all(given: dict[str, str | int | None]) -> None:
+    from dfloc.errors import ConfigError
+
+    words = [f"{option} {value}" for option, value in given.items() if value not in (None, "html")]
+    if words:
+        raise ConfigError(f"--all is the pages of every sweep; {' '.join(words)} needs the name of one instead")

@@ -110,6 +110,14 @@ def test_names_that_are_not_in_the_report_are_one_error(workspace, arguments, wo
     assert "\n" not in str(error)
 
 
+@pytest.mark.parametrize("option", [["--format", "latex"], ["--preset", "mini"], ["--data", "dolos"], ["--limit", "3"]])
+def test_what_chooses_one_sweep_is_refused_beside_all(workspace, option):
+    error = run("--all", "--workspace", str(workspace), *option).exception
+    assert isinstance(error, ConfigError)
+    assert f"{' '.join(option)} needs the name of one" in str(error)
+    assert not (workspace / "reports" / "index.html").exists()
+
+
 def test_an_unknown_format_is_told_the_known_ones(workspace):
     result = run("exposure", "--workspace", str(workspace), "--format", "pdf")
     assert result.exit_code == 2
