@@ -121,9 +121,10 @@ def _published(found: Sequence[Pair]) -> list[Panel]:
         rows, columns = (list(dict.fromkeys(key[side] for key in cells)) for side in (0, 1))
         digits = 2 if len(columns) > WIDE else 3
         tiles = [[_quoted(cells.get((row, column)), digits) for column in columns] for row in rows]
-        words = f"The published table {name}; its numbers stand beside ours below."
+        label = pairs[0].table.kind
+        words = f"{label}: table {name}; its numbers stand beside ours below."
         figure = heat(rows, columns, tiles, "trained on", "tested on")
-        drawn.append(Panel(f"Published: {name}", figure, words, wide=len(columns) > WIDE))
+        drawn.append(Panel(f"{label}: {name}", figure, words, wide=len(columns) > WIDE))
     return drawn
 
 

@@ -111,7 +111,7 @@ def _table(study: Study, found: Sequence[Pair]) -> Table:
         before = name
     return Table(
         id=f"published-{source.id.replace('.', '-')}",
-        title=f"Published beside measured: {source.where}.",
+        title=f"{source.kind} beside measured: {source.where}.",
         caption=f"Rows: {_words(source.rows_axis)}; columns: {_words(source.cols_axis)}; in per cent. {RULE} "
         f"Source: {source.cite} ({source.id}). {captions.provenance(study, study.groups)}",
         columns=[

@@ -60,6 +60,11 @@ class Table:
     cols_axis: str
     cells: Mapping[_Index, Cell]
 
+    @property
+    def kind(self) -> str:
+        """What to call it: no document prints the matrices of the author's notebooks."""
+        return "Author's notebook" if self.id.startswith("nb.") else "Published"
+
 
 def load(path: Path = SHIPPED, *, unpublished: bool = False) -> dict[str, Table]:
     """Read all published tables, by id.
