@@ -11,8 +11,8 @@ quickstart: install
 	$(BIN)/dfloc sweep exposure
 
 studies: install  # every study on built-in data, and one page that lists their reports: half an hour on two cores
-	for file in sweeps/*.yaml; do $(BIN)/dfloc sweep $$(basename $$file .yaml) || exit 1; done
-	$(BIN)/dfloc report --all
+	failed=0; for file in sweeps/*.yaml; do $(BIN)/dfloc sweep $$(basename $$file .yaml) || failed=1; done; \
+		$(BIN)/dfloc report --all; exit $$failed
 
 install: .venv/.stamp
 

@@ -119,7 +119,8 @@ def test_a_changed_protocol_or_report_evaluates_and_trains_nothing(
         return [(item.train, len(item.evaluations)) for item in found.items]
 
     assert plan("title=Another page", "tables=[]") == []
-    monkeypatch.setattr(registry, "FACTORIES", _with(registry.FACTORIES, "protocol", "own-1", "dfloc.metrics:score"))
+    declip = registry.FACTORIES["protocol"]["declip-2025"]
+    monkeypatch.setattr(registry, "FACTORIES", _with(registry.FACTORIES, "protocol", "own-1", declip))
     monkeypatch.setitem(registry.SEMANTICS, "protocol/own-1", 1)  # type: ignore[arg-type]
     every = [(False, 4)] * 15
     assert plan("evaluate.protocol=own-1") == every
