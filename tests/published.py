@@ -33,6 +33,12 @@ def register(folder: Path) -> None:
 
 def decoder(kind: str, channels: int, size: int, resnet: bool) -> nn.Module:
     """Return the decoder of a single CLIP as its description has it, with random weights and statistics."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        return _decoder(kind, channels, size, resnet)
+
+
+def _decoder(kind: str, channels: int, size: int, resnet: bool) -> nn.Module:
     if kind == "linear":
         return nn.Linear(channels, 1)
     layers: list[nn.Module] = []

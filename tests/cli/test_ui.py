@@ -84,7 +84,7 @@ def test_opens_on_a_free_port_and_leaves_nothing_behind(workspace: Path, busy: i
         children = psutil.Process(server.pid).children(recursive=True)
         assert children
         server.send_signal(number)
-        rest, _ = server.communicate(timeout=30)
+        rest, _ = server.communicate(timeout=120)
         assert rest.strip() == "MLflow UI closed"
         assert server.returncode == 0
         assert psutil.wait_procs(children, timeout=10)[1] == []
@@ -101,7 +101,7 @@ def test_a_server_that_ends_by_itself_is_told(workspace: Path, busy: int) -> Non
     assert "MLflow UI" in server.stdout.readline()
     (mlflow,) = psutil.Process(server.pid).children()
     os.kill(mlflow.pid, signal.SIGKILL)
-    rest, _ = server.communicate(timeout=30)
+    rest, _ = server.communicate(timeout=120)
     assert rest.startswith("Error: the MLflow server ended by itself (exit code -9)")
     assert "Traceback" not in rest
     assert server.returncode == 2
