@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 quickstart: install
 	$(BIN)/dfloc sweep exposure
 
-studies: install  # every study on built-in data, and one page that lists their reports: half an hour on two cores
+studies: install  # every study on built-in data, and one page that lists their reports
 	failed=0; for file in sweeps/*.yaml; do $(BIN)/dfloc sweep $$(basename $$file .yaml) || failed=1; done; \
 		$(BIN)/dfloc report --all; exit $$failed
 

@@ -71,6 +71,16 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def refuse_weights(name: str, weights: str) -> None:
+    """Refuse weights for a backbone that has none.
+
+    Raises:
+        ConfigError: weights are asked for.
+    """
+    if weights != "none":
+        raise ConfigError(f'backbone "{name}" has no weights; use weights: none instead of "{weights}"')
+
+
 def random_seed(weights: str) -> int | None:
     """Return the seed of weights that are drawn: `random` (0) or `random:<seed>`; None for any other word."""
     found = re.fullmatch(r"random(?::(\d+))?", weights)

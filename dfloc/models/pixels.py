@@ -7,8 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dfloc.errors import ConfigError, unknown
-from dfloc.models.base import device_of, resized
+from dfloc.errors import unknown
+from dfloc.models.base import device_of, refuse_weights, resized
 from dfloc.registry import MapSpec, backbone
 
 
@@ -46,6 +46,5 @@ def make(name: str, weights: str, device: str) -> Pixels:
     Raises:
         ConfigError: weights are asked for; it has none.
     """
-    if weights != "none":
-        raise ConfigError(f'backbone "{name}" has no weights; use weights: none instead of "{weights}"')
+    refuse_weights(name, weights)
     return Pixels(device)

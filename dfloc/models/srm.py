@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dfloc.errors import ConfigError, unknown
-from dfloc.models.base import device_of, resized
+from dfloc.errors import unknown
+from dfloc.models.base import device_of, refuse_weights, resized
 from dfloc.registry import MapSpec, backbone
 
 CELL = 8
@@ -103,8 +103,7 @@ def make(name: str, weights: str, device: str) -> Srm:
     Raises:
         ConfigError: weights are asked for; it has none.
     """
-    if weights != "none":
-        raise ConfigError(f'backbone "{name}" has no weights; use weights: none instead of "{weights}"')
+    refuse_weights(name, weights)
     return Srm(device)
 
 

@@ -1,6 +1,7 @@
 """What a cell asks of decoder, loss and augmentation -> parts of its trial's spec, without what is not read."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dfloc import losses, registry
 from dfloc.config import (
@@ -12,6 +13,7 @@ from dfloc.config import (
     ScheduleSpec,
     TrialSpec,
 )
+from dfloc.data import augment as augmentations
 from dfloc.errors import ConfigError, unknown
 from dfloc.models import decoders
 from dfloc.sweep.ask import AugmentAsk, DecoderAsk, TrialAsk
@@ -31,7 +33,7 @@ def decoder(ask: TrialAsk, maps: Sequence[MapRecipe], known: Known) -> DecoderSp
     head, _, tail = maps[0].map.partition("/")
     if asked.channels == "auto":
         given["channels"] = registry.backbone(head).channels.get(tail, DecoderSpec.model_fields["channels"].default)
-    spec = DecoderSpec(**_read(given, asked, registry.DECODER_FIELDS.get(asked.name)))
+    spec = DecoderSpec(**_read(given, registry.DECODER_FIELDS.get(asked.name)))
     decoders.check(spec, tuple(registry.map_spec(recipe.map) for recipe in maps))
     if spec.name == "smp":
         spec = spec.model_copy(update={"weights": known.encoder(spec)})
@@ -62,7 +64,7 @@ def loss(asked: LossSpec, *, term: bool = False) -> LossSpec:
                 "loss sum needs terms that are no sums: {name: sum, terms: [{name: bce}, {name: dice, weight: 0.5}]}"
             )
         given["terms"] = tuple(loss(part, term=True) for part in asked.terms)
-    spec = LossSpec(**_read(given, asked, registry.LOSS_FIELDS.get(asked.name)))
+    spec = LossSpec(**_read(given, registry.LOSS_FIELDS.get(asked.name)))
     losses.check(spec)
     return spec
 
@@ -73,16 +75,15 @@ def augment(asked: AugmentAsk | None) -> AugmentSpec | None:
     Raises:
         ConfigError: both a name and ops, neither, no such name, or ops that cannot be carried out.
     """
-    from dfloc.data.augment import NAMED, check
-
     if asked is None or asked.name == "none":
         return None
     if (asked.name is None) == (not asked.ops):
         raise ConfigError("augment names a set of operations or lists its ops: {name: blur} or {ops: [{name: blur}]}")
-    if asked.name is not None and asked.name not in NAMED:
-        raise unknown("augmentation", asked.name, ["none", *NAMED])
-    check(asked.ops)
-    return AugmentSpec(ops=NAMED[asked.name] if asked.name else asked.ops, views=asked.views, seed=asked.seed)
+    if asked.name is not None and asked.name not in augmentations.NAMED:
+        raise unknown("augmentation", asked.name, ["none", *augmentations.NAMED])
+    augmentations.check(asked.ops)
+    ops = augmentations.NAMED[asked.name] if asked.name else asked.ops
+    return AugmentSpec(ops=ops, views=asked.views, seed=asked.seed)
 
 
 def solved(spec: TrialSpec) -> TrialSpec:
@@ -110,9 +111,7 @@ def _own(kind: registry.Kind, name: str) -> dict[str, object]:
     return {"plugin": plugin}
 
 
-def _read(
-    given: Mapping[str, object], asked: DecoderAsk | LossSpec, fields: frozenset[str] | None
-) -> dict[str, object]:
+def _read(given: Mapping[str, Any], fields: frozenset[str] | None) -> dict[str, Any]:
     """Return what of a spec is read; all of it where a plug-in reads it."""
     if fields is None or given.get("plugin"):
         return dict(given)
