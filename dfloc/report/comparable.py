@@ -14,6 +14,10 @@ from dfloc.report.published import Cell
 PATCHES_STEPS = 500  # what Dolos calls an epoch of Patches
 EACH = re.compile(r"one model per domain, (\d+) each\b")
 CALLED = {"facebook/sam2.1-hiera-small": "sam2.1_hiera_small"}  # the library's own download -> the documents' word
+CLIP_RECIPE = {"optimizer": "adamw 0.001", "schedule": "plateau", "selection": "iou", "init": "declip"}
+"""How every published localizer on CLIP was trained: by DeCLIP's trainer, which the thesis kept."""
+PATCHES_RECIPE = {"optimizer": "adam 0.001", "schedule": "constant", "selection": "loss", "batch": 16}
+"""How Dolos' Patches were trained."""
 DRIFTED = "RN50 alone is not comparable: the published one's BatchNorm moved while it was called frozen"
 
 
@@ -103,7 +107,26 @@ def _unstated(cell: Cell, spec: TrialSpec) -> list[str]:
     segmenter = str(cell.requires.get("model", "")).startswith("smp")
     found = [] if segmenter else [_differ("loss", "bce", recipe.loss(spec.loss))]
     found += [] if "augment" in cell.requires else [_differ("augmentation", "none", recipe.augment(spec.augment))]
-    return [gap for gap in found if gap]
+    return [gap for gap in [*found, *_trained(cell, spec)] if gap]
+
+
+def _trained(cell: Cell, spec: TrialSpec) -> list[str]:
+    """Return where a trial was trained otherwise than the published model, as far as its document or code says how."""
+    maps = cell.requires.get("maps", [])
+    wanted: dict[str, Any] = {"targets": "own"}
+    if maps and all(name.startswith("clip-") for name in maps):
+        wanted |= {**CLIP_RECIPE, "batch": 32 if len(maps) > 1 else 64}
+    elif _is_patches(str(cell.requires.get("model", ""))):
+        wanted |= PATCHES_RECIPE
+    ours = {
+        "optimizer": recipe.optimizer(spec),
+        "schedule": spec.schedule.name,
+        "selection": spec.select,
+        "init": spec.decoder.init,
+        "batch": spec.batch,
+        "targets": spec.targets,
+    }
+    return [_differ(field, value, ours[field]) for field, value in wanted.items()]
 
 
 def _is_patches(words: str) -> bool:

@@ -103,8 +103,9 @@ def augment(spec: AugmentSpec | None) -> str:
 
 
 def optimizer(spec: TrialSpec) -> str:
-    """Return the optimiser and its rate."""
-    return f"{spec.optimizer.name} {spec.optimizer.lr:g}"
+    """Return the optimiser, its rate and its weight decay."""
+    found = spec.optimizer
+    return f"{found.name} {found.lr:g}" + (f", weight decay {found.weight_decay:g}" if found.weight_decay else "")
 
 
 def epochs(spec: TrialSpec) -> str:

@@ -69,11 +69,11 @@ def loss(asked: LossSpec, *, term: bool = False) -> LossSpec:
     return spec
 
 
-def augment(asked: AugmentAsk | None) -> AugmentSpec | None:
+def augment(asked: AugmentAsk | None, maps: Sequence[MapRecipe]) -> AugmentSpec | None:
     """Return the augmentation of a cell; None: images stay as they are.
 
     Raises:
-        ConfigError: both a name and ops, neither, no such name, or ops that cannot be carried out.
+        ConfigError: both a name and ops, neither, no such name, or ops that cannot be carried out (on these maps).
     """
     if asked is None or asked.name == "none":
         return None
@@ -83,6 +83,11 @@ def augment(asked: AugmentAsk | None) -> AugmentSpec | None:
         raise unknown("augmentation", asked.name, ["none", *augmentations.NAMED])
     augmentations.check(asked.ops)
     ops = augmentations.NAMED[asked.name] if asked.name else asked.ops
+    scaled = [recipe.map for recipe in maps if recipe.resize.startswith("torchvision")]  # their input is no uint8
+    if scaled and any(op.at == "input" for op in ops):
+        raise ConfigError(
+            f"augmentation at: input changes images of uint8, but what {scaled[0]} takes is normalised: use at: stored"
+        )
     return AugmentSpec(ops=ops, views=asked.views, seed=asked.seed)
 
 

@@ -152,7 +152,7 @@ class Resolver:
             seed=ask.seed or 0,
             select=ask.select,
             targets=ask.targets,
-            augment=parts.augment(ask.augment),
+            augment=parts.augment(ask.augment, maps),
             precision=precision,
             init={"decoder": InitFrom(parent=parent.fingerprint, checkpoint=cell.checkpoint)} if parent else {},
             lineage=self._lineage(train, parent),

@@ -2,14 +2,16 @@ from dataclasses import replace
 
 import pytest
 
-from dfloc.config import AugmentOp, AugmentSpec, DecoderSpec, LossSpec
+from dfloc.config import AugmentOp, AugmentSpec, DecoderSpec, LossSpec, OptimizerSpec, ScheduleSpec
 from dfloc.report.comparable import Setting, gaps
 from dfloc.report.published import load
+from tests.report import crossed
 from tests.report.studies import DOLOS, Maker
 
 FUSED = ("clip-vit-l14/layer20", "clip-rn50/layer3")
 LDM = "celebahq/ldm"
 OPENAI = {"ab" * 32: "openai"}
+CONV12, CONV20 = (DecoderSpec(name="conv", depth=depth, init="declip") for depth in (12, 20))
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def tuned(maker) -> Setting:
 
 
 def why(ours: Setting, n: int = 250, table: str = "s000.exposure.ldm", domain: str = LDM) -> list[str]:
-    found = load()[table]
+    found = load(unpublished=True)[table]
     return gaps(found.cells[domain, n], found.protocol, domain, ours)
 
 
@@ -115,6 +117,45 @@ def test_what_cannot_be_checked_is_a_gap(tuned):
     assert "the source does not state batch + lr schedule + selection + init" in found
 
 
+@pytest.mark.parametrize(
+    ("update", "gap"),
+    [
+        ({"optimizer": OptimizerSpec(name="adamw", lr=3e-4)}, "optimizer adamw 0.001, ours adamw 0.0003"),
+        (
+            {"optimizer": OptimizerSpec(name="adamw", weight_decay=0.1)},
+            "optimizer adamw 0.001, ours adamw 0.001, weight decay 0.1",
+        ),
+        ({"schedule": ScheduleSpec(name="constant")}, "schedule plateau, ours constant"),
+        ({"batch": 64}, "batch 32, ours 64"),
+        ({"select": "last"}, "selection iou, ours last"),
+        ({"targets": "shuffled"}, "targets own, ours shuffled"),
+        ({"decoder": DecoderSpec(name="conv", depth=12)}, "init declip, ours default"),
+    ],
+)
+def test_a_model_on_clip_is_trained_as_the_published_ones(tuned, update, gap):
+    """study-protocols.md: AdamW 1e-3, plateau, batch 32 (ViT alone 64), best epoch by validation IoU, N(0, 0.02)."""
+    assert why(replace(tuned, spec=tuned.spec.model_copy(update=update))) == [gap]
+
+
+def test_vit_alone_is_trained_in_batches_of_64(maker, tuned):
+    for batch, gaps_ in ((64, []), (32, ["batch 64, ours 32"])):
+        spec = maker.plan("single", {LDM: 9000}, maps=FUSED[:1], spec={"batch": batch, "decoder": CONV20}).spec
+        assert why(replace(tuned, spec=spec, base=None, n=None), LDM, "nb.single.vit_conv20") == gaps_
+
+
+def test_patches_are_trained_as_dolos_trained_them(tuned):
+    trial = next(each for each in crossed.generator_shift().trials if each.axes.get("domain") == LDM)
+    ours = replace(tuned, spec=trial.spec, base=None, n=None, protocol="dolos-2024", words={})
+    assert why(ours, LDM, "s004.figure6") == []
+    update = {"select": "iou", "batch": 32, "optimizer": OptimizerSpec(name="adam", lr=1e-4)}
+    changed = replace(ours, spec=trial.spec.model_copy(update=update))
+    assert why(changed, LDM, "s004.figure6") == [
+        "optimizer adam 0.001, ours adam 0.0001",
+        "selection loss, ours iou",
+        "batch 16, ours 32",
+    ]
+
+
 SAM2 = ("sam2.1-small/high_res_feats.1",)
 
 
@@ -139,9 +180,9 @@ def test_the_librarys_own_word_for_sam_2_is_the_documents(maker, tuned, word, ga
     [
         ({"loss": LossSpec(name="dice")}, "loss bce, ours dice"),
         ({"augment": AugmentSpec(ops=(AugmentOp(name="blur", probability=0.5, sigma=(0, 3)),))}, "ours blur p 0.5"),
-        ({"decoder": DecoderSpec(name="conv", depth=12, channels=(16, 8))}, "ours conv-12 of widths 16-8"),
-        ({"decoder": DecoderSpec(name="conv", depth=12, grid=64)}, "ours conv-12 from a grid of 64"),
-        ({"decoder": DecoderSpec(name="conv", depth=12, out_size=64)}, "ours conv-12 to 64"),
+        ({"decoder": CONV12.model_copy(update={"channels": (16, 8)})}, "ours conv-12 of widths 16-8"),
+        ({"decoder": CONV12.model_copy(update={"grid": 64})}, "ours conv-12 from a grid of 64"),
+        ({"decoder": CONV12.model_copy(update={"out_size": 64})}, "ours conv-12 to 64"),
     ],
 )
 def test_another_model_under_the_same_name_is_a_gap(tuned, update, gap):

@@ -63,6 +63,13 @@ def test_what_is_no_augmentation_is_refused(planner: Planner, asked: str, messag
         planner.resolve(f"trial.augment={asked}")
 
 
+def test_what_sam_2_takes_cannot_be_changed_and_the_stored_image_can(planner: Planner) -> None:
+    sam2 = ("trial.maps=[sam2.1-tiny/image_embed]", "trial.weights=random")
+    with pytest.raises(ConfigError, match=r"sam2.1-tiny/image_embed takes is normalised: use at: stored"):
+        planner.resolve(*sam2, "trial.augment=declip-jpeg")
+    assert augments(planner, *sam2, BLUR) == {AugmentSpec(ops=NAMED["blur"])}
+
+
 def test_only_training_images_that_an_operation_touches_are_planned(planner: Planner) -> None:
     plan = planner.plan(BLUR)
     resolved = planner.resolve(BLUR)
