@@ -164,7 +164,7 @@ SEMANTICS: Mapping[str, int] = {
     "decoder/conv": 1,
     "decoder/attention": 1,
     "decoder/smp": 1,
-    "decoder/xception": 1,
+    "decoder/xception": 2,
     "decoder/all-fake": 1,
     "decoder/mean-mask": 1,
     "decoder/threshold": 1,

@@ -6,7 +6,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError
@@ -15,6 +14,7 @@ from dfloc.models.decoders import Examples, check_pixels, initialise
 from dfloc.registry import MapSpec
 
 INPUT_SIZE = 299
+FRACTION = 22  # binary digits of Pillow's weights
 
 # Of each block its input and output channels, its separable convolutions and its stride (Chollet, CVPR 2017, figure 5).
 BLOCKS = (
@@ -65,8 +65,8 @@ class Block(nn.Module):
 class Xception(nn.Module):
     """Images [B, 3, 256, 256], values 0 to 255, to logits of a coarse grid: after block 2 [B, 1, 37, 37].
 
-    Images are resized bilinearly to 299, with values -1 to 1. The head gives each cell two logits, and the difference
-    of the two is the one logit of a cell: its binary cross-entropy is the cross-entropy of the two.
+    Images are resized as by Pillow (uint8, bilinear) to 299, with values -1 to 1. The head gives each cell two logits,
+    and the difference of the two is the one logit of a cell: its binary cross-entropy is the cross-entropy of the two.
 
     Args:
         block: after which one the trunk ends, 1 to 12.
@@ -94,12 +94,30 @@ class Xception(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return logits; positive = fake."""
-        large_BCHW = functional.interpolate(x_BCHW, (INPUT_SIZE, INPUT_SIZE), mode="bilinear")
-        logit_B2HW = self.head(self.features((large_BCHW / 255 - 0.5) / 0.5))
+        logit_B2HW = self.head(self.features((enlarged(x_BCHW) / 255 - 0.5) / 0.5))
         return cast(Tensor, logit_B2HW[:, 1:] - logit_B2HW[:, :1])
 
     def solve(self, source: Examples) -> None:
         """Do nothing: no part of it has a closed form."""
+
+
+def enlarged(x_BCHW: Tensor) -> Tensor:
+    """Return images of whole grey levels at 299 pixels, as Pillow's bilinear resize has them, to the last level.
+
+    Pillow goes along the rows, then along the columns, rounds in between, and weighs two neighbours by whole numbers of
+    2^-22.
+    """
+    level_BCHW = x_BCHW.to(torch.int32)
+    for dim in (3, 2):
+        size = x_BCHW.shape[dim]
+        place = (torch.arange(INPUT_SIZE, dtype=torch.float64, device=x_BCHW.device) + 0.5) * size / INPUT_SIZE - 0.5
+        before = place.floor()
+        sums = torch.tensor(1 << FRACTION - 1, dtype=torch.int32, device=x_BCHW.device)
+        for index, weight in ((before, before + 1 - place), (before + 1, place - before)):
+            taken = level_BCHW.index_select(dim, index.clamp(0, size - 1).long()).movedim(dim, -1)
+            sums = sums + taken * (weight * (1 << FRACTION)).round().to(torch.int32)
+        level_BCHW = (sums >> FRACTION).movedim(-1, dim)
+    return level_BCHW.to(x_BCHW.dtype)
 
 
 def make_xception(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> Xception:

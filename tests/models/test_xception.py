@@ -1,5 +1,8 @@
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from skimage import data
 from timm.models.xception import Xception as Legacy
 from torch import nn
 from torch.nn import functional
@@ -8,7 +11,7 @@ from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError
 from dfloc.losses import bce
 from dfloc.models.decoders import build
-from dfloc.models.xception import BLOCKS, INPUT_SIZE, Xception
+from dfloc.models.xception import BLOCKS, INPUT_SIZE, Xception, enlarged
 from dfloc.registry import MapSpec, map_spec
 from tests.contracts.decoder import DecoderContract
 
@@ -22,6 +25,10 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def made(**fields: object) -> Xception:
     return build(SPEC.model_copy(update=fields), PIXELS, generator())
+
+
+def photograph() -> torch.Tensor:
+    return torch.from_numpy(data.astronaut()[:256, :256].transpose(2, 0, 1).copy())[None].float()
 
 
 def images(num: int = 2) -> torch.Tensor:
@@ -96,8 +103,11 @@ def test_a_cell_sees_43_pixels_in_steps_of_8():
 
 
 def test_reads_pixels_resized_to_299_with_values_from_minus_one_to_one():
-    model, x_BCHW = made().eval(), images(1)
-    large = functional.interpolate(x_BCHW, (INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
+    model, x_BCHW = made().eval(), torch.cat([images(1), photograph()])
+    files = [Image.fromarray(image.numpy().astype("uint8")) for image in x_BCHW.permute(0, 2, 3, 1)]
+    resized = [file.resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR) for file in files]
+    large = torch.stack([torch.from_numpy(np.array(file)).permute(2, 0, 1).float() for file in resized])
+    assert torch.equal(enlarged(x_BCHW), large)
     with torch.no_grad():
         logit_B2HW = model.head(model.features(large / 127.5 - 1))
         torch.testing.assert_close(model(x_BCHW), logit_B2HW[:, 1:] - logit_B2HW[:, :1], rtol=1e-4, atol=1e-5)
