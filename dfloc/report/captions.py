@@ -11,14 +11,16 @@ BASELINES = {"all-fake": "all fake", "mean-mask": "mean training mask", "thresho
 
 def provenance(study: Study, groups: Iterable[Group]) -> str:
     """Return the end of a caption: protocol, test data, seeds, and what the intervals are of."""
-    results = [result for group in groups for result in group.scored]
+    trained = [group.scored for group in groups if group.scored]
+    results = [result for each in trained for result in each]
     scores = [score for result in results for score in result.scores.values()]
     if not scores:
         return "No trial of it is finished."
     seeds = sorted({result.trial.axes.get("seed", result.trial.spec.seed) for result in results})
     draws = sorted({result.trial.axes.get("draw", 0) for result in results})
-    several = len(seeds) * len(draws) > 1
-    over = "draws, seeds, then photographs" if several else "photographs: test sampling only"
+    trainings = {len(each) for each in trained}
+    over = "draws, seeds, then photographs" if trainings - {1} else "photographs: test sampling only"
+    over += "; of one training, photographs alone: test sampling only" if trainings > {1} else ""
     return (
         f"Protocol {study.record.protocol}. {_data(study, scores)}. Trial seeds {_list(seeds)}, "
         f"mixture draws {_list(draws)}. Intervals: 95 %, bootstrap over {over}.{random_weights(results)}"

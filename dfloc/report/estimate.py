@@ -35,7 +35,8 @@ class Estimate:
         value: a fraction.
         low: lower end of the 95 % interval.
         high: upper end.
-        runs: seeds and draws that it is the mean of; with one, the interval is of test sampling only.
+        runs: seeds and draws that it is the mean of, the same trainings once; with one, the interval is of test
+            sampling only.
         photographs: what was resampled.
     """
 

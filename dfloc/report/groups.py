@@ -17,6 +17,7 @@ KNOWN_AXES = frozenset({"held_out", "n", "domain", "count", "decoder", "seed", "
 
 Facet = tuple[tuple[str, Any], ...]
 Model = tuple["Group", Sequence[str]]  # and the test domains that it answers for
+Place = tuple[int, int]  # a mixture draw and a trial seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,9 @@ class Group:
     Attributes:
         axes: what the trials have in common, without seed and draw.
         facet: values of the varying axes beyond those that every exposure study has.
-        results: one per seed and draw, as planned.
+        results: its trainings in the order of the plan, each once.
+        runs: the training of each draw and seed. A whole set is the same in every draw, so one training may stand for
+            several: it can be paired with each of another group's, and is counted once.
     """
 
     stage: str
@@ -34,6 +37,7 @@ class Group:
     axes: Mapping[str, Any]
     facet: Facet
     results: tuple[Result, ...]
+    runs: Mapping[Place, Result]
     _known: dict[tuple[Any, ...], Estimate | None] = field(default_factory=dict, repr=False)
 
     @property
@@ -187,13 +191,12 @@ class Study:
 
     def less(self, first: Group, second: Group, domains: Sequence[str]) -> Estimate | None:
         """Return the mean IoU of the first less that of the second, trials paired by seed and draw."""
-        partners = {_draw_seed(result): result for result in second.scored}
         wanted: list[tuple[Checkpoint, str]] = [("best", domain) for domain in domains]
         pairs = [
-            (run(result, [result.scores[key] for key in wanted]), run(partner, [partner.scores[key] for key in wanted]))
-            for result in first.scored
-            if (partner := partners.get(_draw_seed(result)))
-            and all(_same_images(result.scores.get(key), partner.scores.get(key)) for key in wanted)
+            (Run(*place, [one.scores[key] for key in wanted]), Run(*place, [other.scores[key] for key in wanted]))
+            for place in places([first, second])
+            for one, other in [(first.runs[place], second.runs[place])]
+            if all(_same_images(one.scores.get(key), other.scores.get(key)) for key in wanted)
         ]
         return difference(pairs) if domains else None
 
@@ -206,7 +209,11 @@ def _bare(result: Result, checkpoint: Checkpoint, domain: str) -> bool:
 def _group(axes: Mapping[str, Any], results: list[Result], varying: frozenset[str]) -> Group:
     trial = results[0].trial
     facet = tuple(sorted((key, _word(value)) for key, value in axes.items() if key in varying))
-    return Group(trial.stage, trial.case, axes, facet, tuple(results))
+    distinct: dict[str, Result] = {}
+    for result in results:
+        distinct.setdefault(result.trial.fingerprint, result)
+    runs = {_place(result): result for result in results}
+    return Group(trial.stage, trial.case, axes, facet, tuple(distinct.values()), runs)
 
 
 def _word(value: Any) -> Any:
@@ -222,30 +229,35 @@ def _varying(record: SweepRecord, own: Sequence[Mapping[str, Any]]) -> frozenset
     return frozenset(axis for (_, axis), seen in values.items() if len(seen) > 1 and axis not in KNOWN_AXES)
 
 
+def places(groups: Sequence[Group]) -> list[Place]:
+    """Return the draws and seeds that all groups have; of those that stand for the same trainings, the first alone."""
+    shared = sorted(set.intersection(*(set(group.runs) for group in groups))) if groups else []
+    firsts: dict[tuple[str, ...], Place] = {}
+    for place in shared:
+        firsts.setdefault(tuple(group.runs[place].trial.fingerprint for group in groups), place)
+    return list(firsts.values())
+
+
 def common_runs(models: Sequence[tuple[Group, str]]) -> list[Run]:
-    """Return a run for each draw and seed that all groups have, with the score of each on its domain, best epoch."""
-    scores = [
-        {
-            _draw_seed(result): result.scores["best", domain]
-            for result in group.results
-            if ("best", domain) in result.scores
-        }
-        for group, domain in models
+    """Return a run for each of `places` where all are scored: of each group on its domain, best epoch."""
+    wanted: list[tuple[Group, tuple[Checkpoint, str]]] = [(group, ("best", domain)) for group, domain in models]
+    return [
+        Run(*place, [group.runs[place].scores[key] for group, key in wanted])
+        for place in places([group for group, _ in models])
+        if all(key in group.runs[place].scores for group, key in wanted)
     ]
-    shared = sorted(set.intersection(*(set(each) for each in scores))) if scores else []
-    return [Run(draw, seed, [each[draw, seed] for each in scores]) for draw, seed in shared]
 
 
 def run(result: Result, scores: Sequence[Score]) -> Run:
     """Return some scores of a trial as a run of its draw and seed."""
-    return Run(*_draw_seed(result), scores)
+    return Run(*_place(result), scores)
 
 
 def _same_images(first: Score | None, second: Score | None) -> bool:
     return first is not None and second is not None and first.spec.test.digest == second.spec.test.digest
 
 
-def _draw_seed(result: Result) -> tuple[int, int]:
+def _place(result: Result) -> Place:
     return int(result.trial.axes.get("draw", 0)), int(result.trial.axes.get("seed", result.trial.spec.seed))
 
 

@@ -68,11 +68,9 @@ def _crossed() -> list[Line]:
 def _intervals(study: Study) -> Line:
     rests = sorted({score.num_photographs for score in study.results.scores()})
     photographs = f"{rests[0]} to {rests[-1]}" if len(rests) > 1 else str(rests[0]) if rests else "none yet"
-    runs = {(result.trial.axes.get("seed"), result.trial.axes.get("draw")) for result in study.results.all}
-    after = ", after draws and seeds." if len(runs) > 1 else "."
-    one = (
-        "" if len(runs) > 1 else " With one seed they speak of test sampling only: another training may differ by more."
-    )
+    trainings = {len(group.results) for group in study.groups}
+    after = ", after draws and seeds." if trainings - {1} else "."
+    one = " Of one training they speak of test sampling only: another may differ by more." if 1 in trainings else ""
     return (
         "Intervals",
         f"95 % bootstrap over the test photographs of a domain ({photographs}); crops and fakes of one photograph go "

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfloc.config import Checkpoint
-from dfloc.report.groups import Group
-from dfloc.report.results import Result, Score
+from dfloc.report.groups import Group, Place, places
+from dfloc.report.results import Score
 
 Array = NDArray[np.float64]
 NUM = 400
@@ -26,10 +26,11 @@ def there(part: Part) -> bool:
     return bool(part.models) and all(_runs(group, domain, part.metric) for group, domain in part.models)
 
 
-def shared_runs(parts: Sequence[Part]) -> list[tuple[int, int]]:
-    """Return the draws and seeds that all models of some numbers have."""
-    runs = [set(_runs(group, domain, part.metric)) for part in parts for group, domain in part.models]
-    return sorted(set.intersection(*runs)) if runs else []
+def shared_runs(parts: Sequence[Part]) -> list[Place]:
+    """Return the draws and seeds at which all models of some numbers are scored, the same trainings once."""
+    scored = [_runs(group, domain, part.metric) for part in parts for group, domain in part.models]
+    shared = places([group for part in parts for group, _ in part.models])
+    return [place for place in shared if all(place in each for each in scored)]
 
 
 def resample(parts: Sequence[Part], *, num: int = NUM, seed: int = 0) -> Array:
@@ -65,17 +66,13 @@ def resample(parts: Sequence[Part], *, num: int = NUM, seed: int = 0) -> Array:
     return np.stack(columns, axis=1)
 
 
-def _runs(group: Group, domain: str, metric: str) -> Mapping[tuple[int, int], Score]:
+def _runs(group: Group, domain: str, metric: str) -> Mapping[Place, Score]:
     key: tuple[Checkpoint, str] = ("best", domain)
     return {
-        _run(result): result.scores[key]
-        for result in group.results
+        place: result.scores[key]
+        for place, result in group.runs.items()
         if key in result.scores and result.scores[key].mean(metric) is not None
     }
-
-
-def _run(result: Result) -> tuple[int, int]:
-    return int(result.trial.axes.get("draw", 0)), int(result.trial.axes.get("seed", result.trial.spec.seed))
 
 
 def _mean(metric: str, scores: Sequence[Score], run_NR: Array, photo_NP: Array) -> Array:

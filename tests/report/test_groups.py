@@ -1,6 +1,8 @@
 import pytest
 
+from dfloc.report import captions, reading
 from dfloc.report.groups import Study
+from dfloc.report.resample import Part, shared_runs
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report import studies
@@ -42,6 +44,42 @@ def test_a_missing_seed_is_counted_and_a_hole_is_named(study_of):
     assert curve[16].score(["mini/telea"]).runs == 1
     assert (curve[4].score(["mini/telea"]), curve[4].hole) == (None, "failed")
     assert (curve[48].score(["mini/telea"]), curve[48].hole) == (None, "not run")
+
+
+@pytest.fixture
+def whole_and_thirds(study_of) -> Study:
+    """Three draws of two whole sets, which are one training each, and of a third of another; by 0.1 better each."""
+    maker = Maker(num_test=12)
+    whole = [maker.plan("single", {domain: 53}, domain=domain) for domain in MINI[:2]]
+    for draw in (1, 2):
+        maker.trials += [trial.model_copy(update={"axes": trial.axes | {"draw": draw}}) for trial in whole]
+    for maker.draw in range(3):
+        maker.plan("single", {MINI[2]: 20}, domain=MINI[2])
+    return study_of(studies.record(maker, "mini"), of=lambda trial, domain: 0.3 + 0.1 * trial.axes["draw"])
+
+
+def test_draws_of_a_whole_set_are_one_training(whole_and_thirds):
+    study = whole_and_thirds
+    whole, other, _ = study.groups
+    assert [len(group.results) for group in study.groups] == [1, 1, 3]
+    assert [group.score(MINI[:1]).runs for group in study.groups] == [1, 1, 3]
+    assert study.mean_of([(whole, MINI[:1]), (other, MINI[:1])]).runs == 1
+    assert shared_runs([Part(((whole, MINI[0]), (other, MINI[1])))]) == [(0, 0)]
+    assert captions.provenance(study, [whole, other]).endswith(
+        "Trial seeds 0, mixture draws 0. Intervals: 95 %, bootstrap over photographs: test sampling only."
+    )
+    words = dict(reading.lines(study, published=False))["Intervals"]
+    assert "after draws and seeds. Of one training they speak of test sampling only" in words
+
+
+def test_a_training_is_paired_with_each_draw_that_it_stands_for(whole_and_thirds):
+    study = whole_and_thirds
+    whole, _, thirds = study.groups
+    mean = study.mean_of([(whole, MINI[:1]), (thirds, MINI[2:3])])
+    assert (mean.value, mean.runs) == (pytest.approx((0.3 + 0.4) / 2), 3)
+    less = study.less(thirds, whole, MINI[2:3])
+    assert (less.value, less.runs) == (pytest.approx(0.1), 3)
+    assert shared_runs([Part(((whole, MINI[0]), (thirds, MINI[2])))]) == [(0, 0), (1, 0), (2, 0)]
 
 
 def test_forgetting_is_the_root_less_ours(mini_study):
