@@ -13,7 +13,7 @@ from dfloc.report.table import Cell, Row, Table
 LONG, WIDE, WORDY = 40, 7, 28  # rows that do not fit a page, columns that do not fit a line, letters that are broken
 LOWER = ("alarm",)  # in the head of a column whose best number is the least
 METRIC = "Metric"
-EMPHASIS = "is set in bold", "is underlined"  # bold is the best number here
+EMPHASIS = "set in bold", "underlined"  # bold is the best number here
 SPECIAL = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -133,7 +133,7 @@ def _long(table: Table, columns: str, heads: str, body: Sequence[str], caption: 
 
 def _caption(table: Table, *, bold: bool) -> str:
     words = table.caption.replace(*EMPHASIS)
-    told = " Best of each block in bold." if bold else ""
+    told = f" Best of each {'row' if table.across else 'block'} in bold." if bold else ""
     return rf"\caption{{\textbf{{{escape(table.title)}}} {escape(words + told)}}}\label{{tab:{_label(table.id)}}}"
 
 
@@ -184,16 +184,23 @@ def _breakable(text: str) -> str:
 
 
 def _best(table: Table) -> set[tuple[int, int]]:
-    """Return (row, column) of the best number of each block, among those with an interval; differences have none."""
+    """Return (row, column) of the best of all numbers that rival, of those with an interval; differences have none."""
     found = set()
-    for column, head in enumerate(table.columns):
-        for rows in _blocks(table):
-            scored = {place: cell for place in rows if _is_score(cell := table.rows[place].cells[column])}
-            values = {place: cell.exact[0] for place, cell in scored.items()}
-            if len(values) > 1:
-                pick = min if any(word in head.lower() for word in LOWER) else max
-                found |= {(place, column) for place, value in values.items() if value == pick(values.values())}
+    for rivals in _rivals(table):
+        scored = {place: cell for place in rivals if _is_score(cell := table.rows[place[0]].cells[place[1]])}
+        values = {place: cell.exact[0] for place, cell in scored.items()}
+        if len(values) > 1:
+            head = table.columns[rivals[0][1]].lower()
+            pick = min if any(word in head for word in LOWER) else max
+            found |= {place for place, value in values.items() if value == pick(values.values())}
     return found
+
+
+def _rivals(table: Table) -> list[list[tuple[int, int]]]:
+    """Return the places of numbers of which one is the best: along each row, or down each block of a column."""
+    if table.across:
+        return [[(place, column) for column in table.across] for place, row in enumerate(table.rows) if not row.muted]
+    return [[(place, column) for place in rows] for column in range(len(table.columns)) for rows in _blocks(table)]
 
 
 def _is_score(cell: Cell) -> bool:

@@ -65,6 +65,7 @@ def crossed(study: Study, found: Sequence[Model]) -> Table:
         columns=["Model", "Test domain", *columns, *baseline],
         rows=rows,
         words=(0, 1),
+        across=range(2, 2 + len(columns)),
     )
 
 

@@ -60,6 +60,7 @@ class Table:
         caption: what is shown, and protocol, data and seeds.
         columns: heads.
         words: indices of the columns that hold words and are set flush left.
+        across: indices of columns whose best number each row has; empty: each column has one of each block of rows.
         notes: footnotes.
         folded: the HTML page shows it on a click.
     """
@@ -70,6 +71,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Row]
     words: Sequence[int] = (0,)
+    across: Sequence[int] = ()
     notes: Sequence[str] = ()
     folded: bool = False
 

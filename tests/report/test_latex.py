@@ -5,11 +5,12 @@ import pytest
 from upath import UPath
 
 from dfloc.errors import ConfigError
-from dfloc.report import claims, exposure, latex
+from dfloc.report import claims, exposure, latex, models, ranking
 from dfloc.report.estimate import Estimate
 from dfloc.report.page import Report, Section
 from dfloc.report.table import Cell, Row, Table, estimate
-from tests.report.studies import MINI
+from tests.report import crossed
+from tests.report.studies import DOLOS, MINI
 
 
 def scores(*values: float, **more) -> Row:
@@ -88,6 +89,28 @@ def test_blocks_between_rules_have_each_their_best_and_baselines_none():
     assert r"\textbf" not in "".join(rows[3] + rows[4])
     assert text.count(r"\midrule") == 2
     assert r"\textit{0.900}" in rows[4][1]
+
+
+def test_the_best_of_each_row_among_some_columns():
+    low, high = (estimate(Estimate(value, 0.0, 1.0, 1, 9), "") for value in (0.2, 0.8))
+    rows = [Row([Cell("easy"), low, high, high]), Row([Cell("hard"), low, Cell("failed"), high])]
+    text = latex.latex(made(*rows, columns=["Test domain", "A", "B", "all fake"], across=(1, 2)))
+    bold = [[r"\textbf" in cell for cell in row[1:]] for row in checked(text)[1:]]
+    assert bold == [[False, True, False], [False] * 3]
+    assert "Best of each row in bold." in text
+
+
+def test_train_x_test_has_the_best_training_of_each_test_domain(study_of):
+    record = crossed.cross_domain()
+    study = study_of(record, of=crossed.truth)
+    found = models.models(study)
+    table = ranking.crossed(study, found)
+    text = latex.latex(table)
+    assert "In-domain cells are underlined" in text
+    for domain, row in zip(DOLOS, checked(text)[1:], strict=True):
+        values = {column.name: column.group.score([domain]).value for column in found[0].columns}
+        bold = [name for name, cell in zip(table.columns, row, strict=True) if r"\textbf" in cell]
+        assert bold == [name for name, value in values.items() if value == max(values.values())]
 
 
 def test_differences_are_not_ranked_and_a_minus_is_one():
