@@ -84,8 +84,8 @@ def _report(workspace: Workspace, study: Study) -> Report:
     placed_pairs = placed.pairs(study, trained, tables)
     sections = [
         search.section(study),
-        *_curves(workspace, study, found),
-        *crossed.sections(study, trained, placed_pairs),
+        *_curves(workspace, study, _drawn(study, found)),
+        *crossed.sections(study, trained, _drawn(study, placed_pairs)),
         claims.section(study),
         *_behind(study, [*beside.tables(study, found), *placed.tables(study, placed_pairs)]),
     ]
@@ -99,6 +99,11 @@ def _report(workspace: Workspace, study: Study) -> Report:
         sections=[section for section in sections if section.blocks],
         footer=[*overview.footer(study), *beside.unplaced(study, tables)],
     )
+
+
+def _drawn(study: Study, found: Sequence[Pair]) -> list[Pair]:
+    """Return the published numbers that a figure may hold: of the study's protocol; a table has a word for others."""
+    return [pair for pair in found if pair.table.protocol == study.record.protocol]
 
 
 def _curves(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iterator[Section]:

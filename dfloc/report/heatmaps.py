@@ -33,7 +33,8 @@ def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()
         id="fig-train-test",
         title="Test IoU by training data and test domain.",
         caption="One panel for each model, the same colours in all: white is 0, dark blue is 1. A frame: in-domain. "
-        f"x: over 90 % empty maps. A published number with ? is doubtful by its source.{fewer} "
+        "x: over 90 % empty maps. A published number with ? is doubtful by its source; of a table called context, the "
+        f"protocol or main settings are not known.{fewer} "
         f"{captions.provenance(study, groups)}",
         panels=drawn,
         legend=[FRAME],
@@ -121,10 +122,11 @@ def _published(found: Sequence[Pair]) -> list[Panel]:
         rows, columns = (list(dict.fromkeys(key[side] for key in cells)) for side in (0, 1))
         digits = 2 if len(columns) > WIDE else 3
         tiles = [[_quoted(cells.get((row, column)), digits) for column in columns] for row in rows]
-        label = pairs[0].table.kind
-        words = f"{label}: table {name}; its numbers stand beside ours below."
+        source = pairs[0].table
+        words = f"{source.kind}: table {name}; its numbers stand beside ours below."
         figure = heat(rows, columns, tiles, "trained on", "tested on")
-        drawn.append(Panel(f"{label}: {name}", figure, words, wide=len(columns) > WIDE))
+        title = f"{source.kind}: {name}{'' if source.comparable else ' (context)'}"
+        drawn.append(Panel(title, figure, words, wide=len(columns) > WIDE))
     return drawn
 
 

@@ -9,8 +9,11 @@ import pytest
 import yaml
 
 from dfloc.errors import ConfigError
+from dfloc.record import SweepRecord
 from dfloc.report import published
 from dfloc.report.build import build
+from dfloc.report.build import read as read_report
+from dfloc.report.plot import Figure
 from dfloc.storage import Workspace
 from tests.report import crossed, studies
 from tests.report.conftest import small_paper
@@ -105,6 +108,30 @@ def test_synthetic_reports_have_no_published_value(mini_folder):
     text = body(mini_folder)
     assert "Published beside measured" not in text
     assert "are not shown beside ours" in text
+
+
+def scored_by(record: SweepRecord, protocol: str) -> SweepRecord:
+    trials = [
+        trial.model_copy(
+            update={"evaluations": tuple(x.model_copy(update={"protocol": protocol}) for x in trial.evaluations)}
+        )
+        for trial in record.trials
+    ]
+    return record.model_copy(update={"protocol": protocol, "trials": tuple(trials)})
+
+
+@pytest.mark.parametrize(
+    ("record", "other"), [(crossed.generator_shift(), "declip-2025"), (small_paper(), "dolos-2024")]
+)
+def test_no_figure_holds_a_published_number_of_another_protocol(tmp_path, record, other):
+    def drawn(record: SweepRecord) -> list[str]:
+        blocks = [block for section in read_report(Workspace(tmp_path), record).sections for block in section.blocks]
+        panels = [panel for block in blocks if isinstance(block, Figure) for panel in block.panels]
+        names = [name for panel in panels for name in (panel.title, *(line.name or "" for line in panel.figure.data))]
+        return [name for name in names if name.lower().startswith("published")]
+
+    assert drawn(scored_by(record, record.protocol))
+    assert drawn(scored_by(record, other)) == []
 
 
 def test_undefined_values_are_counted_at_the_end(mini_folder):

@@ -139,7 +139,7 @@ def test_segmenters_and_notebooks_are_context(study_of: Make) -> None:
         "nb.single.rn50_conv20",
     }
     assert all(pair.ours and context in pair.gaps for pair in found)
-    assert "Author's notebook: nb.single.rn50_conv20" in matrices(alone)
+    assert "Author's notebook: nb.single.rn50_conv20 (context)" in matrices(alone)
     assert "Published: nb.single.rn50_conv20" not in matrices(alone)
     assert all(any("BatchNorm moved" in gap for gap in pair.gaps) for pair in found if pair.table.id.startswith("nb"))
 
