@@ -7,12 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from dfloc import registry
-from dfloc.config import AugmentSpec, DecoderSpec, LossSpec, MapRecipe, TrialSpec
+from dfloc import registry, summary
+from dfloc.config import AugmentSpec, DecoderSpec, MapRecipe, TrialSpec
+from dfloc.data.augment import NAMED
 from dfloc.errors import DflocError
 from dfloc.models import decoders
 
 SELECTIONS = {"iou": "valid. IoU", "loss": "valid. loss", "last": "last epoch"}
+
+loss = summary.loss
 
 
 class Size(NamedTuple):
@@ -61,7 +64,7 @@ def decoder(spec: TrialSpec) -> str:
 
 
 def plan(spec: TrialSpec) -> str:
-    """Return what else there is to say of the decoder: widths and grid of conv, mask of attention."""
+    """Return what else there is to say of the decoder: widths and grid of conv, mask of attention, prior, inputs."""
     found = spec.decoder
     parts = []
     if found.name == "conv":
@@ -73,6 +76,7 @@ def plan(spec: TrialSpec) -> str:
     elif found.name == "attention":
         parts = [f"mask {found.mask}", f"trained {found.trained}"]
     parts += ["BatchNorm frozen" if found.batch_norm == "frozen" else ""]
+    parts += [f"prior {found.prior:g}" if found.prior is not None else "", "standardized" if found.standardize else ""]
     return ", ".join(filter(None, parts))
 
 
@@ -84,22 +88,14 @@ def start(spec: TrialSpec, words: Mapping[str, str]) -> str:
     return found.init
 
 
-def loss(spec: LossSpec) -> str:
-    """Return the loss with what is not its default."""
-    if spec.terms:
-        return " + ".join(f"{term.weight:g} {loss(term)}" for term in spec.terms)
-    parts = [f"per {spec.reduction}"] if spec.reduction != "batch" else []
-    parts += [f"smooth {spec.smooth:g}"] if spec.smooth else []
-    parts += [f"alpha {spec.alpha:g}"] if spec.alpha is not None else []
-    return f"{spec.name} ({', '.join(parts)})" if parts else spec.name
-
-
 def augment(spec: AugmentSpec | None) -> str:
-    """Return how training images are changed."""
+    """Return how training images are changed: a named set by its name, other operations with all their numbers."""
     if spec is None:
         return "none"
-    ops = " + ".join(op.name if op.probability == 1 else f"{op.name} p {op.probability:g}" for op in spec.ops)
-    return ops if spec.views == "epochs" else f"{ops}, {spec.views} views"
+    named = [name for name, ops in NAMED.items() if ops == spec.ops]
+    parts = [named[0] if named else summary.augment(spec)]
+    parts += [f"{spec.views} views"] if spec.views != "epochs" else []
+    return ", ".join([*parts, *([f"seed {spec.seed}"] if spec.seed else [])])
 
 
 def optimizer(spec: TrialSpec) -> str:

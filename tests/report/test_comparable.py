@@ -179,7 +179,7 @@ def test_the_librarys_own_word_for_sam_2_is_the_documents(maker, tuned, word, ga
     ("update", "gap"),
     [
         ({"loss": LossSpec(name="dice")}, "loss bce, ours dice"),
-        ({"augment": AugmentSpec(ops=(AugmentOp(name="blur", probability=0.5, sigma=(0, 3)),))}, "ours blur p 0.5"),
+        ({"augment": AugmentSpec(ops=(AugmentOp(name="blur", probability=0.5, sigma=(0, 3)),))}, "none, ours blur"),
         ({"decoder": CONV12.model_copy(update={"channels": (16, 8)})}, "ours conv-12 of widths 16-8"),
         ({"decoder": CONV12.model_copy(update={"grid": 64})}, "ours conv-12 from a grid of 64"),
         ({"decoder": CONV12.model_copy(update={"out_size": 64})}, "ours conv-12 to 64"),

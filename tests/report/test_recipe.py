@@ -1,6 +1,7 @@
 import pytest
 
 from dfloc.config import AugmentOp, AugmentSpec, DecoderSpec, LossSpec
+from dfloc.data.augment import NAMED
 from dfloc.report import recipe
 from tests.report import crossed
 from tests.report.studies import MINI, Maker
@@ -49,8 +50,23 @@ def test_words():
 
 def test_losses_and_augmentations_say_what_is_not_default():
     assert recipe.loss(LossSpec(name="dice")) == "dice"
+    assert recipe.loss(LossSpec(name="focal", gamma=3)) == "focal(gamma=3.0)"
     terms = (LossSpec(name="bce"), LossSpec(name="dice", reduction="image", smooth=1, weight=0.5))
-    assert recipe.loss(LossSpec(name="sum", terms=terms)) == "1 bce + 0.5 dice (per image, smooth 1)"
+    assert recipe.loss(LossSpec(name="sum", terms=terms)) == "bce+0.5*dice(reduction=image, smooth=1.0)"
     assert recipe.augment(None) == "none"
-    ops = (AugmentOp(name="blur", probability=0.5, sigma=(0, 3)), AugmentOp(name="jpeg", quality=(30, 100)))
-    assert recipe.augment(AugmentSpec(ops=ops, views=3)) == "blur p 0.5 + jpeg, 3 views"
+    ops = (AugmentOp(name="blur", kernel=5, sigma=(1, 2)), AugmentOp(name="jpeg", quality=(30, 90), at="input"))
+    wanted = "blur(sigma=1-2, kernel=5)+jpeg(quality=30-90, at=input)"
+    assert recipe.augment(AugmentSpec(ops=ops)) == wanted
+    assert recipe.augment(AugmentSpec(ops=ops, views=3, seed=1)) == f"{wanted}, 3 views, seed 1"
+
+
+def test_a_named_augmentation_keeps_its_name_where_it_is_exactly_that_one():
+    (blur,) = NAMED["blur"]
+    assert recipe.augment(AugmentSpec(ops=(blur,), views=2)) == "blur, 2 views"
+    wider = blur.model_copy(update={"sigma": (0.0, 4.0)})
+    assert recipe.augment(AugmentSpec(ops=(wider,))) == "blur(probability=0.5, sigma=0-4)"
+
+
+def test_a_prior_and_standardized_inputs_are_told():
+    decoder = DecoderSpec(name="linear", prior=0.17, standardize=True)
+    assert recipe.plan(spec("clip-vit-l14/layer20", decoder=decoder)) == "prior 0.17, standardized"
