@@ -31,7 +31,7 @@ class Point:
         number: from 0, in the order of drawing.
         values: of the axes.
         results: its trials: one, or one for each domain that is left out, seed and draw.
-        value: the objective; of a stopped point what it had then; None where there is none.
+        value: the objective; of a stopped point what it had then; None where one of its trials has none.
     """
 
     number: int
@@ -99,11 +99,12 @@ def _fared(results: Sequence[Result]) -> tuple[Literal["done", "stopped", "faile
     if "failed" in states:
         return "failed", None
     values = [result.valid for result in results if result.valid is not None]
-    if "stopped" in states:
-        stopped = [result for result in results if result.state == "stopped"]
-        values += [max(epoch.valid_iou for epoch in result.epochs) for result in stopped if result.epochs]
-        return "stopped", sum(values) / len(values) if values else None
-    return ("done", sum(values) / len(values)) if states == {"done"} and values else ("open", None)
+    stopped = [result for result in results if result.state == "stopped"]
+    values += [max(epoch.valid_iou for epoch in result.epochs) for result in stopped if result.epochs]
+    value = sum(values) / len(values) if len(values) == len(results) else None
+    if stopped:
+        return "stopped", value
+    return ("done", value) if states == {"done"} and value is not None else ("open", None)
 
 
 def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
@@ -135,8 +136,8 @@ def _stops(search: SearchRecord) -> str:
     after = ", ".join(map(str, search.rungs))
     return (
         f"After epochs {after} a trial goes on if its best validation IoU is among the best 1 in {search.factor} of "
-        "those that came so far; finished points stand first, a stopped one has the value that it had then, and no "
-        "test score."
+        "those that came so far; finished points stand first, a stopped one has the value that it had then (none where "
+        "one of its trials had none yet), and no test score."
     )
 
 
@@ -225,13 +226,13 @@ def _history(search: SearchRecord, found: Sequence[Point]) -> Figure:
         line={"color": COLOURS[1], "width": 2, "shape": "hv"},
         hoverinfo="skip",
     )
-    failed = [point.number for point in found if point.state == "failed"]
+    none = [str(point.number) for point in found if point.state in ("failed", "stopped") and point.value is None]
     words = f"best {steps[-1][1]:.3f} after {len(found)} points" if steps else "no point is finished"
     return Figure(
         id="fig-search",
         title="How the search went.",
         caption=f"Objective: {OBJECTIVES[search.objective]}."
-        + (f" Failed points have none: {', '.join(map(str, failed))}." if failed else "")
+        + (f" Without one, as failed or stopped before each trial had a value: {', '.join(none)}." if none else "")
         + captions.random_weights([result for point in found for result in point.results]),
         panels=[Panel("Objective by point", figure, words)],
         legend=[

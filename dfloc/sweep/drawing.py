@@ -29,7 +29,8 @@ class Drawing:
     """Draws points until there are enough, from the ledger alone: each start of a search begins where it was.
 
     A point is one trial, or one for each fold, seed and draw of its stage; its value is the mean of their validation
-    IoUs. It ends as soon as one of them is stopped or has failed: the others are not trained then.
+    IoUs, and none where one of them has none: a mean over other folds is another quantity. It ends as soon as one of
+    them is stopped or has failed: the others are not trained then.
 
     Args:
         study: with a search.
@@ -232,7 +233,7 @@ class Drawing:
         found = [self._outcome(trial.fingerprint) for trial in trials]
         states = {state for state, _, _ in found}
         values = [value for _, value, _ in found if value is not None]
-        value = sum(values) / len(values) if values else None
+        value = sum(values) / len(values) if len(values) == len(found) else None
         epochs = sum(epochs for _, _, epochs in found)
         if "failed" in states:
             return Tried(point, "failed")

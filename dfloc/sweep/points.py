@@ -18,7 +18,7 @@ class Tried:
 
     Attributes:
         state: done | stopped (early, as one of the worse) | failed (for a cause of its own) | open (still to end).
-        value: the objective; of a stopped point, what it had then; None where there is none.
+        value: the objective; of a stopped point, what it had then; None where one of its trials has none.
         epochs: that it was trained, over all its trials.
     """
 

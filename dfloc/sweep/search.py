@@ -86,7 +86,7 @@ def _sampler(ask: SamplerAsk, seed: int) -> optuna.samplers.BaseSampler:
 
 
 def _told(space: Space, one: Tried) -> FrozenTrial:
-    """Return a point as Optuna has it; a failed one is the worst of those that were stopped."""
+    """Return a point as Optuna has it; a failed one, as any without a value, is the worst of those stopped."""
     params, distributions, before = {}, {}, Point()
     for name, axis in space.axes.items():
         key = _key(space, name, before)

@@ -22,7 +22,7 @@ LAYERS = (["a/1", "b/2"], ["a/3"])
 
 
 def searched(workspace: Workspace, *, left_out: Sequence[str] = (), **more: Any) -> Study:
-    """Five points: 0, 1 and 4 are finished, 2 was stopped after an epoch, 3 has failed."""
+    """Five points: 0, 1 and 4 are finished, 2 was stopped after an epoch (of its first fold), 3 has failed."""
     maker = studies.Maker()
     names = []
     for number in range(5):
@@ -50,7 +50,7 @@ def _fill(workspace: Workspace, record: SweepRecord) -> None:
     )
     for trial in record.trials:
         number = trial.axes.get("point")
-        if number == 2:
+        if number == 2 and trial.axes.get("left_out", studies.MINI[0]) == studies.MINI[0]:
             attempt = ledger.begin(trial.spec)
             attempt.save_epoch(b"state", [_epoch(0.55)])
             ledger.stop(trial.fingerprint, record.sweep, Stopped(epoch=1, value=0.55, needed=0.6, time=0))
@@ -119,7 +119,16 @@ def test_the_history_has_the_best_so_far_of_finished_points(tmp_path) -> None:
     assert list(done.x) == [0, 1, 4]
     assert (list(stopped.x), list(stopped.y)) == ([2], [0.55])
     assert list(best.y) == pytest.approx([0.45, 0.65, 0.75])
-    assert "Failed points have none: 3." in history.caption  # type: ignore[union-attr]
+    assert "before each trial had a value: 3." in history.caption  # type: ignore[union-attr]
+
+
+def test_a_point_that_was_stopped_before_each_fold_had_a_value_has_none(tmp_path) -> None:
+    study = searched(Workspace(tmp_path), left_out=studies.MINI[:2], objective="leave-one-training-domain-out")
+    assert column(table_of(study), "State")[3] == "stopped early"
+    assert column(table_of(study), "Objective")[3] == "-", "0.55 is that of the first fold alone"
+    [history] = [block for block in search.section(study).blocks if block.id == "fig-search"]
+    assert not history.panels[0].figure.data[1].x  # type: ignore[union-attr]
+    assert "before each trial had a value: 2, 3." in history.caption  # type: ignore[union-attr]
 
 
 def test_of_left_out_domains_the_model_that_was_trained_without_one_is_tested_on_it(tmp_path) -> None:

@@ -322,8 +322,41 @@ def test_folds_are_compared_with_their_own_kind_and_a_stopped_one_ends_its_point
     assert plan.left == 0
     assert [(one.state, one.value, one.epochs) for one in drawing.tried()] == [
         ("done", pytest.approx(0.4), 6),
-        ("stopped", pytest.approx(0.1), 1),
+        ("stopped", None, 1),
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "axis", "better"),
+    [
+        (("search.objective=leave-one-training-domain-out",), "left_out", "tiny/blur"),
+        (("seeds=2",), "seed", 0),
+    ],
+)
+def test_a_stopped_point_has_the_mean_of_all_its_trials_or_no_value(
+    searched: Planner, settings: Sequence[str], axis: str, better: object
+) -> None:
+    """After the first, even points are better on one trial and are stopped on the other, odd ones on the first."""
+
+    def fared(trial: PlannedTrial) -> Sequence[float]:
+        number = trial.axes["point"]
+        value = {True: 0.2, False: 0.6}[trial.axes[axis] == better]
+        up = trial.axes[axis] == better and number % 2 == 0
+        return [value + (0.01 if up else -0.01) * number] * 3
+
+    settings = (*settings, "search.trials=5")
+    search(searched, *settings, fare=fared).go()
+    _, drawing = search(searched, *settings).plan()
+    assert [(one.state, one.value and round(one.value, 6)) for one in drawing.tried()] == [
+        ("done", 0.4),
+        ("stopped", None),
+        ("stopped", 0.4),
+        ("stopped", None),
+        ("stopped", 0.4),
+    ]
+    found = drawing.added_to(drawing.resolved(retry_failed=False).record).search
+    assert found
+    assert (found.weighed, found.importance) == (0, {}), "three of the five have a value"
 
 
 @pytest.mark.parametrize(
