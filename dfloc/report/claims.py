@@ -157,7 +157,8 @@ def on_ours(claim: Claim, tables: Mapping[str, PublishedTable], study: Study) ->
             for side, each in zip(sides, cells, strict=True)
         ]
 
-    return _resampled(formula, [tables_of(line) for line in drawn], _model(sides))
+    whole = drawn[~np.isnan(drawn).any(axis=1)]  # a resample without an image of some set says nothing
+    return _resampled(formula, [tables_of(line) for line in whole], _model(sides))
 
 
 def _verdict(formula: Formula, tables: Sequence[Matrix]) -> Verdict:
@@ -190,12 +191,12 @@ def _resampled(formula: Formula, replicates: Sequence[Sequence[Matrix]], model: 
         for name, values in first.numbers.items()
         if sum(name in each.numbers for each in decided) == len(decided) > 0
     }
-    share = sum(each.state == "holds" for each in decided) / len(decided) if decided else None
+    share = sum(each.state == "holds" for each in others) / len(others) if decided else None
     return Verdict(first.state, first.numbers, first.why, spans, share, model)
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
-    low, high = np.nanquantile(values, [0.025, 0.975])
+    low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
 
 

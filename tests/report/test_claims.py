@@ -11,8 +11,10 @@ from dfloc.errors import ConfigError
 from dfloc.registry import BACKBONES
 from dfloc.report import claims, match, published
 from dfloc.report.claims import Verdict, judge
-from dfloc.report.formulas import FORMULAS
+from dfloc.report.formulas import FORMULAS, Outcome
+from dfloc.report.formulas.numbers import Matrix
 from dfloc.report.groups import Study
+from dfloc.report.resample import resample
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from dfloc.sweep.known import Known
@@ -234,6 +236,24 @@ def test_ours_equal_to_the_published_curves_give_the_verdicts_of_exposure(curves
     assert found["s000.c5"].numbers["at_1000"] == pytest.approx([-2.42, 3.163, -2.22, -9.273], abs=0.01)
 
 
+def test_a_share_of_a_gain_that_is_none_is_undecided():
+    """With 50, 40 and 45 % after 0, 1,000 and 3,000 images the quotient would be 2; with 50 at 3,000 there is none."""
+    cells = {"one": (10, 50, 60), "hurt": (50, 40, 45), "level": (50, 60, 50), "late": (10, 20, 60)}
+    one, hurt, level, late = (
+        Matrix(name, dict(zip(((name, 0), (name, 1000), (name, 3000)), values, strict=True)), held_out=name)
+        for name, values in cells.items()
+    )
+    assert FORMULAS["s000.c6"]([one]) == Outcome(True, {"share": [0.8]})
+    assert FORMULAS["s000.c6"]([one, late]) == Outcome(False, {"share": [0.8, 0.2]})
+    for tables in ([one, hurt, level], [level, one, hurt]):
+        found = claims._verdict(FORMULAS["s000.c6"], tables)
+        assert found.state == "cannot_be_computed"
+        assert found.numbers == {"gain_at_3000": [{"one": 50, "hurt": -5, "level": 0}[each.id] for each in tables]}
+        assert found.why == f"there is no gain at 3000 on {', '.join(each.id for each in tables if each.id != 'one')}"
+    found = claims._resampled(FORMULAS["s000.c6"], [[one], [one], [late], [hurt]], "")
+    assert (found.state, found.share) == ("holds", pytest.approx(1 / 3)), "where nothing is decided, it does not hold"
+
+
 def test_the_row_of_the_same_backbone_decides_what_the_documents_cannot(curves):
     each = next(each for each in judge(curves) if each.claim.id == "s000.c8")
     assert each.published.state == "cannot_be_computed"
@@ -344,6 +364,18 @@ def test_the_interval_of_one_number_is_that_of_the_other_tables(study_with):
     found = study.mean_of(models)
     assert (low / 100, high / 100) == pytest.approx((found.low, found.high), abs=0.01)
     assert low < 73.45 < high
+
+
+def test_a_resample_in_which_a_set_came_empty_counts_on_no_side(study_with, monkeypatch):
+    def resampled(parts):
+        known = resample(parts, num=1)[:1]
+        lacking = np.repeat(known, 2, axis=0)
+        lacking[[0, 1], [0, -1]] = np.nan
+        return np.concatenate([known, known, lacking])
+
+    monkeypatch.setattr(claims, "resample", resampled)
+    found = ours(study_with("single-domain", ["s000.single_domain.vit_rn50"]))["s000.c20"]
+    assert (found.state, found.share) == ("holds", 1)
 
 
 def test_a_close_call_holds_in_a_part_of_the_resamples(tmp_path):

@@ -74,11 +74,12 @@ def exposure_pays(tables: Sequence[Matrix]) -> Outcome:
 
 
 def a_thousand_suffice(tables: Sequence[Matrix]) -> Outcome:
-    """s000.c6: the share of the gain at 3000 that is there at 1000."""
-    shares = []
-    for x in tables:
-        base, few, many = (x.at(x.held_out, n) for n in (0, 1000, 3000))
-        shares.append((few - base) / (many - base) if many != base else math.nan)
+    """s000.c6: the share of the gain at 3000 that is there at 1000; undecided where there is no gain at 3000."""
+    few, many = ([x.at(x.held_out, n) - x.at(x.held_out, 0) for x in tables] for n in (1000, 3000))
+    if min(many) <= 0:
+        without_gain = ", ".join(x.held_out for x, gain in zip(tables, many, strict=True) if gain <= 0)
+        return Outcome(False, {"gain_at_3000": many}, f"there is no gain at 3000 on {without_gain}")
+    shares = [part / whole for part, whole in zip(few, many, strict=True)]
     return Outcome(min(shares) >= 2 / 3, {"share": shares})
 
 
