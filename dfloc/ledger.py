@@ -4,7 +4,7 @@ import hashlib
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import pyarrow as pa
@@ -100,9 +100,13 @@ class Ledger:
     """What is known of every trial of a workspace.
 
     Every file is put whole, so that a kill at any moment leaves a ledger that can be read and gone on from.
+
+    Attributes:
+        workspace: whose.
     """
 
     def __init__(self, workspace: Workspace):
+        self.workspace = workspace
         self._root = workspace.trials
 
     def folder(self, fingerprint: str) -> UPath:
@@ -256,6 +260,13 @@ class Ledger:
             raise WorkspaceError(f"trial {fingerprint[:12]} was not evaluated yet: no {path}") from error
         except pa.ArrowInvalid as error:
             raise WorkspaceError(f"{path} is damaged ({error}); delete it, it is made again") from error
+
+    def all_rows(self, fingerprint: str) -> Iterator[pa.Table]:
+        """Yield the rows of each evaluation of a trial that has any, in the order of their keys."""
+        for path in sorted((self.folder(fingerprint) / "rows").glob("*.parquet"), key=lambda path: path.name):
+            rows = self.rows(fingerprint, path.stem)
+            if len(rows):
+                yield rows
 
     def _stop(self, fingerprint: str, sweep: str) -> UPath:
         return self.folder(fingerprint) / "stopped" / f"{sweep}.json"

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple, get_args
 
 import pyarrow as pa
 
+from dfloc import storage
 from dfloc.config import AugmentSpec, Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, TrialSpec
 from dfloc.data import dolos
 from dfloc.ledger import Ledger
@@ -172,7 +173,8 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     measures = protocols.find(record.protocol).tracked
     scores: dict[str, float] = {}
     for checkpoint, head in HEADS.items():
-        for domain, values in _by_domain(ledger, own, checkpoint, validated(ledger, planned, checkpoint)).items():
+        valid = validated(ledger, planned.spec, checkpoint, own[0].protocol) if own else None
+        for domain, values in _by_domain(ledger, own, checkpoint, valid).items():
             scores |= {f"{head}/{domain}/{measure}": values[measure] for measure in measures if measure in values}
     if all(each in own for each in _clean_tests(planned) if each.checkpoint == "best"):
         scores |= _means(record, planned.spec, scores)
@@ -203,12 +205,29 @@ def _clean_tests(planned: PlannedTrial) -> list[EvaluationSpec]:
     return [each for each in planned.evaluations if each.split == "test" and each.condition == "clean"]
 
 
-def validated(ledger: Ledger, planned: PlannedTrial, checkpoint: Checkpoint) -> pa.Table | None:
-    """Return the rows of a checkpoint on the trial's validation images; None where none are planned, or some lack."""
-    wanted = [each for each in planned.evaluations if each.split == "valid" and each.checkpoint == checkpoint]
-    if not wanted or not all(ledger.has_rows(each.trial, each.key) for each in wanted):
+def validated(ledger: Ledger, spec: TrialSpec, checkpoint: Checkpoint, protocol: str) -> pa.Table | None:
+    """Return the rows that a threshold is chosen on: of the trial's own validation list, each image once.
+
+    Of a trial whose list nobody knows (an imported one) these are all validation images that were scored.
+
+    Returns:
+        None where the protocol chooses no threshold, or rows of the list, or the list itself, are not there.
+
+    Raises:
+        WorkspaceError: rows are damaged.
+    """
+    if not protocols.find(protocol).grid:
         return None
-    return pa.concat_tables([ledger.rows(each.trial, each.key) for each in wanted])
+    wanted = {"split": "valid", "checkpoint": checkpoint, "protocol": protocol, "condition": "clean"}
+    every = ledger.all_rows(spec.fingerprint)
+    found = [rows for rows in every if all(rows[name][0].as_py() == value for name, value in wanted.items())]
+    if not found:
+        return None
+    whole = pa.concat_tables(found, promote_options="permissive")
+    first = {name: place for place, name in reversed([*enumerate(whole["id"].to_pylist())])}
+    own = ledger.workspace.lists / f"{spec.valid.digest}.json"
+    names = first.keys() if not spec.valid.counts else storage.get_json(own) if own.exists() else ()
+    return whole.take(sorted(first[name] for name in names)) if names and first.keys() >= {*names} else None
 
 
 def _by_domain(

@@ -16,7 +16,6 @@ from dfloc.engine.predict import Predictor
 from dfloc.errors import ConfigError, DataError, WorkspaceError
 from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
-from dfloc.sweep import rows as trial_rows
 from tests.engine.test_predict import put_trial
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
@@ -32,29 +31,19 @@ def spec(workspace: Workspace) -> TrialSpec:
     return put_trial(workspace)
 
 
-def put(
-    workspace: Workspace,
-    spec: TrialSpec,
-    protocol: str,
-    domain: str = "a/b",
-    split: str = "test",
-    num: int = 3,
-    first: int = 0,
-) -> EvaluationSpec:
+def put(workspace: Workspace, spec: TrialSpec, protocol: str, domain: str = "a/b") -> None:
     """Give a trial rows of random maps."""
-    test = SampleList(digest=f"{domain} {first}", counts={domain: num})
+    test = SampleList(digest=domain, counts={domain: 3})
     given = {"trial": spec.fingerprint, "checkpoint": "best", "domain": domain, "test": test, "protocol": protocol}
-    evaluation = EvaluationSpec(**given, split=split)
-    generator = torch.Generator().manual_seed(first)
-    prob, truth = torch.rand(num, 8, 8, generator=generator), torch.rand(num, 8, 8, generator=generator) > 0.5
+    generator = torch.Generator().manual_seed(0)
+    prob, truth = torch.rand(3, 8, 8, generator=generator), torch.rand(3, 8, 8, generator=generator) > 0.5
     found = metrics.score(prob, truth, protocol) | metrics.counts(prob, truth, protocol)
-    names = {"domain": domain, "split": split, "condition": "clean", "protocol": protocol, "checkpoint": "best"}
+    names = {"domain": domain, "split": "test", "condition": "clean", "protocol": protocol, "checkpoint": "best"}
     table = pa.table({key: value.tolist() for key, value in found.items()})
     for name, value in names.items():
-        table = table.append_column(name, pa.array([value] * num))
-    table = table.append_column("id", pa.array([f"{domain}/{split}/{first + k}" for k in range(num)]))
-    Ledger(workspace).put_rows(spec.fingerprint, evaluation.key, table)
-    return evaluation
+        table = table.append_column(name, pa.array([value] * 3))
+    table = table.append_column("id", pa.array([f"{domain}/test/{k}" for k in range(3)]))
+    Ledger(workspace).put_rows(spec.fingerprint, EvaluationSpec(**given).key, table)
 
 
 def test_rows_of_all_evaluations(workspace: Workspace, spec: TrialSpec) -> None:
@@ -80,33 +69,6 @@ def test_the_workspace_of_the_environment(
     put(workspace, spec, "dolos-2024")
     monkeypatch.setenv("DFLOC_WORKSPACE", str(workspace.root))
     assert len(dfloc.rows(spec.fingerprint)) == 3
-
-
-def test_validation_rows_that_a_threshold_may_come_from(workspace: Workspace, spec: TrialSpec) -> None:
-    """Of the same protocol, each image once; of the domains that the trial was validated on, where that is known."""
-    test = put(workspace, spec, "dfloc-1")
-    ledger = Ledger(workspace)
-    assert trial_rows.validated(ledger, spec, test) is None
-    put(workspace, spec, "dfloc-1", split="valid", num=4)
-    put(workspace, spec, "dfloc-1", split="valid", num=4, first=2)
-    put(workspace, spec, "dolos-2024", split="valid", num=4, first=9)
-    put(workspace, spec, "dfloc-1", domain="c/d", split="valid")
-    known = spec.model_copy(update={"valid": SampleList(digest="v", counts={"a/b": 4})})
-    found = trial_rows.validated(ledger, spec, test)
-    assert found is not None
-    assert sorted(found["id"].to_pylist()) == [
-        *(f"a/b/valid/{k}" for k in range(6)),
-        *(f"c/d/valid/{k}" for k in range(3)),
-    ]
-    where = Ledger(workspace).folder(known.fingerprint)
-    where.mkdir(parents=True, exist_ok=True)
-    for path in ledger.folder(spec.fingerprint).glob("rows/*"):
-        (where / "rows").mkdir(exist_ok=True)
-        (where / "rows" / path.name).write_bytes(path.read_bytes())
-    own = trial_rows.validated(ledger, known, test)
-    assert own is not None
-    assert set(own["domain"].to_pylist()) == {"a/b"}
-    assert trial_rows.validated(ledger, known, test.model_copy(update={"checkpoint": "last"})) is None
 
 
 def test_a_loaded_trial_says_what_predict_says(workspace: Workspace, spec: TrialSpec) -> None:

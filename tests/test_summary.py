@@ -1,13 +1,17 @@
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from dfloc import summary
+from dfloc import storage, summary
 from dfloc.config import EvaluationSpec, MapRecipe, SampleList
 from dfloc.errors import DataError
 from dfloc.ledger import Ledger
+from dfloc.record import PlannedTrial
+from dfloc.report.results import Results
 from dfloc.storage import Workspace
+from dfloc.sweep.scores import line
 from tests.ended import DOMAINS, finish, planned_of, record_of, rows_of, spec_of, train
 
 LDM, LAMA, P2, P2_9K = DOMAINS
@@ -150,29 +154,42 @@ def test_tags_name_weights_failures_and_random_backbones(ledger: Ledger) -> None
     assert summary.tags(ledger, drawn)["dfloc.random_weights"] == "true"
 
 
-def scored(evaluation: EvaluationSpec, tp: list[int], fp: list[int], fn: list[int]) -> pa.Table:
-    """Rows of dfloc-1, of images of 100 pixels, that count alike at thresholds from 0.5 on, and find all below it."""
+def scored(
+    evaluation: EvaluationSpec, tp: list[int], fp: list[int], fn: list[int], more: int = 0, first: int = 0
+) -> pa.Table:
+    """Rows of dfloc-1, of images of 100 pixels, that count alike at thresholds from 0.5 on; below, all is found.
+
+    There `more` pixels more are wrong; images are numbered from `first`.
+    """
+    names = {name: getattr(evaluation, name) for name in ("protocol", "domain", "split", "condition", "checkpoint")}
     return pa.Table.from_pylist(
         [
             {
-                "protocol": evaluation.protocol,
+                **names,
+                "id": f"{evaluation.domain}/{evaluation.split}/{k}",
+                "stem": str(k),
                 **dict.fromkeys(("iou", "f1", "ap", "auc", "mcc", "pbca"), 0.5),
                 **{"tp": t, "fp": p, "fn": n, "tn": 100 - t - p - n, "mask_area": (t + n) / 100},
                 "grid_tp": [t + n] * 9 + [t] * 10,
-                "grid_fp": [p] * 19,
+                "grid_fp": [p + more] * 9 + [p] * 10,
             }
-            for t, p, n in zip(tp, fp, fn, strict=True)
+            for k, (t, p, n) in enumerate(zip(tp, fp, fn, strict=True), first)
         ]
     )
 
 
-def test_f1_at_the_validation_threshold_needs_all_validation_rows(ledger: Ledger) -> None:
-    trial = planned_of(spec_of(LDM), "base", tested=(LDM,), protocol="dfloc-1")
-    valid = trial.evaluations[0].model_copy(
-        update={"split": "valid", "test": SampleList(digest="valid", counts={LDM: 2}), "checkpoint": "best"}
-    )
-    trial = trial.model_copy(update={"evaluations": (*trial.evaluations, valid)})
+def validating(ledger: Ledger) -> tuple[PlannedTrial, EvaluationSpec]:
+    """Return a trained trial whose validation list has the first two images, and its evaluation on them."""
+    own = SampleList(digest="v" * 64, counts={LDM: 2})
+    trial = planned_of(spec_of(LDM).model_copy(update={"valid": own}), "base", tested=(LDM,), protocol="dfloc-1")
+    valid = trial.evaluations[0].model_copy(update={"split": "valid", "test": own})
+    storage.put_json(ledger.workspace.lists / f"{own.digest}.json", [f"{LDM}/valid/{k}" for k in range(2)])
     train(ledger, trial)
+    return trial.model_copy(update={"evaluations": (*trial.evaluations, valid)}), valid
+
+
+def test_f1_at_the_validation_threshold_needs_all_validation_rows(ledger: Ledger) -> None:
+    trial, valid = validating(ledger)
     best, last = trial.evaluations[:2]
     for each in (best, last):
         ledger.put_rows(trial.fingerprint, each.key, scored(each, [10], [0], [10]))
@@ -186,6 +203,46 @@ def test_f1_at_the_validation_threshold_needs_all_validation_rows(ledger: Ledger
     assert after["test/celebahq/ldm/f1_valid"] == after["test/mean/f1_valid"] == 1, "0.45 finds all; 0.5 the half"
     assert "test_last/celebahq/ldm/f1_valid" not in after, "the other checkpoint has no validation rows"
     assert after.keys() - before.keys() == {f"test/{name}/f1_valid" for name in (LDM, "mean", "id", "base")}
+
+
+@pytest.mark.parametrize("swept", [True, False])
+def test_a_threshold_is_chosen_on_the_trials_own_list_by_whomever_it_is_asked(ledger: Ledger, swept: bool) -> None:
+    """The two images of the list are best at 0.45, as above; with two more that were scored it would be 0.5."""
+    trial, valid = validating(ledger)
+    best, record, workspace = trial.evaluations[0], record_of(trial, protocol="dfloc-1"), ledger.workspace
+    ledger.put_rows(trial.fingerprint, best.key, scored(best, [10, 10], [0, 0], [10, 10]))
+    if swept:
+        ledger.put_rows(trial.fingerprint, valid.key, scored(valid, [10, 5], [0, 5], [10, 0]))
+    own, others = scored(valid, [10, 5], [0, 5], [10, 0]), scored(valid, [10, 10], [0, 0], [0, 0], 40, first=2)
+    wide = valid.model_copy(update={"test": SampleList(digest="wide", counts={LDM: 4})})
+    ledger.put_rows(trial.fingerprint, wide.key, pa.concat_tables([others, own]))
+    assert summary.summary(record, ledger, trial)["test/celebahq/ldm/f1_valid"] == 1
+    assert Results(workspace, record).all[0].scores["best", LDM].of_set["threshold"] == 0.45
+    said = line(workspace, trial.spec, best, [])
+    assert (said.of_set["threshold"], said.of_set["f1_valid"], said.num_valid) == (0.45, 1, 2)
+
+
+def test_rows_that_a_threshold_is_chosen_on(ledger: Ledger) -> None:
+    """Of the checkpoint and protocol, each image once; all of the list, or of any where nobody knows the list."""
+    trial, valid = validating(ledger)
+    unknown = trial.spec.model_copy(update={"valid": SampleList(digest="unknown", counts={})})
+    other = valid.model_copy(update={"domain": LAMA})
+    for spec in (trial.spec, unknown):
+        put = partial(ledger.put_rows, spec.fingerprint)
+        put("a", scored(valid, [1, 2], [0, 0], [0, 0], first=1))
+        put("b", scored(other, [4, 5], [0, 0], [0, 0]))
+        put("c", scored(valid.model_copy(update={"split": "test"}), [6], [0], [0]))
+        put("d", scored(valid.model_copy(update={"protocol": "dolos-2024"}), [7], [0], [0]))
+    found = partial(summary.validated, ledger, checkpoint="best", protocol="dfloc-1")
+    assert found(trial.spec) is None, "the first image of its list lacks"
+    for spec in (trial.spec, unknown):
+        ledger.put_rows(spec.fingerprint, "e", scored(valid, [8, 9], [0, 0], [0, 0]))
+    assert found(trial.spec)["tp"].to_pylist() == [1, 8]
+    assert sorted(found(unknown)["tp"].to_pylist()) == [1, 2, 4, 5, 8]
+    assert found(unknown, checkpoint="last") is None
+    assert found(unknown, protocol="dolos-2024") is None, "it chooses no threshold"
+    (ledger.workspace.lists / f"{trial.spec.valid.digest}.json").unlink()
+    assert found(trial.spec) is None
 
 
 def test_dolos_measures(ledger: Ledger) -> None:

@@ -1,11 +1,12 @@
 """What the ledger and the rows say of every trial that was planned under a sweep."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -22,6 +23,7 @@ from dfloc.summary import validated
 MOSTLY_EMPTY = 0.9
 
 Values = NDArray[np.float64]
+Valid = Callable[[Checkpoint], pa.Table | None]  # the rows that a threshold is chosen on
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,11 +150,16 @@ class Results:
         epochs = self._ledger.epochs(fingerprint)
         done = self._ledger.done(fingerprint)
         best = next((epoch for epoch in epochs if done and epoch.epoch == done.best_epoch), None)
+
+        @cache
+        def valid(checkpoint: Checkpoint) -> pa.Table | None:
+            return validated(self._ledger, trial.spec, checkpoint, self.record.protocol)
+
         scores = {
             (spec.checkpoint, spec.domain): score
             for spec in trial.evaluations
             if spec.split == "test" and spec.condition == "clean" and spec.protocol == self.record.protocol
-            if (score := self._score(trial, spec)) is not None
+            if (score := self._score(spec, valid)) is not None
         }
         return Result(
             trial=trial,
@@ -164,13 +171,13 @@ class Results:
             scores=scores,
         )
 
-    def _score(self, trial: PlannedTrial, spec: EvaluationSpec) -> Score | None:
+    def _score(self, spec: EvaluationSpec, valid: Valid) -> Score | None:
         if spec.key not in self._scores:
             there = self._ledger.has_rows(spec.trial, spec.key)
-            self._scores[spec.key] = self._read(trial, spec) if there else None
+            self._scores[spec.key] = self._read(spec, valid) if there else None
         return self._scores[spec.key]
 
-    def _read(self, trial: PlannedTrial, spec: EvaluationSpec) -> Score:
+    def _read(self, spec: EvaluationSpec, valid: Valid) -> Score:
         rows = self._ledger.rows(spec.trial, spec.key)
         images = pc.count_distinct(rows["id"]).as_py()
         if not len(rows) == images == spec.test.size:
@@ -190,5 +197,5 @@ class Results:
             empty=float(empty.mean()) if len(empty) else 0.0,
             areas=rows["mask_area"].to_numpy().astype(np.float64),
             pooled_iou=int(tp.sum()) / union if union else 1.0,
-            of_set=summarise(rows, spec.protocol, validated(self._ledger, trial, spec.checkpoint)),
+            of_set=summarise(rows, spec.protocol, valid(spec.checkpoint)),
         )

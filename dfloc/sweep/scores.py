@@ -13,7 +13,7 @@ from dfloc.data.manifest import SampleRef
 from dfloc.ledger import Ledger
 from dfloc.metrics import bootstrap, protocols, summarise
 from dfloc.storage import Workspace
-from dfloc.sweep import rows as trial_rows
+from dfloc.summary import validated
 
 Relation = Literal["in", "out", "unknown"]
 
@@ -57,8 +57,8 @@ def line(workspace: Workspace, spec: TrialSpec, evaluation: EvaluationSpec, refs
         WorkspaceError: the rows are damaged.
     """
     ledger = Ledger(workspace)
-    chooses = protocols.find(evaluation.protocol).grid and evaluation.split != "valid"
-    valid = trial_rows.validated(ledger, spec, evaluation) if chooses else None
+    chooses = evaluation.split != "valid"
+    valid = validated(ledger, spec, evaluation.checkpoint, evaluation.protocol) if chooses else None
     found = of_rows(ledger.rows(spec.fingerprint, evaluation.key), evaluation.protocol, evaluation.domain, valid)
     seen = {ref.stem for ref in refs} & _trained_on(workspace, spec)
     return found._replace(trained_on=len(seen), relation=relation(spec, evaluation.domain))

@@ -4,6 +4,7 @@ import io
 import pyarrow as pa
 import pytest
 
+from dfloc import storage
 from dfloc.ledger import Ledger
 from dfloc.metrics import native
 from dfloc.report import areas, crossed, heatmaps, histories, models, overview, ranking, trends
@@ -113,11 +114,14 @@ def test_numbers_of_a_set_are_counted_on_its_images_and_on_those_of_validation(t
     record = studies.record(maker, "paper")
     workspace = Workspace(tmp_path)
     studies.fill(workspace, record, lambda *_: 0.4, checkpoints=("best",))
+    ids = [f"{DOLOS[0]}/test/{k}.png" for k in range(4)]  # studies.rows
+    storage.put_json(workspace.lists / f"{trial.spec.valid.digest}.json", ids)
     at = len(native.GRID) // 3
     for each, tp, fp, fn in ((own, 10, 0, 20), (real, 0, 40, 0), (valid, 5, 5, 5)):
         grid = [[10 if place == at else 0 for place in range(len(native.GRID))]] * 4
         counts = {"tp": tp, "fp": fp, "fn": fn, "tn": 160}
         rows = studies.rows(each, 0.4).to_pydict() | {name: [count] * 4 for name, count in counts.items()}
+        rows["split"] = [each.split] * 4
         rows |= {"grid_tp": [[2 * k for k in grid[0]]] * 4 if each is own else grid, "grid_fp": grid}
         Ledger(workspace).put_rows(trial.fingerprint, each.key, pa.table(rows))
     study = Study(record, Results(workspace, record))
@@ -127,6 +131,30 @@ def test_numbers_of_a_set_are_counted_on_its_images_and_on_those_of_validation(t
     assert float(line["False-alarm area"]) == pytest.approx(40 / 200)
     assert line["F1 at the validation threshold, OOD"] == "-"
     assert "validation images" in table.caption
+
+
+def test_all_numbers_of_a_row_are_of_the_runs_that_all_its_trainings_have(tmp_path):
+    """Three seeds, by 0.1 better each; of one training the last is not there."""
+    maker = Maker(num_test=12)
+    for maker.seed in range(3):
+        made.single(maker, "single", 9)
+    record = made.named(maker, "single-domain", synthetic=True)
+    workspace = Workspace(tmp_path)
+    studies.fill(
+        workspace,
+        record,
+        lambda trial, domain: 0.2 + 0.1 * trial.spec.seed + (0.3 if domain in trial.spec.train.counts else 0.0),
+        lambda trial: "new" if (trial.axes["domain"], trial.spec.seed) == (studies.MINI[0], 2) else "",
+        checkpoints=("best",),
+    )
+    study = Study(record, Results(workspace, record))
+    found = models.models(study)
+    table = ranking.ranked(study, found)
+    (cells,) = [row.cells[2:6] for row in table.rows]
+    assert [cell.small for cell in cells] == ["2 of 3 runs"] * 4
+    assert [cell.exact[0] for cell in cells] == pytest.approx([0.55, 0.55, 0.25, 0.325])
+    (other,) = lines(ranking.measured(study, found))
+    assert float(other["IoU per image, ID"]) == pytest.approx(0.55)
 
 
 def test_random_weights_are_marked_at_the_model(tmp_path):
