@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 @click.command("import-checkpoint")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--arch", required=True, metavar="BACKBONE[,BACKBONE]", help="clip-vit-l14, clip-rn50, or both.")
-@click.option("--trained-on", default="", metavar="DOMAIN,...", help="Domains that it saw.  [default: unknown]")
+@click.option(
+    "--trained-on", default="", metavar="DOMAIN,...", help="Domains that it saw.  [default: as before, or unknown]"
+)
 @click.option("--weights", metavar="WORD", help="Of fused backbones: openai, or a file.  [default: openai]")
 @workspace_option
 @plugin_option

@@ -30,13 +30,13 @@ UNKNOWN = SampleList(digest="unknown", counts={})
 def import_checkpoint(
     workspace: Workspace, path: Path, arch: str, trained_on: Sequence[str] = (), weights: str | None = None
 ) -> TrialSpec:
-    """Put a checkpoint of DeCLIP into the ledger; the same one again changes nothing but what it was trained on.
+    """Put a checkpoint of DeCLIP into the ledger; the same one again changes nothing but what it is said to have seen.
 
     Args:
         workspace: keeps the decoder, and the image tower that is inside the file.
         path: the file.
         arch: its backbone, or two with a comma between.
-        trained_on: the domains that it was trained on, in full; none: unknown.
+        trained_on: the domains that it was trained on, in full; none: what an earlier import said, else unknown.
         weights: of the backbones of a fused checkpoint, whose CLIPs are not in the file; None: each one's default.
 
     Raises:
@@ -60,6 +60,8 @@ def import_checkpoint(
         lineage=Lineage(seen=domains, base=domains),
     )
     ledger = Ledger(workspace)
+    if not domains and ledger.done(spec.fingerprint):
+        spec = spec.model_copy(update={"lineage": ledger.spec(spec.fingerprint).lineage})
     if not ledger.has_weights(spec.fingerprint) or ledger.spec(spec.fingerprint) != spec:
         ledger.put_imported(spec, data, repro.environment() | {"imported": path.name})
     return spec

@@ -193,6 +193,7 @@ def test_an_imported_checkpoint_says_what_to_do_next(dfloc: Dfloc, tmp_path: Pat
     name = lines[0].split()[1][:12]
     assert lines[2] == f"next: dfloc evaluate {name} --data DIR"
     assert dfloc("import-checkpoint", "file.pth", "--arch", VIT, "--trained-on", "ldm,mine/own").out == result.out
+    assert dfloc("import-checkpoint", "file.pth", "--arch", VIT).out == result.out, "what was said before"
     elsewhere = dfloc("import-checkpoint", "file.pth", "--arch", VIT, "--workspace", "my work").out.splitlines()
     assert [line.endswith(" --workspace 'my work'") for line in elsewhere] == [False, False, True, True, True]
 

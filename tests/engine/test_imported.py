@@ -69,6 +69,10 @@ def test_it_is_a_finished_trial_whose_training_is_said_or_unknown(tmp_path: Path
     assert told.fingerprint == unknown.fingerprint
     assert ledger.spec(told.fingerprint).lineage.seen == ledger.spec(told.fingerprint).lineage.base
     assert ledger.spec(told.fingerprint).lineage.seen == ("a/b", "celebahq/ldm")
+    silent = import_checkpoint(workspace, tmp_path / "file.pth", VIT)
+    assert silent == told == ledger.spec(told.fingerprint), "nothing said is nothing taken back"
+    corrected = import_checkpoint(workspace, tmp_path / "file.pth", VIT, ["a/b"])
+    assert corrected.lineage.seen == ledger.spec(told.fingerprint).lineage.seen == ("a/b",)
     data = ledger.weights(told.fingerprint, "best").read_bytes()
     assert data == ledger.weights(told.fingerprint, "last").read_bytes()
     assert told.model_dump()["init"] == {"imported": hashlib.sha256(data).hexdigest()}
