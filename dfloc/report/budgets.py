@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dfloc.report import captions, cells, table
-from dfloc.report.estimate import Estimate, pooled
-from dfloc.report.groups import Group, Study, common_runs
+from dfloc.report.estimate import Estimate
+from dfloc.report.groups import Group, Study, mean_valid, over
 from dfloc.report.table import Cell, Row, Table
 
 
@@ -27,10 +27,8 @@ class Line:
 
     @property
     def valid(self) -> float | None:
-        """Mean validation IoU, each model on its own validation list; None where one is missing."""
-        values = [group.valid for group in self.groups]
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known) if known and len(known) == len(values) else None
+        """Mean validation IoU, each model on its own validation list; None where they have no run in common."""
+        return mean_valid(self.groups)
 
     @property
     def totals(self) -> set[int]:
@@ -39,7 +37,7 @@ class Line:
 
     def score(self, domains: Sequence[str], metric: str = "iou") -> Estimate | None:
         """Return the mean over domains, each answered by its own model; None where one is missing."""
-        return pooled(common_runs([(self.models[domain], domain) for domain in domains]), metric)
+        return over([(self.models[domain], domain) for domain in domains], metric)
 
 
 def lines(study: Study, stage: str = "budgets") -> list[Line]:
@@ -154,7 +152,7 @@ def _row(study: Study, line: Line) -> Row:
         Cell(" + ".join(recipe.map for recipe in specs[0].maps)),
         Cell(f"{sum(spec.valid.size for spec in specs):,}"),
         Cell(" … ".join(f"{steps:,}" for steps in sorted({spec.steps for spec in specs}))),
-        table.number(line.valid),
+        cells.valid(groups),
     ]
     numbers += [cells.score(line.models[domain], [domain]) for domain in domains]
     hole = next((group.hole for group in groups if not group.scored), table.DASH)

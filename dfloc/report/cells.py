@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from dfloc.config import Checkpoint
 from dfloc.report import table
-from dfloc.report.groups import COLLAPSED, Group
+from dfloc.report.groups import COLLAPSED, Group, mean_valid, places, scored_places
 from dfloc.report.table import Cell
 
 
@@ -17,10 +17,17 @@ def name(text: str, groups: Iterable[Group]) -> Cell:
 def score(group: Group, domains: Sequence[str], metric: str = "iou", checkpoint: Checkpoint = "best") -> Cell:
     """Return the mean over domains with its interval, or the hole; nearly empty maps are told below it."""
     found = group.score(domains, metric, checkpoint)
-    cell = table.estimate(found, group.hole, planned=len(group.results))
+    cell = table.estimate(found, group.hole)
     note = group.note(domains, checkpoint) if found else ""
     below = "; ".join(filter(None, [cell.small, note]))
     return replace(cell, small=below, mark="bad" if note == COLLAPSED else cell.mark)
+
+
+def valid(groups: Sequence[Group]) -> Cell:
+    """Return the mean validation IoU of some trainings, of the runs that all of them have."""
+    cell = table.number(mean_valid(groups))
+    short = table.runs(len(scored_places(groups)), len(places(groups)))
+    return replace(cell, small=short if cell.exact else "")
 
 
 def baselines(groups: Sequence[Group], domain: str) -> Cell:

@@ -38,6 +38,7 @@ class Estimate:
         runs: seeds and draws that it is the mean of, the same trainings once; with one, the interval is of test
             sampling only.
         photographs: what was resampled.
+        planned: runs that there should be.
     """
 
     value: float
@@ -45,22 +46,24 @@ class Estimate:
     high: float
     runs: int
     photographs: int
+    planned: int = 1
 
 
-def pooled(runs: Sequence[Run], metric: str = "iou") -> Estimate | None:
+def pooled(runs: Sequence[Run], metric: str = "iou", planned: int = 1) -> Estimate | None:
     """Return the mean over runs of the mean over their domains; None where there is none, or no image has a number.
 
     Args:
         runs: one for each draw and seed.
         metric: a metric of the rows; images where it is NaN are left out.
+        planned: runs that there should be.
     """
     rows = [_flat(run, metric) for run in runs]
     if not sum(row.values.size for row in rows):
         return None
-    return _estimate(interval(_table(rows), "value"), len(runs))
+    return _estimate(interval(_table(rows), "value"), len(runs), planned)
 
 
-def difference(pairs: Sequence[tuple[Run, Run]]) -> Estimate | None:
+def difference(pairs: Sequence[tuple[Run, Run]], planned: int = 1) -> Estimate | None:
     """Return the mean IoU of the first runs less that of the second, paired by photograph.
 
     Raises:
@@ -69,7 +72,7 @@ def difference(pairs: Sequence[tuple[Run, Run]]) -> Estimate | None:
     if not pairs:
         return None
     first, second = ([_flat(pair[side], "iou") for pair in pairs] for side in (0, 1))
-    return _estimate(paired_difference(_table(first), _table(second), "value"), len(pairs))
+    return _estimate(paired_difference(_table(first), _table(second), "value"), len(pairs), planned)
 
 
 def _flat(run: Run, metric: str) -> _Rows:
@@ -95,5 +98,5 @@ def _table(runs: Sequence[_Rows]) -> pa.Table:
     )
 
 
-def _estimate(found: Interval, runs: int) -> Estimate:
-    return Estimate(found.estimate, found.low, found.high, runs, found.num_photographs)
+def _estimate(found: Interval, runs: int, planned: int) -> Estimate:
+    return Estimate(found.estimate, found.low, found.high, runs, found.num_photographs, planned)

@@ -98,7 +98,7 @@ class Group:
                 for result in self.scored
                 if all((checkpoint, domain) in result.scores for domain in domains)
             ]
-            self._known[key] = pooled(runs, metric)
+            self._known[key] = pooled(runs, metric, len(self.results))
         return self._known[key]
 
 
@@ -187,7 +187,7 @@ class Study:
         flat = [(group, domain) for group, domains in models for domain in domains]
         if not flat or any(metric not in group.metrics for group, _ in flat):
             return None
-        return pooled(common_runs(flat), metric)
+        return over(flat, metric)
 
     def less(self, first: Group, second: Group, domains: Sequence[str]) -> Estimate | None:
         """Return the mean IoU of the first less that of the second, trials paired by seed and draw."""
@@ -198,7 +198,7 @@ class Study:
             for one, other in [(first.runs[place], second.runs[place])]
             if all(_same_images(one.scores.get(key), other.scores.get(key)) for key in wanted)
         ]
-        return difference(pairs) if domains else None
+        return difference(pairs, len(places([first, second]))) if domains else None
 
 
 def _bare(result: Result, checkpoint: Checkpoint, domain: str) -> bool:
@@ -246,6 +246,22 @@ def common_runs(models: Sequence[tuple[Group, str]]) -> list[Run]:
         for place in places([group for group, _ in models])
         if all(key in group.runs[place].scores for group, key in wanted)
     ]
+
+
+def over(models: Sequence[tuple[Group, str]], metric: str = "iou") -> Estimate | None:
+    """Return the mean over groups, each on its domain, of `common_runs`; None where there is none."""
+    return pooled(common_runs(models), metric, len(places([group for group, _ in models])))
+
+
+def scored_places(groups: Sequence[Group]) -> list[Place]:
+    """Return those of `places` where all groups are scored."""
+    return [place for place in places(groups) if all(group.runs[place].scores for group in groups)]
+
+
+def mean_valid(groups: Sequence[Group]) -> float | None:
+    """Return the mean validation IoU of the best epochs at `scored_places`; None where there is none, or one lacks."""
+    values = [group.runs[place].valid for place in scored_places(groups) for group in groups]
+    return None if None in values else _mean(values)
 
 
 def run(result: Result, scores: Sequence[Score]) -> Run:

@@ -10,7 +10,7 @@ from dfloc.config import TrialSpec, canonical
 from dfloc.data import dolos
 from dfloc.report import recipe
 from dfloc.report.estimate import Estimate
-from dfloc.report.groups import Group, Study
+from dfloc.report.groups import Group, Study, common_runs, mean_valid, scored_places
 from dfloc.report.results import Score
 
 ONE, WITHOUT, ALL = "one domain", "all but one", "several domains"
@@ -75,10 +75,8 @@ class Part:
 
     @property
     def valid(self) -> float | None:
-        """Mean validation IoU of the trainings; None where one is missing."""
-        values = [group.valid for group in self.groups]
-        there = [value for value in values if value is not None]
-        return sum(there) / len(there) if len(there) == len(values) else None
+        """Mean validation IoU of the trainings; None where they have no run in common."""
+        return mean_valid(self.groups)
 
     def cells(self, study: Study, which: Which) -> list[tuple[Group, list[str]]]:
         """Return each training with the test domains of it that are chosen."""
@@ -91,19 +89,18 @@ class Part:
 
     def over(self, study: Study, which: Which, value: Callable[[Score], float | None]) -> float | None:
         """Return the mean over the chosen cells of what a score says, runs averaged first; None as `mean`."""
+        flat = [(group, domain) for group, domains in self.cells(study, which) for domain in domains]
         found = []
-        for group, domains in self.cells(study, which):
-            for domain in domains:
-                scores = [result.scores.get(("best", domain)) for result in group.scored]
-                values = [number for score in scores if score and (number := value(score)) is not None]
-                found.append(sum(values) / len(values) if values else None)
+        for scores in zip(*(run.scores for run in common_runs(flat)), strict=True):
+            values = [number for score in scores if (number := value(score)) is not None]
+            found.append(sum(values) / len(values) if values else None)
         there = [number for number in found if number is not None]
         return sum(there) / len(there) if there and len(there) == len(found) else None
 
     def everywhere(self, study: Study, value: Callable[[Score], float | None]) -> float | None:
         """Return the mean over all test domains, the study's own and others, where a score says it; None: nowhere."""
         found = []
-        for result in (result for group in self.groups for result in group.scored):
+        for result in (group.runs[place] for place in scored_places(self.groups) for group in self.groups):
             scores = [result.scores.get(("best", name)) for name in (*study.tested, *study.extra)]
             found += [number for score in scores if score and (number := value(score)) is not None]
         return sum(found) / len(found) if found else None

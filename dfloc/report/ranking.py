@@ -106,7 +106,8 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
         id="models",
         title="Models, ranked by validation IoU.",
         caption="ID: mean test IoU over the cells whose test domain's family was trained on; OOD: over the others; "
-        "rows between two rules are of one kind of training data, ranked by the mean validation IoU of the trainings; "
+        "rows between two rules are of one kind of training data, ranked by the mean validation IoU of the trainings, "
+        "of the runs that all of them have, as are their means; "
         "its best is set in bold, and an oracle is the best test number, which nobody could choose. Parameters and "
         f"convolutions are counted on the decoder as it is built.{_mixed(study, found)} The same for all: {same}. "
         f"{captions.provenance(study, _groups(found))}",
@@ -179,7 +180,7 @@ def _block(study: Study, block: Sequence[Part], own: Settings) -> list[Row]:
     best = {mean: max((each.value for each in column if each), default=0.0) for mean, column in means.items()}
     rows = []
     for place, part in enumerate(block):
-        valid = table.number(part.valid)
+        valid = cells.valid(part.groups)
         numbers = [replace(valid, mark="strong") if place == 0 and part.valid is not None else valid]
         for mean, which in MEANS.items():
             found = means[mean][place]

@@ -163,20 +163,24 @@ def share(value: float | None) -> Cell:
     return Cell(f"{100 * value:.0f} %", exact=(value,)) if value is not None else Cell(DASH, mark="hole")
 
 
-def estimate(found: Estimate | None, hole: str, *, signed: bool = False, planned: int = 0) -> Cell:
-    """Return a number with its interval, or the mark of a hole.
+def runs(found: int, planned: int) -> str:
+    """Return what to write of a number of fewer runs than were planned."""
+    return f"{found} of {planned} runs" if found < planned else ""
+
+
+def estimate(found: Estimate | None, hole: str, *, signed: bool = False) -> Cell:
+    """Return a number with its interval, or the mark of a hole; where fewer runs count than were planned, it says so.
 
     Args:
         found: the number.
         hole: what to write where there is none.
         signed: whether a plus is written.
-        planned: runs that were planned; where fewer count, the cell says so.
     """
     if found is None:
         return Cell(hole, mark="bad" if hole == "failed" else "hole")
     sign = "+" if signed else ""
     span = f"{found.low:{sign}.3f}", f"{found.high:{sign}.3f}"
-    short = f"{found.runs} of {planned} runs" if found.runs < planned else ""
+    short = runs(found.runs, found.planned)
     return Cell(f"{found.value:{sign}.3f}", short, span, exact=(found.value, found.low, found.high))
 
 

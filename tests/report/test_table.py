@@ -14,13 +14,13 @@ def make(**update) -> Table:
         "title": "Title.",
         "caption": "Caption.",
         "columns": ["Name", "IoU"],
-        "rows": [Row([Cell("a"), table.estimate(Estimate(0.5, 0.4, 0.61, 1, 9), "not run", planned=3)])],
+        "rows": [Row([Cell("a"), table.estimate(Estimate(0.5, 0.4, 0.61, 1, 9, 3), "not run")])],
     }
     return Table(**(fields | update))
 
 
 def test_a_number_stands_with_its_interval_and_missing_runs():
-    cell = table.estimate(Estimate(0.5, 0.4, 0.61, 1, 9), "not run", planned=3)
+    cell = table.estimate(Estimate(0.5, 0.4, 0.61, 1, 9, 3), "not run")
     assert (cell.text, cell.below) == ("0.500", ["0.400 … 0.610", "1 of 3 runs"])
     signed = table.estimate(Estimate(-0.05, -0.1, 0.02, 1, 9), "", signed=True)
     assert (signed.text, signed.span) == ("-0.050", ("-0.100", "+0.020"))
@@ -53,7 +53,7 @@ def test_markdown_has_one_line_per_row_and_escapes_bars():
 
 def test_csv_has_columns_for_intervals_and_notes_and_numbers_that_are_not_rounded():
     rows = [
-        Row([Cell("a"), table.estimate(Estimate(1 / 3, 0.1234567, 0.61, 1, 9), "", planned=3)]),
+        Row([Cell("a"), table.estimate(Estimate(1 / 3, 0.1234567, 0.61, 1, 9, 3), "")]),
         Row([Cell("b"), table.number(2 / 3)]),
         Row([Cell("c"), table.estimate(None, "failed")]),
     ]
