@@ -20,6 +20,10 @@ OBJECTIVES = {
     "valid": "mean validation IoU over the domains of the mixture",
     "leave-one-training-domain-out": "validation IoU on a domain that was left out of training, mean over the domains",
 }
+LEFT_OUT = (
+    "Test IoU on a domain: of the model that was trained without it, whose epoch and point its validation images "
+    "chose: this is not clean out-of-domain"
+)
 TRIED = "point, in the order of drawing"
 
 
@@ -115,8 +119,7 @@ def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
     notes = [f"{missing} of {search.trials} points were not drawn."] if missing > 0 and not search.exhausted else []
     if missing > 0 and search.exhausted:
         notes = [f"There are no more than these {len(found)} different points, of {search.trials} that were asked for."]
-    left_out = search.objective != "valid"
-    tested = "Test IoU on a domain: of the model that was trained without it" if left_out else "Test IoU: best epoch"
+    tested = "Test IoU: best epoch" if search.objective == "valid" else LEFT_OUT
     used = [group for group in study.stage(search.stage) if group.scored]
     return Table(
         id="search",

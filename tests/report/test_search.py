@@ -79,6 +79,7 @@ def test_points_are_ranked_by_validation_and_the_stopped_stand_below(tmp_path) -
     assert column(table, "layer") == ["a/1 + b/2", "a/3", "a/1 + b/2", "a/1 + b/2", "a/3"]
     assert table.rows[0].cells[list(table.columns).index("Objective")].mark == "strong"
     assert "After epochs 1 a trial goes on" in table.caption
+    assert "out-of-domain" not in table.caption
     assert table.notes == ["3 of 8 points were not drawn."]
 
 
@@ -139,6 +140,7 @@ def test_of_left_out_domains_the_model_that_was_trained_without_one_is_tested_on
     assert column(table, studies.MINI[0])[0] == "0.750"
     assert column(table, studies.MINI[2])[0] == "-", "no model was trained without it"
     assert "left out of training" in table.caption
+    assert "whose epoch and point its validation images chose: this is not clean out-of-domain." in table.caption
     assert "No trial is stopped early." in table.caption
 
 
