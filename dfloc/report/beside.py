@@ -131,8 +131,7 @@ def setting(study: Study, group: Group, n: int | None = None) -> Setting:
     base = trial.spec if n == 0 else root.trial.spec if root else None
     return Setting(
         random=study.random_weights,
-        limited=study.record.limit is not None,
-        tested=tuple(study.tested),
+        tested={one.domain: sum(one.test.counts.values()) for one in trial.evaluations if one.split == "test"},
         protocol=study.record.protocol,
         spec=trial.spec,
         words=study.record.weights,

@@ -7,6 +7,7 @@ from typing import Any
 
 from dfloc import registry
 from dfloc.config import DecoderSpec, TrialSpec
+from dfloc.data import dolos
 from dfloc.models.decoders import OUTPUT_SIZE
 from dfloc.report import recipe
 from dfloc.report.published import Cell
@@ -14,7 +15,15 @@ from dfloc.report.published import Cell
 PATCHES_STEPS = 500  # what Dolos calls an epoch of Patches
 EACH = re.compile(r"one model per domain, (\d+) each\b")
 CALLED = {"facebook/sam2.1-hiera-small": "sam2.1_hiera_small"}  # the library's own download -> the documents' word
-CLIP_RECIPE = {"optimizer": "adamw 0.001", "schedule": "plateau", "selection": "iou", "init": "declip"}
+PLAIN = {"targets": "own", "prior": None, "standardize": False, "BatchNorm": "train"}
+"""What no published model does otherwise."""
+CLIP_RECIPE = {
+    "optimizer": "adamw 0.001",
+    "schedule": "plateau",
+    "selection": "iou",
+    "init": "declip",
+    "epoch_steps": None,
+}
 """How every published localizer on CLIP was trained: by DeCLIP's trainer, which the thesis kept."""
 PATCHES_RECIPE = {"optimizer": "adam 0.001", "schedule": "constant", "selection": "loss", "batch": 16}
 """How Dolos' Patches were trained."""
@@ -27,8 +36,7 @@ class Setting:
 
     Attributes:
         random: whether a trial of the study has random weights.
-        limited: whether counts were scaled down by `--limit`.
-        tested: domains that the trial is tested on.
+        tested: domains that the trial is tested on, and the number of images of each.
         protocol: what scored it.
         spec: the trial.
         words: digest of weights -> the word by which they were asked for.
@@ -38,8 +46,7 @@ class Setting:
     """
 
     random: bool
-    limited: bool
-    tested: tuple[str, ...]
+    tested: Mapping[str, int]
     protocol: str
     spec: TrialSpec
     words: Mapping[str, str]
@@ -67,7 +74,12 @@ def gaps(cell: Cell, protocol: str, domain: str, ours: Setting) -> list[str]:
         gap = check(wanted, ours, domain) if check else f"{key} {_words(wanted)}, which a report cannot check"
         if gap:
             found.append(gap)
-    return [*found, *(_unstated(cell, ours.spec) if {"decoder", "model"} & cell.requires.keys() else ())]
+    if {"decoder", "model"} & cell.requires.keys():
+        found += _unstated(cell, ours.spec)
+        if "base" in cell.requires and ours.base and ours.n != 0:
+            found += [f"base: {gap}" for gap in _unstated(cell, ours.base)]
+            found += [_differ("starts from the epoch", "best", ours.spec.start.checkpoint)] if ours.spec.start else []
+    return [gap for gap in found if gap]
 
 
 def fits(requires: Mapping[str, Any], spec: TrialSpec) -> bool:
@@ -112,21 +124,38 @@ def _unstated(cell: Cell, spec: TrialSpec) -> list[str]:
 
 def _trained(cell: Cell, spec: TrialSpec) -> list[str]:
     """Return where a trial was trained otherwise than the published model, as far as its document or code says how."""
-    maps = cell.requires.get("maps", [])
-    wanted: dict[str, Any] = {"targets": "own"}
+    maps, wanted = cell.requires.get("maps", []), dict[str, Any](PLAIN)
     if maps and all(name.startswith("clip-") for name in maps):
-        wanted |= {**CLIP_RECIPE, "batch": 32 if len(maps) > 1 else 64}
+        wanted |= {**CLIP_RECIPE, **_lists(spec), "batch": 32 if len(maps) > 1 else 64}
     elif _is_patches(str(cell.requires.get("model", ""))):
-        wanted |= PATCHES_RECIPE
+        wanted |= {**PATCHES_RECIPE, **_lists(spec)}
     ours = {
+        "targets": spec.targets,
+        "prior": spec.decoder.prior,
+        "standardize": spec.decoder.standardize,
+        "BatchNorm": spec.decoder.batch_norm,
         "optimizer": recipe.optimizer(spec),
         "schedule": spec.schedule.name,
         "selection": spec.select,
         "init": spec.decoder.init,
+        "epoch_steps": spec.epoch_steps,
         "batch": spec.batch,
-        "targets": spec.targets,
+        "validated on": spec.valid.counts,
+        "pairing": spec.train.asked.get("pairing", "stems"),
     }
     return [_differ(field, value, ours[field]) for field, value in wanted.items()]
+
+
+def _lists(spec: TrialSpec) -> dict[str, Any]:
+    """Return how the published lists belong together: thirds of 3,000 + 300, whole sets with a tenth of their number.
+
+    The same photographs are drawn of each domain, but where the domains' shares differ.
+    """
+    counts = spec.train.counts
+    return {
+        "validated on": {domain: max(300, count // 10) for domain, count in counts.items()},
+        "pairing": "stems" if len(set(counts.values())) == 1 else "independent",
+    }
 
 
 def _is_patches(words: str) -> bool:
@@ -134,12 +163,15 @@ def _is_patches(words: str) -> bool:
 
 
 def _data(_: Any, ours: Setting, __: str) -> str:
-    return "the full test sets, ours are limited" if ours.limited else ""
+    sets = {domain: dolos.COUNTS.get(domain, {}).get("test") for domain in ours.tested}
+    less = [domain for domain, count in sets.items() if count and not count.matches(ours.tested[domain])]
+    return f"whole test sets, ours has {ours.tested[less[0]]:,} images of {less[0]}" if less else ""
 
 
 def _test(wanted: Any, ours: Setting, _: str) -> str:
     wanted = [wanted["localization"]] if isinstance(wanted, Mapping) else wanted
-    return "" if set(wanted) == set(ours.tested) else f"tested on {_words(wanted)}, ours on {_words(ours.tested)}"
+    tested = list(ours.tested)
+    return "" if set(wanted) == set(tested) else f"tested on {_words(wanted)}, ours on {_words(tested)}"
 
 
 def _valid(wanted: Any, ours: Setting, _: str) -> str:
@@ -254,4 +286,4 @@ def _words(value: Any) -> str:
         return ", ".join(f"{count} {name}" for name, count in sorted(value.items(), key=str)) or "nothing"
     if isinstance(value, list | tuple):
         return " + ".join(str(item) for item in value) or "nothing"
-    return str(value)
+    return "none" if value is None else str(value)

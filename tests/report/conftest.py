@@ -1,7 +1,8 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from dfloc.data import dolos
 from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
@@ -9,6 +10,24 @@ from dfloc.storage import Workspace
 from tests.report import studies
 
 Make = Callable[..., Study]
+
+
+class Few(dolos.Count):
+    """A published count for which any number of images stands."""
+
+    def matches(self, found: int) -> bool:
+        return True
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_test_images() -> Iterator[None]:
+    """Made-up studies of Dolos are tested on a few images."""
+    counts = {
+        domain: {split: Few(*count) for split, count in splits.items()} for domain, splits in dolos.COUNTS.items()
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dolos, "COUNTS", counts)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ class Maker:
         **axes: Any,
     ) -> PlannedTrial:
         """Plan one trial; `spec`: fields of the TrialSpec that are not the maker's own."""
-        valid = dict.fromkeys(counts, self.valid)
+        valid = {domain: max(self.valid, count // 10) for domain, count in counts.items()}
         root = (parent.spec.lineage.root or parent.fingerprint) if parent else ""
         base = parent.spec.lineage.base if parent else tuple(sorted(counts))
         made = TrialSpec(
@@ -116,7 +116,8 @@ class Maker:
             self.trials[-1] = self.trials[-1].model_copy(update={"axes": {"decoder": name, **self.trials[-1].axes}})
 
     def _list(self, split: str, counts: dict[str, int], *parts: object) -> SampleList:
-        return SampleList(digest=fingerprint([split, counts, repr(parts), self.draw]), counts=counts)
+        asked = {"pairing": "independent"} if len(set(counts.values())) > 1 else {}
+        return SampleList(digest=fingerprint([split, counts, repr(parts), self.draw]), counts=counts, asked=asked)
 
     def _recipe(self, name: str) -> MapRecipe:
         return MapRecipe(map=name, weights=self.weights, input_size=224, resize="pil-bilinear", semantics={})

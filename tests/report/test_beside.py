@@ -135,14 +135,6 @@ def test_our_collapsed_number_is_marked(study_of):
     assert [cell.small for cell in row.cells[3::3]] == ["", "empty maps", "", ""]
 
 
-def test_a_limited_study_is_never_compared(paper_workspace):
-    record = small_paper().model_copy(update={"limit": 8})
-    study = Study(record, Results(paper_workspace, record))
-    pairs = beside.pairs(study, published.choose(published.load(), record.tables))
-    assert all(pair.gaps for pair in pairs)
-    assert "the full test sets, ours are limited" in of(pairs, DOLOS[0], 1000, DOLOS[0]).gaps
-
-
 def test_each_setting_of_a_curve_is_compared_on_its_own(study_of):
     maker = Maker(DOLOS, FUSED, "ab" * 32, 3000, 30, 300, 6, None, 12)
     base = maker.plan("base", dict.fromkeys(DOLOS[1:], 3000), held_out=DOLOS[0])

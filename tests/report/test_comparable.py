@@ -2,7 +2,16 @@ from dataclasses import replace
 
 import pytest
 
-from dfloc.config import AugmentOp, AugmentSpec, DecoderSpec, LossSpec, OptimizerSpec, ScheduleSpec
+from dfloc.config import (
+    AugmentOp,
+    AugmentSpec,
+    DecoderSpec,
+    InitFrom,
+    LossSpec,
+    OptimizerSpec,
+    SampleList,
+    ScheduleSpec,
+)
 from dfloc.report.comparable import Setting, gaps
 from dfloc.report.published import load
 from tests.report import crossed
@@ -12,6 +21,11 @@ FUSED = ("clip-vit-l14/layer20", "clip-rn50/layer3")
 LDM = "celebahq/ldm"
 OPENAI = {"ab" * 32: "openai"}
 CONV12, CONV20 = (DecoderSpec(name="conv", depth=depth, init="declip") for depth in (12, 20))
+
+
+@pytest.fixture(scope="module")
+def few_test_images() -> None:
+    """Here test sets are as published."""
 
 
 @pytest.fixture
@@ -25,8 +39,7 @@ def tuned(maker) -> Setting:
     trial = maker.plan("finetune", {LDM: 250}, parent=base, epochs=10, held_out=LDM, n=250)
     return Setting(
         random=False,
-        limited=False,
-        tested=DOLOS,
+        tested=dict.fromkeys(DOLOS, 900),
         protocol="declip-2025",
         spec=trial.spec,
         words=OPENAI,
@@ -52,9 +65,9 @@ def test_the_base_stands_at_zero(tuned):
     ("update", "word"),
     [
         ({"random": True}, "random weights"),
-        ({"limited": True}, "limited"),
+        ({"tested": dict.fromkeys(DOLOS, 50)}, "whole test sets, ours has 50 images of celebahq/ldm"),
         ({"protocol": "dolos-2024"}, "protocol declip-2025, ours dolos-2024"),
-        ({"tested": DOLOS[:3]}, "tested on"),
+        ({"tested": dict.fromkeys(DOLOS[:3], 900)}, "tested on"),
         ({"chained": True}, "mode restart, ours continue"),
         ({"base": None}, "starts from nothing"),
         ({"words": {"ab" * 32: "ViT-L-14.pt"}}, "weights openai, ours ViT-L-14.pt"),
@@ -79,7 +92,7 @@ def test_each_field_of_the_trial_is_checked(tuned, update, word):
 def test_more_images_or_other_domains_are_a_gap(tuned):
     counts = {LDM: 250, "celebahq/lama": 83}
     train = tuned.spec.train.model_copy(update={"counts": counts})
-    (gap,) = why(replace(tuned, spec=tuned.spec.model_copy(update={"train": train})))
+    gap, *_ = why(replace(tuned, spec=tuned.spec.model_copy(update={"train": train})))
     assert gap == "trained on 250 celebahq/ldm, ours 83 celebahq/lama, 250 celebahq/ldm"
 
 
@@ -101,9 +114,9 @@ def test_a_doubtful_value_is_never_compared(tuned):
     assert found[0].startswith("published value suspect: proved")
 
 
-def test_own_is_the_domain_of_the_cell(maker):
+def test_own_is_the_domain_of_the_cell(maker, tuned):
     spec = maker.plan("budgets", {LDM: 9000}, case="9000-each-per-model", domain=LDM).spec
-    ours = Setting(random=False, limited=False, tested=DOLOS, protocol="declip-2025", spec=spec, words=OPENAI)
+    ours = replace(tuned, spec=spec, base=None, n=None)
     cells = load()["s000.budgets"].cells
     assert gaps(cells["9000-each-per-model", LDM], "declip-2025", LDM, ours) == []
     other = gaps(cells["9000-each-per-model", "celebahq/lama"], "declip-2025", "celebahq/lama", ours)
@@ -129,12 +142,38 @@ def test_what_cannot_be_checked_is_a_gap(tuned):
         ({"batch": 64}, "batch 32, ours 64"),
         ({"select": "last"}, "selection iou, ours last"),
         ({"targets": "shuffled"}, "targets own, ours shuffled"),
+        ({"epoch_steps": 10}, "epoch_steps none, ours 10"),
+        ({"valid": SampleList(digest="", counts={DOLOS[2]: 9})}, f"validated on 300 {LDM}, ours 9 {DOLOS[2]}"),
         ({"decoder": DecoderSpec(name="conv", depth=12)}, "init declip, ours default"),
+        ({"decoder": CONV12.model_copy(update={"prior": 0.18})}, "prior none, ours 0.18"),
+        ({"decoder": CONV12.model_copy(update={"standardize": True})}, "standardize False, ours True"),
+        ({"decoder": CONV12.model_copy(update={"batch_norm": "frozen"})}, "BatchNorm train, ours frozen"),
     ],
 )
 def test_a_model_on_clip_is_trained_as_the_published_ones(tuned, update, gap):
     """study-protocols.md: AdamW 1e-3, plateau, batch 32 (ViT alone 64), best epoch by validation IoU, N(0, 0.02)."""
     assert why(replace(tuned, spec=tuned.spec.model_copy(update=update))) == [gap]
+
+
+def test_the_base_of_a_fine_tuned_model_is_trained_so_too(tuned):
+    changed = {"optimizer": OptimizerSpec(name="adamw", lr=1e-5), "loss": LossSpec(name="dice")}
+    assert why(replace(tuned, base=tuned.base.model_copy(update=changed))) == [
+        "base: loss bce, ours dice",
+        "base: optimizer adamw 0.001, ours adamw 1e-05",
+    ]
+    start = InitFrom(parent=tuned.base.fingerprint, checkpoint="last")
+    spec = tuned.spec.model_copy(update={"init": {"decoder": start}})
+    assert why(replace(tuned, spec=spec)) == ["starts from the epoch best, ours last"]
+
+
+def test_a_small_budget_is_drawn_of_each_domain_for_itself(maker, tuned):
+    counts = {domain: 1000 if domain == LDM else 500 for domain in DOLOS}
+    spec = maker.plan("budgets", counts, case="1000-ldm-500-rest").spec
+    ours = replace(tuned, spec=spec, base=None, n=None)
+    stems = replace(ours, spec=spec.model_copy(update={"train": spec.train.model_copy(update={"asked": {}})}))
+    cell = load()["s000.budgets"].cells["1000-ldm-500-rest", LDM]
+    assert gaps(cell, "declip-2025", LDM, ours) == []
+    assert gaps(cell, "declip-2025", LDM, stems) == ["pairing independent, ours stems"]
 
 
 def test_vit_alone_is_trained_in_batches_of_64(maker, tuned):
