@@ -14,8 +14,8 @@ def figures(table: pd.DataFrame) -> pd.DataFrame:
     best = table[table.checkpoint == "best"]
     base, tuned = best[best.stage == "base"], best[best.stage == "finetune"]
     most = tuned[tuned.n == tuned.n.max()]
-    held_base, held_most = base[base.domain == base.held_out], most[most.domain == most.held_out]
-    own, seen = base[base.domain != base.held_out], most[most.domain != most.held_out]
+    held_base, held_most = base[base.test_domain == base.held_out], most[most.test_domain == most.held_out]
+    own, seen = base[base.test_domain != base.held_out], most[most.test_domain != most.held_out]
     gain = held_most.set_index(["seed", "held_out"]).iou - held_base.set_index(["seed", "held_out"]).iou
     return pd.DataFrame(
         {

@@ -146,7 +146,7 @@ def _evaluations(study: Study) -> Iterator[list[object]]:
         *axes,
         "state",
         "checkpoint",
-        "domain",
+        "test_domain",
         "protocol",
         "num_images",
         "num_photographs",

@@ -1,4 +1,5 @@
 import csv
+import itertools
 import json
 import random
 import re
@@ -17,7 +18,7 @@ from dfloc.report.plot import Figure
 from dfloc.storage import Workspace
 from tests.report import crossed, studies
 from tests.report.conftest import small_paper
-from tests.report.studies import MINI, Maker
+from tests.report.studies import DOLOS, MINI, Maker
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -85,9 +86,8 @@ def test_every_evaluation_has_a_line(mini_folder):
     record = studies.mini()
     assert len(lines) == sum(len(trial.evaluations) for trial in record.trials)
     trial = next(trial for trial in record.trials if trial.stage == "finetune" and trial.axes["n"] == 48)
-    line = next(
-        x for x in lines if x["trial"] == trial.fingerprint and x["checkpoint"] == "best" and x["domain"] == MINI[0]
-    )
+    wanted = (trial.fingerprint, "best", MINI[0])
+    line = next(each for each in lines if (each["trial"], each["checkpoint"], each["test_domain"]) == wanted)
     assert line["evaluation"] in {evaluation.key for evaluation in trial.evaluations}
     assert float(line["iou"]) == pytest.approx(studies.truth(trial, MINI[0]))
     assert float(line["iou_low"]) < float(line["iou"]) < float(line["iou_high"])
@@ -245,6 +245,8 @@ def test_a_study_of_train_x_test_has_its_sections(tmp_path):
     assert (best["Decoder"], best["Parameters trained"]) == ("unetplusplus / resnet50", "48985745")
     assert {line["protocol"] for line in read(folder, "evaluations.csv")} == {"dfloc-1"}
     assert float(read(folder, "evaluations.csv")[0]["auc"]) > 0
+    pairs = {(line["domain"], line["test_domain"]) for line in read(folder, "evaluations.csv") if line["domain"]}
+    assert pairs == set(itertools.product(DOLOS, DOLOS))  # trained on, tested on
 
 
 def test_an_empty_record_has_a_page(tmp_path):
