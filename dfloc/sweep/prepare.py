@@ -27,7 +27,7 @@ from dfloc.sweep.space import expand
 MINI = "mini"
 ORIGIN = "origin.json"
 UNMASKED = frozenset({"real", "p2"})
-MINI_GROUP_ROWS = 8  # mini studies read a few images of each domain, and a row group passes through a backbone whole
+MINI_GROUP_ROWS = 4  # mini studies read a few images of each domain, and a row group passes through a backbone whole
 MINI_COUNTS = {"train": 160, "valid": 40, "test": 40}
 OWN_COUNTS = {"train": 9000, "valid": 900, "test": 900}  # a domain that was not published is planned like most of Dolos
 
