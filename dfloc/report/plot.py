@@ -142,7 +142,7 @@ def heat(rows: Sequence[str], columns: Sequence[str], tiles: Sequence[Sequence[T
         margin={"l": 8, "r": 8, "t": 4, "b": 8},
         plot_bgcolor="#ececec",
         shapes=frames,
-        xaxis=_heads(columns, max(8, 64 // max(1, len(columns)))) | {"side": "bottom", "title": {"text": escape(x)}},
+        xaxis=_heads(columns, max(8, 40 // max(1, len(columns)))) | {"side": "bottom", "title": {"text": escape(x)}},
         yaxis=_heads(rows, 16) | {"autorange": "reversed", "title": {"text": escape(y)}},
     )
     return figure
