@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, get_args
 import pyarrow as pa
 
 from dfloc import storage
-from dfloc.config import AugmentSpec, Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, TrialSpec
+from dfloc.config import AugmentSpec, Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, SampleList, TrialSpec
 from dfloc.data import dolos
 from dfloc.ledger import Ledger
 from dfloc.metrics import protocols, summarise
@@ -173,7 +173,7 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     measures = protocols.find(record.protocol).tracked
     scores: dict[str, float] = {}
     for checkpoint, head in HEADS.items():
-        valid = validated(ledger, planned.spec, checkpoint, own[0].protocol) if own else None
+        valid = validated(ledger, planned.fingerprint, planned.spec.valid, checkpoint, own[0].protocol) if own else None
         for domain, values in _by_domain(ledger, own, checkpoint, valid).items():
             scores |= {f"{head}/{domain}/{measure}": values[measure] for measure in measures if measure in values}
     if all(each in own for each in _clean_tests(planned) if each.checkpoint == "best"):
@@ -205,7 +205,7 @@ def _clean_tests(planned: PlannedTrial) -> list[EvaluationSpec]:
     return [each for each in planned.evaluations if each.split == "test" and each.condition == "clean"]
 
 
-def validated(ledger: Ledger, spec: TrialSpec, checkpoint: Checkpoint, protocol: str) -> pa.Table | None:
+def validated(ledger: Ledger, trial: str, valid: SampleList, checkpoint: Checkpoint, protocol: str) -> pa.Table | None:
     """Return the rows that a threshold is chosen on: of the trial's own validation list, each image once.
 
     Of a trial whose list nobody knows (an imported one) these are all validation images that were scored.
@@ -219,14 +219,14 @@ def validated(ledger: Ledger, spec: TrialSpec, checkpoint: Checkpoint, protocol:
     if not protocols.find(protocol).grid:
         return None
     wanted = {"split": "valid", "checkpoint": checkpoint, "protocol": protocol, "condition": "clean"}
-    every = ledger.all_rows(spec.fingerprint)
+    every = ledger.all_rows(trial)
     found = [rows for rows in every if all(rows[name][0].as_py() == value for name, value in wanted.items())]
     if not found:
         return None
     whole = pa.concat_tables(found, promote_options="permissive")
     first = {name: place for place, name in reversed([*enumerate(whole["id"].to_pylist())])}
-    own = ledger.workspace.lists / f"{spec.valid.digest}.json"
-    names = first.keys() if not spec.valid.counts else storage.get_json(own) if own.exists() else ()
+    own = ledger.workspace.lists / f"{valid.digest}.json"
+    names = first.keys() if not valid.counts else storage.get_json(own) if own.exists() else ()
     return whole.take(sorted(first[name] for name in names)) if names and first.keys() >= {*names} else None
 
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from dfloc import storage, summary
-from dfloc.config import EvaluationSpec, MapRecipe, SampleList
+from dfloc.config import Checkpoint, EvaluationSpec, MapRecipe, SampleList, TrialSpec
 from dfloc.errors import DataError
 from dfloc.ledger import Ledger
 from dfloc.record import PlannedTrial
@@ -233,7 +233,10 @@ def test_rows_that_a_threshold_is_chosen_on(ledger: Ledger) -> None:
         put("b", scored(other, [4, 5], [0, 0], [0, 0]))
         put("c", scored(valid.model_copy(update={"split": "test"}), [6], [0], [0]))
         put("d", scored(valid.model_copy(update={"protocol": "dolos-2024"}), [7], [0], [0]))
-    found = partial(summary.validated, ledger, checkpoint="best", protocol="dfloc-1")
+
+    def found(spec: TrialSpec, checkpoint: Checkpoint = "best", protocol: str = "dfloc-1") -> pa.Table | None:
+        return summary.validated(ledger, spec.fingerprint, spec.valid, checkpoint, protocol)
+
     assert found(trial.spec) is None, "the first image of its list lacks"
     for spec in (trial.spec, unknown):
         ledger.put_rows(spec.fingerprint, "e", scored(valid, [8, 9], [0, 0], [0, 0]))

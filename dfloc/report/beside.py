@@ -29,7 +29,8 @@ EXPOSURE = ("test_domain", "num_samples_of_held_out_domain")
 BUDGETS = ("training_data", "test_domain")
 RULE = (
     "difference = ours less published, only where the published value is sound and our trial meets what its table "
-    "requires; a letter says why there is none. Weights out of a file are not known to be the published ones."
+    "requires and was trained as its document or code says; a letter says why there is none. Weights out of a file are "
+    "not known to be the published ones."
 )
 
 
@@ -131,7 +132,7 @@ def setting(study: Study, group: Group, n: int | None = None) -> Setting:
     base = trial.spec if n == 0 else root.trial.spec if root else None
     return Setting(
         random=study.random_weights,
-        tested={one.domain: sum(one.test.counts.values()) for one in trial.evaluations if one.split == "test"},
+        tested={one.domain: one.test.size for one in trial.evaluations if one.split == "test"},
         protocol=study.record.protocol,
         spec=trial.spec,
         words=study.record.weights,

@@ -281,7 +281,8 @@ def table(study: Study, found: Sequence[Judged]) -> Table:
         caption="Each sentence is read as a formula, and its thresholds are ours. Published verdicts are computed from "
         "the published tables; numbers that are called suspect are left out. Numbers are IoU in per cent where the "
         "document prints them. Of ours, the interval and the share of resamples in which the claim holds are of one "
-        f"bootstrap for all numbers of a claim. {provenance(study, study.groups)}",
+        "bootstrap for all numbers of a claim; a resample that leaves it undecided counts as one in which it does not. "
+        f"{provenance(study, study.groups)}",
         columns=["Claim", "Formula", "Published", "Ours", "Alike"],
         rows=rows,
         words=(0, 1, 2, 3, 4),

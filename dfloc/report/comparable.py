@@ -76,7 +76,9 @@ def gaps(cell: Cell, protocol: str, domain: str, ours: Setting) -> list[str]:
             found.append(gap)
     if {"decoder", "model"} & cell.requires.keys():
         found += _unstated(cell, ours.spec)
-        if "base" in cell.requires and ours.base and ours.n != 0:
+        if "base" not in cell.requires and ours.spec.init:
+            found.append("starts from nothing, ours from a trained model")
+        elif "base" in cell.requires and ours.base and ours.n != 0:
             found += [f"base: {gap}" for gap in _unstated(cell, ours.base)]
             found += [_differ("starts from the epoch", "best", ours.spec.start.checkpoint)] if ours.spec.start else []
     return [gap for gap in found if gap]
@@ -142,6 +144,7 @@ def _trained(cell: Cell, spec: TrialSpec) -> list[str]:
         "batch": spec.batch,
         "validated on": spec.valid.counts,
         "pairing": spec.train.asked.get("pairing", "stems"),
+        "drawn from the first": spec.train.asked.get("within"),
     }
     return [_differ(field, value, ours[field]) for field, value in wanted.items()]
 
@@ -149,12 +152,14 @@ def _trained(cell: Cell, spec: TrialSpec) -> list[str]:
 def _lists(spec: TrialSpec) -> dict[str, Any]:
     """Return how the published lists belong together: thirds of 3,000 + 300, whole sets with a tenth of their number.
 
-    The same photographs are drawn of each domain, but where the domains' shares differ.
+    The same photographs are drawn of each domain; where the domains' shares differ, others, of each domain's third.
     """
     counts = spec.train.counts
+    shares = len(set(counts.values())) > 1
     return {
         "validated on": {domain: max(300, count // 10) for domain, count in counts.items()},
-        "pairing": "stems" if len(set(counts.values())) == 1 else "independent",
+        "pairing": "independent" if shares else "stems",
+        "drawn from the first": 3000 if shares else None,
     }
 
 

@@ -254,8 +254,13 @@ def over(models: Sequence[tuple[Group, str]], metric: str = "iou") -> Estimate |
 
 
 def scored_places(groups: Sequence[Group]) -> list[Place]:
-    """Return those of `places` where all groups are scored."""
-    return [place for place in places(groups) if all(group.runs[place].scores for group in groups)]
+    """Return those of `places` where the best weights of all groups are scored, on all domains that theirs are."""
+    keys = [{key for each in group.results for key in each.scores if key[0] == "best"} for group in groups]
+    return [
+        place
+        for place in places(groups)
+        if all(wanted and wanted <= group.runs[place].scores.keys() for wanted, group in zip(keys, groups, strict=True))
+    ]
 
 
 def mean_valid(groups: Sequence[Group]) -> float | None:

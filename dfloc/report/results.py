@@ -153,7 +153,7 @@ class Results:
 
         @cache
         def valid(checkpoint: Checkpoint) -> pa.Table | None:
-            return validated(self._ledger, trial.spec, checkpoint, self.record.protocol)
+            return validated(self._ledger, fingerprint, trial.spec.valid, checkpoint, self.record.protocol)
 
         scores = {
             (spec.checkpoint, spec.domain): score

@@ -58,7 +58,9 @@ def line(workspace: Workspace, spec: TrialSpec, evaluation: EvaluationSpec, refs
     """
     ledger = Ledger(workspace)
     chooses = evaluation.split != "valid"
-    valid = validated(ledger, spec, evaluation.checkpoint, evaluation.protocol) if chooses else None
+    valid = (
+        validated(ledger, evaluation.trial, spec.valid, evaluation.checkpoint, evaluation.protocol) if chooses else None
+    )
     found = of_rows(ledger.rows(spec.fingerprint, evaluation.key), evaluation.protocol, evaluation.domain, valid)
     seen = {ref.stem for ref in refs} & _trained_on(workspace, spec)
     return found._replace(trained_on=len(seen), relation=relation(spec, evaluation.domain))

@@ -116,7 +116,7 @@ class Maker:
             self.trials[-1] = self.trials[-1].model_copy(update={"axes": {"decoder": name, **self.trials[-1].axes}})
 
     def _list(self, split: str, counts: dict[str, int], *parts: object) -> SampleList:
-        asked = {"pairing": "independent"} if len(set(counts.values())) > 1 else {}
+        asked = {"pairing": "independent", "within": 3000} if len(set(counts.values())) > 1 else {}
         return SampleList(digest=fingerprint([split, counts, repr(parts), self.draw]), counts=counts, asked=asked)
 
     def _recipe(self, name: str) -> MapRecipe:

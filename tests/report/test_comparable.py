@@ -12,6 +12,7 @@ from dfloc.config import (
     SampleList,
     ScheduleSpec,
 )
+from dfloc.report.beside import setting
 from dfloc.report.comparable import Setting, gaps
 from dfloc.report.published import load
 from tests.report import crossed
@@ -96,6 +97,11 @@ def test_more_images_or_other_domains_are_a_gap(tuned):
     assert gap == "trained on 250 celebahq/ldm, ours 83 celebahq/lama, 250 celebahq/ldm"
 
 
+def test_a_study_tells_how_many_test_images_it_has(study_of):
+    study = study_of(crossed.generator_shift(num_test=4))
+    assert setting(study, study.stage("single")[0]).tested == dict.fromkeys(DOLOS, 4)
+
+
 def test_another_base_is_a_gap(tuned):
     base = tuned.base.model_copy(update={"epochs": 8})
     assert why(replace(tuned, base=base)) == ["base epochs 30, ours 8"]
@@ -166,6 +172,15 @@ def test_the_base_of_a_fine_tuned_model_is_trained_so_too(tuned):
     assert why(replace(tuned, spec=spec)) == ["starts from the epoch best, ours last"]
 
 
+def test_a_model_that_starts_from_another_is_no_single_domain_model(maker, tuned):
+    spec = maker.plan("budgets", {LDM: 9000}, case="9000-each-per-model", domain=LDM).spec
+    cell = load()["s000.budgets"].cells["9000-each-per-model", LDM]
+    start = {"init": {"decoder": InitFrom(parent=tuned.base.fingerprint)}}
+    assert gaps(cell, "declip-2025", LDM, replace(tuned, spec=spec.model_copy(update=start), base=None, n=None)) == [
+        "starts from nothing, ours from a trained model"
+    ]
+
+
 def test_a_small_budget_is_drawn_of_each_domain_for_itself(maker, tuned):
     counts = {domain: 1000 if domain == LDM else 500 for domain in DOLOS}
     spec = maker.plan("budgets", counts, case="1000-ldm-500-rest").spec
@@ -173,7 +188,10 @@ def test_a_small_budget_is_drawn_of_each_domain_for_itself(maker, tuned):
     stems = replace(ours, spec=spec.model_copy(update={"train": spec.train.model_copy(update={"asked": {}})}))
     cell = load()["s000.budgets"].cells["1000-ldm-500-rest", LDM]
     assert gaps(cell, "declip-2025", LDM, ours) == []
-    assert gaps(cell, "declip-2025", LDM, stems) == ["pairing independent, ours stems"]
+    assert gaps(cell, "declip-2025", LDM, stems) == [
+        "pairing independent, ours stems",
+        "drawn from the first 3000, ours none",
+    ]
 
 
 def test_vit_alone_is_trained_in_batches_of_64(maker, tuned):

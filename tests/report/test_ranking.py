@@ -157,6 +157,21 @@ def test_all_numbers_of_a_row_are_of_the_runs_that_all_its_trainings_have(tmp_pa
     assert float(other["IoU per image, ID"]) == pytest.approx(0.55)
 
 
+def test_a_training_that_is_scored_in_part_does_not_rank_its_model(tmp_path):
+    """Of three seeds, by 0.1 better each, one evaluation of the last one is not there yet."""
+    maker = Maker(num_test=12)
+    for maker.seed in range(3):
+        made.single(maker, "single", 9)
+    record, workspace = made.named(maker, "single-domain", synthetic=True), Workspace(tmp_path)
+    studies.fill(workspace, record, lambda trial, _: 0.2 + 0.1 * trial.spec.seed, checkpoints=("best",))
+    late = next(trial for trial in record.trials if (trial.axes["domain"], trial.spec.seed) == (studies.MINI[0], 2))
+    lacking = next(each for each in late.evaluations if (each.checkpoint, each.domain) == ("best", studies.MINI[1]))
+    (Ledger(workspace).folder(late.fingerprint) / "rows" / f"{lacking.key}.parquet").unlink()
+    study = Study(record, Results(workspace, record))
+    (valid, _, out) = next(row.cells[2:5] for row in ranking.ranked(study, models.models(study)).rows)
+    assert [(cell.exact[0], cell.small) for cell in (valid, out)] == [(pytest.approx(0.25), "2 of 3 runs")] * 2
+
+
 def test_random_weights_are_marked_at_the_model(tmp_path):
     record = made.single_domain()
     trials = []
