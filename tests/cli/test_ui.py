@@ -70,7 +70,13 @@ def test_a_server_that_does_not_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_opens_on_a_free_port_and_leaves_nothing_behind(workspace: Path, busy: int, number: signal.Signals) -> None:
     words = ["--workspace", str(workspace), "--port", str(busy)]
-    server = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    server = subprocess.Popen(
+        [*COMMAND, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's job in the background ignores it
+    )
     try:
         assert server.stdout is not None
         first, second = server.stdout.readline(), server.stdout.readline()
