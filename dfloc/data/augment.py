@@ -40,6 +40,12 @@ NAMED: Mapping[str, tuple[AugmentOp, ...]] = {
 others are DeCLIP's `--data_aug`, always, after the resize.
 """
 
+
+def name_of(augment: AugmentSpec) -> str | None:
+    """Return the name of an augmentation's operations in NAMED; None where they are a user's own."""
+    return next((name for name, ops in NAMED.items() if ops == augment.ops), None)
+
+
 FIELDS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "blur": (frozenset({"sigma"}), frozenset({"sigma", "kernel"})),
     "jpeg": (frozenset({"quality"}), frozenset({"quality"})),

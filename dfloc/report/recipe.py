@@ -9,7 +9,7 @@ from torch import nn
 
 from dfloc import registry, summary
 from dfloc.config import AugmentSpec, DecoderSpec, MapRecipe, TrialSpec
-from dfloc.data.augment import NAMED
+from dfloc.data.augment import name_of
 from dfloc.errors import DflocError
 from dfloc.models import decoders
 
@@ -92,8 +92,7 @@ def augment(spec: AugmentSpec | None) -> str:
     """Return how training images are changed: a named set by its name, other operations with all their numbers."""
     if spec is None:
         return "none"
-    named = [name for name, ops in NAMED.items() if ops == spec.ops]
-    parts = [named[0] if named else summary.augment(spec)]
+    parts = [name_of(spec) or summary.augment(spec)]
     parts += [f"{spec.views} views"] if spec.views != "epochs" else []
     return ", ".join([*parts, *([f"seed {spec.seed}"] if spec.seed else [])])
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from dfloc.config import AugmentSpec, MapRecipe, TrialSpec
-from dfloc.data.augment import NAMED, digest, share_touched, views_of
+from dfloc.data.augment import digest, name_of, share_touched, views_of
 from dfloc.features.store import PIXELS, bytes_of
 from dfloc.record import PlannedTrial
 
@@ -124,8 +124,7 @@ def _drawn(way: _Way, trials: Sequence[PlannedTrial], size: Size) -> Views:
 
 
 def _name(augment: AugmentSpec) -> str:
-    known = [name for name, ops in NAMED.items() if ops == augment.ops]
-    return known[0] if known else " and ".join(op.name for op in augment.ops)
+    return name_of(augment) or " and ".join(op.name for op in augment.ops)
 
 
 def _way(recipe: MapRecipe) -> _Way:
