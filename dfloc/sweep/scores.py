@@ -60,7 +60,7 @@ def line(workspace: Workspace, spec: TrialSpec, evaluation: EvaluationSpec, refs
     valid = (
         validated(ledger, evaluation.trial, spec.valid, evaluation.checkpoint, evaluation.protocol) if chooses else None
     )
-    found = of_rows(ledger.rows(spec.fingerprint, evaluation.key), evaluation.protocol, evaluation.domain, valid)
+    found = of_rows(ledger.scored(evaluation), evaluation.protocol, evaluation.domain, valid)
     seen = {ref.stem for ref in refs} & _trained_on(workspace, spec)
     return found._replace(trained_on=len(seen), relation=relation(spec, evaluation.domain))
 
