@@ -32,7 +32,10 @@ _LAYOUT = (
 
 
 class Sample(NamedTuple):
-    """A file of a data set, its mask, and its names (DESIGN: id, pair, stem). A local sample's mask may be missing."""
+    """A file of a data set, its mask, and its names (DESIGN: id, pair, stem). A local sample's mask may be missing.
+
+    The original is the photograph that a fake was made from, where it is at hand.
+    """
 
     id: str
     pair: str
@@ -42,6 +45,7 @@ class Sample(NamedTuple):
     image: Path
     mask: Path | None
     mask_kind: MaskKind
+    original: Path | None = None
 
     @property
     def name(self) -> str:
