@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -155,7 +156,7 @@ def scan(root: Path) -> list[Sample]:
         nested = [folder for folder in _folders(root) if any(map(_is_source, _folders(folder)))]
         hint = f"; did you mean {nested[0]}?" if nested else ""
         raise DataError(f"no Dolos tree in {root}: {_LAYOUT}{hint}")
-    return in_order(sample for source in sources for sample in _source(source))
+    return in_order(_with_reals([sample for source in sources for sample in _source(source)]))
 
 
 def _is_source(folder: Path) -> bool:
@@ -216,6 +217,39 @@ def files(images: Path, masks: Path | None, domain: str, split: Split, mask_kind
         pair, stem = f"{source}/{bare}", f"{source}/{photograph(bare)}"
         mask = found.get(name, found.get(bare))
         yield Sample(f"{domain}/{split}/{name}", pair, stem, domain, split, path, mask, mask_kind)
+
+
+def _with_reals(samples: Sequence[Sample]) -> Iterator[Sample]:
+    """Yield samples, a fake with the real image of its name as original, else with the only one of its photograph."""
+    reals = [sample for sample in samples if sample.mask_kind == "real"]
+    by_pair = {sample.pair: sample.image for sample in reals}
+    of_stem = Counter(sample.stem for sample in reals)
+    by_stem = {sample.stem: sample.image for sample in reals if of_stem[sample.stem] == 1}
+    for sample in samples:
+        original = by_pair.get(sample.pair, by_stem.get(sample.stem)) if kind(sample.mask_kind) == "local" else None
+        yield sample._replace(original=original)
+
+
+def with_originals(samples: Sequence[Sample], folder: Path) -> list[Sample]:
+    """Return samples with the originals that a folder has of their names, or of their photographs' names.
+
+    An original may have any extension; it lies in the folder, or in one of its folders train, valid, test.
+
+    Raises:
+        DataError: there is no such folder, or nothing in it is of any of these names.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}; expected one with the originals of the images")
+    found = masks_in(folder)
+    split = {name: masks_in(folder / name) for name in SPLITS}
+    matched = []
+    for sample in samples:
+        names = (sample.name, sample.name.rpartition(".")[0], sample.stem.partition("/")[2])
+        held = [where[name] for where in (split[sample.split], found, *split.values()) for name in names if name in where]
+        matched.append(sample._replace(original=held[0] if held else sample.original))
+    if not any(sample.original for sample in matched):
+        raise DataError(f"{folder} has no original of the name of any of the {len(matched)} images")
+    return matched
 
 
 def masks_in(folder: Path) -> dict[str, Path]:

@@ -7,12 +7,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from dfloc.data.dolos import EXTENSIONS, SPLITS, Sample, check_domain, files, in_order, masks_in, text, with_splits
+from dfloc.data.dolos import (
+    EXTENSIONS,
+    SPLITS,
+    Sample,
+    check_domain,
+    files,
+    in_order,
+    masks_in,
+    text,
+    with_originals,
+    with_splits,
+)
 from dfloc.data.manifest import MaskKind, Split
 from dfloc.errors import ConfigError, DataError, unknown
 
 NAME, CUT = "{name}", "{cut}"
-_KEYS = ("fake", "split", "images", "masks", "mask", "table")
+_KEYS = ("fake", "split", "images", "masks", "mask", "table", "originals")
 _WRITTEN = re.compile(rf"(?P<domain>[^=]+)=(?P<folder>.+?)(?P<rest>(,({'|'.join(_KEYS)})=[^,]*)+)")
 
 
@@ -29,6 +40,7 @@ class Pair(NamedTuple):
         mask: a mask's name without its extension: `{name}` is the image's, `{cut}` the same up to its last `_` (which
             then names the photograph).
         table: a CSV file with two columns, named like the two folders, that pairs their files instead.
+        originals: folder of the photographs that the images were made from, named like them or like their photographs.
     """
 
     images: Path
@@ -38,13 +50,14 @@ class Pair(NamedTuple):
     split: str | None = None
     mask: str = NAME
     table: Path | None = None
+    originals: Path | None = None
 
 
 def read_pair(written: str, otherwise: Split | None = None) -> list[Sample]:
     """Return the samples of a pair as a command line names it: `mine/sd=FOLDER,fake=white,split=80/10/10`.
 
     FOLDER has images/ and masks/, or what `images` and `masks` name; `split` is left out where these have split
-    folders; `mask` and `table` say which mask is whose.
+    folders; `mask` and `table` say which mask is whose; `originals` is a folder of the photographs before.
 
     Args:
         written: as above.
@@ -60,7 +73,7 @@ def read_pair(written: str, otherwise: Split | None = None) -> list[Sample]:
         raise ConfigError(
             f'"{written}" names no folder pair: expected <source>/<generator>=FOLDER,fake=black|white, '
             "and ,split=80/10/10 where FOLDER/images has no folders train, valid, test; also images=, masks=, "
-            "mask={cut}_mask, table="
+            "mask={cut}_mask, table=, originals="
         )
     fake_is: Literal["black", "white"] = "black" if given["fake"] == "black" else "white"
     folder = Path(found["folder"])
@@ -70,7 +83,8 @@ def read_pair(written: str, otherwise: Split | None = None) -> list[Sample]:
         split = otherwise
     table = folder / given["table"] if "table" in given else None
     masks = folder / given.get("masks", "masks")
-    return scan(Pair(images, masks, found["domain"], fake_is, split, given.get("mask", NAME), table))
+    originals = folder / given["originals"] if "originals" in given else None
+    return scan(Pair(images, masks, found["domain"], fake_is, split, given.get("mask", NAME), table, originals))
 
 
 def scan_pair(
@@ -88,6 +102,11 @@ def scan(pair: Pair) -> list[Sample]:
             are split folders.
         DataError: a folder or the table is missing or empty, or the table cannot be used.
     """
+    samples = _scan(pair)
+    return with_originals(samples, pair.originals) if pair.originals else samples
+
+
+def _scan(pair: Pair) -> list[Sample]:
     check_domain(pair.domain)
     for folder in (pair.images, pair.masks):
         if not folder.is_dir():
