@@ -1,11 +1,11 @@
 """Shards -> decoded images and fakeness; the one place where polarity is applied."""
 
 import io
-import struct
+import re
 import warnings
-import zlib
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,23 +27,9 @@ CACHE_BYTES = 256 << 20
 # Pillow's names of what is read, whatever a file calls itself.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 
-# What Pillow raises on damaged files of these formats.
-_DAMAGED = (
-    OSError,
-    RuntimeError,
-    AssertionError,
-    AttributeError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
+# A scan costs a pass over all pixels and few bytes; encoders write at most 20, a decoder of TIFF refuses more than 100.
+MAX_SCANS = 100
+_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
 
 def decode_image(data: bytes) -> Pixels:
@@ -55,7 +41,8 @@ def decode_image(data: bytes) -> Pixels:
     image = open_image(data)
     if image.mode.startswith("I"):
         return np.repeat(_from_16_bits(image)[:, :, None], 3, axis=2)
-    return np.asarray(image.convert("RGB"))
+    with decoding():
+        return np.asarray(image.convert("RGB"))
 
 
 def fakeness(mask: bytes | None, mask_kind: MaskKind, height: int, width: int) -> Pixels:
@@ -160,23 +147,38 @@ def open_image(data: bytes) -> Image.Image:
     Raises:
         DataError: as `decode_image`.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+    with decoding():
+        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise DataError(f"{image.width}x{image.height} is more than the {MAX_PIXELS:,} pixels that are allowed")
+        if image.format in ("JPEG", "MPO") and len(_SCAN.findall(data)) > MAX_SCANS:
+            raise DataError(f"a JPEG of more than {MAX_SCANS} scans; save it again")
         image.load()
         image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise DataError("floating-point pixels; expected 8 or 16 bits")
+    return image
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Make one sentence of whatever Pillow raises on bytes from outside, and none of what it warns of.
+
+    Raises:
+        DataError: Pillow raised anything.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except DataError:
+        raise
     except UnidentifiedImageError as error:
         raise DataError(f"not an image of a type that is read ({', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"more than the {MAX_PIXELS:,} pixels that are allowed") from error
-    except _DAMAGED as error:
+    except Exception as error:
         raise DataError(f"no whole image ({' '.join(str(error).split()) or type(error).__name__})") from error
-    if image.mode == "F":
-        raise DataError("floating-point pixels; expected 8 or 16 bits")
-    return image
 
 
 def _from_16_bits(image: Image.Image) -> Pixels:
@@ -186,6 +188,7 @@ def _from_16_bits(image: Image.Image) -> Pixels:
     return np.round(values_HW / 257).astype(np.uint8)
 
 
+@decoding()
 def _grey(data: bytes) -> Pixels:
     """Decode a mask of any layout that is black and white in the end: grey, palette, 16 bits, RGB(A)."""
     image = open_image(data)

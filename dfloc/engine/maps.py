@@ -14,7 +14,7 @@ from upath import UPath
 
 from dfloc.data.dolos import text, walk
 from dfloc.data.manifest import SampleRef
-from dfloc.data.shards import MAX_PIXELS, ShardReader, open_image, read_truth
+from dfloc.data.shards import MAX_PIXELS, ShardReader, decoding, open_image, read_truth
 from dfloc.engine.evaluate import Row, measure
 from dfloc.errors import DataError
 
@@ -87,13 +87,14 @@ def read(path: Path) -> Prob:
 
 
 def _from_array(path: Path) -> Prob:
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError("no .npy array that can be read") from error
-    if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating) or not 0 < values.size <= MAX_PIXELS:
-        raise DataError(f"{values.dtype} {list(values.shape)} instead of floats [height, width]")
-    return np.array(values, np.float32)
+    with np.errstate(over="ignore"):
+        try:
+            values = np.lib.format.open_memmap(path, mode="r")
+        except Exception as error:
+            raise DataError("no .npy array that can be read") from error
+        if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating) or not 0 < values.size <= MAX_PIXELS:
+            raise DataError(f"{values.dtype} {list(values.shape)} instead of floats [height, width]")
+        return np.array(values, np.float32)
 
 
 def _from_image(path: Path) -> Prob:
@@ -103,7 +104,8 @@ def _from_image(path: Path) -> Prob:
         if values.min() < 0 or values.max() > 65535:
             raise DataError("32-bit grey values")
         return (values / 65535).astype(np.float32)
-    return (_grey(image) / 255).astype(np.float32)
+    with decoding():
+        return (_grey(image) / 255).astype(np.float32)
 
 
 def _grey(image: Image.Image) -> npt.NDArray[np.uint8]:
