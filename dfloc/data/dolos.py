@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from dfloc.data.exif import Way
 from dfloc.data.manifest import Kind, MaskKind, Split
 from dfloc.data.mixture import stem_rank
 from dfloc.errors import ConfigError, DataError, unknown
@@ -19,12 +20,7 @@ FAMILIES = {"repaint-p2-9k": "repaint-p2"}
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 """What systems leave in folders, beside hidden files; in lower case."""
 
-_KINDS: dict[MaskKind, Kind] = {
-    "fake_is_black": "local",
-    "fake_is_white": "local",
-    "real": "real",
-    "generated": "full",
-}
+_KINDS: dict[MaskKind, Kind] = {"real": "real", "generated": "full"}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LAYOUT = (
     "expected <source>/fake/<generator>/images|masks/<split>, <source>/real/<split>; splits are train, valid, test"
@@ -32,7 +28,10 @@ _LAYOUT = (
 
 
 class Sample(NamedTuple):
-    """A file of a data set, its mask, and its names (DESIGN: id, pair, stem). A local sample's mask may be missing."""
+    """A file of a data set, its mask, and its names (DESIGN: id, pair, stem). A local sample's mask may be missing.
+
+    `masks_are` is what the user says of masks where an image has an EXIF orientation.
+    """
 
     id: str
     pair: str
@@ -42,6 +41,7 @@ class Sample(NamedTuple):
     image: Path
     mask: Path | None
     mask_kind: MaskKind
+    masks_are: Way | None = None
 
     @property
     def name(self) -> str:
@@ -98,7 +98,7 @@ def family(domain: str) -> str:
 
 def kind(mask_kind: MaskKind) -> Kind:
     """Return the kind of a domain whose masks are of this kind."""
-    return _KINDS[mask_kind]
+    return _KINDS.get(mask_kind, "local")
 
 
 def photograph(name: str) -> str:
