@@ -18,7 +18,7 @@ LAYERS = {
     "dfloc": 0,
     "dfloc.data": 2,
     **dict.fromkeys((f"dfloc.data.{name}" for name in ("dolos", "exif", "generators", "manifest", "masks")), 1),
-    **dict.fromkeys((f"dfloc.data.{name}" for name in ("mini", "mixture", "pairs")), 1),
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("mini", "mixture", "originals", "pairs")), 1),
     "dfloc.models": 2,
     **dict.fromkeys((f"dfloc.models.{name}" for name in ("base", "baselines", "decoders")), 1),
     **dict.fromkeys((f"dfloc.{name}" for name in ("losses", "metrics")), 1),

@@ -104,7 +104,8 @@ def import_data(
     image, or as --mask-name says: {name} is the image's name, {cut} the same up to its last _; or --table has two
     columns that pair their files, named like the two folders. --fake-is says which values of the masks are fake: those
     that numpy has of the file (of a palette the indices), a colour as 0xff0000, nonzero, or alpha (what is opaque).
-    What cannot be used is named in rejected.csv. Importing again changes nothing; another domain is added to what is there.
+    What cannot be used is named in rejected.csv. Importing again changes nothing; another domain is added to what is
+    there.
 
     \b
     dfloc data import dolos --out shards

@@ -30,6 +30,7 @@ _LAYOUT = (
 class Sample(NamedTuple):
     """A file of a data set, its mask, and its names (DESIGN: id, pair, stem). A local sample's mask may be missing.
 
+    The original is the photograph that a fake was made from, where it is at hand.
     `masks_are` is what the user says of masks where an image has an EXIF orientation.
     """
 
@@ -41,6 +42,7 @@ class Sample(NamedTuple):
     image: Path
     mask: Path | None
     mask_kind: MaskKind
+    original: Path | None = None
     masks_are: Way | None = None
 
     @property

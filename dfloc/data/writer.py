@@ -3,7 +3,7 @@
 import hashlib
 import io
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from dfloc import storage
 from dfloc.data import dolos
 from dfloc.data.dolos import EXTENSIONS, Sample
 from dfloc.data.exif import WAYS, Way, choose
+from dfloc.data.originals import changed
 from dfloc.data.rejects import Reject
 from dfloc.data.shards import Pixels, decode_image, fakeness, orientation
 from dfloc.errors import DataError
@@ -160,10 +161,21 @@ def _truth(sample: Sample, image: bytes, image_HW3: Pixels, mask: bytes | None) 
             found[way] = fakeness(mask, sample.mask_kind, height, width, turn, new=True)
         except DataError as error:
             found[way] = error
-    way = choose(found, sample.masks_are)
+    way = choose(found, sample.masks_are, _fit(sample.original, image_HW3) if sample.original else None)
     chosen = found[way]
     assert not isinstance(chosen, DataError)
     return chosen, way
+
+
+def _fit(original: Path, image_HW3: Pixels) -> Callable[[Pixels], float]:
+    """Return by how much more of the inside of a mask than of its outside was changed of the original."""
+    original_HW3 = decode_image(_bytes(original))
+
+    def fit(fake_HW: Pixels) -> float:
+        found = changed(image_HW3, original_HW3, fake_HW)
+        return (found.inside or 0.0) - (found.outside or 0.0)
+
+    return fit
 
 
 def _bytes(path: Path) -> bytes:

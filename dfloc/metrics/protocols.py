@@ -140,6 +140,6 @@ def _check(prob_Bhw: Tensor, truth_BHW: Tensor) -> None:
         for index, (low, high) in enumerate(zip(*ends_2B, strict=True)):
             if is_doubtful(low, high):
                 raise DataError(
-                    f"truth {index} has values from {low} to {high}, which are no fakeness (0 real, 255 fake); give it as "
-                    "bool: truth == VALUE"
+                    f"truth {index} has values from {low} to {high}, which are no fakeness (0 real, 255 fake); give "
+                    "it as bool: truth == VALUE"
                 )
