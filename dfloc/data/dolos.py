@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from dfloc.data.exif import Way
 from dfloc.data.manifest import Kind, MaskKind, Split
 from dfloc.data.mixture import stem_rank
 from dfloc.errors import ConfigError, DataError, unknown
@@ -20,12 +21,7 @@ FAMILIES = {"repaint-p2-9k": "repaint-p2"}
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 """What systems leave in folders, beside hidden files; in lower case."""
 
-_KINDS: dict[MaskKind, Kind] = {
-    "fake_is_black": "local",
-    "fake_is_white": "local",
-    "real": "real",
-    "generated": "full",
-}
+_KINDS: dict[MaskKind, Kind] = {"real": "real", "generated": "full"}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LAYOUT = (
     "expected <source>/fake/<generator>/images|masks/<split>, <source>/real/<split>; splits are train, valid, test"
@@ -36,6 +32,7 @@ class Sample(NamedTuple):
     """A file of a data set, its mask, and its names (DESIGN: id, pair, stem). A local sample's mask may be missing.
 
     The original is the photograph that a fake was made from, where it is at hand.
+    `masks_are` is what the user says of masks where an image has an EXIF orientation.
     """
 
     id: str
@@ -47,6 +44,7 @@ class Sample(NamedTuple):
     mask: Path | None
     mask_kind: MaskKind
     original: Path | None = None
+    masks_are: Way | None = None
 
     @property
     def name(self) -> str:
@@ -103,7 +101,7 @@ def family(domain: str) -> str:
 
 def kind(mask_kind: MaskKind) -> Kind:
     """Return the kind of a domain whose masks are of this kind."""
-    return _KINDS[mask_kind]
+    return _KINDS.get(mask_kind, "local")
 
 
 def photograph(name: str) -> str:
@@ -245,7 +243,9 @@ def with_originals(samples: Sequence[Sample], folder: Path) -> list[Sample]:
     matched = []
     for sample in samples:
         names = (sample.name, sample.name.rpartition(".")[0], sample.stem.partition("/")[2])
-        held = [where[name] for where in (split[sample.split], found, *split.values()) for name in names if name in where]
+        held = [
+            where[name] for where in (split[sample.split], found, *split.values()) for name in names if name in where
+        ]
         matched.append(sample._replace(original=held[0] if held else sample.original))
     if not any(sample.original for sample in matched):
         raise DataError(f"{folder} has no original of the name of any of the {len(matched)} images")

@@ -148,7 +148,8 @@ def _parts(samples: Sequence[Sample], layout: str) -> Parts:
         for sample in members:
             size, time = _stat(sample.image)
             mask = None if sample.mask is None else (sample.mask.name, *_stat(sample.mask))
-            lines.append(f"{sample.id}\x1f{sample.mask_kind}\x1f{size}\x1f{time}\x1f{mask}")
+            asked = f"\x1f{sample.masks_are}" if sample.masks_are else ""
+            lines.append(f"{sample.id}\x1f{sample.mask_kind}\x1f{size}\x1f{time}\x1f{mask}{asked}")
             sizes.append(size)
         parts[place] = Part(members, sizes, hashlib.sha256("\n".join(lines).encode()).hexdigest())
     return parts

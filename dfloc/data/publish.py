@@ -1,5 +1,6 @@
 """Shards that were written -> their places in the data folder, and its manifest."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from dfloc.data.manifest import (
     ShardInfo,
     SplitInfo,
     list_digest,
+    masks_of_one_kind,
     overlap,
     read_shard,
     shard_digest,
@@ -108,6 +110,7 @@ def _split_info(out: UPath, place: Place, written: Sequence[Written], origin: st
         fake_area=sum(shard.receipt.fake_area for shard in written) / len(samples),
         grey_pixels=sum(shard.receipt.grey_pixels for shard in written),
         origin=origin,
+        exif=dict(Counter(ref.way for ref in samples if ref.way)),
     )
 
 
@@ -116,6 +119,13 @@ def _notes(out: UPath, manifest: Manifest) -> tuple[str, ...]:
         f"{name}: fake pixels are {info.fake_area:.0%} of the masks on average, over half; is their polarity right?"
         for name, info in sorted(manifest.domains.items())
         if info.kind == "local" and info.fake_area > 0.5
+    ]
+    notes += masks_of_one_kind(out, manifest, manifest.local)
+    notes += [
+        f"{name}: where EXIF turns an image, its mask is turned too in some ({info.exif['shown']} as shown) and not in "
+        f"others ({info.exif['stored']} as stored)"
+        for name, info in sorted(manifest.domains.items())
+        if len(info.exif) > 1
     ]
     found = overlap(out, manifest, sorted(manifest.domains))
     return (*notes, *([overlap_sentence(found)] if found else []))

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,10 @@ from upath import UPath
 from dfloc import storage
 from dfloc.data import dolos
 from dfloc.data.dolos import EXTENSIONS, Sample
+from dfloc.data.exif import WAYS, Way, choose
+from dfloc.data.originals import changed
 from dfloc.data.rejects import Reject
-from dfloc.data.shards import decode_image, fakeness
+from dfloc.data.shards import Pixels, decode_image, fakeness, orientation
 from dfloc.errors import DataError
 
 GROUP_ROWS = 128
@@ -40,6 +42,7 @@ SCHEMA = pa.schema(
         ("fake_area", pa.float64()),
         ("image_sha256", pa.string()),
         ("mask_sha256", pa.string()),
+        ("exif", pa.string()),
     ]
 )
 
@@ -120,10 +123,11 @@ def _row(sample: Sample) -> dict[str, Any]:
     if sample.mask is None and dolos.kind(sample.mask_kind) == "local":
         raise DataError("no mask of that name")
     image = _bytes(sample.image)
-    height, width = decode_image(image).shape[:2]
+    image_HW3 = decode_image(image)
+    height, width = image_HW3.shape[:2]
     try:
         mask = None if sample.mask is None else _bytes(sample.mask)
-        truth_HW = fakeness(mask, sample.mask_kind, height, width)
+        truth_HW, way = _truth(sample, image, image_HW3, mask)
     except DataError as error:
         raise DataError(f"mask: {error}") from error
     return {
@@ -140,8 +144,38 @@ def _row(sample: Sample) -> dict[str, Any]:
         "fake_area": float(np.mean(truth_HW > 127.5)),
         "image_sha256": hashlib.sha256(image).hexdigest(),
         "mask_sha256": None if mask is None else hashlib.sha256(mask).hexdigest(),
+        "exif": way,
         "grey_pixels": int(np.count_nonzero((truth_HW > 0) & (truth_HW < 255))),
     }
+
+
+def _truth(sample: Sample, image: bytes, image_HW3: Pixels, mask: bytes | None) -> tuple[Pixels, Way | None]:
+    """Return the fakeness of an image, and how its mask lies where its EXIF, or the mask's, turns it."""
+    height, width = image_HW3.shape[:2]
+    turns = [orientation(data) for data in (image, mask) if data is not None]
+    if mask is None or turns == [1, 1]:
+        return fakeness(mask, sample.mask_kind, height, width, new=True), None
+    found: dict[Way, Pixels | DataError] = {}
+    for way, turn in zip(WAYS, (None, turns[0]), strict=True):
+        try:
+            found[way] = fakeness(mask, sample.mask_kind, height, width, turn, new=True)
+        except DataError as error:
+            found[way] = error
+    way = choose(found, sample.masks_are, _fit(sample.original, image_HW3) if sample.original else None)
+    chosen = found[way]
+    assert not isinstance(chosen, DataError)
+    return chosen, way
+
+
+def _fit(original: Path, image_HW3: Pixels) -> Callable[[Pixels], float]:
+    """Return by how much more of the inside of a mask than of its outside was changed of the original."""
+    original_HW3 = decode_image(_bytes(original))
+
+    def fit(fake_HW: Pixels) -> float:
+        found = changed(image_HW3, original_HW3, fake_HW)
+        return (found.inside or 0.0) - (found.outside or 0.0)
+
+    return fit
 
 
 def _bytes(path: Path) -> bytes:

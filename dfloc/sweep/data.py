@@ -7,7 +7,7 @@ from typing import Protocol
 from upath import UPath
 
 from dfloc.data import dolos
-from dfloc.data.manifest import OVERLAP_NOTE, Manifest, SampleRef, overlap, read_samples
+from dfloc.data.manifest import OVERLAP_NOTE, Manifest, SampleRef, masks_of_one_kind, overlap, read_samples
 from dfloc.data.mixture import Split
 from dfloc.errors import DataError
 from dfloc.record import DomainFacts
@@ -70,7 +70,7 @@ class Shards:
         return {name: DomainFacts(images=part.count, photographs=part.photographs) for name, part in splits.items()}
 
     def notes(self, domains: Sequence[str]) -> tuple[str, ...]:
-        """Return the manifest's notes.
+        """Return the manifest's notes, and on old shards what these do not say of their masks.
 
         Raises:
             DataError: one photograph lies in two splits, and the import was not told to allow it.
@@ -82,7 +82,8 @@ class Shards:
                 f"{len(doubles)} photographs lie in two splits, the first is {doubles[0].stem} "
                 f"({', '.join(doubles[0].splits)}); mend the data, or import them again with --allow-overlap"
             )
-        return self.manifest.notes
+        found = masks_of_one_kind(self.folder, self.manifest, [name for name in domains if self.has(name)])
+        return tuple(dict.fromkeys([*self.manifest.notes, *found]))
 
 
 class Expected:
