@@ -26,8 +26,7 @@ MaskKind = Annotated[str, Field(pattern=f"^({KIND.pattern})$")]
 FILE_NAME = "manifest.json"
 OVERLAP_NOTE = "photographs that lie in two splits"
 """How a note begins that the import was told to allow."""
-UNDIGESTED = "imported before pixels were digested"
-"""How it is said that leakage by content is not known."""
+EQUAL = " = "
 KEY_COLUMNS = ("id", "pair", "stem", "image_sha256", "mask_sha256", "mask_kind", "exif", "pixels_sha256")
 OPTIONAL_COLUMNS = (
     "exif",
@@ -60,10 +59,15 @@ class SampleRef(NamedTuple):
 
 
 class Overlap(NamedTuple):
-    """A photograph that lies in more than one split; one that is found by its pixels alone has all its names."""
+    """A photograph that lies in more than one split: its stem, or an id of each split where only the pixels show it."""
 
     stem: str
     splits: tuple[str, ...]
+
+    @property
+    def by_pixels(self) -> bool:
+        """Whether only the pixels show it."""
+        return EQUAL in self.stem
 
 
 def list_digest(samples: Iterable[SampleRef]) -> str:
@@ -72,9 +76,18 @@ def list_digest(samples: Iterable[SampleRef]) -> str:
     It is the sha256 over the sorted lines `id, image sha256, mask sha256, mask kind` and, where one was applied, the
     EXIF way; the fields parted by U+001F and each line ended by a newline.
     """
-    lines = sorted((s.id, s.image_sha256, s.mask_sha256, s.mask_kind, *([s.way] if s.way else [])) for s in samples)
-    text = "".join("\x1f".join(line) + "\n" for line in lines)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return lines_digest(list_lines(samples))
+
+
+def list_lines(samples: Iterable[SampleRef]) -> list[tuple[str, ...]]:
+    """Return what the digest of a list is over: a line for each sample, sorted; its id stands first."""
+    return sorted((s.id, s.image_sha256, s.mask_sha256, s.mask_kind, *([s.way] if s.way else [])) for s in samples)
+
+
+def lines_digest(lines: Iterable[tuple[str, ...]]) -> str:
+    """Return the digest of the list that has these lines."""
+    text = "".join("\x1f".join(line) + "\n" for line in sorted(lines))
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def shard_digest(samples: Iterable[SampleRef], groups: Sequence[int]) -> str:
@@ -233,9 +246,10 @@ def read_shard(folder: UPath, shard: ShardInfo, domain: str, split: str) -> list
     columns = _columns(folder, shard, KEY_COLUMNS)
     return [
         SampleRef(
-            name, pair, stem, domain, split, image, mask or "", kind, shard.path, shard.digest, group, row, way or ""
+            name, pair, stem, domain, split, image, mask or "", kind, shard.path, shard.digest, group, row, way or "",
+            pixels or "",
         )
-        for name, pair, stem, image, mask, kind, way, (group, row) in zip(*columns, places, strict=True)
+        for name, pair, stem, image, mask, kind, way, pixels, (group, row) in zip(*columns, places, strict=True)
     ]
 
 
@@ -269,6 +283,8 @@ def _columns(folder: UPath, shard: ShardInfo, names: Sequence[str]) -> list[list
         with pq.ParquetFile(path.path, filesystem=path.fs) as held:
             kept = [name for name in names if name not in OPTIONAL_COLUMNS or name in held.schema_arrow.names]
             table = held.read(kept)
+        if absent := set(kept) - set(table.column_names):
+            raise DataError(f"shard {path} has no column {min(absent)}; import again")
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"cannot read shard {path} ({error}); import again") from error
     if table.num_rows != sum(shard.groups):
@@ -277,15 +293,43 @@ def _columns(folder: UPath, shard: ShardInfo, names: Sequence[str]) -> list[list
 
 
 def overlap(folder: UPath, manifest: Manifest, domains: Iterable[str]) -> list[Overlap]:
-    """Return the photographs that lie in two splits of these domains, sorted.
+    """Return what lies in two splits of these domains (`overlaps`)."""
+    return overlaps(refs_of(folder, manifest, domains))
 
-    Wholly generated images show no photograph and are left out.
-    """
-    samples = (
-        sample for name in domains for split in manifest.domains[name].splits
+
+def refs_of(folder: UPath, manifest: Manifest, domains: Iterable[str]) -> list[SampleRef]:
+    """Return every sample of these domains, each domain once."""
+    return [
+        sample for name in dict.fromkeys(domains) for split in manifest.domains[name].splits
         for sample in read_samples(folder, manifest, name, split)
-    )  # fmt: skip
-    return in_two_splits((sample.stem, sample.split) for sample in samples if sample.mask_kind != "generated")
+    ]  # fmt: skip
+
+
+def overlaps(samples: Sequence[SampleRef]) -> list[Overlap]:
+    """Return the photographs that lie in two splits: by their names, sorted, then those that only their pixels show.
+
+    Wholly generated images show no photograph and are left out of the first; equal pixels count whatever they show.
+    """
+    named = in_two_splits((sample.stem, sample.split) for sample in samples if sample.mask_kind != "generated")
+    known = {case.stem for case in named}
+    by_pixels: defaultdict[str, list[SampleRef]] = defaultdict(list)
+    for sample in samples:
+        by_pixels[sample.pixels_sha256].append(sample)
+    by_pixels.pop("", None)
+    equal = []
+    for refs in by_pixels.values():
+        first = {ref.split: ref.id for ref in reversed(refs)}
+        if len(first) > 1 and not known.issuperset(ref.stem for ref in refs):
+            splits = tuple(sorted(first))
+            equal.append(Overlap(EQUAL.join(first[split] for split in splits), splits))
+    return [*named, *sorted(equal)]
+
+
+def undigested(samples: Iterable[SampleRef]) -> list[str]:
+    """Return a sentence on domains whose equal images cannot be found; none where every image can be compared."""
+    domains = sorted({sample.domain for sample in samples if not sample.pixels_sha256})
+    said = "imported before pixels were digested, so that leakage by content is not known; import again, elsewhere"
+    return [f"{', '.join(domains)}: {said}"] if domains else []
 
 
 def in_two_splits(places: Iterable[tuple[str, str]]) -> list[Overlap]:
