@@ -15,6 +15,7 @@ from dfloc.errors import ConfigError
 if TYPE_CHECKING:
     from upath import UPath
 
+    from dfloc.data.alignment import Compared
     from dfloc.data.check import SplitFacts
     from dfloc.data.dolos import Sample
     from dfloc.data.exif import Way
@@ -74,6 +75,12 @@ def make_mini(out: Path, seed: int, fold: int, train: int, valid: int, test: int
 @click.option(
     "--table", metavar="FILE.csv", type=click.Path(path_type=Path), help="Folder pair: which mask is whose, instead."
 )
+@click.option(
+    "--originals",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder pair: the photographs before, by which masks are judged; named like the images.",
+)
 @click.option("--split", metavar="80/10/10", help="Folder pair without split folders: in per cent, or `test` for all.")
 @click.option(
     "--masks-are",
@@ -91,6 +98,7 @@ def import_data(
     masks: Path | None,
     mask_name: str | None,
     table: Path | None,
+    originals: Path | None,
     split: str | None,
     masks_are: "Way | None",
     allow_rejects: bool,
@@ -118,7 +126,7 @@ def import_data(
     from dfloc.data.importer import import_samples
 
     folder = UPath(out)
-    samples = _samples(src, domain, fake_is, masks, split, mask_name, table)
+    samples = _samples(src, domain, fake_is, masks, split, mask_name, table, originals)
     samples = [sample._replace(masks_are=masks_are) for sample in samples]
     with _progress("images") as on_progress:
         summary = import_samples(
@@ -137,8 +145,10 @@ def import_data(
 def check_data(folder: str, debug: bool) -> None:
     """Tell what DIR holds: images, photographs, mask areas, grey mask pixels; and draw a contact sheet.
 
-    DIR is a folder of shards; of a tree of Dolos' layout only the counts are told. Beside the images of a domain of
-    Dolos stands how many its paper prints.
+    DIR is a folder of shards; of a tree of Dolos' layout the counts are told. Beside the images of a domain of
+    Dolos stands how many its paper prints. Where the originals of fakes are at hand, which share of their pixels was
+    changed inside and outside of the masks is told, of the first 500 images of a split (of a tree: 32), and what is
+    wrong with the masks by it.
 
     \b
     dfloc data check shards
@@ -146,13 +156,22 @@ def check_data(folder: str, debug: bool) -> None:
     from upath import UPath
 
     from dfloc import storage
-    from dfloc.data import check, dolos
+    from dfloc.data import alignment, check, dolos
     from dfloc.data.manifest import FILE_NAME, Manifest
 
     where = UPath(folder)
     if not (where / FILE_NAME).exists():
-        _tell(check.check_tree(dolos.scan(Path(folder))))
-        click.echo(f"a tree; masks are looked at when it is imported: dfloc data import {folder} --out SHARDS")
+        samples = dolos.scan(Path(folder))
+        _tell(check.check_tree(samples))
+        with _progress("originals") as on_progress:
+            found = check.compare_tree(samples, on_progress)
+        for name, seen in found.items():
+            _of_originals(name, seen)
+            for words in alignment.words(name, "fake_is_black", seen) if seen else ():
+                click.echo(f"Warning: {words}")
+        click.echo(
+            f"a tree; masks and equal images are looked at when it is imported: dfloc data import {folder} --out SHARDS"
+        )
         return
     manifest = Manifest.load(where)
     _tell(check.check_shards(where, manifest))
@@ -169,13 +188,15 @@ def _samples(
     split: str | None,
     mask_name: str | None,
     table: Path | None,
+    originals: Path | None,
 ) -> "list[Sample]":
     from dfloc.data import dolos, pairs
 
     if domain is None:
-        if fake_is or masks or split or mask_name or table:
+        if fake_is or masks or split or mask_name or table or originals:
             raise ConfigError(
-                "--fake-is, --masks, --mask-name, --table and --split are for a folder pair, which needs --domain too"
+                "--fake-is, --masks, --mask-name, --table, --originals and --split are for a folder pair, which needs "
+                "--domain too"
             )
         return dolos.scan(src)
     if fake_is is None:
@@ -183,7 +204,8 @@ def _samples(
             f"say which side of the masks of {domain} is fake: --fake-is black or --fake-is white, or VALUE"
         )
     images, masks = (src, masks) if masks else (src / "images", src / "masks")
-    return pairs.scan(pairs.Pair(images, masks, domain, fake_is, split, mask_name or pairs.NAME, table))
+    name = mask_name or pairs.NAME
+    return pairs.scan(pairs.Pair(images, masks, domain, fake_is, split, name, table, originals=originals))
 
 
 def _tell(facts: "Sequence[SplitFacts]") -> None:
@@ -215,7 +237,7 @@ def _table(facts: "Sequence[SplitFacts]", dolos: bool) -> None:
 
 
 def _warn(folder: "UPath", manifest: "Manifest") -> None:
-    from dfloc.data.manifest import masks_of_one_kind
+    from dfloc.data.manifest import masks_of_one_kind, refs_of, undigested
 
     for name, info in sorted(manifest.domains.items()):
         grey = sum(part.grey_pixels for part in info.splits.values())
@@ -224,8 +246,21 @@ def _warn(folder: "UPath", manifest: "Manifest") -> None:
         if info.exif:
             ways = ", ".join(f"masks of {count:,} as {way}" for way, count in sorted(info.exif.items()))
             click.echo(f"{name}: EXIF turns {sum(info.exif.values()):,} images; {ways}")
-    for note in dict.fromkeys([*manifest.notes, *masks_of_one_kind(folder, manifest, manifest.local)]):
+        if info.kind == "local":
+            _of_originals(name, info.originals)
+    found = [
+        *masks_of_one_kind(folder, manifest, manifest.local),
+        *undigested(refs_of(folder, manifest, manifest.domains)),
+    ]
+    for note in dict.fromkeys([*manifest.notes, *found]):
         click.echo(f"Warning: {note}")
+
+
+def _of_originals(domain: str, found: "Compared | None") -> None:
+    if found is None:
+        click.echo(f"{domain}: no originals; polarity and place of its masks are not judged")
+        return
+    click.echo(f"{domain}: {found.shares} of the masks, by {found.images:,} originals ({found.tally})")
 
 
 @contextmanager

@@ -106,7 +106,14 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> Non
     for line in lines:
         low, high = line.interval
         values = [f"{line.values[key]:.3f}" if key in line.values else "-" for key in keys]
-        table.add_row(line.domain, _trained_on(line), f"{line.images:,}", f"{line.photographs:,}", *values, f"{low:.3f}-{high:.3f}")
+        table.add_row(
+            line.domain,
+            _trained_on(line),
+            f"{line.images:,}",
+            f"{line.photographs:,}",
+            *values,
+            f"{low:.3f}-{high:.3f}",
+        )
     what = f"{asked['said']}, {asked['split']} images"
     console.print(f"{what}; protocol {asked['protocol']}, fractions; intervals over photographs", highlight=False)
     for line in lines if asked["checkpoint"] != "none" else []:

@@ -246,7 +246,19 @@ def read_shard(folder: UPath, shard: ShardInfo, domain: str, split: str) -> list
     columns = _columns(folder, shard, KEY_COLUMNS)
     return [
         SampleRef(
-            name, pair, stem, domain, split, image, mask or "", kind, shard.path, shard.digest, group, row, way or "",
+            name,
+            pair,
+            stem,
+            domain,
+            split,
+            image,
+            mask or "",
+            kind,
+            shard.path,
+            shard.digest,
+            group,
+            row,
+            way or "",
             pixels or "",
         )
         for name, pair, stem, image, mask, kind, way, pixels, (group, row) in zip(*columns, places, strict=True)
