@@ -2,10 +2,12 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from dfloc.data.exif import Way
 from dfloc.data.manifest import Kind, MaskKind, Split
 from dfloc.data.mixture import stem_rank
 from dfloc.errors import ConfigError, DataError, unknown
@@ -19,12 +21,7 @@ FAMILIES = {"repaint-p2-9k": "repaint-p2"}
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 """What systems leave in folders, beside hidden files; in lower case."""
 
-_KINDS: dict[MaskKind, Kind] = {
-    "fake_is_black": "local",
-    "fake_is_white": "local",
-    "real": "real",
-    "generated": "full",
-}
+_KINDS: dict[MaskKind, Kind] = {"real": "real", "generated": "full"}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LAYOUT = (
     "expected <source>/fake/<generator>/images|masks/<split>, <source>/real/<split>; splits are train, valid, test"
@@ -32,7 +29,11 @@ _LAYOUT = (
 
 
 class Sample(NamedTuple):
-    """A file of a data set, its mask, and its names (DESIGN: id, pair, stem). A local sample's mask may be missing."""
+    """A file of a data set, its mask, and its names (DESIGN: id, pair, stem). A local sample's mask may be missing.
+
+    The original is the photograph that a fake was made from, where it is at hand.
+    `masks_are` is what the user says of masks where an image has an EXIF orientation.
+    """
 
     id: str
     pair: str
@@ -42,6 +43,8 @@ class Sample(NamedTuple):
     image: Path
     mask: Path | None
     mask_kind: MaskKind
+    original: Path | None = None
+    masks_are: Way | None = None
 
     @property
     def name(self) -> str:
@@ -98,7 +101,7 @@ def family(domain: str) -> str:
 
 def kind(mask_kind: MaskKind) -> Kind:
     """Return the kind of a domain whose masks are of this kind."""
-    return _KINDS[mask_kind]
+    return _KINDS.get(mask_kind, "local")
 
 
 def photograph(name: str) -> str:
@@ -151,7 +154,7 @@ def scan(root: Path) -> list[Sample]:
         nested = [folder for folder in _folders(root) if any(map(_is_source, _folders(folder)))]
         hint = f"; did you mean {nested[0]}?" if nested else ""
         raise DataError(f"no Dolos tree in {root}: {_LAYOUT}{hint}")
-    return in_order(sample for source in sources for sample in _source(source))
+    return in_order(_with_reals([sample for source in sources for sample in _source(source)]))
 
 
 def _is_source(folder: Path) -> bool:
@@ -212,6 +215,41 @@ def files(images: Path, masks: Path | None, domain: str, split: Split, mask_kind
         pair, stem = f"{source}/{bare}", f"{source}/{photograph(bare)}"
         mask = found.get(name, found.get(bare))
         yield Sample(f"{domain}/{split}/{name}", pair, stem, domain, split, path, mask, mask_kind)
+
+
+def _with_reals(samples: Sequence[Sample]) -> Iterator[Sample]:
+    """Yield samples, a fake with the real image of its name as original, else with the only one of its photograph."""
+    reals = [sample for sample in samples if sample.mask_kind == "real"]
+    by_pair = {sample.pair: sample.image for sample in reals}
+    of_stem = Counter(sample.stem for sample in reals)
+    by_stem = {sample.stem: sample.image for sample in reals if of_stem[sample.stem] == 1}
+    for sample in samples:
+        original = by_pair.get(sample.pair, by_stem.get(sample.stem)) if kind(sample.mask_kind) == "local" else None
+        yield sample._replace(original=original)
+
+
+def with_originals(samples: Sequence[Sample], folder: Path) -> list[Sample]:
+    """Return samples with the originals that a folder has of their names, or of their photographs' names.
+
+    An original may have any extension; it lies in the folder, or in one of its folders train, valid, test.
+
+    Raises:
+        DataError: there is no such folder, or nothing in it is of any of these names.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}; expected one with the originals of the images")
+    found = masks_in(folder)
+    split = {name: masks_in(folder / name) for name in SPLITS}
+    matched = []
+    for sample in samples:
+        names = (sample.name, sample.name.rpartition(".")[0], sample.stem.partition("/")[2])
+        held = [
+            where[name] for where in (split[sample.split], found, *split.values()) for name in names if name in where
+        ]
+        matched.append(sample._replace(original=held[0] if held else sample.original))
+    if not any(sample.original for sample in matched):
+        raise DataError(f"{folder} has no original of the name of any of the {len(matched)} images")
+    return matched
 
 
 def masks_in(folder: Path) -> dict[str, Path]:

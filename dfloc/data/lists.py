@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from upath import UPath
 
 from dfloc import storage
+from dfloc.config import fingerprint
 from dfloc.data.manifest import SampleRef, lines_digest, list_lines
 from dfloc.errors import WorkspaceError
 from dfloc.storage import Workspace
@@ -18,6 +19,7 @@ CURE = "delete it, the sweep that planned it makes it again"
 
 def keep(workspace: Workspace, digest: str, samples: Sequence[SampleRef]) -> None:
     """Put a list where workers and reports read it; one that is there and is another is replaced, and that is said."""
+    _keep_pixels(workspace, digest, samples)
     lines, path = list_lines(samples), _path(workspace, digest)
     data = ("[\n" + ",\n".join(json.dumps(line) for line in lines) + "\n]\n").encode()
     if path.exists():
@@ -50,6 +52,32 @@ def ids(workspace: Workspace, digest: str) -> tuple[str, ...] | None:
     if not _are_lines(lines) or lines_digest(tuple(line) for line in lines) != digest:
         raise WorkspaceError(f"{path} is damaged: not the list that it is named by; {CURE}")
     return tuple(line[0] for line in lines)
+
+
+def pixels(workspace: Workspace, digest: str) -> frozenset[str] | None:
+    """Return the digests of the images of a list, decoded; None where they are not known.
+
+    Raises:
+        WorkspaceError: they are damaged.
+    """
+    path = _pixels_path(workspace, digest)
+    if not path.exists():
+        return None
+    found = storage.get_json(path, CURE)
+    if not isinstance(found, dict) or found.get("sha256") != fingerprint(found.get("pixels")):
+        raise WorkspaceError(f"{path} is damaged: its digest is of other pixels; {CURE}")
+    return frozenset(found["pixels"])
+
+
+def _keep_pixels(workspace: Workspace, digest: str, samples: Sequence[SampleRef]) -> None:
+    """Put beside a list which images it has, by their pixels, unless shards of an earlier version do not say."""
+    path, found = _pixels_path(workspace, digest), sorted({sample.pixels_sha256 for sample in samples})
+    if "" not in found and not path.exists():
+        storage.put_json(path, {"sha256": fingerprint(found), "pixels": found})
+
+
+def _pixels_path(workspace: Workspace, digest: str) -> UPath:
+    return workspace.lists / f"{digest}.pixels"
 
 
 def _path(workspace: Workspace, digest: str) -> UPath:

@@ -3,17 +3,30 @@
 import csv
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from dfloc.data.dolos import EXTENSIONS, SPLITS, Sample, check_domain, files, in_order, masks_in, text, with_splits
-from dfloc.data.manifest import MaskKind, Split
+from dfloc.data import masks
+from dfloc.data.dolos import (
+    EXTENSIONS,
+    SPLITS,
+    Sample,
+    check_domain,
+    files,
+    in_order,
+    masks_in,
+    text,
+    with_originals,
+    with_splits,
+)
+from dfloc.data.exif import WAYS, Way
+from dfloc.data.manifest import Split
 from dfloc.errors import ConfigError, DataError, unknown
 
 NAME, CUT = "{name}", "{cut}"
-_KEYS = ("fake", "split", "images", "masks", "mask", "table")
-_WRITTEN = re.compile(rf"(?P<domain>[^=]+)=(?P<folder>.+?)(?P<rest>(,({'|'.join(_KEYS)})=[^,]*)+)")
+_KEYS = ("fake", "split", "images", "masks", "mask", "table", "originals", "masks-are")
+_WRITTEN = re.compile(rf"(?P<domain>[^=]+)=(?P<folder>.+?)(?P<rest>,({'|'.join(_KEYS)})=.*)", re.S)
 
 
 class Pair(NamedTuple):
@@ -23,28 +36,33 @@ class Pair(NamedTuple):
         images: with folders train, valid, test, or without.
         masks: the same inside.
         domain: `<source>/<generator>`.
-        fake_is: the fake side of the masks.
+        fake_is: which values of the masks are fake, as `masks.kind_of` has it.
         split: shares of the photographs in per cent, `80/10/10`, or the split that all are of, where `images` has no
             split folders.
         mask: a mask's name without its extension: `{name}` is the image's, `{cut}` the same up to its last `_` (which
             then names the photograph).
         table: a CSV file with two columns, named like the two folders, that pairs their files instead.
+        masks_are: how masks lie where EXIF turns the image, where neither sizes nor originals tell.
+        originals: folder of the photographs that the images were made from, named like them or like their photographs.
     """
 
     images: Path
     masks: Path
     domain: str
-    fake_is: Literal["black", "white"]
+    fake_is: str
     split: str | None = None
     mask: str = NAME
     table: Path | None = None
+    masks_are: Way | None = None
+    originals: Path | None = None
 
 
 def read_pair(written: str, otherwise: Split | None = None) -> list[Sample]:
     """Return the samples of a pair as a command line names it: `mine/sd=FOLDER,fake=white,split=80/10/10`.
 
     FOLDER has images/ and masks/, or what `images` and `masks` name; `split` is left out where these have split
-    folders; `mask` and `table` say which mask is whose.
+    folders; `mask` and `table` say which mask is whose; `masks-are` how masks lie where EXIF turns the image;
+    `originals` is a folder of the photographs before. Several values of a mask are written `fake=1,2` or `fake=1+2`.
 
     Args:
         written: as above.
@@ -55,27 +73,28 @@ def read_pair(written: str, otherwise: Split | None = None) -> list[Sample]:
         DataError: as `scan_pair`.
     """
     found = _WRITTEN.fullmatch(written)
-    given = dict(part.split("=", 1) for part in found["rest"][1:].split(",")) if found else {}
-    if found is None or given.get("fake") not in ("black", "white"):
+    parts = re.split(rf",(?=(?:{'|'.join(_KEYS)})=)", found["rest"][1:]) if found else []
+    given = dict(part.split("=", 1) for part in parts)
+    ways: dict[str | None, Way | None] = {None: None, **{way: way for way in WAYS}}
+    if found is None or not masks.is_said(given.get("fake", "")) or given.get("masks-are") not in ways:
         raise ConfigError(
-            f'"{written}" names no folder pair: expected <source>/<generator>=FOLDER,fake=black|white, '
+            f'"{written}" names no folder pair: expected <source>/<generator>=FOLDER,fake={masks.FORMS}, '
             "and ,split=80/10/10 where FOLDER/images has no folders train, valid, test; also images=, masks=, "
-            "mask={cut}_mask, table="
+            "mask={cut}_mask, table=, originals=, masks-are=stored|shown"
         )
-    fake_is: Literal["black", "white"] = "black" if given["fake"] == "black" else "white"
     folder = Path(found["folder"])
     images = folder / given.get("images", "images")
     split = given.get("split")
     if split is None and not _has_splits(images):
         split = otherwise
     table = folder / given["table"] if "table" in given else None
-    masks = folder / given.get("masks", "masks")
-    return scan(Pair(images, masks, found["domain"], fake_is, split, given.get("mask", NAME), table))
+    truths = folder / given.get("masks", "masks")
+    mask, way = given.get("mask", NAME), ways[given.get("masks-are")]
+    originals = folder / given["originals"] if "originals" in given else None
+    return scan(Pair(images, truths, found["domain"], given["fake"], split, mask, table, way, originals))
 
 
-def scan_pair(
-    images: Path, masks: Path, domain: str, fake_is: Literal["black", "white"], split: str | None = None
-) -> list[Sample]:
+def scan_pair(images: Path, masks: Path, domain: str, fake_is: str, split: str | None = None) -> list[Sample]:
     """Return the samples of a pair whose masks have the names of their images, by split and stems rank; see `scan`."""
     return scan(Pair(images, masks, domain, fake_is, split))
 
@@ -88,21 +107,31 @@ def scan(pair: Pair) -> list[Sample]:
             are split folders.
         DataError: a folder or the table is missing or empty, or the table cannot be used.
     """
+    samples = _scan(pair)
+    return with_originals(samples, pair.originals) if pair.originals else samples
+
+
+def _scan(pair: Pair) -> list[Sample]:
     check_domain(pair.domain)
     for folder in (pair.images, pair.masks):
         if not folder.is_dir():
             raise DataError(f"no folder {folder}; expected one with images and one with their masks")
-    mask_kind: MaskKind = "fake_is_black" if pair.fake_is == "black" else "fake_is_white"
+    mask_kind = masks.kind_of(pair.fake_is)
     if _has_splits(pair.images):
         if pair.split is not None:
             raise ConfigError(f"{pair.images} has split folders already; leave out the split")
-        return in_order(_paired(with_splits(pair.images, pair.masks, pair.domain, mask_kind), pair, by_split=True))
+        samples = with_splits(pair.images, pair.masks, pair.domain, mask_kind)
+        return in_order(_asked(_paired(samples, pair, by_split=True), pair))
     samples = list(files(pair.images, pair.masks, pair.domain, "train", mask_kind))
     if not samples:
         raise DataError(f"no files in {pair.images}; expected images ({', '.join(sorted(EXTENSIONS))})")
     if pair.split is None:
         raise ConfigError(f"{pair.images} has no folders train, valid, test; say how to split them: split 80/10/10")
-    return in_order(_split(list(_paired(samples, pair)), pair.split))
+    return in_order(_split(list(_asked(_paired(samples, pair), pair)), pair.split))
+
+
+def _asked(samples: Iterable[Sample], pair: Pair) -> Iterator[Sample]:
+    return (sample._replace(masks_are=pair.masks_are) for sample in samples)
 
 
 def _has_splits(images: Path) -> bool:
