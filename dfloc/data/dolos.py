@@ -3,11 +3,13 @@
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple, get_args
 
+from dfloc.data import partners
 from dfloc.data.manifest import Kind, MaskKind, Split
 from dfloc.data.mixture import stem_rank
+from dfloc.data.partners import Partner
 from dfloc.errors import ConfigError, DataError, unknown
 
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -32,7 +34,11 @@ _LAYOUT = (
 
 
 class Sample(NamedTuple):
-    """A file of a data set, its mask, and its names (DESIGN: id, pair, stem). A local sample's mask may be missing."""
+    """A file of a data set, its mask, and its names (DESIGN: id, pair, stem). A local sample's mask may be missing.
+
+    `fault` says why it is; `photograph` is the rule that told the stem, None where that is Dolos' (or another of an
+    import that recorded none).
+    """
 
     id: str
     pair: str
@@ -42,6 +48,9 @@ class Sample(NamedTuple):
     image: Path
     mask: Path | None
     mask_kind: MaskKind
+    original: Path | None = None
+    fault: str = ""
+    photograph: str | None = None
 
     @property
     def name(self) -> str:
@@ -180,7 +189,9 @@ def _source(source: Path) -> Iterator[Sample]:
             yield from with_splits(folder, None, domain, "generated")
 
 
-def with_splits(images: Path, masks: Path | None, domain: str, mask_kind: MaskKind) -> list[Sample]:
+def with_splits(
+    images: Path, masks: Path | None, domain: str, mask_kind: MaskKind, named: str = partners.NAME
+) -> list[Sample]:
     """Return the samples of folders that hold train, valid and test.
 
     Raises:
@@ -195,31 +206,76 @@ def with_splits(images: Path, masks: Path | None, domain: str, mask_kind: MaskKi
         sample
         for split in SPLITS
         if (images / split).is_dir()
-        for sample in files(images / split, masks and masks / split, domain, split, mask_kind)
+        for sample in files(images / split, masks and masks / split, domain, split, mask_kind, named)
     ]
     if not samples:
         raise DataError(f"no images of {domain} in {images}; {_LAYOUT}")
     return samples
 
 
-def files(images: Path, masks: Path | None, domain: str, split: Split, mask_kind: MaskKind) -> Iterator[Sample]:
-    """Yield the samples of one split's folders; a mask has the name of its image, with any extension."""
-    found = {} if masks is None else masks_in(masks)
-    source = domain.partition("/")[0]
-    for path in walk(images):
-        name = text(path.relative_to(images).as_posix())
-        bare = name.removesuffix(path.suffix)
-        pair, stem = f"{source}/{bare}", f"{source}/{photograph(bare)}"
-        mask = found.get(name, found.get(bare))
-        yield Sample(f"{domain}/{split}/{name}", pair, stem, domain, split, path, mask, mask_kind)
+def files(
+    images: Path, masks: Path | None, domain: str, split: Split, mask_kind: MaskKind, named: str = partners.NAME
+) -> list[Sample]:
+    """Return the samples of one split's folders, whose masks are named as `partners.find` has it.
+
+    The folders may be one, or the masks lie inside of the images.
+
+    Raises:
+        DataError: one folder holds both, and their names do not tell them apart.
+    """
+    names = _names(images)
+    if masks is None:
+        return [reference(name, path, domain, split, mask_kind) for name, path in names.items()]
+    truths = _names(masks)
+    below = os.path.relpath(masks, images)
+    if same_folder(images, masks, named):
+        own, of_masks = partners.apart(list(names), named)
+        names, truths = {name: names[name] for name in own}, {name: truths[name] for name in of_masks}
+    names = {name: path for name, path in names.items() if not name.startswith(f"{below}/")}
+    samples = []
+    found = partners.find(list(filter(_is_image, names)), list(filter(_is_image, truths)), named)
+    for name in names:
+        partner = found.get(name) or Partner(name if name in truths else None)
+        mask = None if partner.mask is None else truths[partner.mask]
+        bare = reference(name, names[name], domain, split, mask_kind)
+        samples.append(bare._replace(mask=mask, fault=partner.fault))
+    return samples
 
 
-def masks_in(folder: Path) -> dict[str, Path]:
-    """Return masks by their name, and images among them by their name without extension (the first of several)."""
-    paths = [(text(path.relative_to(folder).as_posix()), path) for path in walk(folder)]
-    images = [(name, path) for name, path in paths if path.suffix.lower() in EXTENSIONS]
-    bare = {name.removesuffix(path.suffix): path for name, path in reversed(images)}
-    return {**bare, **dict(paths)}
+def same_folder(images: Path, masks: Path, named: str) -> bool:
+    """Return whether images and masks lie in one folder.
+
+    Raises:
+        DataError: and their names do not tell them apart.
+    """
+    if os.path.realpath(images) != os.path.realpath(masks):
+        return False
+    if named == partners.NAME:
+        raise DataError(
+            f"images and masks lie in one folder, {images}, and no mask name tells them apart; say how masks are "
+            f"named, as --mask-name {partners.NAME}_GT (mask= in --own), or pair the files by a table"
+        )
+    return True
+
+
+def has_splits(images: Path) -> bool:
+    """Return whether a folder has folders train, valid or test."""
+    return any((images / name).is_dir() for name in SPLITS)
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in EXTENSIONS
+
+
+def _names(folder: Path) -> dict[str, Path]:
+    return {text(path.relative_to(folder).as_posix()): path for path in walk(folder)}
+
+
+def reference(name: str, image: Path, domain: str, split: Split, mask_kind: MaskKind) -> Sample:
+    """Return a sample without a mask, its names by Dolos' rule."""
+    source, bare = domain.partition("/")[0], partners.bare(name)
+    names = (f"{domain}/{split}/{name}", f"{source}/{bare}", f"{source}/{photograph(bare)}")
+    return Sample(*names, domain, split, image, None, mask_kind)
 
 
 def walk(folder: Path) -> list[Path]:

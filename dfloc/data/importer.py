@@ -148,7 +148,8 @@ def _parts(samples: Sequence[Sample], layout: str) -> Parts:
         for sample in members:
             size, time = _stat(sample.image)
             mask = None if sample.mask is None else (sample.mask.name, *_stat(sample.mask))
-            lines.append(f"{sample.id}\x1f{sample.mask_kind}\x1f{size}\x1f{time}\x1f{mask}")
+            told = f"\x1f{sample.stem}" if sample.photograph else ""  # Dolos' stems follow from the id
+            lines.append(f"{sample.id}\x1f{sample.mask_kind}\x1f{size}\x1f{time}\x1f{mask}{told}")
             sizes.append(size)
         parts[place] = Part(members, sizes, hashlib.sha256("\n".join(lines).encode()).hexdigest())
     return parts
@@ -181,6 +182,11 @@ def _check_polarity(old: Manifest, parts: Parts) -> None:
             raise DataError(
                 f"{domain} comes with masks {part.samples[0].mask_kind}, but its split {staying[0]}, which stays, has "
                 f"{known.mask_kind}; import all its splits together, or into another folder"
+            )
+        if known and staying and known.photograph != part.samples[0].photograph:
+            raise DataError(
+                f"{domain} comes with photographs told by {part.samples[0].photograph}, but its split {staying[0]}, "
+                f"which stays, has {known.photograph}; import all its splits together, or into another folder"
             )
 
 

@@ -118,7 +118,7 @@ def _row(sample: Sample) -> dict[str, Any]:
     if sample.image.suffix.lower() not in EXTENSIONS:
         raise DataError(f"no image type that is read ({', '.join(sorted(EXTENSIONS))})")
     if sample.mask is None and dolos.kind(sample.mask_kind) == "local":
-        raise DataError("no mask of that name")
+        raise DataError(sample.fault or "no mask of that name")
     image = _bytes(sample.image)
     height, width = decode_image(image).shape[:2]
     try:
