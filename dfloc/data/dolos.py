@@ -2,24 +2,23 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, get_args
 
 from dfloc.data import partners
+from dfloc.data.folders import is_image, is_litter, masks_in, names_in
 from dfloc.data.manifest import Kind, MaskKind, Split
 from dfloc.data.mixture import stem_rank
 from dfloc.data.partners import Partner
 from dfloc.errors import ConfigError, DataError, unknown
 
 SPLITS: tuple[Split, ...] = get_args(Split)
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"})
 
 # Generators that are one for a study that holds one out. All others are families of their own.
 FAMILIES = {"repaint-p2-9k": "repaint-p2"}
 
-LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-"""What systems leave in folders, beside hidden files; in lower case."""
 
 _KINDS: dict[MaskKind, Kind] = {
     "fake_is_black": "local",
@@ -37,7 +36,7 @@ class Sample(NamedTuple):
     """A file of a data set, its mask, and its names (DESIGN: id, pair, stem). A local sample's mask may be missing.
 
     `fault` says why it is; `photograph` is the rule that told the stem, None where that is Dolos' (or another of an
-    import that recorded none).
+    import that recorded none). The original is the photograph that a fake was made from, where it is at hand.
     """
 
     id: str
@@ -118,11 +117,6 @@ def photograph(name: str) -> str:
     return re.sub(r"-(0|[1-9]\d*)$", "", name)
 
 
-def text(name: str) -> str:
-    """Return a file name that can be written as UTF-8: bytes of it that cannot are spelled out."""
-    return name.encode(errors="backslashreplace").decode()
-
-
 def resolve(short: str, known: Iterable[str]) -> str:
     """Return the full name of a domain: `ldm` is `celebahq/ldm` where no other source has that generator.
 
@@ -160,7 +154,7 @@ def scan(root: Path) -> list[Sample]:
         nested = [folder for folder in _folders(root) if any(map(_is_source, _folders(folder)))]
         hint = f"; did you mean {nested[0]}?" if nested else ""
         raise DataError(f"no Dolos tree in {root}: {_LAYOUT}{hint}")
-    return in_order(sample for source in sources for sample in _source(source))
+    return in_order(_with_reals([sample for source in sources for sample in _source(source)]))
 
 
 def _is_source(folder: Path) -> bool:
@@ -168,11 +162,7 @@ def _is_source(folder: Path) -> bool:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_litter(path.name))
-
-
-def _is_litter(name: str) -> bool:
-    return name.startswith(".") or name.lower() in LITTER
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_litter(path.name))
 
 
 def _source(source: Path) -> Iterator[Sample]:
@@ -223,17 +213,17 @@ def files(
     Raises:
         DataError: one folder holds both, and their names do not tell them apart.
     """
-    names = _names(images)
+    names = names_in(images)
     if masks is None:
         return [reference(name, path, domain, split, mask_kind) for name, path in names.items()]
-    truths = _names(masks)
+    truths = names_in(masks)
     below = os.path.relpath(masks, images)
     if same_folder(images, masks, named):
         own, of_masks = partners.apart(list(names), named)
         names, truths = {name: names[name] for name in own}, {name: truths[name] for name in of_masks}
     names = {name: path for name, path in names.items() if not name.startswith(f"{below}/")}
     samples = []
-    found = partners.find(list(filter(_is_image, names)), list(filter(_is_image, truths)), named)
+    found = partners.find(list(filter(is_image, names)), list(filter(is_image, truths)), named)
     for name in names:
         partner = found.get(name) or Partner(name if name in truths else None)
         mask = None if partner.mask is None else truths[partner.mask]
@@ -263,14 +253,6 @@ def has_splits(images: Path) -> bool:
     return any((images / name).is_dir() for name in SPLITS)
 
 
-def _is_image(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in EXTENSIONS
-
-
-def _names(folder: Path) -> dict[str, Path]:
-    return {text(path.relative_to(folder).as_posix()): path for path in walk(folder)}
-
-
 def reference(name: str, image: Path, domain: str, split: Split, mask_kind: MaskKind) -> Sample:
     """Return a sample without a mask, its names by Dolos' rule."""
     source, bare = domain.partition("/")[0], partners.bare(name)
@@ -278,31 +260,40 @@ def reference(name: str, image: Path, domain: str, split: Split, mask_kind: Mask
     return Sample(*names, domain, split, image, None, mask_kind)
 
 
-def walk(folder: Path) -> list[Path]:
-    """Return all files below a folder but litter, sorted; each real folder once, so that a link loop ends.
+def _with_reals(samples: Sequence[Sample]) -> Iterator[Sample]:
+    """Yield samples, a fake with the real image of its name as original, else with the only one of its photograph."""
+    reals = [sample for sample in samples if sample.mask_kind == "real"]
+    by_pair = {sample.pair: sample.image for sample in reals}
+    of_stem = Counter(sample.stem for sample in reals)
+    by_stem = {sample.stem: sample.image for sample in reals if of_stem[sample.stem] == 1}
+    for sample in samples:
+        original = by_pair.get(sample.pair, by_stem.get(sample.stem)) if kind(sample.mask_kind) == "local" else None
+        yield sample._replace(original=original)
 
-    A folder that is missing has none.
+
+def with_originals(samples: Sequence[Sample], folder: Path) -> list[Sample]:
+    """Return samples with the originals that a folder has of their names, or of their photographs' names.
+
+    An original may have any extension; it lies in the folder, or in one of its folders train, valid, test.
 
     Raises:
-        DataError: a folder cannot be listed.
+        DataError: there is no such folder, or nothing in it is of any of these names.
     """
-    seen: set[str] = set()
-    files: list[Path] = []
-    for top, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        real = os.path.realpath(top)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not _is_litter(name))
-        files += [Path(top, name) for name in names if not _is_litter(name)]
-    return sorted(files)
-
-
-def _refuse(error: OSError) -> None:
-    """Name a folder that cannot be listed, which os.walk would pass over."""
-    if not isinstance(error, FileNotFoundError):
-        raise DataError(f"cannot list folder {error.filename}: {error.strerror}") from error
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}; expected one with the originals of the images")
+    found = masks_in(folder)
+    split = {name: masks_in(folder / name) for name in SPLITS}
+    matched = []
+    for sample in samples:
+        names = (sample.name, sample.name.rpartition(".")[0], sample.stem.partition("/")[2])
+        held = [
+            where[name] for where in (split[sample.split], found, *split.values()) for name in names if name in where
+        ]
+        local = kind(sample.mask_kind) == "local"
+        matched.append(sample._replace(original=held[0] if held and local else sample.original))
+    if not any(sample.original for sample in matched):
+        raise DataError(f"{folder} has no original of the name of any of the {len(matched)} images")
+    return matched
 
 
 def check_domain(domain: str, reserved: tuple[str, ...] = ("real",)) -> None:

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from dfloc.data import partners, table
-from dfloc.data.dolos import EXTENSIONS, SPLITS, Sample, has_splits, reference, same_folder, text, walk
+from dfloc.data.dolos import SPLITS, Sample, has_splits, reference, same_folder
+from dfloc.data.folders import is_image, names_in, text
 from dfloc.data.manifest import MaskKind, Split
 from dfloc.data.photographs import TABLE, Rule
 from dfloc.data.table import Row
@@ -133,13 +134,12 @@ class Listed(NamedTuple):
         if not self.masks.is_dir():
             raise self._error(f"it has no column of masks, and there is no folder {self.masks} of them")
         same_folder(self.images, self.masks, self.named)
-        at = {text(path.relative_to(self.masks).as_posix()): path for path in walk(self.masks)}
-        names = [os.path.relpath(sample.image, self.images) for sample in samples]
-        truths = [name for name in at if PurePosixPath(name).suffix.lower() in EXTENSIONS]
-        found = partners.find(names, truths, self.named)
+        at = names_in(self.masks)
+        images = [os.path.relpath(sample.image, self.images) for sample in samples]
+        found = partners.find(images, list(filter(is_image, at)), self.named)
         return [
             sample._replace(mask=at.get(found[name].mask or ""), fault=found[name].fault)
-            for name, sample in zip(names, samples, strict=True)
+            for name, sample in zip(images, samples, strict=True)
         ]
 
     def _error(self, what: str) -> DataError:
@@ -164,4 +164,4 @@ def _plain(path: Path) -> Path:
 
 
 def _without_ending(name: str) -> str:
-    return partners.bare(name) if PurePosixPath(name).suffix.lower() in EXTENSIONS else name
+    return partners.bare(name) if is_image(name) else name

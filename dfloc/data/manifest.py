@@ -12,6 +12,8 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.config import Fraction, Frozen, fingerprint
+from dfloc.data import alignment
+from dfloc.data.alignment import Compared
 from dfloc.errors import DataError, WorkspaceError, unknown
 
 Split = Literal["train", "valid", "test"]
@@ -22,11 +24,16 @@ MaskKind = Literal["fake_is_black", "fake_is_white", "real", "generated"]
 FILE_NAME = "manifest.json"
 OVERLAP_NOTE = "photographs that lie in two splits"
 """How a note begins that the import was told to allow."""
+UNDIGESTED = "imported before pixels were digested"
+"""How it is said that leakage by content is not known."""
 KEY_COLUMNS = ("id", "pair", "stem", "image_sha256", "mask_sha256", "mask_kind")
 
 
 class SampleRef(NamedTuple):
-    """One sample of the shards: its names, its digests (mask: empty where it has none), and where its row lies."""
+    """One sample of the shards: its names, its digests (mask: empty where it has none), and where its row lies.
+
+    `pixels_sha256` is of the decoded image; empty where the shard was written before it was recorded.
+    """
 
     id: str
     pair: str
@@ -40,10 +47,11 @@ class SampleRef(NamedTuple):
     shard_digest: str
     group: int
     row: int
+    pixels_sha256: str = ""
 
 
 class Overlap(NamedTuple):
-    """A photograph that lies in more than one split."""
+    """A photograph that lies in more than one split; one that is found by its pixels alone has all its names."""
 
     stem: str
     splits: tuple[str, ...]
@@ -91,6 +99,7 @@ class SplitInfo(Frozen):
         fake_area: mean fraction of fake pixels.
         grey_pixels: mask pixels that are neither black nor white, in all masks.
         origin: digest of the names, sizes and times of the files that it was made from; empty where unknown.
+        originals: what the originals of its first images say of their masks; None where there were none, or before.
     """
 
     count: int
@@ -100,6 +109,7 @@ class SplitInfo(Frozen):
     fake_area: Fraction
     grey_pixels: int
     origin: str = ""
+    originals: Compared | None = None
 
 
 class DomainInfo(Frozen):
@@ -121,6 +131,11 @@ class DomainInfo(Frozen):
         """Mean fraction of fake pixels over all its images."""
         total = sum(split.count for split in self.splits.values())
         return sum(split.fake_area * split.count for split in self.splits.values()) / total if total else 0.0
+
+    @property
+    def originals(self) -> Compared | None:
+        """What the originals say of the masks of all its splits."""
+        return alignment.together(split.originals for split in self.splits.values())
 
 
 class Manifest(Frozen):

@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from dfloc.data import partners, photographs
-from dfloc.data.dolos import EXTENSIONS, SPLITS, Sample, check_domain, files, has_splits, in_order, with_splits
+from dfloc.data.dolos import (
+    SPLITS,
+    Sample,
+    check_domain,
+    files,
+    has_splits,
+    in_order,
+    with_originals,
+    with_splits,
+)
+from dfloc.data.folders import EXTENSIONS
 from dfloc.data.listing import Listed
 from dfloc.data.manifest import DomainInfo, MaskKind, Split
 from dfloc.data.partners import CUT, NAME
@@ -16,7 +26,7 @@ from dfloc.errors import ConfigError, DataError, did_you_mean
 
 Held = Mapping[str, DomainInfo]
 
-_KEYS = ("fake", "split", "images", "masks", "mask", "table", "photograph", "real")
+_KEYS = ("fake", "split", "images", "masks", "mask", "table", "photograph", "real", "originals")
 _WRITTEN = re.compile(rf"(?P<domain>[^=]+)=(?P<folder>.+?)(?P<rest>,({'|'.join(_KEYS)})=.*)", re.S)
 
 
@@ -36,6 +46,7 @@ class Pair(NamedTuple):
         photograph: which one a file shows, as `photographs.rule` has it. None: as in the folder's last import, else
             its whole name.
         authentic: folder of photographs of which nothing is fake: domain `<source>/real`.
+        originals: folder of the photographs that the images were made from, named like them or like their photographs.
     """
 
     images: Path
@@ -47,6 +58,7 @@ class Pair(NamedTuple):
     table: Path | None = None
     photograph: str | None = None
     authentic: Path | None = None
+    originals: Path | None = None
 
 
 def read_pair(written: str, otherwise: Split | None = None, held: Held | None = None) -> list[Sample]:
@@ -73,7 +85,7 @@ def read_pair(written: str, otherwise: Split | None = None, held: Held | None = 
         raise ConfigError(
             f'"{written}" names no folder pair: expected <source>/<generator>=FOLDER,fake=black|white, '
             "and ,split=80/10/10 where neither FOLDER/images has folders train, valid, test nor a table says it; also, "
-            "each once, images=, masks=, mask={cut}_mask, table=, photograph=, real="
+            "each once, images=, masks=, mask={cut}_mask, table=, photograph=, real=, originals="
         )
     fake_is: Literal["black", "white"] = "black" if given["fake"] == "black" else "white"
     folder = Path(found["folder"])
@@ -87,6 +99,7 @@ def read_pair(written: str, otherwise: Split | None = None, held: Held | None = 
         table=folder / given["table"] if "table" in given else None,
         photograph=given.get("photograph"),
         authentic=folder / given["real"] if "real" in given else None,
+        originals=folder / given["originals"] if "originals" in given else None,
     )
     return scan(pair, otherwise, held)
 
@@ -141,11 +154,15 @@ def scan(pair: Pair, otherwise: Split | None = None, held: Held | None = None) -
     if known and pair.split is not None:
         raise ConfigError(f"{where} says the splits already; leave out the split")
     if known:
-        return in_order(samples)
+        return _with_originals(samples, pair)
     shares = otherwise if pair.split is None else pair.split
     if shares is None:
         raise ConfigError(f"{where} has no folders train, valid, test; say how to split them: split 80/10/10")
-    return in_order(_split(samples, shares, pair.domain))
+    return _with_originals(_split(samples, shares, pair.domain), pair)
+
+
+def _with_originals(samples: Sequence[Sample], pair: Pair) -> list[Sample]:
+    return in_order(with_originals(samples, pair.originals) if pair.originals else samples)
 
 
 def _rule(pair: Pair, held: Held) -> tuple[str | None, str]:

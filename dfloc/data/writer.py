@@ -14,7 +14,8 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.data import dolos
-from dfloc.data.dolos import EXTENSIONS, Sample
+from dfloc.data.dolos import Sample
+from dfloc.data.folders import EXTENSIONS, text
 from dfloc.data.rejects import Reject
 from dfloc.data.shards import decode_image, fakeness
 from dfloc.errors import DataError
@@ -132,8 +133,8 @@ def _row(sample: Sample) -> dict[str, Any]:
         "stem": sample.stem,
         "domain": sample.domain,
         "split": sample.split,
-        "image": {"bytes": image, "path": dolos.text(sample.image.name)},
-        "mask": sample.mask and {"bytes": mask, "path": dolos.text(sample.mask.name)},
+        "image": {"bytes": image, "path": text(sample.image.name)},
+        "mask": sample.mask and {"bytes": mask, "path": text(sample.mask.name)},
         "mask_kind": sample.mask_kind,
         "width": width,
         "height": height,

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from upath import UPath
 
-from dfloc.data.dolos import text, walk
+from dfloc.data.folders import text, walk
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import MAX_PIXELS, ShardReader, open_image, read_truth
 from dfloc.engine.evaluate import Row, measure
