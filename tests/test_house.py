@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     "dfloc": 0,
     "dfloc.data": 2,
-    **dict.fromkeys((f"dfloc.data.{name}" for name in ("dolos", "generators", "manifest")), 1),
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("dolos", "exif", "generators", "manifest", "masks")), 1),
     **dict.fromkeys((f"dfloc.data.{name}" for name in ("alignment", "listing", "mini", "mixture", "originals")), 1),
     **dict.fromkeys((f"dfloc.data.{name}" for name in ("folders", "pairs", "partners", "photographs", "table")), 1),
     "dfloc.models": 2,
@@ -30,7 +30,21 @@ LAYERS = {
     "dfloc.cli": 6,
     "dfloc.notebook": 6,
 }
-GROUND_FLOOR = {"arithmetic", "config", "errors", "lock", "outcome", "plugin", "record", "registry", "repro", "storage"}
+GROUND_FLOOR = {
+    "arithmetic",
+    "config",
+    "digests",
+    "epochs",
+    "errors",
+    "lock",
+    "measured",
+    "outcome",
+    "plugin",
+    "record",
+    "registry",
+    "repro",
+    "storage",
+}
 
 # Who alone may import a library, or a part of it.
 SOLE_IMPORTERS = {

@@ -63,7 +63,9 @@ def make_mini(out: Path, seed: int, fold: int, train: int, valid: int, test: int
 @click.argument("src", type=click.Path(path_type=Path))
 @click.option("--out", required=True, metavar="DIR", help="Data folder (path or URL); what it holds already stays.")
 @click.option("--domain", metavar="SOURCE/GENERATOR", help="SRC is a folder pair: the domain that it becomes.")
-@click.option("--fake-is", type=click.Choice(["black", "white"]), help="Folder pair: the fake side of its masks.")
+@click.option(
+    "--fake-is", metavar="black|white|nonzero|alpha|VALUE[,VALUE]", help="Folder pair: what is fake in masks."
+)
 @click.option(
     "--masks", metavar="DIR", type=click.Path(path_type=Path), help="Folder pair: masks, where SRC is images."
 )
@@ -78,6 +80,11 @@ def make_mini(out: Path, seed: int, fold: int, train: int, valid: int, test: int
     "--authentic", metavar="DIR", type=click.Path(path_type=Path), help="Folder pair: real images, as SOURCE/real."
 )
 @click.option("--split", metavar="80/10/10", help="Folder pair without split folders: in per cent, or `test` for all.")
+@click.option(
+    "--masks-are",
+    type=click.Choice(["stored", "shown"]),
+    help="Masks of images that EXIF turns: as the file's pixels lie, or as viewers show them.  [default: what fits]",
+)
 @click.option("--allow-rejects", is_flag=True, help="Go on where over 1 % of the images cannot be used.")
 @click.option("--allow-overlap", is_flag=True, help="Go on where a photograph lies in two splits.")
 @debug_option
@@ -88,14 +95,17 @@ def import_data(src: Path, out: str, allow_rejects: bool, allow_overlap: bool, d
     <source>/real/<split>; splits are train, valid, test. A folder pair has images/ and masks/; a mask is named like its
     image, or as --mask-name says: {name} is the image's name, {cut} the same up to its last _. Or --table lists the
     samples: columns image, mask, split, photograph, original, or two in this order without a head; no mask, or
-    Negative, is an authentic image. What cannot be used is named in rejected.csv. Importing again changes nothing;
-    another domain is added to what is there.
+    Negative, is an authentic image. --fake-is says which values of the masks are fake: those
+    that numpy has of the file (of a palette the indices), a colour as 0xff0000, nonzero, or alpha (what is opaque).
+    What cannot be used is named in rejected.csv. Importing again changes nothing; another domain is added to what is
+    there.
 
     \b
     dfloc data import dolos --out shards
     dfloc data import edited --out shards --domain mine/lama --fake-is white --split 80/10/10
     dfloc data import photos --masks masks --out shards --domain mine/sd --fake-is black --split 80/10/10
     dfloc data import edited --table edited/list.csv --out shards --domain mine/list --fake-is white
+    dfloc data import labels --out shards --domain mine/xl --fake-is 1,2 --split 80/10/10
     """
     from upath import UPath
 
@@ -110,7 +120,7 @@ def import_data(src: Path, out: str, allow_rejects: bool, allow_overlap: bool, d
     click.echo(f"{summary.written} images imported into {folder}, {summary.unchanged} unchanged")
     if summary.rejected:
         click.echo(f"{len(summary.rejected)} rejected; {folder / 'rejected.csv'} says why")
-    _warn(summary.manifest)
+    _warn(folder, summary.manifest)
     click.echo(f"next: dfloc data check {out}")
 
 
@@ -139,7 +149,7 @@ def check_data(folder: str, debug: bool) -> None:
         return
     manifest = Manifest.load(where)
     _tell(check.check_shards(where, manifest))
-    _warn(manifest)
+    _warn(where, manifest)
     storage.put(where / CONTACT_SHEET, check.contact_sheet(where, manifest))
     click.echo(f"contact sheet: {where / CONTACT_SHEET}")
 
@@ -150,12 +160,14 @@ def _samples(src: Path, out: "UPath", given: dict[str, Any]) -> "list[Sample]":
 
     domain, fake_is, masks = given["domain"], given["fake_is"], given["masks"]
     if domain is None:
-        idle = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
+        idle = [f"--{name.replace('_', '-')}" for name, value in given.items() if value and name != "masks_are"]
         if idle:
             raise ConfigError(f"{', '.join(idle)}: for a folder pair, which needs --domain too")
-        return dolos.scan(src)
+        return [sample._replace(masks_are=given["masks_are"]) for sample in dolos.scan(src)]
     if fake_is is None:
-        raise ConfigError(f"say which side of the masks of {domain} is fake: --fake-is black or --fake-is white")
+        raise ConfigError(
+            f"say which side of the masks of {domain} is fake: --fake-is black or --fake-is white, or VALUE"
+        )
     pair = pairs.Pair(
         images=src if masks else src / "images",
         masks=masks or src / "masks",
@@ -166,6 +178,7 @@ def _samples(src: Path, out: "UPath", given: dict[str, Any]) -> "list[Sample]":
         table=given["table"],
         photograph=given["photograph"],
         authentic=given["authentic"],
+        masks_are=given["masks_are"],
     )
     return pairs.scan(pair, held=domains_of(out))
 
@@ -198,7 +211,9 @@ def _table(facts: "Sequence[SplitFacts]", dolos: bool) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-def _warn(manifest: "Manifest") -> None:
+def _warn(folder: "UPath", manifest: "Manifest") -> None:
+    from dfloc.data.manifest import masks_of_one_kind
+
     for name, info in sorted(manifest.domains.items()):
         if info.photograph:
             photographs = sum(part.photographs for part in info.splits.values())
@@ -206,7 +221,10 @@ def _warn(manifest: "Manifest") -> None:
         grey = sum(part.grey_pixels for part in info.splits.values())
         if grey:
             click.echo(f"{name}: {grey:,} mask pixels are grey; each counts as the nearer of black and white")
-    for note in manifest.notes:
+        if info.exif:
+            ways = ", ".join(f"masks of {count:,} as {way}" for way, count in sorted(info.exif.items()))
+            click.echo(f"{name}: EXIF turns {sum(info.exif.values()):,} images; {ways}")
+    for note in dict.fromkeys([*manifest.notes, *masks_of_one_kind(folder, manifest, manifest.local)]):
         click.echo(f"Warning: {note}")
 
 

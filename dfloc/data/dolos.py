@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from dfloc.data import partners
+from dfloc.data.exif import Way
 from dfloc.data.folders import is_image, is_litter, masks_in, names_in
 from dfloc.data.manifest import Kind, MaskKind, Split
 from dfloc.data.mixture import stem_rank
@@ -20,12 +21,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 FAMILIES = {"repaint-p2-9k": "repaint-p2"}
 
 
-_KINDS: dict[MaskKind, Kind] = {
-    "fake_is_black": "local",
-    "fake_is_white": "local",
-    "real": "real",
-    "generated": "full",
-}
+_KINDS: dict[MaskKind, Kind] = {"real": "real", "generated": "full"}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LAYOUT = (
     "expected <source>/fake/<generator>/images|masks/<split>, <source>/real/<split>; splits are train, valid, test"
@@ -37,6 +33,7 @@ class Sample(NamedTuple):
 
     `fault` says why it is; `photograph` is the rule that told the stem, None where that is Dolos' (or another of an
     import that recorded none). The original is the photograph that a fake was made from, where it is at hand.
+    `masks_are` is what the user says of masks where an image has an EXIF orientation.
     """
 
     id: str
@@ -48,6 +45,7 @@ class Sample(NamedTuple):
     mask: Path | None
     mask_kind: MaskKind
     original: Path | None = None
+    masks_are: Way | None = None
     fault: str = ""
     photograph: str | None = None
 
@@ -106,7 +104,7 @@ def family(domain: str) -> str:
 
 def kind(mask_kind: MaskKind) -> Kind:
     """Return the kind of a domain whose masks are of this kind."""
-    return _KINDS[mask_kind]
+    return _KINDS.get(mask_kind, "local")
 
 
 def photograph(name: str) -> str:

@@ -4,9 +4,9 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from dfloc.data import partners, photographs
+from dfloc.data import masks, partners, photographs
 from dfloc.data.dolos import (
     SPLITS,
     Sample,
@@ -17,16 +17,17 @@ from dfloc.data.dolos import (
     with_originals,
     with_splits,
 )
+from dfloc.data.exif import WAYS, Way
 from dfloc.data.folders import EXTENSIONS
 from dfloc.data.listing import Listed
-from dfloc.data.manifest import DomainInfo, MaskKind, Split
+from dfloc.data.manifest import DomainInfo, Split
 from dfloc.data.partners import CUT, NAME
 from dfloc.data.photographs import STEM, TABLE
 from dfloc.errors import ConfigError, DataError, did_you_mean
 
 Held = Mapping[str, DomainInfo]
 
-_KEYS = ("fake", "split", "images", "masks", "mask", "table", "photograph", "real", "originals")
+_KEYS = ("fake", "split", "images", "masks", "mask", "table", "photograph", "real", "originals", "masks-are")
 _WRITTEN = re.compile(rf"(?P<domain>[^=]+)=(?P<folder>.+?)(?P<rest>,({'|'.join(_KEYS)})=.*)", re.S)
 
 
@@ -37,7 +38,7 @@ class Pair(NamedTuple):
         images: a folder, with folders train, valid, test, or without.
         masks: the same inside; the same folder where `mask` tells them apart.
         domain: `<source>/<generator>`.
-        fake_is: the fake side of the masks.
+        fake_is: which values of the masks are fake, as `masks.kind_of` has it.
         split: shares of the photographs in per cent, `80/10/10`, or the split that all are of, where neither folders
             nor the table say it.
         mask: a mask's name without its extension: `{name}` is the image's, `{cut}` the same up to its last `_` (which
@@ -46,25 +47,28 @@ class Pair(NamedTuple):
         photograph: which one a file shows, as `photographs.rule` has it. None: as in the folder's last import, else
             its whole name.
         authentic: folder of photographs of which nothing is fake: domain `<source>/real`.
+        masks_are: how masks lie where EXIF turns the image, where neither sizes nor originals tell.
         originals: folder of the photographs that the images were made from, named like them or like their photographs.
     """
 
     images: Path
     masks: Path
     domain: str
-    fake_is: Literal["black", "white"]
+    fake_is: str
     split: str | None = None
     mask: str = NAME
     table: Path | None = None
     photograph: str | None = None
     authentic: Path | None = None
+    masks_are: Way | None = None
     originals: Path | None = None
 
 
 def read_pair(written: str, otherwise: Split | None = None, held: Held | None = None) -> list[Sample]:
     """Return the samples of a pair as a command line names it: `mine/sd=FOLDER,fake=white,split=80/10/10`.
 
-    FOLDER has images/ and masks/, or what `images` and `masks` name, and the other files that are named.
+    FOLDER has images/ and masks/, or what `images` and `masks` name, and the other files that are named. Several values
+    of a mask are written `fake=1,2` or `fake=1+2`.
 
     Args:
         written: as above; its keys are the attributes of `Pair`, but `fake` (fake_is) and `real` (authentic).
@@ -78,27 +82,30 @@ def read_pair(written: str, otherwise: Split | None = None, held: Held | None = 
     found = _WRITTEN.fullmatch(written)
     parts = re.split(rf",(?=(?:{'|'.join(_KEYS)})=)", found["rest"][1:]) if found else []
     given = dict(part.split("=", 1) for part in parts)
-    for key in re.findall(r",([a-z]+)=", written):
-        if found and key not in _KEYS:
+    for key in re.findall(r",([a-z-]+)=", found["rest"] if found else ""):
+        if key not in _KEYS:
             raise ConfigError(f'"{written}": unknown key "{key}"; {did_you_mean(key, _KEYS)}')
-    if found is None or given.get("fake") not in ("black", "white") or len(given) < len(parts):
+    ways: dict[str | None, Way | None] = {None: None, **{way: way for way in WAYS}}
+    known = masks.is_said(given.get("fake", "")) and given.get("masks-are") in ways
+    if found is None or not known or len(given) < len(parts):
         raise ConfigError(
-            f'"{written}" names no folder pair: expected <source>/<generator>=FOLDER,fake=black|white, '
+            f'"{written}" names no folder pair: expected <source>/<generator>=FOLDER,fake={masks.FORMS}, '
             "and ,split=80/10/10 where neither FOLDER/images has folders train, valid, test nor a table says it; also, "
-            "each once, images=, masks=, mask={cut}_mask, table=, photograph=, real=, originals="
+            "each once, images=, masks=, mask={cut}_mask, table=, photograph=, real=, originals=, "
+            "masks-are=stored|shown"
         )
-    fake_is: Literal["black", "white"] = "black" if given["fake"] == "black" else "white"
     folder = Path(found["folder"])
     pair = Pair(
         images=folder / given.get("images", "images"),
         masks=folder / given.get("masks", "masks"),
         domain=found["domain"],
-        fake_is=fake_is,
+        fake_is=given["fake"],
         split=given.get("split"),
         mask=given.get("mask", NAME),
         table=folder / given["table"] if "table" in given else None,
         photograph=given.get("photograph"),
         authentic=folder / given["real"] if "real" in given else None,
+        masks_are=ways[given.get("masks-are")],
         originals=folder / given["originals"] if "originals" in given else None,
     )
     return scan(pair, otherwise, held)
@@ -114,9 +121,7 @@ def read_pairs(written: Iterable[str], otherwise: Split | None = None, held: Hel
     return _once([sample for each in written for sample in read_pair(each, otherwise, held)])
 
 
-def scan_pair(
-    images: Path, masks: Path, domain: str, fake_is: Literal["black", "white"], split: str | None = None
-) -> list[Sample]:
+def scan_pair(images: Path, masks: Path, domain: str, fake_is: str, split: str | None = None) -> list[Sample]:
     """Return the samples of a pair whose masks have the names of their images, by split and stems rank; see `scan`."""
     return scan(Pair(images, masks, domain, fake_is, split))
 
@@ -140,13 +145,21 @@ def scan(pair: Pair, otherwise: Split | None = None, held: Held | None = None) -
     tell = photographs.rule(written)
     samples, known = _of_table(pair, pair.table, tell) if pair.table else _of_folders(pair)
     if pair.authentic is not None:
-        samples = [*samples, *_authentic(pair, pair.authentic, known)]
+        held_files = {sample.image.resolve() for sample in samples}
+        reals = _authentic(pair, pair.authentic, known)
+        if both := next((sample.image for sample in reals if sample.image.resolve() in held_files), None):
+            raise DataError(
+                f"{both} would be both an authentic image and one of {pair.images}; take it from one of them"
+            )
+        samples = [*samples, *reals]
     source = pair.domain.partition("/")[0]
     if any(sample.photograph == TABLE for sample in samples):
         label = TABLE
     samples = _once(
         sample._replace(
-            stem=sample.stem if sample.photograph else f"{source}/{tell(partners.bare(sample.name))}", photograph=label
+            stem=sample.stem if sample.photograph else f"{source}/{tell(partners.bare(sample.name))}",
+            photograph=label,
+            masks_are=pair.masks_are,
         )
         for sample in samples
     )
@@ -177,12 +190,8 @@ def _rule(pair: Pair, held: Held) -> tuple[str | None, str]:
     return None if written == STEM and CUT not in pair.mask else written, written
 
 
-def _kind(pair: Pair) -> MaskKind:
-    return "fake_is_black" if pair.fake_is == "black" else "fake_is_white"
-
-
 def _of_table(pair: Pair, table: Path, tell: photographs.Rule) -> tuple[list[Sample], bool]:
-    return Listed(table, pair.images, pair.masks, pair.domain, _kind(pair), pair.mask, tell).samples()
+    return Listed(table, pair.images, pair.masks, pair.domain, masks.kind_of(pair.fake_is), pair.mask, tell).samples()
 
 
 def _of_folders(pair: Pair) -> tuple[list[Sample], bool]:
@@ -192,9 +201,9 @@ def _of_folders(pair: Pair) -> tuple[list[Sample], bool]:
             raise DataError(f"no folder {folder}; expected one with images and one with their masks")
     known = has_splits(pair.images)
     if known:
-        samples = with_splits(pair.images, pair.masks, pair.domain, _kind(pair), pair.mask)
+        samples = with_splits(pair.images, pair.masks, pair.domain, masks.kind_of(pair.fake_is), pair.mask)
     else:
-        samples = files(pair.images, pair.masks, pair.domain, "train", _kind(pair), pair.mask)
+        samples = files(pair.images, pair.masks, pair.domain, "train", masks.kind_of(pair.fake_is), pair.mask)
     if not samples:
         raise DataError(f"no files in {pair.images}; expected images ({', '.join(sorted(EXTENSIONS))})")
     lost = next((sample for sample in samples if sample.fault), None)

@@ -123,7 +123,7 @@ def _reasons(lost: Sequence[str], masks: Sequence[str], pattern: str) -> Iterato
         if near := by_letters.get(_plain(wanted)):
             same = unicodedata.normalize("NFC", wanted) == unicodedata.normalize("NFC", bare(near[0]))
             how = "the same letters in another Unicode form" if same else "other case"
-            reason += f", but {near[0]}, {how}: rename one of them"
+            reason += f", but {near[0]}, {how}: rename one of them, or list them (--table)"
         elif near := by_last.get(PurePosixPath(wanted).name):
             reason += f", but {near[0]} in another folder: move it"
         elif affix:

@@ -65,7 +65,7 @@ def bring(asked: Asked, workspace: Workspace, console: Console) -> Shards:
         return import_tree(_options(asked), workspace, console)
     samples, folder = _own(asked, workspace), workspace.shards / PAIRS
     with Display(console, "images imported", len(samples)) as display:
-        done = import_samples(samples, folder, on_progress=display.advance)
+        done = import_samples(samples, folder, allow_overlap=True, on_progress=display.advance)
     if done.rejected:
         console.print(f"{len(done.rejected)} images rejected; {folder / 'rejected.csv'} says why", highlight=False)
     for note in done.manifest.notes:

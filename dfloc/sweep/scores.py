@@ -1,14 +1,13 @@
 """What rows of one domain are worth: means, an interval, numbers of the set, and what the trial had seen before."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from dfloc import storage
 from dfloc.config import EvaluationSpec, TrialSpec
-from dfloc.data import dolos
+from dfloc.data import dolos, lists
 from dfloc.data.manifest import SampleRef
 from dfloc.ledger import Ledger
 from dfloc.metrics import bootstrap, protocols, summarise
@@ -30,6 +29,9 @@ class Line(NamedTuple):
         interval: 95 % of the first key's mean, over photographs.
         of_set: numbers of the set that are no mean of a key: `pooled_iou`, and what the protocol adds.
         num_valid: validation images that the threshold among these was chosen on; 0 where none was.
+        images_trained_on: images whose pixels the trial or an ancestor trained on, under whatever name; None where none
+            could be compared.
+        compared: whether every image was compared with everything that they trained on.
     """
 
     domain: str
@@ -42,6 +44,8 @@ class Line(NamedTuple):
     interval: tuple[float, float]
     of_set: dict[str, float]
     num_valid: int
+    images_trained_on: int | None = None
+    compared: bool = False
 
 
 def line(workspace: Workspace, spec: TrialSpec, evaluation: EvaluationSpec, refs: Sequence[SampleRef]) -> Line:
@@ -63,7 +67,13 @@ def line(workspace: Workspace, spec: TrialSpec, evaluation: EvaluationSpec, refs
     )
     found = of_rows(ledger.rows(spec.fingerprint, evaluation.key), evaluation.protocol, evaluation.domain, valid)
     seen = {ref.stem for ref in refs} & _trained_on(workspace, spec)
-    return found._replace(trained_on=len(seen), relation=relation(spec, evaluation.domain))
+    number, compared = _by_pixels(workspace, spec, refs)
+    return found._replace(
+        trained_on=len(seen),
+        relation=relation(spec, evaluation.domain),
+        images_trained_on=number,
+        compared=compared,
+    )
 
 
 def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None = None) -> Line:
@@ -106,14 +116,29 @@ def relation(spec: TrialSpec, domain: str) -> Relation:
 
 def _trained_on(workspace: Workspace, spec: TrialSpec) -> set[str]:
     """Return the photographs of the training lists of a trial and its ancestors."""
-    ledger, stems = Ledger(workspace), set()
-    while True:
-        path = workspace.lists / f"{spec.train.digest}.json"
-        if path.exists():
-            stems |= {_stem(sample_id) for sample_id in storage.get_json(path)}
-        if spec.start is None or not ledger.folder(spec.start.parent).exists():
-            return stems
+    kept = (lists.ids(workspace, each.train.digest) or () for each in _line_of(workspace, spec))
+    return {_stem(sample_id) for ids in kept for sample_id in ids}
+
+
+def _line_of(workspace: Workspace, spec: TrialSpec) -> Iterator[TrialSpec]:
+    """Yield a trial and its ancestors, as far as the workspace knows them."""
+    ledger = Ledger(workspace)
+    yield spec
+    while spec.start is not None and ledger.folder(spec.start.parent).exists():
         spec = ledger.spec(spec.start.parent)
+        yield spec
+
+
+def _by_pixels(workspace: Workspace, spec: TrialSpec, refs: Sequence[SampleRef]) -> tuple[int | None, bool]:
+    """Return how many images a trial or an ancestor trained on, by their pixels, and whether all were compared."""
+    line = list(_line_of(workspace, spec))
+    kept = [lists.pixels(workspace, each.train.digest) for each in line]
+    known = [pixels for pixels in kept if pixels is not None]
+    digested = [ref.pixels_sha256 for ref in refs if ref.pixels_sha256]
+    if not digested or not known:
+        return None, False
+    whole = len(known) == len(line) and line[-1].start is None and len(digested) == len(refs)
+    return len([pixels for pixels in digested if any(pixels in seen for seen in known)]), whole
 
 
 def _stem(sample_id: str) -> str:

@@ -174,3 +174,30 @@ def test_a_map_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path, mo
     monkeypatch.setattr(maps, "MAX_PIXELS", 24)
     with pytest.raises(DataError, match=r"\[5, 5\]"):
         maps.read(tmp_path / "m.npy")
+
+
+@pytest.mark.parametrize(
+    ("header", "data"),
+    [
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (4000000000, 4000000000)}", b"\0" * 64),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4)}", b"\0" * 64),
+        ("{'descr': '|O', 'fortran_order': False, 'shape': (2, 2)}", b"\0" * 64),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2)}", b""),
+        ("{'descr': '<f4', 'shape': " + "(" * 3000 + "}", b"\0" * 64),
+        ("{" + "[" * 200 + "}", b"\0" * 64),
+    ],
+    ids=["huge", "negative", "objects", "cut", "deep", "shallow"],
+)
+def test_a_hostile_array_is_refused(tmp_path: Path, header: str, data: bytes) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode() + data)
+    with pytest.raises(DataError, match=r"no \.npy array that can be read"):
+        maps.read(path)
+
+
+def test_an_archive_or_a_pickle_named_npy_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", map=drawn()[0])
+    np.save(tmp_path / "b.npy", np.array([{}]), allow_pickle=True)
+    for path in ((tmp_path / "a.npz").rename(tmp_path / "a.npy"), tmp_path / "b.npy"):
+        with pytest.raises(DataError, match=r"no \.npy array that can be read"):
+            maps.read(path)
