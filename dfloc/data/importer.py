@@ -170,6 +170,8 @@ def _parts(samples: Sequence[Sample], layout: str) -> Parts:
             asked = f"\x1f{sample.masks_are}" if sample.masks_are else ""
             if sample.original and sample.original not in images:
                 asked += f"\x1foriginal {_stat(sample.original)}"
+            if sample.photograph:  # Dolos' stems follow from the id
+                asked += f"\x1f{sample.stem}"
             lines.append(f"{sample.id}\x1f{sample.mask_kind}\x1f{size}\x1f{time}\x1f{mask}{asked}")
             sizes.append(size)
         parts[place] = Part(members, sizes, hashlib.sha256("\n".join(lines).encode()).hexdigest())
@@ -207,6 +209,11 @@ def _check_polarity(old: Manifest, parts: Parts) -> None:
             raise DataError(
                 f"{domain} comes with masks {part.samples[0].mask_kind}, but its split {staying[0]}, which stays, has "
                 f"{known.mask_kind}; import all its splits together, or into another folder"
+            )
+        if known and staying and known.photograph != part.samples[0].photograph:
+            raise DataError(
+                f"{domain} comes with photographs told by {part.samples[0].photograph}, but its split {staying[0]}, "
+                f"which stays, has {known.photograph}; import all its splits together, or into another folder"
             )
 
 

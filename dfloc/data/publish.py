@@ -75,9 +75,10 @@ def _merged(out: UPath, old: Manifest, changed: Mapping[Place, Part], written: S
     domains = {name: info.model_dump() for name, info in old.domains.items()}
     for place, part in changed.items():
         domain, split = place
-        mask_kind = part.samples[0].mask_kind
+        mask_kind, told = part.samples[0].mask_kind, part.samples[0].photograph
         entry = domains.setdefault(domain, {"splits": {}})
         entry |= {"kind": dolos.kind(mask_kind), "family": dolos.family(domain), "mask_kind": mask_kind}
+        entry["photograph"] = told
         entry["splits"].pop(split, None)
         shards = [shard for shard in written if shard.place == place and shard.receipt.groups]
         if shards:

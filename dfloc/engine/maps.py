@@ -16,7 +16,7 @@ import torch
 from upath import UPath
 
 from dfloc.data import masks
-from dfloc.data.dolos import text, walk
+from dfloc.data.folders import text, walk
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import MAX_PIXELS, ShardReader, decoding, open_mask, read_truth
 from dfloc.engine.evaluate import Row, measure

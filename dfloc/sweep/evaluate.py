@@ -94,7 +94,7 @@ def evaluate(request: Request, console: Console) -> Scored:
                 _run(work, [ref for one in lacking for ref in lists[one.domain]], ray.proof, console)
         finally:
             ray.stop()
-    lines = [scores.line(workspace, spec, one, lists[one.domain]) for one in evaluations]
+    lines = [scores.line(workspace, spec, one, lists[one.domain], [data.folder]) for one in evaluations]
     ledger = Ledger(workspace)
     return Scored(spec, lines, pa.concat_tables([ledger.scored(one) for one in evaluations]))
 
