@@ -64,6 +64,8 @@ def missing(
 ) -> list[Job]:
     """Return the row groups that hold a sample and lack one of the maps or TRUTH, each with what it lacks.
 
+    A map that is damaged is lacking, and stands in `store.damaged`.
+
     Args:
         store: what is there.
         samples: that someone wants.
@@ -77,9 +79,10 @@ def missing(
     for sample in samples:
         held[sample.shard, sample.shard_digest, sample.group].append(sample)
     jobs = []
+    name = view.name if view else CLEAN
+    whole = iter(store.whole([(recipe, name, digest, group) for _, digest, group in held for recipe in asked]))
     for (shard, digest, group), members in held.items():
-        name = view.name if view else CLEAN
-        lacking = tuple(recipe for recipe in asked if not store.has(recipe, name, digest, group))
+        lacking = tuple(recipe for recipe in asked if not next(whole))
         wanted = {one.row for one in members if view is None or view.touches(one.id)} if lacking else ()
         if wanted:
             jobs.append(Job(shard, digest, group, lacking, frozenset(wanted), view))

@@ -1,6 +1,6 @@
 """A finished trial on any shards: what is lacking is computed, and its rows go into the ledger."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,10 +8,11 @@ import pyarrow as pa
 from rich.console import Console
 from upath import UPath
 
-from dfloc import plugin, registry, storage
+from dfloc import plugin, registry
 from dfloc.config import Checkpoint, EvaluationSpec, SampleList, TrialSpec
+from dfloc.data import lists as kept
 from dfloc.data.manifest import SampleRef, list_digest
-from dfloc.errors import DflocError
+from dfloc.errors import DflocError, WorkspaceError
 from dfloc.features import extract
 from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
@@ -27,6 +28,7 @@ from dfloc.sweep.proof import Proof
 from dfloc.sweep.scores import Line
 from dfloc.sweep.work import Work, run
 
+ROUNDS = 3
 GPUS = 1.0  # of each domain's task on a GPU
 
 
@@ -80,19 +82,19 @@ def evaluate(request: Request, console: Console) -> Scored:
                 data = images.bring(request, workspace, console)
             lists = images.lists(request, data)
             evaluations = [_evaluation(request, spec, domain, refs) for domain, refs in lists.items()]
-            lacking = [one for one in evaluations if not Ledger(workspace).has_rows(spec.fingerprint, one.key)]
+            lacking = [one for one in evaluations if not Ledger(workspace).has_whole_rows(spec.fingerprint, one.key)]
             if lacking:
                 lock.check()
-                _keep(workspace, lists.values())
+                for one in lacking:
+                    kept.keep(workspace, one.test.digest, lists[one.domain])
                 ray.begin(workspace, request.device, GPUS, images.sources(request, workspace, data))
                 work = Work(spec, False, lacking, workspace, data.folder, request.device)
-                _extract(work, [ref for one in lacking for ref in lists[one.domain]], ray.proof, console)
-                _score(work, ray.proof, console)
+                _run(work, [ref for one in lacking for ref in lists[one.domain]], ray.proof, console)
         finally:
             ray.stop()
     lines = [scores.line(workspace, spec, one, lists[one.domain]) for one in evaluations]
     ledger = Ledger(workspace)
-    return Scored(spec, lines, pa.concat_tables([ledger.rows(spec.fingerprint, one.key) for one in evaluations]))
+    return Scored(spec, lines, pa.concat_tables([ledger.scored(one) for one in evaluations]))
 
 
 def _evaluation(request: Request, spec: TrialSpec, domain: str, refs: Sequence[SampleRef]) -> EvaluationSpec:
@@ -106,17 +108,27 @@ def _evaluation(request: Request, spec: TrialSpec, domain: str, refs: Sequence[S
     )
 
 
-def _keep(workspace: Workspace, lists: Iterable[Sequence[SampleRef]]) -> None:
-    """Write lists of samples where workers read them."""
-    for refs in lists:
-        path = workspace.lists / f"{list_digest(refs)}.json"
-        if not path.exists():
-            storage.put_json(path, sorted(ref.id for ref in refs))
+def _run(work: Work, refs: Sequence[SampleRef], proof: Proof | None, console: Console) -> None:
+    """Compute what features are lacking, and score; again, where a worker has found some damaged and taken them out."""
+    for left in reversed(range(ROUNDS)):
+        _extract(work, refs, proof, console)
+        try:
+            _score(work, proof, console)
+        except WorkspaceError:
+            if left and extract.missing(FeatureStore(work.workspace.features), refs, work.spec.maps):
+                continue
+            raise
+        return
 
 
 def _extract(work: Work, refs: Sequence[SampleRef], proof: Proof | None, console: Console) -> None:
-    store = FeatureStore(work.workspace.features)
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    store = FeatureStore(work.workspace.features, say)
     jobs = extract.missing(store, refs, work.spec.maps)
+    if store.damaged:
+        say(f"{len(store.damaged)} groups of stored features are damaged, they are made again")
     with Display(console, "features of images", sum(job.rows for job in jobs)) as display:
         extract.extract(
             store,

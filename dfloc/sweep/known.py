@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from dfloc import registry, storage
+from dfloc import registry
 from dfloc.config import DecoderSpec, MapRecipe, TrialSpec
-from dfloc.data import dolos
+from dfloc.data import dolos, lists
 from dfloc.errors import ConfigError
 from dfloc.features.store import recipe_for
 from dfloc.features.weights import WeightsIndex
@@ -26,7 +26,7 @@ class Known:
     Args:
         workspace: the ledger and the index of weights are its.
         load: look into weights that are not known yet; else their word stands for them, and nothing is done with them.
-        on_load: told which weights are about to be read.
+        on_load: told what is about to be read.
 
     Attributes:
         words: digest of a backbone's weights -> the word by which they were asked for.
@@ -37,7 +37,8 @@ class Known:
         self._workspace = workspace
         self._index = WeightsIndex(workspace)
         self._ledger = Ledger(workspace)
-        self._load, self._on_load = load, on_load
+        self.on_load = on_load
+        self._load = load
         self._digests: dict[tuple[str, str], str] = {}
         self._idle: dict[str, str | None] = {}
         self._specs: dict[str, TrialSpec] = {}
@@ -45,7 +46,7 @@ class Known:
     def digest(self, backbone: str, word: str) -> str:
         """Return what stands for a backbone's weights in a recipe (`WeightsIndex.digest`)."""
         if (backbone, word) not in self._digests:
-            digest = self._index.digest(backbone, word, self._load, self._on_load)
+            digest = self._index.digest(backbone, word, self._load, self.on_load)
             self._digests[backbone, word] = digest
             loaded = self._load and digest != word
             self.words[digest] = self._index.source(backbone, digest) if loaded else word
@@ -131,12 +132,12 @@ class Known:
         """
         spec, found = self._begun(run), set()
         while True:
-            path = self._workspace.lists / f"{spec.train.digest}.json"
-            if not path.exists():
+            names = lists.ids(self._workspace, spec.train.digest)
+            if names is None:
                 raise ConfigError(
                     f"pairing disjoint: on which photographs trial {run} was trained is not known; use pairing stems"
                 )
-            found |= {_stem(name) for name in storage.get_json(path)}
+            found |= {_stem(name) for name in names}
             if spec.start is None:
                 return found
             spec = self._ledger.spec(spec.start.parent)

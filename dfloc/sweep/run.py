@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from upath import UPath
 
-from dfloc import storage, tracking_uri
+from dfloc import tracking_uri
+from dfloc.data import lists
 from dfloc.errors import ConfigError, TrialError
 from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
@@ -25,6 +26,8 @@ from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, prepare
 from dfloc.sweep.progress import Display
 from dfloc.sweep.tree import import_tree
 from dfloc.tracking import Tracker
+
+ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class Driver:
         self.known = Known(workspace, on_load=self.say)
         self.ray = cluster.Cluster(options.address, console, workspace.root / "logs")
         self.tracker = Tracker(workspace, self.ledger, options.tracking)
+        self._kept: set[str] = set()
 
     def run(self) -> Outcome:
         """Do everything that is left."""
@@ -123,7 +127,7 @@ class Driver:
             self.record = self._keep(prepared)
             self.tracker.open(self.record)
             try:
-                interrupted = bool(prepared.plan.left) and self._work(prepared)
+                prepared, interrupted = self._work(prepared) if prepared.plan.left else (prepared, False)
                 if prepared.drawing:
                     self._renew(prepared, prepared.drawing.added_to(self.record))
                 report = self._report(self.record, data_folder(self.options, self.workspace))
@@ -182,9 +186,9 @@ class Driver:
 
     def _keep_lists(self, prepared: Prepared) -> None:
         for digest, refs in prepared.resolved.lists.items():
-            path = self.workspace.lists / f"{digest}.json"
-            if not path.exists():
-                storage.put_json(path, [ref.id for ref in refs])
+            if digest not in self._kept:
+                lists.keep(self.workspace, digest, refs)
+                self._kept.add(digest)
 
     def _renew(self, prepared: Prepared, record: SweepRecord) -> None:
         self.lock.check()
@@ -206,8 +210,25 @@ class Driver:
             return None
         return Hunt(prepared.drawing, self.record, keep=keep, check=self.lock.check, told=told)
 
-    def _work(self, prepared: Prepared) -> bool:
-        """Compute features, then run the trials; return whether the user stopped it."""
+    def _work(self, prepared: Prepared) -> tuple[Prepared, bool]:
+        """Compute features, then run the trials; return what was run last, and whether the user stopped it.
+
+        What a worker finds damaged is taken out of the store: it is computed again, and what read it is run again.
+        """
+        for left in reversed(range(ROUNDS)):
+            self._extract(prepared)
+            stopped, troubles = self._train(prepared)
+            if stopped or not troubles or not left:
+                break
+            again = prepare(self.options, self.workspace, prepared.data, self.known)
+            if not again.plan.jobs:
+                break
+            prepared = again
+            self.say(f"{len(prepared.plan.jobs)} groups of stored features were damaged, they are made again")
+        return prepared, stopped
+
+    def _extract(self, prepared: Prepared) -> None:
+        """Compute the features that are lacking."""
         from dfloc.features import extract
 
         plan, data = prepared.plan, prepared.data
@@ -225,10 +246,9 @@ class Driver:
                     on_progress=display.advance,
                     before=self.ray.proof.check if self.ray.proof else None,
                 )
-        return self._train(prepared)
 
-    def _train(self, prepared: Prepared) -> bool:
-        """Run every item through Tune; return whether the user stopped it."""
+    def _train(self, prepared: Prepared) -> tuple[bool, list[str]]:
+        """Run every item through Tune; return whether the user stopped it, and what was said of lost trials."""
         held = cluster.resources(prepared.device, self.options.gpus_per_trial)
         max_concurrent = self.ray.max_concurrent(self.options.max_concurrent, held)
         from dfloc.sweep import schedule
@@ -253,9 +273,10 @@ class Driver:
                 max_concurrent=max_concurrent,
                 folder=self.workspace.sweep(prepared.plan.record.sweep) / "tune",
             )
-        for line in packs.troubles():
+        troubles = list(packs.troubles())
+        for line in troubles:
             self.say(line)
-        return packs.stopped
+        return packs.stopped, troubles
 
     def _failures(self, plan: Plan) -> dict[str, str]:
         failed = {}
