@@ -118,7 +118,7 @@ def _hostile() -> dict[str, Valid]:
         "ring": (ring, ()),
         "partial": (partial, (ring,)),
         "load": (torch.load, (str(CANARY), None, None)),
-        "getattr": (getattr, (torch, "load")),
+        "getattr": (getattr, (Path, "unlink")),
         "from_file": (torch.from_file, (str(CANARY), True, 4)),
     }
     found = {}
