@@ -73,8 +73,8 @@ class Hostile(nn.Module):
     @torch.jit.export
     def __setstate__(self, state: tuple[Tensor, str]) -> None:
         file = torch.from_file(state[1], True, 4, dtype=torch.uint8)
-        file.fill_(33)
-        self.w = state[0]
+        file.fill_(33)  # its sum is used, else the compiler leaves it away
+        self.w = state[0] + file.sum().to(torch.float32) * 0
         self.target = state[1]
         self.training = False
 
