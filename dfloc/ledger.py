@@ -1,6 +1,5 @@
 """trials/<fingerprint>/: what is finished, and the only record of it."""
 
-import hashlib
 import logging
 import time
 import uuid
@@ -8,11 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import ValidationError
 from upath import UPath
 
-from dfloc import storage
+from dfloc import digests, epochs, measured, storage
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.errors import WorkspaceError
 from dfloc.outcome import Cost, Done, EpochRecord, Failure, State, Stopped
@@ -43,16 +40,15 @@ class Attempt:
         self._fingerprint = spec.fingerprint
         self._trial = ledger.folder(spec.fingerprint)
         self._folder = self._trial / "attempts" / self.id
-        storage.put_json(self._folder / "spec.json", spec.model_dump(mode="json"))
+        storage.put(self._folder / "spec.json", storage.sealed(spec))
         self._put_records()
 
     def save_epoch(self, state: bytes, records: Sequence[EpochRecord]) -> None:
         """Put the checkpoint of the last record's epoch, then all records; older checkpoints than two are dropped."""
-        name = f"epoch-{records[-1].epoch:05d}-{hashlib.sha256(state).hexdigest()[:16]}.state"
-        storage.put(self._folder / name, state)
         self.records = list(records)
+        storage.put(self._folder / epochs.name(state, records), state)
         self._put_records()
-        for path in _checkpoints(self._folder)[KEPT_CHECKPOINTS:]:
+        for path in epochs.checkpoints(self._folder)[KEPT_CHECKPOINTS:]:
             path.unlink(missing_ok=True)
 
     def finish(self, best: bytes, last: bytes, best_epoch: int, versions: Mapping[str, str]) -> bool:
@@ -68,32 +64,32 @@ class Attempt:
             attempt=self.id,
             epochs=len(self.records),
             best_epoch=best_epoch,
-            digests={which: hashlib.sha256(data).hexdigest() for which, data in weights.items()},
+            digests={which: digests.digest(data) for which, data in weights.items()},
             cost=_cost(self.records),
             versions=dict(versions),
             time=time.time(),
+            epochs_sha256=digests.digest(epochs.written(self.records)),
         )
-        data = storage.json_bytes(done.model_dump(mode="json"))
+        data = storage.sealed(done)
         counts = storage.put_new(self._trial / "done.json", data)
         if not counts and not self._ledger.has_weights(self._fingerprint):
             storage.put(self._trial / "done.json", data)
             counts = True
-        for folder in _attempts(self._trial):
+        for folder in epochs.attempts(self._trial):
             for path in folder.iterdir():
                 if ".state" in path.name:
                     path.unlink(missing_ok=True)
         return counts
 
     def _put_records(self) -> None:
-        lines = "".join(record.model_dump_json() + "\n" for record in self.records)
-        storage.put(self._folder / "epochs.jsonl", lines.encode())
+        storage.put(self._folder / epochs.FILE, epochs.written(self.records))
 
     def fail(
         self, kind: Literal["nan", "error"], message: str, epoch: int | None = None, step: int | None = None
     ) -> None:
         """Record that the trial failed for a cause of its own: it is not repeated until the failure is forgotten."""
         failure = Failure(kind=kind, message=message, attempt=self.id, epoch=epoch, step=step, time=time.time())
-        storage.put_json(self._trial / "failed.json", failure.model_dump(mode="json"))
+        storage.put(self._trial / "failed.json", storage.sealed(failure))
 
 
 class Ledger:
@@ -131,7 +127,7 @@ class Ledger:
             return "failed"
         if sweep and self._stop(fingerprint, sweep).exists():
             return "stopped"
-        return "partial" if _resumable(folder) else "new"
+        return "partial" if epochs.resumable(folder) else "new"
 
     def done(self, fingerprint: str) -> Done | None:
         """Return what is known of a finished trial; None where it is not finished."""
@@ -145,7 +141,7 @@ class Ledger:
 
     def stop(self, fingerprint: str, sweep: str, stopped: Stopped) -> None:
         """Record that a sweep has stopped a trial: final for that sweep alone."""
-        storage.put_json(self._stop(fingerprint, sweep), stopped.model_dump(mode="json"))
+        storage.put(self._stop(fingerprint, sweep), storage.sealed(stopped))
 
     def stopped(self, fingerprint: str, sweep: str) -> Stopped | None:
         """Return why a sweep stopped a trial early; None where it did not."""
@@ -162,16 +158,31 @@ class Ledger:
         Raises:
             WorkspaceError: it was never begun.
         """
-        for folder in _attempts(self.folder(fingerprint)):
+        for folder in epochs.attempts(self.folder(fingerprint)):
             if (folder / "spec.json").exists():
                 return storage.get_model(TrialSpec, folder / "spec.json")
         raise WorkspaceError(f"trial {fingerprint[:12]} was never begun in {self._root}")
 
     def epochs(self, fingerprint: str) -> list[EpochRecord]:
-        """Return the epochs of the attempt that counts, or of the most advanced one; empty for a new trial."""
+        """Return the epochs of the attempt that counts, or of the most advanced one; empty for a new trial.
+
+        Raises:
+            WorkspaceError: those of a finished trial are not those that it ended with.
+        """
         folder, done = self.folder(fingerprint), self.done(fingerprint)
-        attempts = [folder / "attempts" / done.attempt] if done else [path.parent for _, path in _resumable(folder)]
-        return _records(attempts[0]) if attempts else []
+        if done is None:
+            return next((one.records for one in epochs.resumable(folder)), [])
+        path = folder / "attempts" / done.attempt / epochs.FILE
+        cure = f"delete {folder / 'done.json'}, the trial is trained again"
+        try:
+            records = epochs.read(digests.read(path, done.epochs_sha256, cure).splitlines())
+        except FileNotFoundError as error:
+            raise WorkspaceError(f"{path} is gone; {cure}") from error
+        except ValueError as error:
+            raise WorkspaceError(f"{path} is damaged; {cure}") from error
+        if len(records) != done.epochs or not done.best_epoch <= done.epochs:
+            raise WorkspaceError(f"{path} has {len(records)} epochs of {done.epochs}; {cure}")
+        return records
 
     def weights(self, fingerprint: str, which: Checkpoint) -> UPath:
         """Return the file of a finished trial's weights, after a look whether they are those that it ended with.
@@ -185,17 +196,17 @@ class Ledger:
         path = self.folder(fingerprint) / "attempts" / done.attempt / f"{which}.safetensors"
         if not path.exists():
             raise WorkspaceError(f"the {which} weights of trial {fingerprint[:12]} are gone ({path}); train it again")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != done.digests[which]:
+        if not digests.verified(path, done.digests[which]):
             raise WorkspaceError(f"{path} is damaged: not what the ledger says; delete it, the trial is trained again")
         return path
 
     def has_weights(self, fingerprint: str) -> bool:
-        """Return whether a trial is finished and both its weights are still there."""
+        """Return whether a trial is finished and both its weights are still there, and those that it ended with."""
         done = self.done(fingerprint)
         if done is None:
             return False
         folder = self.folder(fingerprint) / "attempts" / done.attempt
-        return all((folder / f"{which}.safetensors").exists() for which in done.digests)
+        return all(digests.verified(folder / f"{which}.safetensors", sha256) for which, sha256 in done.digests.items())
 
     def find(self, prefix: str) -> str:
         """Return the fingerprint of the one trial whose fingerprint begins so.
@@ -221,31 +232,34 @@ class Ledger:
             versions: `repro.environment` of this machine.
         """
         (self.folder(spec.fingerprint) / "done.json").unlink(missing_ok=True)
-        for folder in _attempts(self.folder(spec.fingerprint)):
+        for folder in epochs.attempts(self.folder(spec.fingerprint)):
             folder.fs.rm(folder.path, recursive=True)
         self.begin(spec).finish(weights, weights, 0, versions)
 
     def begin(self, spec: TrialSpec) -> Attempt:
         """Start an attempt that goes on from the newest valid epoch of the most advanced earlier one."""
         name = spec.fingerprint[:12]
-        for epoch, path in _resumable(self.folder(spec.fingerprint)):
-            data = path.read_bytes()
-            if hashlib.sha256(data).hexdigest()[:16] != path.stem.rpartition("-")[2]:
-                logger.warning("trial %s: the checkpoint of epoch %d is damaged, skipped: %s", name, epoch, path)
+        for epoch, path, records in epochs.resumable(self.folder(spec.fingerprint)):
+            try:
+                data = digests.read(path, epochs.marks(path)[1])
+            except (FileNotFoundError, WorkspaceError) as error:
+                logger.warning("trial %s: the checkpoint of epoch %d is damaged, skipped: %s", name, epoch, error)
                 continue
             logger.info("trial %s goes on from epoch %d", name, epoch)
-            return Attempt(self, spec, _records(path.parent)[:epoch], data)
+            return Attempt(self, spec, records, data)
         return Attempt(self, spec, [], None)
 
     def has_rows(self, fingerprint: str, key: str) -> bool:
-        """Return whether an evaluation is there."""
+        """Return whether an evaluation is there; cheap, nothing is read."""
         return self._rows(fingerprint, key).exists()
 
+    def has_whole_rows(self, fingerprint: str, key: str) -> bool:
+        """Return whether an evaluation is there and is what was put; damaged rows are said, and to be made again."""
+        return measured.is_whole(self._rows(fingerprint, key), fingerprint)
+
     def put_rows(self, fingerprint: str, key: str, table: pa.Table) -> None:
-        """Put the rows of one evaluation, one per image."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
-        storage.put(self._rows(fingerprint, key), sink.getvalue().to_pybytes())
+        """Put the rows of one evaluation, one per image, with their receipt."""
+        measured.put(self._rows(fingerprint, key), fingerprint, table)
 
     def rows(self, fingerprint: str, key: str) -> pa.Table:
         """Read the rows of one evaluation.
@@ -253,60 +267,20 @@ class Ledger:
         Raises:
             WorkspaceError: they are not there, or damaged.
         """
-        path = self._rows(fingerprint, key)
-        try:
-            return pq.read_table(pa.BufferReader(path.read_bytes()))
-        except FileNotFoundError as error:
-            raise WorkspaceError(f"trial {fingerprint[:12]} was not evaluated yet: no {path}") from error
-        except pa.ArrowInvalid as error:
-            raise WorkspaceError(f"{path} is damaged ({error}); delete it, it is made again") from error
+        return measured.read(self._rows(fingerprint, key), fingerprint)
 
     def all_rows(self, fingerprint: str) -> Iterator[pa.Table]:
         """Yield the rows of each evaluation of a trial that has any, in the order of their keys."""
         for path in sorted((self.folder(fingerprint) / "rows").glob("*.parquet"), key=lambda path: path.name):
-            rows = self.rows(fingerprint, path.stem)
-            if len(rows):
-                yield rows
+            table = self.rows(fingerprint, path.stem)
+            if len(table):
+                yield table
 
     def _stop(self, fingerprint: str, sweep: str) -> UPath:
         return self.folder(fingerprint) / "stopped" / f"{sweep}.json"
 
     def _rows(self, fingerprint: str, key: str) -> UPath:
         return self.folder(fingerprint) / "rows" / f"{key}.parquet"
-
-
-def _attempts(trial: UPath) -> list[UPath]:
-    folder = trial / "attempts"
-    return [path for path in folder.iterdir() if path.is_dir()] if folder.exists() else []
-
-
-def _checkpoints(attempt: UPath) -> list[UPath]:
-    """Return an attempt's epoch checkpoints, newest first."""
-    return sorted(attempt.glob("epoch-*.state"), key=lambda path: path.name, reverse=True)
-
-
-def _records(attempt: UPath) -> list[EpochRecord]:
-    path = attempt / "epochs.jsonl"
-    if not path.exists():
-        return []
-    try:
-        return [EpochRecord.model_validate_json(line) for line in path.read_bytes().splitlines()]
-    except ValidationError as error:
-        raise WorkspaceError(f"{path} is damaged; delete its folder, the trial is run again") from error
-
-
-def _resumable(trial: UPath) -> list[tuple[int, UPath]]:
-    """Return (epoch, checkpoint) of all attempts, most advanced first; a checkpoint counts once its record is put."""
-    found = []
-    for attempt in _attempts(trial):
-        try:
-            recorded = len(_records(attempt))
-        except WorkspaceError as error:
-            logger.warning("attempt skipped: %s", error)
-            continue
-        numbered = [(int(path.name.split("-")[1]), path) for path in _checkpoints(attempt)]
-        found += [(epoch, path) for epoch, path in numbered if epoch <= recorded]
-    return sorted(found, key=lambda item: (item[0], item[1].name), reverse=True)
 
 
 def _cost(records: Sequence[EpochRecord]) -> Cost:

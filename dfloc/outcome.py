@@ -48,6 +48,7 @@ class Done(Frozen):
 
     Attributes:
         digests: sha256 of each weights file, by checkpoint.
+        epochs_sha256: of the attempt's `epochs.jsonl`; empty where it was not recorded yet.
         versions: `repro.environment` of the machine that trained the last epoch.
         time: when it was finished, in seconds since 1970.
     """
@@ -59,6 +60,7 @@ class Done(Frozen):
     cost: Cost
     versions: dict[str, str]
     time: float
+    epochs_sha256: str = ""
 
 
 class Failure(Frozen):

@@ -135,10 +135,11 @@ class SweepRecord(Frozen):
 
     def save(self, folder: UPath) -> None:
         """Write `plan.json` into the sweep's folder, whole."""
-        storage.put_json(folder / "plan.json", self.model_dump(mode="json"))
+        storage.put(folder / "plan.json", storage.sealed(self))
 
     @classmethod
     def load(cls, folder: UPath) -> "SweepRecord | None":
         """Read `plan.json`; None where the sweep was never planned."""
         path = folder / "plan.json"
-        return storage.get_model(cls, path) if path.exists() else None
+        cure = "delete it and start the sweep again"
+        return storage.get_model(cls, path, cure) if path.exists() else None

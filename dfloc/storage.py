@@ -1,11 +1,16 @@
 """The workspace: where everything is kept, and how a file is put there whole."""
 
+import errno
+import hashlib
 import json
 import os
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fsspec import AbstractFileSystem
 from pydantic import BaseModel, ValidationError
 from upath import UPath
 
@@ -13,31 +18,81 @@ from dfloc.errors import WorkspaceError
 
 M = TypeVar("M", bound=BaseModel)
 
+SEAL = "sealed"
+RACERS = 8
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
+
 
 def put(path: UPath, data: bytes) -> None:
-    """Write a file whole or not at all: rename on a file system, one put on an object store."""
-    if not _is_local(path):
-        path.write_bytes(data)
+    """Write a file whole or not at all: rename on a file system, one put on an object store; then it is on the disk."""
+    if not is_local(path):
+        path.fs.pipe_file(path.path, data)
         return
     scratch = _scratch(path, data)
     scratch.replace(path.path)
+    _sync(scratch.parent)
 
 
 def put_new(path: UPath, data: bytes) -> bool:
-    """Create a file, whole; return False and leave it alone where it exists already."""
-    if not _is_local(path):
-        if path.exists():
+    """Create a file, whole; return False and leave it alone where it exists already. Of many at once one wins.
+
+    Raises:
+        WorkspaceError: the file system has no hard links, without which a whole file cannot be created exclusively.
+    """
+    if not is_local(path):
+        try:
+            path.fs.pipe_file(path.path, data, mode="create")
+        except FileExistsError:
             return False
-        path.write_bytes(data)
         return True
     scratch = _scratch(path, data)
     try:
         os.link(scratch, path.path)
     except FileExistsError:
-        return False
+        if scratch.stat().st_nlink == 1:  # over NFS a link may have been made although its answer was lost
+            return False
+    except OSError as error:
+        if error.errno in NO_LINKS:
+            raise WorkspaceError(
+                f"{path} cannot be created: its file system has no hard links ({error.strerror}), so that two drivers "
+                "could own one workspace; name another one by --workspace"
+            ) from error
+        raise
     finally:
         scratch.unlink()
+    _sync(scratch.parent)
     return True
+
+
+def prove_exclusive(folder: UPath) -> None:
+    """Prove of an object store that of those who create one file at once exactly one wins; a file system links.
+
+    Raises:
+        WorkspaceError: none does, or several: two drivers could own the workspace.
+    """
+    if is_local(folder):
+        return
+    path = folder / f".create-{uuid.uuid4().hex}"
+    start = threading.Barrier(RACERS)
+
+    def race(number: int) -> bool:
+        start.wait()
+        return put_new(path, str(number).encode())
+
+    try:
+        with ThreadPoolExecutor(RACERS) as pool:
+            won = sum(pool.map(race, range(RACERS)))
+        again = put_new(path, b"again")
+        path.unlink()
+    except Exception as error:
+        raise WorkspaceError(f"{folder} cannot be written ({type(error).__name__}: {error})") from error
+    looks_first = getattr(path.fs.pipe_file, "__func__", None) is AbstractFileSystem.pipe_file
+    if looks_first or won != 1 or again:
+        raise WorkspaceError(
+            f"{folder} cannot be a workspace: its storage does not create a file exclusively, so that two drivers "
+            "could own it; use a shared file system, or a store that does, as S3"
+        )
 
 
 def put_json(path: UPath, value: object) -> None:
@@ -45,12 +100,18 @@ def put_json(path: UPath, value: object) -> None:
     put(path, json_bytes(value))
 
 
+def sealed(model: BaseModel) -> bytes:
+    """Return a record as JSON that carries its own digest, so that `get_model` knows whether it is what was written."""
+    fields = model.model_dump(mode="json")
+    return json_bytes(fields | {SEAL: _digest(fields)})
+
+
 def json_bytes(value: object) -> bytes:
     """Return a value as indented JSON with sorted keys."""
     return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def get_json(path: UPath) -> Any:
+def get_json(path: UPath, cure: str = "delete it, it is made again") -> Any:
     """Read a JSON file.
 
     Raises:
@@ -58,20 +119,24 @@ def get_json(path: UPath) -> Any:
     """
     try:
         return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise WorkspaceError(f"{path} is no JSON ({error}); delete it, it is made again") from error
+    except (ValueError, RecursionError) as error:
+        raise WorkspaceError(f"{path} is no JSON ({error}); {cure}") from error
 
 
-def get_model(model: type[M], path: UPath) -> M:
-    """Read a JSON file as a model.
+def get_model(model: type[M], path: UPath, cure: str = "delete it, it is made again") -> M:
+    """Read a JSON file as a model; one that was sealed is compared with its digest.
 
     Raises:
         WorkspaceError: it is damaged (names the file).
     """
+    fields = get_json(path, cure)
     try:
-        return model.model_validate(get_json(path))
+        seal = fields.pop(SEAL, None) if isinstance(fields, dict) else None
+        if seal is not None and seal != _digest(fields):
+            raise WorkspaceError(f"{path} is damaged: not what was written; {cure}")
+        return model.model_validate(fields)
     except ValidationError as error:
-        raise WorkspaceError(f"{path} is damaged: {error.errors()[0]['msg']}; delete it, it is made again") from error
+        raise WorkspaceError(f"{path} is damaged: {error.errors()[0]['msg']}; {cure}") from error
 
 
 def local(path: UPath) -> Path:
@@ -80,7 +145,7 @@ def local(path: UPath) -> Path:
     Raises:
         WorkspaceError: it lies in an object store (a cache for those is not built yet).
     """
-    if not _is_local(path):
+    if not is_local(path):
         raise WorkspaceError(f"{path} cannot be memory-mapped; use a workspace on a shared file system")
     return Path(path.path)
 
@@ -104,15 +169,22 @@ class Workspace:
             path.fs  # noqa: B018 (the library of a URL is looked for here)
         except (ImportError, ValueError) as error:
             raise WorkspaceError(f"workspace {root} cannot be used: {error}; name a folder by --workspace") from error
-        self.root = UPath(Path(path.path).absolute()) if _is_local(path) else path
+        if is_local(path):
+            self.root = UPath(Path(path.path).absolute())
+        else:
+            self.root = UPath(path, use_listings_cache=False)  # a listing that is kept hides what others write
         if self.root.exists() and not self.root.is_dir():
             raise WorkspaceError(f"workspace {self.root} is a file, not a folder; name another by --workspace")
         if not create:
             return
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            if is_local(self.root):
+                _make(Path(self.root.path))
+            else:
+                self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WorkspaceError(f"cannot make workspace {self.root}: {error}; name another by --workspace") from error
+        prove_exclusive(self.root)
 
     @property
     def shards(self) -> UPath:
@@ -158,16 +230,47 @@ class Workspace:
         return self.root / "mlartifacts"
 
 
-def _is_local(path: UPath) -> bool:
+def is_local(path: UPath) -> bool:
+    """Return whether a path lies in a file system of this machine, mounted ones among them."""
     return path.protocol in ("", "file", "local")
 
 
+def _digest(fields: object) -> str:
+    return hashlib.sha256(json_bytes(fields)).hexdigest()
+
+
 def _scratch(path: UPath, data: bytes) -> Path:
+    """Write the bytes beside their place, down to the disk."""
     target = Path(path.path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make(target.parent)
     scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     with scratch.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     return scratch
+
+
+def _make(folder: Path) -> None:
+    """Make a folder; each new one's name is on the disk before anything is put into it."""
+    if folder.is_dir():
+        return
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in reversed(new):
+        _sync(place.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Bring a folder's names down to the disk, where its file system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:  # one that may be entered and not be listed
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+    finally:
+        os.close(handle)

@@ -5,9 +5,8 @@ from typing import Literal, NamedTuple, get_args
 
 import pyarrow as pa
 
-from dfloc import storage
 from dfloc.config import AugmentSpec, Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, SampleList, TrialSpec
-from dfloc.data import dolos
+from dfloc.data import dolos, lists
 from dfloc.ledger import Ledger
 from dfloc.metrics import protocols, summarise
 from dfloc.record import PlannedTrial, SweepRecord
@@ -225,8 +224,7 @@ def validated(ledger: Ledger, trial: str, valid: SampleList, checkpoint: Checkpo
         return None
     whole = pa.concat_tables(found, promote_options="permissive")
     first = {name: place for place, name in reversed([*enumerate(whole["id"].to_pylist())])}
-    own = ledger.workspace.lists / f"{valid.digest}.json"
-    names = first.keys() if not valid.counts else storage.get_json(own) if own.exists() else ()
+    names = (lists.ids(ledger.workspace, valid.digest) or ()) if valid.counts else first.keys()
     return whole.take(sorted(first[name] for name in names)) if names and first.keys() >= {*names} else None
 
 

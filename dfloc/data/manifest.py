@@ -55,9 +55,18 @@ def list_digest(samples: Iterable[SampleRef]) -> str:
     It is the sha256 over the sorted lines `id, image sha256, mask sha256, mask kind`, the fields parted by U+001F and
     each line ended by a newline.
     """
-    lines = sorted((s.id, s.image_sha256, s.mask_sha256, s.mask_kind) for s in samples)
-    text = "".join("\x1f".join(line) + "\n" for line in lines)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return lines_digest(list_lines(samples))
+
+
+def list_lines(samples: Iterable[SampleRef]) -> list[tuple[str, ...]]:
+    """Return what the digest of a list is over: a line for each sample, sorted; its id stands first."""
+    return sorted((s.id, s.image_sha256, s.mask_sha256, s.mask_kind) for s in samples)
+
+
+def lines_digest(lines: Iterable[tuple[str, ...]]) -> str:
+    """Return the digest of the list that has these lines."""
+    text = "".join("\x1f".join(line) + "\n" for line in sorted(lines))
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def shard_digest(samples: Iterable[SampleRef], groups: Sequence[int]) -> str:

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import PurePosixPath
 
-from dfloc import storage
-from dfloc.data import dolos
+from dfloc.data import dolos, lists
 from dfloc.report.groups import Facet, Study
 from dfloc.report.results import Result
 from dfloc.storage import Workspace
@@ -23,8 +22,7 @@ def sentences(workspace: Workspace, study: Study, stage: str) -> list[str]:
 
     @cache
     def ids(digest: str) -> tuple[str, ...] | None:
-        path = workspace.lists / f"{digest}.json"
-        return tuple(storage.get_json(path)) if path.exists() else None
+        return lists.ids(workspace, digest)
 
     found = []
     for facet in study.facets(stage):

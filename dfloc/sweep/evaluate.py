@@ -1,6 +1,6 @@
 """A finished trial on any shards: what is lacking is computed, and its rows go into the ledger."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,8 +8,9 @@ import pyarrow as pa
 from rich.console import Console
 from upath import UPath
 
-from dfloc import plugin, registry, storage
+from dfloc import plugin, registry
 from dfloc.config import Checkpoint, EvaluationSpec, SampleList, TrialSpec
+from dfloc.data import lists as kept
 from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.errors import DflocError
 from dfloc.features import extract
@@ -83,7 +84,8 @@ def evaluate(request: Request, console: Console) -> Scored:
             lacking = [one for one in evaluations if not Ledger(workspace).has_rows(spec.fingerprint, one.key)]
             if lacking:
                 lock.check()
-                _keep(workspace, lists.values())
+                for one in lacking:
+                    kept.keep(workspace, one.test.digest, lists[one.domain])
                 ray.begin(workspace, request.device, GPUS, images.sources(request, workspace, data))
                 work = Work(spec, False, lacking, workspace, data.folder, request.device)
                 _extract(work, [ref for one in lacking for ref in lists[one.domain]], ray.proof, console)
@@ -104,14 +106,6 @@ def _evaluation(request: Request, spec: TrialSpec, domain: str, refs: Sequence[S
         test=SampleList(digest=list_digest(refs), counts={domain: len(refs)}),
         protocol=request.protocol,
     )
-
-
-def _keep(workspace: Workspace, lists: Iterable[Sequence[SampleRef]]) -> None:
-    """Write lists of samples where workers read them."""
-    for refs in lists:
-        path = workspace.lists / f"{list_digest(refs)}.json"
-        if not path.exists():
-            storage.put_json(path, sorted(ref.id for ref in refs))
 
 
 def _extract(work: Work, refs: Sequence[SampleRef], proof: Proof | None, console: Console) -> None:

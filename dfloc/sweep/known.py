@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from dfloc import registry, storage
+from dfloc import registry
 from dfloc.config import DecoderSpec, MapRecipe, TrialSpec
-from dfloc.data import dolos
+from dfloc.data import dolos, lists
 from dfloc.errors import ConfigError
 from dfloc.features.store import recipe_for
 from dfloc.features.weights import WeightsIndex
@@ -131,12 +131,12 @@ class Known:
         """
         spec, found = self._begun(run), set()
         while True:
-            path = self._workspace.lists / f"{spec.train.digest}.json"
-            if not path.exists():
+            names = lists.ids(self._workspace, spec.train.digest)
+            if names is None:
                 raise ConfigError(
                     f"pairing disjoint: on which photographs trial {run} was trained is not known; use pairing stems"
                 )
-            found |= {_stem(name) for name in storage.get_json(path)}
+            found |= {_stem(name) for name in names}
             if spec.start is None:
                 return found
             spec = self._ledger.spec(spec.start.parent)

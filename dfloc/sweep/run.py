@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from upath import UPath
 
-from dfloc import storage, tracking_uri
+from dfloc import tracking_uri
+from dfloc.data import lists
 from dfloc.errors import ConfigError, TrialError
 from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
@@ -114,6 +115,7 @@ class Driver:
         self.known = Known(workspace, on_load=self.say)
         self.ray = cluster.Cluster(options.address, console, workspace.root / "logs")
         self.tracker = Tracker(workspace, self.ledger, options.tracking)
+        self._kept: set[str] = set()
 
     def run(self) -> Outcome:
         """Do everything that is left."""
@@ -182,9 +184,9 @@ class Driver:
 
     def _keep_lists(self, prepared: Prepared) -> None:
         for digest, refs in prepared.resolved.lists.items():
-            path = self.workspace.lists / f"{digest}.json"
-            if not path.exists():
-                storage.put_json(path, [ref.id for ref in refs])
+            if digest not in self._kept:
+                lists.keep(self.workspace, digest, refs)
+                self._kept.add(digest)
 
     def _renew(self, prepared: Prepared, record: SweepRecord) -> None:
         self.lock.check()

@@ -6,9 +6,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from dfloc import storage
 from dfloc.config import EvaluationSpec, TrialSpec
-from dfloc.data import dolos
+from dfloc.data import dolos, lists
 from dfloc.data.manifest import SampleRef
 from dfloc.ledger import Ledger
 from dfloc.metrics import bootstrap, protocols, summarise
@@ -108,9 +107,7 @@ def _trained_on(workspace: Workspace, spec: TrialSpec) -> set[str]:
     """Return the photographs of the training lists of a trial and its ancestors."""
     ledger, stems = Ledger(workspace), set()
     while True:
-        path = workspace.lists / f"{spec.train.digest}.json"
-        if path.exists():
-            stems |= {_stem(sample_id) for sample_id in storage.get_json(path)}
+        stems |= {_stem(sample_id) for sample_id in lists.ids(workspace, spec.train.digest) or ()}
         if spec.start is None or not ledger.folder(spec.start.parent).exists():
             return stems
         spec = ledger.spec(spec.start.parent)

@@ -8,9 +8,10 @@ import pyarrow as pa
 import torch
 from upath import UPath
 
-from dfloc import repro, storage
+from dfloc import repro
 from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
-from dfloc.data.manifest import Manifest, SampleRef, read_samples
+from dfloc.data import lists
+from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_samples
 from dfloc.engine import checkpoint
 from dfloc.engine.evaluate import evaluate
 from dfloc.engine.fit import fit
@@ -55,16 +56,25 @@ class Work:
         """Return the samples of a list that the driver put into the workspace.
 
         Raises:
-            DataError: the shards do not hold one of them.
+            DataError: the shards do not hold one of them, or other images under their names.
+            WorkspaceError: the list is not there, or damaged.
         """
-        ids: list[str] = storage.get_json(self.workspace.lists / f"{digest}.json")
+        ids = lists.ids(self.workspace, digest)
+        if ids is None:
+            raise WorkspaceError(f"the list of samples {digest[:12]} is gone; start the sweep again, it makes it")
         found = {
             ref.id: ref for domain, split in {_place(id_) for id_ in ids} for ref in _read(self.data, domain, split)
         }
         lost = [id_ for id_ in ids if id_ not in found]
         if lost:
             raise DataError(f"{self.data} no longer holds {lost[0]}; import it again, or plan the sweep anew")
-        return [found[id_] for id_ in ids]
+        samples = [found[id_] for id_ in ids]
+        if list_digest(samples) != digest:
+            raise DataError(
+                f"the {len(samples)} samples of list {digest[:12]} in {self.data} are not those that were planned; "
+                "start the sweep again"
+            )
+        return samples
 
 
 def run(work: Work) -> Iterator[Progress]:
