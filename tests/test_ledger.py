@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
@@ -343,7 +344,6 @@ def test_a_bit_that_turned_in_a_stored_file_changes_no_number(ledger: Ledger) ->
     (attempt,) = ledger.folder(fp).glob("attempts/*")
     readers: dict[str, tuple[UPath, Callable[[], object]]] = {
         "rows": (ledger.folder(fp) / "rows" / "k.parquet", lambda: ledger.rows(fp, "k")),
-        "receipt": (ledger.folder(fp) / "rows" / "k.json", lambda: ledger.rows(fp, "k")),
         "done": (ledger.folder(fp) / "done.json", lambda: ledger.done(fp)),
         "epochs": (attempt / "epochs.jsonl", lambda: ledger.epochs(fp)),
         "spec": (attempt / "spec.json", lambda: ledger.spec(fp)),
@@ -422,28 +422,24 @@ def test_rows_stand_where_their_receipt_says(ledger: Ledger, caplog: pytest.LogC
         ledger.put_rows(fp, key, pa.table({"id": ["a"], "iou": [iou]}))
     folder = ledger.folder(fp) / "rows"
     kept = {path.name: path.read_bytes() for path in folder.iterdir()}
-    for suffixes in (["parquet"], ["json"], ["parquet", "json"]):
-        for suffix in suffixes:
-            (folder / f"k.{suffix}").write_bytes(kept[f"j.{suffix}"])
-        assert ledger.has_rows(fp, "k")
-        assert not ledger.has_whole_rows(fp, "k")
-        with pytest.raises(WorkspaceError, match="the next sweep or evaluation makes it again"):
-            ledger.rows(fp, "k")
-        for name, data in kept.items():
-            (folder / name).write_bytes(data)
+    (folder / "k.parquet").write_bytes(kept["j.parquet"])
+    assert ledger.has_rows(fp, "k")
+    assert not ledger.has_whole_rows(fp, "k")
+    with pytest.raises(WorkspaceError, match=r"k\.parquet holds the rows j of trial .*; delete it, the next sweep or"):
+        ledger.rows(fp, "k")
     assert "rows are made again" in caplog.text
     other = make_spec(seed=1).fingerprint
     for name, data in kept.items():
         storage.put(ledger.folder(other) / "rows" / name, data)
-    assert not ledger.has_whole_rows(other, "k")
-    assert ledger.has_whole_rows(fp, "k")
+    assert not ledger.has_whole_rows(other, "j")
+    assert ledger.has_whole_rows(fp, "j")
 
 
 def test_rows_of_before_have_no_receipt_and_are_read(ledger: Ledger) -> None:
     fp, table = make_spec().fingerprint, pa.table({"id": ["a", "b"], "iou": [0.25, 0.5]})
-    ledger.put_rows(fp, "k", table)
     path = ledger.folder(fp) / "rows" / "k.parquet"
-    (ledger.folder(fp) / "rows" / "k.json").unlink()
+    path.parent.mkdir(parents=True)
+    pq.write_table(table, path.path)
     assert ledger.has_whole_rows(fp, "k")
     assert ledger.rows(fp, "k") == table
     data = path.read_bytes()
@@ -454,6 +450,7 @@ def test_rows_of_before_have_no_receipt_and_are_read(ledger: Ledger) -> None:
         path.write_bytes(data[:length])
         with pytest.raises(WorkspaceError, match="is damaged"):
             ledger.rows(fp, "k")
+        assert not ledger.has_whole_rows(fp, "k")
 
 
 def only_error(read: Callable[[], object]) -> None:

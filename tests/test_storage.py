@@ -171,8 +171,8 @@ def test_the_ledger_puts_data_before_the_name_that_announces_them(tmp_path: Path
     ledger.put_rows(make_spec().fingerprint, "k", pa.table({"id": ["a"]}))
     names = [call.split()[1] for call in calls if call.split()[0] in ("rename", "replace", "link")]
     kinds = ["spec.json", "epochs.jsonl", ".state", "epochs.jsonl", "best.safetensors", "last.safetensors"]
-    assert [name if name in kinds else Path(name).suffix for name in names] == [*kinds, ".json", ".json", ".parquet"]
-    assert names[6:] == ["done.json", "k.json", "k.parquet"]
+    assert [name if name in kinds else Path(name).suffix for name in names] == [*kinds, ".json", ".parquet"]
+    assert names[6:] == ["done.json", "k.parquet"]
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
