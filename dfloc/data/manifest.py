@@ -5,7 +5,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 from upath import UPath
@@ -307,16 +306,15 @@ def masks_of_one_kind(folder: UPath, manifest: Manifest, domains: Iterable[str])
 def _columns(folder: UPath, shard: ShardInfo, names: Sequence[str]) -> list[list[Any]]:
     path = folder / shard.path
     try:
-        with pq.ParquetFile(path.path, filesystem=path.fs) as held:
+        with pq.ParquetFile(path.path, filesystem=path.fs, page_checksum_verification=True) as held:
             kept = [name for name in names if name not in OPTIONAL_COLUMNS or name in held.schema_arrow.names]
             table = held.read(kept)
-        if absent := set(kept) - set(table.column_names):
-            raise DataError(f"shard {path} has no column {min(absent)}; import again")
-    except (OSError, pa.ArrowException) as error:
+        columns = {name: table[name].to_pylist() for name in kept}
+    except Exception as error:
         raise DataError(f"cannot read shard {path} ({error}); import again") from error
     if table.num_rows != sum(shard.groups):
         raise DataError(f"{path} has {table.num_rows} rows, not the manifest's {sum(shard.groups)}; import again")
-    return [table[name].to_pylist() if name in kept else [None] * table.num_rows for name in names]
+    return [columns.get(name, [None] * table.num_rows) for name in names]
 
 
 def overlap(folder: UPath, manifest: Manifest, domains: Iterable[str]) -> list[Overlap]:

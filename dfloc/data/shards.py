@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from upath import UPath
 
+from dfloc import digests
 from dfloc.data import exif, masks
 from dfloc.data.manifest import OPTIONAL_COLUMNS, MaskKind, SampleRef
 from dfloc.data.masks import Picture
@@ -26,6 +27,7 @@ Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000
 CACHE_BYTES = 256 << 20
+FILES = ("image", "mask")
 
 # Pillow's names of what is read, whatever a file calls itself.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
@@ -112,7 +114,7 @@ class ShardReader:
     def group(self, shard: str, group: int, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Return the rows of a row group in order; `image` and `mask` are `{bytes, path}`, or None for no mask.
 
-        The rows are those of the cache: they are not to be changed.
+        The bytes of both are compared with their digests. The rows are those of the cache: they are not to be changed.
 
         Args:
             shard: path relative to the data folder.
@@ -127,7 +129,7 @@ class ShardReader:
             self._groups.move_to_end(key)
         else:
             table = self._read(shard, group, columns)
-            self._groups[key] = _Group(table.to_pylist(), table.nbytes)
+            self._groups[key] = _Group(self._verified(shard, group, columns, table), table.nbytes)
             while len(self._groups) > 1 and sum(kept.size for kept in self._groups.values()) > self._cache_bytes:
                 self._groups.popitem(last=False)
         return self._groups[key].rows
@@ -136,15 +138,32 @@ class ShardReader:
         path = self._folder / shard
         try:
             if shard not in self._files:
-                self._files[shard] = pq.ParquetFile(path.path, filesystem=path.fs)
+                self._files[shard] = pq.ParquetFile(path.path, filesystem=path.fs, page_checksum_verification=True)
             file = self._files[shard]
             lacking = [name for name in OPTIONAL_COLUMNS if name not in file.schema_arrow.names]
-            table = file.read_row_group(group, None if columns is None else [c for c in columns if c not in lacking])
+            marks = [f"{name}_sha256" for name in FILES if columns is not None and name in columns]
+            wanted = None if columns is None else [c for c in (*columns, *marks) if c not in lacking]
+            table = file.read_row_group(group, wanted)
             for name in lacking if columns is None else [c for c in columns if c in lacking]:
                 table = table.append_column(name, pa.nulls(table.num_rows))
             return table
-        except (OSError, IndexError, pa.ArrowException) as error:
+        except Exception as error:
             raise DataError(f"cannot read row group {group} of shard {path} ({error}); import again") from error
+
+    def _verified(self, shard: str, group: int, columns: Sequence[str] | None, table: pa.Table) -> list[dict[str, Any]]:
+        """Return the rows of a table, in these columns, if the files in them are those that were imported."""
+        place = f"row group {group} of shard {self._folder / shard}"
+        try:
+            rows: list[dict[str, Any]] = table.to_pylist()
+            for number, row in enumerate(rows):
+                for name in (name for name in FILES if name in row):
+                    if row[f"{name}_sha256"] != (row[name] and digests.digest(row[name]["bytes"])):
+                        raise DataError(f"the {name} in row {number} of {place} is not what was imported; import again")
+            return rows if columns is None else [{name: row[name] for name in columns} for row in rows]
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(f"{place} is damaged ({type(error).__name__}: {error}); import again") from error
 
 
 def read_truth(folder: UPath, samples: Sequence[SampleRef], reader: ShardReader | None = None) -> list[Pixels]:
