@@ -81,11 +81,11 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> UP
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Study, Result]":
-    """The exposure study on built-in data, run once from an empty folder by the command line."""
-    from tests.command import Study
+    """The exposure study on built-in data, run once by the command line from within another checkout."""
+    from tests.command import Study, other_checkout
 
     study = Study(tmp_path_factory.mktemp("exposure") / "workspace")
-    return study, study.command()
+    return study, study.command(folder=other_checkout(tmp_path_factory.mktemp("checkout")))
 
 
 @pytest.fixture(scope="session")
