@@ -224,7 +224,7 @@ class Driver:
                     weights=WeightsIndex(self.workspace),
                     device=prepared.device,
                     on_progress=display.advance,
-                    before=self.ray.proof.check,
+                    proof=self.ray.proof,
                 )
         return self._train(prepared)
 
