@@ -133,8 +133,11 @@ def test_domains_split_and_checkpoint_are_what_was_asked(bench: Bench) -> None:
     assert found == {("valid", "last", "tiny/noise"), ("valid", "last", "tiny/real")}
 
 
-def test_a_tree_is_imported_once(bench: Bench, scored: tuple[Bench, list[Line]]) -> None:
-    tree = str(bench.shards.parent / "tree")
+def test_a_tree_is_imported_once(
+    bench: Bench, scored: tuple[Bench, list[Line]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bench.shards.parent.path)
+    tree = "tree"
     assert bench.evaluate(data=tree) == scored[1], "the same images by another way"
     before = {path: path.stat().st_mtime_ns for path in Path(bench.workspace.root.path).rglob("*.parquet")}
     assert (bench.workspace.shards / "tree" / "manifest.json").exists()
