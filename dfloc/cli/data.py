@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from dfloc.data.alignment import Compared
     from dfloc.data.check import SplitFacts
     from dfloc.data.dolos import Sample
-    from dfloc.data.exif import Way
     from dfloc.data.manifest import Manifest
 
 CONTACT_SHEET = "contact-sheet.png"
@@ -72,8 +71,14 @@ def make_mini(out: Path, seed: int, fold: int, train: int, valid: int, test: int
     "--masks", metavar="DIR", type=click.Path(path_type=Path), help="Folder pair: masks, where SRC is images."
 )
 @click.option("--mask-name", metavar="{cut}_mask", help="Folder pair: names of the masks.  [default: the images']")
+@click.option("--table", metavar="FILE", type=click.Path(path_type=Path), help="The list of samples, instead.")
 @click.option(
-    "--table", metavar="FILE.csv", type=click.Path(path_type=Path), help="Folder pair: which mask is whose, instead."
+    "--photograph",
+    metavar="{name}|{cut}|{stem}|REGEX",
+    help="Folder pair: the photograph that a file shows: its name, up to the last _, STEM of STEM-K, or a group.",
+)
+@click.option(
+    "--authentic", metavar="DIR", type=click.Path(path_type=Path), help="Folder pair: real images, as SOURCE/real."
 )
 @click.option(
     "--originals",
@@ -90,27 +95,14 @@ def make_mini(out: Path, seed: int, fold: int, train: int, valid: int, test: int
 @click.option("--allow-rejects", is_flag=True, help="Go on where over 1 % of the images cannot be used.")
 @click.option("--allow-overlap", is_flag=True, help="Go on where a photograph lies in two splits.")
 @debug_option
-def import_data(
-    src: Path,
-    out: str,
-    domain: str | None,
-    fake_is: str | None,
-    masks: Path | None,
-    mask_name: str | None,
-    table: Path | None,
-    originals: Path | None,
-    split: str | None,
-    masks_are: "Way | None",
-    allow_rejects: bool,
-    allow_overlap: bool,
-    debug: bool,
-) -> None:
+def import_data(src: Path, out: str, allow_rejects: bool, allow_overlap: bool, debug: bool, **given: Any) -> None:
     """Import SRC, a tree of Dolos' layout or a folder pair, into Parquet shards.
 
     A tree has <source>/fake/<generator>/images|masks/<split>, <source>/fake/<generator>/<split> (wholly generated) and
     <source>/real/<split>; splits are train, valid, test. A folder pair has images/ and masks/; a mask is named like its
-    image, or as --mask-name says: {name} is the image's name, {cut} the same up to its last _; or --table has two
-    columns that pair their files, named like the two folders. --fake-is says which values of the masks are fake: those
+    image, or as --mask-name says: {name} is the image's name, {cut} the same up to its last _. Or --table lists the
+    samples: columns image, mask, split, photograph, original, or two in this order without a head; no mask, or
+    Negative, is an authentic image. --fake-is says which values of the masks are fake: those
     that numpy has of the file (of a palette the indices), a colour as 0xff0000, nonzero, or alpha (what is opaque).
     What cannot be used is named in rejected.csv. Importing again changes nothing; another domain is added to what is
     there.
@@ -119,6 +111,7 @@ def import_data(
     dfloc data import dolos --out shards
     dfloc data import edited --out shards --domain mine/lama --fake-is white --split 80/10/10
     dfloc data import photos --masks masks --out shards --domain mine/sd --fake-is black --split 80/10/10
+    dfloc data import edited --table edited/list.csv --out shards --domain mine/list --fake-is white
     dfloc data import labels --out shards --domain mine/xl --fake-is 1,2 --split 80/10/10
     """
     from upath import UPath
@@ -126,8 +119,7 @@ def import_data(
     from dfloc.data.importer import import_samples
 
     folder = UPath(out)
-    samples = _samples(src, domain, fake_is, masks, split, mask_name, table, originals)
-    samples = [sample._replace(masks_are=masks_are) for sample in samples]
+    samples = _samples(src, folder, given)
     with _progress("images") as on_progress:
         summary = import_samples(
             samples, folder, allow_rejects=allow_rejects, allow_overlap=allow_overlap, on_progress=on_progress
@@ -180,32 +172,34 @@ def check_data(folder: str, debug: bool) -> None:
     click.echo(f"contact sheet: {where / CONTACT_SHEET}")
 
 
-def _samples(
-    src: Path,
-    domain: str | None,
-    fake_is: str | None,
-    masks: Path | None,
-    split: str | None,
-    mask_name: str | None,
-    table: Path | None,
-    originals: Path | None,
-) -> "list[Sample]":
-    from dfloc.data import dolos, pairs
+def _samples(src: Path, out: "UPath", given: dict[str, Any]) -> "list[Sample]":
+    from dfloc.data import dolos, pairs, partners
+    from dfloc.data.manifest import domains_of
 
+    domain, fake_is, masks = given["domain"], given["fake_is"], given["masks"]
     if domain is None:
-        if fake_is or masks or split or mask_name or table or originals:
-            raise ConfigError(
-                "--fake-is, --masks, --mask-name, --table, --originals and --split are for a folder pair, which needs "
-                "--domain too"
-            )
-        return dolos.scan(src)
+        idle = [f"--{name.replace('_', '-')}" for name, value in given.items() if value and name != "masks_are"]
+        if idle:
+            raise ConfigError(f"{', '.join(idle)}: for a folder pair, which needs --domain too")
+        return [sample._replace(masks_are=given["masks_are"]) for sample in dolos.scan(src)]
     if fake_is is None:
         raise ConfigError(
             f"say which side of the masks of {domain} is fake: --fake-is black or --fake-is white, or VALUE"
         )
-    images, masks = (src, masks) if masks else (src / "images", src / "masks")
-    name = mask_name or pairs.NAME
-    return pairs.scan(pairs.Pair(images, masks, domain, fake_is, split, name, table, originals=originals))
+    pair = pairs.Pair(
+        images=src if masks else src / "images",
+        masks=masks or src / "masks",
+        domain=domain,
+        fake_is=fake_is,
+        split=given["split"],
+        mask=given["mask_name"] or partners.NAME,
+        table=given["table"],
+        photograph=given["photograph"],
+        authentic=given["authentic"],
+        originals=given["originals"],
+        masks_are=given["masks_are"],
+    )
+    return pairs.scan(pair, held=domains_of(out))
 
 
 def _tell(facts: "Sequence[SplitFacts]") -> None:
@@ -241,6 +235,9 @@ def _warn(folder: "UPath", manifest: "Manifest") -> None:
     from dfloc.data.manifest import masks_of_one_kind, refs_of
 
     for name, info in sorted(manifest.domains.items()):
+        if info.photograph:
+            photographs = sum(part.photographs for part in info.splits.values())
+            click.echo(f"{name}: {photographs:,} photographs, told by {info.photograph}")
         grey = sum(part.grey_pixels for part in info.splits.values())
         if grey:
             click.echo(f"{name}: {grey:,} mask pixels are grey; each counts as the nearer of black and white")

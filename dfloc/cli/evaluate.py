@@ -120,7 +120,9 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> Non
         console.print(f"{line.domain}: {_by_pixels(line)}", highlight=False)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     for line in lines:
-        if line.trained_on:
+        if line.trained_on is None:
+            console.print(f"{line.domain}: which photographs the trial or an ancestor trained on is not known")
+        elif line.trained_on:
             console.print(f"{line.domain}: {line.trained_on} of its photographs are among those that it trained on")
         for key, count in line.undefined.items():
             console.print(f"{line.domain}: {key} is undefined for {count} images, which its mean leaves out")

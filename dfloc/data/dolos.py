@@ -7,19 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from dfloc.data import partners
 from dfloc.data.exif import Way
+from dfloc.data.folders import is_image, is_litter, masks_in, names_in
 from dfloc.data.manifest import Kind, MaskKind, Split
 from dfloc.data.mixture import stem_rank
+from dfloc.data.partners import Partner
 from dfloc.errors import ConfigError, DataError, unknown
 
 SPLITS: tuple[Split, ...] = get_args(Split)
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"})
 
 # Generators that are one for a study that holds one out. All others are families of their own.
 FAMILIES = {"repaint-p2-9k": "repaint-p2"}
 
-LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-"""What systems leave in folders, beside hidden files; in lower case."""
 
 _KINDS: dict[MaskKind, Kind] = {"real": "real", "generated": "full"}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -31,7 +31,8 @@ _LAYOUT = (
 class Sample(NamedTuple):
     """A file of a data set, its mask, and its names (DESIGN: id, pair, stem). A local sample's mask may be missing.
 
-    The original is the photograph that a fake was made from, where it is at hand.
+    `fault` says why it is; `photograph` is the rule that told the stem, None where that is Dolos' (or another of an
+    import that recorded none). The original is the photograph that a fake was made from, where it is at hand.
     `masks_are` is what the user says of masks where an image has an EXIF orientation.
     """
 
@@ -45,6 +46,8 @@ class Sample(NamedTuple):
     mask_kind: MaskKind
     original: Path | None = None
     masks_are: Way | None = None
+    fault: str = ""
+    photograph: str | None = None
 
     @property
     def name(self) -> str:
@@ -112,11 +115,6 @@ def photograph(name: str) -> str:
     return re.sub(r"-(0|[1-9]\d*)$", "", name)
 
 
-def text(name: str) -> str:
-    """Return a file name that can be written as UTF-8: bytes of it that cannot are spelled out."""
-    return name.encode(errors="backslashreplace").decode()
-
-
 def resolve(short: str, known: Iterable[str]) -> str:
     """Return the full name of a domain: `ldm` is `celebahq/ldm` where no other source has that generator.
 
@@ -162,11 +160,7 @@ def _is_source(folder: Path) -> bool:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_litter(path.name))
-
-
-def _is_litter(name: str) -> bool:
-    return name.startswith(".") or name.lower() in LITTER
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_litter(path.name))
 
 
 def _source(source: Path) -> Iterator[Sample]:
@@ -183,7 +177,9 @@ def _source(source: Path) -> Iterator[Sample]:
             yield from with_splits(folder, None, domain, "generated")
 
 
-def with_splits(images: Path, masks: Path | None, domain: str, mask_kind: MaskKind) -> list[Sample]:
+def with_splits(
+    images: Path, masks: Path | None, domain: str, mask_kind: MaskKind, named: str = partners.NAME
+) -> list[Sample]:
     """Return the samples of folders that hold train, valid and test.
 
     Raises:
@@ -198,23 +194,68 @@ def with_splits(images: Path, masks: Path | None, domain: str, mask_kind: MaskKi
         sample
         for split in SPLITS
         if (images / split).is_dir()
-        for sample in files(images / split, masks and masks / split, domain, split, mask_kind)
+        for sample in files(images / split, masks and masks / split, domain, split, mask_kind, named)
     ]
     if not samples:
         raise DataError(f"no images of {domain} in {images}; {_LAYOUT}")
     return samples
 
 
-def files(images: Path, masks: Path | None, domain: str, split: Split, mask_kind: MaskKind) -> Iterator[Sample]:
-    """Yield the samples of one split's folders; a mask has the name of its image, with any extension."""
-    found = {} if masks is None else masks_in(masks)
-    source = domain.partition("/")[0]
-    for path in walk(images):
-        name = text(path.relative_to(images).as_posix())
-        bare = name.removesuffix(path.suffix)
-        pair, stem = f"{source}/{bare}", f"{source}/{photograph(bare)}"
-        mask = found.get(name, found.get(bare))
-        yield Sample(f"{domain}/{split}/{name}", pair, stem, domain, split, path, mask, mask_kind)
+def files(
+    images: Path, masks: Path | None, domain: str, split: Split, mask_kind: MaskKind, named: str = partners.NAME
+) -> list[Sample]:
+    """Return the samples of one split's folders, whose masks are named as `partners.find` has it.
+
+    The folders may be one, or the masks lie inside of the images.
+
+    Raises:
+        DataError: one folder holds both, and their names do not tell them apart.
+    """
+    names = names_in(images)
+    if masks is None:
+        return [reference(name, path, domain, split, mask_kind) for name, path in names.items()]
+    truths = names_in(masks)
+    below = os.path.relpath(masks, images)
+    if same_folder(images, masks, named):
+        own, of_masks = partners.apart(list(names), named)
+        names, truths = {name: names[name] for name in own}, {name: truths[name] for name in of_masks}
+    names = {name: path for name, path in names.items() if not name.startswith(f"{below}/")}
+    samples = []
+    found = partners.find(list(filter(is_image, names)), list(filter(is_image, truths)), named)
+    for name in names:
+        partner = found.get(name) or Partner(name if name in truths else None)
+        mask = None if partner.mask is None else truths[partner.mask]
+        bare = reference(name, names[name], domain, split, mask_kind)
+        samples.append(bare._replace(mask=mask, fault=partner.fault))
+    return samples
+
+
+def same_folder(images: Path, masks: Path, named: str) -> bool:
+    """Return whether images and masks lie in one folder.
+
+    Raises:
+        DataError: and their names do not tell them apart.
+    """
+    if os.path.realpath(images) != os.path.realpath(masks):
+        return False
+    if named == partners.NAME:
+        raise DataError(
+            f"images and masks lie in one folder, {images}, and no mask name tells them apart; say how masks are "
+            f"named, as --mask-name {partners.NAME}_GT (mask= in --own), or pair the files by a table"
+        )
+    return True
+
+
+def has_splits(images: Path) -> bool:
+    """Return whether a folder has folders train, valid or test."""
+    return any((images / name).is_dir() for name in SPLITS)
+
+
+def reference(name: str, image: Path, domain: str, split: Split, mask_kind: MaskKind) -> Sample:
+    """Return a sample without a mask, its names by Dolos' rule."""
+    source, bare = domain.partition("/")[0], partners.bare(name)
+    names = (f"{domain}/{split}/{name}", f"{source}/{bare}", f"{source}/{photograph(bare)}")
+    return Sample(*names, domain, split, image, None, mask_kind)
 
 
 def _with_reals(samples: Sequence[Sample]) -> Iterator[Sample]:
@@ -246,45 +287,11 @@ def with_originals(samples: Sequence[Sample], folder: Path) -> list[Sample]:
         held = [
             where[name] for where in (split[sample.split], found, *split.values()) for name in names if name in where
         ]
-        matched.append(sample._replace(original=held[0] if held else sample.original))
+        local = kind(sample.mask_kind) == "local"
+        matched.append(sample._replace(original=held[0] if held and local else sample.original))
     if not any(sample.original for sample in matched):
         raise DataError(f"{folder} has no original of the name of any of the {len(matched)} images")
     return matched
-
-
-def masks_in(folder: Path) -> dict[str, Path]:
-    """Return masks by their name, and images among them by their name without extension (the first of several)."""
-    paths = [(text(path.relative_to(folder).as_posix()), path) for path in walk(folder)]
-    images = [(name, path) for name, path in paths if path.suffix.lower() in EXTENSIONS]
-    bare = {name.removesuffix(path.suffix): path for name, path in reversed(images)}
-    return {**bare, **dict(paths)}
-
-
-def walk(folder: Path) -> list[Path]:
-    """Return all files below a folder but litter, sorted; each real folder once, so that a link loop ends.
-
-    A folder that is missing has none.
-
-    Raises:
-        DataError: a folder cannot be listed.
-    """
-    seen: set[str] = set()
-    files: list[Path] = []
-    for top, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        real = os.path.realpath(top)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not _is_litter(name))
-        files += [Path(top, name) for name in names if not _is_litter(name)]
-    return sorted(files)
-
-
-def _refuse(error: OSError) -> None:
-    """Name a folder that cannot be listed, which os.walk would pass over."""
-    if not isinstance(error, FileNotFoundError):
-        raise DataError(f"cannot list folder {error.filename}: {error.strerror}") from error
 
 
 def check_domain(domain: str, reserved: tuple[str, ...] = ("real",)) -> None:

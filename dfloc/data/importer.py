@@ -4,7 +4,6 @@ import hashlib
 import logging
 import pickle
 import time
-import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import groupby
@@ -28,7 +27,9 @@ from dfloc.data.manifest import (
 from dfloc.data.publish import Part, Written, publish
 from dfloc.data.rejects import Reject
 from dfloc.data.writer import GROUP_ROWS, Receipt, ShardJob, write_shard
-from dfloc.errors import DataError
+from dfloc.errors import DataError, DflocError
+from dfloc.proof import Proof
+from dfloc.workers import Workers, first_cause, quiet_data
 
 SHARD_ROWS = 4096
 SHARD_BYTES = 256 << 20
@@ -167,6 +168,8 @@ def _parts(samples: Sequence[Sample], layout: str) -> Parts:
             asked = f"\x1f{sample.masks_are}" if sample.masks_are else ""
             if sample.original and sample.original not in images:
                 asked += f"\x1foriginal {_stat(sample.original)}"
+            if sample.photograph:  # Dolos' stems follow from the id
+                asked += f"\x1f{sample.stem}"
             lines.append(f"{sample.id}\x1f{sample.mask_kind}\x1f{size}\x1f{time}\x1f{mask}{asked}")
             sizes.append(size)
         parts[place] = Part(members, sizes, hashlib.sha256("\n".join(lines).encode()).hexdigest())
@@ -204,6 +207,11 @@ def _check_polarity(old: Manifest, parts: Parts) -> None:
             raise DataError(
                 f"{domain} comes with masks {part.samples[0].mask_kind}, but its split {staying[0]}, which stays, has "
                 f"{known.mask_kind}; import all its splits together, or into another folder"
+            )
+        if known and staying and known.photograph != part.samples[0].photograph:
+            raise DataError(
+                f"{domain} comes with photographs told by {part.samples[0].photograph}, but its split {staying[0]}, "
+                f"which stays, has {known.photograph}; import all its splits together, or into another folder"
             )
 
 
@@ -285,52 +293,40 @@ def _run(jobs: Sequence[ShardJob]) -> Generator[tuple[int, Receipt]]:
     Raises:
         OSError: a shard cannot be written.
         DataError: a worker died.
+        WorkspaceError: a worker runs another dfloc.
     """
-    with _ray():
+    with Workers():
         import ray.data
 
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        context = ray.data.DataContext.get_current().copy()
-        context.enable_progress_bars = False
-        context.raise_original_map_exception = True
+        proof = Proof.begin()
+        proof.check_nodes()
         items = [{"index": index, "job": pickle.dumps(job)} for index, job in enumerate(jobs)]
-        with ray.data.DataContext.current(context), warnings.catch_warnings():
-            # Before Ray 2.64 nothing else says how often a dead worker is replaced; by default it is for ever.
-            warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
-            done = ray.data.from_items(items, override_num_blocks=len(items)).map(_task, max_retries=RETRIES)
+        with quiet_data():
+            made = ray.data.from_items(items, override_num_blocks=len(items))
+            done = made.map(_task, fn_kwargs={"proof": proof}, max_retries=RETRIES)
         try:
             for row in done.iter_rows():
                 if row["error"]:
-                    raise OSError(0, row["error"])
+                    raise pickle.loads(row["error"])
                 yield row["index"], pickle.loads(row["receipt"])
         except ray.exceptions.RayError as error:
-            raise _first_cause(error) from error
+            cause = first_cause(error)
+            raise DataError(f"nothing was imported: {cause}; when that is mended, start again") from error
 
 
-def _task(item: dict[str, Any]) -> dict[str, Any]:
+def _task(item: dict[str, Any], proof: Proof) -> dict[str, Any]:
+    """Write a shard; an error travels pickled, because Ray would write its own words into it."""
+    error: Exception | None = None
+    receipt = Receipt([], 0.0, 0, [])
     try:
-        receipt, error = write_shard(pickle.loads(item["job"])), ""
+        proof.check()
+        receipt = write_shard(pickle.loads(item["job"]))
     except OSError as failure:
-        receipt, error = Receipt([], 0.0, 0, []), failure.strerror or str(failure)
-    return {"index": item["index"], "receipt": pickle.dumps(receipt), "error": error}
-
-
-def _first_cause(error: BaseException) -> DataError:
-    """Return what went wrong in a worker, in one line out of Ray's many."""
-    first = getattr(error, "cause", None) or error
-    reason = str(first).partition("\n")[0].rstrip(".")
-    return DataError(f"nothing was imported: {type(first).__name__}: {reason}; when that is mended, start again")
-
-
-@contextmanager
-def _ray() -> Iterator[None]:
-    import ray
-
-    mine = not ray.is_initialized()
-    if mine:
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        yield
-    finally:
-        if mine:
-            ray.shutdown()
+        error = OSError(0, failure.strerror or str(failure))
+    except DflocError as failure:
+        error = failure
+    return {
+        "index": item["index"],
+        "receipt": pickle.dumps(receipt),
+        "error": pickle.dumps(error) if error else b"",
+    }

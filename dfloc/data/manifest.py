@@ -122,12 +122,18 @@ class SplitInfo(Frozen):
 
 
 class DomainInfo(Frozen):
-    """One domain: `<source>/<generator>` or `<source>/real`."""
+    """One domain: `<source>/<generator>` or `<source>/real`.
+
+    Attributes:
+        photograph: the rule that tells which photograph a file shows, `table` where a column did; None: Dolos' STEM-K,
+            or what an import made before there were rules did.
+    """
 
     kind: Kind
     family: str
     mask_kind: MaskKind
     splits: dict[Split, SplitInfo]
+    photograph: str | None = None
 
     @property
     def fake_area(self) -> float:
@@ -206,6 +212,15 @@ class Manifest(Frozen):
             if name == split:
                 return info
         raise DataError(f"{domain} has no split {split}; it has {', '.join(sorted(splits))}")
+
+
+def domains_of(folder: UPath) -> dict[str, DomainInfo]:
+    """Return the domains that a data folder holds; none where nothing was imported.
+
+    Raises:
+        DataError: its manifest is damaged.
+    """
+    return Manifest.load(folder).domains if (folder / FILE_NAME).exists() else {}
 
 
 def read_samples(folder: UPath, manifest: Manifest, domain: str, split: str) -> list[SampleRef]:

@@ -71,9 +71,10 @@ def _merged(out: UPath, old: Manifest, changed: Mapping[Place, Part], written: S
     domains = {name: info.model_dump() for name, info in old.domains.items()}
     for place, part in changed.items():
         domain, split = place
-        mask_kind = part.samples[0].mask_kind
+        mask_kind, told = part.samples[0].mask_kind, part.samples[0].photograph
         entry = domains.setdefault(domain, {"splits": {}})
         entry |= {"kind": dolos.kind(mask_kind), "family": dolos.family(domain), "mask_kind": mask_kind}
+        entry["photograph"] = told
         entry["splits"].pop(split, None)
         shards = [shard for shard in written if shard.place == place and shard.receipt.groups]
         if shards:
@@ -116,8 +117,8 @@ def _notes(out: UPath, manifest: Manifest) -> tuple[str, ...]:
     notes = [words for name in manifest.local for words in _of_masks(name, manifest.domains[name])]
     notes += masks_of_one_kind(out, manifest, manifest.local)
     notes += [
-        f"{name}: where EXIF turns an image, its mask is turned too in some ({info.exif['shown']} as shown) and not in "
-        f"others ({info.exif['stored']} as stored)"
+        f"{name}: where EXIF turns an image, its mask is turned too in some ({info.exif['stored']} as stored), and "
+        f"lies as shown in others ({info.exif['shown']})"
         for name, info in sorted(manifest.domains.items())
         if len(info.exif) > 1
     ]

@@ -15,8 +15,9 @@ from upath import UPath
 from dfloc import storage
 from dfloc.data import alignment, dolos
 from dfloc.data.alignment import Judged
-from dfloc.data.dolos import EXTENSIONS, Sample
+from dfloc.data.dolos import Sample
 from dfloc.data.exif import WAYS, Way, choose
+from dfloc.data.folders import EXTENSIONS, text
 from dfloc.data.originals import changed
 from dfloc.data.rejects import Reject
 from dfloc.data.shards import Pixels, decode_image, fakeness, orientation
@@ -130,7 +131,7 @@ def _row(sample: Sample, judged: bool) -> dict[str, Any]:
     if sample.image.suffix.lower() not in EXTENSIONS:
         raise DataError(f"no image type that is read ({', '.join(sorted(EXTENSIONS))})")
     if sample.mask is None and dolos.kind(sample.mask_kind) == "local":
-        raise DataError("no mask of that name")
+        raise DataError(sample.fault or "no mask of that name")
     image = _bytes(sample.image)
     image_HW3 = decode_image(image)
     height, width = image_HW3.shape[:2]
@@ -145,8 +146,8 @@ def _row(sample: Sample, judged: bool) -> dict[str, Any]:
         "stem": sample.stem,
         "domain": sample.domain,
         "split": sample.split,
-        "image": {"bytes": image, "path": dolos.text(sample.image.name)},
-        "mask": sample.mask and {"bytes": mask, "path": dolos.text(sample.mask.name)},
+        "image": {"bytes": image, "path": text(sample.image.name)},
+        "mask": sample.mask and {"bytes": mask, "path": text(sample.mask.name)},
         "mask_kind": sample.mask_kind,
         "width": width,
         "height": height,
@@ -199,10 +200,9 @@ def _truth(sample: Sample, image: bytes, image_HW3: Pixels, mask: bytes | None) 
 
 def _fit(original: Path, image_HW3: Pixels) -> Callable[[Pixels], float]:
     """Return by how much more of the inside of a mask than of its outside was changed of the original."""
-    original_HW3 = decode_image(_bytes(original))
 
     def fit(fake_HW: Pixels) -> float:
-        found = changed(image_HW3, original_HW3, fake_HW)
+        found = changed(image_HW3, decode_image(_bytes(original)), fake_HW)
         return (found.inside or 0.0) - (found.outside or 0.0)
 
     return fit

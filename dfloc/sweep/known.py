@@ -1,7 +1,8 @@
 """What a workspace knows that a plan rests on: digests of weights, and trials that are finished."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+
+from upath import UPath
 
 from dfloc import registry
 from dfloc.config import DecoderSpec, MapRecipe, TrialSpec
@@ -26,7 +27,7 @@ class Known:
     Args:
         workspace: the ledger and the index of weights are its.
         load: look into weights that are not known yet; else their word stands for them, and nothing is done with them.
-        on_load: told which weights are about to be read.
+        on_load: told what is about to be read.
 
     Attributes:
         words: digest of a backbone's weights -> the word by which they were asked for.
@@ -37,7 +38,8 @@ class Known:
         self._workspace = workspace
         self._index = WeightsIndex(workspace)
         self._ledger = Ledger(workspace)
-        self._load, self._on_load = load, on_load
+        self.on_load = on_load
+        self._load = load
         self._digests: dict[tuple[str, str], str] = {}
         self._idle: dict[str, str | None] = {}
         self._specs: dict[str, TrialSpec] = {}
@@ -45,7 +47,7 @@ class Known:
     def digest(self, backbone: str, word: str) -> str:
         """Return what stands for a backbone's weights in a recipe (`WeightsIndex.digest`)."""
         if (backbone, word) not in self._digests:
-            digest = self._index.digest(backbone, word, self._load, self._on_load)
+            digest = self._index.digest(backbone, word, self._load, self.on_load)
             self._digests[backbone, word] = digest
             loaded = self._load and digest != word
             self.words[digest] = self._index.source(backbone, digest) if loaded else word
@@ -123,20 +125,24 @@ class Known:
             )
         return PlannedTrial(fingerprint=spec.fingerprint, stage="", spec=spec)
 
-    def stems(self, run: str) -> set[str]:
+    def stems(self, run: str, data: Sequence[UPath] = ()) -> set[str]:
         """Return the photographs that a finished trial and its ancestors were trained on.
 
+        Args:
+            run: the trial.
+            data: folders of shards that may know of which photograph an image is.
+
         Raises:
-            ConfigError: a list of them is not in the workspace.
+            ConfigError: a list of them is not in the workspace, or not what its images show.
         """
         spec, found = self._begun(run), set()
         while True:
-            names = lists.ids(self._workspace, spec.train.digest)
-            if names is None:
+            shown = lists.stems(self._workspace, spec.train.digest, data)
+            if shown is None:
                 raise ConfigError(
                     f"pairing disjoint: on which photographs trial {run} was trained is not known; use pairing stems"
                 )
-            found |= {_stem(name) for name in names}
+            found |= set(shown.values())
             if spec.start is None:
                 return found
             spec = self._ledger.spec(spec.start.parent)
@@ -177,9 +183,3 @@ def told(cell: Cell, spec: TrialSpec) -> Iterator[str]:
         yield f"stage {cell.stage}: {held_out} is held out, but trial {cell.begun} or an ancestor was trained on it"
     if not base:
         yield f"stage {cell.stage}: what trial {cell.begun} was trained on is not known: no domain counts as new"
-
-
-def _stem(sample: str) -> str:
-    """Return the photograph of an id, `<source>/<generator>/<split>/<file name>`."""
-    source, _, _, name = sample.split("/", 3)
-    return f"{source}/{dolos.photograph(str(PurePosixPath(name).with_suffix('')))}"

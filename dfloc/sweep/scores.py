@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from upath import UPath
 
 from dfloc.config import EvaluationSpec, TrialSpec
 from dfloc.data import dolos, lists
@@ -22,7 +23,8 @@ class Line(NamedTuple):
 
     Attributes:
         photographs: distinct ones, which the interval resamples.
-        trained_on: how many of them the trial or an ancestor trained on, as far as their lists are in the workspace.
+        trained_on: how many of them the trial or an ancestor trained on, as far as their lists are in the workspace;
+            None where it is not known which photographs the images of these show.
         relation: whether the trial or an ancestor trained on the domain's family.
         values: the mean of each of the protocol's keys that any image has.
         undefined: images that have no value, by key.
@@ -37,7 +39,7 @@ class Line(NamedTuple):
     domain: str
     images: int
     photographs: int
-    trained_on: int
+    trained_on: int | None
     relation: Relation
     values: dict[str, float]
     undefined: dict[str, int]
@@ -48,7 +50,13 @@ class Line(NamedTuple):
     compared: bool = False
 
 
-def line(workspace: Workspace, spec: TrialSpec, evaluation: EvaluationSpec, refs: Sequence[SampleRef]) -> Line:
+def line(
+    workspace: Workspace,
+    spec: TrialSpec,
+    evaluation: EvaluationSpec,
+    refs: Sequence[SampleRef],
+    data: Sequence[UPath] = (),
+) -> Line:
     """Return what the rows of an evaluation of a trial say.
 
     Args:
@@ -56,6 +64,7 @@ def line(workspace: Workspace, spec: TrialSpec, evaluation: EvaluationSpec, refs
         spec: the trial's.
         evaluation: whose rows are there.
         refs: the samples that were evaluated.
+        data: folders of shards that may know of which photograph a training image is.
 
     Raises:
         WorkspaceError: the rows are damaged.
@@ -65,11 +74,11 @@ def line(workspace: Workspace, spec: TrialSpec, evaluation: EvaluationSpec, refs
     valid = (
         validated(ledger, evaluation.trial, spec.valid, evaluation.checkpoint, evaluation.protocol) if chooses else None
     )
-    found = of_rows(ledger.rows(spec.fingerprint, evaluation.key), evaluation.protocol, evaluation.domain, valid)
-    seen = {ref.stem for ref in refs} & _trained_on(workspace, spec)
+    found = of_rows(ledger.scored(evaluation), evaluation.protocol, evaluation.domain, valid)
+    seen = _trained_on(workspace, spec, data)
     number, compared = _by_pixels(workspace, spec, refs)
     return found._replace(
-        trained_on=len(seen),
+        trained_on=None if seen is None else len({ref.stem for ref in refs} & seen),
         relation=relation(spec, evaluation.domain),
         images_trained_on=number,
         compared=compared,
@@ -114,10 +123,12 @@ def relation(spec: TrialSpec, domain: str) -> Relation:
     return "out" if spec.lineage.base else "unknown"
 
 
-def _trained_on(workspace: Workspace, spec: TrialSpec) -> set[str]:
-    """Return the photographs of the training lists of a trial and its ancestors."""
-    kept = (lists.ids(workspace, each.train.digest) or () for each in _line_of(workspace, spec))
-    return {_stem(sample_id) for ids in kept for sample_id in ids}
+def _trained_on(workspace: Workspace, spec: TrialSpec, data: Sequence[UPath]) -> set[str] | None:
+    """Return the photographs of the training lists of a trial and its ancestors, as far as these are there."""
+    there = [each for each in _line_of(workspace, spec) if lists.ids(workspace, each.train.digest) is not None]
+    shown = [lists.stems(workspace, each.train.digest, data) for each in there]
+    known = [stems for stems in shown if stems is not None]
+    return None if len(known) < len(shown) else {stem for stems in known for stem in stems.values()}
 
 
 def _line_of(workspace: Workspace, spec: TrialSpec) -> Iterator[TrialSpec]:
@@ -139,9 +150,3 @@ def _by_pixels(workspace: Workspace, spec: TrialSpec, refs: Sequence[SampleRef])
         return None, False
     whole = len(known) == len(line) and line[-1].start is None and len(digested) == len(refs)
     return len([pixels for pixels in digested if any(pixels in seen for seen in known)]), whole
-
-
-def _stem(sample_id: str) -> str:
-    """Return the photograph of an id, `<source>/<generator>/<split>/<file name>`."""
-    source, _, _, name = sample_id.split("/", 3)
-    return f"{source}/{dolos.photograph(name.rpartition('.')[0] or name)}"
