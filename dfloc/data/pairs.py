@@ -180,7 +180,7 @@ def _rule(pair: Pair, held: Held) -> tuple[str | None, str]:
             return None, CUT if CUT in pair.mask else STEM
         if kept != TABLE:
             return kept, kept
-    written = pair.photograph or (CUT if CUT in pair.mask else NAME)
+    written = (CUT if CUT in pair.mask else NAME) if pair.photograph is None else pair.photograph
     return None if written == STEM and CUT not in pair.mask else written, written
 
 
@@ -241,7 +241,8 @@ def _once(samples: Iterable[Sample]) -> list[Sample]:
     found: dict[str, Sample] = {}
     for sample in samples:
         other = found.setdefault(sample.id, sample)
-        if other != sample:
+        same = other.image.resolve() == sample.image.resolve()
+        if other is not sample and not (same and other == sample._replace(image=other.image)):
             raise DataError(f"{other.image} and {sample.image} would both be {sample.id}; rename one of them")
     return list(found.values())
 
