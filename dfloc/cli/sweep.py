@@ -16,7 +16,7 @@ from dfloc.cli.options import debug_option, plugin_option, workspace_option
 @click.option(
     "--own",
     multiple=True,
-    metavar="SOURCE/GENERATOR=DIR,fake=black|white[,split=80/10/10]",
+    metavar="SOURCE/GENERATOR=DIR,fake=black|white|VALUE[,split=80/10/10]",
     help="Folder pair DIR/images, DIR/masks: one domain more, imported beside the data (repeatable).",
 )
 @click.option("--preset", help="mini | paper | smoke.  [default: paper with --data, else mini]")

@@ -121,8 +121,8 @@ def _notes(out: UPath, manifest: Manifest) -> tuple[str, ...]:
     notes = [words for name in manifest.local for words in _of_masks(name, manifest.domains[name])]
     notes += masks_of_one_kind(out, manifest, manifest.local)
     notes += [
-        f"{name}: where EXIF turns an image, its mask is turned too in some ({info.exif['shown']} as shown) and not in "
-        f"others ({info.exif['stored']} as stored)"
+        f"{name}: where EXIF turns an image, its mask is turned too in some ({info.exif['stored']} as stored), and "
+        f"lies as shown in others ({info.exif['shown']})"
         for name, info in sorted(manifest.domains.items())
         if len(info.exif) > 1
     ]

@@ -193,10 +193,9 @@ def _truth(sample: Sample, image: bytes, image_HW3: Pixels, mask: bytes | None) 
 
 def _fit(original: Path, image_HW3: Pixels) -> Callable[[Pixels], float]:
     """Return by how much more of the inside of a mask than of its outside was changed of the original."""
-    original_HW3 = decode_image(_bytes(original))
 
     def fit(fake_HW: Pixels) -> float:
-        found = changed(image_HW3, original_HW3, fake_HW)
+        found = changed(image_HW3, decode_image(_bytes(original)), fake_HW)
         return (found.inside or 0.0) - (found.outside or 0.0)
 
     return fit
