@@ -186,7 +186,7 @@ def open_image(data: bytes) -> Picture:
     with decoding():
         image = _open(data)
         coding = image.info.get("compression", "") if image.format == "TIFF" else image.format
-        lossy = _LOSSY.get(coding, "")
+        lossy = _LOSSY.get(str(coding), "")
         if lossy == "WEBP" and b"VP8 " not in data:
             lossy = ""
         halved = image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in image.tile)

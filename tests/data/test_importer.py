@@ -248,6 +248,9 @@ def test_overlap_with_what_the_folder_holds_already(tiny_tree: Path, out: UPath)
 def test_wholly_generated_images_show_no_photograph(tiny_tree: Path, out: UPath) -> None:
     (tiny_tree / "tiny/fake/p2/train").mkdir(parents=True)
     shutil.copy(tiny_tree / "tiny/real/test/test1-0.png", tiny_tree / "tiny/fake/p2/train/test1-0.png")
+    with pytest.raises(DataError, match=r"1 of them equal pixels .*tiny/p2/train/test1-0.png in test and train"):
+        run(tiny_tree, out)
+    Image.new("RGB", (64, 64)).save(tiny_tree / "tiny/fake/p2/train/test1-0.png")
     manifest = run(tiny_tree, out).manifest
     assert (manifest.domains["tiny/p2"].kind, manifest.domains["tiny/p2"].fake_area) == ("full", 1.0)
     assert "tiny/p2" not in manifest.local

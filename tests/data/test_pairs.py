@@ -329,3 +329,26 @@ def test_keys_that_are_unknown_or_twice(tmp_path: Path) -> None:
         read_pair(f"mine/sd={tmp_path},fake=white,maks=masks", otherwise="test")
     with pytest.raises(ConfigError, match="each once"):
         read_pair(f"mine/sd={tmp_path},fake=white,fake=black", otherwise="test")
+
+
+def test_originals_have_the_name_of_the_image_or_of_its_photograph(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{part}/{name}.png" for name in ("a-0", "b-0", "c-0") for part in ("images", "masks")))
+    touch(tmp_path, "before/a-0.jpg", "before/b.png", "before/c-1.png")
+    written = f"my/edit={tmp_path},fake=white,split=test,photograph={{stem}}"
+    found = {sample.name: sample.original for sample in read_pair(f"{written},originals=before")}
+    before = tmp_path / "before"
+    assert found == {"a-0.png": before / "a-0.jpg", "b-0.png": before / "b.png", "c-0.png": None}
+    assert {sample.original for sample in read_pair(written)} == {None}
+    with pytest.raises(DataError, match=r"no folder .*gone"):
+        read_pair(f"{written},originals=gone")
+    touch(tmp_path, "other/x.png")
+    with pytest.raises(DataError, match="no original of the name of any of the 3 images"):
+        read_pair(f"{written},originals=other")
+
+
+def test_originals_lie_beside_split_folders_or_in_the_same(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{part}/{split}/1.png" for split in ("train", "test") for part in ("images", "masks")))
+    touch(tmp_path, "before/test/1.png", "flat/1.png")
+    for folder, expected in (("before", "before/test/1.png"), ("flat", "flat/1.png")):
+        samples = read_pair(f"my/edit={tmp_path},fake=white,originals={folder}")
+        assert {sample.original for sample in samples} == {tmp_path / expected}

@@ -17,7 +17,7 @@ from upath import UPath
 from dfloc import storage
 from dfloc.config import EvaluationSpec, InitFrom, Lineage, SampleList, TrialSpec
 from dfloc.data import lists
-from dfloc.data.manifest import Manifest, list_digest, read_samples
+from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_samples
 from dfloc.engine import photos
 from dfloc.engine.predict import Predictor, facts
 from dfloc.errors import ConfigError, DataError, WorkspaceError
@@ -226,6 +226,38 @@ def test_photographs_that_it_or_an_ancestor_was_trained_on_are_counted(bench: Be
         lists.keep(bench.workspace, digest, train[:3])
         assert scores.line(bench.workspace, child, evaluation, refs).trained_on == expected
         (bench.workspace.lists / f"{digest}.stems").unlink()
+
+
+def test_images_that_it_or_an_ancestor_was_trained_on_are_counted_by_their_pixels(bench: Bench) -> None:
+    """Two of four test images have the pixels of training images; of which list, and whether all are known."""
+    manifest, ledger = Manifest.load(bench.shards), Ledger(bench.workspace)
+    train, test = (read_samples(bench.shards, manifest, "tiny/blur", split) for split in ("train", "test"))
+    parent = make_spec(train=SampleList(digest=list_digest(train[:3]), counts={"tiny/blur": 3}))
+    ledger.begin(parent)
+    start = {"decoder": InitFrom(parent=parent.fingerprint)}
+    child = make_spec(init=start, train=SampleList(digest=list_digest(train[3:5]), counts={"tiny/blur": 2}))
+    asked = [
+        test[0],
+        *(ref._replace(pixels_sha256=seen.pixels_sha256) for ref, seen in zip(test[1:3], train[2:4], strict=True)),
+    ]
+
+    def count(refs: list[SampleRef]) -> tuple[int | None, bool]:
+        return scores._by_pixels(bench.workspace, child, refs)
+
+    assert count(asked) == (None, False), "no list says what was seen"
+    lists.keep(bench.workspace, child.train.digest, train[3:5])
+    assert count(asked) == (1, False), "the parent's is not known"
+    lists.keep(bench.workspace, parent.train.digest, train[:3])
+    assert count(asked) == (2, True)
+    assert count(test) == (0, True)
+    assert count([*asked, test[3]._replace(pixels_sha256="")]) == (2, False)
+    assert count([ref._replace(pixels_sha256="") for ref in asked]) == (None, False)
+    orphan = make_spec(init={"decoder": InitFrom(parent="0" * 64)}, train=child.train)
+    assert scores._by_pixels(bench.workspace, orphan, asked) == (1, False), "an ancestor is not in the workspace"
+    path = bench.workspace.lists / f"{child.train.digest}.pixels"
+    path.write_text(path.read_text().replace(train[3].pixels_sha256, "0" * 64))
+    with pytest.raises(WorkspaceError, match="damaged"):
+        count(asked)
 
 
 @pytest.mark.parametrize(
