@@ -15,7 +15,7 @@ Numbers = npt.NDArray[Any]
 
 MAX_COLOUR = 16  # by how much the channels of a grey pixel may differ: JPEG
 END = 32  # how far from 0 and 255 black and white may lie
-NOISE = 8  # how far a picture all in black or white may be from it after lossy coding
+NOISE = 8  # how far a picture all in black or white may be from it after lossy coding; else it is a label
 FEW = 16  # a picture of no more values than these has no grey between black and white
 SHOWN = 4  # values that a sentence names
 
@@ -138,7 +138,7 @@ def in_grey(picture: Picture, colour: int = MAX_COLOUR) -> Grey:
     if _is_number(image):
         values_HW = np.asarray(image)
         if image.mode == "F" or values_HW.min() < 0 or values_HW.max() > 65535:
-            raise _unsaid(picture, _DEPTHS[image.mode])
+            raise _unsaid(picture, _DEPTHS.get(image.mode, image.mode))
         return Grey(values_HW, 65535, np.round(values_HW / 257).astype(np.uint8))
     if _is_transparent(image):
         raise DataError("transparent; expected black and white, or that the opaque pixels are fake: --fake-is alpha")
@@ -164,7 +164,7 @@ def told(values: Numbers, form: str = "{:.10g}") -> str:
 
 def _unsaid(picture: Picture, what: str = "") -> DataError:
     """Return the error for a picture of which it is not said what its values mean."""
-    values_HW, form = numbers(picture.image), "{:.10g}"
+    values_HW, form = _numbers(picture.image), "{:.10g}"
     if (values_HW < 0).any() and picture.image.mode not in _DEPTHS:
         values_HW, form = _colours(picture.image), "0x{:06x}"
     found = np.unique(values_HW)
@@ -181,7 +181,7 @@ def _check(grey: Grey, picture: Picture, new: bool) -> None:
     if min(high, 255 - low) <= (NOISE if picture.lossy else 0):
         is_clear = low == high or picture.lossy == "WEBP"  # which makes of one value some beside it
     elif low == high:
-        is_clear = not new and low >= 127.5
+        is_clear = not 0 < low <= NOISE
     else:
         far = new and max(low, 255 - high) > END
         few = far and np.count_nonzero(np.bincount(grey.eight.ravel())) <= FEW
@@ -209,7 +209,7 @@ def _is_transparent(image: Image.Image) -> bool:
     return bool(image.has_transparency_data) and bool(np.asarray(image.convert("RGBA"))[..., 3].min() < 255)
 
 
-def numbers(image: Image.Image) -> Numbers:
+def _numbers(image: Image.Image) -> Numbers:
     """Return the stored value of each pixel [H, W]: of a palette the index, of a colour that is no grey -1."""
     if _is_number(image) or image.mode in ("L", "P"):
         return np.asarray(image)
@@ -223,7 +223,7 @@ def _chosen(image: Image.Image, said: list[str]) -> npt.NDArray[np.bool_]:
     """Return where a picture has one of the values that are said, or any but 0 (`nonzero`)."""
     if image.mode != "P" and not _is_number(image) and _is_transparent(image):
         raise DataError("transparent; say that the opaque pixels are fake (--fake-is alpha), or save without")
-    values_HW = numbers(image)
+    values_HW = _numbers(image)
     if image.mode == "F" and not np.isfinite(values_HW).all():
         raise DataError("NaN or infinite values")
     if said == ["nonzero"]:

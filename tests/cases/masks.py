@@ -175,7 +175,9 @@ CONSTANT: dict[str, Callable[[], tuple[bytes, float | str]]] = {
     "about white, png": lambda: (encoded(WHITISH), r"values 252 to 255 \(4 of them\)|values 252, 253, 254 and 255"),
     "1": lambda: (encoded(np.ones((HEIGHT, WIDTH), np.uint8)), "value 1 alone"),
     "2": lambda: (encoded(np.full((HEIGHT, WIDTH), 2, np.uint8)), "value 2 alone"),
-    "100": lambda: (encoded(np.full((HEIGHT, WIDTH), 100, np.uint8)), "value 100 alone"),
+    "3": lambda: (encoded(np.full((HEIGHT, WIDTH), 3, np.uint8)), "value 3 alone"),
+    "grey, nearer to black": lambda: (encoded(np.full((HEIGHT, WIDTH), 100, np.uint8)), 0.0),
+    "grey, nearer to white": lambda: (encoded(np.full((HEIGHT, WIDTH), 200, np.uint8)), 1.0),
     "16 bits, 255": lambda: (encoded(np.full((HEIGHT, WIDTH), 255, np.uint16)), "16-bit value 255 alone"),
     "16 bits, 1": lambda: (encoded(np.full((HEIGHT, WIDTH), 1, np.uint16)), "16-bit value 1 alone"),
 }
