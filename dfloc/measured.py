@@ -79,11 +79,11 @@ def of(evaluation: EvaluationSpec, table: pa.Table, path: UPath) -> pa.Table:
     Raises:
         WorkspaceError: they are not.
     """
-    named = {name: getattr(evaluation, name) for name in ("trial", "checkpoint", "domain", "split", "protocol")}
+    named = {name: getattr(evaluation, name) for name in ("trial", "checkpoint", "domain", "split")}
     odd = [name for name in named if name in table.column_names and {*table[name].to_pylist()} - {named[name]}]
     if odd:
         raise WorkspaceError(f"{path} holds rows of another {odd[0]} than {named[odd[0]]}; {CURE}")
-    images = pc.count_distinct(table["id"]).as_py() if "id" in table.column_names else 0
+    images = pc.count_distinct(table["id"]).as_py() if "id" in table.column_names else len(table)
     if not len(table) == images == evaluation.test.size:
         raise WorkspaceError(
             f"trial {evaluation.trial[:12]} has {len(table)} rows of {images} images for {evaluation.domain}, expected "

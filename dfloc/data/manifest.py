@@ -227,7 +227,8 @@ def read_areas(folder: UPath, split: SplitInfo) -> list[float]:
 def _columns(folder: UPath, shard: ShardInfo, names: Sequence[str]) -> list[list[Any]]:
     path = folder / shard.path
     try:
-        table = pq.read_table(path.path, columns=list(names), filesystem=path.fs, partitioning=None)
+        how = {"filesystem": path.fs, "partitioning": None, "page_checksum_verification": True}
+        table = pq.read_table(path.path, columns=list(names), **how)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"cannot read shard {path} ({error}); import again") from error
     if table.num_rows != sum(shard.groups):

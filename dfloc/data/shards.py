@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageOps, UnidentifiedImageError
 from upath import UPath
 
+from dfloc import digests
 from dfloc.data.manifest import MaskKind, SampleRef
 from dfloc.errors import DataError
 
@@ -23,6 +24,7 @@ Pixels = npt.NDArray[np.uint8]
 MAX_PIXELS = 64_000_000
 MAX_COLOUR = 16
 CACHE_BYTES = 256 << 20
+FILES = ("image", "mask")
 
 # Pillow's names of what is read, whatever a file calls itself.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
@@ -102,7 +104,7 @@ class ShardReader:
     def group(self, shard: str, group: int, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Return the rows of a row group in order; `image` and `mask` are `{bytes, path}`, or None for no mask.
 
-        The rows are those of the cache: they are not to be changed.
+        The bytes of both are compared with their digests. The rows are those of the cache: they are not to be changed.
 
         Args:
             shard: path relative to the data folder.
@@ -117,7 +119,7 @@ class ShardReader:
             self._groups.move_to_end(key)
         else:
             table = self._read(shard, group, columns)
-            self._groups[key] = _Group(table.to_pylist(), table.nbytes)
+            self._groups[key] = _Group(self._verified(shard, group, columns, table), table.nbytes)
             while len(self._groups) > 1 and sum(kept.size for kept in self._groups.values()) > self._cache_bytes:
                 self._groups.popitem(last=False)
         return self._groups[key].rows
@@ -126,10 +128,28 @@ class ShardReader:
         path = self._folder / shard
         try:
             if shard not in self._files:
-                self._files[shard] = pq.ParquetFile(path.path, filesystem=path.fs)
-            return self._files[shard].read_row_group(group, columns=columns)
+                self._files[shard] = pq.ParquetFile(path.path, filesystem=path.fs, page_checksum_verification=True)
+            marks = [f"{name}_sha256" for name in FILES if columns is not None and name in columns]
+            return self._files[shard].read_row_group(group, columns=None if columns is None else [*columns, *marks])
         except (OSError, IndexError, pa.ArrowException) as error:
             raise DataError(f"cannot read row group {group} of shard {path} ({error}); import again") from error
+
+    def _verified(self, shard: str, group: int, columns: Sequence[str] | None, table: pa.Table) -> list[dict[str, Any]]:
+        """Return the rows of a table, in these columns, if the files in them are those that were imported."""
+        try:
+            rows: list[dict[str, Any]] = table.to_pylist()
+            odd = [
+                (place, name)
+                for place, row in enumerate(rows)
+                for name in FILES
+                if name in row and row[f"{name}_sha256"] != (row[name] and digests.digest(row[name]["bytes"]))
+            ]
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise DataError(f"row group {group} of shard {self._folder / shard} is damaged; import again") from error
+        if odd:
+            where = f"row {odd[0][0]} of row group {group} of shard {self._folder / shard}"
+            raise DataError(f"the {odd[0][1]} in {where} is not the one that was imported; import again")
+        return rows if columns is None else [{name: row[name] for name in columns} for row in rows]
 
 
 def read_truth(folder: UPath, samples: Sequence[SampleRef], reader: ShardReader | None = None) -> list[Pixels]:
