@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 
 from upath import UPath
 
+from dfloc.errors import DflocError
+
 Kind = Literal["features", "list", "rows", "epochs", "weights", "shard", "record", "lock", "tracking", "scratch"]
 State = Literal["damaged", "left over", "unverifiable"]
 
@@ -57,3 +59,8 @@ class Diagnosis(NamedTuple):
     def of(self, state: State) -> Iterator[Finding]:
         """Yield what is damaged, left over or unverifiable."""
         return (finding for finding in self.findings if finding.state == state)
+
+
+def reason(error: DflocError, path: UPath) -> str:
+    """Return what an error says of a file, without the file's name and the cure."""
+    return str(error).replace(str(path), "").partition("; ")[0].strip() or "is damaged"

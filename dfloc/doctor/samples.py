@@ -1,7 +1,6 @@
 """Shards against their manifest, lists against their names, and what is known of backbones' weights."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 
 import numpy as np
@@ -12,6 +11,7 @@ from dfloc.data import lists
 from dfloc.data.manifest import (
     FILE_NAME,
     Manifest,
+    SampleRef,
     ShardInfo,
     SplitInfo,
     list_digest,
@@ -20,10 +20,13 @@ from dfloc.data.manifest import (
     shard_digest,
 )
 from dfloc.data.shards import ShardReader, decode_image, read_truth
-from dfloc.doctor.finding import Check, Finding
+from dfloc.doctor.finding import Check, Finding, reason
 from dfloc.errors import DataError, DflocError, WorkspaceError
 from dfloc.features.weights import Origin
 from dfloc.storage import Workspace
+
+ASIDE = ".damaged"
+"""What is put behind the name of a user's data that are damaged: nothing makes them again."""
 
 ORIGIN = "origin.json"
 """Beside shards that a sweep imported by itself, and can import again."""
@@ -40,6 +43,9 @@ def checks(workspace: Workspace, more: Sequence[UPath], data: set[str]) -> Itera
     folders = [*(path.parent for path in sorted(workspace.shards.glob(f"*/{FILE_NAME}"), key=str)), *more]
     for folder in folders:
         yield from _data(folder)
+    for aside in sorted(workspace.shards.glob(f"*/{FILE_NAME}{ASIDE}"), key=str):
+        if not (aside.parent / FILE_NAME).exists():
+            yield Check("shard", aside, partial(iter, [_lost(aside.parent, aside.parent / FILE_NAME, "is gone")]))
     held = cache(partial(_held, folders))
     whole = data <= {folder.name for folder in folders}
     for path in sorted(workspace.lists.glob("*.json"), key=str):
@@ -51,15 +57,27 @@ def checks(workspace: Workspace, more: Sequence[UPath], data: set[str]) -> Itera
 def _data(folder: UPath) -> Iterator[Check]:
     try:
         manifest = Manifest.load(folder)
-        manifest.local  # noqa: B018
     except DataError as error:
-        yield Check("shard", folder, partial(iter, [_lost(folder, folder / FILE_NAME, _reason(error))]))
+        damaged = folder / FILE_NAME
+        yield Check("shard", damaged, partial(iter, [_lost(folder, damaged, reason(error, damaged))]))
         return
+    if (folder / ORIGIN).exists():
+        yield Check("record", folder / ORIGIN, partial(_json, folder))
     for domain, info in manifest.domains.items():
         for split, part in info.splits.items():
             yield Check("shard", folder / domain, partial(_split, folder, part, domain, split))
             for shard in part.shards:
                 yield Check("shard", folder / shard.path, partial(_shard, folder, shard, domain, split))
+
+
+def _json(folder: UPath) -> Iterator[Finding]:
+    try:
+        tree = storage.get_json(folder / ORIGIN)["tree"]
+        wrong = "" if isinstance(tree, str) else "names no tree"
+    except (WorkspaceError, KeyError, TypeError) as error:
+        wrong = f"is damaged ({error})"
+    if wrong:
+        yield _lost(folder, folder / ORIGIN, wrong)
 
 
 def _split(folder: UPath, part: SplitInfo, domain: str, split: str) -> Iterator[Finding]:
@@ -76,25 +94,95 @@ def _split(folder: UPath, part: SplitInfo, domain: str, split: str) -> Iterator[
 
 
 def _shard(folder: UPath, shard: ShardInfo, domain: str, split: str) -> Iterator[Finding]:
-    path, reader = folder / shard.path, ShardReader(folder, cache_bytes=0)
-    if not path.exists():
-        yield _lost(folder, path, "is gone")
-        return
+    path = folder / shard.path
     try:
+        if not path.exists():
+            raise DataError("is gone")
         samples = read_shard(folder, shard, domain, split)
         if shard_digest(samples, shard.groups) != shard.digest:
             raise DataError("holds other samples than its manifest says")
-        areas = iter(read_areas(folder, SplitInfo(count=len(samples), photographs=0, digest="", shards=(shard,),
-                                                  fake_area=0, grey_pixels=0)))
         for group in range(len(shard.groups)):
-            mine = [sample for sample in samples if sample.group == group]
-            rows = reader.group(shard.path, group)
-            for sample, row, truth_HW in zip(mine, rows, read_truth(folder, mine, reader), strict=True):
-                _same(sample.id, row["image"]["bytes"], sample.image_sha256)
-                _same(sample.id, row["mask"]["bytes"] if row["mask"] else None, sample.mask_sha256)
-                if decode_image(row["image"]["bytes"]).shape[:2] != truth_HW.shape:
-                    raise DataError(f"the size of {sample.id} is not that of its image")
-                if float(np.mean(truth_HW > 127.5)) != next(areas):
-                    raise DataError(f"the fake area of {sample.id} is not that of its mask")
+            _group(folder, shard.path, [sample for sample in samples if sample.group == group])
     except DflocError as error:
-        yield _lost(folder, path, _reason(error))
+        yield _lost(folder, path, reason(error, path))
+
+
+def _group(folder: UPath, shard: str, samples: Sequence[SampleRef]) -> None:
+    """Read a row group, which compares the files in it with their digests; compare what was noted of each with it.
+
+    Raises:
+        DataError: something differs.
+    """
+    reader = ShardReader(folder)
+    rows = reader.group(shard, samples[0].group)
+    for sample, row, truth_HW in zip(samples, rows, read_truth(folder, samples, reader), strict=True):
+        if decode_image(row["image"]["bytes"]).shape[:2] != truth_HW.shape:
+            raise DataError(f"says another size of {sample.id} than its image has")
+        if float(np.mean(truth_HW > 127.5)) != row["fake_area"]:
+            raise DataError(f"says another fake area of {sample.id} than its mask has")
+
+
+def _lost(folder: UPath, path: UPath, wrong: str) -> Finding:
+    """Say what becomes of data: a sweep imports its own again, a user's only the user."""
+    there = tuple(each for each in dict.fromkeys((path, folder / FILE_NAME)) if each.exists())
+    if (folder / ORIGIN).exists():
+        after = "imported again by the next sweep with the same --data and --own; maps and trials stay"
+        return Finding("shard", path, wrong, after, there)
+    after = f"import again what {folder} was made from: dfloc data import SRC --out {folder}; maps and trials stay"
+    return Finding("shard", path, wrong, after, (path,) if path.exists() else (), aside=True, lost=True)
+
+
+def _held(folders: Sequence[UPath]) -> list[dict[str, SampleRef]]:
+    """Return the samples of each folder, by id; of what is damaged, none."""
+    found = []
+    for folder in folders:
+        samples: dict[str, SampleRef] = {}
+        try:
+            for domain, info in Manifest.load(folder).domains.items():
+                for split, part in info.splits.items():
+                    refs = (ref for shard in part.shards for ref in read_shard(folder, shard, domain, split))
+                    samples.update((ref.id, ref) for ref in refs)
+        except DataError:
+            samples = {}
+        found.append(samples)
+    return found
+
+
+def _list(
+    workspace: Workspace, path: UPath, held: Callable[[], list[dict[str, SampleRef]]], whole: bool
+) -> Iterator[Finding]:
+    after = "made again by the next start of the sweep that planned it"
+    try:
+        ids = lists.ids(workspace, path.stem) or ()
+    except WorkspaceError as error:
+        yield Finding("list", path, reason(error, path), after, (path,))
+        return
+    lines = storage.get_json(path)
+    if lines and not isinstance(lines[0], str):  # it holds what its digest is over
+        return
+    joined = [[samples[name] for name in ids] for samples in held() if samples.keys() >= {*ids}]
+    if any(list_digest(refs) == path.stem for refs in joined):
+        return
+    if not ids or (joined and whole):
+        yield Finding("list", path, "is not the list that it is named by", after, (path,))
+        return
+    yield Finding("list", path, "has ids alone, and no shards here have them all", state="unverifiable")
+
+
+def _origin(path: UPath) -> Iterator[Finding]:
+    try:
+        origin = storage.get_model(Origin, path)
+    except WorkspaceError as error:
+        yield Finding("weights", path, reason(error, path), "the next sweep looks into the weights again", (path,))
+        return
+    kept = path.with_name(f"{origin.digest}.safetensors")
+    if not kept.exists():
+        return
+    try:
+        made = registry.find("backbone", origin.backbone, origin.plugin)(origin.backbone, str(kept), "cpu")
+        if made.digest == origin.digest:
+            return
+        wrong = "holds other weights than its name says"
+    except DflocError as error:
+        wrong = f"cannot be loaded ({error})"
+    yield Finding("weights", kept, wrong, "import the checkpoint that brought it again", (kept,), lost=True)

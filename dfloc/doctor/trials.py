@@ -9,7 +9,7 @@ from upath import UPath
 
 from dfloc import digests, epochs, measured, storage
 from dfloc.config import EvaluationSpec, TrialSpec
-from dfloc.doctor.finding import Check, Finding
+from dfloc.doctor.finding import Check, Finding, reason
 from dfloc.errors import WorkspaceError
 from dfloc.ledger import Done, Failure, Ledger, Stopped
 from dfloc.record import SweepRecord
@@ -23,22 +23,25 @@ class Planned(NamedTuple):
         maps: fingerprint of a recipe -> its map.
         evaluations: key -> the evaluation, and the sweep that asks for it.
         data: names of the data that were used.
+        records: how many records there are.
     """
 
     maps: dict[str, str]
     evaluations: dict[str, tuple[EvaluationSpec, str]]
     data: set[str]
+    records: int
 
 
 def planned(workspace: Workspace) -> tuple[Planned, list[Finding]]:
     """Read the records of all sweeps; return what they tell, and which are damaged."""
-    found, damaged = Planned({}, {}, set()), []
-    for path in sorted((workspace.root / "sweeps").glob("*/plan.json"), key=str):
+    paths = sorted((workspace.root / "sweeps").glob("*/plan.json"), key=str)
+    found, damaged = Planned({}, {}, set(), len(paths)), []
+    for path in paths:
         try:
             record = SweepRecord.load(path.parent)
         except WorkspaceError as error:
             after = f"start {path.parent.name} again: it is planned anew, what is finished stays"
-            damaged.append(Finding("record", path, _reason(error, path), after, (path,)))
+            damaged.append(Finding("record", path, reason(error, path), after, (path,)))
             continue
         for trial in record.trials if record else ():
             found.maps.update((recipe.fingerprint, recipe.map) for recipe in trial.spec.maps)
@@ -99,7 +102,7 @@ def _epochs(ledger: Ledger, trial: UPath) -> Iterator[Finding]:
         ledger.epochs(trial.name)
     except WorkspaceError as error:
         again = f"the trial is trained again{_cost(trial, done)}"
-        yield Finding("epochs", path, _reason(error, path), again, (trial / "done.json", path))
+        yield Finding("epochs", path, reason(error, path), again, (trial / "done.json", path))
         return
     if done.epochs and not done.epochs_sha256:
         yield Finding("epochs", path, "has no receipt", state="unverifiable")
@@ -146,7 +149,7 @@ def _rows(ledger: Ledger, path: UPath, evaluations: Mapping[str, tuple[Evaluatio
         ledger.scored(evaluation) if evaluation else ledger.rows(trial, key)
     except WorkspaceError as error:
         files = tuple(each for each in (path, path.with_suffix(".json")) if each.exists())
-        yield Finding("rows", path, _reason(error, path), f"evaluated again {again}{images}", files)
+        yield Finding("rows", path, reason(error, path), f"evaluated again {again}{images}", files)
         return
     if measured.receipt(path, trial) is None:
         yield Finding("rows", path, "has no receipt", state="unverifiable")
@@ -165,13 +168,8 @@ def _wrong(path: UPath, model: type[BaseModel]) -> str:
     except FileNotFoundError:
         return ""
     except WorkspaceError as error:
-        return _reason(error, path)
+        return reason(error, path)
     return ""
-
-
-def _reason(error: WorkspaceError, path: UPath) -> str:
-    """Return what an error says of a file, without the file's name and the cure."""
-    return str(error).replace(str(path), "").partition("; ")[0].strip() or "is damaged"
 
 
 def _cost(trial: UPath, done: Done | None) -> str:
