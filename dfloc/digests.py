@@ -49,11 +49,16 @@ def read(path: UPath, sha256: str, cure: str = "delete it, it is made again") ->
     return data
 
 
-def verified(path: UPath, sha256: str) -> bool:
+def verified(path: UPath, sha256: str, afresh: bool = False) -> bool:
     """Return whether a file is there with this digest; it is read whole once on each machine, as long as it stays.
 
     It is the same file while device, inode, size, and times of change to the nanosecond are. What was verified is noted
     in a folder of this machine (`notes`); one that changed a moment ago is not noted, for a clock may stand that long.
+
+    Args:
+        path: the file.
+        sha256: its digest.
+        afresh: read it whatever is noted: a disk may lose what no time of change tells.
     """
     if not storage.is_local(path):
         return path.exists() and digest(path.read_bytes()) == sha256
@@ -61,7 +66,7 @@ def verified(path: UPath, sha256: str) -> bool:
         with Path(path.path).open("rb") as file:
             before = _identity(os.fstat(file.fileno()))
             note = digest(f"{platform.node()} {before} {sha256}".encode())[:32].encode()
-            if _noted(note):
+            if not afresh and _noted(note):
                 return True
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
                 return False

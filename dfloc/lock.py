@@ -43,10 +43,33 @@ class Owner(Frozen):
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.started))
         return f"host {self.host}, pid {self.pid}, started {since}"
 
+    def lives(self) -> bool | None:
+        """Whether its process is there; None where it is one of another host."""
+        if self.host != socket.gethostname():
+            return None
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.started) < 1
+        except psutil.NoSuchProcess:
+            return False
+
     @classmethod
     def me(cls) -> "Owner":
         """Return this process."""
         return cls(host=socket.gethostname(), pid=os.getpid(), started=psutil.Process().create_time())
+
+
+def driver(root: UPath) -> Owner | None:
+    """Return who drives a workspace, at one look; an owner on another host drives until it has ended in order.
+
+    Raises:
+        WorkspaceError: the lock is damaged.
+    """
+    lock = DriverLock(root)
+    generation = lock.highest()
+    owner = lock.owner(generation)
+    if owner is None or owner.released:
+        return None
+    return owner if owner.lives() is not False else None
 
 
 class DriverLock:
@@ -84,7 +107,7 @@ class DriverLock:
     def __enter__(self) -> "DriverLock":
         told = False
         while not self._create():
-            owner = self._owner(self._highest())
+            owner = self.owner(self.highest())
             if owner is None:
                 continue
             if not self._wait:
@@ -108,7 +131,7 @@ class DriverLock:
 
     def held(self) -> bool:
         """Whether this driver still has the highest generation."""
-        return self._highest() == self._generation
+        return self.highest() == self._generation
 
     def check(self) -> None:
         """Stop before a write that another driver would see.
@@ -131,8 +154,8 @@ class DriverLock:
             raise WorkspaceError(f"{self._root} cannot be written: {error}; name another by --workspace") from error
 
     def _try(self) -> bool:
-        highest = self._highest()
-        owner = self._owner(highest)
+        highest = self.highest()
+        owner = self.owner(highest)
         if owner is not None and self._alive(highest, owner):
             return False
         created = storage.put_new(self._path(highest + 1), storage.json_bytes(self._me.model_dump(mode="json")))
@@ -147,19 +170,15 @@ class DriverLock:
     def _alive(self, generation: int, owner: Owner) -> bool:
         if owner.released:
             return False
-        if owner.host == self._me.host:
-            try:
-                return abs(psutil.Process(owner.pid).create_time() - owner.started) < 1
-            except psutil.NoSuchProcess:
-                return False
-        return self._moves(generation, owner)
+        lives = owner.lives()
+        return self._moves(generation, owner) if lives is None else lives
 
     def _moves(self, generation: int, owner: Owner) -> bool:
         """Watch a counter of another host until it moves, or stood still for too long."""
         until = time.monotonic() + self._stale
         while time.monotonic() < until:
-            now = self._owner(self._highest())
-            if self._highest() != generation or now is None or now.counter != owner.counter:
+            now = self.owner(self.highest())
+            if self.highest() != generation or now is None or now.counter != owner.counter:
                 return True
             time.sleep(min(1.0, self._stale / 4))
         return False
@@ -174,11 +193,13 @@ class DriverLock:
             except OSError as error:
                 logger.warning("the driver's lock could not be kept alive: %s", error)
 
-    def _highest(self) -> int:
+    def highest(self) -> int:
+        """Return the number of the newest lock file; 0 where there is none."""
         names = (re.fullmatch(r"lock\.(\d+)", path.name) for path in self._root.iterdir())
         return max((int(match.group(1)) for match in names if match), default=0)
 
-    def _owner(self, generation: int) -> Owner | None:
+    def owner(self, generation: int) -> Owner | None:
+        """Return whose a lock file is; None where it is gone."""
         if generation == 0:
             return None
         try:

@@ -21,6 +21,7 @@ COMMANDS = {
     "diff": "dfloc.cli.diff:diff",
     "import-checkpoint": "dfloc.cli.import_checkpoint:import_checkpoint",
     "list": "dfloc.cli.list:list_names",
+    "doctor": "dfloc.cli.doctor:doctor",
     "ui": "dfloc.cli.ui:ui",
 }
 SHORT_HELP = {
@@ -32,6 +33,7 @@ SHORT_HELP = {
     "diff": "Say how two trials differ.",
     "import-checkpoint": "Import a published checkpoint of DeCLIP as a finished trial.",
     "list": "List what has a name: sweeps, backbones, decoders, losses, ...",
+    "doctor": "Look whether a workspace is whole and this machine fit.",
     "ui": "Open the MLflow UI on the workspace.",
 }
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from upath import UPath
 
+from dfloc import storage
 from dfloc.data import dolos, rejects
 from dfloc.data.dolos import Sample
 from dfloc.data.leakage import Overlap, in_two_splits, overlaps, sentence
@@ -28,6 +29,7 @@ from dfloc.data.publish import Part, Written, publish
 from dfloc.data.rejects import Reject
 from dfloc.data.writer import GROUP_ROWS, Receipt, ShardJob, write_shard
 from dfloc.errors import DataError, DflocError
+from dfloc.lock import Owner
 from dfloc.proof import Proof
 from dfloc.workers import Workers, first_cause, quiet_data
 
@@ -39,7 +41,8 @@ MAX_JUDGED = 500
 
 logger = logging.getLogger(__name__)
 
-_SCRATCH = ".import"
+SCRATCH, OWNER = ".import", "owner.json"
+"""The folder in which an import writes, and who does: whether one that is found there is still at work."""
 _REMOVE_TRIES = 25
 
 Parts = Mapping[Place, Part]
@@ -123,8 +126,9 @@ def _count(parts: Parts) -> int:
 @contextmanager
 def _scratch(out: UPath) -> Iterator[UPath]:
     """Give a folder inside the data folder, and delete it in the end, with what an earlier import left in it."""
-    folder = out.absolute() / _SCRATCH
+    folder = out.absolute() / SCRATCH
     try:
+        storage.put_json(folder / OWNER, Owner.me().model_dump(mode="json"))
         yield folder
     except OSError as error:
         raise DataError(f"cannot write the data folder {out}: {error.strerror or error}") from error

@@ -4,7 +4,7 @@ import io
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, Literal
@@ -201,7 +201,7 @@ class FeatureStore:
     def verify(self, recipe: MapRecipe, view: int | str, shard_digest: str, group: int) -> bool:
         """Whether a row group is there and its bytes are those of its receipt (`digests.verified`)."""
         path = self._path(recipe.fingerprint, view, shard_digest, group)
-        return self._state(path) == "whole"
+        return self.state(path) == "whole"
 
     def whole(self, places: Sequence[tuple[MapRecipe, int | str, str, int]]) -> list[bool]:
         """Whether row groups (recipe, view, shard's digest, group) are there and whole; several are read at a time."""
@@ -209,7 +209,7 @@ class FeatureStore:
         start, told = time.monotonic(), self._say is None
         states = []
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for state in pool.map(self._state, paths):
+            for state in pool.map(self.state, paths):
                 states.append(state)
                 if self._say and not told and time.monotonic() - start > PATIENCE_SECONDS:
                     told = True
@@ -217,11 +217,10 @@ class FeatureStore:
         self.damaged |= {str(path) for path, state in zip(paths, states, strict=True) if state == "damaged"}
         return [state == "whole" for state in states]
 
-    def states(self) -> Iterator[tuple[UPath, State]]:
-        """Yield the .npy file of every group that is there in part or whole, and how it is."""
+    def files(self) -> list[UPath]:
+        """Return the .npy file of every group that is there in part or whole."""
         files = {path.with_suffix(".npy") for kind in ("npy", "json") for path in self.root.glob(f"*/*/*/*.{kind}")}
-        for path in sorted(files, key=str):
-            yield path, self._state(path)
+        return sorted(files, key=str)
 
     def gather(self, recipe: MapRecipe, samples: Sequence[SampleRef], view: int | str = 0) -> npt.NDArray[Any]:
         """Return the stored rows of samples, in the order asked, as a copy: [N, C, H, W]; TRUTH [N, 8192].
@@ -251,7 +250,7 @@ class FeatureStore:
         self, fingerprint: str, view: int | str, shard_digest: str, group: int
     ) -> tuple[np.memmap[Any, Any], dict[str, int]]:
         path = self._path(fingerprint, view, shard_digest, group)
-        state, receipt = self._state(path), self._receipt(path)
+        state, receipt = self.state(path), self._receipt(path)
         if state == "damaged":
             path.with_suffix(".json").unlink(missing_ok=True)
             raise WorkspaceError(f"features {path} are damaged; start the sweep again, it makes them again")
@@ -268,12 +267,17 @@ class FeatureStore:
             return None
         return receipt if fits else None
 
-    def _state(self, path: UPath) -> State:
-        """Return how a group is; one that was only begun, without a receipt, counts as missing."""
+    def state(self, path: UPath, afresh: bool = False) -> State:
+        """Return how a group is; one that was only begun, without a receipt, counts as missing.
+
+        Args:
+            path: its .npy file.
+            afresh: read it whole, also where it was verified on this machine before.
+        """
         receipt = self._receipt(path)
         if receipt is None:
             return "damaged" if path.with_suffix(".json").exists() else "missing"
-        return "whole" if digests.verified(path, receipt.sha256) else "damaged"
+        return "whole" if digests.verified(path, receipt.sha256, afresh) else "damaged"
 
     @staticmethod
     def _place(path: UPath) -> tuple[str, ...]:

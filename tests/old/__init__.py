@@ -1,0 +1,24 @@
+"""A small workspace of 40e56a3, and its sweep as it is planned now."""
+
+import tarfile
+from pathlib import Path
+
+from dfloc.storage import Workspace
+from dfloc.sweep.known import Known
+from dfloc.sweep.plan import Plan
+from dfloc.sweep.prepare import Options, data_of, prepare
+from tests.old.make import HERE, SETTINGS
+
+
+def unpacked(root: Path) -> Workspace:
+    """Unpack it into a new folder."""
+    with tarfile.open(HERE / "workspace.tar.xz") as archive:
+        archive.extractall(root, filter="data")
+    return Workspace(root)
+
+
+def planned(workspace: Workspace) -> Plan:
+    """Plan its sweep again."""
+    data = str(workspace.shards / "tree")
+    options = Options("exposure", str(workspace.root), data, preset="smoke", settings=SETTINGS)
+    return prepare(options, workspace, data_of(options, workspace), Known(workspace)).plan

@@ -1,7 +1,6 @@
 """What 40e56a3 left behind is read as it was: the same numbers, nothing to train, the same images and truth."""
 
 import hashlib
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,11 +13,10 @@ from dfloc.ledger import Ledger
 from dfloc.record import SweepRecord
 from dfloc.report.build import build
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
-from dfloc.sweep.prepare import Options, Prepared, data_of, prepare
 from dfloc.sweep.work import Work, run
 from tests.golden.points import PROCESSOR, assert_same, points, processor
-from tests.old.make import HERE, PAIR, SETTINGS, SWEEP
+from tests.old import planned, unpacked
+from tests.old.make import HERE, PAIR, SWEEP
 
 TRUTH = {  # what 40e56a3 read: the manifest's digest, and a digest of every id, size and fakeness
     "pair": (
@@ -35,10 +33,7 @@ TRUTH = {  # what 40e56a3 read: the manifest's digest, and a digest of every id,
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """The old workspace, in another place than where it was made."""
-    root = tmp_path / "moved"
-    with tarfile.open(HERE / "workspace.tar.xz") as archive:
-        archive.extractall(root, filter="data")
-    return Workspace(root)
+    return unpacked(tmp_path / "moved")
 
 
 @pytest.fixture
@@ -48,15 +43,8 @@ def record(workspace: Workspace) -> SweepRecord:
     return found
 
 
-def planned(workspace: Workspace) -> Prepared:
-    options = Options(
-        "exposure", str(workspace.root), str(workspace.shards / "tree"), preset="smoke", settings=SETTINGS
-    )
-    return prepare(options, workspace, data_of(options, workspace), Known(workspace))
-
-
 def test_nothing_is_left_to_train_and_no_image_passes_again(workspace: Workspace, record: SweepRecord) -> None:
-    plan = planned(workspace).plan
+    plan = planned(workspace)
     assert {trial.fingerprint for trial in record.trials} <= {trial.fingerprint for trial in plan.record.trials}
     assert len({trial.fingerprint for trial in record.trials}) == 19
     assert not [item.name for item in plan.items if item.train]
@@ -98,7 +86,7 @@ def test_epochs_and_views_of_a_trial_are_read(workspace: Workspace, record: Swee
     assert augmented
     for path in Ledger(workspace).folder(augmented[0].fingerprint).rglob("done.json"):
         path.unlink()
-    plan = planned(workspace).plan
+    plan = planned(workspace)
     assert [item.trial.fingerprint for item in plan.items if item.train] == [augmented[0].fingerprint]
     assert not plan.jobs, "its views are there"
 

@@ -1,0 +1,1 @@
+"""Is a workspace whole, and this machine fit: what is damaged, what makes it again, and at what cost."""

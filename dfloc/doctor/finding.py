@@ -1,0 +1,66 @@
+"""What a look at a workspace finds: a file, what is wrong with it, and what becomes of it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from upath import UPath
+
+from dfloc.errors import DflocError
+
+Kind = Literal["features", "list", "rows", "epochs", "weights", "shard", "record", "lock", "tracking", "scratch"]
+State = Literal["damaged", "left over", "unverifiable"]
+
+
+class Finding(NamedTuple):
+    """Something that is not as it should be.
+
+    Attributes:
+        kind: of what is found.
+        path: the file or folder.
+        wrong: what is wrong with it, a clause.
+        after: what becomes of it once it is taken away, and what that costs.
+        remove: what `mend` takes away; empty: only a user can help.
+        aside: what cannot be made again is renamed to `<name>.damaged` instead of deleted.
+        lost: nothing makes it again unless the user does something: `after` says what.
+        state: damaged; left over by a writer that is gone; or unverifiable, for it was written before receipts.
+    """
+
+    kind: Kind
+    path: UPath
+    wrong: str
+    after: str = ""
+    remove: tuple[UPath, ...] = ()
+    aside: bool = False
+    lost: bool = False
+    state: State = "damaged"
+
+
+class Check(NamedTuple):
+    """One file, or a few that belong together, still to be looked at.
+
+    Attributes:
+        kind: what it is counted as.
+        path: of the file, or of what holds them.
+        look: reads it and says what is wrong.
+    """
+
+    kind: Kind
+    path: UPath
+    look: Callable[[], Iterable[Finding]]
+
+
+class Diagnosis(NamedTuple):
+    """What was looked at, by kind, and what was found."""
+
+    looked: Counter[str]
+    findings: Sequence[Finding]
+
+    def of(self, state: State) -> Iterator[Finding]:
+        """Yield what is damaged, left over or unverifiable."""
+        return (finding for finding in self.findings if finding.state == state)
+
+
+def reason(error: DflocError, path: UPath) -> str:
+    """Return what an error says of a file, without the file's name and the cure."""
+    return str(error).replace(str(path), "").partition("; ")[0].strip() or "is damaged"

@@ -1,0 +1,188 @@
+"""Shards against their manifest, lists against their names, and what is known of backbones' weights."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
+
+import numpy as np
+from upath import UPath
+
+from dfloc import registry, storage
+from dfloc.data import lists
+from dfloc.data.manifest import (
+    FILE_NAME,
+    Manifest,
+    SampleRef,
+    ShardInfo,
+    SplitInfo,
+    list_digest,
+    read_areas,
+    read_shard,
+    shard_digest,
+)
+from dfloc.data.shards import ShardReader, decode_image, read_truth
+from dfloc.doctor.finding import Check, Finding, reason
+from dfloc.errors import DataError, DflocError, WorkspaceError
+from dfloc.features.weights import Origin
+from dfloc.storage import Workspace
+
+ASIDE = ".damaged"
+"""What is put behind the name of a user's data that are damaged: nothing makes them again."""
+
+ORIGIN = "origin.json"
+"""Beside shards that a sweep imported by itself, and can import again."""
+
+
+def checks(workspace: Workspace, more: Sequence[UPath], data: set[str]) -> Iterator[Check]:
+    """Yield the checks of all shards, lists and weights.
+
+    Args:
+        workspace: whose.
+        more: folders of shards outside of it.
+        data: names of the data that its sweeps were planned on.
+    """
+    folders = [*(path.parent for path in sorted(workspace.shards.glob(f"*/{FILE_NAME}"), key=str)), *more]
+    for folder in folders:
+        yield from _data(folder)
+    for aside in sorted(workspace.shards.glob(f"*/{FILE_NAME}{ASIDE}"), key=str):
+        if not (aside.parent / FILE_NAME).exists():
+            yield Check("shard", aside, partial(iter, [_lost(aside.parent, aside.parent / FILE_NAME, "is gone")]))
+    held = cache(partial(_held, folders))
+    whole = data <= {folder.name for folder in folders}
+    for path in sorted(workspace.lists.glob("*.json"), key=str):
+        yield Check("list", path, partial(_list, workspace, path, held, whole))
+    for path in sorted(workspace.weights.glob("*.json"), key=str):
+        yield Check("weights", path, partial(_origin, path))
+
+
+def _data(folder: UPath) -> Iterator[Check]:
+    try:
+        manifest = Manifest.load(folder)
+    except DataError as error:
+        damaged = folder / FILE_NAME
+        yield Check("shard", damaged, partial(iter, [_lost(folder, damaged, reason(error, damaged))]))
+        return
+    if (folder / ORIGIN).exists():
+        yield Check("record", folder / ORIGIN, partial(_json, folder))
+    for domain, info in manifest.domains.items():
+        for split, part in info.splits.items():
+            yield Check("shard", folder / domain, partial(_split, folder, part, domain, split))
+            for shard in part.shards:
+                yield Check("shard", folder / shard.path, partial(_shard, folder, shard, domain, split))
+
+
+def _json(folder: UPath) -> Iterator[Finding]:
+    try:
+        tree = storage.get_json(folder / ORIGIN)["tree"]
+        wrong = "" if isinstance(tree, str) else "names no tree"
+    except (WorkspaceError, KeyError, TypeError) as error:
+        wrong = f"is damaged ({error})"
+    if wrong:
+        yield _lost(folder, folder / ORIGIN, wrong)
+
+
+def _split(folder: UPath, part: SplitInfo, domain: str, split: str) -> Iterator[Finding]:
+    """Ask whether the manifest tells the truth of its shards; one that is damaged is found by itself."""
+    try:
+        samples = [one for shard in part.shards for one in read_shard(folder, shard, domain, split)]
+        areas = read_areas(folder, part)
+    except DataError:
+        return
+    told = (part.count, part.photographs, part.digest)
+    found = (len(samples), len({sample.stem for sample in samples}), list_digest(samples))
+    if told != found or not np.isclose(part.fake_area, np.mean(areas), rtol=1e-9):
+        yield _lost(folder, folder / FILE_NAME, f"says other things of {domain}/{split} than its shards hold")
+
+
+def _shard(folder: UPath, shard: ShardInfo, domain: str, split: str) -> Iterator[Finding]:
+    path = folder / shard.path
+    try:
+        if not path.exists():
+            raise DataError("is gone")
+        samples = read_shard(folder, shard, domain, split)
+        if shard_digest(samples, shard.groups) != shard.digest:
+            raise DataError("holds other samples than its manifest says")
+        for group in range(len(shard.groups)):
+            _group(folder, shard.path, [sample for sample in samples if sample.group == group])
+    except DflocError as error:
+        yield _lost(folder, path, reason(error, path))
+
+
+def _group(folder: UPath, shard: str, samples: Sequence[SampleRef]) -> None:
+    """Read a row group, which compares the files in it with their digests; compare what was noted of each with it.
+
+    Raises:
+        DataError: something differs.
+    """
+    reader = ShardReader(folder)
+    rows = reader.group(shard, samples[0].group)
+    for sample, row, truth_HW in zip(samples, rows, read_truth(folder, samples, reader), strict=True):
+        if decode_image(row["image"]["bytes"]).shape[:2] != truth_HW.shape:
+            raise DataError(f"says another size of {sample.id} than its image has")
+        if float(np.mean(truth_HW > 127.5)) != row["fake_area"]:
+            raise DataError(f"says another fake area of {sample.id} than its mask has")
+
+
+def _lost(folder: UPath, path: UPath, wrong: str) -> Finding:
+    """Say what becomes of data: a sweep imports its own again, a user's only the user."""
+    there = tuple(each for each in dict.fromkeys((path, folder / FILE_NAME)) if each.exists())
+    if (folder / ORIGIN).exists():
+        after = "imported again by the next sweep with the same --data and --own; maps and trials stay"
+        return Finding("shard", path, wrong, after, there)
+    after = f"import again what {folder} was made from: dfloc data import SRC --out {folder}; maps and trials stay"
+    return Finding("shard", path, wrong, after, (path,) if path.exists() else (), aside=True, lost=True)
+
+
+def _held(folders: Sequence[UPath]) -> list[dict[str, SampleRef]]:
+    """Return the samples of each folder, by id; of what is damaged, none."""
+    found = []
+    for folder in folders:
+        samples: dict[str, SampleRef] = {}
+        try:
+            for domain, info in Manifest.load(folder).domains.items():
+                for split, part in info.splits.items():
+                    refs = (ref for shard in part.shards for ref in read_shard(folder, shard, domain, split))
+                    samples.update((ref.id, ref) for ref in refs)
+        except DataError:
+            samples = {}
+        found.append(samples)
+    return found
+
+
+def _list(
+    workspace: Workspace, path: UPath, held: Callable[[], list[dict[str, SampleRef]]], whole: bool
+) -> Iterator[Finding]:
+    after = "made again by the next start of the sweep that planned it"
+    try:
+        ids = lists.ids(workspace, path.stem) or ()
+    except WorkspaceError as error:
+        yield Finding("list", path, reason(error, path), after, (path,))
+        return
+    lines = storage.get_json(path)
+    if lines and not isinstance(lines[0], str):  # it holds what its digest is over
+        return
+    joined = [[samples[name] for name in ids] for samples in held() if samples.keys() >= {*ids}]
+    if any(list_digest(refs) == path.stem for refs in joined):
+        return
+    if not ids or (joined and whole):
+        yield Finding("list", path, "is not the list that it is named by", after, (path,))
+        return
+    yield Finding("list", path, "has ids alone, and no shards here have them all", state="unverifiable")
+
+
+def _origin(path: UPath) -> Iterator[Finding]:
+    try:
+        origin = storage.get_model(Origin, path)
+    except WorkspaceError as error:
+        yield Finding("weights", path, reason(error, path), "the next sweep looks into the weights again", (path,))
+        return
+    kept = path.with_name(f"{origin.digest}.safetensors")
+    if not kept.exists():
+        return
+    try:
+        made = registry.find("backbone", origin.backbone, origin.plugin)(origin.backbone, str(kept), "cpu")
+        if made.digest == origin.digest:
+            return
+        wrong = "holds other weights than its name says"
+    except DflocError as error:
+        wrong = f"cannot be loaded ({error})"
+    yield Finding("weights", kept, wrong, "import the checkpoint that brought it again", (kept,), lost=True)

@@ -1,0 +1,186 @@
+"""Trials against their records: weights, epochs, rows, and the records themselves."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from pydantic import BaseModel
+from upath import UPath
+
+from dfloc import digests, epochs, measured, storage
+from dfloc.config import EvaluationSpec, TrialSpec
+from dfloc.doctor.finding import Check, Finding, reason
+from dfloc.errors import WorkspaceError
+from dfloc.ledger import Done, Failure, Ledger, Stopped
+from dfloc.record import SweepRecord
+from dfloc.storage import Workspace
+
+
+class Planned(NamedTuple):
+    """What the records of the sweeps tell.
+
+    Attributes:
+        maps: fingerprint of a recipe -> its map.
+        evaluations: key -> the evaluation, and the sweep that asks for it.
+        data: names of the data that were used.
+        records: how many records there are.
+    """
+
+    maps: dict[str, str]
+    evaluations: dict[str, tuple[EvaluationSpec, str]]
+    data: set[str]
+    records: int
+
+
+def planned(workspace: Workspace) -> tuple[Planned, list[Finding]]:
+    """Read the records of all sweeps; return what they tell, and which are damaged."""
+    paths = sorted((workspace.root / "sweeps").glob("*/plan.json"), key=str)
+    found, damaged = Planned({}, {}, set(), len(paths)), []
+    for path in paths:
+        try:
+            record = SweepRecord.load(path.parent)
+        except WorkspaceError as error:
+            after = f"start {path.parent.name} again: it is planned anew, what is finished stays"
+            damaged.append(Finding("record", path, reason(error, path), after, (path,)))
+            continue
+        for trial in record.trials if record else ():
+            found.maps.update((recipe.fingerprint, recipe.map) for recipe in trial.spec.maps)
+            found.evaluations.update((each.key, (each, path.parent.name)) for each in trial.evaluations)
+        if record:
+            found.data.add(record.data)
+    return found, damaged
+
+
+def checks(workspace: Workspace, told: Planned) -> Iterator[Check]:
+    """Yield the checks of each trial's files."""
+    ledger = Ledger(workspace)
+    for trial in sorted(workspace.trials.glob("*"), key=str):
+        if not trial.is_dir():
+            continue
+        yield Check("record", trial, partial(_records, ledger, trial))
+        yield Check("epochs", trial, partial(_epochs, ledger, trial))
+        yield Check("weights", trial, partial(_weights, ledger, trial))
+        for path in sorted((trial / "rows").glob("*.parquet"), key=str):
+            yield Check("rows", path, partial(_rows, ledger, path, told.evaluations))
+
+
+def _records(ledger: Ledger, trial: UPath) -> Iterator[Finding]:
+    done = _done(ledger, trial)
+    again = f"the trial is trained again{_cost(trial, done)}"
+    files: list[tuple[UPath, type[BaseModel]]] = [(trial / "done.json", Done), (trial / "failed.json", Failure)]
+    files += [(path, Stopped) for path in sorted((trial / "stopped").glob("*.json"), key=str)]
+    for path, model in files:
+        if wrong := _wrong(path, model):
+            yield Finding("record", path, wrong, again if model is Done else "the trial is run again", (path,))
+    for attempt in epochs.attempts(trial):
+        path = attempt / "spec.json"
+        if wrong := _wrong(path, TrialSpec) or _another(trial, path):
+            counts = done is not None and done.attempt == attempt.name
+            after, more = (again, (trial / "done.json",)) if counts else ("the trial begins another attempt", ())
+            yield Finding("record", path, wrong, after, (path, *more))
+
+
+def _another(trial: UPath, path: UPath) -> str:
+    """Return what is wrong where a spec is that of another trial of the workspace."""
+    if not path.exists():
+        return ""
+    try:
+        name = storage.get_model(TrialSpec, path).fingerprint
+    except KeyError:  # it has a component that this dfloc does not have
+        return ""
+    return f"is that of trial {name[:12]}" if name != trial.name and (trial.parent / name).exists() else ""
+
+
+def _epochs(ledger: Ledger, trial: UPath) -> Iterator[Finding]:
+    done = _done(ledger, trial)
+    if done is None:
+        for attempt in epochs.attempts(trial):
+            yield from _unfinished(attempt)
+        return
+    path = trial / "attempts" / done.attempt / epochs.FILE
+    try:
+        ledger.epochs(trial.name)
+    except WorkspaceError as error:
+        again = f"the trial is trained again{_cost(trial, done)}"
+        yield Finding("epochs", path, reason(error, path), again, (trial / "done.json", path))
+        return
+    if done.epochs and not done.epochs_sha256:
+        yield Finding("epochs", path, "has no receipt", state="unverifiable")
+
+
+def _unfinished(attempt: UPath) -> Iterator[Finding]:
+    path, states = attempt / epochs.FILE, epochs.checkpoints(attempt)
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    try:
+        epochs.read(lines)
+    except ValueError:
+        yield Finding("epochs", path, "is damaged", "the trial goes on from another attempt or anew", (*states, path))
+        return
+    for state in states:
+        try:
+            epoch, sha256, mark = epochs.marks(state)
+            digests.read(state, sha256)
+            whole = epoch > len(lines) or digests.digest(b"".join(lines[:epoch])).startswith(mark)
+        except (ValueError, WorkspaceError):
+            whole = False
+        if not whole:
+            yield Finding("epochs", state, "is damaged", "the trial goes on from an epoch before", (state,))
+
+
+def _weights(ledger: Ledger, trial: UPath) -> Iterator[Finding]:
+    done = _done(ledger, trial)
+    if done is None:
+        return
+    again = f"trained again where a child or an evaluation needs them{_cost(trial, done)}"
+    if not done.epochs:
+        again = "where they are needed, import the checkpoint again or start its sweep"
+    for which, sha256 in done.digests.items():
+        path = trial / "attempts" / done.attempt / f"{which}.safetensors"
+        if path.exists() and not digests.verified(path, sha256, afresh=True):
+            yield Finding("weights", path, "is not what done.json says", again, (path,))
+
+
+def _rows(ledger: Ledger, path: UPath, evaluations: Mapping[str, tuple[EvaluationSpec, str]]) -> Iterator[Finding]:
+    trial, key = path.parts[-3], path.stem
+    evaluation, sweep = evaluations.get(key, (None, ""))
+    again = f"by the next start of {sweep}" if sweep else "by dfloc evaluate"
+    images = f": {evaluation.test.size} images of {evaluation.domain}" if evaluation else ""
+    try:
+        ledger.scored(evaluation) if evaluation else ledger.rows(trial, key)
+    except WorkspaceError as error:
+        files = tuple(each for each in (path, path.with_suffix(".json")) if each.exists())
+        yield Finding("rows", path, reason(error, path), f"evaluated again {again}{images}", files)
+        return
+    if measured.receipt(path, trial) is None:
+        yield Finding("rows", path, "has no receipt", state="unverifiable")
+
+
+def _done(ledger: Ledger, trial: UPath) -> Done | None:
+    try:
+        return ledger.done(trial.name)
+    except WorkspaceError:  # found among the records
+        return None
+
+
+def _wrong(path: UPath, model: type[BaseModel]) -> str:
+    try:
+        storage.get_model(model, path)
+    except FileNotFoundError:
+        return ""
+    except WorkspaceError as error:
+        return reason(error, path)
+    return ""
+
+
+def _cost(trial: UPath, done: Done | None) -> str:
+    """Return what its training has cost, as the ledger tells, or else its epochs."""
+    if done:
+        return f": {done.epochs} epochs, {done.cost.seconds:.0f} s of one worker"
+    for attempt in epochs.attempts(trial):
+        try:
+            records = epochs.read((attempt / epochs.FILE).read_bytes().splitlines())
+        except (ValueError, FileNotFoundError):
+            continue
+        if records:
+            return f": {len(records)} epochs, {sum(record.seconds for record in records):.0f} s of one worker"
+    return ""
