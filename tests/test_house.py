@@ -17,8 +17,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     "dfloc": 0,
     "dfloc.data": 2,
-    **dict.fromkeys((f"dfloc.data.{name}" for name in ("dolos", "generators", "manifest")), 1),
-    **dict.fromkeys((f"dfloc.data.{name}" for name in ("mini", "mixture", "pairs")), 1),
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("dolos", "exif", "generators", "manifest", "masks")), 1),
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("alignment", "listing", "mini", "mixture", "originals")), 1),
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("folders", "pairs", "partners", "photographs", "table")), 1),
     "dfloc.models": 2,
     **dict.fromkeys((f"dfloc.models.{name}" for name in ("base", "baselines", "decoders")), 1),
     **dict.fromkeys((f"dfloc.{name}" for name in ("losses", "metrics")), 1),

@@ -12,7 +12,7 @@ from upath import UPath
 
 from dfloc.data.dolos import COUNTS, SPLITS, Count, Sample
 from dfloc.data.manifest import Manifest, SampleRef, Split, read_areas, read_samples
-from dfloc.data.shards import Pixels, ShardReader, decode_image, fakeness
+from dfloc.data.shards import Pixels, ShardReader, decode_image, fakeness_of
 
 TILE = 160
 COLUMNS = 6
@@ -129,10 +129,9 @@ def contact_sheet(folder: UPath, manifest: Manifest) -> bytes:
 
 
 def _tile(reader: ShardReader, sample: SampleRef) -> Pixels:
-    row = reader.group(sample.shard, sample.group, ("image", "mask"))[sample.row]
+    row = reader.group(sample.shard, sample.group, ("image", "mask", "mask_kind", "exif"))[sample.row]
     image_HW3 = decode_image(row["image"]["bytes"])
-    height, width = image_HW3.shape[:2]
-    truth_HW = fakeness(row["mask"] and row["mask"]["bytes"], sample.mask_kind, height, width)
+    truth_HW = fakeness_of(row, *image_HW3.shape[:2])
     tile_HW3: Pixels = cv2.resize(image_HW3, (TILE, TILE), interpolation=cv2.INTER_AREA)
     fake_HW: Pixels = (cv2.resize(truth_HW, (TILE, TILE), interpolation=cv2.INTER_AREA) > 127.5).astype(np.uint8)
     edge_HW = cv2.morphologyEx(fake_HW, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))

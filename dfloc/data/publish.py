@@ -1,20 +1,23 @@
 """Shards that were written -> their places in the data folder, and its manifest."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from upath import UPath
 
-from dfloc.data import dolos
+from dfloc.data import alignment, dolos
 from dfloc.data.dolos import Sample
 from dfloc.data.manifest import (
     OVERLAP_NOTE,
+    DomainInfo,
     Manifest,
     Overlap,
     Place,
     ShardInfo,
     SplitInfo,
     list_digest,
+    masks_of_one_kind,
     overlap,
     read_shard,
     shard_digest,
@@ -72,9 +75,10 @@ def _merged(out: UPath, old: Manifest, changed: Mapping[Place, Part], written: S
     domains = {name: info.model_dump() for name, info in old.domains.items()}
     for place, part in changed.items():
         domain, split = place
-        mask_kind = part.samples[0].mask_kind
+        mask_kind, told = part.samples[0].mask_kind, part.samples[0].photograph
         entry = domains.setdefault(domain, {"splits": {}})
         entry |= {"kind": dolos.kind(mask_kind), "family": dolos.family(domain), "mask_kind": mask_kind}
+        entry["photograph"] = told
         entry["splits"].pop(split, None)
         shards = [shard for shard in written if shard.place == place and shard.receipt.groups]
         if shards:
@@ -108,20 +112,39 @@ def _split_info(out: UPath, place: Place, written: Sequence[Written], origin: st
         fake_area=sum(shard.receipt.fake_area for shard in written) / len(samples),
         grey_pixels=sum(shard.receipt.grey_pixels for shard in written),
         origin=origin,
+        originals=alignment.compared([judged for shard in written for judged in shard.receipt.judged]),
+        exif=dict(Counter(ref.way for ref in samples if ref.way)),
     )
 
 
 def _notes(out: UPath, manifest: Manifest) -> tuple[str, ...]:
-    notes = [
-        f"{name}: fake pixels are {info.fake_area:.0%} of the masks on average, over half; is their polarity right?"
+    notes = [words for name in manifest.local for words in _of_masks(name, manifest.domains[name])]
+    notes += masks_of_one_kind(out, manifest, manifest.local)
+    notes += [
+        f"{name}: where EXIF turns an image, its mask is turned too in some ({info.exif['shown']} as shown) and not in "
+        f"others ({info.exif['stored']} as stored)"
         for name, info in sorted(manifest.domains.items())
-        if info.kind == "local" and info.fake_area > 0.5
+        if len(info.exif) > 1
     ]
     found = overlap(out, manifest, sorted(manifest.domains))
     return (*notes, *([overlap_sentence(found)] if found else []))
 
 
+def _of_masks(name: str, info: DomainInfo) -> Iterator[str]:
+    """Yield what originals say against a local domain's masks; without any, that their area cannot tell."""
+    if info.originals and info.originals.images:
+        yield from alignment.words(name, info.mask_kind, info.originals)
+    elif info.fake_area > 0.5:
+        yield (
+            f"{name}: fake pixels are {info.fake_area:.0%} of the masks on average, over half; whether their polarity is "
+            "right, area cannot tell (of MI-GAN's masks 73% are fake, read the wrong way 27%), but originals can: "
+            "--originals DIR"
+        )
+
+
 def overlap_sentence(found: Sequence[Overlap]) -> str:
-    """Return how many photographs lie in two splits, and the first ones."""
+    """Return how many photographs lie in two splits, how many by their pixels alone, and the first ones."""
     shown = ", ".join(f"{case.stem} in {' and '.join(case.splits)}" for case in found[:SHOWN])
-    return f"{OVERLAP_NOTE}: {len(found)} ({shown}{', ...' if len(found) > SHOWN else ''})"
+    equal = sum(case.by_pixels for case in found)
+    under = f", {equal} of them equal pixels under other names" if equal else ""
+    return f"{OVERLAP_NOTE}: {len(found)}{under} ({shown}{', ...' if len(found) > SHOWN else ''})"

@@ -16,7 +16,7 @@ from dfloc import arithmetic, plugin, registry
 from dfloc.config import MapRecipe
 from dfloc.data.augment import View
 from dfloc.data.manifest import SampleRef
-from dfloc.data.shards import Pixels, ShardReader, decode_image, fakeness
+from dfloc.data.shards import Pixels, ShardReader, decode_image, fakeness_of
 from dfloc.errors import DataError, DflocError
 from dfloc.features.store import CLEAN, PIXELS, STORED_DTYPES, TRUTH, FeatureStore, pack_bits, target
 from dfloc.features.weights import WeightsIndex
@@ -184,7 +184,7 @@ def _read(item: dict[str, Any], folder: UPath) -> dict[str, Any]:
 
 def _decode(folder: UPath, shard: str, group: int, view: View | None) -> Iterator[_Decoded]:
     """Decode the images of a row group that a view changes, one at a time: they may be large."""
-    for row in ShardReader(folder).group(shard, group, ("id", "image", "mask", "mask_kind")):
+    for row in ShardReader(folder).group(shard, group, ("id", "image", "mask", "mask_kind", "exif")):
         if view and not view.touches(row["id"]):
             continue
         try:
@@ -192,8 +192,7 @@ def _decode(folder: UPath, shard: str, group: int, view: View | None) -> Iterato
             if view:
                 yield _Decoded(row["id"], view.apply(image_HWC, row["id"], "stored"), None)
                 continue
-            mask = None if row["mask"] is None else row["mask"]["bytes"]
-            target_HW = target(fakeness(mask, row["mask_kind"], *image_HWC.shape[:2]))
+            target_HW = target(fakeness_of(row, *image_HWC.shape[:2]))
         except DataError as error:
             raise DataError(f"{row['id']} in shard {folder / shard}: {error}; import again") from error
         yield _Decoded(row["id"], image_HWC, target_HW)

@@ -92,7 +92,7 @@ def evaluate(request: Request, console: Console) -> Scored:
                 _score(work, ray.proof, console)
         finally:
             ray.stop()
-    lines = [scores.line(workspace, spec, one, lists[one.domain]) for one in evaluations]
+    lines = [scores.line(workspace, spec, one, lists[one.domain], [data.folder]) for one in evaluations]
     ledger = Ledger(workspace)
     return Scored(spec, lines, pa.concat_tables([ledger.rows(spec.fingerprint, one.key) for one in evaluations]))
 
