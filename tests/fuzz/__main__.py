@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.fuzz import images, stored, weights
+from tests.fuzz import command, images, stored, weights
 from tests.fuzz.harness import FAULTS, Part, Result, run
 
-PARTS: tuple[Part, ...] = (images.PART, images.ARRAYS, weights.PART, stored.PART)
-WORDS = ("refused", "right", "read", *FAULTS)
+PARTS: tuple[Part, ...] = (images.PART, images.ARRAYS, weights.PART, stored.PART, command.PART)
+WORDS = ("refused", "said so", "right", "read", *FAULTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = [part for part in PARTS if not asked.part or part.name in asked.part]
     results = [run(part, asked.seed, asked.count or part.count, out, until, asked.first) for part in parts]
     stored.remove()
+    command.remove()
     sys.stdout.write(table(results))
     for result in results:
         sys.stdout.writelines(faults(result))

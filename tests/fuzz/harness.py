@@ -181,7 +181,7 @@ def _same(one: Verdict, other: Verdict) -> bool:
 
 @contextmanager
 def _listening() -> Iterator[Callable[[], str]]:
-    """Give a function that returns what the process, C libraries included, has written to stderr since the last call."""
+    """Give a function that returns what the process, C libraries too, has written to stderr since the last call."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as file:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
-import safetensors.torch
 import torch
 from upath import UPath
 
@@ -20,13 +19,14 @@ from dfloc.config import EvaluationSpec, SampleList, TrialSpec
 from dfloc.data import dolos, lists, rejects
 from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_areas, read_samples
 from dfloc.data.publish import Part as Split
-from dfloc.data.publish import Written, publish
+from dfloc.data.publish import Written as Shard
+from dfloc.data.publish import publish
 from dfloc.data.rejects import Reject
 from dfloc.data.shards import ShardReader, decode_image, read_truth
 from dfloc.data.writer import ShardJob, write_shard
 from dfloc.engine import checkpoint
 from dfloc.features.store import FeatureStore, recipe_for
-from dfloc.features.weights import Origin, WeightsIndex
+from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger, Stopped
 from dfloc.outcome import EpochRecord
 from dfloc.record import DomainFacts, PlannedTrial, SweepRecord
@@ -87,7 +87,7 @@ class Small:
         for (domain, split), part in parts.items():
             path = f"{domain}/{split}-00000.parquet"
             receipt = write_shard(ShardJob(self.data / ".import" / path, part.samples, 4))
-            written.append(Written(path, (domain, split), receipt))
+            written.append(Shard(path, (domain, split), receipt))
         rejects.save(self.data, [Reject(f"{DOMAIN}/train/{name}.png", f"{name}.png", "no mask") for name in "ab"])
         return publish(self.data, self.data / ".import", Manifest(domains={}), parts, written)
 
@@ -256,19 +256,39 @@ class Small:
         return [index.source(backbone, digest) for backbone, digest in self.words]
 
 
+class Written(NamedTuple):
+    """A workspace, its files by kind, what each reader says before anything is changed, and all bytes."""
+
+    made: Small
+    kinds: dict[str, Kind]
+    expected: dict[str, object]
+    files: dict[Path, bytes]
+
+    def restore(self) -> None:
+        """Put back what was changed, and what a reader that found it damaged has removed or made."""
+        for path in (path for path in self.made.root.rglob("*") if path.is_file() and path not in self.files):
+            path.unlink()
+        for path, data in self.files.items():
+            if not path.exists() or path.read_bytes() != data:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+
+
 @cache
-def small() -> tuple[Small, dict[str, Kind], dict[str, object]]:
-    """Return a workspace, its files by kind, and what each kind's reader says before anything is changed."""
+def small() -> Written:
+    """Return a workspace with files of every kind."""
     made = Small(Path(tempfile.mkdtemp(prefix="dfloc-fuzz-stored-")))
     with quiet(made.root):
         kinds = made.kinds()
-        return made, kinds, {name: kind.read() for name, kind in kinds.items()}
+        expected = {name: kind.read() for name, kind in kinds.items()}
+    shutil.rmtree(made.root / "tree")
+    return Written(made, kinds, expected, {path: path.read_bytes() for path in made.root.rglob("*") if path.is_file()})
 
 
 def remove() -> None:
     """Delete the workspace, where one was made."""
     if small.cache_info().currsize:
-        shutil.rmtree(small()[0].root)
+        shutil.rmtree(small().made.root)
         small.cache_clear()
 
 
@@ -277,42 +297,40 @@ def quiet(root: Path) -> Any:
     return mock.patch.dict(os.environ, {"XDG_CACHE_HOME": str(root / "cache")})
 
 
-def changes(data: bytes, others: Sequence[bytes], rng: Random) -> Iterator[tuple[str, bytes]]:
-    """Yield one change of a stored file: mostly one bit; else what a crash, a full disk or a copy leaves."""
+def change(data: bytes, others: Sequence[bytes], rng: Random) -> tuple[str, bytes]:
+    """Return a change of a stored file and its name: mostly one bit; else what a crash, a full disk, a copy leaves."""
     how = rng.random()
     if how < 0.75:
-        yield "one bit", mutate.flip(data, rng)
-    elif how < 0.83:
-        yield "cut", mutate.cut(data, rng)
-    elif how < 0.86:
-        yield "empty", b""
-    elif how < 0.93 and others:
-        yield "another's", rng.choice(others)
-    else:
-        yield "run", mutate.run(data, rng)
+        return "one bit", mutate.flip(data, rng)
+    if how < 0.83:
+        return "cut", mutate.cut(data, rng)
+    if how < 0.86:
+        return "empty", b""
+    if how < 0.93 and others:
+        return "another's", rng.choice(others)
+    return "run", mutate.run(data, rng)
 
 
 def _make(rng: Random) -> Case:
-    made, kinds, expected = small()
-    name = rng.choice(list(kinds))
-    kind = kinds[name]
+    written = small()
+    name = rng.choice(list(written.kinds))
+    kind = written.kinds[name]
     path = rng.choice(list(kind.files))
-    others = [file.read_bytes() for file in kind.files if file != path and file.suffix == path.suffix]
-    ((what, data),) = changes(path.read_bytes(), others, rng)
-    before = path.read_bytes()
+    others = [written.files[file] for file in kind.files if file != path and file.suffix == path.suffix]
+    what, changed = change(written.files[path], others, rng)
 
     def read(data: bytes) -> str:
-        with quiet(made.root):
+        with quiet(written.made.root):
             path.write_bytes(data)
             try:
                 found = kind.read()
             finally:
-                path.write_bytes(before)
-        if found != expected[name]:
+                written.restore()
+        if found != written.expected[name]:
             raise WrongError(f"{name}: something else, and no error")
         return "right"
 
-    return Case(f"{name}, {what}", data, read)
+    return Case(f"{name}, {what}", changed, read)
 
 
 PART = Part("stored files", 1500, _make, shrinks=False)

@@ -1,4 +1,4 @@
-"""Files of weights of every form that is read, changed, and hostile ones: an error, or plain tensors; nothing is run."""
+"""Files of weights of every form that is read, changed, and hostile ones: an error, or tensors; nothing is run."""
 
 import io
 import pickle
