@@ -54,7 +54,7 @@ class Verdict(NamedTuple):
         return self.word in FAULTS
 
 
-@dataclass
+@dataclass(frozen=True)
 class Part:
     """A kind of input: makes its case of a number.
 

@@ -172,7 +172,6 @@ class Small:
         features = sorted(root.glob("features/*/*/*/*"))
         return {
             "rows": Kind(of("rows/*.parquet"), self.rows),
-            "rows' receipts": Kind(of("rows/*.json"), self.rows),
             "epochs": Kind(of("attempts/*/epochs.jsonl"), lambda: [self.ledger.epochs(name) for name in ids]),
             "done": Kind(of("done.json"), lambda: [self.ledger.done(name) for name in ids]),
             "spec": Kind(of("attempts/*/spec.json"), lambda: [self.ledger.spec(name) for name in ids]),
