@@ -1,11 +1,12 @@
-# `make quickstart` runs the exposure study on built-in data; `make test` is what CI runs.
+# `make quickstart` runs the exposure study on built-in data; `make test-all` is what CI runs.
 # Needs Python 3.11 or later, git and make: PYTHON=/path/to/python names another Python.
 
 PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart studies install test test-cluster test-docker
+.PHONY: quickstart studies install test test-all fuzz test-cluster test-docker
 
 quickstart: install
 	$(BIN)/dfloc sweep exposure
@@ -20,7 +21,13 @@ test: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+test-all: test  # and what trains to a threshold, samples of faults and fuzz, every study's smoke
+	$(PYTEST) -m slow
+
+fuzz: install  # thousands of mutated images, masks, weights and stored files, in process: a quarter of an hour
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
 
 test-cluster: install  # as root; apt-get install openssh-server rsync iproute2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hosts tests/cluster

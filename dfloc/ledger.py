@@ -10,7 +10,7 @@ import pyarrow as pa
 from upath import UPath
 
 from dfloc import digests, epochs, measured, storage
-from dfloc.config import Checkpoint, TrialSpec
+from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
 from dfloc.errors import WorkspaceError
 from dfloc.outcome import Cost, Done, EpochRecord, Failure, State, Stopped
 from dfloc.storage import Workspace
@@ -156,12 +156,18 @@ class Ledger:
         """Return the full spec of a trial that was begun.
 
         Raises:
-            WorkspaceError: it was never begun.
+            WorkspaceError: it was never begun, or what says so is damaged.
         """
-        for folder in epochs.attempts(self.folder(fingerprint)):
-            if (folder / "spec.json").exists():
-                return storage.get_model(TrialSpec, folder / "spec.json")
-        raise WorkspaceError(f"trial {fingerprint[:12]} was never begun in {self._root}")
+        trial = self.folder(fingerprint)
+        damaged = None
+        for folder in epochs.attempts(trial):
+            try:
+                return storage.get_model(TrialSpec, folder / "spec.json", f"delete {trial}, it is trained again")
+            except FileNotFoundError:
+                continue
+            except WorkspaceError as error:
+                damaged = error
+        raise damaged or WorkspaceError(f"trial {fingerprint[:12]} was never begun in {self._root}")
 
     def epochs(self, fingerprint: str) -> list[EpochRecord]:
         """Return the epochs of the attempt that counts, or of the most advanced one; empty for a new trial.
@@ -180,8 +186,8 @@ class Ledger:
             raise WorkspaceError(f"{path} is gone; {cure}") from error
         except ValueError as error:
             raise WorkspaceError(f"{path} is damaged; {cure}") from error
-        if len(records) != done.epochs or not done.best_epoch <= done.epochs:
-            raise WorkspaceError(f"{path} has {len(records)} epochs of {done.epochs}; {cure}")
+        if len(records) != done.epochs or not min(1, done.epochs) <= done.best_epoch <= done.epochs:
+            raise WorkspaceError(f"{path} has {len(records)} epochs of {done.epochs}, best {done.best_epoch}; {cure}")
         return records
 
     def weights(self, fingerprint: str, which: Checkpoint) -> UPath:
@@ -268,6 +274,15 @@ class Ledger:
             WorkspaceError: they are not there, or damaged.
         """
         return measured.read(self._rows(fingerprint, key), fingerprint)
+
+    def scored(self, evaluation: EvaluationSpec) -> pa.Table:
+        """Read the rows of an evaluation, and ask whether they are of what it names, one for each image of its list.
+
+        Raises:
+            WorkspaceError: they are not there, damaged, or of something else.
+        """
+        path = self._rows(evaluation.trial, evaluation.key)
+        return measured.of(evaluation, self.rows(evaluation.trial, evaluation.key), path)
 
     def all_rows(self, fingerprint: str) -> Iterator[pa.Table]:
         """Yield the rows of each evaluation of a trial that has any, in the order of their keys."""

@@ -3,11 +3,12 @@
 import logging
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
 from dfloc import digests, storage
-from dfloc.config import Frozen
+from dfloc.config import EvaluationSpec, Frozen
 from dfloc.errors import WorkspaceError
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,25 @@ def is_whole(path: UPath, trial: str) -> bool:
         return True
     logger.warning("rows are made again: %s is damaged", path)
     return False
+
+
+def of(evaluation: EvaluationSpec, table: pa.Table, path: UPath) -> pa.Table:
+    """Return rows if they are of what an evaluation names, one for each image of its list.
+
+    Raises:
+        WorkspaceError: they are not.
+    """
+    named = {name: getattr(evaluation, name) for name in ("trial", "checkpoint", "domain", "split", "protocol")}
+    odd = [name for name in named if name in table.column_names and {*table[name].to_pylist()} - {named[name]}]
+    if odd:
+        raise WorkspaceError(f"{path} holds rows of another {odd[0]} than {named[odd[0]]}; {CURE}")
+    images = pc.count_distinct(table["id"]).as_py() if "id" in table.column_names else 0
+    if not len(table) == images == evaluation.test.size:
+        raise WorkspaceError(
+            f"trial {evaluation.trial[:12]} has {len(table)} rows of {images} images for {evaluation.domain}, expected "
+            f"one for each of {evaluation.test.size} samples; delete rows/{path.name} in its folder, it is made again"
+        )
+    return table
 
 
 def read(path: UPath, trial: str) -> pa.Table:

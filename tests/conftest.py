@@ -1,5 +1,7 @@
 """Fixtures that many tests share: one Ray, a tiny Dolos tree, its shards, and a finished study."""
 
+import fcntl
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ TINY_SIZE = 64
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files with tests of the finished study first: they take longest, and two processes share the files."""
-    shared = {item.path for item in items if {"first_run", "finished"} & set(getattr(item, "fixturenames", ()))}
+    shared = {item.path for item in items if "first_run" in getattr(item, "fixturenames", ())}
     items.sort(key=lambda item: item.path not in shared)
 
 
@@ -81,15 +83,28 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> UP
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Study, Result]":
-    """The exposure study on built-in data, run once from an empty folder by the command line."""
-    from tests.command import Study
+    """The exposure study on built-in data, run by the command line from an empty folder: once for all processes."""
+    from tests.command import Result, Study
 
-    study = Study(tmp_path_factory.mktemp("exposure") / "workspace")
-    return study, study.command()
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    said, study = folder / "exposure.json", Study(folder / "exposure" / "workspace")
+    with (folder / "exposure.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            study.root.parent.mkdir()
+            said.write_text(json.dumps(study.command()))
+    return study, Result(*json.loads(said.read_text()))
 
 
 @pytest.fixture(scope="session")
 def finished(first_run: "tuple[Study, Result]") -> "Study":
-    """The workspace of the first run; shared, so not to be changed."""
+    """The workspace of the first run; shared by all processes, so not to be changed: `copied` may be."""
     assert first_run[1].code == 0, first_run[1]
     return first_run[0]
+
+
+@pytest.fixture
+def copied(finished: "Study", tmp_path: Path) -> "Study":
+    """The finished study in a workspace of one's own, without its MLflow store."""
+    return finished.copy(tmp_path / "workspace", tracked=False)

@@ -31,25 +31,16 @@ LAYERS = {
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
-    "arithmetic",
-    "config",
-    "digests",
-    "epochs",
-    "errors",
-    "lock",
-    "measured",
-    "outcome",
-    "plugin",
-    "record",
-    "registry",
-    "repro",
-    "storage",
+    *("arithmetic", "chatter", "config", "digests", "epochs", "errors", "lock", "measured", "outcome", "plugin"),
+    *("proof", "record", "registry", "repro", "storage", "temp", "workers"),
 }
 
 # Who alone may import a library, or a part of it.
 SOLE_IMPORTERS = {
-    "ray": ("dfloc.data.importer", "dfloc.features.extract", "dfloc.sweep"),
-    "ray.data": ("dfloc.data.importer", "dfloc.features.extract"),
+    "ray": ("dfloc.workers", "dfloc.proof", "dfloc.data.importer", "dfloc.features.extract", "dfloc.sweep"),
+    "ray.init": ("dfloc.workers",),
+    "ray.shutdown": ("dfloc.workers",),
+    "ray.data": ("dfloc.workers", "dfloc.data.importer", "dfloc.features.extract"),
     "ray.tune": ("dfloc.sweep.schedule", "dfloc.sweep.trainable", "dfloc.sweep.run"),
     "mlflow": ("dfloc.tracking",),
     "click": ("dfloc.cli",),

@@ -15,6 +15,7 @@ from dfloc.errors import ConfigError
 if TYPE_CHECKING:
     from upath import UPath
 
+    from dfloc.data.alignment import Compared
     from dfloc.data.check import SplitFacts
     from dfloc.data.dolos import Sample
     from dfloc.data.manifest import Manifest
@@ -79,6 +80,12 @@ def make_mini(out: Path, seed: int, fold: int, train: int, valid: int, test: int
 @click.option(
     "--authentic", metavar="DIR", type=click.Path(path_type=Path), help="Folder pair: real images, as SOURCE/real."
 )
+@click.option(
+    "--originals",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder pair: the photographs before, by which masks are judged; named like the images.",
+)
 @click.option("--split", metavar="80/10/10", help="Folder pair without split folders: in per cent, or `test` for all.")
 @click.option(
     "--masks-are",
@@ -130,8 +137,10 @@ def import_data(src: Path, out: str, allow_rejects: bool, allow_overlap: bool, d
 def check_data(folder: str, debug: bool) -> None:
     """Tell what DIR holds: images, photographs, mask areas, grey mask pixels; and draw a contact sheet.
 
-    DIR is a folder of shards; of a tree of Dolos' layout only the counts are told. Beside the images of a domain of
-    Dolos stands how many its paper prints.
+    DIR is a folder of shards; of a tree of Dolos' layout the counts are told. Beside the images of a domain of
+    Dolos stands how many its paper prints. Where the originals of fakes are at hand, which share of their pixels was
+    changed inside and outside of the masks is told, of the first 500 images of a split (of a tree: 32), and what is
+    wrong with the masks by it.
 
     \b
     dfloc data check shards
@@ -139,13 +148,22 @@ def check_data(folder: str, debug: bool) -> None:
     from upath import UPath
 
     from dfloc import storage
-    from dfloc.data import check, dolos
+    from dfloc.data import alignment, check, dolos
     from dfloc.data.manifest import FILE_NAME, Manifest
 
     where = UPath(folder)
     if not (where / FILE_NAME).exists():
-        _tell(check.check_tree(dolos.scan(Path(folder))))
-        click.echo(f"a tree; masks are looked at when it is imported: dfloc data import {folder} --out SHARDS")
+        samples = dolos.scan(Path(folder))
+        _tell(check.check_tree(samples))
+        with _progress("originals") as on_progress:
+            found = check.compare_tree(samples, on_progress)
+        for name, seen in found.items():
+            _of_originals(name, seen)
+            for words in alignment.words(name, "fake_is_black", seen) if seen else ():
+                click.echo(f"Warning: {words}")
+        click.echo(
+            f"a tree; masks and equal images are looked at when it is imported: dfloc data import {folder} --out SHARDS"
+        )
         return
     manifest = Manifest.load(where)
     _tell(check.check_shards(where, manifest))
@@ -178,6 +196,7 @@ def _samples(src: Path, out: "UPath", given: dict[str, Any]) -> "list[Sample]":
         table=given["table"],
         photograph=given["photograph"],
         authentic=given["authentic"],
+        originals=given["originals"],
         masks_are=given["masks_are"],
     )
     return pairs.scan(pair, held=domains_of(out))
@@ -212,7 +231,7 @@ def _table(facts: "Sequence[SplitFacts]", dolos: bool) -> None:
 
 
 def _warn(folder: "UPath", manifest: "Manifest") -> None:
-    from dfloc.data.manifest import masks_of_one_kind
+    from dfloc.data.manifest import masks_of_one_kind, refs_of, undigested
 
     for name, info in sorted(manifest.domains.items()):
         if info.photograph:
@@ -224,8 +243,21 @@ def _warn(folder: "UPath", manifest: "Manifest") -> None:
         if info.exif:
             ways = ", ".join(f"masks of {count:,} as {way}" for way, count in sorted(info.exif.items()))
             click.echo(f"{name}: EXIF turns {sum(info.exif.values()):,} images; {ways}")
-    for note in dict.fromkeys([*manifest.notes, *masks_of_one_kind(folder, manifest, manifest.local)]):
+        if info.kind == "local":
+            _of_originals(name, info.originals)
+    found = [
+        *masks_of_one_kind(folder, manifest, manifest.local),
+        *undigested(refs_of(folder, manifest, manifest.domains)),
+    ]
+    for note in dict.fromkeys([*manifest.notes, *found]):
         click.echo(f"Warning: {note}")
+
+
+def _of_originals(domain: str, found: "Compared | None") -> None:
+    if found is None:
+        click.echo(f"{domain}: no originals; polarity and place of its masks are not judged")
+        return
+    click.echo(f"{domain}: {found.shares} of the masks, by {found.images:,} originals ({found.tally})")
 
 
 @contextmanager

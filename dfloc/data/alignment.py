@@ -67,7 +67,7 @@ class Compared(Frozen):
     def tally(self) -> str:
         """How many images have which verdict, the commonest first."""
         shown = sorted(self.verdicts.items(), key=lambda one: (-one[1], one[0]))
-        return ", ".join(f"{number} {verdict}" for verdict, number in shown)
+        return ", ".join(f"{verdict}: {number}" for verdict, number in shown)
 
 
 class _Way(NamedTuple):

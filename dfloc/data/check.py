@@ -1,7 +1,8 @@
 """What a data folder holds, in numbers beside those that Dolos has, and as a contact sheet."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -10,10 +11,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 from upath import UPath
 
+from dfloc.data import dolos
+from dfloc.data.alignment import Compared, Judged, compared
 from dfloc.data.dolos import COUNTS, SPLITS, Count, Sample
 from dfloc.data.manifest import Manifest, SampleRef, Split, read_areas, read_samples
 from dfloc.data.shards import Pixels, ShardReader, decode_image, fakeness_of
+from dfloc.data.writer import judge
 
+COMPARED = 32
+"""Images of a split of a tree whose originals are looked at."""
 TILE = 160
 COLUMNS = 6
 MARGIN = 18
@@ -72,6 +78,29 @@ def check_tree(samples: Iterable[Sample]) -> list[SplitFacts]:
         members = list(group)
         facts.append(SplitFacts(domain, split, len(members), len({sample.stem for sample in members})))
     return facts
+
+
+def compare_tree(
+    samples: Sequence[Sample], on_progress: Callable[[int, int], None] | None = None
+) -> dict[str, Compared | None]:
+    """Return what originals say of the masks of each local domain of a tree, by the first images of each split.
+
+    Args:
+        samples: of the tree, as `dolos.scan` has them.
+        on_progress: called with the images compared and to compare.
+    """
+    by_split: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.original:
+            by_split[sample.domain, sample.split].append(sample)
+    asked = [sample for group in by_split.values() for sample in group[:COMPARED]]
+    judged: dict[str, list[Judged]] = {s.domain: [] for s in samples if dolos.kind(s.mask_kind) == "local"}
+    for number, sample in enumerate(asked, start=1):
+        found = judge(sample)
+        judged[sample.domain] += [found] if found else []
+        if on_progress:
+            on_progress(number, len(asked))
+    return {domain: compared(found) for domain, found in judged.items()}
 
 
 def with_missing(facts: Sequence[SplitFacts]) -> list[SplitFacts]:

@@ -4,7 +4,6 @@ import hashlib
 import logging
 import pickle
 import time
-import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import groupby
@@ -30,7 +29,9 @@ from dfloc.data.manifest import (
 from dfloc.data.publish import Part, Written, overlap_sentence, publish
 from dfloc.data.rejects import Reject
 from dfloc.data.writer import GROUP_ROWS, Receipt, ShardJob, write_shard
-from dfloc.errors import DataError
+from dfloc.errors import DataError, DflocError
+from dfloc.proof import Proof
+from dfloc.workers import Workers, first_cause, quiet_data
 
 SHARD_ROWS = 4096
 SHARD_BYTES = 256 << 20
@@ -294,52 +295,40 @@ def _run(jobs: Sequence[ShardJob]) -> Generator[tuple[int, Receipt]]:
     Raises:
         OSError: a shard cannot be written.
         DataError: a worker died.
+        WorkspaceError: a worker runs another dfloc.
     """
-    with _ray():
+    with Workers():
         import ray.data
 
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        context = ray.data.DataContext.get_current().copy()
-        context.enable_progress_bars = False
-        context.raise_original_map_exception = True
+        proof = Proof.begin()
+        proof.check_nodes()
         items = [{"index": index, "job": pickle.dumps(job)} for index, job in enumerate(jobs)]
-        with ray.data.DataContext.current(context), warnings.catch_warnings():
-            # Before Ray 2.64 nothing else says how often a dead worker is replaced; by default it is for ever.
-            warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
-            done = ray.data.from_items(items, override_num_blocks=len(items)).map(_task, max_retries=RETRIES)
+        with quiet_data():
+            made = ray.data.from_items(items, override_num_blocks=len(items))
+            done = made.map(_task, fn_kwargs={"proof": proof}, max_retries=RETRIES)
         try:
             for row in done.iter_rows():
                 if row["error"]:
-                    raise OSError(0, row["error"])
+                    raise pickle.loads(row["error"])
                 yield row["index"], pickle.loads(row["receipt"])
         except ray.exceptions.RayError as error:
-            raise _first_cause(error) from error
+            cause = first_cause(error)
+            raise DataError(f"nothing was imported: {cause}; when that is mended, start again") from error
 
 
-def _task(item: dict[str, Any]) -> dict[str, Any]:
+def _task(item: dict[str, Any], proof: Proof) -> dict[str, Any]:
+    """Write a shard; an error travels pickled, because Ray would write its own words into it."""
+    error: Exception | None = None
+    receipt = Receipt([], 0.0, 0, [])
     try:
-        receipt, error = write_shard(pickle.loads(item["job"])), ""
+        proof.check()
+        receipt = write_shard(pickle.loads(item["job"]))
     except OSError as failure:
-        receipt, error = Receipt([], 0.0, 0, []), failure.strerror or str(failure)
-    return {"index": item["index"], "receipt": pickle.dumps(receipt), "error": error}
-
-
-def _first_cause(error: BaseException) -> DataError:
-    """Return what went wrong in a worker, in one line out of Ray's many."""
-    first = getattr(error, "cause", None) or error
-    reason = str(first).partition("\n")[0].rstrip(".")
-    return DataError(f"nothing was imported: {type(first).__name__}: {reason}; when that is mended, start again")
-
-
-@contextmanager
-def _ray() -> Iterator[None]:
-    import ray
-
-    mine = not ray.is_initialized()
-    if mine:
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        yield
-    finally:
-        if mine:
-            ray.shutdown()
+        error = OSError(0, failure.strerror or str(failure))
+    except DflocError as failure:
+        error = failure
+    return {
+        "index": item["index"],
+        "receipt": pickle.dumps(receipt),
+        "error": pickle.dumps(error) if error else b"",
+    }

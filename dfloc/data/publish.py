@@ -121,8 +121,8 @@ def _notes(out: UPath, manifest: Manifest) -> tuple[str, ...]:
     notes = [words for name in manifest.local for words in _of_masks(name, manifest.domains[name])]
     notes += masks_of_one_kind(out, manifest, manifest.local)
     notes += [
-        f"{name}: where EXIF turns an image, its mask is turned too in some ({info.exif['shown']} as shown) and not in "
-        f"others ({info.exif['stored']} as stored)"
+        f"{name}: where EXIF turns an image, its mask is turned too in some ({info.exif['stored']} as stored), and "
+        f"lies as shown in others ({info.exif['shown']})"
         for name, info in sorted(manifest.domains.items())
         if len(info.exif) > 1
     ]
@@ -136,9 +136,9 @@ def _of_masks(name: str, info: DomainInfo) -> Iterator[str]:
         yield from alignment.words(name, info.mask_kind, info.originals)
     elif info.fake_area > 0.5:
         yield (
-            f"{name}: fake pixels are {info.fake_area:.0%} of the masks on average, over half; whether their polarity is "
-            "right, area cannot tell (of MI-GAN's masks 73% are fake, read the wrong way 27%), but originals can: "
-            "--originals DIR"
+            f"{name}: fake pixels are {info.fake_area:.0%} of the masks on average, over half; area cannot tell "
+            "whether their polarity is right (MI-GAN's masks are 73% fake, and 27% read the wrong way), but originals "
+            "can: --originals DIR, or the real images of a tree"
         )
 
 

@@ -127,7 +127,7 @@ def _groups(rows: Iterator[dict[str, Any]], group_rows: int) -> Iterator[list[di
         yield group
 
 
-def _row(sample: Sample, judge: bool) -> dict[str, Any]:
+def _row(sample: Sample, judged: bool) -> dict[str, Any]:
     if sample.image.suffix.lower() not in EXTENSIONS:
         raise DataError(f"no image type that is read ({', '.join(sorted(EXTENSIONS))})")
     if sample.mask is None and dolos.kind(sample.mask_kind) == "local":
@@ -157,13 +157,20 @@ def _row(sample: Sample, judge: bool) -> dict[str, Any]:
         "exif": way,
         "pixels_sha256": pixels_sha256(image_HW3),
         "grey_pixels": int(np.count_nonzero((truth_HW > 0) & (truth_HW < 255))),
-        "judged": _judged(sample.original, image_HW3, truth_HW) if judge and sample.original else None,
+        "judged": _judged(sample.original, image_HW3, truth_HW) if judged and sample.original else None,
     }
 
 
 def pixels_sha256(image_HW3: Pixels) -> str:
     """Return the digest of a decoded image: of its shape and its bytes."""
     return hashlib.sha256(f"{image_HW3.shape}".encode() + image_HW3.tobytes()).hexdigest()
+
+
+def judge(sample: Sample) -> Judged | None:
+    """Return what a sample's original says of its mask; None where it has none, or cannot be used itself."""
+    rejected: list[Reject] = []
+    rows = list(_usable(ShardJob(UPath(), [sample], num_judged=1), rejected))
+    return rows[0]["judged"] if rows else None
 
 
 def _judged(original: Path, image_HW3: Pixels, truth_HW: Pixels) -> Judged:
@@ -193,10 +200,9 @@ def _truth(sample: Sample, image: bytes, image_HW3: Pixels, mask: bytes | None) 
 
 def _fit(original: Path, image_HW3: Pixels) -> Callable[[Pixels], float]:
     """Return by how much more of the inside of a mask than of its outside was changed of the original."""
-    original_HW3 = decode_image(_bytes(original))
 
     def fit(fake_HW: Pixels) -> float:
-        found = changed(image_HW3, original_HW3, fake_HW)
+        found = changed(image_HW3, decode_image(_bytes(original)), fake_HW)
         return (found.inside or 0.0) - (found.outside or 0.0)
 
     return fit

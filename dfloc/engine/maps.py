@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -148,7 +149,10 @@ def _from_image(path: Path) -> Prob:
     if picture.orientation != 1:
         raise DataError("turned by an EXIF orientation")
     with decoding():
-        grey = masks.in_grey(picture, colour=0)
+        try:
+            grey = masks.in_grey(picture, colour=0)
+        except DataError as error:
+            raise DataError(re.split("[:;]", str(error))[0]) from error  # what follows is for masks
         if masks.is_two_valued(grey):
             raise DataError(f"{masks.told(grey.values)}, of {grey.white}")
         return (grey.values / grey.white).astype(np.float32)

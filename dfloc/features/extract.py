@@ -1,8 +1,6 @@
 """Make what the feature store lacks: row groups through frozen backbones (Ray Data)."""
 
-import logging
 import pickle
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,6 +20,7 @@ from dfloc.features.store import CLEAN, PIXELS, STORED_DTYPES, TRUTH, FeatureSto
 from dfloc.features.weights import WeightsIndex
 from dfloc.models.base import Backbone, entered
 from dfloc.plugin import Plugin
+from dfloc.workers import first_cause, quiet_data
 
 BATCH = 32
 RETRIES = 3
@@ -64,6 +63,8 @@ def missing(
 ) -> list[Job]:
     """Return the row groups that hold a sample and lack one of the maps or TRUTH, each with what it lacks.
 
+    A map that is damaged is lacking, and stands in `store.damaged`.
+
     Args:
         store: what is there.
         samples: that someone wants.
@@ -77,9 +78,10 @@ def missing(
     for sample in samples:
         held[sample.shard, sample.shard_digest, sample.group].append(sample)
     jobs = []
+    name = view.name if view else CLEAN
+    whole = iter(store.whole([(recipe, name, digest, group) for _, digest, group in held for recipe in asked]))
     for (shard, digest, group), members in held.items():
-        name = view.name if view else CLEAN
-        lacking = tuple(recipe for recipe in asked if not store.has(recipe, name, digest, group))
+        lacking = tuple(recipe for recipe in asked if not next(whole))
         wanted = {one.row for one in members if view is None or view.touches(one.id)} if lacking else ()
         if wanted:
             jobs.append(Job(shard, digest, group, lacking, frozenset(wanted), view))
@@ -126,13 +128,7 @@ def extract(
     done, total, passed = 0, sum(job.rows for job in jobs), 0
     told = {"store": store, "folder": folder.absolute(), "recipes": recipes, "weights": weights, "device": device}
     told |= {"plugins": registry.plugins(), "before": before}
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    context = ray.data.DataContext.get_current().copy()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    context.raise_original_map_exception = True
-    with ray.data.DataContext.current(context), warnings.catch_warnings():
-        # Before Ray 2.64 nothing else says how often a dead actor is replaced; by default it is for ever.
-        warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
+    with quiet_data():
         items = ray.data.from_items([_item(job) for job in jobs], override_num_blocks=len(jobs))
         if device != "cpu":
             items = items.map(_read, fn_kwargs={"folder": told["folder"]})
@@ -145,7 +141,8 @@ def extract(
                 if on_progress:
                     on_progress(done, total)
         except ray.exceptions.RayError as error:
-            raise _first_cause(error) from error
+            cure = "when that is mended, start again: what is stored stays"
+            raise DflocError(f"no features: {first_cause(error)}; {cure}") from error
     return passed
 
 
@@ -302,12 +299,3 @@ class _Backbones:
         if (name, weights, of) not in self._made:
             self._made[name, weights, of] = self._weights.make(name, weights, self._device, of)
         return self._made[name, weights, of]
-
-
-def _first_cause(error: BaseException) -> DflocError:
-    """Return what went wrong in a worker, in one line out of Ray's many."""
-    first = getattr(error, "cause", None) or error
-    reason = str(first).partition("\n")[0]
-    return DflocError(
-        f"no features: {type(first).__name__}: {reason} When that is mended, start again: what is stored stays"
-    )

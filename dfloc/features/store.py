@@ -1,19 +1,20 @@
 """What a frozen backbone said about an image: find it, map it into memory."""
 
-import hashlib
 import io
+import os
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydantic import ValidationError
 from upath import UPath
 
-from dfloc import registry, storage
+from dfloc import digests, registry, storage
 from dfloc.config import Frozen, MapRecipe
 from dfloc.data.manifest import SampleRef
 from dfloc.errors import DataError, WorkspaceError
@@ -40,6 +41,8 @@ CLEAN = "0"
 
 # Each open map holds a file descriptor, of which a process often has no more than 1024.
 MAX_OPEN_MAPS = 512
+
+PATIENCE_SECONDS = 2.0
 
 
 def recipe_for(map_name: str, weights: str = "none", via: int | None = None) -> MapRecipe:
@@ -100,6 +103,9 @@ def unpack_bits(packed_NB: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     return bits.reshape(len(packed_NB), TRUTH_SIZE, TRUTH_SIZE).view(np.bool_)
 
 
+State = Literal["whole", "damaged", "missing"]
+
+
 class Receipt(Frozen):
     """What one stored row group is; written after it, so that without a receipt there is nothing.
 
@@ -107,6 +113,7 @@ class Receipt(Frozen):
         sha256: of the .npy file.
         size: of the .npy file in bytes.
         ids: sample ids, row by row; of a view only those that it changes.
+        place: recipe's fingerprint, view, shard's digest and group; empty in receipts of before.
     """
 
     shape: tuple[int, ...]
@@ -114,21 +121,28 @@ class Receipt(Frozen):
     sha256: str
     size: int
     ids: tuple[str, ...]
+    place: tuple[str, ...] = ()
 
 
 class FeatureStore:
-    """Maps of whole row groups as .npy files, each with its receipt.
+    """Maps of whole row groups as .npy files, each with its receipt, by whose digest it is read.
 
     `<root>/<recipe's fingerprint>/<view>/<shard's sample digest>/<group>.npy` and `.json`. A group whose file or
-    receipt is truncated counts as missing and is made again. View 0 is the clean one and holds every row of the group;
+    receipt is damaged counts as missing and is made again. View 0 is the clean one and holds every row of the group;
     any other (`data.augment.View.name`) holds the rows that it changes, the others being as in view 0.
 
     Args:
         root: the workspace's `features` folder.
+        say: told what takes long.
+
+    Attributes:
+        damaged: files of the damaged groups that `whole` has found.
     """
 
-    def __init__(self, root: UPath):
+    def __init__(self, root: UPath, say: Callable[[str], None] | None = None):
         self.root = root
+        self.damaged: set[str] = set()
+        self._say = say
         self._mapped = lru_cache(MAX_OPEN_MAPS)(self._map)
 
     def __reduce__(self) -> tuple[type["FeatureStore"], tuple[UPath]]:
@@ -163,11 +177,17 @@ class FeatureStore:
         buffer = io.BytesIO()
         np.save(buffer, rows, allow_pickle=False)
         data = buffer.getvalue()
-        digest = hashlib.sha256(data).hexdigest()
-        receipt = Receipt(shape=rows.shape, dtype=str(rows.dtype), sha256=digest, size=len(data), ids=tuple(ids))
         path = self._path(recipe.fingerprint, view, shard_digest, group)
+        receipt = Receipt(
+            shape=rows.shape,
+            dtype=str(rows.dtype),
+            sha256=digests.digest(data),
+            size=len(data),
+            ids=tuple(ids),
+            place=self._place(path),
+        )
         storage.put(path, data)
-        storage.put_json(path.with_suffix(".json"), receipt.model_dump(mode="json"))
+        storage.put(path.with_suffix(".json"), storage.sealed(receipt))
         return receipt
 
     def group(self, recipe: MapRecipe, view: int | str, shard_digest: str, group: int) -> np.memmap[Any, Any]:
@@ -179,10 +199,29 @@ class FeatureStore:
         return self._mapped(recipe.fingerprint, view, shard_digest, group)[0]
 
     def verify(self, recipe: MapRecipe, view: int | str, shard_digest: str, group: int) -> bool:
-        """Whether a row group is there and its bytes are those of its receipt; reads the whole file."""
-        receipt = self.receipt(recipe, view, shard_digest, group)
+        """Whether a row group is there and its bytes are those of its receipt (`digests.verified`)."""
         path = self._path(recipe.fingerprint, view, shard_digest, group)
-        return receipt is not None and hashlib.sha256(path.read_bytes()).hexdigest() == receipt.sha256
+        return self._state(path) == "whole"
+
+    def whole(self, places: Sequence[tuple[MapRecipe, int | str, str, int]]) -> list[bool]:
+        """Whether row groups (recipe, view, shard's digest, group) are there and whole; several are read at a time."""
+        paths = [self._path(recipe.fingerprint, view, digest, group) for recipe, view, digest, group in places]
+        start, told = time.monotonic(), self._say is None
+        states = []
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for state in pool.map(self._state, paths):
+                states.append(state)
+                if self._say and not told and time.monotonic() - start > PATIENCE_SECONDS:
+                    told = True
+                    self._say(f"verifying {len(paths):,} groups of stored features, once on this machine")
+        self.damaged |= {str(path) for path, state in zip(paths, states, strict=True) if state == "damaged"}
+        return [state == "whole" for state in states]
+
+    def states(self) -> Iterator[tuple[UPath, State]]:
+        """Yield the .npy file of every group that is there in part or whole, and how it is."""
+        files = {path.with_suffix(".npy") for kind in ("npy", "json") for path in self.root.glob(f"*/*/*/*.{kind}")}
+        for path in sorted(files, key=str):
+            yield path, self._state(path)
 
     def gather(self, recipe: MapRecipe, samples: Sequence[SampleRef], view: int | str = 0) -> npt.NDArray[Any]:
         """Return the stored rows of samples, in the order asked, as a copy: [N, C, H, W]; TRUTH [N, 8192].
@@ -212,19 +251,33 @@ class FeatureStore:
         self, fingerprint: str, view: int | str, shard_digest: str, group: int
     ) -> tuple[np.memmap[Any, Any], dict[str, int]]:
         path = self._path(fingerprint, view, shard_digest, group)
-        receipt = self._receipt(path)
+        state, receipt = self._state(path), self._receipt(path)
+        if state == "damaged":
+            path.with_suffix(".json").unlink(missing_ok=True)
+            raise WorkspaceError(f"features {path} are damaged; start the sweep again, it makes them again")
         if receipt is None:
-            raise WorkspaceError(f"features {path} are missing or truncated; start the sweep again, it makes them")
+            raise WorkspaceError(f"features {path} are missing; start the sweep again, it makes them")
         row_of = {sample_id: row for row, sample_id in enumerate(receipt.ids)}
         return np.load(storage.local(path), mmap_mode="r", allow_pickle=False), row_of
 
-    @staticmethod
-    def _receipt(path: UPath) -> Receipt | None:
+    def _receipt(self, path: UPath) -> Receipt | None:
         try:
-            receipt = Receipt.model_validate_json(path.with_suffix(".json").read_bytes())
-            return receipt if path.stat().st_size == receipt.size else None
-        except (FileNotFoundError, ValidationError):
+            receipt = storage.get_model(Receipt, path.with_suffix(".json"))
+            fits = path.stat().st_size == receipt.size and receipt.place in ((), self._place(path))
+        except (FileNotFoundError, WorkspaceError):
             return None
+        return receipt if fits else None
+
+    def _state(self, path: UPath) -> State:
+        """Return how a group is; one that was only begun, without a receipt, counts as missing."""
+        receipt = self._receipt(path)
+        if receipt is None:
+            return "damaged" if path.with_suffix(".json").exists() else "missing"
+        return "whole" if digests.verified(path, receipt.sha256) else "damaged"
+
+    @staticmethod
+    def _place(path: UPath) -> tuple[str, ...]:
+        return tuple(path.with_suffix("").parts[-4:])
 
     def _path(self, fingerprint: str, view: int | str, shard_digest: str, group: int) -> UPath:
         return self.root / fingerprint / str(view) / shard_digest / f"{group}.npy"

@@ -99,7 +99,8 @@ class WeightsIndex:
             raise WorkspaceError(
                 f"the weights {digest[:12]} of {backbone} are not known in {self._root}; start a sweep that names them"
             )
-        return origin.word
+        kept = self._kept(digest)
+        return origin.word if _is_there(origin) or not kept.exists() else str(kept)
 
     def make(self, backbone: str, digest: str, device: str, plugin: str | None = None) -> Backbone:
         """Return a backbone with the weights of a digest.
@@ -144,11 +145,15 @@ class WeightsIndex:
         known = self._by_digest(backbone, digest)
         if known and _is_there(known):
             return
-        path = self._root / f"{digest}.safetensors"
+        path = self._kept(digest)
         contiguous = {name: tensor.contiguous() for name, tensor in tower.items()}
         storage.put(path, safetensors.torch.save(contiguous))
         word, stamp = _file(str(path))
         self._put(Origin(backbone=backbone, word=word, digest=digest, stamp=stamp))
+
+    def _kept(self, digest: str) -> UPath:
+        """Return the file of a tower that is kept: the workspace may have moved since its path was noted."""
+        return self._root / f"{digest}.safetensors"
 
     def _by_digest(self, backbone: str, digest: str) -> Origin | None:
         origins = (storage.get_model(Origin, path) for path in sorted(self._root.glob("*.json")))

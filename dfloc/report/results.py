@@ -7,12 +7,10 @@ from functools import cache, cached_property
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dfloc.config import Checkpoint, EvaluationSpec
 from dfloc.data.generators import SOURCE
-from dfloc.errors import WorkspaceError
 from dfloc.ledger import Done, EpochRecord, Ledger, State
 from dfloc.metrics import protocols, summarise
 from dfloc.models.base import random_seed
@@ -178,13 +176,7 @@ class Results:
         return self._scores[spec.key]
 
     def _read(self, spec: EvaluationSpec, valid: Valid) -> Score:
-        rows = self._ledger.rows(spec.trial, spec.key)
-        images = pc.count_distinct(rows["id"]).as_py()
-        if not len(rows) == images == spec.test.size:
-            raise WorkspaceError(
-                f"trial {spec.trial[:12]} has {len(rows)} rows of {images} images for {spec.domain}, expected one for "
-                f"each of {spec.test.size} samples; delete rows/{spec.key}.parquet in its folder, it is made again"
-            )
+        rows = self._ledger.scored(spec)
         numbers, keys = self._photographs, protocols.find(spec.protocol).keys
         stems = rows["stem"].combine_chunks().dictionary_encode()
         codes = [numbers.setdefault(stem, len(numbers)) for stem in stems.dictionary.to_pylist()]

@@ -12,7 +12,7 @@ from dfloc import plugin, registry
 from dfloc.config import Checkpoint, EvaluationSpec, SampleList, TrialSpec
 from dfloc.data import lists as kept
 from dfloc.data.manifest import SampleRef, list_digest
-from dfloc.errors import DflocError
+from dfloc.errors import DflocError, WorkspaceError
 from dfloc.features import extract
 from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
@@ -20,14 +20,16 @@ from dfloc.ledger import Ledger
 from dfloc.lock import DriverLock
 from dfloc.metrics import protocols
 from dfloc.plugin import Plugin
+from dfloc.proof import Proof
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster, images, lookup, scores
 from dfloc.sweep.images import Asked
 from dfloc.sweep.progress import Display
-from dfloc.sweep.proof import Proof
 from dfloc.sweep.scores import Line
 from dfloc.sweep.work import Work, run
+from dfloc.workers import first_cause
 
+ROUNDS = 3
 GPUS = 1.0  # of each domain's task on a GPU
 
 
@@ -81,20 +83,20 @@ def evaluate(request: Request, console: Console) -> Scored:
                 data = images.bring(request, workspace, console)
             lists = images.lists(request, data)
             evaluations = [_evaluation(request, spec, domain, refs) for domain, refs in lists.items()]
-            lacking = [one for one in evaluations if not Ledger(workspace).has_rows(spec.fingerprint, one.key)]
+            lacking = [one for one in evaluations if not Ledger(workspace).has_whole_rows(spec.fingerprint, one.key)]
             if lacking:
                 lock.check()
                 for one in lacking:
                     kept.keep(workspace, one.test.digest, lists[one.domain])
                 ray.begin(workspace, request.device, GPUS, images.sources(request, workspace, data))
+                assert ray.proof is not None
                 work = Work(spec, False, lacking, workspace, data.folder, request.device)
-                _extract(work, [ref for one in lacking for ref in lists[one.domain]], ray.proof, console)
-                _score(work, ray.proof, console)
+                _run(work, [ref for one in lacking for ref in lists[one.domain]], ray.proof, console)
         finally:
             ray.stop()
     lines = [scores.line(workspace, spec, one, lists[one.domain], [data.folder]) for one in evaluations]
     ledger = Ledger(workspace)
-    return Scored(spec, lines, pa.concat_tables([ledger.rows(spec.fingerprint, one.key) for one in evaluations]))
+    return Scored(spec, lines, pa.concat_tables([ledger.scored(one) for one in evaluations]))
 
 
 def _evaluation(request: Request, spec: TrialSpec, domain: str, refs: Sequence[SampleRef]) -> EvaluationSpec:
@@ -108,9 +110,27 @@ def _evaluation(request: Request, spec: TrialSpec, domain: str, refs: Sequence[S
     )
 
 
-def _extract(work: Work, refs: Sequence[SampleRef], proof: Proof | None, console: Console) -> None:
-    store = FeatureStore(work.workspace.features)
+def _run(work: Work, refs: Sequence[SampleRef], proof: Proof, console: Console) -> None:
+    """Compute what features are lacking, and score; again, where a worker has found some damaged and taken them out."""
+    for left in reversed(range(ROUNDS)):
+        _extract(work, refs, proof, console)
+        try:
+            _score(work, proof, console)
+        except WorkspaceError:
+            if left and extract.missing(FeatureStore(work.workspace.features), refs, work.spec.maps):
+                continue
+            raise
+        return
+
+
+def _extract(work: Work, refs: Sequence[SampleRef], proof: Proof, console: Console) -> None:
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    store = FeatureStore(work.workspace.features, say)
     jobs = extract.missing(store, refs, work.spec.maps)
+    if store.damaged:
+        say(f"{len(store.damaged)} groups of stored features are damaged, they are made again")
     with Display(console, "features of images", sum(job.rows for job in jobs)) as display:
         extract.extract(
             store,
@@ -119,11 +139,11 @@ def _extract(work: Work, refs: Sequence[SampleRef], proof: Proof | None, console
             weights=WeightsIndex(work.workspace),
             device=work.device,
             on_progress=display.advance,
-            before=proof.check if proof else None,
+            before=proof.check,
         )
 
 
-def _score(work: Work, proof: Proof | None, console: Console) -> None:
+def _score(work: Work, proof: Proof, console: Console) -> None:
     """Score each evaluation in a task of its own, wherever the cluster has room; a lost one is tried again by Ray."""
     import ray
 
@@ -137,14 +157,14 @@ def _score(work: Work, proof: Proof | None, console: Console) -> None:
             try:
                 error = ray.get(ended)
             except ray.exceptions.RayError as lost:
-                first = str(getattr(lost, "cause", None) or lost).partition("\n")[0]
-                raise DflocError(f"{running[ended]} was not scored: {first}; give the same command again") from lost
+                what = f"{running[ended]} was not scored: {first_cause(lost)}"
+                raise DflocError(f"{what}; give the same command again") from lost
             if error:
                 raise error
             display.finished(running.pop(ended))
 
 
-def _told(work: Work, evaluation: EvaluationSpec, proof: Proof | None) -> dict[str, Any]:
+def _told(work: Work, evaluation: EvaluationSpec, proof: Proof) -> dict[str, Any]:
     """Return what a task is told: plain values, so that any worker can read them."""
     return {
         "spec": work.spec.model_dump(mode="json"),
@@ -152,15 +172,14 @@ def _told(work: Work, evaluation: EvaluationSpec, proof: Proof | None) -> dict[s
         "workspace": str(work.workspace.root),
         "data": str(work.data),
         "device": work.device,
-        "proof": tuple(proof) if proof else None,
+        "proof": tuple(proof),
     }
 
 
 def _score_one(told: dict[str, Any], plugins: Sequence[tuple[str, str]]) -> DflocError | None:
     """Put one evaluation's rows into the ledger; an error of ours is returned, for Ray would write into it."""
     try:
-        if told["proof"]:
-            Proof(*told["proof"]).check()
+        Proof(*told["proof"]).check()
         plugin.use([Plugin(*one) for one in plugins])
         spec = TrialSpec.model_validate(told["spec"])
         evaluation = EvaluationSpec.model_validate(told["evaluation"])

@@ -27,7 +27,7 @@ class Known:
     Args:
         workspace: the ledger and the index of weights are its.
         load: look into weights that are not known yet; else their word stands for them, and nothing is done with them.
-        on_load: told which weights are about to be read.
+        on_load: told what is about to be read.
 
     Attributes:
         words: digest of a backbone's weights -> the word by which they were asked for.
@@ -38,7 +38,8 @@ class Known:
         self._workspace = workspace
         self._index = WeightsIndex(workspace)
         self._ledger = Ledger(workspace)
-        self._load, self._on_load = load, on_load
+        self.on_load = on_load
+        self._load = load
         self._digests: dict[tuple[str, str], str] = {}
         self._idle: dict[str, str | None] = {}
         self._specs: dict[str, TrialSpec] = {}
@@ -46,7 +47,7 @@ class Known:
     def digest(self, backbone: str, word: str) -> str:
         """Return what stands for a backbone's weights in a recipe (`WeightsIndex.digest`)."""
         if (backbone, word) not in self._digests:
-            digest = self._index.digest(backbone, word, self._load, self._on_load)
+            digest = self._index.digest(backbone, word, self._load, self.on_load)
             self._digests[backbone, word] = digest
             loaded = self._load and digest != word
             self.words[digest] = self._index.source(backbone, digest) if loaded else word

@@ -163,6 +163,9 @@ def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath,
     standing = [Item(trial, train=True, evaluations=trial.evaluations) for trial in resolved.cover]
     complete = [trial for trial in distinct if trial.fingerprint in done and not lacking[trial.fingerprint]]
     first = _first_elsewhere(others, record.sweep)
+    jobs = _jobs([*items, *standing], resolved, store) if known else []
+    if store.damaged:
+        notes.append(f"{len(store.damaged)} groups of stored features are damaged, they are made again")
     recipes = recipes_of(resolved.all)
     return Plan(
         record=record,
@@ -170,7 +173,7 @@ def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath,
         done=len(complete),
         shared=sum(trial.fingerprint in first for trial in complete),
         failed=tuple(sorted(failed)),
-        jobs=tuple(_jobs([*items, *standing], resolved, store)) if known else (),
+        jobs=tuple(jobs),
         recipes=tuple(recipes),
         images={recipe.fingerprint: _num_images(resolved, recipe) for recipe in recipes},
         views=tuple(views(resolved.all, partial(_num_trained, resolved))),
@@ -199,7 +202,7 @@ def recipes_of(trials: Sequence[PlannedTrial]) -> list[MapRecipe]:
 
 def _lacking(trials: Sequence[PlannedTrial], ledger: Ledger) -> dict[str, tuple[EvaluationSpec, ...]]:
     return {
-        trial.fingerprint: tuple(e for e in trial.evaluations if not ledger.has_rows(trial.fingerprint, e.key))
+        trial.fingerprint: tuple(e for e in trial.evaluations if not ledger.has_whole_rows(trial.fingerprint, e.key))
         for trial in trials
     }
 
@@ -223,7 +226,9 @@ def _to_train(
         needed = bool(child or lacking[trial.fingerprint])
         if trial.fingerprint in done and needed and not ledger.has_weights(trial.fingerprint):
             trained.add(trial.fingerprint)
-            notes.append(f"{trial.stage} {trial.fingerprint[:12]}: its weights are gone, it is trained again")
+            notes.append(
+                f"{trial.stage} {trial.fingerprint[:12]}: its weights are gone or damaged, it is trained again"
+            )
     return trained, notes
 
 

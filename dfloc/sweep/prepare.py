@@ -166,7 +166,7 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
     plan = make(
         resolved,
         ledger,
-        FeatureStore(workspace.features),
+        FeatureStore(workspace.features, known.on_load),
         workspace.root / "sweeps",
         options.retry_failed,
     )

@@ -27,6 +27,8 @@ from dfloc.sweep.progress import Display
 from dfloc.sweep.tree import import_tree
 from dfloc.tracking import Tracker
 
+ROUNDS = 3
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -125,7 +127,7 @@ class Driver:
             self.record = self._keep(prepared)
             self.tracker.open(self.record)
             try:
-                interrupted = bool(prepared.plan.left) and self._work(prepared)
+                prepared, interrupted = self._work(prepared) if prepared.plan.left else (prepared, False)
                 if prepared.drawing:
                     self._renew(prepared, prepared.drawing.added_to(self.record))
                 report = self._report(self.record, data_folder(self.options, self.workspace))
@@ -208,12 +210,30 @@ class Driver:
             return None
         return Hunt(prepared.drawing, self.record, keep=keep, check=self.lock.check, told=told)
 
-    def _work(self, prepared: Prepared) -> bool:
-        """Compute features, then run the trials; return whether the user stopped it."""
+    def _work(self, prepared: Prepared) -> tuple[Prepared, bool]:
+        """Compute features, then run the trials; return what was run last, and whether the user stopped it.
+
+        What a worker finds damaged is taken out of the store: it is computed again, and what read it is run again.
+        """
+        for left in reversed(range(ROUNDS)):
+            self._extract(prepared)
+            stopped, troubles = self._train(prepared)
+            if stopped or not troubles or not left:
+                break
+            again = prepare(self.options, self.workspace, prepared.data, self.known)
+            if not again.plan.jobs:
+                break
+            prepared = again
+            self.say(f"{len(prepared.plan.jobs)} groups of stored features were damaged, they are made again")
+        return prepared, stopped
+
+    def _extract(self, prepared: Prepared) -> None:
+        """Compute the features that are lacking."""
         from dfloc.features import extract
 
         plan, data = prepared.plan, prepared.data
         assert isinstance(data, Shards)
+        assert self.ray.proof is not None
         if plan.jobs:
             total = sum(job.rows for job in plan.jobs)
             with Display(self.console, "features of images", total) as display:
@@ -225,12 +245,11 @@ class Driver:
                     weights=WeightsIndex(self.workspace),
                     device=prepared.device,
                     on_progress=display.advance,
-                    before=self.ray.proof.check if self.ray.proof else None,
+                    before=self.ray.proof.check,
                 )
-        return self._train(prepared)
 
-    def _train(self, prepared: Prepared) -> bool:
-        """Run every item through Tune; return whether the user stopped it."""
+    def _train(self, prepared: Prepared) -> tuple[bool, list[str]]:
+        """Run every item through Tune; return whether the user stopped it, and what was said of lost trials."""
         held = cluster.resources(prepared.device, self.options.gpus_per_trial)
         max_concurrent = self.ray.max_concurrent(self.options.max_concurrent, held)
         from dfloc.sweep import schedule
@@ -255,9 +274,10 @@ class Driver:
                 max_concurrent=max_concurrent,
                 folder=self.workspace.sweep(prepared.plan.record.sweep) / "tune",
             )
-        for line in packs.troubles():
+        troubles = list(packs.troubles())
+        for line in troubles:
             self.say(line)
-        return packs.stopped
+        return packs.stopped, troubles
 
     def _failures(self, plan: Plan) -> dict[str, str]:
         failed = {}

@@ -74,7 +74,7 @@ def line(
     valid = (
         validated(ledger, evaluation.trial, spec.valid, evaluation.checkpoint, evaluation.protocol) if chooses else None
     )
-    found = of_rows(ledger.rows(spec.fingerprint, evaluation.key), evaluation.protocol, evaluation.domain, valid)
+    found = of_rows(ledger.scored(evaluation), evaluation.protocol, evaluation.domain, valid)
     seen = _trained_on(workspace, spec, data)
     number, compared = _by_pixels(workspace, spec, refs)
     return found._replace(

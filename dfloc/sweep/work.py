@@ -139,7 +139,7 @@ def _evaluate(work: Work, ledger: Ledger) -> None:
         score = _scorer(work, ledger, which)
         for evaluation in (evaluation for evaluation in work.evaluations if evaluation.checkpoint == which):
             twin = evaluation.model_copy(update={"checkpoint": "last" if which == "best" else "best"}).key
-            if same and ledger.has_rows(work.spec.fingerprint, twin):
+            if same and ledger.has_whole_rows(work.spec.fingerprint, twin):
                 table = _of_checkpoint(ledger.rows(work.spec.fingerprint, twin), which)
             else:
                 table = score(evaluation)

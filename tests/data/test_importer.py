@@ -1,5 +1,6 @@
 import csv
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from dfloc.data.importer import ImportSummary, import_samples
 from dfloc.data.manifest import Manifest, list_digest, read_samples
 from dfloc.data.pairs import scan_pair
 from dfloc.data.shards import read_truth
-from dfloc.errors import DataError
+from dfloc.errors import DataError, WorkspaceError
+from dfloc.proof import Proof
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 
@@ -250,7 +252,12 @@ def test_a_full_disk_in_a_task_is_told(tiny_tree: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(importer, "write_shard", full)
     job = importer.pickle.dumps(writer.ShardJob(UPath(tiny_tree), []))
-    assert importer._task({"index": 3, "job": job})["error"] == "No space left on device"
+    item = {"index": 3, "job": job}
+    assert importer.pickle.loads(importer._task(item, Proof.begin())["error"]).strerror == "No space left on device"
+    other = Proof.begin()._replace(runs={"dfloc": "0.0.1"})
+    refused = importer.pickle.loads(importer._task(item, other)["error"])
+    assert isinstance(refused, WorkspaceError), "a worker that starts later is proved too"
+    assert re.match(r"node \S+ runs dfloc \S+ \(source \w+\) from \S+ \(the driver: dfloc 0\.0\.1 from", str(refused))
 
 
 class Runs:

@@ -187,6 +187,16 @@ def test_a_tower_out_of_a_checkpoint_is_kept_and_named_by_its_digest(toys: Toys)
     assert toys.index.make("toy", digest, "cpu", toys.plugin).digest == digest, "the same checkpoint mends what is gone"
 
 
+def test_a_kept_tower_is_found_where_the_workspace_was_moved_to(toys: Toys) -> None:
+    scale = torch.full((3,), 5.0)
+    digest = hashlib.sha256(scale.numpy().tobytes()).hexdigest()
+    toys.index.keep("toy", digest, {"scale": scale})
+    moved = Path(toys.workspace.root.path).rename(toys.file.parent / "moved")
+    index = WeightsIndex(Workspace(moved))
+    assert index.source("toy", digest) == str(moved / "weights" / f"{digest}.safetensors")
+    assert index.make("toy", digest, "cpu", toys.plugin).digest == digest
+
+
 def test_damaged_records_and_missing_weights_are_one_error(toys: Toys) -> None:
     with pytest.raises(DflocError, match="no weights nowhere"):
         toys.index.digest("toy", "nowhere")

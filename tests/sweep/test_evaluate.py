@@ -21,10 +21,10 @@ from dfloc.engine import photos
 from dfloc.engine.predict import Predictor, facts
 from dfloc.errors import ConfigError, DataError, WorkspaceError
 from dfloc.ledger import Ledger
+from dfloc.proof import Proof
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster, scores
 from dfloc.sweep.evaluate import Request, evaluate
-from dfloc.sweep.proof import Proof
 from dfloc.sweep.scores import Line, relation
 from tests.engine.fakes import make_spec
 from tests.engine.test_predict import put_trial
@@ -117,7 +117,7 @@ def test_a_second_time_nothing_is_computed(scored: tuple[Bench, list[Line]], mon
     def refuse(*args: object) -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr("dfloc.sweep.cluster.Cluster.start", refuse)
+    monkeypatch.setattr("dfloc.workers.Workers.start", refuse)
     assert bench.evaluate() == lines
 
 
@@ -197,7 +197,7 @@ def test_a_node_that_joined_later_proves_itself_before_it_computes_or_scores(
     monkeypatch.setattr(cluster.Cluster, "prove", prove)
     for _ in range(2):
         with pytest.raises(
-            WorkspaceError, match=r"node \S+ runs dfloc \S+ \(source \w+\) \(the driver: dfloc 0\.0\.1\)"
+            WorkspaceError, match=r"node \S+ runs dfloc \S+ \(source \w+\) from \S+ \(the driver: dfloc 0\.0\.1 from"
         ):
             bench.evaluate(split="valid")
         assert bench.rows() == set()

@@ -84,16 +84,19 @@ def assert_whole(study: Study, killed: Killed, result: Result, whole: dict[str, 
     assert runs(uri) == sorted([(name, "FINISHED") for name in (*whole, "sweep")])
 
 
+@pytest.mark.slow
 def test_no_process_outlives_a_killed_driver(killed: Killed) -> None:
     assert killed.left_after_10_s == []
 
 
+@pytest.mark.slow
 def test_after_a_kill_with_the_database_deleted(killed: Killed, whole: dict[str, Any], tmp_path: Path) -> None:
     study = killed.study.copy(tmp_path / "workspace", tracked=False)
     result = study.command(*ARGS)
     assert_whole(study, killed, result, whole, store(study))
 
 
+@pytest.mark.slow
 def test_after_a_kill_with_a_server_that_is_down_and_then_up(
     killed: Killed, whole: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -115,6 +118,7 @@ def test_after_a_kill_with_a_server_that_is_down_and_then_up(
         assert_whole(study, killed, again, whole, uri)
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_same_command_goes_on(killed: Killed, whole: dict[str, Any]) -> None:
     study = killed.study
     before = {name: study.epochs_of_trial(name) for name in whole if name not in killed.finished}
@@ -131,6 +135,7 @@ def test_after_a_kill_the_same_command_goes_on(killed: Killed, whole: dict[str, 
     assert not list(study.root.glob("sweeps/*/tune"))
 
 
+@pytest.mark.slow
 def test_a_second_driver_is_refused_and_ctrl_c_once_ends_the_epochs(
     prepared: Study, whole: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -152,6 +157,7 @@ def test_a_second_driver_is_refused_and_ctrl_c_once_ends_the_epochs(
     assert max(study.epochs_of_trial(name) for name in whole) > 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_twice_ends_at_once_and_wait_waits(prepared: Study, whole: dict[str, Any], tmp_path: Path) -> None:
     study = copy_of(prepared, tmp_path)
     started = study.start(*ARGS)

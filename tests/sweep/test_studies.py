@@ -7,14 +7,18 @@ import pytest
 from rich.console import Console
 from upath import UPath
 
+from dfloc.storage import Workspace
 from dfloc.sweep import run
 from dfloc.sweep.cell import Cell
 from dfloc.sweep.file import SweepFile, shipped
-from dfloc.sweep.prepare import Options
+from dfloc.sweep.known import Known
+from dfloc.sweep.prepare import Options, data_of, prepare
 from dfloc.sweep.space import expand
 from tests.command import Study
+from tests.conftest import TINY_COUNTS
 
 OTHERS = sorted(set(shipped()) - {"exposure", "search"})  # those two have tests of their own
+FULL = "sam2-decoders"  # runs in `make test`, as exposure and search do
 FOUR = [f"celebahq/{name}" for name in ("ldm", "repaint-p2-9k", "lama", "pluralistic")]
 
 
@@ -35,7 +39,9 @@ def axes(found: list[Cell]) -> dict[tuple[str, str], set[str]]:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize(
+    "name", [name if name == FULL else pytest.param(name, marks=pytest.mark.slow) for name in OTHERS]
+)
 def test_smoke_runs_to_a_report(name: str, tmp_path: Path, tiny_shards: UPath, ray_local: None) -> None:
     study = Study(tmp_path / "workspace", Path(tiny_shards.path))
     done = study.sweep(name=name)
@@ -47,6 +53,17 @@ def test_smoke_runs_to_a_report(name: str, tmp_path: Path, tiny_shards: UPath, r
     page = (study.root / "reports" / record.sweep / "report.md").read_text()
     assert record.title in page
     assert "0 to run" in study.sweep(name=name).out
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_smoke_can_be_planned_on_data_of_ones_own(name: str, tmp_path: Path, tiny_shards: UPath) -> None:
+    options = Options(name, str(tmp_path / "workspace"), tiny_shards.path, preset="smoke")
+    workspace = Workspace(tmp_path / "workspace")
+    plan = prepare(options, workspace, data_of(options, workspace), Known(workspace)).plan
+    assert {trial.stage for trial in plan.record.trials} == {cell.stage for cell in cells(name, "smoke")}
+    assert plan.left == len({trial.fingerprint for trial in plan.record.trials})
+    images = {(job.shard, job.group, row) for job in plan.jobs for row in job.wanted}
+    assert 0 < len(images) <= 2 * sum(TINY_COUNTS.values())
 
 
 @pytest.mark.parametrize("name", OTHERS)

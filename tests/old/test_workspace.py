@@ -1,0 +1,129 @@
+"""What 40e56a3 left behind is read as it was: the same numbers, nothing to train, the same images and truth."""
+
+import hashlib
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from dfloc.data.manifest import Manifest, SampleRef, read_samples
+from dfloc.data.shards import ShardReader, decode_image, read_truth
+from dfloc.ledger import Ledger
+from dfloc.record import SweepRecord
+from dfloc.report.build import build
+from dfloc.storage import Workspace
+from dfloc.sweep.known import Known
+from dfloc.sweep.prepare import Options, Prepared, data_of, prepare
+from dfloc.sweep.work import Work, run
+from tests.golden.points import PROCESSOR, assert_same, points, processor
+from tests.old.make import HERE, PAIR, SETTINGS, SWEEP
+
+TRUTH = {  # what 40e56a3 read: the manifest's digest, and a digest of every id, size and fakeness
+    "pair": (
+        "250a0c0d359b9258c175b8dd6d353817e890cc1b36ac32a7807c90eb57fbfab9",
+        "9621e8f3469c7174dbfb649b6b15dac9e3c13d55f43d689803e8dacc44c81347",
+    ),
+    "tree": (
+        "005df51b33e1595975023cd8fbfe9e8394fd875e380a904f8cc0be5207d47612",
+        "56c53985b8ee4621dd6e27bdc1ead3d815804071273bd8cdaafbf8c6cdbc7d96",
+    ),
+}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """The old workspace, in another place than where it was made."""
+    root = tmp_path / "moved"
+    with tarfile.open(HERE / "workspace.tar.xz") as archive:
+        archive.extractall(root, filter="data")
+    return Workspace(root)
+
+
+@pytest.fixture
+def record(workspace: Workspace) -> SweepRecord:
+    found = SweepRecord.load(workspace.sweep(SWEEP))
+    assert found is not None
+    return found
+
+
+def planned(workspace: Workspace) -> Prepared:
+    options = Options(
+        "exposure", str(workspace.root), str(workspace.shards / "tree"), preset="smoke", settings=SETTINGS
+    )
+    return prepare(options, workspace, data_of(options, workspace), Known(workspace))
+
+
+def test_nothing_is_left_to_train_and_no_image_passes_again(workspace: Workspace, record: SweepRecord) -> None:
+    plan = planned(workspace).plan
+    assert {trial.fingerprint for trial in record.trials} <= {trial.fingerprint for trial in plan.record.trials}
+    assert len({trial.fingerprint for trial in record.trials}) == 19
+    assert not [item.name for item in plan.items if item.train]
+    assert not plan.jobs
+    keys = {trial.fingerprint: {each.key for each in trial.evaluations} for trial in record.trials}
+    for item in plan.items:  # a later protocol may ask for more, of what is there for nothing
+        assert not {each.key for each in item.evaluations} & keys[item.trial.fingerprint]
+
+
+def test_the_report_has_the_same_point_values(workspace: Workspace, record: SweepRecord) -> None:
+    folder = Path(build(workspace, record).path)
+    golden = points(HERE / "evaluations.csv")
+    assert len(golden) == sum(len(trial.evaluations) for trial in record.trials) > 70
+    assert_same(points(folder / "evaluations.csv"), golden)
+
+
+def test_weights_features_and_lists_give_the_old_rows_again(workspace: Workspace, record: SweepRecord) -> None:
+    ledger = Ledger(workspace)
+    for stage in ("base", "finetune", "baselines"):
+        trial = next(trial for trial in record.trials if trial.stage == stage)
+        before = {each.key: ledger.rows(trial.fingerprint, each.key).to_pylist() for each in trial.evaluations}
+        for path in (ledger.folder(trial.fingerprint) / "rows").iterdir():
+            path.unlink()
+        data = workspace.shards / "tree"
+        assert list(run(Work(trial.spec, False, trial.evaluations, workspace, data)))[-1]["finished"]
+        for key, old in before.items():
+            rows = ledger.rows(trial.fingerprint, key).to_pylist()
+            if processor() == PROCESSOR:
+                assert repr(rows) == repr(old)  # to the last digit, NaN included
+            for row, other in zip(rows, old, strict=True):
+                assert row["id"] == other["id"]
+                assert row["ap"] == pytest.approx(other["ap"], rel=1e-3, nan_ok=True)
+
+
+def test_epochs_and_views_of_a_trial_are_read(workspace: Workspace, record: SweepRecord) -> None:
+    trained = [trial for trial in record.trials if trial.stage == "scratch"]
+    assert {len(Ledger(workspace).epochs(trial.fingerprint)) for trial in trained} == {2}
+    augmented = [trial for trial in trained if trial.spec.augment]
+    assert augmented
+    for path in Ledger(workspace).folder(augmented[0].fingerprint).rglob("done.json"):
+        path.unlink()
+    plan = planned(workspace).plan
+    assert [item.trial.fingerprint for item in plan.items if item.train] == [augmented[0].fingerprint]
+    assert not plan.jobs, "its views are there"
+
+
+def read(folder: UPath) -> Iterator[SampleRef]:
+    manifest = Manifest.load(folder)
+    for domain in sorted(manifest.domains):
+        for split in ("train", "valid", "test"):
+            yield from read_samples(folder, manifest, domain, split)
+
+
+@pytest.mark.parametrize("name", TRUTH)
+def test_shards_have_the_same_truth(workspace: Workspace, name: str) -> None:
+    folder, digest = workspace.shards / name, hashlib.sha256()
+    for sample in read(folder):
+        [truth_HW] = read_truth(folder, [sample])
+        digest.update(f"{sample.id} {truth_HW.shape}".encode())
+        digest.update(truth_HW.tobytes())
+    assert (Manifest.load(folder).digest, digest.hexdigest()) == TRUTH[name]
+
+
+def test_a_folder_pair_keeps_the_photographs_of_its_import(workspace: Workspace) -> None:
+    folder = workspace.shards / "pair"
+    stems = {sample.id.rpartition("/")[2]: sample.stem for sample in read(folder)}
+    assert stems == {f"{name}.png": f"mine/{name.partition('-')[0]}" for name in PAIR}
+    rows = ShardReader(folder).group("mine/sd/test-00000.parquet", 0)
+    assert {decode_image(row["image"]["bytes"]).shape for row in rows} == {(32, 40, 3), (32, 41, 3), (32, 42, 3)}
+    assert all(row["mask"]["bytes"].startswith(b"\xff\xd8") for row in rows), "JPEG, as it was given"
