@@ -183,8 +183,9 @@ def _file(word: str) -> tuple[str, tuple[int, int] | None]:
         if not path.is_file():
             return word, None
         found = path.stat()
-    except (ImportError, ValueError, OSError, RuntimeError) as error:
-        raise ConfigError(f"weights {word} cannot be looked at: {type(error).__name__}: {error}") from error
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"weights {word} cannot be looked at: {type(error).__name__}: {reason}") from error
     changed = getattr(found, "st_mtime_ns", getattr(found, "st_mtime", 0))
     return str(path.absolute()), (int(found.st_size), int(changed))
 
