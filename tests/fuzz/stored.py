@@ -187,7 +187,7 @@ class Small:
             "shards": Kind(shards, self.pictures),
             "shards' names": Kind(shards, self.names),
             "manifest": Kind([Path(self.data.path, "manifest.json")], lambda: Manifest.load(self.data)),
-            "rejects": Kind([Path(self.data.path, "rejected.csv")], lambda: len(rejects.read(self.data))),
+            "rejects": Kind([Path(self.data.path, "rejected.csv")], lambda: rejects.read(self.data) and None),
             "plan": Kind(records, lambda: [SweepRecord.load(folder) for folder in self.sweeps]),
             "weights index": Kind(sorted(root.glob("weights/*.json")), self.sources),
         }
