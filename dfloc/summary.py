@@ -232,7 +232,7 @@ def _by_domain(
     ledger: Ledger, evaluations: Sequence[EvaluationSpec], checkpoint: Checkpoint, valid: pa.Table | None = None
 ) -> dict[str, dict[str, float]]:
     return {
-        each.domain: summarise(ledger.scored(each), each.protocol, valid)
+        each.domain: summarise(ledger.rows(each.trial, each.key), each.protocol, valid)
         for each in evaluations
         if each.checkpoint == checkpoint
     }

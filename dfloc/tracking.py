@@ -237,7 +237,7 @@ class _Projection:
             for each in evaluations:
                 path = Path(scratch) / each.checkpoint / f"{each.domain.replace('/', '-')}.parquet"
                 path.parent.mkdir(exist_ok=True)
-                pq.write_table(self._ledger.scored(each), path)
+                pq.write_table(self._ledger.rows(each.trial, each.key), path)
             self._upload(run_id, Path(scratch), "rows")
 
     def _upload(self, run_id: str, folder: Path, name: str) -> None:

@@ -27,6 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in shared)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def notes_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what is noted as verified out of the home of whoever runs the tests."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
     """One quiet Ray of two CPUs for all tests that need one."""
@@ -83,8 +89,8 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> UP
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Study, Result]":
-    """The exposure study on built-in data, run by the command line from an empty folder: once for all processes."""
-    from tests.command import Result, Study
+    """The exposure study on built-in data, run from within another checkout: once for all processes."""
+    from tests.command import Result, Study, other_checkout
 
     folder = tmp_path_factory.getbasetemp()
     folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
@@ -93,7 +99,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Study, Result]
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not said.exists():
             study.root.parent.mkdir()
-            said.write_text(json.dumps(study.command()))
+            said.write_text(json.dumps(study.command(folder=other_checkout(folder / "checkout"))))
     return study, Result(*json.loads(said.read_text()))
 
 

@@ -19,35 +19,19 @@ import dfloc
 from dfloc.chatter import Chatter
 from dfloc.errors import ConfigError, DataError
 from dfloc.workers import Workers, first_cause
-from tests.command import DFLOC
+from tests.command import DFLOC, HARMFUL, fresh, other_checkout
 
 ROOT = Path(dfloc.__file__).parent.parent
-HARMFUL = ("random", "statistics", "types", "logging", "tokenize")
 TIMED_OUT = "The current node timed out during startup. This could happen because\nof something."
-
-
-def other_checkout(folder: Path) -> Path:
-    """Put another dfloc into a folder, one that takes every mask the wrong way round."""
-    shutil.copytree(ROOT / "dfloc", folder / "dfloc", ignore=shutil.ignore_patterns("__pycache__"))
-    shards = folder / "dfloc/data/shards.py"
-    with shards.open("a") as file:
-        file.write("\n\n_right = fakeness\n\n\ndef fakeness(*args, **how):\n    return 255 - _right(*args, **how)\n")
-    return folder
-
-
-def harmful(folder: Path) -> None:
-    for name in HARMFUL:
-        (folder / f"{name}.py").write_text(f"raise AssertionError('the user\\'s {name}.py was imported')\n")
 
 
 @pytest.mark.ray
 def test_an_import_from_within_another_checkout_is_like_any_other(tmp_path: Path, tiny_tree: Path) -> None:
     user, long = other_checkout(tmp_path / "user"), tmp_path / "long" / ("t" * 120)
-    harmful(user)
     long.mkdir(parents=True)
     tiny_tree.rename(user / "tree")
     args = [DFLOC, "data", "import", "tree", "--out", "shards"]
-    done = subprocess.run(args, cwd=user, env=_environment() | {"TMPDIR": str(long)}, capture_output=True, text=True)
+    done = subprocess.run(args, cwd=user, env=fresh() | {"TMPDIR": str(long)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("54 images imported into shards, 0 unchanged\n"), done
     assert "Traceback" not in done.stderr
@@ -135,12 +119,14 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> Looked:
     from tests.conftest import write_tiny_tree
 
     user, scripts = other_checkout(tmp_path_factory.mktemp("user")), tmp_path_factory.mktemp("scripts")
+    for name in HARMFUL:  # PYTHONPATH lets the script itself find them
+        (user / f"{name}.py").unlink()
     write_tiny_tree(user / "tree")
     (user / "lib").mkdir()
     for path in (user / "beside_user.py", scripts / "beside_script.py", user / "lib/in_lib.py"):
         path.write_text("")
     (scripts / "looks.py").write_text(LOOKS)
-    given = _environment() | {"PYTHONPATH": os.pathsep.join([str(ROOT), "lib", ""])}
+    given = fresh() | {"PYTHONPATH": os.pathsep.join([str(ROOT), "lib", ""])}
     args = [sys.executable, str(scripts / "looks.py")]
     done = subprocess.run(args, cwd=user, env=given, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -317,8 +303,3 @@ def test_the_first_cause_is_one_line_without_its_dot() -> None:
     assert first_cause(wrapped) == "a.png is empty. Import it again"
     assert first_cause(ValueError("one\ntwo")) == "ValueError: one"
     assert first_cause(MemoryError()) == "MemoryError"
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment of a fresh shell: Ray leaves settings of its own in that of the tests."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "TUNE_"))}

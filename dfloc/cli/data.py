@@ -231,7 +231,8 @@ def _table(facts: "Sequence[SplitFacts]", dolos: bool) -> None:
 
 
 def _warn(folder: "UPath", manifest: "Manifest") -> None:
-    from dfloc.data.manifest import masks_of_one_kind, refs_of, undigested
+    from dfloc.data.leakage import undigested
+    from dfloc.data.manifest import masks_of_one_kind, refs_of
 
     for name, info in sorted(manifest.domains.items()):
         if info.photograph:

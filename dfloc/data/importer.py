@@ -14,19 +14,17 @@ from upath import UPath
 
 from dfloc.data import dolos, rejects
 from dfloc.data.dolos import Sample
+from dfloc.data.leakage import Overlap, in_two_splits, overlaps, sentence
 from dfloc.data.manifest import (
     FILE_NAME,
     Manifest,
-    Overlap,
     Place,
     SampleRef,
     ShardInfo,
-    in_two_splits,
-    overlaps,
     read_samples,
     read_shard,
 )
-from dfloc.data.publish import Part, Written, overlap_sentence, publish
+from dfloc.data.publish import Part, Written, publish
 from dfloc.data.rejects import Reject
 from dfloc.data.writer import GROUP_ROWS, Receipt, ShardJob, write_shard
 from dfloc.errors import DataError, DflocError
@@ -251,7 +249,7 @@ def _check_pixels(scratch: UPath, written: Sequence[Written], held: Sequence[Sam
 
 def _refuse(found: Sequence[Overlap]) -> None:
     if found:
-        raise DataError(f"{overlap_sentence(found)}; move them, or go on with --allow-overlap")
+        raise DataError(f"{sentence(found)}; move them, or go on with --allow-overlap")
 
 
 def _write(

@@ -1,11 +1,10 @@
 """What shards hold: domains, splits, counts, digests, mask kinds."""
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 from upath import UPath
@@ -24,9 +23,6 @@ Place = tuple[str, Split]
 MaskKind = Annotated[str, Field(pattern=f"^({KIND.pattern})$")]
 
 FILE_NAME = "manifest.json"
-OVERLAP_NOTE = "photographs that lie in two splits"
-"""How a note begins that the import was told to allow."""
-EQUAL = " = "
 KEY_COLUMNS = ("id", "pair", "stem", "image_sha256", "mask_sha256", "mask_kind", "exif", "pixels_sha256")
 OPTIONAL_COLUMNS = (
     "exif",
@@ -56,18 +52,6 @@ class SampleRef(NamedTuple):
     row: int
     way: Way | Literal[""] = ""
     pixels_sha256: str = ""
-
-
-class Overlap(NamedTuple):
-    """A photograph that lies in more than one split: its stem, or an id of each split where only the pixels show it."""
-
-    stem: str
-    splits: tuple[str, ...]
-
-    @property
-    def by_pixels(self) -> bool:
-        """Whether only the pixels show it."""
-        return EQUAL in self.stem
 
 
 def list_digest(samples: Iterable[SampleRef]) -> str:
@@ -306,21 +290,15 @@ def masks_of_one_kind(folder: UPath, manifest: Manifest, domains: Iterable[str])
 def _columns(folder: UPath, shard: ShardInfo, names: Sequence[str]) -> list[list[Any]]:
     path = folder / shard.path
     try:
-        with pq.ParquetFile(path.path, filesystem=path.fs) as held:
+        with pq.ParquetFile(path.path, filesystem=path.fs, page_checksum_verification=True) as held:
             kept = [name for name in names if name not in OPTIONAL_COLUMNS or name in held.schema_arrow.names]
             table = held.read(kept)
-        if absent := set(kept) - set(table.column_names):
-            raise DataError(f"shard {path} has no column {min(absent)}; import again")
-    except (OSError, pa.ArrowException) as error:
+        columns = {name: table[name].to_pylist() for name in kept}
+    except Exception as error:
         raise DataError(f"cannot read shard {path} ({error}); import again") from error
     if table.num_rows != sum(shard.groups):
         raise DataError(f"{path} has {table.num_rows} rows, not the manifest's {sum(shard.groups)}; import again")
-    return [table[name].to_pylist() if name in kept else [None] * table.num_rows for name in names]
-
-
-def overlap(folder: UPath, manifest: Manifest, domains: Iterable[str]) -> list[Overlap]:
-    """Return what lies in two splits of these domains (`overlaps`)."""
-    return overlaps(refs_of(folder, manifest, domains))
+    return [columns.get(name, [None] * table.num_rows) for name in names]
 
 
 def refs_of(folder: UPath, manifest: Manifest, domains: Iterable[str]) -> list[SampleRef]:
@@ -329,38 +307,3 @@ def refs_of(folder: UPath, manifest: Manifest, domains: Iterable[str]) -> list[S
         sample for name in dict.fromkeys(domains) for split in manifest.domains[name].splits
         for sample in read_samples(folder, manifest, name, split)
     ]  # fmt: skip
-
-
-def overlaps(samples: Sequence[SampleRef]) -> list[Overlap]:
-    """Return the photographs that lie in two splits: by their names, sorted, then those that only their pixels show.
-
-    Wholly generated images show no photograph and are left out of the first; equal pixels count whatever they show.
-    """
-    named = in_two_splits((sample.stem, sample.split) for sample in samples if sample.mask_kind != "generated")
-    known = {case.stem for case in named}
-    by_pixels: defaultdict[str, list[SampleRef]] = defaultdict(list)
-    for sample in samples:
-        by_pixels[sample.pixels_sha256].append(sample)
-    by_pixels.pop("", None)
-    equal = []
-    for refs in by_pixels.values():
-        first = {ref.split: ref.id for ref in reversed(refs)}
-        if len(first) > 1 and not known.issuperset(ref.stem for ref in refs):
-            splits = tuple(sorted(first))
-            equal.append(Overlap(EQUAL.join(first[split] for split in splits), splits))
-    return [*named, *sorted(equal)]
-
-
-def undigested(samples: Iterable[SampleRef]) -> list[str]:
-    """Return a sentence on domains whose equal images cannot be found; none where every image can be compared."""
-    domains = sorted({sample.domain for sample in samples if not sample.pixels_sha256})
-    said = "imported before pixels were digested, so that leakage by content is not known; import again, elsewhere"
-    return [f"{', '.join(domains)}: {said}"] if domains else []
-
-
-def in_two_splits(places: Iterable[tuple[str, str]]) -> list[Overlap]:
-    """Return the stems that come with more than one split, sorted."""
-    splits: defaultdict[str, set[str]] = defaultdict(set)
-    for stem, split in places:
-        splits[stem].add(split)
-    return [Overlap(stem, tuple(sorted(found))) for stem, found in sorted(splits.items()) if len(found) > 1]

@@ -8,24 +8,20 @@ from upath import UPath
 
 from dfloc.data import alignment, dolos
 from dfloc.data.dolos import Sample
+from dfloc.data.leakage import overlap, sentence
 from dfloc.data.manifest import (
-    OVERLAP_NOTE,
     DomainInfo,
     Manifest,
-    Overlap,
     Place,
     ShardInfo,
     SplitInfo,
     list_digest,
     masks_of_one_kind,
-    overlap,
     read_shard,
     shard_digest,
 )
 from dfloc.data.writer import Receipt
 from dfloc.errors import DataError
-
-SHOWN = 3
 
 
 class Part(NamedTuple):
@@ -126,8 +122,25 @@ def _notes(out: UPath, manifest: Manifest) -> tuple[str, ...]:
         for name, info in sorted(manifest.domains.items())
         if len(info.exif) > 1
     ]
+    notes += _of_photographs(manifest)
     found = overlap(out, manifest, sorted(manifest.domains))
-    return (*notes, *([overlap_sentence(found)] if found else []))
+    return (*notes, *([sentence(found)] if found else []))
+
+
+def _of_photographs(manifest: Manifest) -> Iterator[str]:
+    """Yield the sources whose domains name their photographs by several rules, which names then do not match."""
+    rules: dict[str, dict[str, str]] = {}
+    for name, info in sorted(manifest.domains.items()):
+        if info.kind != "full":
+            source, _, generator = name.partition("/")
+            rules.setdefault(source, {}).setdefault(info.photograph or "{stem}", generator)
+    for source, found in rules.items():
+        if len(found) > 1:
+            each = ", ".join(f"{generator} by {rule}" for rule, generator in found.items())
+            yield (
+                f"{source}: which photograph a file shows is told in several ways ({each}): one that two of them show "
+                "is not found by its name in two splits; --photograph"
+            )
 
 
 def _of_masks(name: str, info: DomainInfo) -> Iterator[str]:
@@ -140,11 +153,3 @@ def _of_masks(name: str, info: DomainInfo) -> Iterator[str]:
             "whether their polarity is right (MI-GAN's masks are 73% fake, and 27% read the wrong way), but originals "
             "can: --originals DIR, or the real images of a tree"
         )
-
-
-def overlap_sentence(found: Sequence[Overlap]) -> str:
-    """Return how many photographs lie in two splits, how many by their pixels alone, and the first ones."""
-    shown = ", ".join(f"{case.stem} in {' and '.join(case.splits)}" for case in found[:SHOWN])
-    equal = sum(case.by_pixels for case in found)
-    under = f", {equal} of them equal pixels under other names" if equal else ""
-    return f"{OVERLAP_NOTE}: {len(found)}{under} ({shown}{', ...' if len(found) > SHOWN else ''})"

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from upath import UPath
 
+from dfloc import digests
 from dfloc.data import exif, masks
 from dfloc.data.manifest import OPTIONAL_COLUMNS, MaskKind, SampleRef
 from dfloc.data.masks import Picture
@@ -26,9 +27,14 @@ Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000
 CACHE_BYTES = 256 << 20
+FILES = ("image", "mask")
 
 # Pillow's names of what is read, whatever a file calls itself.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
+
+# Codings that change values, by Pillow's names of formats and of what TIFF is compressed by.
+_LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "jpeg": "JPEG", "tiff_jpeg": "JPEG", "WEBP": "WEBP", "webp": "WEBP"}
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 # A scan costs a pass over all pixels and few bytes; encoders write at most 20, a decoder of TIFF refuses more than 100.
 MAX_SCANS = 100
@@ -112,7 +118,7 @@ class ShardReader:
     def group(self, shard: str, group: int, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Return the rows of a row group in order; `image` and `mask` are `{bytes, path}`, or None for no mask.
 
-        The rows are those of the cache: they are not to be changed.
+        The bytes of both are compared with their digests. The rows are those of the cache: they are not to be changed.
 
         Args:
             shard: path relative to the data folder.
@@ -127,7 +133,7 @@ class ShardReader:
             self._groups.move_to_end(key)
         else:
             table = self._read(shard, group, columns)
-            self._groups[key] = _Group(table.to_pylist(), table.nbytes)
+            self._groups[key] = _Group(self._verified(shard, group, columns, table), table.nbytes)
             while len(self._groups) > 1 and sum(kept.size for kept in self._groups.values()) > self._cache_bytes:
                 self._groups.popitem(last=False)
         return self._groups[key].rows
@@ -136,15 +142,32 @@ class ShardReader:
         path = self._folder / shard
         try:
             if shard not in self._files:
-                self._files[shard] = pq.ParquetFile(path.path, filesystem=path.fs)
+                self._files[shard] = pq.ParquetFile(path.path, filesystem=path.fs, page_checksum_verification=True)
             file = self._files[shard]
             lacking = [name for name in OPTIONAL_COLUMNS if name not in file.schema_arrow.names]
-            table = file.read_row_group(group, None if columns is None else [c for c in columns if c not in lacking])
+            marks = [f"{name}_sha256" for name in FILES if columns is not None and name in columns]
+            wanted = None if columns is None else [c for c in (*columns, *marks) if c not in lacking]
+            table = file.read_row_group(group, wanted)
             for name in lacking if columns is None else [c for c in columns if c in lacking]:
                 table = table.append_column(name, pa.nulls(table.num_rows))
             return table
-        except (OSError, IndexError, pa.ArrowException) as error:
+        except Exception as error:
             raise DataError(f"cannot read row group {group} of shard {path} ({error}); import again") from error
+
+    def _verified(self, shard: str, group: int, columns: Sequence[str] | None, table: pa.Table) -> list[dict[str, Any]]:
+        """Return the rows of a table, in these columns, if the files in them are those that were imported."""
+        place = f"row group {group} of shard {self._folder / shard}"
+        try:
+            rows: list[dict[str, Any]] = table.to_pylist()
+            for number, row in enumerate(rows):
+                for name in (name for name in FILES if name in row):
+                    if row[f"{name}_sha256"] != (row[name] and digests.digest(row[name]["bytes"])):
+                        raise DataError(f"the {name} in row {number} of {place} is not what was imported; import again")
+            return rows if columns is None else [{name: row[name] for name in columns} for row in rows]
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(f"{place} is damaged ({type(error).__name__}: {error}); import again") from error
 
 
 def read_truth(folder: UPath, samples: Sequence[SampleRef], reader: ShardReader | None = None) -> list[Pixels]:
@@ -181,11 +204,10 @@ def open_image(data: bytes) -> Picture:
     """
     with decoding():
         image = _open(data)
-        lossy = (
-            image.format in ("JPEG", "MPO")
-            or (image.format == "WEBP" and b"VP8 " in data)
-            or image.info.get("compression") == "jpeg"
-        )
+        coding = image.info.get("compression", "") if image.format == "TIFF" else image.format
+        lossy = _LOSSY.get(str(coding), "")
+        if lossy == "WEBP" and b"VP8 " not in data:
+            lossy = ""
         halved = image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in image.tile)
         turn = exif.orientation(image)
         image.load()
@@ -198,6 +220,8 @@ def orientation(data: bytes) -> int:
     Raises:
         DataError: as `decode_image`.
     """
+    if data.startswith(_PNG) and not any(mark in data for mark in (b"eXIf", b"exif", b"xmp")):
+        return 1  # to look for them in a PNG is to decode it
     with decoding():
         return exif.orientation(_open(data))
 
@@ -210,8 +234,9 @@ def open_mask(data: bytes) -> Picture:
     """
     picture = open_image(data)
     if picture.halved:
-        found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        most = 1 if found is None else int(found[..., :3].max())
+        with decoding():
+            found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        most = 1 if found is None else int(np.atleast_3d(found)[..., :3].max())
         if 0 < most < 256:
             raise DataError(f"16 bits a channel with values up to {most}; save it in grey")
     return picture

@@ -85,7 +85,8 @@ def write_shard(job: ShardJob) -> Receipt:
     """
     receipt = Receipt([], 0.0, 0, [])
     buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, SCHEMA, compression="none", use_dictionary=False, write_statistics=False) as writer:
+    how = {"compression": "none", "use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
+    with pq.ParquetWriter(buffer, SCHEMA, **how) as writer:
         for rows in _groups(_usable(job, receipt.rejected), job.group_rows):
             judged = [found for row in rows if (found := row.pop("judged"))]
             grey_pixels = sum(row.pop("grey_pixels") for row in rows)

@@ -20,6 +20,7 @@ from dfloc.features.store import CLEAN, PIXELS, STORED_DTYPES, TRUTH, FeatureSto
 from dfloc.features.weights import WeightsIndex
 from dfloc.models.base import Backbone, entered
 from dfloc.plugin import Plugin
+from dfloc.proof import Proof
 from dfloc.workers import first_cause, quiet_data
 
 BATCH = 32
@@ -96,7 +97,7 @@ def extract(
     weights: WeightsIndex,
     device: str = "cpu",
     on_progress: Callable[[int, int], None] | None = None,
-    before: Callable[[], None] | None = None,
+    proof: Proof | None = None,
 ) -> int:
     """Pass row groups through their backbones into the store, on the Ray that is running.
 
@@ -111,7 +112,7 @@ def extract(
         weights: where the backbones' weights are loaded from.
         device: of the backbones, cpu or cuda.
         on_progress: called with the wanted images done and to do.
-        before: called on a node before it passes a row group; a DflocError that it raises ends the extraction.
+        proof: what a node must find and run before it passes a row group; None: run what this process runs.
 
     Returns:
         Number of images passed.
@@ -127,11 +128,11 @@ def extract(
     recipes = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
     done, total, passed = 0, sum(job.rows for job in jobs), 0
     told = {"store": store, "folder": folder.absolute(), "recipes": recipes, "weights": weights, "device": device}
-    told |= {"plugins": registry.plugins(), "before": before}
+    told |= {"plugins": registry.plugins(), "proof": proof or Proof.begin()}
     with quiet_data():
         items = ray.data.from_items([_item(job) for job in jobs], override_num_blocks=len(jobs))
         if device != "cpu":
-            items = items.map(_read, fn_kwargs={"folder": told["folder"]})
+            items = items.map(_read, fn_kwargs={name: told[name] for name in ("folder", "proof")})
         receipts = items.map(_Backbones, fn_constructor_kwargs=told, **_resources(device, len(jobs)))
         try:
             for receipt in receipts.iter_rows():
@@ -169,10 +170,11 @@ class _Decoded(NamedTuple):
     target: npt.NDArray[np.bool_] | None
 
 
-def _read(item: dict[str, Any], folder: UPath) -> dict[str, Any]:
+def _read(item: dict[str, Any], folder: UPath, proof: Proof) -> dict[str, Any]:
     """Decode a row group in a process of its own; what comes of it, or the error, travels pickled."""
     decoded: list[_Decoded] | DflocError
     try:
+        proof.check()
         decoded = list(_decode(folder, item["shard"], item["group"], pickle.loads(item["view"])))
     except DflocError as error:
         decoded = error
@@ -248,10 +250,10 @@ class _Backbones:
         weights: WeightsIndex,
         device: str,
         plugins: Sequence[Plugin],
-        before: Callable[[], None] | None = None,
+        proof: Proof,
     ):
         self._store, self._folder, self._recipes, self._device = store, folder, recipes, device
-        self._weights, self._plugins, self._before = weights, plugins, before
+        self._weights, self._plugins, self._proof = weights, plugins, proof
         self._made: dict[_Key, Backbone] = {}
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
@@ -263,8 +265,7 @@ class _Backbones:
 
     def _store_all(self, item: dict[str, Any]) -> int:
         """Write every map that a row group lacks; return the number of its images."""
-        if self._before:
-            self._before()
+        self._proof.check()
         plugin.use(self._plugins)
         by_input: dict[tuple[_Key, int | None], list[MapRecipe]] = defaultdict(list)
         for recipe in (self._recipes[fingerprint] for fingerprint in item["recipes"]):

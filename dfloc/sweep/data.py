@@ -7,15 +7,13 @@ from typing import Protocol
 from upath import UPath
 
 from dfloc.data import dolos
+from dfloc.data.leakage import NOTE, overlaps, undigested
 from dfloc.data.manifest import (
-    OVERLAP_NOTE,
     Manifest,
     SampleRef,
     masks_of_one_kind,
-    overlaps,
     read_samples,
     refs_of,
-    undigested,
 )
 from dfloc.data.mixture import Split
 from dfloc.errors import DataError
@@ -87,7 +85,7 @@ class Shards:
         reals = [name for name, info in self.manifest.domains.items() if info.kind == "real"]
         refs = refs_of(self.folder, self.manifest, [*domains, *reals])
         doubles = overlaps(refs)
-        if doubles and not any(note.startswith(OVERLAP_NOTE) for note in self.manifest.notes):
+        if doubles and not any(note.startswith(NOTE) for note in self.manifest.notes):
             raise DataError(
                 f"{len(doubles)} photographs lie in two splits, the first is {doubles[0].stem} "
                 f"({', '.join(doubles[0].splits)}); mend the data, or import them again with --allow-overlap"

@@ -139,7 +139,7 @@ def _extract(work: Work, refs: Sequence[SampleRef], proof: Proof, console: Conso
             weights=WeightsIndex(work.workspace),
             device=work.device,
             on_progress=display.advance,
-            before=proof.check,
+            proof=proof,
         )
 
 

@@ -245,7 +245,7 @@ class Driver:
                     weights=WeightsIndex(self.workspace),
                     device=prepared.device,
                     on_progress=display.advance,
-                    before=self.ray.proof.check,
+                    proof=self.ray.proof,
                 )
 
     def _train(self, prepared: Prepared) -> tuple[bool, list[str]]:

@@ -2,17 +2,23 @@
 
 import io
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from upath import UPath
 
 from dfloc.data import masks
-from dfloc.data.dolos import kind
-from dfloc.data.manifest import DomainInfo
-from dfloc.data.shards import fakeness, open_mask
+from dfloc.data.dolos import Sample, kind
+from dfloc.data.manifest import DomainInfo, ShardInfo, read_shard
+from dfloc.data.shards import fakeness, open_mask, read_truth
+from dfloc.data.writer import ShardJob, write_shard
 from dfloc.errors import ConfigError, DataError
+from dfloc.features.extract import _decode
 from tests.cases.masks import AREA, CASES, CONSTANT, FAKE, HEIGHT, WIDTH, Case, encoded, three, transparent, two
 
 
@@ -154,3 +160,25 @@ def test_a_huge_picture_in_colours_is_refused_without_a_list_of_them() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8)
     with pytest.raises(DataError, match=r"in colours: values 0x\w{6} to 0x\w{6} \(\d+ of them\)"):
         masks.truth(open_mask(encoded(noise, "BMP")), "fake_is_white")
+
+
+def test_shards_from_before_that_hold_such_masks_name_them(tmp_path: Path) -> None:
+    """What was read as wholly real is an error now; what was read rightly is as it was."""
+    (tmp_path / "i.png").write_bytes(encoded(np.zeros((*FAKE.shape, 3), np.uint8)))
+    samples = []
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(encoded(two(0, 255)))
+        paths = tmp_path / "i.png", tmp_path / f"{name}.png"
+        samples.append(Sample(f"m/s/test/{name}.png", name, name, "m/s", "test", *paths, "fake_is_white"))
+    write_shard(ShardJob(UPath(tmp_path / "0.parquet"), samples))
+    table = pq.read_table(tmp_path / "0.parquet").drop_columns(["exif"])
+    olds = [{"bytes": encoded(pixels), "path": "m.png"} for pixels in (two(0, 200), two(0, 100))]
+    place = table.schema.get_field_index("mask")
+    table = table.set_column(place, table.schema.field(place), pa.array(olds, table.schema.field(place).type))
+    pq.write_table(table, tmp_path / "0.parquet")
+    refs = read_shard(UPath(tmp_path), ShardInfo(path="0.parquet", digest="d", groups=(2,)), "m/s", "test")
+    np.testing.assert_array_equal(read_truth(UPath(tmp_path), refs[:1])[0], two(0, 200))
+    with pytest.raises(DataError, match=r"m/s/test/b\.png in shard .*: values 0 and 100; .*--fake-is 100"):
+        read_truth(UPath(tmp_path), refs)
+    with pytest.raises(DataError, match=r"m/s/test/b\.png in shard .*: values 0 and 100; "):
+        list(_decode(UPath(tmp_path), "0.parquet", 0, None))

@@ -31,6 +31,7 @@ def test_row_is_what_the_files_are(tiny_tree: Path) -> None:
     row = rows["tiny/blur/test/test1-0.png"]
     image, mask = ((tiny_tree / folder / "test1-0.png").read_bytes() for folder in (IMAGES, MASKS))
     fake = np.asarray(Image.open(tiny_tree / MASKS / "test1-0.png")) == 0
+    decoded = np.asarray(Image.open(tiny_tree / IMAGES / "test1-0.png"))
     assert row == {
         "id": "tiny/blur/test/test1-0.png",
         "pair": "tiny/test1-0",
@@ -46,6 +47,7 @@ def test_row_is_what_the_files_are(tiny_tree: Path) -> None:
         "image_sha256": hashlib.sha256(image).hexdigest(),
         "mask_sha256": hashlib.sha256(mask).hexdigest(),
         "exif": None,
+        "pixels_sha256": hashlib.sha256(b"(64, 64, 3)" + decoded.tobytes()).hexdigest(),
     }
     assert receipt.groups == [3, 1]
     assert receipt.fake_area == pytest.approx(sum(row["fake_area"] for row in rows.values()))

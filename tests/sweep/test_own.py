@@ -14,10 +14,14 @@ from tests.command import Study
 
 
 @pytest.mark.ray
-def test_a_folder_pair_joins_a_study_by_one_command(tiny_tree: Path, tmp_path: Path, ray_local: None) -> None:
+def test_a_folder_pair_joins_a_study_by_one_command(
+    tiny_tree: Path, tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every path is relative to the user's folder, in which no worker lives."""
+    monkeypatch.chdir(tmp_path)
     write_odd_pair(tmp_path / "edited", 12)
-    own = (f"mine/sd={tmp_path / 'edited'},fake=white,split=60/20/20",)
-    study = Study(tmp_path / "w", tiny_tree)
+    own = ("mine/sd=edited,fake=white,split=60/20/20",)
+    study, tiny_tree = Study(Path("w"), tiny_tree.relative_to(tmp_path)), tiny_tree.relative_to(tmp_path)
     asked = "domains=[tiny/blur,tiny/noise]"
 
     options = Options("exposure", str(study.root), str(tiny_tree), own, "smoke", (asked,))
