@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import pyarrow.parquet as pq
-from pydantic import Field, ValidationError
+from pydantic import Field
 from upath import UPath
 
 from dfloc import storage
@@ -174,14 +174,13 @@ class Manifest(Frozen):
         if not path.is_file():
             raise DataError(f"no imported data in {folder}; make them: dfloc data import SRC --out {folder}")
         try:
-            return cls.model_validate(storage.get_json(path))
-        except (ValidationError, WorkspaceError) as error:
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "no JSON"
-            raise DataError(f"{path} is damaged ({reason}); delete it and import again") from error
+            return storage.get_model(cls, path, "delete it and import again")
+        except WorkspaceError as error:
+            raise DataError(str(error)) from error
 
     def save(self, folder: UPath) -> None:
         """Write the manifest, whole."""
-        storage.put_json(folder / FILE_NAME, self.model_dump(mode="json"))
+        storage.put(folder / FILE_NAME, storage.sealed(self))
 
     @property
     def digest(self) -> str:

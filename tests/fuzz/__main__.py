@@ -1,18 +1,19 @@
 """Changes what goes in and what is stored, and reads it: `python -m tests.fuzz`."""
 
 import argparse
+import re
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.fuzz import images, weights
+from tests.fuzz import command, images, stored, weights
 from tests.fuzz.harness import FAULTS, Part, Result, run
 
-PARTS: tuple[Part, ...] = (images.PART, images.ARRAYS, weights.PART)
-WORDS = ("refused", "right", "read", *FAULTS)
+PARTS: tuple[Part, ...] = (images.PART, images.ARRAYS, weights.PART, stored.PART, command.PART)
+WORDS = ("refused", "said so", "right", "read", *FAULTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,16 +29,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     until = time.monotonic() + asked.seconds
     parts = [part for part in PARTS if not asked.part or part.name in asked.part]
     results = [run(part, asked.seed, asked.count or part.count, out, until, asked.first) for part in parts]
+    stored.remove()
+    command.remove()
     sys.stdout.write(table(results))
     for result in results:
-        for number, name, verdict in result.faults[:20]:
-            last = (verdict.detail.strip().splitlines() or [""])[-1]
-            sys.stdout.write(f"{result.part} --seed {asked.seed} --first {number}: {name}: {verdict.word}: {last}\n")
+        sys.stdout.writelines(faults(result))
     if any(result.faults for result in results):
         sys.stdout.write(f"inputs and tracebacks: {out}\n")
         return 1
     out.rmdir()
     return 0
+
+
+def faults(result: Result) -> Iterator[str]:
+    """Yield a line for each kind of fault: how often it came, and the number of the first case that shows it."""
+    kinds: dict[str, list[int]] = {}
+    for number, name, verdict in result.faults:
+        last = (verdict.detail.strip().splitlines() or [""])[-1]
+        kinds.setdefault(f"{name}: {verdict.word}: {re.sub('[0-9]+', 'N', last)[:160]}", []).append(number)
+    for kind, numbers in sorted(kinds.items(), key=lambda item: -len(item[1])):
+        yield f"{len(numbers)} x {result.part}: {kind} (--first {numbers[0]} --count 1)\n"
 
 
 def table(results: Sequence[Result]) -> str:

@@ -54,19 +54,21 @@ class Verdict(NamedTuple):
         return self.word in FAULTS
 
 
-@dataclass
+@dataclass(frozen=True)
 class Part:
     """A kind of input: makes its case of a number.
 
     Attributes:
         name: for the table.
         count: cases of a whole run.
-        make: case of a number; depends on that and its generator alone.
+        make: a case out of a generator, on which alone it depends.
+        shrinks: a part of an input that is a fault may be one too: the smallest is looked for.
     """
 
     name: str
     count: int
     make: Callable[[Random], Case]
+    shrinks: bool = True
 
 
 @dataclass
@@ -140,17 +142,20 @@ def run(
             if verdict.is_fault:
                 result.faults.append((number, case.name, verdict))
                 if out:
-                    _keep(out / f"{part.name}-{seed}-{number}", case, verdict)
+                    data = shrunk(case, verdict) if part.shrinks else case.data
+                    _keep(
+                        out / f"{part.name}-{seed}-{number}", data, f"{case.name}\n{verdict.word}: {verdict.detail}\n"
+                    )
             _progress(part, result, number + 1 - first, count)
     faulthandler.cancel_dump_traceback_later()
     result.seconds = time.monotonic() - start
     return result
 
 
-def _keep(path: Path, case: Case, verdict: Verdict) -> None:
+def _keep(path: Path, data: bytes, words: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".bin").write_bytes(shrunk(case, verdict))
-    path.with_suffix(".txt").write_text(f"{case.name}\n{verdict.word}: {verdict.detail}\n")
+    path.with_suffix(".bin").write_bytes(data)
+    path.with_suffix(".txt").write_text(words)
 
 
 def shrunk(case: Case, verdict: Verdict) -> bytes:
@@ -176,7 +181,7 @@ def _same(one: Verdict, other: Verdict) -> bool:
 
 @contextmanager
 def _listening() -> Iterator[Callable[[], str]]:
-    """Give a function that returns what the process, C libraries included, has written to stderr since the last call."""
+    """Give a function that returns what the process, C libraries too, has written to stderr since the last call."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as file:

@@ -1,8 +1,10 @@
-"""Files of weights of every form that is read, changed, and hostile ones: an error, or plain tensors; nothing is run."""
+"""Files of weights of every form that is read, changed, and hostile ones: an error, or tensors; nothing is run."""
 
 import io
+import os
 import pickle
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -107,12 +109,14 @@ def valid() -> dict[str, Valid]:
     ):
         found[name] = Valid(_script(script), buffers)
     found["hostile script"] = Valid(_script(torch.jit.script(Hostile(str(CANARY)))), {})
-    return found | _hostile()
+    return found | {f"hostile {name}": file for name, file in hostile().items()}
 
 
-def _hostile() -> dict[str, Valid]:
+@cache
+def hostile() -> dict[str, Valid]:
+    """Return files of several forms that want something called."""
     calls: dict[str, tuple[Callable[..., Any], tuple[object, ...]]] = {
-        "system": (__import__("os").system, (f"rm -f {CANARY}",)),
+        "system": (os.system, (f"rm -f {CANARY}",)),
         "eval": (eval, (f"__import__('pathlib').Path({str(CANARY)!r}).unlink()",)),
         "unlink": (Path.unlink, (CANARY,)),
         "ring": (ring, ()),
@@ -125,18 +129,15 @@ def _hostile() -> dict[str, Valid]:
     for name, (call, words) in calls.items():
         evil = {**STATE, "evil": Evil(call, *words)}
         for zipped in (True, False):
-            found[f"hostile {name} {'zip' if zipped else 'legacy'}"] = Valid(_saved(evil, zipped), {})
-        script = valid_script()
-        found[f"hostile {name} in a script"] = Valid(_with_pickle(script, pickle.dumps(evil_tree(call, words), 2)), {})
+            found[f"{name} {'zip' if zipped else 'legacy'}"] = Valid(_saved(evil, zipped), {})
+        found[f"{name} in a script"] = Valid(
+            _with_pickle(_scripted(), pickle.dumps({"evil": Evil(call, *words)}, 2)), {}
+        )
     return found
 
 
-def evil_tree(call: Callable[..., Any], words: tuple[object, ...]) -> dict[str, object]:
-    return {"evil": Evil(call, *words)}
-
-
 @cache
-def valid_script() -> bytes:
+def _scripted() -> bytes:
     return _script(torch.jit.script(Network().eval()))
 
 
@@ -185,8 +186,8 @@ def inside(data: bytes, rng: Random) -> bytes:
         entries.append((name, b""))
     else:
         entries[place] = (name, rng.choice(mutate.GENERAL)(content, rng))
-    with __import__("warnings").catch_warnings():
-        __import__("warnings").simplefilter("ignore")  # of a name that stands twice
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a name that stands twice
         return _zip(entries, rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)))
 
 
