@@ -24,7 +24,7 @@ TRIAL_ONLY = {"checkpoint": "best", "device": "cpu", "address": None, "tracking"
 @click.command(context_settings={"show_default": True})
 @click.argument("run", required=False)
 @click.option("--data", metavar="DIR", help="Folder of shards, or a tree, which is imported once.")
-@click.option("--own", multiple=True, metavar="DOMAIN=FOLDER,fake=black|white[,...]", help=OWN_HELP)
+@click.option("--own", multiple=True, metavar="DOMAIN=FOLDER,fake=black|white|VALUE[,...]", help=OWN_HELP)
 @click.option("--maps", metavar="DIR", type=click.Path(path_type=Path), help="Score these maps, without a trial.")
 @click.option("--protocol", default="declip-2025", help="Whose metrics: declip-2025, dolos-2024 or dfloc-1.")
 @click.option("--domain", "domains", multiple=True, help="Only this one (repeatable).  [default: every local one]")
@@ -44,7 +44,8 @@ def evaluate(run: str | None, maps: Path | None, out: str | None, rows: str | No
 
     RUN is the fingerprint of a trial or its first digits, the id of its MLflow run, or its name as progress and report
     have it. Rows go into the ledger beside the trial's others: a second time nothing is computed. Maps are NAME.png
-    (8 or 16 bits of grey, white = fake) or NAME.npy (floats in [0, 1]), one for each image, of any size.
+    (8 or 16 bits of grey, white = fake), NAME.npy (floats in [0, 1]) or NAME.npz (its array `map`), one for each image,
+    of any size.
 
     \b
     dfloc evaluate 3fa9c1 --data shards/mine

@@ -15,7 +15,7 @@ from dfloc.data import dolos
 from dfloc.data.alignment import Compared, Judged, compared
 from dfloc.data.dolos import COUNTS, SPLITS, Count, Sample
 from dfloc.data.manifest import Manifest, SampleRef, Split, read_areas, read_samples
-from dfloc.data.shards import Pixels, ShardReader, decode_image, fakeness_of
+from dfloc.data.shards import Pixels, ShardReader, decode_image, read_truth
 from dfloc.data.writer import judge
 
 COMPARED = 32
@@ -151,16 +151,16 @@ def contact_sheet(folder: UPath, manifest: Manifest) -> bytes:
         top = line * (TILE + MARGIN)
         pen.text((4, top + 3), f"{domain}  {split}", fill="black")
         for column, sample in enumerate(read_samples(folder, manifest, domain, split)[:COLUMNS]):
-            sheet.paste(Image.fromarray(_tile(reader, sample)), (column * TILE, top + MARGIN))
+            sheet.paste(Image.fromarray(_tile(folder, reader, sample)), (column * TILE, top + MARGIN))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _tile(reader: ShardReader, sample: SampleRef) -> Pixels:
-    row = reader.group(sample.shard, sample.group, ("image", "mask", "mask_kind", "exif"))[sample.row]
+def _tile(folder: UPath, reader: ShardReader, sample: SampleRef) -> Pixels:
+    row = reader.group(sample.shard, sample.group, ("image",))[sample.row]
     image_HW3 = decode_image(row["image"]["bytes"])
-    truth_HW = fakeness_of(row, *image_HW3.shape[:2])
+    (truth_HW,) = read_truth(folder, [sample], reader)
     tile_HW3: Pixels = cv2.resize(image_HW3, (TILE, TILE), interpolation=cv2.INTER_AREA)
     fake_HW: Pixels = (cv2.resize(truth_HW, (TILE, TILE), interpolation=cv2.INTER_AREA) > 127.5).astype(np.uint8)
     edge_HW = cv2.morphologyEx(fake_HW, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))

@@ -283,7 +283,7 @@ def with_originals(samples: Sequence[Sample], folder: Path) -> list[Sample]:
     split = {name: masks_in(folder / name) for name in SPLITS}
     matched = []
     for sample in samples:
-        names = (sample.name, sample.name.rpartition(".")[0], sample.stem.partition("/")[2])
+        names = (sample.name, partners.bare(sample.name), sample.stem.partition("/")[2])
         held = [
             where[name] for where in (split[sample.split], found, *split.values()) for name in names if name in where
         ]

@@ -47,6 +47,8 @@ class Listed(NamedTuple):
         self._refuse_doubles(rows, files)
         kept = {file["image"]: (row, file) for row, file in zip(rows, files, strict=True)}
         found = [self._sample(row, file) for row, file in kept.values()]
+        if rows[0].mask is not None and self.named != partners.NAME:
+            raise self._error("it has a column of masks; leave out the mask name, or the column")
         if rows[0].mask is None:
             found = self._by_name(found)
         self._refuse_shared(rows, files, {sample.image: sample.stem for sample in found})

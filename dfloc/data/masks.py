@@ -1,5 +1,6 @@
 """What a picture of two values says: which pixels are fake, or that its values must be named."""
 
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ Numbers = npt.NDArray[Any]
 
 MAX_COLOUR = 16  # by how much the channels of a grey pixel may differ: JPEG
 END = 32  # how far from 0 and 255 black and white may lie
+NOISE = 8  # how far a picture all in black or white may be from it after lossy coding
 FEW = 16  # a picture of no more values than these has no grey between black and white
 SHOWN = 4  # values that a sentence names
 
@@ -22,7 +24,7 @@ KIND = re.compile(rf"fake_is_black|fake_is_white|fake_is=(nonzero|alpha|{_VALUE}
 """Every mask kind; the values behind `fake_is=` are those of the stored pixels, or colours."""
 FORMS = "black|white|nonzero|alpha|VALUE[,VALUE]"
 _DEPTHS = {"I": "32-bit", "F": "floating-point"}
-_MOST = {"1": 1, "I": 2**31 - 1, "F": 2**32}
+_MOST = {"1": 1, "L": 255, "P": 255, "RGB": 255}
 
 
 class Picture(NamedTuple):
@@ -31,13 +33,13 @@ class Picture(NamedTuple):
     Attributes:
         image: in its own mode, as a viewer shows it.
         orientation: of its EXIF, 1 to 8, which `image` is already turned by.
-        lossy: whether its values are about those that were saved (JPEG).
+        lossy: `JPEG` or `WEBP` where its values are only about those that were saved, else empty.
         halved: whether it has 16 bits a channel, of which `image` has the upper eight.
     """
 
     image: Image.Image
     orientation: int = 1
-    lossy: bool = False
+    lossy: str = ""
     halved: bool = False
 
 
@@ -118,7 +120,7 @@ def truth(picture: Picture, kind: str, *, new: bool = False) -> Pixels:
     if kind == "fake_is=alpha":
         return _opaque(picture, new)
     if picture.lossy:
-        raise DataError("a JPEG mask, whose values are not exact; say black or white, or save the masks as PNG")
+        raise DataError(f"a {picture.lossy} mask, whose values are not exact; say black or white, or save masks as PNG")
     return np.where(_chosen(picture.image, kind.removeprefix("fake_is=").split(",")), 255, 0).astype(np.uint8)
 
 
@@ -176,12 +178,15 @@ def _unsaid(picture: Picture, what: str = "") -> DataError:
 def _check(grey: Grey, picture: Picture, new: bool) -> None:
     """Refuse a picture that is not black and white."""
     low, high = (float(end) * 255 / grey.white for end in (grey.values.min(), grey.values.max()))
-    if low == high:
-        is_clear: bool = low in (0, 255) or (picture.lossy and not END < low < 255 - END) or (not new and low >= 127.5)
+    if min(high, 255 - low) <= (NOISE if picture.lossy else 0):
+        is_clear = low == high or picture.lossy == "WEBP"  # which makes of one value some beside it
+    elif low == high:
+        is_clear = not new and low >= 127.5
     else:
         far = new and max(low, 255 - high) > END
-        is_clear = not far or int(np.count_nonzero(np.bincount(grey.eight.ravel()))) > FEW
-    if is_doubtful(low, high) or not is_clear:
+        few = far and np.count_nonzero(np.bincount(grey.eight.ravel())) <= FEW
+        is_clear = not few and not is_doubtful(low, high)
+    if high == 1 or not is_clear:
         raise _unsaid(picture, "16-bit" if picture.image.mode.startswith("I;") else "")
 
 
@@ -224,7 +229,7 @@ def _chosen(image: Image.Image, said: list[str]) -> npt.NDArray[np.bool_]:
     if said == ["nonzero"]:
         return np.asarray(values_HW != 0)
     plain = [int(value) for value in said if not value.startswith("0x")]
-    most = _MOST.get(image.mode, 65535 if image.mode.startswith("I;") else 255)
+    most = 65535 if image.mode.startswith("I;") else _MOST.get(image.mode, math.inf)
     if len(plain) == len(said) and min(plain) > most:
         raise DataError(f"{told(values_HW)}, of which none can be {' or '.join(said)}")
     chosen_HW = np.isin(values_HW, plain)

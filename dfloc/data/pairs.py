@@ -144,14 +144,8 @@ def scan(pair: Pair, otherwise: Split | None = None, held: Held | None = None) -
     label, written = _rule(pair, held or {})
     tell = photographs.rule(written)
     samples, known = _of_table(pair, pair.table, tell) if pair.table else _of_folders(pair)
-    if pair.authentic is not None:
-        held_files = {sample.image.resolve() for sample in samples}
-        reals = _authentic(pair, pair.authentic, known)
-        if both := next((sample.image for sample in reals if sample.image.resolve() in held_files), None):
-            raise DataError(
-                f"{both} would be both an authentic image and one of {pair.images}; take it from one of them"
-            )
-        samples = [*samples, *reals]
+    _refuse_unpaired(pair, samples)
+    samples = [*samples, *_authentic(pair, samples, known)]
     source = pair.domain.partition("/")[0]
     if any(sample.photograph == TABLE for sample in samples):
         label = TABLE
@@ -186,7 +180,7 @@ def _rule(pair: Pair, held: Held) -> tuple[str | None, str]:
             return None, CUT if CUT in pair.mask else STEM
         if kept != TABLE:
             return kept, kept
-    written = pair.photograph or (CUT if CUT in pair.mask else NAME)
+    written = (CUT if CUT in pair.mask else NAME) if pair.photograph is None else pair.photograph
     return None if written == STEM and CUT not in pair.mask else written, written
 
 
@@ -206,28 +200,36 @@ def _of_folders(pair: Pair) -> tuple[list[Sample], bool]:
         samples = files(pair.images, pair.masks, pair.domain, "train", masks.kind_of(pair.fake_is), pair.mask)
     if not samples:
         raise DataError(f"no files in {pair.images}; expected images ({', '.join(sorted(EXTENSIONS))})")
+    return samples, known
+
+
+def _refuse_unpaired(pair: Pair, samples: Sequence[Sample]) -> None:
+    """Refuse images of which none has a mask, and say what is nearly one."""
     lost = next((sample for sample in samples if sample.fault), None)
     if lost and not any(sample.mask for sample in samples):
         raise DataError(
             f"none of the {len(samples)} images in {pair.images} has one mask in {pair.masks}; the first is "
             f"{lost.name}: {lost.fault}"
         )
-    return samples, known
 
 
-def _authentic(pair: Pair, folder: Path, known: bool) -> list[Sample]:
-    """Return the photographs of a folder of real ones."""
+def _authentic(pair: Pair, samples: Sequence[Sample], known: bool) -> list[Sample]:
+    """Return the photographs of the folder of real ones, beside the samples that a pair has."""
+    folder, domain = pair.authentic, f"{pair.domain.partition('/')[0]}/real"
+    if folder is None:
+        return []
     if not folder.is_dir():
         raise DataError(f"no folder {folder} of authentic images")
     if known != has_splits(folder):
-        has = "no" if known else "no table or folders to match, but"
         raise ConfigError(
-            f"{pair.images} says splits by folders or a table, {folder} has {has} folders train, valid, test"
+            f"{folder} should have folders train, valid, test where {pair.table or pair.images} says splits, and none "
+            "where it does not"
         )
-    domain = f"{pair.domain.partition('/')[0]}/real"
-    if known:
-        return with_splits(folder, None, domain, "real")
-    return list(files(folder, None, domain, "train", "real"))
+    reals = with_splits(folder, None, domain, "real") if known else files(folder, None, domain, "train", "real")
+    there = {sample.image.resolve() for sample in samples}
+    if both := next((sample.image for sample in reals if sample.image.resolve() in there), None):
+        raise DataError(f"{both} would be an authentic image and one of {pair.domain} too; take it from one of them")
+    return reals
 
 
 def _once(samples: Iterable[Sample]) -> list[Sample]:
@@ -239,7 +241,8 @@ def _once(samples: Iterable[Sample]) -> list[Sample]:
     found: dict[str, Sample] = {}
     for sample in samples:
         other = found.setdefault(sample.id, sample)
-        if other != sample:
+        same = other.image.resolve() == sample.image.resolve()
+        if other is not sample and not (same and other == sample._replace(image=other.image)):
             raise DataError(f"{other.image} and {sample.image} would both be {sample.id}; rename one of them")
     return list(found.values())
 

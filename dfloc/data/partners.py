@@ -144,9 +144,11 @@ def _affix(lost: Sequence[str], masks: set[str]) -> str:
         for word, part in ((NAME, last), (CUT, cut(last))):
             found.update(mask.replace(part, word, 1) for mask in lasts if part in mask and not set("{}") & set(mask))
     counts = {pattern: sum(masked(name, pattern) in masks for name in lost) for pattern, _ in found.most_common(SHOWN)}
-    pattern = max(counts, key=lambda each: (counts[each], NAME in each, -len(each)), default="")
-    if not pattern or 2 * counts[pattern] < len(lost):
+    best = [pattern for pattern, count in counts.items() if count == max(counts.values()) > len(lost) / 2]
+    best = [pattern for pattern in best if NAME in pattern] or best
+    if len(best) != 1:
         return ""
+    pattern = best[0]
     shown = pattern.replace(NAME, "NAME").replace(CUT, "CUT")
     all_of = "all " if counts[pattern] == len(lost) else f"{counts[pattern]} of "
     return f"{all_of}{len(lost)} masks exist as {shown}: --mask-name {pattern} (mask= in --own)"

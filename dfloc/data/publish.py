@@ -122,8 +122,25 @@ def _notes(out: UPath, manifest: Manifest) -> tuple[str, ...]:
         for name, info in sorted(manifest.domains.items())
         if len(info.exif) > 1
     ]
+    notes += _of_photographs(manifest)
     found = overlap(out, manifest, sorted(manifest.domains))
     return (*notes, *([sentence(found)] if found else []))
+
+
+def _of_photographs(manifest: Manifest) -> Iterator[str]:
+    """Yield the sources whose domains name their photographs by several rules, which names then do not match."""
+    rules: dict[str, dict[str, str]] = {}
+    for name, info in sorted(manifest.domains.items()):
+        if info.kind != "full":
+            source, _, generator = name.partition("/")
+            rules.setdefault(source, {}).setdefault(info.photograph or "{stem}", generator)
+    for source, found in rules.items():
+        if len(found) > 1:
+            each = ", ".join(f"{generator} by {rule}" for rule, generator in found.items())
+            yield (
+                f"{source}: which photograph a file shows is told in several ways ({each}): one that two of them show "
+                "is not found by its name in two splits; --photograph"
+            )
 
 
 def _of_masks(name: str, info: DomainInfo) -> Iterator[str]:

@@ -30,6 +30,10 @@ CACHE_BYTES = 256 << 20
 # Pillow's names of what is read, whatever a file calls itself.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 
+# Codings that change values, by Pillow's names of formats and of what TIFF is compressed by.
+_LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "jpeg": "JPEG", "tiff_jpeg": "JPEG", "WEBP": "WEBP", "webp": "WEBP"}
+_PNG = b"\x89PNG\r\n\x1a\n"
+
 # A scan costs a pass over all pixels and few bytes; encoders write at most 20, a decoder of TIFF refuses more than 100.
 MAX_SCANS = 100
 _SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
@@ -181,11 +185,10 @@ def open_image(data: bytes) -> Picture:
     """
     with decoding():
         image = _open(data)
-        lossy = (
-            image.format in ("JPEG", "MPO")
-            or (image.format == "WEBP" and b"VP8 " in data)
-            or image.info.get("compression") == "jpeg"
-        )
+        coding = image.info.get("compression", "") if image.format == "TIFF" else image.format
+        lossy = _LOSSY.get(str(coding), "")
+        if lossy == "WEBP" and b"VP8 " not in data:
+            lossy = ""
         halved = image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in image.tile)
         turn = exif.orientation(image)
         image.load()
@@ -198,6 +201,8 @@ def orientation(data: bytes) -> int:
     Raises:
         DataError: as `decode_image`.
     """
+    if data.startswith(_PNG) and not any(mark in data for mark in (b"eXIf", b"exif", b"xmp")):
+        return 1  # to look for them in a PNG is to decode it
     with decoding():
         return exif.orientation(_open(data))
 
@@ -210,8 +215,9 @@ def open_mask(data: bytes) -> Picture:
     """
     picture = open_image(data)
     if picture.halved:
-        found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        most = 1 if found is None else int(found[..., :3].max())
+        with decoding():
+            found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        most = 1 if found is None else int(np.atleast_3d(found)[..., :3].max())
         if 0 < most < 256:
             raise DataError(f"16 bits a channel with values up to {most}; save it in grey")
     return picture

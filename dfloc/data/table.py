@@ -195,7 +195,7 @@ def _refuse_nearly(head: Sequence[str], plain: Sequence[str], found: Sequence[st
     """Refuse a column whose name is nearly one that would matter."""
     for place, word in enumerate(plain):
         for meaning in MEANINGS[1:]:
-            near = abs(len(word) - len(meaning)) < 2 and difflib.get_close_matches(word, [meaning], 1, 0.8)
+            near = abs(len(word) - len(meaning)) < 2 and difflib.get_close_matches(word, [meaning], 1, 0.75)
             if near and found[place] is None and meaning not in found:
                 raise DataError(f'unknown column "{head[place]}"; did you mean "{meaning}"? rename it')
 
@@ -206,7 +206,7 @@ def _row(line: int, columns: Sequence[str | None], cells: list[str]) -> Row:
     if len(cells) != len(columns):
         raise DataError(f"line {line}: expected {len(columns)} cells, found {len(cells)}")
     found = {meaning: cell for meaning, cell in zip(columns, cells, strict=True) if meaning}
-    if not found["image"]:
+    if not found.get("image"):
         raise DataError(f"line {line} names no image")
     if found.get("mask", "x").casefold() in AUTHENTIC:
         found["mask"] = ""

@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from upath import UPath
 
-from dfloc.data import masks
+from dfloc.data import masks, partners
 from dfloc.data.folders import text, walk
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import MAX_PIXELS, ShardReader, decoding, open_mask, read_truth
@@ -187,7 +187,7 @@ def _names_of_maps(lists: Lists) -> Iterator[tuple[str, str]]:
     """Yield every name that a map may have, without its ending, and the id of the image that it is then of."""
     for domain, refs in lists.items():
         names = {ref.id: ref.id.split("/", 3)[3] for ref in refs}
-        bare = {id_: name.rpartition(".")[0] or name for id_, name in names.items()}
+        bare = {id_: partners.bare(name) for id_, name in names.items()}
         times = Counter(bare.values())
         for ref in refs:
             alone = [bare[ref.id]] if times[bare[ref.id]] == 1 else []

@@ -70,6 +70,7 @@ def transparent(mode: str, alpha: np.ndarray) -> Image.Image:
 
 
 TIFF = "TIFF"
+WHITISH = 255 - np.random.default_rng(0).integers(0, 4, (HEIGHT, WIDTH)).astype(np.uint8)
 CASES: dict[str, Callable[[], Case]] = {
     # black and white, or near both: as ever
     "8 bits": lambda: Case(encoded(two(0, 255)), None, ("white", "255", "nonzero")),
@@ -149,6 +150,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "16 bits a channel, 0/255": lambda: Case(deep(0, 255), "16 bits a channel with values up to 255", ()),
     "alpha": lambda: Case(encoded(transparent("RGB", two(0, 255))), "^transparent; .*--fake-is alpha", ("alpha",)),
     "grey alpha": lambda: Case(encoded(transparent("L", two(0, 255))), "^transparent; .*--fake-is alpha", ("alpha",)),
+    "jpeg, 0/2": lambda: Case(encoded(two(0, 2), "JPEG"), "^values 0 and 2; save masks in black and white", ()),
     "jpeg, 0/100": lambda: Case(
         encoded(two(0, 100), "JPEG", quality=60), "^values 0 .*; save masks in black and white", ()
     ),
@@ -167,6 +169,10 @@ CONSTANT: dict[str, Callable[[], tuple[bytes, float | str]]] = {
     "white, 16 bits a channel": lambda: (deep(65535, 65535), 1.0),
     "black, jpeg": lambda: (encoded(np.zeros((HEIGHT, WIDTH), np.uint8), "JPEG", quality=5), 0.0),
     "white, jpeg": lambda: (encoded(np.full((HEIGHT, WIDTH), 255, np.uint8), "JPEG", quality=5), 1.0),
+    "white, webp": lambda: (encoded(np.full((HEIGHT, WIDTH), 255, np.uint8), "WEBP", quality=40), 1.0),
+    "black, webp": lambda: (encoded(np.zeros((HEIGHT, WIDTH), np.uint8), "WEBP", quality=40), 0.0),
+    "about white, webp": lambda: (encoded(WHITISH, "WEBP", quality=90), 1.0),
+    "about white, png": lambda: (encoded(WHITISH), r"values 252 to 255 \(4 of them\)|values 252, 253, 254 and 255"),
     "1": lambda: (encoded(np.ones((HEIGHT, WIDTH), np.uint8)), "value 1 alone"),
     "2": lambda: (encoded(np.full((HEIGHT, WIDTH), 2, np.uint8)), "value 2 alone"),
     "100": lambda: (encoded(np.full((HEIGHT, WIDTH), 100, np.uint8)), "value 100 alone"),

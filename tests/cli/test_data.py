@@ -17,6 +17,7 @@ from dfloc.errors import DflocError
 from dfloc.storage import Workspace
 from dfloc.sweep.known import Known
 from dfloc.sweep.prepare import Options, data_of, prepare
+from tests.cases import names
 from tests.cases.originals import write_triples
 
 
@@ -162,6 +163,8 @@ def test_the_commands_of_the_page_on_data(
     for name in ("ldm", "repaint-p2-9k", "lama", "pluralistic"):
         shutil.copytree(tiny_tree / "tiny/fake/blur", tmp_path / "dolos/celebahq/fake" / name)
     write_odd_pair(tmp_path / "edited", 30)
+    names.lists(tmp_path / "listed")
+    (tmp_path / "listed/list.csv").write_text("image,mask,split\ns0x.png,s0x.png,train\nreal0x.png,Negative,val\n")
     page = (Path(__file__).parents[2] / "docs/DATA.md").read_text()
     commands = re.findall(r"^dfloc ((?:data|sweep) .*)$", page, re.M)
     assert [command.split()[:2] for command in commands] == [
@@ -169,6 +172,7 @@ def test_the_commands_of_the_page_on_data(
         ["data", "check"],
         ["data", "import"],
         ["sweep", "exposure"],
+        ["data", "import"],
         ["sweep", "exposure"],
     ]
     for command in commands:
@@ -186,6 +190,31 @@ def test_rejects_and_grey_pixels_are_told(tiny_tree: Path, tmp_path: Path, ray_l
     result = run("import", tiny_tree, "--out", tmp_path / "out", "--allow-rejects")
     assert "1 rejected" in result.output
     assert "tiny/blur: 4,096 mask pixels are grey" in result.output
+
+
+@pytest.mark.ray
+def test_photographs_authentic_images_and_a_list(tmp_path: Path, ray_local: None) -> None:
+    """Each option by what the manifest holds: nine photographs, or as many as the rule tells; real images beside."""
+    names.dash(tmp_path)
+    for k in range(3):
+        names.photo(tmp_path / f"real/img-{k}.png", seed=1)
+    pair = ("import", tmp_path, "--out", tmp_path / "shards", "--domain", "mine/sd", "--fake-is", "white")
+    result = run(*pair, "--split", "test", "--authentic", tmp_path / "real", "--photograph", "img-([0-4]|.)")
+    assert result.exit_code == 0, f"{result.output}\n{result.exception}"
+    assert "mine/sd: 9 photographs, told by img-([0-4]|.)" in result.output
+    domains = Manifest.load(UPath(tmp_path / "shards")).domains
+    assert {name: (info.kind, info.splits["test"].count) for name, info in domains.items()} == {
+        "mine/sd": ("local", 9),
+        "mine/real": ("real", 3),
+    }
+    (tmp_path / "list.csv").write_text("image,mask,split,photograph\nimg-1.png,img-1.png,test,p\nimg-2.png,,test,p\n")
+    result = run(*pair, "--table", tmp_path / "list.csv")
+    assert result.exit_code == 0, f"{result.output}\n{result.exception}"
+    domains = Manifest.load(UPath(tmp_path / "shards")).domains
+    assert {name: (info.photograph, info.splits["test"].count) for name, info in domains.items()} == {
+        "mine/sd": ("table", 1),
+        "mine/real": ("table", 1),
+    }
 
 
 def test_options_that_do_not_go_together(tiny_tree: Path, tmp_path: Path) -> None:

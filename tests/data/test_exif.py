@@ -13,7 +13,7 @@ from upath import UPath
 from dfloc.data import exif
 from dfloc.data.dolos import Sample
 from dfloc.data.manifest import SampleRef, ShardInfo, list_digest, read_areas, read_shard
-from dfloc.data.shards import decode_image, open_image, read_truth
+from dfloc.data.shards import decode_image, open_image, orientation, read_truth
 from dfloc.data.writer import Receipt, ShardJob, write_shard
 from dfloc.engine import maps
 from dfloc.errors import DataError
@@ -174,6 +174,16 @@ def test_masks_of_every_format_with_a_tag(kind: str, tmp_path: Path) -> None:
     Image.fromarray(CORNER).save(path, exif=tags, **options)
     _, (ref,) = write(tmp_path, sample(image, path))
     np.testing.assert_array_equal(read_truth(UPath(tmp_path), [ref])[0], shown(CORNER, 6))
+
+
+def test_a_tag_behind_the_pixels_of_a_png_is_found(tmp_path: Path) -> None:
+    plain, tagged = (save(tmp_path / f"{turn}.png", photo(), turn).read_bytes() for turn in (1, 6))
+    start = tagged.index(b"eXIf") - 4
+    chunk = tagged[start : start + 12 + int.from_bytes(tagged[start : start + 4], "big")]
+    data = plain[:-12] + chunk + plain[-12:]
+    assert orientation(data) == 6
+    np.testing.assert_array_equal(decode_image(data), shown(photo(), 6))
+    assert orientation(plain) == 1
 
 
 def test_what_does_not_fit_as_it_is_said_to_is_a_reject(tmp_path: Path) -> None:

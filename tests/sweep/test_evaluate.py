@@ -208,19 +208,24 @@ def test_a_node_that_joined_later_proves_itself_before_it_computes_or_scores(
 def test_photographs_that_it_or_an_ancestor_was_trained_on_are_counted(bench: Bench) -> None:
     manifest, ledger = Manifest.load(bench.shards), Ledger(bench.workspace)
     train, test = (read_samples(bench.shards, manifest, "tiny/blur", split) for split in ("train", "test"))
-    parent = make_spec(train=SampleList(digest="p" * 64, counts={"tiny/blur": 3}))
+    digest = list_digest(train[:3])
+    parent = make_spec(train=SampleList(digest=digest, counts={"tiny/blur": 3}))
     ledger.begin(parent)
-    storage.put_json(bench.workspace.lists / f"{'p' * 64}.json", [ref.id for ref in train[:3]])
+    storage.put_json(bench.workspace.lists / f"{digest}.json", [ref.id for ref in train[:3]])  # as 40e56a3 wrote it
     child = make_spec(init={"decoder": InitFrom(parent=parent.fingerprint)})
     for refs, expected in ((train, len({ref.stem for ref in train[:3]})), (test, 0)):
-        digest = SampleList(digest=list_digest(refs), counts={})
+        evaluated = SampleList(digest=list_digest(refs), counts={})
         evaluation = EvaluationSpec(
-            trial=child.fingerprint, checkpoint="best", domain="tiny/noise", test=digest, protocol="declip-2025"
+            trial=child.fingerprint, checkpoint="best", domain="tiny/noise", test=evaluated, protocol="declip-2025"
         )
         columns = {name: [0.5] * len(refs) for name in ("iou", "f1_fixed", "f1_best", "ap", "pbca", "tp", "fp", "fn")}
         columns |= {"protocol": ["declip-2025"] * len(refs), "stem": [ref.stem for ref in refs]}
         ledger.put_rows(child.fingerprint, evaluation.key, pa.table(columns))
+        assert scores.line(bench.workspace, child, evaluation, refs).trained_on is None, "no shards, no spelling"
+        assert scores.line(bench.workspace, child, evaluation, refs, [bench.shards]).trained_on == expected
+        lists.keep(bench.workspace, digest, train[:3])
         assert scores.line(bench.workspace, child, evaluation, refs).trained_on == expected
+        (bench.workspace.lists / f"{digest}.stems").unlink()
 
 
 def test_images_that_it_or_an_ancestor_was_trained_on_are_counted_by_their_pixels(bench: Bench) -> None:
