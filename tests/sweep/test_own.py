@@ -9,6 +9,7 @@ from dfloc.data.manifest import Manifest
 from dfloc.storage import Workspace
 from dfloc.sweep.known import Known
 from dfloc.sweep.prepare import Options, data_of, prepare
+from tests.cases import names
 from tests.cli.test_data import write_odd_pair
 from tests.command import Study
 
@@ -20,7 +21,9 @@ def test_a_folder_pair_joins_a_study_by_one_command(
     """Every path is relative to the user's folder, in which no worker lives."""
     monkeypatch.chdir(tmp_path)
     write_odd_pair(tmp_path / "edited", 12)
-    own = ("mine/sd=edited,fake=white,split=60/20/20",)
+    for number in range(12):
+        names.photo(tmp_path / f"edited/real/photo {number}.png")
+    own = ("mine/sd=edited,fake=white,split=60/20/20,real=real",)
     study, tiny_tree = Study(Path("w"), tiny_tree.relative_to(tmp_path)), tiny_tree.relative_to(tmp_path)
     asked = "domains=[tiny/blur,tiny/noise]"
 
@@ -36,7 +39,10 @@ def test_a_folder_pair_joins_a_study_by_one_command(
 
     result = study.sweep(asked, own=own, only=("base",))
     assert result.code == 0, result.out
-    info = Manifest.load(UPath(study.root / "shards" / "tree")).domains["mine/sd"]
+    held = Manifest.load(UPath(study.root / "shards" / "tree")).domains
+    counts = [{split: part.count for split, part in held[name].splits.items()} for name in ("mine/sd", "mine/real")]
+    assert counts[0] == counts[1], "a real image and the fake of its photograph lie in one split"
+    info = held["mine/sd"]
     assert (info.mask_kind, sum(part.count for part in info.splits.values())) == ("fake_is_white", 12)
     trained = {
         trial.axes["held_out"]: set(trial.spec.train.counts) for trial in study.record("exposure-smoke-tree").trials
