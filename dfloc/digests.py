@@ -123,15 +123,15 @@ def _noted(note: bytes) -> bool:
 
 
 def _keep(note: bytes) -> None:
-    """Add a note, in one write; the older half goes when there are too many."""
+    """Add a note on a line of its own, in one write; the older half goes when there are too many."""
     try:
         path = _file(note)
         if path is None:
             return
         if path.exists() and path.stat().st_size > MAX_NOTES:
             kept = path.read_bytes().split()
-            storage.put(UPath(path), b"\n".join([*kept[len(kept) // 2 :], b""]))
+            storage.put(UPath(path), b"\n".join([b"", *kept[len(kept) // 2 :]]))
         with path.open("ab", buffering=0) as file:
-            file.write(note + b"\n")
+            file.write(b"\n" + note)
     except OSError as error:
         logger.debug("not noted as verified: %s", error)

@@ -264,7 +264,7 @@ class Ledger:
         return measured.is_whole(self._rows(fingerprint, key), fingerprint)
 
     def put_rows(self, fingerprint: str, key: str, table: pa.Table) -> None:
-        """Put the rows of one evaluation, one per image, with their receipt."""
+        """Put the rows of one evaluation, one per image."""
         measured.put(self._rows(fingerprint, key), fingerprint, table)
 
     def rows(self, fingerprint: str, key: str) -> pa.Table:

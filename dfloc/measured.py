@@ -1,6 +1,8 @@
-"""The rows of one evaluation: a Parquet file, and the receipt that it was written with."""
+"""The rows of one evaluation: a Parquet file that carries its own receipt."""
 
 import logging
+import re
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -8,69 +10,72 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from dfloc import digests, storage
-from dfloc.config import EvaluationSpec, Frozen
+from dfloc.config import EvaluationSpec
 from dfloc.errors import WorkspaceError
 
 logger = logging.getLogger(__name__)
 
-AGAIN = "the next sweep or evaluation makes it again"
-CURE = f"delete it, {AGAIN}"
+CURE = "delete it, the next sweep or evaluation makes it again"
+
+BLANK = b"0" * 64
+_RECEIPT = re.compile(rb"sha256 ([0-9a-f]{64}) of the rows (\S+) of trial (\S+);")
 
 
-class Receipt(Frozen):
-    """What the rows of an evaluation are; put before them, so that rows put since receipts are always have one.
+class Receipt(NamedTuple):
+    """What rows say of themselves, in the metadata of their file.
 
     Attributes:
-        trial: fingerprint of the trial that was evaluated.
+        sha256: of the file with zeros in the digest's place.
         key: of the evaluation.
-        sha256: of the Parquet file.
-        rows: how many there are.
+        trial: fingerprint of the trial that was evaluated.
     """
 
-    trial: str
-    key: str
     sha256: str
-    rows: int
+    key: str
+    trial: str
 
 
 def put(path: UPath, trial: str, table: pa.Table) -> None:
     """Put the rows of an evaluation of a trial; the file's name is the evaluation's key."""
+    told = f"sha256 {BLANK.decode()} of the rows {path.stem} of trial {trial};"
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
+    pq.write_table(table.replace_schema_metadata({"dfloc": told}), sink)
     data = sink.getvalue().to_pybytes()
-    receipt = Receipt(trial=trial, key=path.stem, sha256=digests.digest(data), rows=len(table))
-    storage.put(path.with_suffix(".json"), storage.sealed(receipt))
-    storage.put(path, data)
+    storage.put(path, data.replace(told.encode(), told.replace(BLANK.decode(), digests.digest(data)).encode()))
 
 
 def receipt(path: UPath, trial: str) -> Receipt | None:
     """Return the receipt of rows; None of those that were put before there were receipts.
 
     Raises:
-        WorkspaceError: it is damaged, or that of other rows.
+        WorkspaceError: they are not there, not what the receipt says, or those of another trial or evaluation.
     """
-    place = path.with_suffix(".json")
-    if not place.exists():
-        return None
-    found = storage.get_model(Receipt, place, f"delete it and {path.name}, {AGAIN}")
-    if (found.trial, found.key) != (trial, path.stem):
-        raise WorkspaceError(f"{place} is that of other rows ({found.key}); delete it and {path.name}, {AGAIN}")
-    return found
+    return _receipt(_bytes(path, trial), path, trial)
 
 
 def is_whole(path: UPath, trial: str) -> bool:
-    """Return whether rows are there and are those of their receipt; damaged ones are said."""
+    """Return whether rows are there and can be read as they were put; damaged ones are said."""
+    if not path.exists():
+        return False
     try:
-        told = receipt(path, trial)
+        data = _bytes(path, trial)
+        if _receipt(data, path, trial) is None:
+            _table(data, path, trial)
     except WorkspaceError as error:
         logger.warning("rows are made again: %s", error)
         return False
-    if not path.exists():
-        return False
-    if told is None or digests.verified(path, told.sha256):
-        return True
-    logger.warning("rows are made again: %s is damaged", path)
-    return False
+    return True
+
+
+def read(path: UPath, trial: str) -> pa.Table:
+    """Read the rows of an evaluation of a trial.
+
+    Raises:
+        WorkspaceError: they are not there, damaged, or another trial's.
+    """
+    data = _bytes(path, trial)
+    _receipt(data, path, trial)
+    return _table(data, path, trial)
 
 
 def of(evaluation: EvaluationSpec, table: pa.Table, path: UPath) -> pa.Table:
@@ -92,17 +97,29 @@ def of(evaluation: EvaluationSpec, table: pa.Table, path: UPath) -> pa.Table:
     return table
 
 
-def read(path: UPath, trial: str) -> pa.Table:
-    """Read the rows of an evaluation of a trial.
-
-    Raises:
-        WorkspaceError: they are not there, damaged, or another trial's.
-    """
-    told = receipt(path, trial)
+def _bytes(path: UPath, trial: str) -> bytes:
     try:
-        data = digests.read(path, told.sha256 if told else "", CURE)
+        data: bytes = path.read_bytes()
     except FileNotFoundError as error:
         raise WorkspaceError(f"trial {trial[:12]} was not evaluated yet: no {path}") from error
+    except OSError as error:
+        raise WorkspaceError(f"{path} cannot be read ({error})") from error
+    return data
+
+
+def _receipt(data: bytes, path: UPath, trial: str) -> Receipt | None:
+    found = next(reversed(list(_RECEIPT.finditer(data))), None)
+    if found is None:
+        return None
+    told = Receipt(*(group.decode(errors="replace") for group in found.groups()))
+    if digests.digest(data[: found.start(1)] + BLANK + data[found.end(1) :]) != told.sha256:
+        raise WorkspaceError(f"{path} is damaged: not what was written; {CURE}")
+    if (told.key, told.trial) != (path.stem, trial):
+        raise WorkspaceError(f"{path} holds the rows {told.key[:12]} of trial {told.trial[:12]}; {CURE}")
+    return told
+
+
+def _table(data: bytes, path: UPath, trial: str) -> pa.Table:
     try:
         table = pq.read_table(pa.BufferReader(data))
         table.validate(full=True)
@@ -111,4 +128,4 @@ def read(path: UPath, trial: str) -> pa.Table:
         raise WorkspaceError(f"{path} is damaged ({type(error).__name__}: {error}); {CURE}") from error
     if not {*trials} <= {trial}:
         raise WorkspaceError(f"{path} holds rows of other trials; {CURE}")
-    return table
+    return table.replace_schema_metadata()

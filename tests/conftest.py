@@ -27,6 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in shared)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def notes_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what is noted as verified out of the home of whoever runs the tests."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
     """One quiet Ray of two CPUs for all tests that need one."""

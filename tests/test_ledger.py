@@ -1,13 +1,20 @@
+import contextlib
 import hashlib
+import json
 import logging
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from upath import UPath
 
 from dfloc import storage
 from dfloc.config import (
     DecoderSpec,
+    EvaluationSpec,
     Imported,
     Lineage,
     LossSpec,
@@ -311,3 +318,170 @@ def test_a_stop_is_final_for_the_sweep_that_stopped_alone(tmp_path: Path) -> Non
     assert (again.state, again.records) == (b"state", [record]), "another sweep goes on from its checkpoint"
     again.finish(b"best", b"last", 1, {})
     assert ledger.state(spec.fingerprint, "mine") == "done"
+
+
+def flips(data: bytes, seed: int, num: int) -> Iterator[bytes]:
+    """Yield the bytes with one bit turned, somewhere else each time."""
+    draw = random.Random(seed)
+    for bit in draw.sample(range(len(data) * 8), num):
+        yield data[: bit // 8] + bytes([data[bit // 8] ^ (1 << bit % 8)]) + data[bit // 8 + 1 :]
+
+
+def only_right(read: Callable[[], object], expected: object) -> bool:
+    """Ask for the right value or an error of ours; return whether it was an error."""
+    try:
+        assert read() == expected
+    except WorkspaceError:
+        return True
+    return False
+
+
+def test_a_bit_that_turned_in_a_stored_file_changes_no_number(ledger: Ledger) -> None:
+    fp = make_spec().fingerprint
+    train(ledger, make_spec())
+    rows = pa.table({"id": [f"i{k}" for k in range(50)], "iou": [k / 50 for k in range(50)], "trial": [fp] * 50})
+    ledger.put_rows(fp, "k", rows)
+    (attempt,) = ledger.folder(fp).glob("attempts/*")
+    readers: dict[str, tuple[UPath, Callable[[], object]]] = {
+        "rows": (ledger.folder(fp) / "rows" / "k.parquet", lambda: ledger.rows(fp, "k")),
+        "done": (ledger.folder(fp) / "done.json", lambda: ledger.done(fp)),
+        "epochs": (attempt / "epochs.jsonl", lambda: ledger.epochs(fp)),
+        "spec": (attempt / "spec.json", lambda: ledger.spec(fp)),
+        "weights": (attempt / "best.safetensors", lambda: ledger.weights(fp, "best").read_bytes()),
+    }
+    for place, (name, (path, read)) in enumerate(readers.items()):
+        right, data = read(), path.read_bytes()
+        refused = 0
+        for changed in flips(data, place, min(60, 8 * len(data))):
+            path.write_bytes(changed)
+            refused += only_right(read, right)
+        assert refused > 20, name
+        path.write_bytes(data)
+        assert read() == right
+
+
+@pytest.mark.parametrize("content", [b"", b"{}\n", b"\xff", None])
+def test_the_epochs_of_a_finished_trial_are_those_that_it_ended_with(ledger: Ledger, content: bytes | None) -> None:
+    fp = make_spec().fingerprint
+    train(ledger, make_spec())
+    (path,) = ledger.folder(fp).glob("attempts/*/epochs.jsonl")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]) if content is None else content)
+    with pytest.raises(WorkspaceError, match=r"epochs\.jsonl is damaged.*done\.json, the trial is trained again"):
+        ledger.epochs(fp)
+    path.unlink()
+    with pytest.raises(WorkspaceError, match="is gone"):
+        ledger.epochs(fp)
+    (ledger.folder(fp) / "done.json").unlink()
+    assert train(ledger, make_spec()) == [1, 2, 3, 4, 5]
+    assert ledger.epochs(fp) == records(5)
+
+
+@pytest.mark.parametrize("kept", [0, 2, 4])
+def test_of_a_trial_finished_before_the_number_of_epochs_is_asked(ledger: Ledger, kept: int) -> None:
+    fp = make_spec().fingerprint
+    train(ledger, make_spec())
+    told = json.loads((ledger.folder(fp) / "done.json").read_bytes())
+    del told["sealed"], told["epochs_sha256"]
+    storage.put_json(ledger.folder(fp) / "done.json", told)
+    assert ledger.epochs(fp) == records(5)
+    (path,) = ledger.folder(fp).glob("attempts/*/epochs.jsonl")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:kept]))
+    with pytest.raises(WorkspaceError, match=f"has {kept} epochs of 5"):
+        ledger.epochs(fp)
+
+
+def test_a_number_that_changed_in_the_epochs_of_a_trial_in_flight_is_not_gone_on_from(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(ledger, make_spec(), epochs=4, finish=False)
+    path = Path(state_files(ledger)[0].parent / "epochs.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:3], lines[3].replace(b'"valid_iou":0.4', b'"valid_iou":0.9')]))
+    assert path.read_bytes().count(b"0.9") == 1
+    assert ledger.epochs(make_spec().fingerprint) == records(3)
+    path.write_bytes(b"".join([lines[0].replace(b'"valid_iou":0.1', b'"valid_iou":0.9'), *lines[1:]]))
+    assert ledger.epochs(make_spec().fingerprint) == []
+    path.write_bytes(b"")
+    caplog.clear()
+    assert train(ledger, make_spec()) == [1, 2, 3, 4, 5]
+    assert "epochs.jsonl is damaged" in caplog.text
+    assert ledger.epochs(make_spec().fingerprint) == records(5)
+
+
+def test_an_epoch_checkpoint_of_before_is_gone_on_from(ledger: Ledger) -> None:
+    train(ledger, make_spec(), epochs=4, finish=False)
+    for path in state_files(ledger):
+        assert len(path.stem.split("-")) == 4
+        path.rename(path.with_name(f"{path.stem.rpartition('-')[0]}.state"))
+    assert train(ledger, make_spec()) == [5]
+
+
+def test_rows_stand_where_their_receipt_says(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    fp = make_spec().fingerprint
+    for key, iou in (("k", 0.25), ("j", 0.75)):
+        ledger.put_rows(fp, key, pa.table({"id": ["a"], "iou": [iou]}))
+    folder = ledger.folder(fp) / "rows"
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "k.parquet").write_bytes(kept["j.parquet"])
+    assert ledger.has_rows(fp, "k")
+    assert not ledger.has_whole_rows(fp, "k")
+    with pytest.raises(WorkspaceError, match=r"k\.parquet holds the rows j of trial .*; delete it, the next sweep or"):
+        ledger.rows(fp, "k")
+    assert "rows are made again" in caplog.text
+    other = make_spec(seed=1).fingerprint
+    for name, data in kept.items():
+        storage.put(ledger.folder(other) / "rows" / name, data)
+    assert not ledger.has_whole_rows(other, "j")
+    assert ledger.has_whole_rows(fp, "j")
+
+
+def test_rows_of_before_have_no_receipt_and_are_read(ledger: Ledger) -> None:
+    fp, table = make_spec().fingerprint, pa.table({"id": ["a", "b"], "iou": [0.25, 0.5]})
+    path = ledger.folder(fp) / "rows" / "k.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(table, path.path)
+    assert ledger.has_whole_rows(fp, "k")
+    assert ledger.rows(fp, "k") == table
+    data = path.read_bytes()
+    for changed in flips(data, 0, 300):
+        path.write_bytes(changed)
+        only_error(lambda: ledger.rows(fp, "k"))
+    for length in range(0, len(data), 50):
+        path.write_bytes(data[:length])
+        with pytest.raises(WorkspaceError, match="is damaged"):
+            ledger.rows(fp, "k")
+        assert not ledger.has_whole_rows(fp, "k")
+
+
+def only_error(read: Callable[[], object]) -> None:
+    """Let nothing but an error of ours come out, whatever is read."""
+    with contextlib.suppress(WorkspaceError):
+        read()
+
+
+def test_rows_of_something_else_than_the_evaluation_names_are_refused(ledger: Ledger) -> None:
+    fp = make_spec().fingerprint
+    of = EvaluationSpec(
+        trial=fp, checkpoint="best", domain="a/b", test=SampleList(digest="t", counts={"a/b": 2}), protocol="dfloc-1"
+    )
+    right = {"id": ["x", "y"], "trial": [fp] * 2, "checkpoint": ["best"] * 2, "domain": ["a/b"] * 2}
+    ledger.put_rows(fp, of.key, pa.table(right))
+    assert ledger.scored(of).to_pydict() == right
+    odd = {"id": ["x", "x"], "trial": [fp, "other"], "checkpoint": ["last"] * 2, "domain": ["a/b", "a/c"]}
+    for name, values in odd.items():
+        ledger.put_rows(fp, of.key, pa.table(right | {name: values}))
+        with pytest.raises(WorkspaceError, match="again"):
+            ledger.scored(of)
+    ledger.put_rows(fp, of.key, pa.table(right).slice(0, 1))
+    with pytest.raises(WorkspaceError, match="has 1 rows of 1 images for a/b, expected one for each of 2 samples"):
+        ledger.scored(of)
+
+
+def test_weights_that_were_changed_count_as_gone(ledger: Ledger) -> None:
+    fp = make_spec().fingerprint
+    train(ledger, make_spec())
+    path = ledger.weights(fp, "last")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert not ledger.has_weights(fp)
+    assert train(ledger, make_spec()) == [1, 2, 3, 4, 5]
+    assert ledger.weights(fp, "last").read_bytes() == b"last"

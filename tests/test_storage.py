@@ -1,13 +1,24 @@
+import errno
+import os
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
+import fsspec
+import pyarrow as pa
 import pytest
+from fsspec import AbstractFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
 from dfloc import storage
 from dfloc.errors import WorkspaceError
-from dfloc.lock import Owner
+from dfloc.ledger import Ledger
+from dfloc.lock import DriverLock, Owner
 from dfloc.storage import Workspace
+from tests.test_ledger import make_spec, records
 
 
 def test_put_replaces_whole_and_leaves_no_scratch(tmp_path: Path) -> None:
@@ -103,3 +114,209 @@ def test_a_damaged_model_is_named(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(WorkspaceError, match=r"lock\.1 is damaged: Field required"):
         storage.get_model(Owner, path)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the operating system is asked for, in order: what is synced, renamed, linked."""
+    seen: list[str] = []
+    real = {name: getattr(os, name) for name in ("fsync", "replace", "rename", "link")}
+
+    def fsync(handle: int) -> None:
+        place = Path(f"/proc/self/fd/{handle}").readlink()
+        seen.append(f"sync {'data' if place.is_file() else place.name}")
+        real["fsync"](handle)
+
+    def named(what: str) -> None:
+        def call(source: object, target: object, **how: object) -> None:
+            seen.append(f"{what} {Path(str(target)).name}")
+            real[what](source, target, **how)
+
+        monkeypatch.setattr(os, what, call)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for what in ("replace", "rename", "link"):
+        named(what)
+    return seen
+
+
+def test_data_are_on_the_disk_before_their_name_and_the_name_before_put_returns(
+    tmp_path: Path, calls: list[str]
+) -> None:
+    storage.put(UPath(tmp_path / "there"), b"1")
+    assert [call.replace("rename", "replace") for call in calls] == [
+        "sync data",
+        "replace there",
+        f"sync {tmp_path.name}",
+    ]
+    calls.clear()
+    assert storage.put_new(UPath(tmp_path / "new"), b"1")
+    assert calls == ["sync data", "link new", f"sync {tmp_path.name}"]
+
+
+def test_a_new_folder_is_on_the_disk_before_anything_in_it(tmp_path: Path, calls: list[str]) -> None:
+    storage.put(UPath(tmp_path / "a" / "b" / "file"), b"1")
+    assert calls[:3] == [f"sync {tmp_path.name}", "sync a", "sync data"]
+    assert calls[-1] == "sync b"
+    calls.clear()
+    Workspace(tmp_path / "c" / "d")
+    assert calls == [f"sync {tmp_path.name}", "sync c"]
+
+
+def test_the_ledger_puts_data_before_the_name_that_announces_them(tmp_path: Path, calls: list[str]) -> None:
+    ledger = Ledger(Workspace(tmp_path))
+    attempt = ledger.begin(make_spec())
+    attempt.save_epoch(b"state", records(1))
+    attempt.finish(b"best", b"last", 1, {})
+    ledger.put_rows(make_spec().fingerprint, "k", pa.table({"id": ["a"]}))
+    names = [call.split()[1] for call in calls if call.split()[0] in ("rename", "replace", "link")]
+    kinds = ["spec.json", "epochs.jsonl", ".state", "epochs.jsonl", "best.safetensors", "last.safetensors"]
+    assert [name if name in kinds else Path(name).suffix for name in names] == [*kinds, ".json", ".parquet"]
+    assert names[6:] == ["done.json", "k.parquet"]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_that_cannot_sync_a_folder_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if Path(f"/proc/self/fd/{handle}").is_dir():
+            raise OSError(code, os.strerror(code))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    storage.put(UPath(tmp_path / "x"), b"1")
+    assert (tmp_path / "x").read_bytes() == b"1"
+    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
+    with pytest.raises(OSError, match="I/O error"):
+        storage.put(UPath(tmp_path / "x"), b"2")
+    assert (tmp_path / "x").read_bytes() == b"1"
+
+
+def test_a_file_system_without_hard_links_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(source: object, target: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(WorkspaceError, match=r"no hard links \(Operation not permitted\).* another one by --workspace"):
+        storage.put_new(UPath(tmp_path / "x"), b"1")
+    with pytest.raises(WorkspaceError, match="no hard links"), DriverLock(UPath(tmp_path)):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_whose_answer_was_lost_was_made_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.link
+
+    def link(source: str, target: str) -> None:
+        real(source, target)
+        real(source, target)  # NFS asks again, and is told that the file exists
+
+    monkeypatch.setattr(os, "link", link)
+    assert storage.put_new(UPath(tmp_path / "x"), b"mine")
+    assert (tmp_path / "x").read_bytes() == b"mine"
+    assert not storage.put_new(UPath(tmp_path / "x"), b"yours")
+
+
+class Exclusive(MemoryFileSystem):
+    """A store that creates exclusively, as S3 does."""
+
+    protocol = "exclusive"
+    store: ClassVar[dict[str, object]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    lock = threading.Lock()
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **how: object) -> None:
+        with self.lock:
+            super().pipe_file(path, value, mode, **how)
+
+
+class LooksFirst(Exclusive):
+    """One that looks and then writes: of many that create at once, all win."""
+
+    protocol = "looksfirst"
+    store: ClassVar[dict[str, object]] = {}
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **how: object) -> None:
+        if mode == "create" and self.exists(path):
+            raise FileExistsError(path)
+        time.sleep(0.02)
+        super().pipe_file(path, value)
+
+
+class Overwrites(Exclusive):
+    """One that does not know what create means."""
+
+    protocol = "overwrites"
+    store: ClassVar[dict[str, object]] = {}
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **how: object) -> None:
+        super().pipe_file(path, value)
+
+
+class Unknowing(Exclusive):
+    """One that leaves creating to fsspec, which looks first."""
+
+    protocol = "unknowing"
+    store: ClassVar[dict[str, object]] = {}
+    pipe_file = AbstractFileSystem.pipe_file
+
+
+class Broken(Exclusive):
+    """One that cannot be written."""
+
+    protocol = "broken"
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **how: object) -> None:
+        raise TimeoutError("no answer")
+
+
+@pytest.fixture
+def stores() -> None:
+    for kind in (Exclusive, LooksFirst, Overwrites, Unknowing, Broken):
+        fsspec.register_implementation(kind.protocol, kind, clobber=True)
+
+
+@pytest.mark.filterwarnings("ignore:UPath")
+def test_a_store_is_a_workspace_if_it_creates_exclusively(stores: None) -> None:
+    for kind in (LooksFirst, Overwrites, Unknowing):
+        with pytest.raises(WorkspaceError, match=rf"{kind.protocol}://w cannot be a workspace: .* exclusively"):
+            Workspace(f"{kind.protocol}://w")
+    with pytest.raises(WorkspaceError, match=r"cannot be written \(TimeoutError: no answer\)"):
+        Workspace("broken://w")
+    root = Workspace("exclusive://w").root
+    assert list(root.iterdir()) == [], "the probe leaves nothing behind"
+    assert root.fs.storage_options == {"use_listings_cache": False}
+
+
+@pytest.mark.filterwarnings("ignore:UPath")
+def test_of_many_that_create_in_a_store_at_once_one_wins(stores: None) -> None:
+    root = Workspace("exclusive://w").root
+    for key in range(10):
+        with ThreadPoolExecutor(16) as pool:
+            won = list(pool.map(lambda k, key=key: storage.put_new(root / f"x{key}", str(k).encode()), range(16)))
+        assert won.count(True) == 1
+        assert (root / f"x{key}").read_bytes() == str(won.index(True)).encode()
+
+
+def test_a_record_that_was_sealed_is_what_was_written_or_damaged(tmp_path: Path) -> None:
+    path, owner = UPath(tmp_path / "x.json"), Owner(host="ü", pid=12, started=3.5, counter=7)
+    storage.put(path, storage.sealed(owner))
+    assert storage.get_model(Owner, path) == owner
+    data = path.read_bytes()
+    outcomes = set()
+    for place in range(len(data)):
+        for bit in range(8):
+            path.write_bytes(data[:place] + bytes([data[place] ^ (1 << bit)]) + data[place + 1 :])
+            try:
+                assert storage.get_model(Owner, path) == owner
+                outcomes.add("the same")
+            except WorkspaceError:
+                outcomes.add("refused")
+    assert "refused" in outcomes
+    path.write_bytes(storage.json_bytes(owner.model_dump(mode="json")))
+    assert storage.get_model(Owner, path) == owner, "an older one without a seal"

@@ -45,7 +45,7 @@ def ids(workspace: Workspace, digest: str) -> tuple[str, ...] | None:
     if not path.exists():
         return None
     lines = storage.get_json(path, CURE)
-    if isinstance(lines, list) and all(isinstance(line, str) for line in lines):
+    if isinstance(lines, list) and lines and all(isinstance(line, str) for line in lines):
         return tuple(sorted(lines))
     if not _are_lines(lines) or lines_digest(tuple(line) for line in lines) != digest:
         raise WorkspaceError(f"{path} is damaged: not the list that it is named by; {CURE}")

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 from upath import UPath
@@ -229,11 +228,12 @@ def _columns(folder: UPath, shard: ShardInfo, names: Sequence[str]) -> list[list
     try:
         how = {"filesystem": path.fs, "partitioning": None, "page_checksum_verification": True}
         table = pq.read_table(path.path, columns=list(names), **how)
-    except (OSError, pa.ArrowException) as error:
+        columns = [table[name].to_pylist() for name in names]
+    except Exception as error:
         raise DataError(f"cannot read shard {path} ({error}); import again") from error
     if table.num_rows != sum(shard.groups):
         raise DataError(f"{path} has {table.num_rows} rows, not the manifest's {sum(shard.groups)}; import again")
-    return [table[name].to_pylist() for name in names]
+    return columns
 
 
 def overlap(folder: UPath, manifest: Manifest, domains: Iterable[str]) -> list[Overlap]:

@@ -131,25 +131,23 @@ class ShardReader:
                 self._files[shard] = pq.ParquetFile(path.path, filesystem=path.fs, page_checksum_verification=True)
             marks = [f"{name}_sha256" for name in FILES if columns is not None and name in columns]
             return self._files[shard].read_row_group(group, columns=None if columns is None else [*columns, *marks])
-        except (OSError, IndexError, pa.ArrowException) as error:
+        except Exception as error:
             raise DataError(f"cannot read row group {group} of shard {path} ({error}); import again") from error
 
     def _verified(self, shard: str, group: int, columns: Sequence[str] | None, table: pa.Table) -> list[dict[str, Any]]:
         """Return the rows of a table, in these columns, if the files in them are those that were imported."""
+        place = f"row group {group} of shard {self._folder / shard}"
         try:
             rows: list[dict[str, Any]] = table.to_pylist()
-            odd = [
-                (place, name)
-                for place, row in enumerate(rows)
-                for name in FILES
-                if name in row and row[f"{name}_sha256"] != (row[name] and digests.digest(row[name]["bytes"]))
-            ]
-        except (pa.ArrowException, TypeError, ValueError) as error:
-            raise DataError(f"row group {group} of shard {self._folder / shard} is damaged; import again") from error
-        if odd:
-            where = f"row {odd[0][0]} of row group {group} of shard {self._folder / shard}"
-            raise DataError(f"the {odd[0][1]} in {where} is not the one that was imported; import again")
-        return rows if columns is None else [{name: row[name] for name in columns} for row in rows]
+            for number, row in enumerate(rows):
+                for name in (name for name in FILES if name in row):
+                    if row[f"{name}_sha256"] != (row[name] and digests.digest(row[name]["bytes"])):
+                        raise DataError(f"the {name} in row {number} of {place} is not what was imported; import again")
+            return rows if columns is None else [{name: row[name] for name in columns} for row in rows]
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(f"{place} is damaged ({type(error).__name__}: {error}); import again") from error
 
 
 def read_truth(folder: UPath, samples: Sequence[SampleRef], reader: ShardReader | None = None) -> list[Pixels]:

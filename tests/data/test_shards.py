@@ -1,8 +1,12 @@
+import contextlib
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from upath import UPath
@@ -192,3 +196,42 @@ def test_reader_names_a_shard_that_is_missing(tiny_shards: UPath) -> None:
         ShardReader(tiny_shards).group("none.parquet", 0)
     with pytest.raises(DataError, match="row group 9"):
         ShardReader(tiny_shards).group("tiny/blur/test-00000.parquet", 9)
+
+
+@pytest.mark.parametrize("kind", ["image", "mask"])
+def test_a_file_inside_a_shard_is_compared_with_its_digest(tiny_shards: UPath, tmp_path: Path, kind: str) -> None:
+    name = "tiny/blur/test-00000.parquet"
+    table = pq.read_table(tiny_shards / name)
+    files = table[kind].to_pylist()
+    files[2]["bytes"] = files[1]["bytes"]
+    odd = table.set_column(table.column_names.index(kind), kind, pa.array(files, table.schema.field(kind).type))
+    (tmp_path / name).parent.mkdir(parents=True)
+    pq.write_table(odd, tmp_path / name, row_group_size=4)
+    reader = ShardReader(UPath(tmp_path))
+    said = f"the {kind} in row 2 of row group 0 of shard .*test-00000.parquet is not what was imported"
+    with pytest.raises(DataError, match=said):
+        reader.group(name, 0, ("id", kind))
+    assert len(reader.group(name, 0, ("id", "width"))) == 4
+    with pytest.raises(DataError, match=said):
+        reader.group(name, 0)
+    refs = [ref for ref in read_samples(tiny_shards, Manifest.load(tiny_shards), "tiny/blur", "test") if ref.row < 4]
+    with pytest.raises(DataError, match="mask in row 2") if kind == "mask" else contextlib.nullcontext():
+        read_truth(UPath(tmp_path), refs)
+
+
+def test_a_bit_that_turned_in_any_column_of_a_shard_is_found(tiny_shards: UPath, tmp_path: Path) -> None:
+    name = "tiny/blur/test-00000.parquet"
+    columns = ("id", "image", "mask", "mask_kind", "width", "height", "fake_area")
+    data, right = (tiny_shards / name).read_bytes(), ShardReader(tiny_shards).group(name, 0, columns)
+    draw, refused = np.random.default_rng(0), 0
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    for bit in draw.choice(8 * len(data), 150, replace=False):
+        spoilt = bytearray(data)
+        spoilt[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bytes(spoilt))
+        try:
+            assert ShardReader(UPath(tmp_path)).group(name, 0, columns) == right
+        except DataError:
+            refused += 1
+    assert refused > 100

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import pickle
 
 import numpy as np
@@ -236,3 +237,93 @@ def test_the_folder_of_a_recipe_never_changes() -> None:
     fields |= {"map": "srm/stats", "semantics": {"adapter": 1, "decode": 1}}
     text = json.dumps(fields, separators=(",", ":"))
     assert recipe_for("srm/stats").fingerprint == hashlib.sha256(text.encode()).hexdigest()
+
+
+def _spoil(path: UPath) -> None:
+    """Turn a bit of a stored file in place, and let its size and its time of change be what they were."""
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    os.utime(path.path, ns=(before.st_mtime_ns, before.st_mtime_ns))
+
+
+def test_a_damaged_group_is_not_read_and_is_made_again(store) -> None:
+    store.put(RECIPE, 0, "one", 0, _rows(0), IDS)
+    store.put(RECIPE, 0, "one", 1, _rows(1), IDS)
+    assert store.whole([(RECIPE, 0, "one", group) for group in (0, 1, 2)]) == [True, True, False]
+    assert store.damaged == set()
+    _spoil(_files(store)[0])
+    assert store.whole([(RECIPE, 0, "one", group) for group in (0, 1, 2)]) == [False, True, False]
+    assert store.damaged == {str(_files(store)[0])}
+    assert dict(store.states()) == {_files(store)[0]: "damaged", _files(store, 1)[0]: "whole"}
+    with pytest.raises(WorkspaceError, match=r"one/0\.npy are damaged; start the sweep again, it makes them again"):
+        store.gather(RECIPE, [_sample(IDS[0], 0)])
+    assert not store.has(RECIPE, 0, "one", 0), "a worker takes out what it finds damaged"
+    store.put(RECIPE, 0, "one", 0, _rows(0), IDS)
+    assert np.array_equal(store.gather(RECIPE, [_sample(IDS[0], 0)])[0], _rows(0)[0].astype(np.float16))
+
+
+@pytest.mark.parametrize("which", [["npy"], ["json"], ["npy", "json"]])
+def test_groups_that_changed_places_are_damaged(store, which: list[str]) -> None:
+    other = RECIPE.model_copy(update={"weights": "random:1"})
+    places = [(RECIPE, 0, "one", 0), (RECIPE, 0, "one", 1), (RECIPE, 1, "one", 0), (RECIPE, 0, "two", 0)]
+    places.append((other, 0, "one", 0))
+    for seed, place in enumerate(places):
+        store.put(*place, _rows(seed), IDS)
+    first = store._path(RECIPE.fingerprint, 0, "one", 0)
+    for recipe, *where in places[1:]:
+        kept = {kind: first.with_suffix(f".{kind}").read_bytes() for kind in which}
+        for kind in which:
+            source = store._path(recipe.fingerprint, *where).with_suffix(f".{kind}")
+            first.with_suffix(f".{kind}").write_bytes(source.read_bytes())
+        assert store.whole(places[:1]) == [False]
+        assert store.whole(places[1:]) == [True] * 4
+        with pytest.raises(WorkspaceError, match="are damaged"):
+            FeatureStore(store.root).group(*places[0])
+        store.put(*places[0], _rows(0), IDS)
+        assert kept.keys() == set(which)
+
+
+def test_a_receipt_of_before_is_believed_of_its_bytes(store) -> None:
+    store.put(RECIPE, 0, "one", 0, _rows(0), IDS)
+    data, receipt = _files(store)
+    told = json.loads(receipt.read_text())
+    del told["sealed"], told["place"]
+    receipt.write_text(json.dumps(told))
+    assert store.whole([(RECIPE, 0, "one", 0)]) == [True]
+    assert np.array_equal(store.gather(RECIPE, [_sample(IDS[0], 0)])[0], _rows(0)[0].astype(np.float16))
+    _spoil(data)
+    assert store.whole([(RECIPE, 0, "one", 0)]) == [False]
+
+
+def test_bits_that_turn_in_a_stored_group_change_no_number(store) -> None:
+    store.put(RECIPE, 0, "one", 0, _rows(0), IDS)
+    asked = [_sample(IDS[2], 2), _sample(IDS[0], 0)]
+    right = store.gather(RECIPE, asked)
+    draw = np.random.default_rng(0)
+    for file in _files(store):
+        data, refused = file.read_bytes(), 0
+        for bit in draw.choice(8 * len(data), 150, replace=False):
+            spoilt = bytearray(data)
+            spoilt[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(bytes(spoilt))
+            try:
+                assert np.array_equal(FeatureStore(store.root).gather(RECIPE, asked), right)
+            except WorkspaceError:
+                refused += 1
+                store.put(RECIPE, 0, "one", 0, _rows(0), IDS)
+        assert refused > 100
+        file.write_bytes(data)
+
+
+def test_what_takes_long_is_said_once(store, monkeypatch) -> None:
+    for group in range(3):
+        store.put(RECIPE, 0, "one", group, _rows(group), IDS)
+    said: list[str] = []
+    places = [(RECIPE, 0, "one", group) for group in range(3)]
+    assert FeatureStore(store.root, said.append).whole(places) == [True] * 3
+    assert said == []
+    monkeypatch.setattr("dfloc.features.store.PATIENCE_SECONDS", 0.0)
+    assert FeatureStore(store.root, said.append).whole(places) == [True] * 3
+    assert said == ["verifying 3 groups of stored features, once on this machine"]

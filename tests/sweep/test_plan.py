@@ -1,7 +1,10 @@
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from dfloc.data.manifest import Manifest, SampleRef, read_samples
 from dfloc.engine import checkpoint
+from dfloc.features.store import CLEAN, FeatureStore
 from dfloc.ledger import EpochRecord
 from dfloc.models import decoders
 from dfloc.record import PlannedTrial
@@ -117,3 +120,41 @@ def test_time_left_is_what_the_steps_took_so_far(planner: Planner) -> None:
             finish(planner, trial)
     left = sum(trial.spec.steps for trial in plan.record.trials if trial.stage == "finetune")
     assert planner.plan().seconds == left * 1.0, "finish() says one second and one step of each trial"
+
+
+def test_damaged_rows_are_to_be_made_again(planner: Planner, caplog: pytest.LogCaptureFixture) -> None:
+    for trial in planner.plan().record.trials:
+        finish(planner, trial)
+    trial = base_of(planner.plan())
+    (path, *_) = (planner.ledger.folder(trial.fingerprint) / "rows").glob("*.parquet")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    (item,) = planner.plan().items
+    assert (item.trial.fingerprint, item.train) == (trial.fingerprint, False)
+    assert [each.key for each in item.evaluations] == [path.stem]
+    assert "rows are made again" in caplog.text
+    path.unlink()
+    assert [each.key for each in planner.plan().items[0].evaluations] == [path.stem]
+
+
+def test_damaged_features_are_counted_said_and_made_again(planner: Planner) -> None:
+    plan = planner.plan()
+    store = FeatureStore(planner.workspace.features)
+    for job in plan.jobs:
+        rows = [ref.id for ref in all_refs(planner) if (ref.shard_digest, ref.group) == (job.shard_digest, job.group)]
+        for recipe in job.recipes:
+            store.put(recipe, CLEAN, job.shard_digest, job.group, np.zeros((len(rows), 1)), rows)
+    assert planner.plan().jobs == ()
+    (first, _), (second, _) = list(store.states())[:2]
+    for path in (first, second):
+        path.write_bytes(path.read_bytes()[:-1] + b"\1")
+    plan = planner.plan()
+    assert "2 groups of stored features are damaged, they are made again" in plan.notes
+    assert sum(len(job.recipes) for job in plan.jobs) == 2
+
+
+def all_refs(planner: Planner) -> list[SampleRef]:
+    manifest = Manifest.load(planner.shards)
+    places = [(domain, split) for domain, info in manifest.domains.items() for split in info.splits]
+    return [ref for domain, split in places for ref in read_samples(planner.shards, manifest, domain, split)]

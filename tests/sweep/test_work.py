@@ -11,9 +11,11 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.config import TrialSpec
+from dfloc.data import lists
+from dfloc.data.manifest import Manifest, SampleRef, read_samples
 from dfloc.errors import DataError, WorkspaceError
 from dfloc.features.extract import extract
-from dfloc.features.store import FeatureStore
+from dfloc.features.store import TRUTH, FeatureStore
 from dfloc.features.weights import WeightsIndex
 from dfloc.record import PlannedTrial
 from dfloc.sweep.work import Work, run
@@ -180,3 +182,56 @@ def test_an_error_of_the_machine_is_raised_and_no_failure(bench: Bench, monkeypa
     assert bench.ledger.failure(base.fingerprint) is None
     with pytest.raises(WorkspaceError, match="not finished"):
         bench.ledger.weights(base.fingerprint, "best")
+
+
+def test_the_samples_of_a_list_are_those_that_it_is_named_by(bench: Bench) -> None:
+    spec = bench.trial("base").spec
+    workspace, shards = bench.planner.workspace, bench.planner.shards
+    digest, path = spec.train.digest, workspace.lists / f"{spec.train.digest}.json"
+    work = bench.work(bench.trial("base"))
+    ids, right = storage.get_json(path), work.samples(digest)
+    assert [sample.id for sample in right] == sorted(ids)
+    for order in (sorted(ids), sorted(ids, reverse=True)):
+        storage.put_json(path, order)
+        assert work.samples(digest) == right, "a list of before is trained and scored in one order, whatever its own"
+    other = next(name for name in (ref.id for ref in read_all(shards, "train")) if name not in ids)
+    for odd in (ids[: len(ids) // 2], [*ids[1:], other], [*ids, ids[0]]):
+        storage.put_json(path, odd)
+        with pytest.raises(DataError, match=rf"list {digest[:12]} in .* are not those that were planned"):
+            work.samples(digest)
+    lists.keep(workspace, digest, right)
+    assert work.samples(digest) == right
+    path.unlink()
+    with pytest.raises(WorkspaceError, match="is gone; start the sweep again"):
+        work.samples(digest)
+
+
+def read_all(shards: UPath, split: str) -> list[SampleRef]:
+    manifest = Manifest.load(shards)
+    return [ref for domain in manifest.domains for ref in read_samples(shards, manifest, domain, split)]
+
+
+def test_half_a_list_trains_nothing(bench: Bench) -> None:
+    base = bench.trial("base")
+    path = bench.planner.workspace.lists / f"{base.spec.train.digest}.json"
+    storage.put_json(path, storage.get_json(path)[:3])
+    with pytest.raises(DataError, match="are not those that were planned"):
+        bench.run(base)
+    assert bench.ledger.state(base.fingerprint) == "new"
+
+
+def test_an_inverted_target_is_not_trained_on(bench: Bench) -> None:
+    store, base = FeatureStore(bench.planner.workspace.features), bench.trial("base")
+    sample = bench.work(base).samples(base.spec.train.digest)[0]
+    file = store.root / TRUTH.fingerprint / "0" / sample.shard_digest / f"{sample.group}.npy"
+    data = file.read_bytes()
+    file.unlink()  # a link of the fixture's
+    file.write_bytes(data[:128] + bytes(255 - value for value in data[128:]))
+    assert dict(store.states())[file] == "damaged"
+    with pytest.raises(WorkspaceError, match="are damaged"):
+        bench.run(base)
+    assert dict(store.states())[file] == "missing"
+    plan = bench.planner.plan()
+    assert [job.recipes for job in plan.jobs] == [(TRUTH,)]
+    extract(store, bench.planner.shards, plan.jobs, weights=WeightsIndex(bench.planner.workspace))
+    assert file.read_bytes() == data
