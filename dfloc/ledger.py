@@ -40,7 +40,7 @@ class Attempt:
         self._fingerprint = spec.fingerprint
         self._trial = ledger.folder(spec.fingerprint)
         self._folder = self._trial / "attempts" / self.id
-        storage.put(self._folder / "spec.json", storage.sealed(spec))
+        storage.put(self._folder / "spec.json", storage.sealed(spec, self._fingerprint))
         self._put_records()
 
     def save_epoch(self, state: bytes, records: Sequence[EpochRecord]) -> None:
@@ -70,7 +70,7 @@ class Attempt:
             time=time.time(),
             epochs_sha256=digests.digest(epochs.written(self.records)),
         )
-        data = storage.sealed(done)
+        data = storage.sealed(done, self._fingerprint)
         counts = storage.put_new(self._trial / "done.json", data)
         if not counts and not self._ledger.has_weights(self._fingerprint):
             storage.put(self._trial / "done.json", data)
@@ -89,7 +89,7 @@ class Attempt:
     ) -> None:
         """Record that the trial failed for a cause of its own: it is not repeated until the failure is forgotten."""
         failure = Failure(kind=kind, message=message, attempt=self.id, epoch=epoch, step=step, time=time.time())
-        storage.put(self._trial / "failed.json", storage.sealed(failure))
+        storage.put(self._trial / "failed.json", storage.sealed(failure, self._fingerprint))
 
 
 class Ledger:
@@ -132,21 +132,21 @@ class Ledger:
     def done(self, fingerprint: str) -> Done | None:
         """Return what is known of a finished trial; None where it is not finished."""
         path = self.folder(fingerprint) / "done.json"
-        return storage.get_model(Done, path) if path.exists() else None
+        return storage.get_model(Done, path, of=fingerprint) if path.exists() else None
 
     def failure(self, fingerprint: str) -> Failure | None:
         """Return why a trial failed; None where it did not."""
         path = self.folder(fingerprint) / "failed.json"
-        return storage.get_model(Failure, path) if path.exists() else None
+        return storage.get_model(Failure, path, of=fingerprint) if path.exists() else None
 
     def stop(self, fingerprint: str, sweep: str, stopped: Stopped) -> None:
         """Record that a sweep has stopped a trial: final for that sweep alone."""
-        storage.put(self._stop(fingerprint, sweep), storage.sealed(stopped))
+        storage.put(self._stop(fingerprint, sweep), storage.sealed(stopped, fingerprint + sweep))
 
     def stopped(self, fingerprint: str, sweep: str) -> Stopped | None:
         """Return why a sweep stopped a trial early; None where it did not."""
         path = self._stop(fingerprint, sweep)
-        return storage.get_model(Stopped, path) if path.exists() else None
+        return storage.get_model(Stopped, path, of=fingerprint + sweep) if path.exists() else None
 
     def forget_failure(self, fingerprint: str) -> None:
         """Let a failed trial run again."""
@@ -162,7 +162,8 @@ class Ledger:
         damaged = None
         for folder in epochs.attempts(trial):
             try:
-                return storage.get_model(TrialSpec, folder / "spec.json", f"delete {trial}, it is trained again")
+                cure = f"delete {trial}, it is trained again"
+                return storage.get_model(TrialSpec, folder / "spec.json", cure, fingerprint)
             except FileNotFoundError:
                 continue
             except WorkspaceError as error:

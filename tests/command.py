@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import psutil
 from rich.console import Console
 
+import dfloc
 from dfloc.ledger import Ledger
 from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.storage import Workspace
@@ -26,6 +27,7 @@ from dfloc.sweep.prepare import Options
 DFLOC = str(Path(sys.executable).with_name("dfloc"))
 MARK = "DFLOC_TEST_MARK"
 SECONDS = 400
+HARMFUL = ("random", "statistics", "types", "logging", "tokenize")
 NO_RAY = "raise AssertionError('Ray was imported')\n"
 
 
@@ -46,7 +48,11 @@ class Started:
         self._files = [folder / f"{self.mark}.{name}" for name in ("out", "err")]
         with self._files[0].open("wb") as out, self._files[1].open("wb") as err:
             self.process = subprocess.Popen(
-                [DFLOC, *args], stdout=out, stderr=err, env=_environment() | {MARK: self.mark}, start_new_session=True
+                [DFLOC, *args],
+                stdout=out,
+                stderr=err,
+                env=fresh() | {MARK: self.mark},
+                start_new_session=True,
             )
 
     def alive(self) -> list[str]:
@@ -86,15 +92,22 @@ class Study:
         self.args = ["--preset", "smoke", "--workspace", str(root), *given]
         self.data = data
 
-    def command(self, *args: str, name: str = "exposure", no_ray: Path | None = None) -> Result:
-        """Run `dfloc sweep` to its end; with `no_ray` (a scratch folder) in a process that cannot import Ray."""
-        environment = _environment()
+    def command(
+        self, *args: str, name: str = "exposure", no_ray: Path | None = None, folder: Path | None = None
+    ) -> Result:
+        """Run `dfloc sweep` to its end in a folder; with `no_ray` (a scratch folder) where Ray cannot be imported."""
+        environment = fresh()
         if no_ray:
             (no_ray / "ray.py").write_text(NO_RAY)
             environment["PYTHONPATH"] = os.pathsep.join([str(no_ray), environment.get("PYTHONPATH", "")])
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
-            [DFLOC, "sweep", name, *self.args, *args], capture_output=True, text=True, env=environment, timeout=SECONDS
+            [DFLOC, "sweep", name, *self.args, *args],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=SECONDS,
+            cwd=folder,
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -168,6 +181,16 @@ class Study:
         return Study(root, self.data or self.root / "shards" / "mini")
 
 
+def other_checkout(folder: Path) -> Path:
+    """Put another dfloc into a folder, one that takes every mask the wrong way round, beside harmful modules."""
+    shutil.copytree(Path(dfloc.__file__).parent, folder / "dfloc", ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "dfloc/data/shards.py").open("a") as file:
+        file.write("\n\n_right = fakeness\n\n\ndef fakeness(*args, **how):\n    return 255 - _right(*args, **how)\n")
+    for name in HARMFUL:
+        (folder / f"{name}.py").write_text(f"raise AssertionError('{name}.py of the current folder was imported')\n")
+    return folder
+
+
 def runs(uri: str) -> list[tuple[str, str]]:
     """Return (fingerprint or sweep, status) of every run in an MLflow store."""
     from mlflow import MlflowClient
@@ -184,7 +207,7 @@ def wait(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
         time.sleep(0.05)
 
 
-def _environment() -> dict[str, str]:
+def fresh() -> dict[str, str]:
     """Return the environment of a fresh shell: Ray leaves settings of its own in that of the tests."""
     own = ("RAY_", "TUNE_", "MLFLOW_", "DFLOC_")
     return {key: value for key, value in os.environ.items() if not key.startswith(own)}

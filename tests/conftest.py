@@ -89,8 +89,8 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> UP
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Study, Result]":
-    """The exposure study on built-in data, run by the command line from an empty folder: once for all processes."""
-    from tests.command import Result, Study
+    """The exposure study on built-in data, run from within another checkout: once for all processes."""
+    from tests.command import Result, Study, other_checkout
 
     folder = tmp_path_factory.getbasetemp()
     folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
@@ -98,7 +98,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Study, Result]
     with (folder / "exposure.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not said.exists():
-            said.write_text(json.dumps(study.command()))
+            said.write_text(json.dumps(study.command(folder=other_checkout(folder / "checkout"))))
     return study, Result(*json.loads(said.read_text()))
 
 

@@ -17,8 +17,10 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     "dfloc": 0,
     "dfloc.data": 2,
-    **dict.fromkeys((f"dfloc.data.{name}" for name in ("dolos", "generators", "manifest")), 1),
-    **dict.fromkeys((f"dfloc.data.{name}" for name in ("mini", "mixture", "pairs")), 1),
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("dolos", "exif", "generators", "manifest", "masks")), 1),
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("alignment", "folders", "leakage", "listing", "mini")), 1),
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("mixture", "originals", "pairs", "partners")), 1),
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("photographs", "table")), 1),
     "dfloc.models": 2,
     **dict.fromkeys((f"dfloc.models.{name}" for name in ("base", "baselines", "decoders")), 1),
     **dict.fromkeys((f"dfloc.{name}" for name in ("losses", "metrics")), 1),
@@ -31,25 +33,16 @@ LAYERS = {
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
-    "arithmetic",
-    "config",
-    "digests",
-    "epochs",
-    "errors",
-    "lock",
-    "measured",
-    "outcome",
-    "plugin",
-    "record",
-    "registry",
-    "repro",
-    "storage",
+    *("arithmetic", "chatter", "config", "digests", "epochs", "errors", "lock", "measured", "outcome", "plugin"),
+    *("proof", "record", "registry", "repro", "storage", "temp", "workers"),
 }
 
 # Who alone may import a library, or a part of it.
 SOLE_IMPORTERS = {
-    "ray": ("dfloc.data.importer", "dfloc.features.extract", "dfloc.sweep"),
-    "ray.data": ("dfloc.data.importer", "dfloc.features.extract"),
+    "ray": ("dfloc.workers", "dfloc.proof", "dfloc.data.importer", "dfloc.features.extract", "dfloc.sweep"),
+    "ray.init": ("dfloc.workers",),
+    "ray.shutdown": ("dfloc.workers",),
+    "ray.data": ("dfloc.workers", "dfloc.data.importer", "dfloc.features.extract"),
     "ray.tune": ("dfloc.sweep.schedule", "dfloc.sweep.trainable", "dfloc.sweep.run"),
     "mlflow": ("dfloc.tracking",),
     "click": ("dfloc.cli",),

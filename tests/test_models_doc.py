@@ -17,6 +17,7 @@ from dfloc.cli import cli
 from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
 from tests import published
+from tests.cases.public import coverage
 from tests.cli.test_evaluate import write_unseen
 from tests.engine.test_photos import noise
 from tests.engine.test_predict import put_trial
@@ -53,6 +54,7 @@ def test_they_do_what_is_said(
     write(tmp_path / "fused.pth", FUSED, "layer0")
     shutil.copytree(tiny_shards.path, tmp_path / "shards" / "mine")
     fakes = write_unseen(tmp_path)
+    coverage(tmp_path / "COVERAGE")
     (tmp_path / "maps-of-another-tool").mkdir()
     for name, fake in fakes["mine/sd"]:
         Image.fromarray(fake.astype(np.uint8) * 255).save(tmp_path / "maps-of-another-tool" / name)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from dfloc.cli.options import debug_option, plugin_option
 from dfloc.errors import ConfigError
 
 if TYPE_CHECKING:
+    from upath import UPath
+
+    from dfloc.data.alignment import Compared
     from dfloc.data.check import SplitFacts
     from dfloc.data.dolos import Sample
     from dfloc.data.manifest import Manifest
@@ -61,50 +64,62 @@ def make_mini(out: Path, seed: int, fold: int, train: int, valid: int, test: int
 @click.argument("src", type=click.Path(path_type=Path))
 @click.option("--out", required=True, metavar="DIR", help="Data folder (path or URL); what it holds already stays.")
 @click.option("--domain", metavar="SOURCE/GENERATOR", help="SRC is a folder pair: the domain that it becomes.")
-@click.option("--fake-is", type=click.Choice(["black", "white"]), help="Folder pair: the fake side of its masks.")
+@click.option(
+    "--fake-is", metavar="black|white|nonzero|alpha|VALUE[,VALUE]", help="Folder pair: what is fake in masks."
+)
 @click.option(
     "--masks", metavar="DIR", type=click.Path(path_type=Path), help="Folder pair: masks, where SRC is images."
 )
 @click.option("--mask-name", metavar="{cut}_mask", help="Folder pair: names of the masks.  [default: the images']")
+@click.option("--table", metavar="FILE", type=click.Path(path_type=Path), help="The list of samples, instead.")
 @click.option(
-    "--table", metavar="FILE.csv", type=click.Path(path_type=Path), help="Folder pair: which mask is whose, instead."
+    "--photograph",
+    metavar="{name}|{cut}|{stem}|REGEX",
+    help="Folder pair: the photograph that a file shows: its name, up to the last _, STEM of STEM-K, or a group.",
+)
+@click.option(
+    "--authentic", metavar="DIR", type=click.Path(path_type=Path), help="Folder pair: real images, as SOURCE/real."
+)
+@click.option(
+    "--originals",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder pair: the photographs before, by which masks are judged; named like the images.",
 )
 @click.option("--split", metavar="80/10/10", help="Folder pair without split folders: in per cent, or `test` for all.")
+@click.option(
+    "--masks-are",
+    type=click.Choice(["stored", "shown"]),
+    help="Masks of images that EXIF turns: as the file's pixels lie, or as viewers show them.  [default: what fits]",
+)
 @click.option("--allow-rejects", is_flag=True, help="Go on where over 1 % of the images cannot be used.")
 @click.option("--allow-overlap", is_flag=True, help="Go on where a photograph lies in two splits.")
 @debug_option
-def import_data(
-    src: Path,
-    out: str,
-    domain: str | None,
-    fake_is: Literal["black", "white"] | None,
-    masks: Path | None,
-    mask_name: str | None,
-    table: Path | None,
-    split: str | None,
-    allow_rejects: bool,
-    allow_overlap: bool,
-    debug: bool,
-) -> None:
+def import_data(src: Path, out: str, allow_rejects: bool, allow_overlap: bool, debug: bool, **given: Any) -> None:
     """Import SRC, a tree of Dolos' layout or a folder pair, into Parquet shards.
 
     A tree has <source>/fake/<generator>/images|masks/<split>, <source>/fake/<generator>/<split> (wholly generated) and
     <source>/real/<split>; splits are train, valid, test. A folder pair has images/ and masks/; a mask is named like its
-    image, or as --mask-name says: {name} is the image's name, {cut} the same up to its last _; or --table has two
-    columns that pair their files, named like the two folders. What cannot be used is
-    named in rejected.csv. Importing again changes nothing; another domain is added to what is there.
+    image, or as --mask-name says: {name} is the image's name, {cut} the same up to its last _. Or --table lists the
+    samples: columns image, mask, split, photograph, original, or two in this order without a head; no mask, or
+    Negative, is an authentic image. --fake-is says which values of the masks are fake: those
+    that numpy has of the file (of a palette the indices), a colour as 0xff0000, nonzero, or alpha (what is opaque).
+    What cannot be used is named in rejected.csv. Importing again changes nothing; another domain is added to what is
+    there.
 
     \b
     dfloc data import dolos --out shards
     dfloc data import edited --out shards --domain mine/lama --fake-is white --split 80/10/10
     dfloc data import photos --masks masks --out shards --domain mine/sd --fake-is black --split 80/10/10
+    dfloc data import edited --table edited/list.csv --out shards --domain mine/list --fake-is white
+    dfloc data import labels --out shards --domain mine/xl --fake-is 1,2 --split 80/10/10
     """
     from upath import UPath
 
     from dfloc.data.importer import import_samples
 
     folder = UPath(out)
-    samples = _samples(src, domain, fake_is, masks, split, mask_name, table)
+    samples = _samples(src, folder, given)
     with _progress("images") as on_progress:
         summary = import_samples(
             samples, folder, allow_rejects=allow_rejects, allow_overlap=allow_overlap, on_progress=on_progress
@@ -112,7 +127,7 @@ def import_data(
     click.echo(f"{summary.written} images imported into {folder}, {summary.unchanged} unchanged")
     if summary.rejected:
         click.echo(f"{len(summary.rejected)} rejected; {folder / 'rejected.csv'} says why")
-    _warn(summary.manifest)
+    _warn(folder, summary.manifest)
     click.echo(f"next: dfloc data check {out}")
 
 
@@ -122,8 +137,10 @@ def import_data(
 def check_data(folder: str, debug: bool) -> None:
     """Tell what DIR holds: images, photographs, mask areas, grey mask pixels; and draw a contact sheet.
 
-    DIR is a folder of shards; of a tree of Dolos' layout only the counts are told. Beside the images of a domain of
-    Dolos stands how many its paper prints.
+    DIR is a folder of shards; of a tree of Dolos' layout the counts are told. Beside the images of a domain of
+    Dolos stands how many its paper prints. Where the originals of fakes are at hand, which share of their pixels was
+    changed inside and outside of the masks is told, of the first 500 images of a split (of a tree: 32), and what is
+    wrong with the masks by it.
 
     \b
     dfloc data check shards
@@ -131,42 +148,58 @@ def check_data(folder: str, debug: bool) -> None:
     from upath import UPath
 
     from dfloc import storage
-    from dfloc.data import check, dolos
+    from dfloc.data import alignment, check, dolos
     from dfloc.data.manifest import FILE_NAME, Manifest
 
     where = UPath(folder)
     if not (where / FILE_NAME).exists():
-        _tell(check.check_tree(dolos.scan(Path(folder))))
-        click.echo(f"a tree; masks are looked at when it is imported: dfloc data import {folder} --out SHARDS")
+        samples = dolos.scan(Path(folder))
+        _tell(check.check_tree(samples))
+        with _progress("originals") as on_progress:
+            found = check.compare_tree(samples, on_progress)
+        for name, seen in found.items():
+            _of_originals(name, seen)
+            for words in alignment.words(name, "fake_is_black", seen) if seen else ():
+                click.echo(f"Warning: {words}")
+        click.echo(
+            f"a tree; masks and equal images are looked at when it is imported: dfloc data import {folder} --out SHARDS"
+        )
         return
     manifest = Manifest.load(where)
     _tell(check.check_shards(where, manifest))
-    _warn(manifest)
+    _warn(where, manifest)
     storage.put(where / CONTACT_SHEET, check.contact_sheet(where, manifest))
     click.echo(f"contact sheet: {where / CONTACT_SHEET}")
 
 
-def _samples(
-    src: Path,
-    domain: str | None,
-    fake_is: Literal["black", "white"] | None,
-    masks: Path | None,
-    split: str | None,
-    mask_name: str | None,
-    table: Path | None,
-) -> "list[Sample]":
-    from dfloc.data import dolos, pairs
+def _samples(src: Path, out: "UPath", given: dict[str, Any]) -> "list[Sample]":
+    from dfloc.data import dolos, pairs, partners
+    from dfloc.data.manifest import domains_of
 
+    domain, fake_is, masks = given["domain"], given["fake_is"], given["masks"]
     if domain is None:
-        if fake_is or masks or split or mask_name or table:
-            raise ConfigError(
-                "--fake-is, --masks, --mask-name, --table and --split are for a folder pair, which needs --domain too"
-            )
-        return dolos.scan(src)
+        idle = [f"--{name.replace('_', '-')}" for name, value in given.items() if value and name != "masks_are"]
+        if idle:
+            raise ConfigError(f"{', '.join(idle)}: for a folder pair, which needs --domain too")
+        return [sample._replace(masks_are=given["masks_are"]) for sample in dolos.scan(src)]
     if fake_is is None:
-        raise ConfigError(f"say which side of the masks of {domain} is fake: --fake-is black or --fake-is white")
-    images, masks = (src, masks) if masks else (src / "images", src / "masks")
-    return pairs.scan(pairs.Pair(images, masks, domain, fake_is, split, mask_name or pairs.NAME, table))
+        raise ConfigError(
+            f"say which side of the masks of {domain} is fake: --fake-is black or --fake-is white, or VALUE"
+        )
+    pair = pairs.Pair(
+        images=src if masks else src / "images",
+        masks=masks or src / "masks",
+        domain=domain,
+        fake_is=fake_is,
+        split=given["split"],
+        mask=given["mask_name"] or partners.NAME,
+        table=given["table"],
+        photograph=given["photograph"],
+        authentic=given["authentic"],
+        originals=given["originals"],
+        masks_are=given["masks_are"],
+    )
+    return pairs.scan(pair, held=domains_of(out))
 
 
 def _tell(facts: "Sequence[SplitFacts]") -> None:
@@ -197,13 +230,35 @@ def _table(facts: "Sequence[SplitFacts]", dolos: bool) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-def _warn(manifest: "Manifest") -> None:
+def _warn(folder: "UPath", manifest: "Manifest") -> None:
+    from dfloc.data.leakage import undigested
+    from dfloc.data.manifest import masks_of_one_kind, refs_of
+
     for name, info in sorted(manifest.domains.items()):
+        if info.photograph:
+            photographs = sum(part.photographs for part in info.splits.values())
+            click.echo(f"{name}: {photographs:,} photographs, told by {info.photograph}")
         grey = sum(part.grey_pixels for part in info.splits.values())
         if grey:
             click.echo(f"{name}: {grey:,} mask pixels are grey; each counts as the nearer of black and white")
-    for note in manifest.notes:
+        if info.exif:
+            ways = ", ".join(f"masks of {count:,} as {way}" for way, count in sorted(info.exif.items()))
+            click.echo(f"{name}: EXIF turns {sum(info.exif.values()):,} images; {ways}")
+        if info.kind == "local":
+            _of_originals(name, info.originals)
+    found = [
+        *masks_of_one_kind(folder, manifest, manifest.local),
+        *undigested(refs_of(folder, manifest, manifest.domains)),
+    ]
+    for note in dict.fromkeys([*manifest.notes, *found]):
         click.echo(f"Warning: {note}")
+
+
+def _of_originals(domain: str, found: "Compared | None") -> None:
+    if found is None:
+        click.echo(f"{domain}: no originals; polarity and place of its masks are not judged")
+        return
+    click.echo(f"{domain}: {found.shares} of the masks, by {found.images:,} originals ({found.tally})")
 
 
 @contextmanager

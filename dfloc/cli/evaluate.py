@@ -24,7 +24,7 @@ TRIAL_ONLY = {"checkpoint": "best", "device": "cpu", "address": None, "tracking"
 @click.command(context_settings={"show_default": True})
 @click.argument("run", required=False)
 @click.option("--data", metavar="DIR", help="Folder of shards, or a tree, which is imported once.")
-@click.option("--own", multiple=True, metavar="DOMAIN=FOLDER,fake=black|white[,...]", help=OWN_HELP)
+@click.option("--own", multiple=True, metavar="DOMAIN=FOLDER,fake=black|white|VALUE[,...]", help=OWN_HELP)
 @click.option("--maps", metavar="DIR", type=click.Path(path_type=Path), help="Score these maps, without a trial.")
 @click.option("--protocol", default="declip-2025", help="Whose metrics: declip-2025, dolos-2024 or dfloc-1.")
 @click.option("--domain", "domains", multiple=True, help="Only this one (repeatable).  [default: every local one]")
@@ -44,7 +44,8 @@ def evaluate(run: str | None, maps: Path | None, out: str | None, rows: str | No
 
     RUN is the fingerprint of a trial or its first digits, the id of its MLflow run, or its name as progress and report
     have it. Rows go into the ledger beside the trial's others: a second time nothing is computed. Maps are NAME.png
-    (8 or 16 bits of grey, white = fake) or NAME.npy (floats in [0, 1]), one for each image, of any size.
+    (8 or 16 bits of grey, white = fake), NAME.npy (floats in [0, 1]) or NAME.npz (its array `map`), one for each image,
+    of any size.
 
     \b
     dfloc evaluate 3fa9c1 --data shards/mine
@@ -106,18 +107,49 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> Non
     for line in lines:
         low, high = line.interval
         values = [f"{line.values[key]:.3f}" if key in line.values else "-" for key in keys]
-        words = {"in": "yes", "out": "no", "unknown": "unknown"}[line.relation]
-        table.add_row(line.domain, words, f"{line.images:,}", f"{line.photographs:,}", *values, f"{low:.3f}-{high:.3f}")
+        table.add_row(
+            line.domain,
+            _trained_on(line),
+            f"{line.images:,}",
+            f"{line.photographs:,}",
+            *values,
+            f"{low:.3f}-{high:.3f}",
+        )
     what = f"{asked['said']}, {asked['split']} images"
     console.print(f"{what}; protocol {asked['protocol']}, fractions; intervals over photographs", highlight=False)
+    for line in lines if asked["checkpoint"] != "none" else []:
+        console.print(f"{line.domain}: {_by_pixels(line)}", highlight=False)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     for line in lines:
-        if line.trained_on:
+        if line.trained_on is None:
+            console.print(f"{line.domain}: which photographs the trial or an ancestor trained on is not known")
+        elif line.trained_on:
             console.print(f"{line.domain}: {line.trained_on} of its photographs are among those that it trained on")
         for key, count in line.undefined.items():
             console.print(f"{line.domain}: {key} is undefined for {count} images, which its mean leaves out")
         for sentence in _of_set(line):
             console.print(f"{line.domain}: {sentence}", highlight=False)
+
+
+def _trained_on(line: "Line") -> str:
+    """Return whether the domain was trained on: "no" only where its images were compared, and none was among them."""
+    if line.relation == "in":
+        return "yes"
+    if line.images_trained_on:
+        return f"{line.images_trained_on:,} images"
+    return "unknown" if line.relation == "unknown" else "no" if line.compared else "not compared"
+
+
+def _by_pixels(line: "Line") -> str:
+    """Return how many images of a domain were trained on, under whatever name."""
+    number = line.images_trained_on
+    if number is None or not (number or line.compared):
+        return "its images are not compared, by their pixels, with all that the trial and its ancestors trained on"
+    least = "" if line.compared else "at least "
+    return (
+        f"{least}{number:,} of its {line.images:,} images are, by their pixels, among those that the trial or an "
+        "ancestor trained on"
+    )
 
 
 def _of_set(line: "Line") -> Iterator[str]:
@@ -151,6 +183,7 @@ def _csv(asked: dict[str, Any], lines: "list[Line]") -> str:
             "images": line.images,
             "photographs": line.photographs,
             "photographs_trained_on": line.trained_on,
+            "images_trained_on": "" if line.images_trained_on is None else line.images_trained_on,
             **line.values,
             "low": line.interval[0],
             "high": line.interval[1],

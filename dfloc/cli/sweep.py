@@ -16,8 +16,9 @@ from dfloc.cli.options import debug_option, plugin_option, workspace_option
 @click.option(
     "--own",
     multiple=True,
-    metavar="SOURCE/GENERATOR=DIR,fake=black|white[,split=80/10/10]",
-    help="Folder pair DIR/images, DIR/masks: one domain more, imported beside the data (repeatable).",
+    metavar="SOURCE/GENERATOR=DIR,fake=black|white|VALUE[,split=80/10/10]",
+    help="Folder pair DIR/images, DIR/masks, or a table= of samples: one domain more, imported beside the data; also "
+    "mask=, photograph=, real= (repeatable).",
 )
 @click.option("--preset", help="mini | paper | smoke.  [default: paper with --data, else mini]")
 @click.option("--dry-run", is_flag=True, help="Print the plan; start nothing.")

@@ -1,7 +1,8 @@
 """What a data folder holds, in numbers beside those that Dolos has, and as a contact sheet."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -10,10 +11,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 from upath import UPath
 
+from dfloc.data import dolos
+from dfloc.data.alignment import Compared, Judged, compared
 from dfloc.data.dolos import COUNTS, SPLITS, Count, Sample
 from dfloc.data.manifest import Manifest, SampleRef, Split, read_areas, read_samples
-from dfloc.data.shards import Pixels, ShardReader, decode_image, fakeness
+from dfloc.data.shards import Pixels, ShardReader, decode_image, read_truth
+from dfloc.data.writer import judge
 
+COMPARED = 32
+"""Images of a split of a tree whose originals are looked at."""
 TILE = 160
 COLUMNS = 6
 MARGIN = 18
@@ -74,6 +80,29 @@ def check_tree(samples: Iterable[Sample]) -> list[SplitFacts]:
     return facts
 
 
+def compare_tree(
+    samples: Sequence[Sample], on_progress: Callable[[int, int], None] | None = None
+) -> dict[str, Compared | None]:
+    """Return what originals say of the masks of each local domain of a tree, by the first images of each split.
+
+    Args:
+        samples: of the tree, as `dolos.scan` has them.
+        on_progress: called with the images compared and to compare.
+    """
+    by_split: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.original:
+            by_split[sample.domain, sample.split].append(sample)
+    asked = [sample for group in by_split.values() for sample in group[:COMPARED]]
+    judged: dict[str, list[Judged]] = {s.domain: [] for s in samples if dolos.kind(s.mask_kind) == "local"}
+    for number, sample in enumerate(asked, start=1):
+        found = judge(sample)
+        judged[sample.domain] += [found] if found else []
+        if on_progress:
+            on_progress(number, len(asked))
+    return {domain: compared(found) for domain, found in judged.items()}
+
+
 def with_missing(facts: Sequence[SplitFacts]) -> list[SplitFacts]:
     """Return the facts, and a line of no images for each split that Dolos has of their domains and they have not."""
     found = {(fact.domain, fact.split) for fact in facts}
@@ -122,17 +151,16 @@ def contact_sheet(folder: UPath, manifest: Manifest) -> bytes:
         top = line * (TILE + MARGIN)
         pen.text((4, top + 3), f"{domain}  {split}", fill="black")
         for column, sample in enumerate(read_samples(folder, manifest, domain, split)[:COLUMNS]):
-            sheet.paste(Image.fromarray(_tile(reader, sample)), (column * TILE, top + MARGIN))
+            sheet.paste(Image.fromarray(_tile(folder, reader, sample)), (column * TILE, top + MARGIN))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _tile(reader: ShardReader, sample: SampleRef) -> Pixels:
-    row = reader.group(sample.shard, sample.group, ("image", "mask"))[sample.row]
+def _tile(folder: UPath, reader: ShardReader, sample: SampleRef) -> Pixels:
+    row = reader.group(sample.shard, sample.group, ("image",))[sample.row]
     image_HW3 = decode_image(row["image"]["bytes"])
-    height, width = image_HW3.shape[:2]
-    truth_HW = fakeness(row["mask"] and row["mask"]["bytes"], sample.mask_kind, height, width)
+    (truth_HW,) = read_truth(folder, [sample], reader)
     tile_HW3: Pixels = cv2.resize(image_HW3, (TILE, TILE), interpolation=cv2.INTER_AREA)
     fake_HW: Pixels = (cv2.resize(truth_HW, (TILE, TILE), interpolation=cv2.INTER_AREA) > 127.5).astype(np.uint8)
     edge_HW = cv2.morphologyEx(fake_HW, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))

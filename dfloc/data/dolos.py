@@ -2,29 +2,26 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from dfloc.data import partners
+from dfloc.data.exif import Way
+from dfloc.data.folders import is_image, is_litter, masks_in, names_in
 from dfloc.data.manifest import Kind, MaskKind, Split
 from dfloc.data.mixture import stem_rank
+from dfloc.data.partners import Partner
 from dfloc.errors import ConfigError, DataError, unknown
 
 SPLITS: tuple[Split, ...] = get_args(Split)
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"})
 
 # Generators that are one for a study that holds one out. All others are families of their own.
 FAMILIES = {"repaint-p2-9k": "repaint-p2"}
 
-LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-"""What systems leave in folders, beside hidden files; in lower case."""
 
-_KINDS: dict[MaskKind, Kind] = {
-    "fake_is_black": "local",
-    "fake_is_white": "local",
-    "real": "real",
-    "generated": "full",
-}
+_KINDS: dict[MaskKind, Kind] = {"real": "real", "generated": "full"}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LAYOUT = (
     "expected <source>/fake/<generator>/images|masks/<split>, <source>/real/<split>; splits are train, valid, test"
@@ -32,7 +29,12 @@ _LAYOUT = (
 
 
 class Sample(NamedTuple):
-    """A file of a data set, its mask, and its names (DESIGN: id, pair, stem). A local sample's mask may be missing."""
+    """A file of a data set, its mask, and its names (DESIGN: id, pair, stem). A local sample's mask may be missing.
+
+    `fault` says why it is; `photograph` is the rule that told the stem, None where that is Dolos' (or another of an
+    import that recorded none). The original is the photograph that a fake was made from, where it is at hand.
+    `masks_are` is what the user says of masks where an image has an EXIF orientation.
+    """
 
     id: str
     pair: str
@@ -42,6 +44,10 @@ class Sample(NamedTuple):
     image: Path
     mask: Path | None
     mask_kind: MaskKind
+    original: Path | None = None
+    masks_are: Way | None = None
+    fault: str = ""
+    photograph: str | None = None
 
     @property
     def name(self) -> str:
@@ -98,7 +104,7 @@ def family(domain: str) -> str:
 
 def kind(mask_kind: MaskKind) -> Kind:
     """Return the kind of a domain whose masks are of this kind."""
-    return _KINDS[mask_kind]
+    return _KINDS.get(mask_kind, "local")
 
 
 def photograph(name: str) -> str:
@@ -107,11 +113,6 @@ def photograph(name: str) -> str:
     K has no leading zeros: a camera's `DSC-0001` and `DSC-0002` are two photographs.
     """
     return re.sub(r"-(0|[1-9]\d*)$", "", name)
-
-
-def text(name: str) -> str:
-    """Return a file name that can be written as UTF-8: bytes of it that cannot are spelled out."""
-    return name.encode(errors="backslashreplace").decode()
 
 
 def resolve(short: str, known: Iterable[str]) -> str:
@@ -151,7 +152,7 @@ def scan(root: Path) -> list[Sample]:
         nested = [folder for folder in _folders(root) if any(map(_is_source, _folders(folder)))]
         hint = f"; did you mean {nested[0]}?" if nested else ""
         raise DataError(f"no Dolos tree in {root}: {_LAYOUT}{hint}")
-    return in_order(sample for source in sources for sample in _source(source))
+    return in_order(_with_reals([sample for source in sources for sample in _source(source)]))
 
 
 def _is_source(folder: Path) -> bool:
@@ -159,11 +160,7 @@ def _is_source(folder: Path) -> bool:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_litter(path.name))
-
-
-def _is_litter(name: str) -> bool:
-    return name.startswith(".") or name.lower() in LITTER
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_litter(path.name))
 
 
 def _source(source: Path) -> Iterator[Sample]:
@@ -180,7 +177,9 @@ def _source(source: Path) -> Iterator[Sample]:
             yield from with_splits(folder, None, domain, "generated")
 
 
-def with_splits(images: Path, masks: Path | None, domain: str, mask_kind: MaskKind) -> list[Sample]:
+def with_splits(
+    images: Path, masks: Path | None, domain: str, mask_kind: MaskKind, named: str = partners.NAME
+) -> list[Sample]:
     """Return the samples of folders that hold train, valid and test.
 
     Raises:
@@ -195,58 +194,104 @@ def with_splits(images: Path, masks: Path | None, domain: str, mask_kind: MaskKi
         sample
         for split in SPLITS
         if (images / split).is_dir()
-        for sample in files(images / split, masks and masks / split, domain, split, mask_kind)
+        for sample in files(images / split, masks and masks / split, domain, split, mask_kind, named)
     ]
     if not samples:
         raise DataError(f"no images of {domain} in {images}; {_LAYOUT}")
     return samples
 
 
-def files(images: Path, masks: Path | None, domain: str, split: Split, mask_kind: MaskKind) -> Iterator[Sample]:
-    """Yield the samples of one split's folders; a mask has the name of its image, with any extension."""
-    found = {} if masks is None else masks_in(masks)
-    source = domain.partition("/")[0]
-    for path in walk(images):
-        name = text(path.relative_to(images).as_posix())
-        bare = name.removesuffix(path.suffix)
-        pair, stem = f"{source}/{bare}", f"{source}/{photograph(bare)}"
-        mask = found.get(name, found.get(bare))
-        yield Sample(f"{domain}/{split}/{name}", pair, stem, domain, split, path, mask, mask_kind)
+def files(
+    images: Path, masks: Path | None, domain: str, split: Split, mask_kind: MaskKind, named: str = partners.NAME
+) -> list[Sample]:
+    """Return the samples of one split's folders, whose masks are named as `partners.find` has it.
 
-
-def masks_in(folder: Path) -> dict[str, Path]:
-    """Return masks by their name, and images among them by their name without extension (the first of several)."""
-    paths = [(text(path.relative_to(folder).as_posix()), path) for path in walk(folder)]
-    images = [(name, path) for name, path in paths if path.suffix.lower() in EXTENSIONS]
-    bare = {name.removesuffix(path.suffix): path for name, path in reversed(images)}
-    return {**bare, **dict(paths)}
-
-
-def walk(folder: Path) -> list[Path]:
-    """Return all files below a folder but litter, sorted; each real folder once, so that a link loop ends.
-
-    A folder that is missing has none.
+    The folders may be one, or the masks lie inside of the images.
 
     Raises:
-        DataError: a folder cannot be listed.
+        DataError: one folder holds both, and their names do not tell them apart.
     """
-    seen: set[str] = set()
-    files: list[Path] = []
-    for top, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        real = os.path.realpath(top)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not _is_litter(name))
-        files += [Path(top, name) for name in names if not _is_litter(name)]
-    return sorted(files)
+    names = names_in(images)
+    if masks is None:
+        return [reference(name, path, domain, split, mask_kind) for name, path in names.items()]
+    truths = names_in(masks)
+    below = os.path.relpath(masks, images)
+    if same_folder(images, masks, named):
+        own, of_masks = partners.apart(list(names), named)
+        names, truths = {name: names[name] for name in own}, {name: truths[name] for name in of_masks}
+    names = {name: path for name, path in names.items() if not name.startswith(f"{below}/")}
+    samples = []
+    found = partners.find(list(filter(is_image, names)), list(filter(is_image, truths)), named)
+    for name in names:
+        partner = found.get(name) or Partner(name if name in truths else None)
+        mask = None if partner.mask is None else truths[partner.mask]
+        bare = reference(name, names[name], domain, split, mask_kind)
+        samples.append(bare._replace(mask=mask, fault=partner.fault))
+    return samples
 
 
-def _refuse(error: OSError) -> None:
-    """Name a folder that cannot be listed, which os.walk would pass over."""
-    if not isinstance(error, FileNotFoundError):
-        raise DataError(f"cannot list folder {error.filename}: {error.strerror}") from error
+def same_folder(images: Path, masks: Path, named: str) -> bool:
+    """Return whether images and masks lie in one folder.
+
+    Raises:
+        DataError: and their names do not tell them apart.
+    """
+    if os.path.realpath(images) != os.path.realpath(masks):
+        return False
+    if named == partners.NAME:
+        raise DataError(
+            f"images and masks lie in one folder, {images}, and no mask name tells them apart; say how masks are "
+            f"named, as --mask-name {partners.NAME}_GT (mask= in --own), or pair the files by a table"
+        )
+    return True
+
+
+def has_splits(images: Path) -> bool:
+    """Return whether a folder has folders train, valid or test."""
+    return any((images / name).is_dir() for name in SPLITS)
+
+
+def reference(name: str, image: Path, domain: str, split: Split, mask_kind: MaskKind) -> Sample:
+    """Return a sample without a mask, its names by Dolos' rule."""
+    source, bare = domain.partition("/")[0], partners.bare(name)
+    names = (f"{domain}/{split}/{name}", f"{source}/{bare}", f"{source}/{photograph(bare)}")
+    return Sample(*names, domain, split, image, None, mask_kind)
+
+
+def _with_reals(samples: Sequence[Sample]) -> Iterator[Sample]:
+    """Yield samples, a fake with the real image of its name as original, else with the only one of its photograph."""
+    reals = [sample for sample in samples if sample.mask_kind == "real"]
+    by_pair = {sample.pair: sample.image for sample in reals}
+    of_stem = Counter(sample.stem for sample in reals)
+    by_stem = {sample.stem: sample.image for sample in reals if of_stem[sample.stem] == 1}
+    for sample in samples:
+        original = by_pair.get(sample.pair, by_stem.get(sample.stem)) if kind(sample.mask_kind) == "local" else None
+        yield sample._replace(original=original)
+
+
+def with_originals(samples: Sequence[Sample], folder: Path) -> list[Sample]:
+    """Return samples with the originals that a folder has of their names, or of their photographs' names.
+
+    An original may have any extension; it lies in the folder, or in one of its folders train, valid, test.
+
+    Raises:
+        DataError: there is no such folder, or nothing in it is of any of these names.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}; expected one with the originals of the images")
+    found = masks_in(folder)
+    split = {name: masks_in(folder / name) for name in SPLITS}
+    matched = []
+    for sample in samples:
+        names = (sample.name, partners.bare(sample.name), sample.stem.partition("/")[2])
+        held = [
+            where[name] for where in (split[sample.split], found, *split.values()) for name in names if name in where
+        ]
+        local = kind(sample.mask_kind) == "local"
+        matched.append(sample._replace(original=held[0] if held and local else sample.original))
+    if not any(sample.original for sample in matched):
+        raise DataError(f"{folder} has no original of the name of any of the {len(matched)} images")
+    return matched
 
 
 def check_domain(domain: str, reserved: tuple[str, ...] = ("real",)) -> None:

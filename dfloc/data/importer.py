@@ -4,7 +4,6 @@ import hashlib
 import logging
 import pickle
 import time
-import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import groupby
@@ -16,16 +15,29 @@ from upath import UPath
 from dfloc import storage
 from dfloc.data import dolos, rejects
 from dfloc.data.dolos import Sample
-from dfloc.data.manifest import FILE_NAME, Manifest, Place, in_two_splits, read_samples
-from dfloc.data.publish import Part, Written, overlap_sentence, publish
+from dfloc.data.leakage import Overlap, in_two_splits, overlaps, sentence
+from dfloc.data.manifest import (
+    FILE_NAME,
+    Manifest,
+    Place,
+    SampleRef,
+    ShardInfo,
+    read_samples,
+    read_shard,
+)
+from dfloc.data.publish import Part, Written, publish
 from dfloc.data.rejects import Reject
 from dfloc.data.writer import GROUP_ROWS, Receipt, ShardJob, write_shard
-from dfloc.errors import DataError
+from dfloc.errors import DataError, DflocError
 from dfloc.lock import Owner
+from dfloc.proof import Proof
+from dfloc.workers import Workers, first_cause, quiet_data
 
 SHARD_ROWS = 4096
 SHARD_BYTES = 256 << 20
 RETRIES = 3
+MAX_JUDGED = 500
+"""Images of a split whose originals are looked at, the first in the stems rank."""
 
 logger = logging.getLogger(__name__)
 
@@ -80,10 +92,14 @@ def import_samples(
     if not changed:
         return ImportSummary(old, 0, _count(parts), rejects.read(out))
     _check_polarity(old, parts)
-    _check_overlap(out, old, changed, allow_overlap)
+    held = [] if allow_overlap else _held(out, old, changed)
+    if not allow_overlap:
+        _check_names(changed, held)
     with _scratch(out) as scratch:
         written = _write(scratch, changed, group_rows, shard_rows, on_progress)
         rejected = _rejected(out, changed, written, allow_rejects)
+        if not allow_overlap:
+            _check_pixels(scratch, written, held)
         manifest = publish(out, scratch, old, changed, written)
     return ImportSummary(manifest, sum(s.receipt.num_rows for s in written), _count(parts) - _count(changed), rejected)
 
@@ -146,13 +162,19 @@ def _rejected(out: UPath, changed: Parts, written: Sequence[Written], allow: boo
 def _parts(samples: Sequence[Sample], layout: str) -> Parts:
     """Part samples by domain and split, and digest the names, sizes and times of their files."""
     parts: dict[Place, Part] = {}
+    images = {sample.image.absolute() for sample in samples}
     for place, group in groupby(dolos.in_order(samples), key=lambda sample: (sample.domain, sample.split)):
         members = [_absolute(sample) for sample in group]
         lines, sizes = [layout], []
         for sample in members:
             size, time = _stat(sample.image)
             mask = None if sample.mask is None else (sample.mask.name, *_stat(sample.mask))
-            lines.append(f"{sample.id}\x1f{sample.mask_kind}\x1f{size}\x1f{time}\x1f{mask}")
+            asked = f"\x1f{sample.masks_are}" if sample.masks_are else ""
+            if sample.original and sample.original not in images:
+                asked += f"\x1foriginal {_stat(sample.original)}"
+            if sample.photograph:  # Dolos' stems follow from the id
+                asked += f"\x1f{sample.stem}"
+            lines.append(f"{sample.id}\x1f{sample.mask_kind}\x1f{size}\x1f{time}\x1f{mask}{asked}")
             sizes.append(size)
         parts[place] = Part(members, sizes, hashlib.sha256("\n".join(lines).encode()).hexdigest())
     return parts
@@ -160,7 +182,11 @@ def _parts(samples: Sequence[Sample], layout: str) -> Parts:
 
 def _absolute(sample: Sample) -> Sample:
     """Return the sample with paths that hold in a worker's folder too."""
-    return sample._replace(image=sample.image.absolute(), mask=sample.mask and sample.mask.absolute())
+    return sample._replace(
+        image=sample.image.absolute(),
+        mask=sample.mask and sample.mask.absolute(),
+        original=sample.original and sample.original.absolute(),
+    )
 
 
 def _stat(path: Path) -> tuple[int, int]:
@@ -186,24 +212,48 @@ def _check_polarity(old: Manifest, parts: Parts) -> None:
                 f"{domain} comes with masks {part.samples[0].mask_kind}, but its split {staying[0]}, which stays, has "
                 f"{known.mask_kind}; import all its splits together, or into another folder"
             )
+        if known and staying and known.photograph != part.samples[0].photograph:
+            raise DataError(
+                f"{domain} comes with photographs told by {part.samples[0].photograph}, but its split {staying[0]}, "
+                f"which stays, has {known.photograph}; import all its splits together, or into another folder"
+            )
 
 
-def _check_overlap(out: UPath, old: Manifest, changed: Parts, allow: bool) -> None:
-    if allow:
-        return
-    fresh = [sample for part in changed.values() for sample in part.samples if sample.mask_kind != "generated"]
-    held = (
+def _held(out: UPath, old: Manifest, changed: Parts) -> list[SampleRef]:
+    """Return the samples that stay in the data folder."""
+    return [
         ref
         for domain, info in old.domains.items()
         for split in info.splits
-        if (domain, split) not in changed and info.kind != "full"
+        if (domain, split) not in changed
         for ref in read_samples(out, old, domain, split)
-    )
-    places = [*((s.stem, s.split) for s in fresh), *((ref.stem, ref.split) for ref in held)]
+    ]
+
+
+def _check_names(changed: Parts, held: Sequence[SampleRef]) -> None:
+    """Refuse photographs that names show in two splits, before anything is written."""
+    fresh = [sample for part in changed.values() for sample in part.samples if sample.mask_kind != "generated"]
+    places = [*((s.stem, s.split) for s in fresh), *((s.stem, s.split) for s in held if s.mask_kind != "generated")]
     stems = {sample.stem for sample in fresh}
-    found = [case for case in in_two_splits(places) if case.stem in stems]
+    _refuse([case for case in in_two_splits(places) if case.stem in stems])
+
+
+def _check_pixels(scratch: UPath, written: Sequence[Written], held: Sequence[SampleRef]) -> None:
+    """Refuse new images that equal one of another split, before they come to their place."""
+    fresh = [
+        ref
+        for path, place, receipt in written
+        if receipt.groups
+        for ref in read_shard(scratch, ShardInfo(path=path, digest="", groups=tuple(receipt.groups)), *place)
+    ]
+    pixels = {ref.pixels_sha256 for ref in fresh}
+    found = overlaps([*fresh, *(ref for ref in held if ref.pixels_sha256 in pixels)])
+    _refuse([case for case in found if case.by_pixels])
+
+
+def _refuse(found: Sequence[Overlap]) -> None:
     if found:
-        raise DataError(f"{overlap_sentence(found)}; move them, or go on with --allow-overlap")
+        raise DataError(f"{sentence(found)}; move them, or go on with --allow-overlap")
 
 
 def _write(
@@ -212,9 +262,11 @@ def _write(
     """Write all shards into the scratch folder, one task each."""
     jobs: list[tuple[str, Place, ShardJob]] = []
     for (domain, split), part in changed.items():
+        left = MAX_JUDGED
         for number, members in enumerate(_chunks(part, shard_rows)):
             path = f"{domain}/{split}-{number:05}.parquet"
-            jobs.append((path, (domain, split), ShardJob(scratch / path, members, group_rows)))
+            jobs.append((path, (domain, split), ShardJob(scratch / path, members, group_rows, left)))
+            left = max(0, left - len(members))
     total = sum(len(job.samples) for _, _, job in jobs)
     receipts: dict[int, Receipt] = {}
     with closing(_run([job for _, _, job in jobs])) as finished:
@@ -245,52 +297,40 @@ def _run(jobs: Sequence[ShardJob]) -> Generator[tuple[int, Receipt]]:
     Raises:
         OSError: a shard cannot be written.
         DataError: a worker died.
+        WorkspaceError: a worker runs another dfloc.
     """
-    with _ray():
+    with Workers():
         import ray.data
 
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        context = ray.data.DataContext.get_current().copy()
-        context.enable_progress_bars = False
-        context.raise_original_map_exception = True
+        proof = Proof.begin()
+        proof.check_nodes()
         items = [{"index": index, "job": pickle.dumps(job)} for index, job in enumerate(jobs)]
-        with ray.data.DataContext.current(context), warnings.catch_warnings():
-            # Before Ray 2.64 nothing else says how often a dead worker is replaced; by default it is for ever.
-            warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
-            done = ray.data.from_items(items, override_num_blocks=len(items)).map(_task, max_retries=RETRIES)
+        with quiet_data():
+            made = ray.data.from_items(items, override_num_blocks=len(items))
+            done = made.map(_task, fn_kwargs={"proof": proof}, max_retries=RETRIES)
         try:
             for row in done.iter_rows():
                 if row["error"]:
-                    raise OSError(0, row["error"])
+                    raise pickle.loads(row["error"])
                 yield row["index"], pickle.loads(row["receipt"])
         except ray.exceptions.RayError as error:
-            raise _first_cause(error) from error
+            cause = first_cause(error)
+            raise DataError(f"nothing was imported: {cause}; when that is mended, start again") from error
 
 
-def _task(item: dict[str, Any]) -> dict[str, Any]:
+def _task(item: dict[str, Any], proof: Proof) -> dict[str, Any]:
+    """Write a shard; an error travels pickled, because Ray would write its own words into it."""
+    error: Exception | None = None
+    receipt = Receipt([], 0.0, 0, [])
     try:
-        receipt, error = write_shard(pickle.loads(item["job"])), ""
+        proof.check()
+        receipt = write_shard(pickle.loads(item["job"]))
     except OSError as failure:
-        receipt, error = Receipt([], 0.0, 0, []), failure.strerror or str(failure)
-    return {"index": item["index"], "receipt": pickle.dumps(receipt), "error": error}
-
-
-def _first_cause(error: BaseException) -> DataError:
-    """Return what went wrong in a worker, in one line out of Ray's many."""
-    first = getattr(error, "cause", None) or error
-    reason = str(first).partition("\n")[0].rstrip(".")
-    return DataError(f"nothing was imported: {type(first).__name__}: {reason}; when that is mended, start again")
-
-
-@contextmanager
-def _ray() -> Iterator[None]:
-    import ray
-
-    mine = not ray.is_initialized()
-    if mine:
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        yield
-    finally:
-        if mine:
-            ray.shutdown()
+        error = OSError(0, failure.strerror or str(failure))
+    except DflocError as failure:
+        error = failure
+    return {
+        "index": item["index"],
+        "receipt": pickle.dumps(receipt),
+        "error": pickle.dumps(error) if error else b"",
+    }

@@ -1,31 +1,42 @@
 """What shards hold: domains, splits, counts, digests, mask kinds."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pyarrow.parquet as pq
-from pydantic import ValidationError
+from pydantic import Field
 from upath import UPath
 
 from dfloc import storage
 from dfloc.config import Fraction, Frozen, fingerprint
+from dfloc.data import alignment
+from dfloc.data.alignment import Compared
+from dfloc.data.exif import Way
+from dfloc.data.masks import KIND
 from dfloc.errors import DataError, WorkspaceError, unknown
 
 Split = Literal["train", "valid", "test"]
 Kind = Literal["local", "full", "real"]
 Place = tuple[str, Split]
-MaskKind = Literal["fake_is_black", "fake_is_white", "real", "generated"]
+MaskKind = Annotated[str, Field(pattern=f"^({KIND.pattern})$")]
 
 FILE_NAME = "manifest.json"
-OVERLAP_NOTE = "photographs that lie in two splits"
-"""How a note begins that the import was told to allow."""
-KEY_COLUMNS = ("id", "pair", "stem", "image_sha256", "mask_sha256", "mask_kind")
+KEY_COLUMNS = ("id", "pair", "stem", "image_sha256", "mask_sha256", "mask_kind", "exif", "pixels_sha256")
+OPTIONAL_COLUMNS = (
+    "exif",
+    "pixels_sha256",
+)  # fmt: skip
+"""What shards of earlier versions lack: read as null."""
 
 
 class SampleRef(NamedTuple):
-    """One sample of the shards: its names, its digests (mask: empty where it has none), and where its row lies."""
+    """One sample of the shards: its names, its digests (mask: empty where it has none), and where its row lies.
+
+    `way` is how its mask lies where an EXIF orientation was applied, else empty.
+    `pixels_sha256` is of the decoded image; empty where the shard was written before it was recorded.
+    """
 
     id: str
     pair: str
@@ -39,27 +50,22 @@ class SampleRef(NamedTuple):
     shard_digest: str
     group: int
     row: int
-
-
-class Overlap(NamedTuple):
-    """A photograph that lies in more than one split."""
-
-    stem: str
-    splits: tuple[str, ...]
+    way: Way | Literal[""] = ""
+    pixels_sha256: str = ""
 
 
 def list_digest(samples: Iterable[SampleRef]) -> str:
     """Return the digest of a list of samples; their order does not matter.
 
-    It is the sha256 over the sorted lines `id, image sha256, mask sha256, mask kind`, the fields parted by U+001F and
-    each line ended by a newline.
+    It is the sha256 over the sorted lines `id, image sha256, mask sha256, mask kind` and, where one was applied, the
+    EXIF way; the fields parted by U+001F and each line ended by a newline.
     """
     return lines_digest(list_lines(samples))
 
 
 def list_lines(samples: Iterable[SampleRef]) -> list[tuple[str, ...]]:
     """Return what the digest of a list is over: a line for each sample, sorted; its id stands first."""
-    return sorted((s.id, s.image_sha256, s.mask_sha256, s.mask_kind) for s in samples)
+    return sorted((s.id, s.image_sha256, s.mask_sha256, s.mask_kind, *([s.way] if s.way else [])) for s in samples)
 
 
 def lines_digest(lines: Iterable[tuple[str, ...]]) -> str:
@@ -99,6 +105,8 @@ class SplitInfo(Frozen):
         fake_area: mean fraction of fake pixels.
         grey_pixels: mask pixels that are neither black nor white, in all masks.
         origin: digest of the names, sizes and times of the files that it was made from; empty where unknown.
+        originals: what the originals of its first images say of their masks; None where there were none, or before.
+        exif: masks by how they lie (`stored` or `shown`), where an EXIF orientation was applied.
     """
 
     count: int
@@ -108,21 +116,39 @@ class SplitInfo(Frozen):
     fake_area: Fraction
     grey_pixels: int
     origin: str = ""
+    originals: Compared | None = None
+    exif: dict[Way, int] = Field(default_factory=dict)
 
 
 class DomainInfo(Frozen):
-    """One domain: `<source>/<generator>` or `<source>/real`."""
+    """One domain: `<source>/<generator>` or `<source>/real`.
+
+    Attributes:
+        photograph: the rule that tells which photograph a file shows, `table` where a column did; None: Dolos' STEM-K,
+            or what an import made before there were rules did.
+    """
 
     kind: Kind
     family: str
     mask_kind: MaskKind
     splits: dict[Split, SplitInfo]
+    photograph: str | None = None
 
     @property
     def fake_area(self) -> float:
         """Mean fraction of fake pixels over all its images."""
         total = sum(split.count for split in self.splits.values())
         return sum(split.fake_area * split.count for split in self.splits.values()) / total if total else 0.0
+
+    @property
+    def originals(self) -> Compared | None:
+        """What the originals say of the masks of all its splits."""
+        return alignment.together(split.originals for split in self.splits.values())
+
+    @property
+    def exif(self) -> dict[Way, int]:
+        """Masks by how they lie, where an EXIF orientation was applied."""
+        return dict(sum((Counter(split.exif) for split in self.splits.values()), Counter()))
 
 
 class Manifest(Frozen):
@@ -148,14 +174,13 @@ class Manifest(Frozen):
         if not path.is_file():
             raise DataError(f"no imported data in {folder}; make them: dfloc data import SRC --out {folder}")
         try:
-            return cls.model_validate(storage.get_json(path))
-        except (ValidationError, WorkspaceError) as error:
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "no JSON"
-            raise DataError(f"{path} is damaged ({reason}); delete it and import again") from error
+            return storage.get_model(cls, path, "delete it and import again")
+        except WorkspaceError as error:
+            raise DataError(str(error)) from error
 
     def save(self, folder: UPath) -> None:
         """Write the manifest, whole."""
-        storage.put_json(folder / FILE_NAME, self.model_dump(mode="json"))
+        storage.put(folder / FILE_NAME, storage.sealed(self))
 
     @property
     def digest(self) -> str:
@@ -187,6 +212,15 @@ class Manifest(Frozen):
         raise DataError(f"{domain} has no split {split}; it has {', '.join(sorted(splits))}")
 
 
+def domains_of(folder: UPath) -> dict[str, DomainInfo]:
+    """Return the domains that a data folder holds; none where nothing was imported.
+
+    Raises:
+        DataError: its manifest is damaged.
+    """
+    return Manifest.load(folder).domains if (folder / FILE_NAME).exists() else {}
+
+
 def read_samples(folder: UPath, manifest: Manifest, domain: str, split: str) -> list[SampleRef]:
     """Return the samples of a domain's split in rank order, from the key columns alone.
 
@@ -209,8 +243,23 @@ def read_shard(folder: UPath, shard: ShardInfo, domain: str, split: str) -> list
     places = [(group, row) for group, rows in enumerate(shard.groups) for row in range(rows)]
     columns = _columns(folder, shard, KEY_COLUMNS)
     return [
-        SampleRef(name, pair, stem, domain, split, image, mask or "", kind, shard.path, shard.digest, group, row)
-        for name, pair, stem, image, mask, kind, (group, row) in zip(*columns, places, strict=True)
+        SampleRef(
+            name,
+            pair,
+            stem,
+            domain,
+            split,
+            image,
+            mask or "",
+            kind,
+            shard.path,
+            shard.digest,
+            group,
+            row,
+            way or "",
+            pixels or "",
+        )
+        for name, pair, stem, image, mask, kind, way, pixels, (group, row) in zip(*columns, places, strict=True)
     ]
 
 
@@ -223,34 +272,38 @@ def read_areas(folder: UPath, split: SplitInfo) -> list[float]:
     return [area for shard in split.shards for area in _columns(folder, shard, ("fake_area",))[0]]
 
 
+def masks_of_one_kind(folder: UPath, manifest: Manifest, domains: Iterable[str]) -> list[str]:
+    """Return sentences on the masks of local domains that have no fake pixel, or no other; of shards of any version.
+
+    Raises:
+        DataError: a shard is missing or damaged.
+    """
+    said = []
+    for name in domains:
+        areas = [area for split in manifest.domains[name].splits.values() for area in read_areas(folder, split)]
+        for count, what in ((areas.count(0), "no fake pixel"), (areas.count(1), "only fake pixels")):
+            if count:
+                said.append(f"{name}: {count:,} of {len(areas):,} masks have {what}; is that right?")
+    return said
+
+
 def _columns(folder: UPath, shard: ShardInfo, names: Sequence[str]) -> list[list[Any]]:
     path = folder / shard.path
     try:
-        how = {"filesystem": path.fs, "partitioning": None, "page_checksum_verification": True}
-        table = pq.read_table(path.path, columns=list(names), **how)
-        columns = [table[name].to_pylist() for name in names]
+        with pq.ParquetFile(path.path, filesystem=path.fs, page_checksum_verification=True) as held:
+            kept = [name for name in names if name not in OPTIONAL_COLUMNS or name in held.schema_arrow.names]
+            table = held.read(kept)
+        columns = {name: table[name].to_pylist() for name in kept}
     except Exception as error:
         raise DataError(f"cannot read shard {path} ({error}); import again") from error
     if table.num_rows != sum(shard.groups):
         raise DataError(f"{path} has {table.num_rows} rows, not the manifest's {sum(shard.groups)}; import again")
-    return columns
+    return [columns.get(name, [None] * table.num_rows) for name in names]
 
 
-def overlap(folder: UPath, manifest: Manifest, domains: Iterable[str]) -> list[Overlap]:
-    """Return the photographs that lie in two splits of these domains, sorted.
-
-    Wholly generated images show no photograph and are left out.
-    """
-    samples = (
-        sample for name in domains for split in manifest.domains[name].splits
+def refs_of(folder: UPath, manifest: Manifest, domains: Iterable[str]) -> list[SampleRef]:
+    """Return every sample of these domains, each domain once."""
+    return [
+        sample for name in dict.fromkeys(domains) for split in manifest.domains[name].splits
         for sample in read_samples(folder, manifest, name, split)
-    )  # fmt: skip
-    return in_two_splits((sample.stem, sample.split) for sample in samples if sample.mask_kind != "generated")
-
-
-def in_two_splits(places: Iterable[tuple[str, str]]) -> list[Overlap]:
-    """Return the stems that come with more than one split, sorted."""
-    splits: defaultdict[str, set[str]] = defaultdict(set)
-    for stem, split in places:
-        splits[stem].add(split)
-    return [Overlap(stem, tuple(sorted(found))) for stem, found in sorted(splits.items()) if len(found) > 1]
+    ]  # fmt: skip

@@ -1,165 +1,253 @@
-"""A folder of images and a folder of their masks -> the sample references of a domain of one's own."""
+"""Images and masks of one's own, in folders or by a list -> the sample references of a domain and its real images."""
 
-import csv
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from dfloc.data.dolos import EXTENSIONS, SPLITS, Sample, check_domain, files, in_order, masks_in, text, with_splits
-from dfloc.data.manifest import MaskKind, Split
-from dfloc.errors import ConfigError, DataError, unknown
+from dfloc.data import masks, partners, photographs
+from dfloc.data.dolos import (
+    SPLITS,
+    Sample,
+    check_domain,
+    files,
+    has_splits,
+    in_order,
+    with_originals,
+    with_splits,
+)
+from dfloc.data.exif import WAYS, Way
+from dfloc.data.folders import EXTENSIONS
+from dfloc.data.listing import Listed
+from dfloc.data.manifest import DomainInfo, Split
+from dfloc.data.partners import CUT, NAME
+from dfloc.data.photographs import STEM, TABLE
+from dfloc.errors import ConfigError, DataError, did_you_mean
 
-NAME, CUT = "{name}", "{cut}"
-_KEYS = ("fake", "split", "images", "masks", "mask", "table")
-_WRITTEN = re.compile(rf"(?P<domain>[^=]+)=(?P<folder>.+?)(?P<rest>(,({'|'.join(_KEYS)})=[^,]*)+)")
+Held = Mapping[str, DomainInfo]
+
+_KEYS = ("fake", "split", "images", "masks", "mask", "table", "photograph", "real", "originals", "masks-are")
+_WRITTEN = re.compile(rf"(?P<domain>[^=]+)=(?P<folder>.+?)(?P<rest>,({'|'.join(_KEYS)})=.*)", re.S)
 
 
 class Pair(NamedTuple):
-    """A folder of images, a folder of masks, and which mask is whose.
+    """Images, masks, and which mask is whose.
 
     Attributes:
-        images: with folders train, valid, test, or without.
-        masks: the same inside.
+        images: a folder, with folders train, valid, test, or without.
+        masks: the same inside; the same folder where `mask` tells them apart.
         domain: `<source>/<generator>`.
-        fake_is: the fake side of the masks.
-        split: shares of the photographs in per cent, `80/10/10`, or the split that all are of, where `images` has no
-            split folders.
+        fake_is: which values of the masks are fake, as `masks.kind_of` has it.
+        split: shares of the photographs in per cent, `80/10/10`, or the split that all are of, where neither folders
+            nor the table say it.
         mask: a mask's name without its extension: `{name}` is the image's, `{cut}` the same up to its last `_` (which
             then names the photograph).
-        table: a CSV file with two columns, named like the two folders, that pairs their files instead.
+        table: the list of samples; `images` and `masks` are then where its files are looked for as well.
+        photograph: which one a file shows, as `photographs.rule` has it. None: as in the folder's last import, else
+            its whole name.
+        authentic: folder of photographs of which nothing is fake: domain `<source>/real`.
+        masks_are: how masks lie where EXIF turns the image, where neither sizes nor originals tell.
+        originals: folder of the photographs that the images were made from, named like them or like their photographs.
     """
 
     images: Path
     masks: Path
     domain: str
-    fake_is: Literal["black", "white"]
+    fake_is: str
     split: str | None = None
     mask: str = NAME
     table: Path | None = None
+    photograph: str | None = None
+    authentic: Path | None = None
+    masks_are: Way | None = None
+    originals: Path | None = None
 
 
-def read_pair(written: str, otherwise: Split | None = None) -> list[Sample]:
+def read_pair(written: str, otherwise: Split | None = None, held: Held | None = None) -> list[Sample]:
     """Return the samples of a pair as a command line names it: `mine/sd=FOLDER,fake=white,split=80/10/10`.
 
-    FOLDER has images/ and masks/, or what `images` and `masks` name; `split` is left out where these have split
-    folders; `mask` and `table` say which mask is whose.
+    FOLDER has images/ and masks/, or what `images` and `masks` name, and the other files that are named. Several values
+    of a mask are written `fake=1,2` or `fake=1+2`.
 
     Args:
-        written: as above.
-        otherwise: the split that all images are of where `written` says none and there are no split folders.
+        written: as above; its keys are the attributes of `Pair`, but `fake` (fake_is) and `real` (authentic).
+        otherwise: the split that all images are of where nothing says one.
+        held: what the data folder holds already.
 
     Raises:
-        ConfigError: it cannot be understood; else as `scan_pair`.
-        DataError: as `scan_pair`.
+        ConfigError: it cannot be understood; else as `scan`.
+        DataError: as `scan`.
     """
     found = _WRITTEN.fullmatch(written)
-    given = dict(part.split("=", 1) for part in found["rest"][1:].split(",")) if found else {}
-    if found is None or given.get("fake") not in ("black", "white"):
+    parts = re.split(rf",(?=(?:{'|'.join(_KEYS)})=)", found["rest"][1:]) if found else []
+    given = dict(part.split("=", 1) for part in parts)
+    for key in re.findall(r",([a-z-]+)=", found["rest"] if found else ""):
+        if key not in _KEYS:
+            raise ConfigError(f'"{written}": unknown key "{key}"; {did_you_mean(key, _KEYS)}')
+    ways: dict[str | None, Way | None] = {None: None, **{way: way for way in WAYS}}
+    known = masks.is_said(given.get("fake", "")) and given.get("masks-are") in ways
+    if found is None or not known or len(given) < len(parts):
         raise ConfigError(
-            f'"{written}" names no folder pair: expected <source>/<generator>=FOLDER,fake=black|white, '
-            "and ,split=80/10/10 where FOLDER/images has no folders train, valid, test; also images=, masks=, "
-            "mask={cut}_mask, table="
+            f'"{written}" names no folder pair: expected <source>/<generator>=FOLDER,fake={masks.FORMS}, '
+            "and ,split=80/10/10 where neither FOLDER/images has folders train, valid, test nor a table says it; also, "
+            "each once, images=, masks=, mask={cut}_mask, table=, photograph=, real=, originals=, "
+            "masks-are=stored|shown"
         )
-    fake_is: Literal["black", "white"] = "black" if given["fake"] == "black" else "white"
     folder = Path(found["folder"])
-    images = folder / given.get("images", "images")
-    split = given.get("split")
-    if split is None and not _has_splits(images):
-        split = otherwise
-    table = folder / given["table"] if "table" in given else None
-    masks = folder / given.get("masks", "masks")
-    return scan(Pair(images, masks, found["domain"], fake_is, split, given.get("mask", NAME), table))
+    pair = Pair(
+        images=folder / given.get("images", "images"),
+        masks=folder / given.get("masks", "masks"),
+        domain=found["domain"],
+        fake_is=given["fake"],
+        split=given.get("split"),
+        mask=given.get("mask", NAME),
+        table=folder / given["table"] if "table" in given else None,
+        photograph=given.get("photograph"),
+        authentic=folder / given["real"] if "real" in given else None,
+        masks_are=ways[given.get("masks-are")],
+        originals=folder / given["originals"] if "originals" in given else None,
+    )
+    return scan(pair, otherwise, held)
 
 
-def scan_pair(
-    images: Path, masks: Path, domain: str, fake_is: Literal["black", "white"], split: str | None = None
-) -> list[Sample]:
+def read_pairs(written: Iterable[str], otherwise: Split | None = None, held: Held | None = None) -> list[Sample]:
+    """Return the samples of several pairs, each as `read_pair` has it; real images of one source may be in several.
+
+    Raises:
+        ConfigError: as `read_pair`.
+        DataError: as `read_pair`, or two pairs have other files of one name.
+    """
+    return _once([sample for each in written for sample in read_pair(each, otherwise, held)])
+
+
+def scan_pair(images: Path, masks: Path, domain: str, fake_is: str, split: str | None = None) -> list[Sample]:
     """Return the samples of a pair whose masks have the names of their images, by split and stems rank; see `scan`."""
     return scan(Pair(images, masks, domain, fake_is, split))
 
 
-def scan(pair: Pair) -> list[Sample]:
-    """Return the samples of a pair, by split and stems rank.
+def scan(pair: Pair, otherwise: Split | None = None, held: Held | None = None) -> list[Sample]:
+    """Return the samples of a pair, those of `<source>/real` among them, by split and stems rank.
+
+    Args:
+        pair: as above.
+        otherwise: the split that all images are of where nothing says one.
+        held: what the data folder holds already: a domain keeps the rule by which its photographs were told.
 
     Raises:
-        ConfigError: domain, split or the masks' names cannot be understood, or split is needed, or given where there
-            are split folders.
-        DataError: a folder or the table is missing or empty, or the table cannot be used.
+        ConfigError: domain, split, photographs or the masks' names cannot be understood, or the split is needed, or
+            given where it is known.
+        DataError: a folder or the table is missing or empty, the table cannot be used, or no image has a mask.
     """
     check_domain(pair.domain)
+    partners.check(pair.mask)
+    label, written = _rule(pair, held or {})
+    tell = photographs.rule(written)
+    samples, known = _of_table(pair, pair.table, tell) if pair.table else _of_folders(pair)
+    _refuse_unpaired(pair, samples)
+    samples = [*samples, *_authentic(pair, samples, known)]
+    source = pair.domain.partition("/")[0]
+    if any(sample.photograph == TABLE for sample in samples):
+        label = TABLE
+    samples = _once(
+        sample._replace(
+            stem=sample.stem if sample.photograph else f"{source}/{tell(partners.bare(sample.name))}",
+            photograph=label,
+            masks_are=pair.masks_are,
+        )
+        for sample in samples
+    )
+    where = pair.table or pair.images
+    if known and pair.split is not None:
+        raise ConfigError(f"{where} says the splits already; leave out the split")
+    if known:
+        return _with_originals(samples, pair)
+    shares = otherwise if pair.split is None else pair.split
+    if shares is None:
+        raise ConfigError(f"{where} has no folders train, valid, test; say how to split them: split 80/10/10")
+    return _with_originals(_split(samples, shares, pair.domain), pair)
+
+
+def _with_originals(samples: Sequence[Sample], pair: Pair) -> list[Sample]:
+    return in_order(with_originals(samples, pair.originals) if pair.originals else samples)
+
+
+def _rule(pair: Pair, held: Held) -> tuple[str | None, str]:
+    """Return what the manifest is to say of how photographs are told, and the rule."""
+    if pair.photograph is None and pair.domain in held:
+        kept = held[pair.domain].photograph
+        if kept is None:
+            return None, CUT if CUT in pair.mask else STEM
+        if kept != TABLE:
+            return kept, kept
+    written = (CUT if CUT in pair.mask else NAME) if pair.photograph is None else pair.photograph
+    return None if written == STEM and CUT not in pair.mask else written, written
+
+
+def _of_table(pair: Pair, table: Path, tell: photographs.Rule) -> tuple[list[Sample], bool]:
+    return Listed(table, pair.images, pair.masks, pair.domain, masks.kind_of(pair.fake_is), pair.mask, tell).samples()
+
+
+def _of_folders(pair: Pair) -> tuple[list[Sample], bool]:
+    """Return the samples of two folders, and whether these have split folders."""
     for folder in (pair.images, pair.masks):
         if not folder.is_dir():
             raise DataError(f"no folder {folder}; expected one with images and one with their masks")
-    mask_kind: MaskKind = "fake_is_black" if pair.fake_is == "black" else "fake_is_white"
-    if _has_splits(pair.images):
-        if pair.split is not None:
-            raise ConfigError(f"{pair.images} has split folders already; leave out the split")
-        return in_order(_paired(with_splits(pair.images, pair.masks, pair.domain, mask_kind), pair, by_split=True))
-    samples = list(files(pair.images, pair.masks, pair.domain, "train", mask_kind))
+    known = has_splits(pair.images)
+    if known:
+        samples = with_splits(pair.images, pair.masks, pair.domain, masks.kind_of(pair.fake_is), pair.mask)
+    else:
+        samples = files(pair.images, pair.masks, pair.domain, "train", masks.kind_of(pair.fake_is), pair.mask)
     if not samples:
         raise DataError(f"no files in {pair.images}; expected images ({', '.join(sorted(EXTENSIONS))})")
-    if pair.split is None:
-        raise ConfigError(f"{pair.images} has no folders train, valid, test; say how to split them: split 80/10/10")
-    return in_order(_split(list(_paired(samples, pair)), pair.split))
+    return samples, known
 
 
-def _has_splits(images: Path) -> bool:
-    return any((images / name).is_dir() for name in SPLITS)
+def _refuse_unpaired(pair: Pair, samples: Sequence[Sample]) -> None:
+    """Refuse images of which none has a mask, and say what is nearly one."""
+    lost = next((sample for sample in samples if sample.fault), None)
+    if lost and not any(sample.mask for sample in samples):
+        raise DataError(
+            f"none of the {len(samples)} images in {pair.images} has one mask in {pair.masks}; the first is "
+            f"{lost.name}: {lost.fault}"
+        )
 
 
-def _paired(samples: list[Sample], pair: Pair, by_split: bool = False) -> Iterator[Sample]:
-    """Yield samples with the masks that `mask` or `table` gives them."""
-    if pair.table is not None:
-        if pair.mask != NAME or by_split:
-            raise ConfigError("a table pairs the files of two plain folders by itself; leave out mask, or the table")
-        mask_of = _read_table(pair, pair.table)
-        yield from (sample._replace(mask=mask_of.get(sample.image.resolve())) for sample in samples)
-        return
-    if pair.mask == NAME:
-        yield from samples
-        return
-    if pair.mask.count(NAME) + pair.mask.count(CUT) != 1 or set("{}") & set(re.sub(r"{(name|cut)}", "", pair.mask)):
-        raise ConfigError(f'mask "{pair.mask}" cannot be used: expected one {NAME} or {CUT} in it, as {CUT}_mask')
-    found = {split: masks_in(pair.masks / split if by_split else pair.masks) for split in SPLITS}
+def _authentic(pair: Pair, samples: Sequence[Sample], known: bool) -> list[Sample]:
+    """Return the photographs of the folder of real ones, beside the samples that a pair has."""
+    folder, domain = pair.authentic, f"{pair.domain.partition('/')[0]}/real"
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder} of authentic images")
+    if known != has_splits(folder):
+        raise ConfigError(
+            f"{folder} should have folders train, valid, test where {pair.table or pair.images} says splits, and none "
+            "where it does not"
+        )
+    reals = with_splits(folder, None, domain, "real") if known else files(folder, None, domain, "train", "real")
+    there = {sample.image.resolve() for sample in samples}
+    if both := next((sample.image for sample in reals if sample.image.resolve() in there), None):
+        raise DataError(f"{both} would be an authentic image and one of {pair.domain} too; take it from one of them")
+    return reals
+
+
+def _once(samples: Iterable[Sample]) -> list[Sample]:
+    """Return samples without those that are there already.
+
+    Raises:
+        DataError: two have one id, and are not the same.
+    """
+    found: dict[str, Sample] = {}
     for sample in samples:
-        bare = sample.name.rpartition(".")[0] or sample.name
-        cut = bare.rpartition("_")[0] or bare
-        name = pair.mask.replace(NAME, bare).replace(CUT, cut)
-        stem = f"{pair.domain.partition('/')[0]}/{cut}" if CUT in pair.mask else sample.stem
-        yield sample._replace(mask=found[sample.split].get(name), stem=stem)
+        other = found.setdefault(sample.id, sample)
+        same = other.image.resolve() == sample.image.resolve()
+        if other is not sample and not (same and other == sample._replace(image=other.image)):
+            raise DataError(f"{other.image} and {sample.image} would both be {sample.id}; rename one of them")
+    return list(found.values())
 
 
-def _read_table(pair: Pair, table: Path) -> dict[Path, Path]:
-    """Return the mask of each image that a table names; paths are relative to the table's folder, or to their own."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = (pair.images.name, pair.masks.name)
-            for column in columns:
-                if column not in (reader.fieldnames or ()):
-                    raise DataError(
-                        f"{table}: {unknown('column', column, reader.fieldnames or ())}; one for each folder"
-                    )
-            rows = [tuple(row[column] or "" for column in columns) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read the table {table} ({error}); expected a CSV file in UTF-8") from error
-    found = {}
-    for image, mask in rows:
-        inside = [_below(name, folder, table) for name, folder in ((image, pair.images), (mask, pair.masks))]
-        found[inside[0].resolve()] = inside[1]
-    return found
-
-
-def _below(name: str, folder: Path, table: Path) -> Path:
-    for path in (table.parent / name, folder / name):
-        if name and path.is_file():
-            return path
-    raise DataError(f'{table} names "{text(name)}", which is neither in {table.parent} nor in {folder}')
-
-
-def _split(samples: list[Sample], shares: str) -> list[Sample]:
+def _split(samples: Sequence[Sample], shares: str, domain: str) -> list[Sample]:
     """Give each photograph to a split, by a hash of its name, so that the split has the share that was asked."""
     if shares in SPLITS:
         return [_moved(sample, split) for sample in samples for split in SPLITS if split == shares]
@@ -169,11 +257,12 @@ def _split(samples: list[Sample], shares: str) -> list[Sample]:
     split_of: dict[str, Split] = {}
     for index, stem in enumerate(stems):
         split_of[stem] = next(split for split, bound in zip(SPLITS, bounds, strict=True) if index < bound)
-    missing = [split for split, share in zip(SPLITS, per_cent, strict=True) if share and split not in split_of.values()]
+    there = {split_of[sample.stem] for sample in samples if sample.domain == domain}
+    missing = [split for split, share in zip(SPLITS, per_cent, strict=True) if share and split not in there]
     if missing:
         raise DataError(
-            f"{len(samples)} images show {len(stems)} photographs (STEM-1.png and STEM-2.png show STEM): "
-            f"too few for a {missing[0]} split of {shares}"
+            f"{len(samples)} images show {len(stems)} photographs (--photograph, photograph= in --own, says which file "
+            f"shows which): too few for a {missing[0]} split of {shares}"
         )
     return [_moved(sample, split_of[sample.stem]) for sample in samples]
 

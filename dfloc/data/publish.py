@@ -1,28 +1,27 @@
 """Shards that were written -> their places in the data folder, and its manifest."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from upath import UPath
 
-from dfloc.data import dolos
+from dfloc.data import alignment, dolos
 from dfloc.data.dolos import Sample
+from dfloc.data.leakage import overlap, sentence
 from dfloc.data.manifest import (
-    OVERLAP_NOTE,
+    DomainInfo,
     Manifest,
-    Overlap,
     Place,
     ShardInfo,
     SplitInfo,
     list_digest,
-    overlap,
+    masks_of_one_kind,
     read_shard,
     shard_digest,
 )
 from dfloc.data.writer import Receipt
 from dfloc.errors import DataError
-
-SHOWN = 3
 
 
 class Part(NamedTuple):
@@ -72,9 +71,10 @@ def _merged(out: UPath, old: Manifest, changed: Mapping[Place, Part], written: S
     domains = {name: info.model_dump() for name, info in old.domains.items()}
     for place, part in changed.items():
         domain, split = place
-        mask_kind = part.samples[0].mask_kind
+        mask_kind, told = part.samples[0].mask_kind, part.samples[0].photograph
         entry = domains.setdefault(domain, {"splits": {}})
         entry |= {"kind": dolos.kind(mask_kind), "family": dolos.family(domain), "mask_kind": mask_kind}
+        entry["photograph"] = told
         entry["splits"].pop(split, None)
         shards = [shard for shard in written if shard.place == place and shard.receipt.groups]
         if shards:
@@ -108,20 +108,48 @@ def _split_info(out: UPath, place: Place, written: Sequence[Written], origin: st
         fake_area=sum(shard.receipt.fake_area for shard in written) / len(samples),
         grey_pixels=sum(shard.receipt.grey_pixels for shard in written),
         origin=origin,
+        originals=alignment.compared([judged for shard in written for judged in shard.receipt.judged]),
+        exif=dict(Counter(ref.way for ref in samples if ref.way)),
     )
 
 
 def _notes(out: UPath, manifest: Manifest) -> tuple[str, ...]:
-    notes = [
-        f"{name}: fake pixels are {info.fake_area:.0%} of the masks on average, over half; is their polarity right?"
+    notes = [words for name in manifest.local for words in _of_masks(name, manifest.domains[name])]
+    notes += masks_of_one_kind(out, manifest, manifest.local)
+    notes += [
+        f"{name}: where EXIF turns an image, its mask is turned too in some ({info.exif['stored']} as stored), and "
+        f"lies as shown in others ({info.exif['shown']})"
         for name, info in sorted(manifest.domains.items())
-        if info.kind == "local" and info.fake_area > 0.5
+        if len(info.exif) > 1
     ]
+    notes += _of_photographs(manifest)
     found = overlap(out, manifest, sorted(manifest.domains))
-    return (*notes, *([overlap_sentence(found)] if found else []))
+    return (*notes, *([sentence(found)] if found else []))
 
 
-def overlap_sentence(found: Sequence[Overlap]) -> str:
-    """Return how many photographs lie in two splits, and the first ones."""
-    shown = ", ".join(f"{case.stem} in {' and '.join(case.splits)}" for case in found[:SHOWN])
-    return f"{OVERLAP_NOTE}: {len(found)} ({shown}{', ...' if len(found) > SHOWN else ''})"
+def _of_photographs(manifest: Manifest) -> Iterator[str]:
+    """Yield the sources whose domains name their photographs by several rules, which names then do not match."""
+    rules: dict[str, dict[str, str]] = {}
+    for name, info in sorted(manifest.domains.items()):
+        if info.kind != "full":
+            source, _, generator = name.partition("/")
+            rules.setdefault(source, {}).setdefault(info.photograph or "{stem}", generator)
+    for source, found in rules.items():
+        if len(found) > 1:
+            each = ", ".join(f"{generator} by {rule}" for rule, generator in found.items())
+            yield (
+                f"{source}: which photograph a file shows is told in several ways ({each}): one that two of them show "
+                "is not found by its name in two splits; --photograph"
+            )
+
+
+def _of_masks(name: str, info: DomainInfo) -> Iterator[str]:
+    """Yield what originals say against a local domain's masks; without any, that their area cannot tell."""
+    if info.originals and info.originals.images:
+        yield from alignment.words(name, info.mask_kind, info.originals)
+    elif info.fake_area > 0.5:
+        yield (
+            f"{name}: fake pixels are {info.fake_area:.0%} of the masks on average, over half; area cannot tell "
+            "whether their polarity is right (MI-GAN's masks are 73% fake, and 27% read the wrong way), but originals "
+            "can: --originals DIR, or the real images of a tree"
+        )

@@ -1,51 +1,44 @@
 """Shards -> decoded images and fakeness; the one place where polarity is applied."""
 
 import io
-import struct
+import re
 import warnings
-import zlib
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from upath import UPath
 
 from dfloc import digests
-from dfloc.data.manifest import MaskKind, SampleRef
+from dfloc.data import exif, masks
+from dfloc.data.manifest import OPTIONAL_COLUMNS, MaskKind, SampleRef
+from dfloc.data.masks import Picture
 from dfloc.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000
-MAX_COLOUR = 16
 CACHE_BYTES = 256 << 20
 FILES = ("image", "mask")
 
 # Pillow's names of what is read, whatever a file calls itself.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 
-# What Pillow raises on damaged files of these formats.
-_DAMAGED = (
-    OSError,
-    RuntimeError,
-    AssertionError,
-    AttributeError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
+# Codings that change values, by Pillow's names of formats and of what TIFF is compressed by.
+_LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "jpeg": "JPEG", "tiff_jpeg": "JPEG", "WEBP": "WEBP", "webp": "WEBP"}
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+# A scan costs a pass over all pixels and few bytes; encoders write at most 20, a decoder of TIFF refuses more than 100.
+MAX_SCANS = 100
+_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
 
 def decode_image(data: bytes) -> Pixels:
@@ -54,32 +47,53 @@ def decode_image(data: bytes) -> Pixels:
     Raises:
         DataError: the bytes are no whole image, or one of more than `MAX_PIXELS` pixels (checked before decoding).
     """
-    image = open_image(data)
+    image = open_image(data).image
+    if image.mode == "F":
+        raise DataError("floating-point pixels; expected 8 or 16 bits")
     if image.mode.startswith("I"):
         return np.repeat(_from_16_bits(image)[:, :, None], 3, axis=2)
-    return np.asarray(image.convert("RGB"))
+    with decoding():
+        return np.asarray(image.convert("RGB"))
 
 
-def fakeness(mask: bytes | None, mask_kind: MaskKind, height: int, width: int) -> Pixels:
+def fakeness(
+    mask: bytes | None, mask_kind: MaskKind, height: int, width: int, turn: int | None = None, *, new: bool = False
+) -> Pixels:
     """Return how fake each pixel is, uint8 [H, W] at native size: 0 = real, 255 = wholly fake.
 
     Args:
         mask: the encoded mask; None where the kind has none (`real`: all 0, `generated`: all 255).
-        mask_kind: which side of the mask is the fake one.
+        mask_kind: which values of the mask are fake.
         height: of the image, in pixels.
         width: of the image, in pixels.
+        turn: the image's EXIF orientation, where the mask lies on the image's pixels as they are stored.
+        new: as for `masks.truth`.
 
     Raises:
-        DataError: the mask is missing, cannot be read as black and white, or has another size than the image.
+        DataError: the mask is missing, is not what its kind says, or has another size than the image.
     """
     if mask_kind in ("real", "generated"):
         return np.full((height, width), 0 if mask_kind == "real" else 255, np.uint8)
     if mask is None:
         raise DataError(f"no mask for an image of kind {mask_kind}")
-    grey_HW = _grey(mask)
-    if grey_HW.shape != (height, width):
-        raise DataError(f"mask of {grey_HW.shape[1]}x{grey_HW.shape[0]} for an image of {width}x{height} pixels")
-    return grey_HW if mask_kind == "fake_is_white" else 255 - grey_HW
+    picture = open_mask(mask)
+    with decoding():
+        fake_HW = masks.truth(picture, mask_kind, new=new)
+    if turn is not None:
+        fake_HW = exif.onto(fake_HW, picture.orientation, turn)
+    if fake_HW.shape != (height, width):
+        raise DataError(f"mask of {fake_HW.shape[1]}x{fake_HW.shape[0]} for an image of {width}x{height} pixels")
+    return fake_HW
+
+
+def fakeness_of(row: Mapping[str, Any], height: int, width: int) -> Pixels:
+    """Return the fakeness of a shard's row (`mask, mask_kind, exif`; of one whose `exif` is `stored` also `image`).
+
+    Raises:
+        DataError: as `fakeness`.
+    """
+    turn = orientation(row["image"]["bytes"]) if row["exif"] == "stored" else None
+    return fakeness(row["mask"] and row["mask"]["bytes"], row["mask_kind"], height, width, turn)
 
 
 class _Group(NamedTuple):
@@ -129,8 +143,14 @@ class ShardReader:
         try:
             if shard not in self._files:
                 self._files[shard] = pq.ParquetFile(path.path, filesystem=path.fs, page_checksum_verification=True)
+            file = self._files[shard]
+            lacking = [name for name in OPTIONAL_COLUMNS if name not in file.schema_arrow.names]
             marks = [f"{name}_sha256" for name in FILES if columns is not None and name in columns]
-            return self._files[shard].read_row_group(group, columns=None if columns is None else [*columns, *marks])
+            wanted = None if columns is None else [c for c in (*columns, *marks) if c not in lacking]
+            table = file.read_row_group(group, wanted)
+            for name in lacking if columns is None else [c for c in columns if c in lacking]:
+                table = table.append_column(name, pa.nulls(table.num_rows))
+            return table
         except Exception as error:
             raise DataError(f"cannot read row group {group} of shard {path} ({error}); import again") from error
 
@@ -164,37 +184,92 @@ def read_truth(folder: UPath, samples: Sequence[SampleRef], reader: ShardReader 
         places[sample.shard, sample.group].append(index)
     truth: dict[int, Pixels] = {}
     for (shard, group), indices in places.items():
-        rows = reader.group(shard, group, ("mask", "mask_kind", "height", "width"))
+        rows = reader.group(shard, group, ("mask", "mask_kind", "height", "width", "exif"))
         for index in indices:
             row = rows[samples[index].row]
-            mask = None if row["mask"] is None else row["mask"]["bytes"]
-            truth[index] = fakeness(mask, row["mask_kind"], row["height"], row["width"])
+            if row["exif"] == "stored":
+                row = row | reader.group(shard, group, ("image",))[samples[index].row]
+            try:
+                truth[index] = fakeness_of(row, row["height"], row["width"])
+            except DataError as error:
+                raise DataError(f"{samples[index].id} in shard {folder / shard}: {error}") from error
     return [truth[index] for index in range(len(samples))]
 
 
-def open_image(data: bytes) -> Image.Image:
+def open_image(data: bytes) -> Picture:
     """Decode an image, in its own mode, its EXIF orientation applied.
 
     Raises:
         DataError: as `decode_image`.
     """
+    with decoding():
+        image = _open(data)
+        coding = image.info.get("compression", "") if image.format == "TIFF" else image.format
+        lossy = _LOSSY.get(str(coding), "")
+        if lossy == "WEBP" and b"VP8 " not in data:
+            lossy = ""
+        halved = image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in image.tile)
+        turn = exif.orientation(image)
+        image.load()
+        return Picture(ImageOps.exif_transpose(image), turn, lossy, halved)
+
+
+def orientation(data: bytes) -> int:
+    """Return the EXIF orientation of an encoded image, 1 to 8.
+
+    Raises:
+        DataError: as `decode_image`.
+    """
+    if data.startswith(_PNG) and not any(mark in data for mark in (b"eXIf", b"exif", b"xmp")):
+        return 1  # to look for them in a PNG is to decode it
+    with decoding():
+        return exif.orientation(_open(data))
+
+
+def open_mask(data: bytes) -> Picture:
+    """Decode a mask, or a map, as `open_image` does.
+
+    Raises:
+        DataError: as `open_image`; it has 16 bits a channel, of which the upper eight say nothing.
+    """
+    picture = open_image(data)
+    if picture.halved:
+        with decoding():
+            found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        most = 1 if found is None else int(np.atleast_3d(found)[..., :3].max())
+        if 0 < most < 256:
+            raise DataError(f"16 bits a channel with values up to {most}; save it in grey")
+    return picture
+
+
+def _open(data: bytes) -> ImageFile:
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(f"{image.width}x{image.height} is more than the {MAX_PIXELS:,} pixels that are allowed")
+    if image.format in ("JPEG", "MPO") and len(_SCAN.findall(data)) > MAX_SCANS:
+        raise DataError(f"a JPEG of more than {MAX_SCANS} scans; save it again")
+    return image
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Make one sentence of whatever Pillow raises on bytes from outside, and none of what it warns of.
+
+    Raises:
+        DataError: Pillow raised anything.
+    """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise DataError(f"{image.width}x{image.height} is more than the {MAX_PIXELS:,} pixels that are allowed")
-        image.load()
-        image = ImageOps.exif_transpose(image)
+            warnings.simplefilter("ignore")
+            yield
+    except DataError:
+        raise
     except UnidentifiedImageError as error:
         raise DataError(f"not an image of a type that is read ({', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"more than the {MAX_PIXELS:,} pixels that are allowed") from error
-    except _DAMAGED as error:
+    except Exception as error:
         raise DataError(f"no whole image ({' '.join(str(error).split()) or type(error).__name__})") from error
-    if image.mode == "F":
-        raise DataError("floating-point pixels; expected 8 or 16 bits")
-    return image
 
 
 def _from_16_bits(image: Image.Image) -> Pixels:
@@ -202,24 +277,3 @@ def _from_16_bits(image: Image.Image) -> Pixels:
     if values_HW.size and (values_HW.min() < 0 or values_HW.max() > 65535):
         raise DataError("32-bit grey values; expected 8 or 16 bits")
     return np.round(values_HW / 257).astype(np.uint8)
-
-
-def _grey(data: bytes) -> Pixels:
-    """Decode a mask of any layout that is black and white in the end: grey, palette, 16 bits, RGB(A)."""
-    image = open_image(data)
-    wide = image.mode.startswith("I")
-    grey_HW = _from_16_bits(image) if wide else np.asarray(_without_colour(image).convert("L"))
-    if grey_HW.max() == 1:
-        raise DataError("a mask with the values 0 and 1; expected 0 (black) and 255 (white)")
-    return grey_HW
-
-
-def _without_colour(image: Image.Image) -> Image.Image:
-    if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
-        raise DataError("a transparent mask; expected black and white")
-    if image.mode in ("1", "L"):
-        return image
-    image = image.convert("RGB")
-    if np.ptp(np.asarray(image).astype(np.int16), axis=2).max() > MAX_COLOUR:
-        raise DataError("a mask in colours; expected black and white")
-    return image

@@ -16,6 +16,7 @@ from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.data.shards import Pixels, ShardReader, read_truth
 from dfloc.engine.source import Maps
 from dfloc.errors import DataError
+from dfloc.metrics import protocols
 
 BATCH = 32
 MAX_PIXELS = 8 << 20  # of truth that is measured together
@@ -80,9 +81,10 @@ def measure(prob_BHW: Tensor, truth: Iterable[Pixels], protocol: str) -> list[Ro
         DataError: a map has a probability that is no number.
     """
     values: list[Row] = [{} for _ in prob_BHW]
+    rule = protocols.find(protocol)
     for alike in _alike(truth):
         indices = list(alike)
-        truth_NHW = torch.from_numpy(np.stack(list(alike.values()))).to(prob_BHW.device)
+        truth_NHW = rule.binarise(torch.from_numpy(np.stack(list(alike.values()))).to(prob_BHW.device))
         prob_NHW = prob_BHW[indices]
         found = metrics.counts(prob_NHW, truth_NHW, protocol) | metrics.score(prob_NHW, truth_NHW, protocol)
         for name, value_N in found.items():

@@ -1,24 +1,28 @@
 """Probability maps that any other tool made -> the rows that a trial's would have."""
 
 import hashlib
+import math
+import re
+import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from PIL import Image
 from upath import UPath
 
-from dfloc.data.dolos import text, walk
+from dfloc.data import masks, partners
+from dfloc.data.folders import text, walk
 from dfloc.data.manifest import SampleRef
-from dfloc.data.shards import MAX_PIXELS, ShardReader, open_image, read_truth
+from dfloc.data.shards import MAX_PIXELS, ShardReader, decoding, open_mask, read_truth
 from dfloc.engine.evaluate import Row, measure
 from dfloc.errors import DataError
 
-ENDINGS = (".png", ".npy")
+MAP = "map"  # what TruFor calls its map among others in an archive
 PREDICTED = ".prob"  # what dfloc predict puts between an image's name and the ending
 SHOWN = 3  # names of each kind of mistake
 
@@ -29,9 +33,10 @@ Lists = Mapping[str, Sequence[SampleRef]]
 def score(folder: Path, lists: Lists, data: UPath, protocol: str) -> dict[str, pa.Table]:
     """Score a folder of maps against the truth of images, by a protocol, which also resizes them.
 
-    A map is `NAME.png` (8 or 16 bits of grey, white = fake) or `NAME.npy` (floats in [0, 1]); NAME is the image's name,
-    with or without its extension, in the folders that it has in its split; below `<domain>/` or `<domain>/<split>/`
-    where there are several domains. What `dfloc predict` writes is understood.
+    A map is `NAME.png` (8 or 16 bits of grey, white = fake), `NAME.npy` (floats in [0, 1]) or `NAME.npz` with such an
+    array, the only one or called `map`; NAME is the image's name, with or without its extension, in the folders that it
+    has in its split; below `<domain>/` or `<domain>/<split>/` where there are several domains. What `dfloc predict`
+    writes is understood. A map shows the image as a viewer does, its EXIF orientation applied.
 
     Args:
         folder: of the maps, walked; files of other endings are passed over.
@@ -64,8 +69,12 @@ def score(folder: Path, lists: Lists, data: UPath, protocol: str) -> dict[str, p
             except DataError as error:
                 wrong[str(error)].append(text(maps[ref.id].relative_to(folder).as_posix()))
                 continue
+            truth = read_truth(data, [ref], reader)
+            if prob_hw.shape == truth[0].shape[::-1] != truth[0].shape:
+                wrong["of the image lying on its side (EXIF orientation)"].append(ref.id)
+                continue
             digest.update(ref.id.encode() + prob_hw.tobytes())
-            (values,) = measure(torch.from_numpy(prob_hw)[None], read_truth(data, [ref], reader), protocol)
+            (values,) = measure(torch.from_numpy(prob_hw)[None], truth, protocol)
             rows.append(_names(ref, protocol) | values)
     _refuse(folder, wrong)
     trial = f"maps:{digest.hexdigest()[:12]}"
@@ -78,7 +87,7 @@ def read(path: Path) -> Prob:
     Raises:
         DataError: it cannot be used; says why without its name.
     """
-    prob_hw = _from_array(path) if path.suffix.lower() == ".npy" else _from_image(path)
+    prob_hw = READERS[path.suffix.lower()](path)
     if not np.isfinite(prob_hw).all():
         raise DataError("NaN or infinite")
     if prob_hw.size and (prob_hw.min() < 0 or prob_hw.max() > 1):
@@ -87,40 +96,75 @@ def read(path: Path) -> Prob:
 
 
 def _from_array(path: Path) -> Prob:
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError("no .npy array that can be read") from error
-    if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating) or not 0 < values.size <= MAX_PIXELS:
-        raise DataError(f"{values.dtype} {list(values.shape)} instead of floats [height, width]")
-    return np.array(values, np.float32)
+    with np.errstate(over="ignore"):
+        try:
+            values = np.lib.format.open_memmap(path, mode="r")
+        except Exception as error:
+            raise DataError("no .npy array that can be read") from error
+        _check(values.shape, values.dtype)
+        return np.array(values, np.float32)
+
+
+def _from_archive(path: Path) -> Prob:
+    """Read the array called `map` of an archive, or the only one that can be a map; what others hold is not looked at.
+
+    Their headers come first: what an archive unpacks to may be any size.
+    """
+    with np.errstate(over="ignore"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                found = {name.removesuffix(".npy"): _header(archive, name) for name in archive.namelist()}
+                fitting = [name for name, form in found.items() if _is_map(*form)]
+                chosen = MAP if MAP in found else fitting[0] if len(fitting) == 1 else None
+                if chosen is None:
+                    raise DataError(f"an archive of {', '.join(map(text, found)) or 'nothing'}; expected one map in it")
+                _check(*found[chosen])
+                with archive.open(f"{chosen}.npy") as file:
+                    return np.array(np.lib.format.read_array(file, allow_pickle=False), np.float32)
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError("no .npz archive that can be read") from error
+
+
+def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def _is_map(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    return len(shape) == 2 and np.issubdtype(dtype, np.floating) and 0 < math.prod(shape) <= MAX_PIXELS
+
+
+def _check(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if not _is_map(shape, dtype):
+        raise DataError(f"{dtype} {list(shape)} instead of floats [height, width]")
 
 
 def _from_image(path: Path) -> Prob:
-    image = open_image(path.read_bytes())
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise DataError("32-bit grey values")
-        return (values / 65535).astype(np.float32)
-    return (_grey(image) / 255).astype(np.float32)
+    picture = open_mask(path.read_bytes())
+    if picture.orientation != 1:
+        raise DataError("turned by an EXIF orientation")
+    with decoding():
+        try:
+            grey = masks.in_grey(picture, colour=0)
+        except DataError as error:
+            raise DataError(re.split("[:;]", str(error))[0]) from error  # what follows is for masks
+        if masks.is_two_valued(grey):
+            raise DataError(f"{masks.told(grey.values)}, of {grey.white}")
+        return (grey.values / grey.white).astype(np.float32)
 
 
-def _grey(image: Image.Image) -> npt.NDArray[np.uint8]:
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))
-    values_HWC = np.asarray(image.convert("RGBA"))
-    if values_HWC[..., 3].min() < 255:
-        raise DataError("transparent")
-    if np.ptp(values_HWC[..., :3], axis=2).any():
-        raise DataError("in colours")
-    return values_HWC[..., 0]
+READERS: dict[str, Callable[[Path], Prob]] = {".png": _from_image, ".npy": _from_array, ".npz": _from_archive}
 
 
 def _find(folder: Path, lists: Lists, wrong: defaultdict[str, list[str]]) -> dict[str, Path]:
     """Return the map of each image that has one, by the image's id; the others' faults go into `wrong`."""
     id_of = dict(_names_of_maps(lists))
-    files = [path for path in walk(folder) if path.suffix.lower() in ENDINGS]
+    files = [path for path in walk(folder) if path.suffix.lower() in READERS]
     predicted = {path.with_suffix("").with_suffix("") for path in files if path.with_suffix("").suffix == PREDICTED}
     found: dict[str, Path] = {}
     for path in files:
@@ -143,7 +187,7 @@ def _names_of_maps(lists: Lists) -> Iterator[tuple[str, str]]:
     """Yield every name that a map may have, without its ending, and the id of the image that it is then of."""
     for domain, refs in lists.items():
         names = {ref.id: ref.id.split("/", 3)[3] for ref in refs}
-        bare = {id_: name.rpartition(".")[0] or name for id_, name in names.items()}
+        bare = {id_: partners.bare(name) for id_, name in names.items()}
         times = Counter(bare.values())
         for ref in refs:
             alone = [bare[ref.id]] if times[bare[ref.id]] == 1 else []
@@ -175,5 +219,5 @@ def _refuse(folder: Path, wrong: Mapping[str, Sequence[str]]) -> None:
         faults.append(f"{len(names)} {fault}: {', '.join(names[:SHOWN])}{more}")
     raise DataError(
         f"maps in {folder}: {'; '.join(faults)}. Expected for each image one NAME.png (8 or 16 bits of grey, white = "
-        "fake) or NAME.npy (floats in [0, 1])"
+        "fake), NAME.npy (floats in [0, 1]) or NAME.npz (the same, called map); of pictures in two values, 0 and white"
     )

@@ -15,7 +15,7 @@ from PIL import Image
 from upath import UPath
 
 from dfloc import storage
-from dfloc.data.dolos import EXTENSIONS, text, walk
+from dfloc.data.folders import EXTENSIONS, text, walk
 from dfloc.data.shards import Pixels, decode_image
 from dfloc.engine.predict import Predictor
 from dfloc.errors import ConfigError, DataError, DflocError

@@ -1,8 +1,6 @@
 """Make what the feature store lacks: row groups through frozen backbones (Ray Data)."""
 
-import logging
 import pickle
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,12 +14,14 @@ from dfloc import arithmetic, plugin, registry
 from dfloc.config import MapRecipe
 from dfloc.data.augment import View
 from dfloc.data.manifest import SampleRef
-from dfloc.data.shards import Pixels, ShardReader, decode_image, fakeness
+from dfloc.data.shards import Pixels, ShardReader, decode_image, fakeness_of
 from dfloc.errors import DataError, DflocError
 from dfloc.features.store import CLEAN, PIXELS, STORED_DTYPES, TRUTH, FeatureStore, pack_bits, target
 from dfloc.features.weights import WeightsIndex
 from dfloc.models.base import Backbone, entered
 from dfloc.plugin import Plugin
+from dfloc.proof import Proof
+from dfloc.workers import first_cause, quiet_data
 
 BATCH = 32
 RETRIES = 3
@@ -97,7 +97,7 @@ def extract(
     weights: WeightsIndex,
     device: str = "cpu",
     on_progress: Callable[[int, int], None] | None = None,
-    before: Callable[[], None] | None = None,
+    proof: Proof | None = None,
 ) -> int:
     """Pass row groups through their backbones into the store, on the Ray that is running.
 
@@ -112,7 +112,7 @@ def extract(
         weights: where the backbones' weights are loaded from.
         device: of the backbones, cpu or cuda.
         on_progress: called with the wanted images done and to do.
-        before: called on a node before it passes a row group; a DflocError that it raises ends the extraction.
+        proof: what a node must find and run before it passes a row group; None: run what this process runs.
 
     Returns:
         Number of images passed.
@@ -128,17 +128,11 @@ def extract(
     recipes = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
     done, total, passed = 0, sum(job.rows for job in jobs), 0
     told = {"store": store, "folder": folder.absolute(), "recipes": recipes, "weights": weights, "device": device}
-    told |= {"plugins": registry.plugins(), "before": before}
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    context = ray.data.DataContext.get_current().copy()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    context.raise_original_map_exception = True
-    with ray.data.DataContext.current(context), warnings.catch_warnings():
-        # Before Ray 2.64 nothing else says how often a dead actor is replaced; by default it is for ever.
-        warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
+    told |= {"plugins": registry.plugins(), "proof": proof or Proof.begin()}
+    with quiet_data():
         items = ray.data.from_items([_item(job) for job in jobs], override_num_blocks=len(jobs))
         if device != "cpu":
-            items = items.map(_read, fn_kwargs={"folder": told["folder"]})
+            items = items.map(_read, fn_kwargs={name: told[name] for name in ("folder", "proof")})
         receipts = items.map(_Backbones, fn_constructor_kwargs=told, **_resources(device, len(jobs)))
         try:
             for receipt in receipts.iter_rows():
@@ -148,7 +142,8 @@ def extract(
                 if on_progress:
                     on_progress(done, total)
         except ray.exceptions.RayError as error:
-            raise _first_cause(error) from error
+            cure = "when that is mended, start again: what is stored stays"
+            raise DflocError(f"no features: {first_cause(error)}; {cure}") from error
     return passed
 
 
@@ -175,10 +170,11 @@ class _Decoded(NamedTuple):
     target: npt.NDArray[np.bool_] | None
 
 
-def _read(item: dict[str, Any], folder: UPath) -> dict[str, Any]:
+def _read(item: dict[str, Any], folder: UPath, proof: Proof) -> dict[str, Any]:
     """Decode a row group in a process of its own; what comes of it, or the error, travels pickled."""
     decoded: list[_Decoded] | DflocError
     try:
+        proof.check()
         decoded = list(_decode(folder, item["shard"], item["group"], pickle.loads(item["view"])))
     except DflocError as error:
         decoded = error
@@ -187,7 +183,7 @@ def _read(item: dict[str, Any], folder: UPath) -> dict[str, Any]:
 
 def _decode(folder: UPath, shard: str, group: int, view: View | None) -> Iterator[_Decoded]:
     """Decode the images of a row group that a view changes, one at a time: they may be large."""
-    for row in ShardReader(folder).group(shard, group, ("id", "image", "mask", "mask_kind")):
+    for row in ShardReader(folder).group(shard, group, ("id", "image", "mask", "mask_kind", "exif")):
         if view and not view.touches(row["id"]):
             continue
         try:
@@ -195,8 +191,7 @@ def _decode(folder: UPath, shard: str, group: int, view: View | None) -> Iterato
             if view:
                 yield _Decoded(row["id"], view.apply(image_HWC, row["id"], "stored"), None)
                 continue
-            mask = None if row["mask"] is None else row["mask"]["bytes"]
-            target_HW = target(fakeness(mask, row["mask_kind"], *image_HWC.shape[:2]))
+            target_HW = target(fakeness_of(row, *image_HWC.shape[:2]))
         except DataError as error:
             raise DataError(f"{row['id']} in shard {folder / shard}: {error}; import again") from error
         yield _Decoded(row["id"], image_HWC, target_HW)
@@ -255,10 +250,10 @@ class _Backbones:
         weights: WeightsIndex,
         device: str,
         plugins: Sequence[Plugin],
-        before: Callable[[], None] | None = None,
+        proof: Proof,
     ):
         self._store, self._folder, self._recipes, self._device = store, folder, recipes, device
-        self._weights, self._plugins, self._before = weights, plugins, before
+        self._weights, self._plugins, self._proof = weights, plugins, proof
         self._made: dict[_Key, Backbone] = {}
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
@@ -270,8 +265,7 @@ class _Backbones:
 
     def _store_all(self, item: dict[str, Any]) -> int:
         """Write every map that a row group lacks; return the number of its images."""
-        if self._before:
-            self._before()
+        self._proof.check()
         plugin.use(self._plugins)
         by_input: dict[tuple[_Key, int | None], list[MapRecipe]] = defaultdict(list)
         for recipe in (self._recipes[fingerprint] for fingerprint in item["recipes"]):
@@ -306,12 +300,3 @@ class _Backbones:
         if (name, weights, of) not in self._made:
             self._made[name, weights, of] = self._weights.make(name, weights, self._device, of)
         return self._made[name, weights, of]
-
-
-def _first_cause(error: BaseException) -> DflocError:
-    """Return what went wrong in a worker, in one line out of Ray's many."""
-    first = getattr(error, "cause", None) or error
-    reason = str(first).partition("\n")[0]
-    return DflocError(
-        f"no features: {type(first).__name__}: {reason} When that is mended, start again: what is stored stays"
-    )

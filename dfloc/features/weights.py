@@ -156,17 +156,18 @@ class WeightsIndex:
         return self._root / f"{digest}.safetensors"
 
     def _by_digest(self, backbone: str, digest: str) -> Origin | None:
-        origins = (storage.get_model(Origin, path) for path in sorted(self._root.glob("*.json")))
+        origins = (storage.get_model(Origin, path, of=path.stem) for path in sorted(self._root.glob("*.json")))
         found = [origin for origin in origins if (origin.backbone, origin.digest) == (backbone, digest)]
         there = [origin for origin in found if _is_there(origin)]
         return next(iter(there or found), None)
 
     def _read(self, backbone: str, word: str) -> Origin | None:
         path = self._path(backbone, word)
-        return storage.get_model(Origin, path) if path.exists() else None
+        return storage.get_model(Origin, path, of=path.stem) if path.exists() else None
 
     def _put(self, origin: Origin) -> None:
-        storage.put_json(self._path(origin.backbone, origin.word), origin.model_dump(mode="json"))
+        path = self._path(origin.backbone, origin.word)
+        storage.put(path, storage.sealed(origin, path.stem))
 
     def _path(self, backbone: str, word: str) -> UPath:
         return self._root / f"{fingerprint([backbone, word])[:16]}.json"
@@ -183,8 +184,9 @@ def _file(word: str) -> tuple[str, tuple[int, int] | None]:
         if not path.is_file():
             return word, None
         found = path.stat()
-    except (ImportError, ValueError, OSError, RuntimeError) as error:
-        raise ConfigError(f"weights {word} cannot be looked at: {type(error).__name__}: {error}") from error
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"weights {word} cannot be looked at: {type(error).__name__}: {reason}") from error
     changed = getattr(found, "st_mtime_ns", getattr(found, "st_mtime", 0))
     return str(path.absolute()), (int(found.st_size), int(changed))
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dfloc import registry
+from dfloc.data.masks import is_doubtful
 from dfloc.errors import DataError
 from dfloc.metrics import pixel
 from dfloc.metrics.table import Table
@@ -69,7 +70,7 @@ def score(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") ->
 
     Args:
         prob_Bhw: probability of fake in [0, 1], of any size.
-        truth_BHW: fakeness (uint8, 255 = wholly fake) or bool, at its native size.
+        truth_BHW: fakeness (uint8, 255 = wholly fake) or bool, at its native size; 0/1 as uint8 is refused.
         protocol: its name.
 
     Returns:
@@ -134,3 +135,11 @@ def _check(prob_Bhw: Tensor, truth_BHW: Tensor) -> None:
     if bad_B.any():
         index = int(bad_B.nonzero()[0])
         raise DataError(f"map {index} has probabilities outside [0, 1] or not finite; apply the sigmoid first")
+    if truth_BHW.dtype == torch.uint8:
+        ends_2B = torch.stack(truth_BHW.flatten(1).aminmax(dim=1)).tolist()
+        for index, (low, high) in enumerate(zip(*ends_2B, strict=True)):
+            if is_doubtful(low, high):
+                raise DataError(
+                    f"truth {index} has values from {low} to {high}, which are no fakeness (0 real, 255 fake); give "
+                    "it as bool: truth == VALUE"
+                )

@@ -40,7 +40,7 @@ def file(backbone: str, tag: str, config: Mapping[str, Any], same: str) -> str:
     try:
         _reach(url)
         return str(open_clip.download_pretrained(config))
-    except (OSError, RuntimeError) as error:
+    except Exception as error:
         reason = str(error).partition("\n")[0]
         maps = "" if same == backbone else f", with maps of {same}"
         raise ConfigError(
@@ -67,7 +67,13 @@ def fetched(repository: str, names: Sequence[str], revision: str | None, *, what
         if isinstance(cached, str):
             return cached
     url = hf_hub_url(repository, names[0], revision=revision)
-    reason = f"{repository} has none"
+
+    def refused(reason: str) -> ConfigError:
+        return ConfigError(
+            f"{what} are not in the cache and cannot be fetched ({reason}); put the file {url} where every node reads "
+            f"it, and {cure}"
+        )
+
     try:
         _reach(url)
         for name in names:
@@ -75,12 +81,9 @@ def fetched(repository: str, names: Sequence[str], revision: str | None, *, what
                 return str(hf_hub_download(repository, name, revision=revision))
             except EntryNotFoundError:
                 continue
-    except (OSError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-    raise ConfigError(
-        f"{what} are not in the cache and cannot be fetched ({reason}); put the file {url} where every node reads it, "
-        f"and {cure}"
-    )
+    except Exception as error:
+        raise refused(str(error).partition("\n")[0]) from error
+    raise refused(f"{repository} has none")
 
 
 def _reach(url: str) -> None:

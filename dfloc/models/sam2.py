@@ -161,7 +161,7 @@ def library() -> Mapping[str, Published]:
     """
     try:
         from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES
-    except (ImportError, RuntimeError) as error:
+    except Exception as error:
         raise ConfigError(
             "SAM 2 needs the package sam2, which cannot be imported; install it beside torch by "
             f"SAM2_BUILD_CUDA=0 pip install --no-build-isolation -c constraints.txt sam2 ({error})"

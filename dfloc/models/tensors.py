@@ -3,7 +3,6 @@
 import hashlib
 import pickle
 import tempfile
-import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -11,35 +10,34 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from upath import UPath
 
-from dfloc.errors import ConfigError
+from dfloc.errors import ConfigError, DataError, DflocError
+from dfloc.models import torchscript
+
+FORMS: Mapping[str, str] = {
+    "safetensors": "the format of that library",
+    "a torch state dict": "what torch.save makes of tensors by name, also under state_dict or model in a checkpoint",
+    "a TorchScript archive": "what torch.jit.save makes: its parameters and buffers",
+}
+"""What files of weights are read; a file is known by its first bytes. None of them is run."""
 
 NESTED = ("state_dict", "model")
 """Keys under which checkpoints keep a network's tensors."""
 
-_BROKEN = (
-    SafetensorError,
-    RuntimeError,
-    ValueError,
-    EOFError,
-    LookupError,
-    AttributeError,
-    zipfile.BadZipFile,
-    OSError,
-)
+MAX_CODE = 1 << 25  # bytes of the code of a TorchScript archive, which is compressed
 
 
 def read(word: str) -> dict[str, Tensor]:
     """Return the tensors of a file by name, memory-mapped where the form allows it.
 
     Args:
-        word: path or URL of safetensors, a torch state dict (also nested in a checkpoint), or a TorchScript archive.
+        word: path or URL of a file of one of the `FORMS`.
 
     Raises:
-        ConfigError: it is missing, no file, empty, damaged, or holds Python objects that are no tensors.
+        ConfigError: it is missing, no file, or cannot be fetched.
+        DataError: it is empty, damaged, or holds anything but tensors.
     """
     if "://" not in word:
         return _tensors(Path(word).expanduser())
@@ -48,8 +46,8 @@ def read(word: str) -> dict[str, Tensor]:
         try:
             path = UPath(word)
             path.fs.get_file(path.path, str(copy))
-        except (ImportError, ValueError, OSError) as error:
-            raise ConfigError(f"weights {word} cannot be fetched: {type(error).__name__}: {error}") from error
+        except Exception as error:
+            raise ConfigError(f"weights {word} cannot be fetched: {type(error).__name__}: {_line(error)}") from error
         return _tensors(copy)
 
 
@@ -94,11 +92,13 @@ def plain(path: Path, entries: Mapping[Any, object]) -> dict[str, Tensor]:
     """Return entries as tensors by name.
 
     Raises:
-        ConfigError: one is no tensor, or sparse, quantised, complex or without values (named).
+        DataError: one is no tensor, or sparse, quantised, complex, without values, or larger than the file (named).
     """
-    odd = [str(name) for name, value in entries.items() if not (isinstance(name, str) and _is_plain(value))]
+    most = path.stat().st_size
+    odd = [str(name) for name, value in entries.items() if not (isinstance(name, str) and _is_plain(value, most))]
     if odd:
-        raise ConfigError(f"{path}: {some(odd)} should be plain tensors: dense, not quantised, of real numbers")
+        wanted = "plain tensors: dense, not quantised, of real numbers, none larger than the file"
+        raise DataError(f"{path}: {some(odd)} should be {wanted}")
     return {name: value for name, value in entries.items() if isinstance(value, Tensor)}
 
 
@@ -106,40 +106,42 @@ def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Return if every value is a finite number.
 
     Raises:
-        ConfigError: one is not (named).
+        DataError: one is not (named).
     """
     bad = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if bad:
-        raise ConfigError(f"{path}: {some(bad)} has a value that is no finite number; fetch the file again")
+        raise DataError(f"{path}: {some(bad)} has a value that is no finite number; fetch the file again")
 
 
-def _is_plain(value: object) -> bool:
+def _is_plain(value: object, most: int) -> bool:
+    """Return whether a value is a tensor of numbers, of so many bytes at most: an expanded one may fill any memory."""
     if not isinstance(value, Tensor) or value.layout is not torch.strided:
         return False
-    return not (value.is_meta or value.is_quantized or value.is_complex())
+    return not (value.is_meta or value.is_quantized or value.is_complex()) and value.nbytes <= most
 
 
 def contents(path: Path) -> Any:
     """Return what a file of this machine holds: a mapping from names, whose values need not all be tensors.
 
     Raises:
-        ConfigError: it is missing, no file, empty, damaged, or holds Python objects.
+        ConfigError: it is missing or no file.
+        DataError: it is empty, damaged, or holds Python objects.
     """
     if not path.is_file():
         raise ConfigError(f"weights {path}: expected a file, but it is {'a folder' if path.is_dir() else 'missing'}")
-    if path.stat().st_size == 0:
-        raise ConfigError(f"weights {path}: the file is empty; fetch it again")
     try:
         return _parsed(path)
+    except DflocError:
+        raise
     except pickle.UnpicklingError as error:
-        raise ConfigError(
-            f"weights {path}: it holds Python objects or is damaged; expected tensors alone: safetensors, a torch "
-            "state dict or a TorchScript archive"
+        raise DataError(
+            f"weights {path}: it holds Python objects or is damaged; expected tensors alone: {_either(FORMS)}; where "
+            "you trust it, torch.load it there with weights_only=False and torch.save the model's state_dict()"
         ) from error
-    except _BROKEN as error:
-        reason = str(error).strip().partition("\n")[0].partition(". ")[0]
-        raise ConfigError(
-            f"weights {path} cannot be read, it may be cut off: {reason}; fetch the file again"
+    except Exception as error:
+        raise DataError(
+            f"weights {path} cannot be read, it may be cut off: {_line(error)}; fetch the file again (expected "
+            f"{_either(FORMS)})"
         ) from error
 
 
@@ -149,21 +151,49 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     entries = found.items() if isinstance(found, Mapping) else ()
-    tensors = {str(name): value for name, value in entries if isinstance(value, Tensor)}
+    tensors = plain(path, {str(name): value for name, value in entries if isinstance(value, Tensor)})
     if not tensors:
-        raise ConfigError(f"weights {path}: no tensors by name are in it; expected a network's state dict")
+        raise DataError(f"weights {path}: no tensors by name are in it; expected a network's state dict")
     return tensors
 
 
 def _parsed(path: Path) -> Any:
     """Return what a file holds; its form is known by its first bytes, not by its name."""
+    size = path.stat().st_size
+    if size == 0:
+        raise DataError(f"weights {path}: the file is empty; fetch it again")
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:] == b"{" or path.suffix == ".safetensors":
         return safetensors.torch.load_file(path)
     zipped = zipfile.is_zipfile(path)
-    if zipped and any(name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch would have new archives in another form
-            return torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+    if zipped:
+        with zipfile.ZipFile(path) as archive:
+            _check(archive, size)
+            if torchscript.is_archive(archive):
+                return torchscript.read(path, archive)
     return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+
+
+def _check(archive: zipfile.ZipFile, size: int) -> None:
+    """Return if an archive of so many bytes is as torch writes it: what is in it was not packed again, nor damaged."""
+    entries = archive.infolist()
+    if len({entry.filename for entry in entries}) < len(entries):
+        raise ValueError("a name is twice in it")
+    stored = [entry for entry in entries if "/code/" not in entry.filename]  # TorchScript's, the one part it packs
+    if packed := [entry.filename for entry in stored if entry.compress_type != zipfile.ZIP_STORED]:
+        raise ValueError(f"{packed[0]} is compressed, which torch never does")
+    if sum(entry.file_size for entry in stored) > size or sum(entry.file_size for entry in entries) > size + MAX_CODE:
+        raise ValueError("its entries say that they are larger than the file")
+    if any(entry.CRC for entry in entries) and (bad := archive.testzip()):  # torch can be told to write none
+        raise ValueError(f"{bad} is not what was written")
+
+
+def _either(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} or {last}"
+
+
+def _line(error: Exception) -> str:
+    """Return the first sentence of what a library says."""
+    return str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__

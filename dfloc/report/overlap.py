@@ -1,10 +1,9 @@
 """How many of the photographs of a fine-tune its base was trained on already, with other generators."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from pathlib import PurePosixPath
 
-from dfloc.data import dolos, lists
+from dfloc.data import dolos, lists, partners
 from dfloc.report.groups import Facet, Study
 from dfloc.report.results import Result
 from dfloc.storage import Workspace
@@ -21,8 +20,8 @@ def sentences(workspace: Workspace, study: Study, stage: str) -> list[str]:
     """
 
     @cache
-    def ids(digest: str) -> tuple[str, ...] | None:
-        return lists.ids(workspace, digest)
+    def stems(digest: str) -> dict[str, str] | None:
+        return lists.stems(workspace, digest)
 
     found = []
     for facet in study.facets(stage):
@@ -34,38 +33,40 @@ def sentences(workspace: Workspace, study: Study, stage: str) -> list[str]:
         counts: list[tuple[int, int, int, int] | None] = []
         for root, tuned in bases.items():
             base = study.results.by_fingerprint.get(root)
-            old = ids(base.trial.spec.train.digest) if base else None
-            new = [ids(result.trial.spec.train.digest) for result in tuned]
+            old = stems(base.trial.spec.train.digest) if base else None
+            new = [stems(result.trial.spec.train.digest) for result in tuned]
             known = [each for each in new if each is not None]
             complete = old is not None and len(known) == len(new)
-            counts.append(_shared(old or (), _own(tuned[0], known)) if complete else None)
+            counts.append(_shared(old or {}, _own(tuned[0], known)) if complete else None)
         found += [_sentence(facet, counts)] if counts else []
     return found
 
 
-def _own(result: Result, lists: Iterable[Sequence[str]]) -> set[str]:
-    """Return the ids that are of no family of the base."""
+def _own(result: Result, lists: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Return the ids that are of no family of the base, with their photographs."""
     families = {dolos.family(domain) for domain in result.trial.spec.lineage.base}
-    return {name for names in lists for name in names if dolos.family("/".join(name.split("/")[:2])) not in families}
+    every = {name: stem for shown in lists for name, stem in shown.items()}
+    return {name: stem for name, stem in every.items() if dolos.family("/".join(name.split("/")[:2])) not in families}
 
 
-def _shared(old: Iterable[str], new: Iterable[str]) -> tuple[int, int, int, int]:
+def _shared(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[int, int, int, int]:
     """Return photographs in both and in the new, and file names in both and in the new."""
     old_pairs, new_pairs = ({_pair(name) for name in names} for names in (old, new))
-    old_stems, new_stems = ({dolos.photograph(pair) for pair in pairs} for pairs in (old_pairs, new_pairs))
+    old_stems, new_stems = set(old.values()), set(new.values())
     return len(new_stems & old_stems), len(new_stems), len(new_pairs & old_pairs), len(new_pairs)
 
 
 def _pair(name: str) -> str:
     source, _, _, file = name.split("/", 3)
-    return f"{source}/{PurePosixPath(file).with_suffix('')}"
+    return f"{source}/{partners.bare(file)}"
 
 
 def _sentence(facet: Facet, counts: Sequence[tuple[int, int, int, int] | None]) -> str:
     head = "".join(f"{axis} = {value}: " for axis, value in facet)
     known = [each for each in counts if each is not None]
     if len(known) < len(counts):
-        return f"{head}How many of the photographs the base was trained on is not known: lists of samples are missing."
+        why = "lists of samples, or their data, are missing"
+        return f"{head}How many of the photographs the base was trained on is not known: {why}."
     stems, all_stems, pairs, all_pairs = (sum(column) for column in zip(*known, strict=True))
     each = f"; {len(known)} bases, each counted for itself" if len(known) > 1 else ""
     return (

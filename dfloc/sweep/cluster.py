@@ -1,30 +1,18 @@
 """The Ray that a sweep runs on: started here or found, quiet, and proved fit for the sweep."""
 
-import logging
 import os
-import socket
 from collections.abc import Sequence
 
 from rich.console import Console
 from upath import UPath
 
 from dfloc.errors import ConfigError
+from dfloc.proof import Proof
 from dfloc.storage import Workspace
 from dfloc.sweep import capacity
 from dfloc.sweep.capacity import Capacity
-from dfloc.sweep.chatter import Chatter
-from dfloc.sweep.proof import Proof
+from dfloc.workers import Workers
 
-QUIET = {
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
-PROBE_SECONDS = 5
 MAX_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
 
 
@@ -52,52 +40,14 @@ class Cluster:
         self.log = logs / "ray.log"
         self.proof: Proof | None = None
         self._console = console
-        self._chatter: Chatter | None = None
-
-    def start(self) -> None:
-        """Connect or start, once; a Ray that this process has already is used, and not ended.
-
-        Raises:
-            ConfigError: nothing answers at the address, or it refuses this machine's token.
-        """
-        os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
-        import ray
-
-        if ray.is_initialized():
-            return
-        _probe(self._address)
-        self._chatter = Chatter(self.log)
-        self._chatter.begin()
-        try:
-            ray.init(
-                address=self._address or "local",
-                log_to_driver=False,
-                include_dashboard=None if self._address else False,
-                logging_level=logging.WARNING,
-                configure_logging=False,
-            )
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
-            if "AuthenticationError" in f"{error!r} {error.__cause__!r}":
-                raise ConfigError(
-                    f"the Ray at {self._address} refuses this machine's token: put the cluster's token into "
-                    f"~/.ray/auth_token and set RAY_AUTH_MODE=token here; see {self.log}"
-                ) from error
-            where = f"answers at {self._address}" if self._address else "could be started"
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise ConfigError(f"no Ray {where}: {reason}; see {self.log}") from error
-        self._chatter.begun()
+        self._workers = Workers(self._address, self.log)
 
     def stop(self) -> None:
         """End what was started."""
         if self.proof:
             self.proof.end()
             self.proof = None
-        if self._chatter:
-            import ray
-
-            ray.shutdown()
-            self._chatter.end()
-            self._chatter = None
+        self._workers.stop()
 
     def begin(self, workspace: Workspace, device: str, gpus_per_trial: float, data: Sequence[str]) -> None:
         """Start Ray, or connect to it, and refuse one that cannot do the work.
@@ -106,12 +56,12 @@ class Cluster:
             ConfigError: nothing answers, or no node has, or would have, the GPUs.
             WorkspaceError: a node cannot work; names each of them.
         """
-        self.start()
+        self._workers.start()
         self.prove(workspace, data)
         self.check_gpus(device, gpus_per_trial)
 
     def prove(self, workspace: Workspace, data: Sequence[str] = ()) -> None:
-        """Make every node of a cluster show that it can work; this machine alone need not.
+        """Make every node show that it can work; this machine alone, that its workers run what the driver runs.
 
         Args:
             workspace: which every node must see.
@@ -120,8 +70,8 @@ class Cluster:
         Raises:
             WorkspaceError: some cannot; names each of them.
         """
-        if self._address and not self.proof:
-            self.proof = Proof.begin(workspace, data)
+        if not self.proof:
+            self.proof = Proof.begin(workspace, data) if self._address else Proof.begin()
             self.proof.check_nodes()
 
     def check_gpus(self, device: str, gpus_per_trial: float) -> None:
@@ -169,23 +119,6 @@ class Cluster:
 
     def _capacity(self) -> Capacity:
         return capacity.look(grows=self._address is not None)
-
-
-def _probe(address: str | None) -> None:
-    """Refuse an address at which nothing listens; Ray itself would try for minutes.
-
-    Raises:
-        ConfigError: it is no HOST:PORT, or nothing answers there.
-    """
-    if address in (None, "local", "auto"):
-        return
-    host, _, port = str(address).rpartition(":")
-    if not host or not port.isdecimal():
-        raise ConfigError(f'--address should be HOST:PORT or "auto", but it is {address}')
-    try:
-        socket.create_connection((host, int(port)), timeout=PROBE_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise ConfigError(f"no Ray answers at {address}: {error}; start one there by `ray start --head`") from error
 
 
 def check_device(device: str, address: str | None) -> None:

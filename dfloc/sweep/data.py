@@ -7,7 +7,14 @@ from typing import Protocol
 from upath import UPath
 
 from dfloc.data import dolos
-from dfloc.data.manifest import OVERLAP_NOTE, Manifest, SampleRef, overlap, read_samples
+from dfloc.data.leakage import NOTE, overlaps, undigested
+from dfloc.data.manifest import (
+    Manifest,
+    SampleRef,
+    masks_of_one_kind,
+    read_samples,
+    refs_of,
+)
 from dfloc.data.mixture import Split
 from dfloc.errors import DataError
 from dfloc.record import DomainFacts
@@ -70,19 +77,21 @@ class Shards:
         return {name: DomainFacts(images=part.count, photographs=part.photographs) for name, part in splits.items()}
 
     def notes(self, domains: Sequence[str]) -> tuple[str, ...]:
-        """Return the manifest's notes.
+        """Return the manifest's notes, and on old shards what these do not say.
 
         Raises:
             DataError: one photograph lies in two splits, and the import was not told to allow it.
         """
         reals = [name for name, info in self.manifest.domains.items() if info.kind == "real"]
-        doubles = overlap(self.folder, self.manifest, [*domains, *reals])
-        if doubles and not any(note.startswith(OVERLAP_NOTE) for note in self.manifest.notes):
+        refs = refs_of(self.folder, self.manifest, [*domains, *reals])
+        doubles = overlaps(refs)
+        if doubles and not any(note.startswith(NOTE) for note in self.manifest.notes):
             raise DataError(
                 f"{len(doubles)} photographs lie in two splits, the first is {doubles[0].stem} "
                 f"({', '.join(doubles[0].splits)}); mend the data, or import them again with --allow-overlap"
             )
-        return self.manifest.notes
+        found = masks_of_one_kind(self.folder, self.manifest, [name for name in domains if self.has(name)])
+        return tuple(dict.fromkeys([*self.manifest.notes, *found, *undigested(refs)]))
 
 
 class Expected:

@@ -21,13 +21,14 @@ from dfloc.ledger import Ledger
 from dfloc.lock import DriverLock
 from dfloc.metrics import protocols
 from dfloc.plugin import Plugin
+from dfloc.proof import Proof
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster, images, lookup, scores
 from dfloc.sweep.images import Asked
 from dfloc.sweep.progress import Display
-from dfloc.sweep.proof import Proof
 from dfloc.sweep.scores import Line
 from dfloc.sweep.work import Work, run
+from dfloc.workers import first_cause
 
 ROUNDS = 3
 GPUS = 1.0  # of each domain's task on a GPU
@@ -89,11 +90,12 @@ def evaluate(request: Request, console: Console) -> Scored:
                 for one in lacking:
                     kept.keep(workspace, one.test.digest, lists[one.domain])
                 ray.begin(workspace, request.device, GPUS, images.sources(request, workspace, data))
+                assert ray.proof is not None
                 work = Work(spec, False, lacking, workspace, data.folder, request.device)
                 _run(work, [ref for one in lacking for ref in lists[one.domain]], ray.proof, console)
         finally:
             ray.stop()
-    lines = [scores.line(workspace, spec, one, lists[one.domain]) for one in evaluations]
+    lines = [scores.line(workspace, spec, one, lists[one.domain], [data.folder]) for one in evaluations]
     ledger = Ledger(workspace)
     return Scored(spec, lines, pa.concat_tables([ledger.scored(one) for one in evaluations]))
 
@@ -109,7 +111,7 @@ def _evaluation(request: Request, spec: TrialSpec, domain: str, refs: Sequence[S
     )
 
 
-def _run(work: Work, refs: Sequence[SampleRef], proof: Proof | None, console: Console) -> None:
+def _run(work: Work, refs: Sequence[SampleRef], proof: Proof, console: Console) -> None:
     """Compute what features are lacking, and score; again, where a worker has found some damaged and taken them out."""
     for left in reversed(range(ROUNDS)):
         _extract(work, refs, proof, console)
@@ -123,7 +125,7 @@ def _run(work: Work, refs: Sequence[SampleRef], proof: Proof | None, console: Co
             _say(console, f"{len(lost)} groups of stored features were damaged, they are made again")
 
 
-def _extract(work: Work, refs: Sequence[SampleRef], proof: Proof | None, console: Console) -> None:
+def _extract(work: Work, refs: Sequence[SampleRef], proof: Proof, console: Console) -> None:
     store = FeatureStore(work.workspace.features, partial(_say, console))
     jobs = extract.missing(store, refs, work.spec.maps)
     if store.damaged:
@@ -136,7 +138,7 @@ def _extract(work: Work, refs: Sequence[SampleRef], proof: Proof | None, console
             weights=WeightsIndex(work.workspace),
             device=work.device,
             on_progress=display.advance,
-            before=proof.check if proof else None,
+            proof=proof,
         )
 
 
@@ -144,7 +146,7 @@ def _say(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _score(work: Work, proof: Proof | None, console: Console) -> None:
+def _score(work: Work, proof: Proof, console: Console) -> None:
     """Score each evaluation in a task of its own, wherever the cluster has room; a lost one is tried again by Ray."""
     import ray
 
@@ -158,14 +160,14 @@ def _score(work: Work, proof: Proof | None, console: Console) -> None:
             try:
                 error = ray.get(ended)
             except ray.exceptions.RayError as lost:
-                first = str(getattr(lost, "cause", None) or lost).partition("\n")[0]
-                raise DflocError(f"{running[ended]} was not scored: {first}; give the same command again") from lost
+                what = f"{running[ended]} was not scored: {first_cause(lost)}"
+                raise DflocError(f"{what}; give the same command again") from lost
             if error:
                 raise error
             display.finished(running.pop(ended))
 
 
-def _told(work: Work, evaluation: EvaluationSpec, proof: Proof | None) -> dict[str, Any]:
+def _told(work: Work, evaluation: EvaluationSpec, proof: Proof) -> dict[str, Any]:
     """Return what a task is told: plain values, so that any worker can read them."""
     return {
         "spec": work.spec.model_dump(mode="json"),
@@ -173,15 +175,14 @@ def _told(work: Work, evaluation: EvaluationSpec, proof: Proof | None) -> dict[s
         "workspace": str(work.workspace.root),
         "data": str(work.data),
         "device": work.device,
-        "proof": tuple(proof) if proof else None,
+        "proof": tuple(proof),
     }
 
 
 def _score_one(told: dict[str, Any], plugins: Sequence[tuple[str, str]]) -> DflocError | None:
     """Put one evaluation's rows into the ledger; an error of ours is returned, for Ray would write into it."""
     try:
-        if told["proof"]:
-            Proof(*told["proof"]).check()
+        Proof(*told["proof"]).check()
         plugin.use([Plugin(*one) for one in plugins])
         spec = TrialSpec.model_validate(told["spec"])
         evaluation = EvaluationSpec.model_validate(told["evaluation"])

@@ -7,7 +7,6 @@ from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 import dfloc
@@ -59,12 +58,14 @@ class SweepFile:
         try:
             text = path.read_text(encoding="utf-8")
             self._tree = yaml.compose(text, yaml.SafeLoader)
+            if self._tree and _written_out(self._tree, {}) > MAX_BYTES:
+                raise ValueError("its aliases stand for too much")
             self._content = OmegaConf.create(text) if text.strip() else OmegaConf.create({})
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise ConfigError(f"{path} line {line}: no YAML: {error.problem}") from None
-        except (UnicodeDecodeError, OmegaConfBaseException, yaml.YAMLError) as error:
-            raise ConfigError(f"{path}: no YAML: {str(error).splitlines()[0]}") from None
+        except Exception as error:
+            raise ConfigError(f"{path}: no YAML: {_told(error)}") from error
         if not OmegaConf.is_dict(self._content) or not OmegaConf.is_dict(self._content.get("stages")):
             raise ConfigError(f"{path} should be a sweep file with the keys name, title, domains, trial and stages")
         self._content = _spelled_out(self._content)
@@ -105,8 +106,8 @@ class SweepFile:
             merged["domains"] = list(domains)
         try:
             values = OmegaConf.to_container(merged, resolve=True)
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{self.path}: {str(error).splitlines()[0]}") from None
+        except Exception as error:
+            raise ConfigError(f"{self.path}: {_told(error)}") from error
         assert isinstance(values, dict)
         values.pop("presets", None)
         self.values, self.preset, self._settings = _without_nulls(values), preset, tuple(settings)
@@ -151,8 +152,8 @@ class SweepFile:
             chosen = (self._content.get("presets") or {}).get(preset) or {}
             merged = OmegaConf.merge(_yielding(self._content, chosen), chosen)
             return OmegaConf.merge(_yielding(merged, said), said)
-        except (OmegaConfBaseException, yaml.YAMLError, TypeError) as error:
-            raise ConfigError(f"--set {' '.join(settings)}: {str(error).splitlines()[0]}") from None
+        except Exception as error:
+            raise ConfigError(f"--set {' '.join(settings)}: {_told(error)}") from error
 
     def _known(self, key: str) -> None:
         parts = key.split(".")
@@ -245,6 +246,20 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     return value
+
+
+def _written_out(node: Any, sizes: dict[int, int]) -> int:
+    """Return the number of nodes of a tree in which every alias is written out; `sizes`: of those seen."""
+    if id(node) not in sizes:
+        inside = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for item in inside for part in (item if isinstance(item, tuple) else (item,))]
+        sizes[id(node)] = 1 + sum(_written_out(part, sizes) for part in parts)
+    return sizes[id(node)]
+
+
+def _told(error: Exception) -> str:
+    """Return the first line of what a library says, or what it calls it."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _line(node: Any, path: Sequence[str | int]) -> int | None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from dfloc.data import dolos, pairs
 from dfloc.data.dolos import Sample
 from dfloc.data.importer import import_samples, is_imported
-from dfloc.data.manifest import SampleRef, Split
+from dfloc.data.manifest import SampleRef, Split, domains_of
 from dfloc.errors import ConfigError, DataError
 from dfloc.storage import Workspace
 from dfloc.sweep import prepare
@@ -50,7 +50,7 @@ def find(asked: Asked, workspace: Workspace) -> Shards | None:
         raise ConfigError("say which images: --data DIR (shards or a tree), or --own mine/sd=FOLDER,fake=white")
     if asked.own:
         folder = workspace.shards / PAIRS
-        return Shards(folder, PAIRS) if is_imported(_own(asked), folder) else None
+        return Shards(folder, PAIRS) if is_imported(_own(asked, workspace), folder) else None
     found = prepare.data_of(_options(asked), workspace)
     return found if isinstance(found, Shards) else None
 
@@ -63,9 +63,9 @@ def bring(asked: Asked, workspace: Workspace, console: Console) -> Shards:
     """
     if not asked.own:
         return import_tree(_options(asked), workspace, console)
-    samples, folder = _own(asked), workspace.shards / PAIRS
+    samples, folder = _own(asked, workspace), workspace.shards / PAIRS
     with Display(console, "images imported", len(samples)) as display:
-        done = import_samples(samples, folder, on_progress=display.advance)
+        done = import_samples(samples, folder, allow_overlap=True, on_progress=display.advance)
     if done.rejected:
         console.print(f"{len(done.rejected)} images rejected; {folder / 'rejected.csv'} says why", highlight=False)
     for note in done.manifest.notes:
@@ -77,7 +77,8 @@ def bring(asked: Asked, workspace: Workspace, console: Console) -> Shards:
 def sources(asked: Asked, workspace: Workspace, data: Shards | None) -> list[str]:
     """Return paths outside of the workspace that show whether a node sees the images."""
     if asked.own:
-        return [] if data else list({sample.domain: str(sample.image.absolute()) for sample in _own(asked)}.values())
+        own = [] if data else _own(asked, workspace)
+        return list({sample.domain: str(sample.image.absolute()) for sample in own}.values())
     options = _options(asked)
     return prepare.sources(options, workspace, data or prepare.data_of(options, workspace))
 
@@ -89,11 +90,11 @@ def lists(asked: Asked, data: Shards) -> Lists:
         ConfigError: a domain is unknown.
         DataError: a domain, or all of them, have no such split.
     """
-    held = data.manifest.domains
-    known = {sample.domain for sample in _own(asked)} if asked.own else set(held)
+    domains = data.manifest.domains
+    known = {sample.domain for sample in pairs.read_pairs(asked.own, "test", domains)} if asked.own else set(domains)
     names = list(dict.fromkeys(dolos.resolve(name, known) for name in asked.domains))
     if not names:
-        names = [name for name in data.local if name in known and asked.split in held[name].splits]
+        names = [name for name in data.local if name in known and asked.split in domains[name].splits]
     if not names:
         raise DataError(f"{data.folder} has no local domain with a split {asked.split}; see dfloc data check")
     return {name: data.samples(name, asked.split) for name in names}
@@ -103,5 +104,5 @@ def _options(asked: Asked) -> prepare.Options:
     return prepare.Options(name="evaluate", workspace=asked.workspace, data=asked.data)
 
 
-def _own(asked: Asked) -> list[Sample]:
-    return [sample for written in asked.own for sample in pairs.read_pair(written, otherwise="test")]
+def _own(asked: Asked, workspace: Workspace) -> list[Sample]:
+    return pairs.read_pairs(asked.own, "test", domains_of(workspace.shards / PAIRS))

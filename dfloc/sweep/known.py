@@ -1,7 +1,8 @@
 """What a workspace knows that a plan rests on: digests of weights, and trials that are finished."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+
+from upath import UPath
 
 from dfloc import registry
 from dfloc.config import DecoderSpec, MapRecipe, TrialSpec
@@ -124,20 +125,24 @@ class Known:
             )
         return PlannedTrial(fingerprint=spec.fingerprint, stage="", spec=spec)
 
-    def stems(self, run: str) -> set[str]:
+    def stems(self, run: str, data: Sequence[UPath] = ()) -> set[str]:
         """Return the photographs that a finished trial and its ancestors were trained on.
 
+        Args:
+            run: the trial.
+            data: folders of shards that may know of which photograph an image is.
+
         Raises:
-            ConfigError: a list of them is not in the workspace.
+            ConfigError: a list of them is not in the workspace, or not what its images show.
         """
         spec, found = self._begun(run), set()
         while True:
-            names = lists.ids(self._workspace, spec.train.digest)
-            if names is None:
+            shown = lists.stems(self._workspace, spec.train.digest, data)
+            if shown is None:
                 raise ConfigError(
                     f"pairing disjoint: on which photographs trial {run} was trained is not known; use pairing stems"
                 )
-            found |= {_stem(name) for name in names}
+            found |= set(shown.values())
             if spec.start is None:
                 return found
             spec = self._ledger.spec(spec.start.parent)
@@ -178,9 +183,3 @@ def told(cell: Cell, spec: TrialSpec) -> Iterator[str]:
         yield f"stage {cell.stage}: {held_out} is held out, but trial {cell.begun} or an ancestor was trained on it"
     if not base:
         yield f"stage {cell.stage}: what trial {cell.begun} was trained on is not known: no domain counts as new"
-
-
-def _stem(sample: str) -> str:
-    """Return the photograph of an id, `<source>/<generator>/<split>/<file name>`."""
-    source, _, _, name = sample.split("/", 3)
-    return f"{source}/{dolos.photograph(str(PurePosixPath(name).with_suffix('')))}"

@@ -10,6 +10,7 @@ from dfloc import storage
 from dfloc.data import dolos, pairs
 from dfloc.data.generators import GENERATORS
 from dfloc.data.importer import is_imported
+from dfloc.data.manifest import domains_of
 from dfloc.data.writer import GROUP_ROWS
 from dfloc.errors import ConfigError, DataError
 from dfloc.features.store import FeatureStore
@@ -114,7 +115,7 @@ def data_of(options: Options, workspace: Workspace) -> Data:
     """Return the shards, or what they are expected to hold once everything is imported."""
     if options.data is None and options.chosen_preset == "paper":
         return Expected("dolos", {}, OWN_COUNTS)
-    folder, own = data_folder(options, workspace), own_samples(options)
+    folder, own = data_folder(options, workspace), own_samples(options, workspace)
     if (folder / "manifest.json").exists():
         shards = Shards(folder, folder.parent.name if folder.name == "shards" else folder.name)
         if is_imported(own, folder, group_rows(options)):
@@ -126,9 +127,9 @@ def data_of(options: Options, workspace: Workspace) -> Data:
     return Expected(MINI, {f"{MINI}/{name}": MINI_COUNTS for name in GENERATORS} | _counted(own), {})
 
 
-def own_samples(options: Options) -> list[dolos.Sample]:
+def own_samples(options: Options, workspace: Workspace) -> list[dolos.Sample]:
     """Return the samples of the folder pairs that `--own` names."""
-    return [sample for written in options.own for sample in pairs.read_pair(written)]
+    return pairs.read_pairs(options.own, held=domains_of(data_folder(options, workspace))) if options.own else []
 
 
 def sources(options: Options, workspace: Workspace, data: Data) -> list[str]:
@@ -136,7 +137,7 @@ def sources(options: Options, workspace: Workspace, data: Data) -> list[str]:
     folder = data_folder(options, workspace)
     if data.present:
         return [] if folder.parent == workspace.shards else [str(folder / "manifest.json")]
-    own = {sample.domain: str(sample.image.absolute()) for sample in own_samples(options)}
+    own = {sample.domain: str(sample.image.absolute()) for sample in own_samples(options, workspace)}
     whole = options.data is not None and not (folder / "manifest.json").exists()
     return [*([str(min(Path(str(options.data)).absolute().iterdir()))] if whole else []), *own.values()]
 
@@ -150,7 +151,7 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
     """
     file = SweepFile(find(options.name))
     domains = _domains(file.domains_asked(options.chosen_preset, options.settings), data)
-    domains = list(dict.fromkeys([*domains, *(sample.domain for sample in own_samples(options))]))
+    domains = list(dict.fromkeys([*domains, *_counted(own_samples(options, workspace))]))
     file.choose(options.chosen_preset, options.settings, domains)
     study = expand(file, options.only, options.seeds, options.draws, options.limit)
     device = options.device or study.ask.device
@@ -179,7 +180,7 @@ def group_rows(options: Options) -> int:
 
 def make_tree(options: Options, workspace: Workspace, on_progress: Callable[[int, int], None]) -> list[dolos.Sample]:
     """Return the samples that are to be imported: those of the tree, or of the mini-Dolos, and of the folder pairs."""
-    own = own_samples(options)
+    own = own_samples(options, workspace)
     if (data_folder(options, workspace) / "manifest.json").exists():
         return own
     if options.data is not None:

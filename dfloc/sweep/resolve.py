@@ -22,7 +22,7 @@ from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.registry import SOLVED, find
 from dfloc.sweep import gaps, parts
 from dfloc.sweep.cell import DOMAIN_AXES, Cell
-from dfloc.sweep.data import Data
+from dfloc.sweep.data import Data, Shards
 from dfloc.sweep.known import Known, told
 from dfloc.sweep.space import Study
 
@@ -256,7 +256,8 @@ class Resolver:
 
     def _stems_seen(self, cell: Cell | None, begun: str | None) -> set[str]:
         """Return the photographs that a cell, its ancestors and the finished trial before them train on."""
-        seen = self.known.stems(begun) if begun and self.data.present else set()
+        folders = [self.data.folder] if isinstance(self.data, Shards) else []
+        seen = self.known.stems(begun, folders) if begun and self.data.present else set()
         while cell is not None and self.data.present:
             seen |= {ref.stem for ref in self.lists[self._planned[id(cell)].spec.train.digest]}
             cell = cell.parent

@@ -233,6 +233,7 @@ class Driver:
 
         plan, data = prepared.plan, prepared.data
         assert isinstance(data, Shards)
+        assert self.ray.proof is not None
         if plan.jobs:
             total = sum(job.rows for job in plan.jobs)
             with Display(self.console, "features of images", total) as display:
@@ -244,7 +245,7 @@ class Driver:
                     weights=WeightsIndex(self.workspace),
                     device=prepared.device,
                     on_progress=display.advance,
-                    before=self.ray.proof.check if self.ray.proof else None,
+                    proof=self.ray.proof,
                 )
 
     def _train(self, prepared: Prepared) -> tuple[bool, list[str]]:

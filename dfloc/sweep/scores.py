@@ -1,10 +1,11 @@
 """What rows of one domain are worth: means, an interval, numbers of the set, and what the trial had seen before."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from upath import UPath
 
 from dfloc.config import EvaluationSpec, TrialSpec
 from dfloc.data import dolos, lists
@@ -22,28 +23,40 @@ class Line(NamedTuple):
 
     Attributes:
         photographs: distinct ones, which the interval resamples.
-        trained_on: how many of them the trial or an ancestor trained on, as far as their lists are in the workspace.
+        trained_on: how many of them the trial or an ancestor trained on, as far as their lists are in the workspace;
+            None where it is not known which photographs the images of these show.
         relation: whether the trial or an ancestor trained on the domain's family.
         values: the mean of each of the protocol's keys that any image has.
         undefined: images that have no value, by key.
         interval: 95 % of the first key's mean, over photographs.
         of_set: numbers of the set that are no mean of a key: `pooled_iou`, and what the protocol adds.
         num_valid: validation images that the threshold among these was chosen on; 0 where none was.
+        images_trained_on: images whose pixels the trial or an ancestor trained on, under whatever name; None where none
+            could be compared.
+        compared: whether every image was compared with everything that they trained on.
     """
 
     domain: str
     images: int
     photographs: int
-    trained_on: int
+    trained_on: int | None
     relation: Relation
     values: dict[str, float]
     undefined: dict[str, int]
     interval: tuple[float, float]
     of_set: dict[str, float]
     num_valid: int
+    images_trained_on: int | None = None
+    compared: bool = False
 
 
-def line(workspace: Workspace, spec: TrialSpec, evaluation: EvaluationSpec, refs: Sequence[SampleRef]) -> Line:
+def line(
+    workspace: Workspace,
+    spec: TrialSpec,
+    evaluation: EvaluationSpec,
+    refs: Sequence[SampleRef],
+    data: Sequence[UPath] = (),
+) -> Line:
     """Return what the rows of an evaluation of a trial say.
 
     Args:
@@ -51,6 +64,7 @@ def line(workspace: Workspace, spec: TrialSpec, evaluation: EvaluationSpec, refs
         spec: the trial's.
         evaluation: whose rows are there.
         refs: the samples that were evaluated.
+        data: folders of shards that may know of which photograph a training image is.
 
     Raises:
         WorkspaceError: the rows are damaged.
@@ -61,8 +75,14 @@ def line(workspace: Workspace, spec: TrialSpec, evaluation: EvaluationSpec, refs
         validated(ledger, evaluation.trial, spec.valid, evaluation.checkpoint, evaluation.protocol) if chooses else None
     )
     found = of_rows(ledger.scored(evaluation), evaluation.protocol, evaluation.domain, valid)
-    seen = {ref.stem for ref in refs} & _trained_on(workspace, spec)
-    return found._replace(trained_on=len(seen), relation=relation(spec, evaluation.domain))
+    seen = _trained_on(workspace, spec, data)
+    number, compared = _by_pixels(workspace, spec, refs)
+    return found._replace(
+        trained_on=None if seen is None else len({ref.stem for ref in refs} & seen),
+        relation=relation(spec, evaluation.domain),
+        images_trained_on=number,
+        compared=compared,
+    )
 
 
 def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None = None) -> Line:
@@ -103,17 +123,30 @@ def relation(spec: TrialSpec, domain: str) -> Relation:
     return "out" if spec.lineage.base else "unknown"
 
 
-def _trained_on(workspace: Workspace, spec: TrialSpec) -> set[str]:
-    """Return the photographs of the training lists of a trial and its ancestors."""
-    ledger, stems = Ledger(workspace), set()
-    while True:
-        stems |= {_stem(sample_id) for sample_id in lists.ids(workspace, spec.train.digest) or ()}
-        if spec.start is None or not ledger.folder(spec.start.parent).exists():
-            return stems
+def _trained_on(workspace: Workspace, spec: TrialSpec, data: Sequence[UPath]) -> set[str] | None:
+    """Return the photographs of the training lists of a trial and its ancestors, as far as these are there."""
+    there = [each for each in _line_of(workspace, spec) if lists.ids(workspace, each.train.digest) is not None]
+    shown = [lists.stems(workspace, each.train.digest, data) for each in there]
+    known = [stems for stems in shown if stems is not None]
+    return None if len(known) < len(shown) else {stem for stems in known for stem in stems.values()}
+
+
+def _line_of(workspace: Workspace, spec: TrialSpec) -> Iterator[TrialSpec]:
+    """Yield a trial and its ancestors, as far as the workspace knows them."""
+    ledger = Ledger(workspace)
+    yield spec
+    while spec.start is not None and ledger.folder(spec.start.parent).exists():
         spec = ledger.spec(spec.start.parent)
+        yield spec
 
 
-def _stem(sample_id: str) -> str:
-    """Return the photograph of an id, `<source>/<generator>/<split>/<file name>`."""
-    source, _, _, name = sample_id.split("/", 3)
-    return f"{source}/{dolos.photograph(name.rpartition('.')[0] or name)}"
+def _by_pixels(workspace: Workspace, spec: TrialSpec, refs: Sequence[SampleRef]) -> tuple[int | None, bool]:
+    """Return how many images a trial or an ancestor trained on, by their pixels, and whether all were compared."""
+    line = list(_line_of(workspace, spec))
+    kept = [lists.pixels(workspace, each.train.digest) for each in line]
+    known = [pixels for pixels in kept if pixels is not None]
+    digested = [ref.pixels_sha256 for ref in refs if ref.pixels_sha256]
+    if not digested or not known:
+        return None, False
+    whole = len(known) == len(line) and line[-1].start is None and len(digested) == len(refs)
+    return len([pixels for pixels in digested if any(pixels in seen for seen in known)]), whole

@@ -9,13 +9,13 @@ from upath import UPath
 from dfloc import plugin, registry
 from dfloc.config import EvaluationSpec, TrialSpec
 from dfloc.plugin import Plugin
+from dfloc.proof import Proof
 from dfloc.storage import Workspace
 from dfloc.sweep.plan import Item
-from dfloc.sweep.proof import Proof
 from dfloc.sweep.work import Work, run
 
 
-def config_of(pack: Sequence[Item], *, workspace: str, data: str, device: str, proof: Proof | None) -> dict[str, Any]:
+def config_of(pack: Sequence[Item], *, workspace: str, data: str, device: str, proof: Proof) -> dict[str, Any]:
     """Return what the Tune trial of a pack is told: plain values, so that any worker can read them."""
     items = [
         {
@@ -27,7 +27,7 @@ def config_of(pack: Sequence[Item], *, workspace: str, data: str, device: str, p
         for item in pack
     ]
     plugins = [tuple(one) for one in registry.plugins()]
-    told = {"workspace": workspace, "data": data, "device": device, "proof": tuple(proof) if proof else None}
+    told = {"workspace": workspace, "data": data, "device": device, "proof": tuple(proof)}
     return {**told, "plugins": plugins, "items": items}
 
 
@@ -37,8 +37,7 @@ def train_pack(config: dict[str, Any]) -> None:
     The worker writes its own files into the workspace; what is reported is for scheduling and progress alone:
     `{"pack": {fingerprint: {"epoch", "epochs", "goes_on", "valid_iou", "finished", "failed"}}}`.
     """
-    if config["proof"]:
-        Proof(*config["proof"]).check()
+    Proof(*config["proof"]).check()
     plugin.use([Plugin(*told) for told in config["plugins"]])
     workspace = Workspace(config["workspace"])
     for told in config["items"]:

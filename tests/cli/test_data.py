@@ -17,6 +17,8 @@ from dfloc.errors import DflocError
 from dfloc.storage import Workspace
 from dfloc.sweep.known import Known
 from dfloc.sweep.prepare import Options, data_of, prepare
+from tests.cases import names
+from tests.cases.originals import write_triples
 
 
 def run(*words: object) -> Result:
@@ -54,6 +56,11 @@ def test_mini_import_check(tmp_path: Path, ray_local: None) -> None:
     (line,) = (line for line in checked.output.splitlines() if line.startswith("mini/telea") and " train " in line)
     assert line.split()[:5] == ["mini/telea", "train", "4", str(info.photographs), f"{info.fake_area:.1%}"]
     assert f"contact sheet: {shards / 'contact-sheet.png'}" in checked.output
+    assert "Warning" not in imported.output + checked.output
+    for domain in ("checkerboard", "reencode", "renoise", "telea"):
+        said = rf"mini/{domain}: changed inside (\d+\.\d)%, outside 0\.0% of the masks, by 12 originals \(fits: 12\)"
+        assert all(float(share) > 90 for share in re.findall(said, imported.output + checked.output)), domain
+        assert len(re.findall(said, imported.output + checked.output)) == 2, domain
     Image.open(shards / "contact-sheet.png").verify()
 
 
@@ -156,6 +163,8 @@ def test_the_commands_of_the_page_on_data(
     for name in ("ldm", "repaint-p2-9k", "lama", "pluralistic"):
         shutil.copytree(tiny_tree / "tiny/fake/blur", tmp_path / "dolos/celebahq/fake" / name)
     write_odd_pair(tmp_path / "edited", 30)
+    names.lists(tmp_path / "listed")
+    (tmp_path / "listed/list.csv").write_text("image,mask,split\ns0x.png,s0x.png,train\nreal0x.png,Negative,val\n")
     page = (Path(__file__).parents[2] / "docs/DATA.md").read_text()
     commands = re.findall(r"^dfloc ((?:data|sweep) .*)$", page, re.M)
     assert [command.split()[:2] for command in commands] == [
@@ -163,6 +172,7 @@ def test_the_commands_of_the_page_on_data(
         ["data", "check"],
         ["data", "import"],
         ["sweep", "exposure"],
+        ["data", "import"],
         ["sweep", "exposure"],
     ]
     for command in commands:
@@ -180,6 +190,31 @@ def test_rejects_and_grey_pixels_are_told(tiny_tree: Path, tmp_path: Path, ray_l
     result = run("import", tiny_tree, "--out", tmp_path / "out", "--allow-rejects")
     assert "1 rejected" in result.output
     assert "tiny/blur: 4,096 mask pixels are grey" in result.output
+
+
+@pytest.mark.ray
+def test_photographs_authentic_images_and_a_list(tmp_path: Path, ray_local: None) -> None:
+    """Each option by what the manifest holds: nine photographs, or as many as the rule tells; real images beside."""
+    names.dash(tmp_path)
+    for k in range(3):
+        names.photo(tmp_path / f"real/img-{k}.png", seed=1)
+    pair = ("import", tmp_path, "--out", tmp_path / "shards", "--domain", "mine/sd", "--fake-is", "white")
+    result = run(*pair, "--split", "test", "--authentic", tmp_path / "real", "--photograph", "img-([0-4]|.)")
+    assert result.exit_code == 0, f"{result.output}\n{result.exception}"
+    assert "mine/sd: 9 photographs, told by img-([0-4]|.)" in result.output
+    domains = Manifest.load(UPath(tmp_path / "shards")).domains
+    assert {name: (info.kind, info.splits["test"].count) for name, info in domains.items()} == {
+        "mine/sd": ("local", 9),
+        "mine/real": ("real", 3),
+    }
+    (tmp_path / "list.csv").write_text("image,mask,split,photograph\nimg-1.png,img-1.png,test,p\nimg-2.png,,test,p\n")
+    result = run(*pair, "--table", tmp_path / "list.csv")
+    assert result.exit_code == 0, f"{result.output}\n{result.exception}"
+    domains = Manifest.load(UPath(tmp_path / "shards")).domains
+    assert {name: (info.photograph, info.splits["test"].count) for name, info in domains.items()} == {
+        "mine/sd": ("table", 1),
+        "mine/real": ("table", 1),
+    }
 
 
 def test_options_that_do_not_go_together(tiny_tree: Path, tmp_path: Path) -> None:
@@ -202,3 +237,40 @@ def test_mini_fold_moves_the_photographs_and_seed_the_crops(tmp_path: Path) -> N
     assert not set(tests["plain"]) & set(tests["fold"])
     crops = [(tmp_path / name / "mini/real/test" / tests["plain"][0]).read_bytes() for name in ("plain", "seed")]
     assert crops[0] != crops[1]
+
+
+@pytest.mark.ray
+def test_originals_tell_the_wrong_polarity_and_area_cannot(tmp_path: Path, ray_local: None) -> None:
+    """Masks are 19 % white: read as black = fake, they are over half, which alone says nothing."""
+    pair, shards = tmp_path / "pair", tmp_path / "shards"
+    write_triples(pair)
+    options = ("--out", shards, "--domain", "mine/sd", "--fake-is", "black", "--split", "test")
+    alone = run("import", pair, *options)
+    assert "fake pixels are 81% of the masks on average, over half; area cannot tell whether" in alone.output
+    assert "mine/sd: no originals" in run("check", shards).output
+    told = run("import", pair, *options, "--originals", pair / "originals")
+    assert "4 images imported" in told.output, "originals are news"
+    assert "area cannot tell" not in told.output
+    for said in (told, run("check", shards)):
+        assert "mine/sd: changed inside 0.0%, outside 100.0% of the masks, by 4 originals (inverted: 4)" in said.output
+        assert "Warning: mine/sd: 4 of 4 masks have the wrong polarity" in said.output
+    assert "--fake-is white" in told.output
+    options = tuple("white" if word == "black" else word for word in options)
+    right = run("import", pair, *options, "--originals", pair / "originals")
+    assert "changed inside 100.0%, outside 0.0%" in right.output
+    assert "Warning" not in right.output
+    assert "0 images imported" in run("import", pair, *options, "--originals", pair / "originals").output
+    assert "--originals" in refused("import", pair, "--out", shards, "--originals", pair / "originals")
+
+
+def test_a_tree_is_judged_by_its_first_originals(tiny_tree: Path) -> None:
+    """The masks of one domain of the tree are turned, of the other inverted."""
+    for domain in ("blur", "noise"):
+        for path in (tiny_tree / f"tiny/fake/{domain}/masks").rglob("*.png"):
+            mask = np.asarray(Image.open(path))
+            Image.fromarray(255 - mask if domain == "noise" else mask[::-1, ::-1].copy()).save(path)
+    result = run("check", tiny_tree)
+    assert "Warning: tiny/noise: 18 of 18 masks have the wrong polarity" in result.output
+    (line,) = (line for line in result.output.splitlines() if line.startswith("Warning: tiny/blur"))
+    number = int(re.search(r"(\d+) of 18 masks fit their originals only when turned by 180 degrees", line)[1])  # type: ignore[index]
+    assert number > 12, "some shapes lie on their own turn"

@@ -181,6 +181,40 @@ def test_a_table_that_cannot_be_written_is_one_message(
     assert "a/one" in result.out
 
 
+@pytest.mark.parametrize(
+    ("relation", "number", "compared", "column", "sentence"),
+    [
+        ("out", 0, True, "no", "0 of its 4 images are, by their pixels, among those that"),
+        ("out", 3, True, "3 images", "3 of its 4 images are"),
+        ("out", 3, False, "3 images", "at least 3 of its 4 images are"),
+        ("out", 0, False, "not compared", "its images are not compared, by their pixels, with all that"),
+        ("out", None, False, "not compared", "its images are not compared"),
+        ("in", None, False, "yes", "its images are not compared"),
+        ("unknown", None, False, "unknown", "its images are not compared"),
+        ("unknown", 3, False, "3 images", "at least 3 of its 4 images are"),
+    ],
+)
+def test_no_is_said_only_where_images_were_compared(
+    dfloc: Dfloc,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    relation: scores.Relation,
+    number: int | None,
+    compared: bool,
+    column: str,
+    sentence: str,
+) -> None:
+    line = scores.Line(
+        "a/one", 4, 2, 0, relation, {"iou": 0.5}, {}, (0.4, 0.6), {"pooled_iou": 0.5}, 0, number, compared
+    )
+    monkeypatch.setattr("dfloc.sweep.evaluate.evaluate", lambda request, console: (make_spec(), [line], None))
+    result = dfloc("evaluate", "RUN", "--data", "any", "--out", "scores.csv")
+    assert f"a/one: {sentence}" in result.out
+    assert re.split(r"\s{2,}", result.out.splitlines()[-1].strip())[1] == column, result
+    (row,) = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
+    assert row["images_trained_on"] == ("" if number is None else str(number))
+
+
 def test_an_imported_checkpoint_says_what_to_do_next(dfloc: Dfloc, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     published.register(tmp_path / "models")

@@ -256,3 +256,20 @@ def test_a_count_matches_at_its_printed_precision(
     assert count.images == images
     assert all(count.matches(found) for found in same)
     assert not any(count.matches(found) for found in other)
+
+
+def test_a_fake_of_a_tree_has_the_real_image_of_its_name_or_photograph(tmp_path: Path) -> None:
+    fakes = ("1-0", "1-1", "2-0", "3-0", "4-0")
+    touch(tmp_path, *(f"c/fake/lda/{part}/train/{name}.png" for name in fakes for part in ("images", "masks")))
+    touch(tmp_path, "c/real/train/1-0.jpg", "c/real/train/1-1.png", "c/real/test/2.jpg", "c/fake/p2/train/1-0.png")
+    touch(tmp_path, "c/real/train/3-1.png", "c/real/train/3-2.png", "d/real/train/4-0.png")
+    found = {sample.name: sample.original for sample in scan(tmp_path) if sample.domain == "c/lda"}
+    real = tmp_path / "c/real"
+    assert found == {
+        "1-0.png": real / "train/1-0.jpg",
+        "1-1.png": real / "train/1-1.png",
+        "2-0.png": real / "test/2.jpg",
+        "3-0.png": None,
+        "4-0.png": None,
+    }, "which of two real images it shows is not known; another source has other photographs"
+    assert {sample.original for sample in scan(tmp_path) if sample.domain != "c/lda"} == {None}

@@ -1,5 +1,6 @@
 import csv
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -8,13 +9,16 @@ import pytest
 from PIL import Image
 from upath import UPath
 
+from dfloc import storage
 from dfloc.data import importer, writer
 from dfloc.data.dolos import scan
 from dfloc.data.importer import ImportSummary, import_samples
-from dfloc.data.manifest import Manifest, list_digest, read_samples
-from dfloc.data.pairs import scan_pair
+from dfloc.data.manifest import Manifest, domains_of, list_digest, read_samples
+from dfloc.data.pairs import read_pair, scan_pair
 from dfloc.data.shards import read_truth
-from dfloc.errors import DataError
+from dfloc.errors import DataError, WorkspaceError
+from dfloc.proof import Proof
+from tests.cases import names
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 
@@ -179,6 +183,8 @@ def test_both_polarities_are_one_truth(tiny_tree: Path, out: UPath) -> None:
     import_samples(scan_pair(pair / "images", pair / "masks", "tiny/inverted", "white"), out, group_rows=4)
     manifest = Manifest.load(out)
     assert manifest.domains["tiny/inverted"].mask_kind == "fake_is_white"
+    assert manifest.domains["tiny/inverted"].photograph == "{name}"
+    assert any("(blur by {stem}, inverted by {name})" in note for note in manifest.notes)
     truth = [read_truth(out, read_samples(out, manifest, domain, "train")) for domain in ("tiny/blur", "tiny/inverted")]
     np.testing.assert_array_equal(truth[0], truth[1])
     assert manifest.domains["tiny/inverted"].fake_area == manifest.domains["tiny/blur"].fake_area
@@ -194,6 +200,30 @@ def test_wrong_polarity_is_told_and_mended_by_importing_again(tiny_tree: Path, t
     with pytest.raises(DataError, match=r"fake_is_black, but its split test, which stays, has fake_is_white"):
         import_samples([sample for sample in right if sample.split != "test"], folder)
     assert import_samples(right, folder).manifest.notes == ()
+
+
+def test_an_import_made_before_keeps_its_photographs_until_it_is_told_others(tmp_path: Path) -> None:
+    """Its manifest knows no rule: STEM-K, nothing is imported again, and the splits stay."""
+    names.dash(tmp_path)
+    for k in range(1, 10):
+        shutil.copy(tmp_path / f"images/img-{k}.png", tmp_path / f"images/other{k}.png")
+        shutil.copy(tmp_path / f"masks/img-{k}.png", tmp_path / f"masks/other{k}.png")
+    written, folder = f"mine/sd={tmp_path},fake=white,split=50/0/50", UPath(tmp_path / "shards")
+    import_samples(read_pair(f"{written},photograph={{stem}}"), folder, allow_overlap=True)
+    manifest = storage.get_json(folder / "manifest.json")
+    assert manifest["domains"]["mine/sd"].pop("photograph") is None
+    storage.put_json(folder / "manifest.json", manifest)
+    before = contents(folder)
+
+    def again(more: str = "") -> tuple[int, str | None, int]:
+        summary = import_samples(read_pair(written + more, held=domains_of(folder)), folder, allow_overlap=True)
+        info = summary.manifest.domains["mine/sd"]
+        return summary.written, info.photograph, sum(part.photographs for part in info.splits.values())
+
+    assert again() == (0, None, 10)
+    assert contents(folder) == before
+    assert again(",photograph={name}") == (18, "{name}", 18)
+    assert again() == (0, "{name}", 18)
 
 
 def test_a_photograph_in_two_splits_stops_the_import(tiny_tree: Path, out: UPath) -> None:
@@ -218,6 +248,9 @@ def test_overlap_with_what_the_folder_holds_already(tiny_tree: Path, out: UPath)
 def test_wholly_generated_images_show_no_photograph(tiny_tree: Path, out: UPath) -> None:
     (tiny_tree / "tiny/fake/p2/train").mkdir(parents=True)
     shutil.copy(tiny_tree / "tiny/real/test/test1-0.png", tiny_tree / "tiny/fake/p2/train/test1-0.png")
+    with pytest.raises(DataError, match=r"1 of them equal pixels .*tiny/p2/train/test1-0.png in test and train"):
+        run(tiny_tree, out)
+    Image.new("RGB", (64, 64)).save(tiny_tree / "tiny/fake/p2/train/test1-0.png")
     manifest = run(tiny_tree, out).manifest
     assert (manifest.domains["tiny/p2"].kind, manifest.domains["tiny/p2"].fake_area) == ("full", 1.0)
     assert "tiny/p2" not in manifest.local
@@ -250,7 +283,12 @@ def test_a_full_disk_in_a_task_is_told(tiny_tree: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(importer, "write_shard", full)
     job = importer.pickle.dumps(writer.ShardJob(UPath(tiny_tree), []))
-    assert importer._task({"index": 3, "job": job})["error"] == "No space left on device"
+    item = {"index": 3, "job": job}
+    assert importer.pickle.loads(importer._task(item, Proof.begin())["error"]).strerror == "No space left on device"
+    other = Proof.begin()._replace(runs={"dfloc": "0.0.1"})
+    refused = importer.pickle.loads(importer._task(item, other)["error"])
+    assert isinstance(refused, WorkspaceError), "a worker that starts later is proved too"
+    assert re.match(r"node \S+ runs dfloc \S+ \(source \w+\) from \S+ \(the driver: dfloc 0\.0\.1 from", str(refused))
 
 
 class Runs:

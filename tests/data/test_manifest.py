@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
+from dfloc.data.leakage import in_two_splits, overlap
 from dfloc.data.manifest import (
     Manifest,
     SampleRef,
-    in_two_splits,
     list_digest,
-    overlap,
     read_areas,
     read_samples,
     shard_digest,

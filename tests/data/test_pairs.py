@@ -1,9 +1,15 @@
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
-from dfloc.data.pairs import read_pair, scan_pair
+from dfloc.data import dolos
+from dfloc.data.dolos import Sample
+from dfloc.data.manifest import DomainInfo
+from dfloc.data.pairs import Pair, read_pair, read_pairs, scan, scan_pair
+from dfloc.data.writer import ShardJob, write_shard
 from dfloc.errors import ConfigError, DataError
+from tests.cases import names
 from tests.data.test_dolos import ids, touch
 
 
@@ -18,13 +24,14 @@ def test_folder_pair_with_splits(tmp_path: Path) -> None:
 
 def test_folder_pair_is_split_by_photograph(tmp_path: Path) -> None:
     touch(tmp_path, *(f"images/{number}-{k}.png" for number in range(20) for k in range(3)), "masks/0-0.png")
-    samples = scan_pair(tmp_path / "images", tmp_path / "masks", "my/edit", "black", "80/10/10")
+    pair = Pair(tmp_path / "images", tmp_path / "masks", "my/edit", "black", "80/10/10", photograph="{stem}")
+    samples = scan(pair)
     stems = {split: {s.stem for s in samples if s.split == split} for split in ("train", "valid", "test")}
     assert [len(found) for found in stems.values()] == [16, 2, 2]
     assert len(set.union(*stems.values())) == 20
-    again = scan_pair(tmp_path / "images", tmp_path / "masks", "my/edit", "black", "80/10/10")
-    assert again == samples
+    assert scan(pair) == samples
     assert all(sample.id == f"my/edit/{sample.split}/{sample.name}" for sample in samples)
+    assert len({s.stem for s in scan(pair._replace(photograph=None))}) == 60
 
 
 @pytest.mark.parametrize("split", ["80/20", "80/10/20", "a/b/c", "-10/100/10", ""])
@@ -40,7 +47,7 @@ def test_folder_pairs_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="split 80/10/10"):
         scan_pair(*pair, "my/edit", "black")
     with pytest.raises(DataError, match=r"2 images show 1 photographs.*too few"):
-        scan_pair(*pair, "my/edit", "black", "80/10/10")
+        scan(Pair(*pair, "my/edit", "black", "80/10/10", photograph="{stem}"))
     with pytest.raises(DataError, match="no folder"):
         scan_pair(tmp_path / "images", tmp_path / "none", "my/edit", "black")
     (tmp_path / "empty").mkdir()
@@ -97,8 +104,10 @@ def test_a_mask_name_from_the_whole_name_and_with_split_folders(tmp_path: Path) 
     touch(tmp_path, "images/test/1.png", "images/test/in/2.png", "masks/test/gt-1.png", "masks/test/in/2.png")
     one, two = read_pair(f"mine/sd={tmp_path},fake=black,mask={{name}}")
     assert {sample.name: sample.mask for sample in (one, two)}["1.png"] is None
+    touch(tmp_path, "masks/test/in/gt-3.png", "images/test/in/3.png")
     named = {s.name: s.mask for s in read_pair(f"mine/sd={tmp_path},fake=black,mask=gt-{{name}}")}
-    assert named == {"1.png": tmp_path / "masks/test/gt-1.png", "in/2.png": None}
+    masks = {"1.png": tmp_path / "masks/test/gt-1.png", "in/3.png": tmp_path / "masks/test/in/gt-3.png"}
+    assert named == {**masks, "in/2.png": None}
 
 
 @pytest.mark.parametrize("mask", ["mask", "{name}{cut}", "{stem}_mask", "{name", "{name}_{name}"])
@@ -128,23 +137,25 @@ def test_a_table_pairs_files_of_other_names(tmp_path: Path) -> None:
         "glide_2_up.png": tmp_path / "mask/dining table_2_mask.png",
     }
     touch(tmp_path, "fake/more.png")
-    assert [s.mask for s in read_pair(written, otherwise="test") if s.name == "more.png"] == [None]
+    assert read_pair(written, otherwise="test") == samples, "a table is the list of samples"
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("fake,masks\n", 'unknown column "mask"; did you mean "masks"'),
-        ("", 'unknown column "fake"'),
-        ("fake,mask\nglide_1_up.png,gone.png\n", 'names "gone.png", which is neither in'),
-        ("fake,mask\nglide_1_up.png\n", 'names "", which is neither'),
+        ("fake,mask\n", "names no image"),
+        ("fake,maks\nglide_1_up.png,x\n", 'unknown column "maks"; did you mean "mask"'),
+        ("", "is empty"),
+        ("fake,mask\nglide_1_up.png,gone.png\n", 'line 2 names "gone.png", which is neither in'),
+        ("fake,mask\n\nglide_1_up.png\n", "line 3: expected 2 cells, found 1"),
     ],
 )
 def test_tables_that_cannot_be_used(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
         read_pair(write_table(tmp_path, text), otherwise="test")
-    with pytest.raises(ConfigError, match="leave out mask, or the table"):
-        read_pair(f"{write_table(tmp_path, text)},mask={{cut}}", otherwise="test")
+    written = write_table(tmp_path, "fake,mask\nglide_1_up.png,cat_1_mask.png\n")
+    with pytest.raises(DataError, match="leave out the mask name, or the column"):
+        read_pair(f"{written},mask={{cut}}", otherwise="test")
 
 
 def test_a_table_that_is_no_text(tmp_path: Path) -> None:
@@ -155,3 +166,189 @@ def test_a_table_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "table.csv").unlink()
     with pytest.raises(DataError, match="cannot read the table"):
         read_pair(written, otherwise="test")
+
+
+CASES = {
+    "two-masks": (names.two_masks, "", r"a0x.png: 2 masks of that name: a0x.bmp, a0x.png"),
+    "flat": (names.flat, ",images=all,masks=all", r"lie in one folder.*--mask-name \{name\}_GT"),
+    "flat, by its table": (names.flat, ",images=all,masks=all,table=t.csv", 'the columns "all" and "all"'),
+    "twice": (names.lists, ",table=twice.csv", "lines 2 and 4 name s0x.png and differ"),
+    "suffix": (names.suffix, "", r"all 4 masks exist as NAME_gt: --mask-name \{name\}_gt"),
+    "unicode": (names.unicode, "", "another Unicode form: rename"),
+    "case": (names.case, "", r"IMG_1.JPG: no mask of that name, but img_1.png, other case: rename.*--table"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pairing_that_is_not_one_to_one_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    write, asked, said = CASES[name]
+    write(tmp_path)
+    with pytest.raises(DataError, match=said):
+        read_pair(f"mine/sd={tmp_path},fake=white{asked}", otherwise="test")
+
+
+def test_the_near_miss_is_taken_as_it_says(tmp_path: Path) -> None:
+    names.flat(tmp_path / "flat")
+    names.suffix(tmp_path / "suffix")
+    flat = read_pair(f"mine/sd={tmp_path}/flat,fake=white,images=all,masks=all,mask={{name}}_GT", otherwise="test")
+    assert {s.name: s.mask and s.mask.name for s in flat} == {f"s{k}x.jpg": f"s{k}x_GT.png" for k in range(4)}
+    apart = read_pair(f"mine/sd={tmp_path}/suffix,fake=white,mask={{name}}_gt", otherwise="test")
+    assert {s.name: s.mask and s.mask.name for s in apart} == {f"s{k}x.png": f"s{k}x_gt.png" for k in range(4)}
+
+
+def test_what_is_paired_twice_in_a_tree_is_a_reject(tmp_path: Path) -> None:
+    """One image of several: the others are imported."""
+    images, masks = (tmp_path / f"c/fake/g/{part}/train" for part in ("images", "masks"))
+    for name in ("1.png", "2.jpg", "2.png", "3.png"):
+        names.photo(images / name)
+    for name in ("1.png", "1.bmp", "2.png", "3.png"):
+        names.mask(masks / name, white=False)
+    samples = dolos.scan(tmp_path)
+    receipt = write_shard(ShardJob(UPath(tmp_path / "one.parquet"), samples))
+    assert receipt.num_rows == 1
+    assert {reject.file: reject.reason for reject in receipt.rejected} == {
+        "1.png": "2 masks of that name: 1.bmp, 1.png; leave one",
+        "2.jpg": "one mask, 2.png, for 2 images: 2.jpg, 2.png; rename them",
+        "2.png": "one mask, 2.png, for 2 images: 2.jpg, 2.png; rename them",
+    }
+
+
+def test_lists_of_a_subset_without_a_head_and_with_a_real_image(tmp_path: Path) -> None:
+    names.lists(tmp_path)
+
+    def read(table: str) -> list[Sample]:
+        return read_pair(f"mine/sd={tmp_path},fake=white,table={table}", otherwise="test")
+
+    assert ids(read("subset.csv")) == ["mine/sd/test/s0x.png", "mine/sd/test/s1x.png"]
+    assert read("headless.txt") == read("subset.csv")
+    real, fake = read("with-real.csv")
+    assert (real.id, real.mask, real.mask_kind) == ("mine/real/test/real0x.png", None, "real")
+    assert (fake.id, fake.mask) == ("mine/sd/test/s0x.png", tmp_path / "masks/s0x.png")
+
+
+@pytest.mark.parametrize(
+    ("rule", "stems"),
+    [
+        (None, {f"img-{k}" for k in range(1, 10)}),
+        ("{name}", {f"img-{k}" for k in range(1, 10)}),
+        ("{stem}", {"img"}),
+        ("{cut}", {f"img-{k}" for k in range(1, 10)}),
+        ("img-(.).*", {str(k) for k in range(1, 10)}),
+        ("(?P<photograph>i)(mg)-.", {"i"}),
+    ],
+)
+def test_which_photograph_a_file_shows(rule: str | None, stems: set[str], tmp_path: Path) -> None:
+    names.dash(tmp_path)
+    asked = "" if rule is None else f",photograph={rule}"
+    samples = read_pair(f"mine/sd={tmp_path},fake=white{asked}", otherwise="test")
+    assert {sample.stem for sample in samples} == {f"mine/{stem}" for stem in stems}
+    label = {None: "{name}", "{stem}": None}.get(rule, rule)
+    assert {sample.photograph for sample in samples} == {label}
+
+
+@pytest.mark.parametrize(
+    ("rule", "error"),
+    [
+        ("img", ConfigError),
+        ("(img", ConfigError),
+        ("(i)(m)g-.", ConfigError),
+        ("{foo}", ConfigError),
+        ("", ConfigError),
+        ("((i+)+)", ConfigError),
+        ("(i)" + "." * 300, ConfigError),
+        ("img-([1-8])", DataError),
+        ("img-.()", DataError),
+    ],
+)
+def test_rules_that_tell_no_photograph(rule: str, error: type[Exception], tmp_path: Path) -> None:
+    names.dash(tmp_path)
+    with pytest.raises(error, match=r"photograph \"") as raised:
+        read_pair(f"mine/sd={tmp_path},fake=white,photograph={rule}", otherwise="test")
+    assert len(str(raised.value)) < 500
+
+
+def test_authentic_images_of_ones_own(tmp_path: Path) -> None:
+    """They are split by photograph, together with the fakes."""
+    for k in range(20):
+        touch(tmp_path, f"images/{k}_a.png", f"masks/{k}_a.png", f"photos/{k}_0.png")
+    pair = f"mine/sd={tmp_path},fake=white,photograph={{cut}},real=photos"
+    samples = read_pair(f"{pair},split=50/0/50")
+    reals = [sample for sample in samples if sample.domain == "mine/real"]
+    assert len(reals) == 20
+    assert {sample.mask_kind for sample in reals} == {"real"}
+    places = [{(s.stem, s.split) for s in samples if s.domain == domain} for domain in ("mine/real", "mine/sd")]
+    assert places[0] == places[1]
+    assert {split for _, split in places[0]} == {"train", "test"}
+    assert all(sample.id == f"mine/real/{sample.split}/{sample.name}" for sample in reals)
+
+
+def test_authentic_folders_that_do_not_fit(tmp_path: Path) -> None:
+    touch(tmp_path, "a/images/train/1.png", "a/masks/train/1.png", "a/flat/2.png", "a/real/train/2.png")
+    written = f"mine/sd={tmp_path}/a,fake=white"
+    with pytest.raises(ConfigError, match="flat should have folders train, valid, test"):
+        read_pair(f"{written},real=flat")
+    with pytest.raises(DataError, match=r"no folder .*gone of authentic images"):
+        read_pair(f"{written},real=gone")
+    with pytest.raises(DataError, match=r"1\.png would be an authentic image and one of mine/sd too"):
+        read_pair(f"{written},real=images")
+    assert ids(read_pair(f"{written},real=real")) == ["mine/real/train/2.png", "mine/sd/train/1.png"]
+
+
+def test_real_images_of_two_pairs_are_taken_once(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{part}/1.png" for part in ("a/images", "a/masks", "b/images", "b/masks")))
+    touch(tmp_path, "photos/2.png", "others/2.png")
+    one, two = f"mine/a={tmp_path}/a,fake=white,real=../photos", f"mine/b={tmp_path}/b,fake=white,real=../photos"
+    assert ids(read_pairs([one, two], "test")) == ["mine/a/test/1.png", "mine/b/test/1.png", "mine/real/test/2.png"]
+    with pytest.raises(DataError, match=r"would both be mine/real/test/2\.png"):
+        read_pairs([one, two.replace("photos", "others")], "test")
+
+
+def held(rule: str | None) -> dict[str, DomainInfo]:
+    return {"mine/sd": DomainInfo(kind="local", family="sd", mask_kind="fake_is_white", splits={}, photograph=rule)}
+
+
+def test_an_import_made_before_keeps_its_own_rule(tmp_path: Path) -> None:
+    names.dash(tmp_path)
+    names.dash(tmp_path / "two")
+    written = f"mine/sd={tmp_path},fake=white"
+
+    def stems(said: str, before: str | None) -> tuple[set[str], set[str | None]]:
+        samples = read_pair(written + said, "test", held(before))
+        return {sample.stem for sample in samples}, {sample.photograph for sample in samples}
+
+    assert stems("", None) == ({"mine/img"}, {None}), "Dolos' rule, as 40e56a3 had it, and no word of it"
+    assert stems("", "img-(.)") == ({f"mine/{k}" for k in range(1, 10)}, {"img-(.)"})
+    assert stems(",photograph={name}", None) == ({f"mine/img-{k}" for k in range(1, 10)}, {"{name}"})
+    other = read_pair(f"mine/other={tmp_path},fake=white", "test", held(None))
+    assert len({sample.stem for sample in other}) == 9
+
+
+def test_keys_that_are_unknown_or_twice(tmp_path: Path) -> None:
+    touch(tmp_path, "images/1.png", "masks/1.png")
+    with pytest.raises(ConfigError, match='unknown key "maks"; did you mean "masks"'):
+        read_pair(f"mine/sd={tmp_path},fake=white,maks=masks", otherwise="test")
+    with pytest.raises(ConfigError, match="each once"):
+        read_pair(f"mine/sd={tmp_path},fake=white,fake=black", otherwise="test")
+
+
+def test_originals_have_the_name_of_the_image_or_of_its_photograph(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{part}/{name}.png" for name in ("a-0", "b-0", "c-0") for part in ("images", "masks")))
+    touch(tmp_path, "before/a-0.jpg", "before/b.png", "before/c-1.png")
+    written = f"my/edit={tmp_path},fake=white,split=test,photograph={{stem}}"
+    found = {sample.name: sample.original for sample in read_pair(f"{written},originals=before")}
+    before = tmp_path / "before"
+    assert found == {"a-0.png": before / "a-0.jpg", "b-0.png": before / "b.png", "c-0.png": None}
+    assert {sample.original for sample in read_pair(written)} == {None}
+    with pytest.raises(DataError, match=r"no folder .*gone"):
+        read_pair(f"{written},originals=gone")
+    touch(tmp_path, "other/x.png")
+    with pytest.raises(DataError, match="no original of the name of any of the 3 images"):
+        read_pair(f"{written},originals=other")
+
+
+def test_originals_lie_beside_split_folders_or_in_the_same(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{part}/{split}/1.png" for split in ("train", "test") for part in ("images", "masks")))
+    touch(tmp_path, "before/test/1.png", "flat/1.png")
+    for folder, expected in (("before", "before/test/1.png"), ("flat", "flat/1.png")):
+        samples = read_pair(f"my/edit={tmp_path},fake=white,originals={folder}")
+        assert {sample.original for sample in samples} == {tmp_path / expected}

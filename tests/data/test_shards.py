@@ -2,6 +2,7 @@ import contextlib
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,34 @@ def test_whatever_a_codec_raises_is_one_error(error: type[Exception], monkeypatc
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
     with pytest.raises(DataError, match=r"no whole image \(odd\)"):
         decode_image(data)
+
+
+@pytest.mark.parametrize("read", [decode_image, lambda data: fakeness(data, "fake_is_white", 2, 3)])
+def test_what_pillow_cannot_convert_is_one_error(read: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(image: Image.Image, mode: str) -> None:
+        raise ValueError(f"conversion from {image.mode}\nto {mode} not supported")
+
+    monkeypatch.setattr(Image.Image, "convert", fail)
+    with pytest.raises(DataError, match=r"no whole image \(conversion from RGBA? to RGBA? not supported\)"):
+        read(png(np.repeat(MASK[..., None], 4, axis=2)))
+
+
+def test_nothing_that_pillow_warns_of_is_shown(recwarn: pytest.WarningsRecorder) -> None:
+    image = Image.new("RGB", (4, 4))
+    image.info["exif"] = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"
+    data = encoded(image, "JPEG", exif=image.info["exif"])
+    Image.open(io.BytesIO(data)).getexif()
+    assert "Corrupt EXIF data" in str(recwarn.pop().message)
+    assert decode_image(data).shape == (4, 4, 3)
+    assert not recwarn.list
+
+
+def test_a_jpeg_of_endless_scans_is_refused_before_decoding() -> None:
+    data = encoded(Image.new("L", (16, 16), 128), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert decode_image(data[:-2] + scan * 20 + data[-2:]).shape == (16, 16, 3)
+    with pytest.raises(DataError, match="more than 100 scans"):
+        decode_image(data[:-2] + scan * 101 + data[-2:])
 
 
 @pytest.mark.parametrize("side", [8001, 40000])

@@ -31,6 +31,7 @@ def test_row_is_what_the_files_are(tiny_tree: Path) -> None:
     row = rows["tiny/blur/test/test1-0.png"]
     image, mask = ((tiny_tree / folder / "test1-0.png").read_bytes() for folder in (IMAGES, MASKS))
     fake = np.asarray(Image.open(tiny_tree / MASKS / "test1-0.png")) == 0
+    decoded = np.asarray(Image.open(tiny_tree / IMAGES / "test1-0.png"))
     assert row == {
         "id": "tiny/blur/test/test1-0.png",
         "pair": "tiny/test1-0",
@@ -45,6 +46,8 @@ def test_row_is_what_the_files_are(tiny_tree: Path) -> None:
         "fake_area": pytest.approx(fake.mean()),
         "image_sha256": hashlib.sha256(image).hexdigest(),
         "mask_sha256": hashlib.sha256(mask).hexdigest(),
+        "exif": None,
+        "pixels_sha256": hashlib.sha256(b"(64, 64, 3)" + decoded.tobytes()).hexdigest(),
     }
     assert receipt.groups == [3, 1]
     assert receipt.fake_area == pytest.approx(sum(row["fake_area"] for row in rows.values()))
@@ -75,7 +78,7 @@ def spoil_turned(tree: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 8
     Image.new("RGB", (64, 32)).save(tree / IMAGES / "test1-0.png", exif=exif)
-    Image.new("L", (64, 32)).save(tree / MASKS / "test1-0.png")
+    Image.new("L", (64, 30)).save(tree / MASKS / "test1-0.png")
 
 
 def spoil_link(tree: Path) -> None:
@@ -98,7 +101,10 @@ def spoil_device(tree: Path) -> None:
     [
         (spoil_truncated, "no whole image"),
         (spoil_size, "mask: mask of 64x32 for an image of 64x64"),
-        (spoil_turned, "mask: mask of 64x32 for an image of 32x64"),
+        (
+            spoil_turned,
+            "mask: mask of 64x30 for an image of 32x64 pixels .with EXIF orientation applied, and",
+        ),
         (spoil_link, "cannot be read"),
         (spoil_pipe, "^no regular file"),
         (spoil_device, "^mask: no regular file"),

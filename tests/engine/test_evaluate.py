@@ -143,3 +143,11 @@ def test_probabilities_that_are_no_number_are_refused(data: Data) -> None:
 
     with pytest.raises(DataError, match="not finite"):
         rows_of(data, data.samples, Broken())
+
+
+@pytest.mark.parametrize(("protocol", "fake"), [("declip-2025", 0), ("dfloc-1", 0), ("dolos-2024", 4)])
+def test_fakeness_near_real_is_measured_as_the_protocol_has_it(protocol: str, fake: int) -> None:
+    """A black WebP mask may decode to 0 and 1: the reader of masks knows it, and `metrics.score` alone does not."""
+    truth = np.array([[0, 1], [1, 0], [0, 1], [1, 0]], np.uint8)
+    (row,) = module.measure(torch.zeros(1, 2, 2), [truth], protocol)
+    assert row["fn"] == fake

@@ -12,6 +12,7 @@ from dfloc import metrics
 from dfloc.data.manifest import SampleRef
 from dfloc.engine import maps
 from dfloc.errors import DataError
+from tests.cases.masks import CASES, encoded, two
 from tests.engine.conftest import SIZES, Data
 
 LISTED = ("png8", "png16", "npy")
@@ -174,3 +175,125 @@ def test_a_map_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path, mo
     monkeypatch.setattr(maps, "MAX_PIXELS", 24)
     with pytest.raises(DataError, match=r"\[5, 5\]"):
         maps.read(tmp_path / "m.npy")
+
+
+@pytest.mark.parametrize(
+    ("header", "data"),
+    [
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (4000000000, 4000000000)}", b"\0" * 64),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4)}", b"\0" * 64),
+        ("{'descr': '|O', 'fortran_order': False, 'shape': (2, 2)}", b"\0" * 64),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2)}", b""),
+        ("{'descr': '<f4', 'shape': " + "(" * 3000 + "}", b"\0" * 64),
+        ("{" + "[" * 200 + "}", b"\0" * 64),
+    ],
+    ids=["huge", "negative", "objects", "cut", "deep", "shallow"],
+)
+def test_a_hostile_array_is_refused(tmp_path: Path, header: str, data: bytes) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode() + data)
+    with pytest.raises(DataError, match=r"no \.npy array that can be read"):
+        maps.read(path)
+
+
+def test_an_archive_or_a_pickle_named_npy_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", map=drawn()[0])
+    np.save(tmp_path / "b.npy", np.array([{}]), allow_pickle=True)
+    for path in ((tmp_path / "a.npz").rename(tmp_path / "a.npy"), tmp_path / "b.npy"):
+        with pytest.raises(DataError, match=r"no \.npy array that can be read"):
+            maps.read(path)
+
+
+def turned_picture(turn: int) -> bytes:
+    tags = Image.Exif()
+    tags[0x0112] = turn
+    return encoded(np.arange(256, dtype=np.uint8).reshape(16, 16), exif=tags)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (encoded(two(0, 1)), "^values 0 and 1, of 255"),
+        (encoded(two(0, 100)), "^values 0 and 100, of 255"),
+        (encoded(two(1, 2)), "^values 1 and 2, of 255"),
+        (encoded(two(1, 1)), "^value 1 alone, of 255"),
+        (encoded(two(0, 1, np.uint16)), "^values 0 and 1, of 65535"),
+        (encoded(two(0, 255, np.uint16)), "^values 0 and 255, of 65535"),
+        (encoded(two(255, 255, np.uint16)), "^value 255 alone, of 65535"),
+        (CASES["black palette"]().data, "a palette that shows as one its values 0 and 1$"),
+        (CASES["float"]().data, "^floating-point values 0 and 1$"),
+        (CASES["32 bits, large"]().data, "^32-bit values 7 and 70000$"),
+        (CASES["red"]().data, "^in colours$"),
+        (CASES["alpha"]().data, "^transparent$"),
+        (CASES["16 bits a channel, 0/255"]().data, "16 bits a channel"),
+        (turned_picture(3), "EXIF"),
+    ],
+)
+def test_pictures_that_are_no_maps(data: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "m.png").write_bytes(data)
+    with pytest.raises(DataError, match=said):
+        maps.read(tmp_path / "m.png")
+
+
+@pytest.mark.parametrize("values", [(0, 0), (178, 178), (0, 255), (5, 250), (0, 1, 2), (0, 40, 100), (255, 255)])
+def test_real_maps_in_grey_are_taken(values: tuple[int, ...], tmp_path: Path) -> None:
+    """A model may say little everywhere, or one thing."""
+    grey = np.resize(np.array(values, np.uint8), (8, 8))
+    Image.fromarray(grey).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(maps.read(tmp_path / "m.png"), (grey / 255).astype(np.float32))
+
+
+def write_archives(folder: Path, **more: np.ndarray) -> Path:
+    folder.mkdir()
+    for k, prob in enumerate(drawn()):
+        np.savez(folder / f"{k}.png.npz", **{"map": prob, **more})
+    return folder
+
+
+@pytest.mark.parametrize("more", [{}, {"conf": np.ones((4, 4)), "score": np.array(0.7), "imgsize": np.array([4, 4])}])
+def test_archives_of_maps(more: dict[str, np.ndarray], data: Data, tmp_path: Path) -> None:
+    """TruFor: `map` among others; what these are is not looked at."""
+    plain = maps.score(write(tmp_path / "m", drawn()), lists(data), data.folder, "dolos-2024")["a/one"]
+    found = maps.score(write_archives(tmp_path / "n", **more), lists(data), data.folder, "dolos-2024")["a/one"]
+    assert found.equals(plain)
+
+
+def test_the_only_map_of_an_archive_has_any_name(tmp_path: Path) -> None:
+    prob = drawn()[0]
+    np.savez_compressed(
+        tmp_path / "m.npz", pred=prob.astype(np.float64), score=np.array(0.7), labels=np.zeros((4, 4), int)
+    )
+    np.testing.assert_array_equal(maps.read(tmp_path / "m.npz"), prob)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({}, "an archive of nothing; expected one map"),
+        ({"pred": np.zeros((4, 4)), "conf": np.ones((4, 4))}, "an archive of pred, conf; expected one map"),
+        ({"score": np.array(0.5)}, "an archive of score; expected one map"),
+        ({"map": np.zeros((4, 4), np.uint8), "pred": np.zeros((4, 4))}, r"uint8 \[4, 4\] instead of floats"),
+        ({"map": np.zeros((4, 4, 2))}, r"float64 \[4, 4, 2\] instead of floats"),
+        ({"map": np.array([[object()]])}, r"object \[1, 1\] instead of floats"),
+        ({"map": np.full((4, 4), 2.0)}, "outside"),
+        ({"map": np.full((4, 4), np.nan)}, "NaN"),
+    ],
+)
+def test_archives_without_a_map(arrays: dict[str, np.ndarray], said: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "m.npz", allow_pickle=True, **arrays)
+    with pytest.raises(DataError, match=said):
+        maps.read(tmp_path / "m.npz")
+
+
+def test_archives_that_are_damaged_or_huge(tmp_path: Path) -> None:
+    path = tmp_path / "m.npz"
+    np.savez_compressed(path, map=np.zeros((9000, 9000), np.float16))
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(DataError, match=r"\[9000, 9000\] instead"):
+        maps.read(path)
+    np.savez(path, map=drawn()[0])
+    whole = path.read_bytes()
+    for data in (whole[:100], whole[:-30], b"", b"PK", whole.replace(b"NUMPY", b"NUMBY")):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=r"no \.npz archive that can be read"):
+            maps.read(path)

@@ -21,6 +21,7 @@ from dfloc.features.extract import Job, extract, missing
 from dfloc.features.store import TRUTH, FeatureStore, recipe_for, unpack_bits
 from dfloc.features.weights import WeightsIndex
 from dfloc.models import srm
+from dfloc.proof import Proof
 from dfloc.storage import Workspace
 
 
@@ -60,7 +61,8 @@ def filled(tiny_shards, tmp_path_factory) -> FeatureStore:
 
 def _actor(store: FeatureStore, shards: UPath, jobs: list[Job]) -> module._Backbones:
     recipes = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
-    return module._Backbones(store, shards, recipes, WeightsIndex(Workspace(store.root.parent)), "cpu", ())
+    weights = WeightsIndex(Workspace(store.root.parent))
+    return module._Backbones(store, shards, recipes, weights, "cpu", (), Proof.begin())
 
 
 def _fill(store: FeatureStore, shards: UPath, jobs: list[Job]) -> int:
@@ -230,13 +232,26 @@ def test_readers_apart_from_backbones_give_the_same(tiny_shards, store, tmp_path
     samples = _samples(tiny_shards, split="test")
     [job] = missing(store, samples, [STATS])
     actor = _actor(store, UPath(tmp_path / "nowhere"), [job])
-    assert actor(module._read(module._item(job), tiny_shards))["images"] == 4
+    assert actor(module._read(module._item(job), tiny_shards, Proof.begin()))["images"] == 4
     together = FeatureStore(store.root / "together")
     _fill(together, tiny_shards, [job])
     for recipe in job.recipes:
         assert np.array_equal(store.gather(recipe, samples), together.gather(recipe, samples))
-    receipt = actor(module._read(module._item(job), UPath(tmp_path / "nowhere")))
+    receipt = actor(module._read(module._item(job), UPath(tmp_path / "nowhere"), Proof.begin()))
     assert isinstance(pickle.loads(receipt["error"]), DataError)
+
+
+def test_readers_and_backbones_of_another_dfloc_do_nothing(tiny_shards, store) -> None:
+    jobs = missing(store, _samples(tiny_shards, split="test"), [STATS])
+    other = Proof.begin()._replace(runs={"dfloc": "0.0.1"})
+    decoded = pickle.loads(module._read(module._item(jobs[0]), tiny_shards, other)["decoded"])
+    assert isinstance(decoded, WorkspaceError)
+    weights = WeightsIndex(Workspace(store.root.parent))
+    with pytest.raises(
+        WorkspaceError, match=r"runs dfloc \S+ \(source \w+\) from \S+ \(the driver: dfloc 0\.0\.1 from"
+    ):
+        extract(store, tiny_shards, jobs, weights=weights, proof=other)
+    assert not store.root.exists()
 
 
 def test_a_pass_in_parts_is_the_whole(tiny_shards, store, monkeypatch) -> None:

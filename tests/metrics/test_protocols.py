@@ -130,12 +130,31 @@ BOOL = torch.zeros(2, 8, 8, dtype=torch.bool)
         (torch.zeros(2, 8, 8), torch.zeros(2, 8, 8), "uint8 or bool"),
         (torch.zeros(2, 8, 8), BOOL[0], "uint8 or bool"),
         (torch.zeros(3, 8, 8), BOOL, "3 maps and 2 truths"),
+        (torch.zeros(2, 8, 8), torch.stack([0 * BOOL[0], ~BOOL[0]]).byte(), "truth 1 has values from 1 to 1.*as bool"),
     ],
 )
 @pytest.mark.parametrize("measure", [score, counts])
 def test_bad_input(measure, prob, truth, words):
     with pytest.raises(DataError, match=words):
         measure(prob, truth)
+
+
+@pytest.mark.parametrize("values", [(0, 1), (1, 1), (0, 2), (0, 100), (1, 2), (0, 1, 2), (200, 255), (0, 127)])
+@pytest.mark.parametrize("measure", [score, counts])
+def test_a_truth_that_is_no_fakeness_is_refused_image_by_image(measure, values):
+    """Read as fakeness each of them would be wholly real, or wholly fake."""
+    odd = torch.tensor(values, dtype=torch.uint8).repeat(64)[: 8 * 8].view(1, 8, 8)
+    truth = torch.cat([torch.zeros_like(odd), torch.full_like(odd, 255), odd])
+    with pytest.raises(DataError, match=f"truth 2 has values from {min(values)} to {max(values)}.*truth == VALUE"):
+        measure(torch.zeros(3, 8, 8), truth)
+    assert len(measure(torch.zeros(3, 8, 8), truth == max(values))) > 0
+
+
+@pytest.mark.parametrize("values", [(0, 0), (255, 255), (0, 255), (3, 250), (0, 127, 128), (0, 128)])
+def test_fakeness_is_taken(values):
+    truth = torch.tensor(values, dtype=torch.uint8).repeat(64)[: 8 * 8].view(1, 8, 8)
+    found = counts(torch.zeros(1, 8, 8), truth)
+    assert found["fn"].tolist() == [int((truth > 127).sum())]
 
 
 def test_unknown_protocol():

@@ -9,7 +9,7 @@ import torch
 
 from dfloc import repro
 from dfloc.config import DecoderSpec
-from dfloc.errors import ConfigError
+from dfloc.errors import ConfigError, DataError, DflocError
 from dfloc.models import declip, decoders
 from dfloc.registry import map_spec
 from tests import published, small_clip
@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, spoil: Spoil, said: str) -> 
     held = torch.load(tmp_path / "file.pth", weights_only=True)
     spoil(held)
     torch.save(held, tmp_path / "file.pth")
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(DflocError, match=said):
         declip.read(tmp_path / "file.pth", VIT)
 
 
@@ -210,7 +210,7 @@ def test_a_file_that_was_cut_is_one_message(tmp_path: Path, share: float) -> Non
     write(tmp_path / "file.pth", VIT, "layer2")
     data = (tmp_path / "file.pth").read_bytes()
     (tmp_path / "file.pth").write_bytes(data[: int(share * len(data))])
-    with pytest.raises(ConfigError, match=r"file\.pth.*(cut off|damaged|is empty)"):
+    with pytest.raises(DataError, match=r"file\.pth.*(cut off|damaged|is empty)"):
         declip.read(tmp_path / "file.pth", VIT)
 
 
@@ -221,7 +221,7 @@ class Evil:
 
 def test_nothing_of_a_file_is_run(tmp_path: Path) -> None:
     torch.save({"model": Evil()}, tmp_path / "file.pth")
-    with pytest.raises(ConfigError, match="Python objects"):
+    with pytest.raises(DataError, match="Python objects"):
         declip.read(tmp_path / "file.pth", VIT)
     with pytest.raises(ConfigError, match="missing"):
         declip.read(tmp_path / "gone.pth", VIT)

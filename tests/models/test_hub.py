@@ -91,11 +91,13 @@ def test_a_server_in_trouble_and_a_download_that_fails(
     made, answers = server
     url = f"http://127.0.0.1:{made.server_port}/file"
 
-    def fail(config: object) -> str:
-        raise FileNotFoundError("Failed to download file\nfor a reason")
+    for kind in (FileNotFoundError, ValueError, type("TransportError", (Exception,), {})):
 
-    with pytest.raises(ConfigError, match=r"cannot be fetched \(Failed to download file\); put the file"):
-        ask(url, monkeypatch, fail)
+        def fail(config: object, kind: type[Exception] = kind) -> str:
+            raise kind("Failed to download file\nfor a reason")
+
+        with pytest.raises(ConfigError, match=r"cannot be fetched \(Failed to download file\); put the file"):
+            ask(url, monkeypatch, fail)
     answers[0] = 503
     with pytest.raises(ConfigError, match=r"cannot be fetched \(HTTP Error 503: Service Unavailable\)"):
         ask(url, monkeypatch)

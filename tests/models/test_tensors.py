@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from dfloc.errors import ConfigError
+from dfloc.errors import ConfigError, DataError
 from dfloc.models.tensors import digest, read, some
 
 STATE = {"b.weight": torch.arange(6.0).reshape(2, 3), "a": torch.tensor(7), "half": torch.ones(4, dtype=torch.float16)}
@@ -100,7 +100,7 @@ def test_a_file_cut_in_half_is_one_line(tmp_path: Path, form: str, suffix: str) 
         safetensors.torch.save_file(STATE, path)
     else:
         torch.save(STATE, path, _use_new_zipfile_serialization=form == "zip")
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(DataError) as told:
         read(str(cut(path)))
     assert str(path) in str(told.value)
     assert "\n" not in str(told.value)
@@ -120,9 +120,52 @@ def test_a_file_cut_in_half_is_one_line(tmp_path: Path, form: str, suffix: str) 
 def test_what_is_no_file_of_weights(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "weights.pt"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=words) as told:
+    with pytest.raises(DataError, match=words) as told:
         read(str(path))
     assert "\n" not in str(told.value)
+
+
+def header(text: bytes, size: int | None = None) -> bytes:
+    return (len(text) if size is None else size).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header(b'{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}}') + bytes(4),
+        header(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,400]}}') + bytes(4),
+        header(b'{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}') + bytes(4),
+        header(b'{"a":' * 2000 + b"1" + b"}" * 2000),
+        header(b"{}", (1 << 63) - 1),
+        header(b"{}", 1 << 40),
+        header(b'{"a":1}'),
+        header(b"{\xff}"),
+        pickle.dumps({"a": torch.float32, "b": pickle.PickleBuffer}, protocol=2),
+        b"\x80\x02" + pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)[2:] + b"\x80\x02.",
+        b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}.",
+        b"PK\5\6" + bytes(18),
+        b"storages" + bytes(1 << 10),
+    ],
+)
+def test_headers_that_lie_are_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as told:
+        read(str(path))
+    assert "\n" not in str(told.value)
+
+
+class DeniedError(Exception):
+    """What a library of its own kind raises."""
+
+
+def test_whatever_a_library_of_addresses_raises_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> None:
+        raise DeniedError("no credentials\nfor this bucket")
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "get_file", denied)
+    with pytest.raises(ConfigError, match=r"weights memory://one\.pt cannot be fetched: DeniedError: no credentials$"):
+        read("memory://one.pt")
 
 
 def test_neither_a_folder_nor_a_missing_file(tmp_path: Path) -> None:
@@ -136,7 +179,7 @@ def test_no_object_of_a_file_is_made(tmp_path: Path) -> None:
     mark, path = tmp_path / "mark", tmp_path / "weights.pt"
     for zipped in (True, False):
         torch.save({"a": torch.ones(1), "b": Evil(mark)}, path, _use_new_zipfile_serialization=zipped)
-        with pytest.raises(ConfigError, match="holds Python objects or is damaged; expected tensors alone"):
+        with pytest.raises(DataError, match="holds Python objects or is damaged; expected tensors alone"):
             read(str(path))
         assert not mark.exists()
     torch.load(path, weights_only=False)
@@ -146,7 +189,7 @@ def test_no_object_of_a_file_is_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [{"a": 1}, [torch.ones(1)], torch.ones(1), {}, {"model": {}}, {"model": 3}])
 def test_a_file_without_tensors_by_name(tmp_path: Path, value: object) -> None:
     torch.save(value, tmp_path / "weights.pt")
-    with pytest.raises(ConfigError, match="no tensors by name are in it; expected a network's state dict"):
+    with pytest.raises(DataError, match="no tensors by name are in it; expected a network's state dict"):
         read(str(tmp_path / "weights.pt"))
 
 

@@ -81,7 +81,7 @@ def test_each_base_and_each_facet_is_counted_for_itself(workspace):
 def test_without_lists_the_overlap_is_not_known(workspace, maker):
     (workspace.lists / f"{maker.trials[0].spec.train.digest}.json").unlink()
     (words,) = sentences(workspace, study_of(workspace, maker), "finetune")
-    assert words.endswith("is not known: lists of samples are missing.")
+    assert words.endswith("is not known: lists of samples, or their data, are missing.")
 
 
 def test_a_damaged_list_is_named(workspace, maker):

@@ -8,13 +8,13 @@ import pytest
 from rich.console import Console
 from upath import UPath
 
+from dfloc.chatter import Chatter
 from dfloc.errors import ConfigError, WorkspaceError
+from dfloc.proof import Proof
 from dfloc.storage import Workspace
 from dfloc.sweep import capacity, cluster
 from dfloc.sweep.capacity import Capacity, Kind
-from dfloc.sweep.chatter import Chatter
 from dfloc.sweep.cluster import Cluster, check_device, resources
-from dfloc.sweep.proof import Proof
 
 
 def made(tmp_path: Path, address: str | None = None) -> tuple[Cluster, io.StringIO]:
@@ -47,7 +47,7 @@ def test_a_ray_that_is_there_is_used_and_not_ended(tmp_path: Path, ray_local: No
 
     before = ray.get_runtime_context().gcs_address
     mine, _ = made(tmp_path)
-    mine.start()
+    mine.begin(Workspace(tmp_path / "workspace"), "cpu", 1, [])
     mine.stop()
     assert ray.is_initialized()
     assert ray.get_runtime_context().gcs_address == before
@@ -109,13 +109,14 @@ def test_an_unknown_autoscaler_is_told_and_not_refused(tmp_path: Path, monkeypat
 
 
 @pytest.mark.ray
-def test_this_machine_has_no_autoscaler_and_proves_nothing_to_itself(tmp_path: Path, ray_local: None) -> None:
+def test_this_machine_has_no_autoscaler_and_need_not_show_itself_the_workspace(tmp_path: Path, ray_local: None) -> None:
     mine, _ = made(tmp_path)
     with pytest.raises(ConfigError, match="no node of this machine has one"):
         mine.check_gpus("cuda", 1)
     workspace = Workspace(tmp_path / "workspace")
     mine.prove(workspace)
-    assert (mine.proof, list(workspace.root.iterdir())) == (None, [])
+    assert mine.proof == Proof.begin()
+    assert list(workspace.root.iterdir()) == []
 
 
 @pytest.mark.ray
@@ -171,13 +172,3 @@ def test_chatter_goes_to_the_file_and_our_own_words_to_the_screen(
     assert text.startswith("native words\n")
     for name in ("ray.anything", "ray._private.worker", "ray.tune.execution"):
         assert f"ERROR {name}: words of {name}" in text
-
-
-@pytest.mark.parametrize(
-    ("address", "message"),
-    [("nonsense", 'should be HOST:PORT or "auto"'), ("127.0.0.1:9", r"no Ray answers at 127\.0\.0\.1:9")],
-)
-def test_an_address_at_which_nothing_listens_is_told_at_once(tmp_path: Path, address: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        cluster._probe(address)
-    cluster._probe(None)

@@ -16,17 +16,18 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.config import EvaluationSpec, InitFrom, Lineage, SampleList, TrialSpec
-from dfloc.data.manifest import Manifest, list_digest, read_samples
+from dfloc.data import lists
+from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_samples
 from dfloc.engine import photos
 from dfloc.engine.predict import Predictor, facts
 from dfloc.errors import ConfigError, DataError, WorkspaceError
 from dfloc.features.store import TRUTH, FeatureStore
 from dfloc.ledger import Ledger
+from dfloc.proof import Proof
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster, scores
 from dfloc.sweep import evaluate as module
 from dfloc.sweep.evaluate import Request, evaluate
-from dfloc.sweep.proof import Proof
 from dfloc.sweep.scores import Line, relation
 from tests.engine.fakes import make_spec
 from tests.engine.test_predict import put_trial
@@ -119,7 +120,7 @@ def test_a_second_time_nothing_is_computed(scored: tuple[Bench, list[Line]], mon
     def refuse(*args: object) -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr("dfloc.sweep.cluster.Cluster.start", refuse)
+    monkeypatch.setattr("dfloc.workers.Workers.start", refuse)
     assert bench.evaluate() == lines
 
 
@@ -136,8 +137,11 @@ def test_domains_split_and_checkpoint_are_what_was_asked(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_a_tree_is_imported_once(bench: Bench, scored: tuple[Bench, list[Line]]) -> None:
-    tree = str(bench.shards.parent / "tree")
+def test_a_tree_is_imported_once(
+    bench: Bench, scored: tuple[Bench, list[Line]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bench.shards.parent.path)
+    tree = "tree"
     assert bench.evaluate(data=tree) == scored[1], "the same images by another way"
     before = {path: path.stat().st_mtime_ns for path in Path(bench.workspace.root.path).rglob("*.parquet")}
     assert (bench.workspace.shards / "tree" / "manifest.json").exists()
@@ -201,7 +205,7 @@ def test_a_node_that_joined_later_proves_itself_before_it_computes_or_scores(
     monkeypatch.setattr(cluster.Cluster, "prove", prove)
     for _ in range(2):
         with pytest.raises(
-            WorkspaceError, match=r"node \S+ runs dfloc \S+ \(source \w+\) \(the driver: dfloc 0\.0\.1\)"
+            WorkspaceError, match=r"node \S+ runs dfloc \S+ \(source \w+\) from \S+ \(the driver: dfloc 0\.0\.1 from"
         ):
             bench.evaluate(split="valid")
         assert bench.rows() == set()
@@ -211,19 +215,56 @@ def test_a_node_that_joined_later_proves_itself_before_it_computes_or_scores(
 def test_photographs_that_it_or_an_ancestor_was_trained_on_are_counted(bench: Bench) -> None:
     manifest, ledger = Manifest.load(bench.shards), Ledger(bench.workspace)
     train, test = (read_samples(bench.shards, manifest, "tiny/blur", split) for split in ("train", "test"))
-    parent = make_spec(train=SampleList(digest="p" * 64, counts={"tiny/blur": 3}))
+    digest = list_digest(train[:3])
+    parent = make_spec(train=SampleList(digest=digest, counts={"tiny/blur": 3}))
     ledger.begin(parent)
-    storage.put_json(bench.workspace.lists / f"{'p' * 64}.json", [ref.id for ref in train[:3]])
+    storage.put_json(bench.workspace.lists / f"{digest}.json", [ref.id for ref in train[:3]])  # as 40e56a3 wrote it
     child = make_spec(init={"decoder": InitFrom(parent=parent.fingerprint)})
     for refs, expected in ((train, len({ref.stem for ref in train[:3]})), (test, 0)):
-        digest = SampleList(digest=list_digest(refs), counts={})
+        evaluated = SampleList(digest=list_digest(refs), counts={})
         evaluation = EvaluationSpec(
-            trial=child.fingerprint, checkpoint="best", domain="tiny/noise", test=digest, protocol="declip-2025"
+            trial=child.fingerprint, checkpoint="best", domain="tiny/noise", test=evaluated, protocol="declip-2025"
         )
         columns = {name: [0.5] * len(refs) for name in ("iou", "f1_fixed", "f1_best", "ap", "pbca", "tp", "fp", "fn")}
         columns |= {"protocol": ["declip-2025"] * len(refs), "stem": [ref.stem for ref in refs]}
         ledger.put_rows(child.fingerprint, evaluation.key, pa.table(columns))
+        assert scores.line(bench.workspace, child, evaluation, refs).trained_on is None, "no shards, no spelling"
+        assert scores.line(bench.workspace, child, evaluation, refs, [bench.shards]).trained_on == expected
+        lists.keep(bench.workspace, digest, train[:3])
         assert scores.line(bench.workspace, child, evaluation, refs).trained_on == expected
+        (bench.workspace.lists / f"{digest}.stems").unlink()
+
+
+def test_images_that_it_or_an_ancestor_was_trained_on_are_counted_by_their_pixels(bench: Bench) -> None:
+    """Two of four test images have the pixels of training images; of which list, and whether all are known."""
+    manifest, ledger = Manifest.load(bench.shards), Ledger(bench.workspace)
+    train, test = (read_samples(bench.shards, manifest, "tiny/blur", split) for split in ("train", "test"))
+    parent = make_spec(train=SampleList(digest=list_digest(train[:3]), counts={"tiny/blur": 3}))
+    ledger.begin(parent)
+    start = {"decoder": InitFrom(parent=parent.fingerprint)}
+    child = make_spec(init=start, train=SampleList(digest=list_digest(train[3:5]), counts={"tiny/blur": 2}))
+    asked = [
+        test[0],
+        *(ref._replace(pixels_sha256=seen.pixels_sha256) for ref, seen in zip(test[1:3], train[2:4], strict=True)),
+    ]
+
+    def count(refs: list[SampleRef]) -> tuple[int | None, bool]:
+        return scores._by_pixels(bench.workspace, child, refs)
+
+    assert count(asked) == (None, False), "no list says what was seen"
+    lists.keep(bench.workspace, child.train.digest, train[3:5])
+    assert count(asked) == (1, False), "the parent's is not known"
+    lists.keep(bench.workspace, parent.train.digest, train[:3])
+    assert count(asked) == (2, True)
+    assert count(test) == (0, True)
+    assert count([*asked, test[3]._replace(pixels_sha256="")]) == (2, False)
+    assert count([ref._replace(pixels_sha256="") for ref in asked]) == (None, False)
+    orphan = make_spec(init={"decoder": InitFrom(parent="0" * 64)}, train=child.train)
+    assert scores._by_pixels(bench.workspace, orphan, asked) == (1, False), "an ancestor is not in the workspace"
+    path = bench.workspace.lists / f"{child.train.digest}.pixels"
+    path.write_text(path.read_text().replace(train[3].pixels_sha256, "0" * 64))
+    with pytest.raises(WorkspaceError, match="damaged"):
+        count(asked)
 
 
 @pytest.mark.parametrize(

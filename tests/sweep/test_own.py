@@ -12,18 +12,20 @@ from dfloc.sweep.prepare import Options, data_of, prepare
 from tests.cli.test_data import write_odd_pair
 from tests.command import Study
 
-ASKED = "domains=[tiny/blur,tiny/noise]"
+OWN, ASKED = ("mine/sd=edited,fake=white,split=60/20/20",), "domains=[tiny/blur,tiny/noise]"
 
 
-def pair(folder: Path) -> tuple[str, ...]:
-    """Write a folder pair, and return it as `--own` names it."""
-    write_odd_pair(folder, 12)
-    return (f"mine/sd={folder},fake=white,split=60/20/20",)
+@pytest.fixture
+def study(tiny_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """A tree, and a folder pair beside it. Every path is relative to the user's folder, in which no worker lives."""
+    monkeypatch.chdir(tmp_path)
+    write_odd_pair(tmp_path / "edited", 12)
+    return Study(Path("w"), tiny_tree.relative_to(tmp_path))
 
 
-def test_a_folder_pair_is_planned_before_it_is_imported(tiny_tree: Path, tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path / "w")
-    options = Options("exposure", str(workspace.root), str(tiny_tree), pair(tmp_path / "edited"), "smoke", (ASKED,))
+def test_a_folder_pair_is_planned_before_it_is_imported(study: Study) -> None:
+    options = Options("exposure", str(study.root), str(study.data), OWN, "smoke", (ASKED,))
+    workspace = Workspace(study.root)
     planned = prepare(options, workspace, data_of(options, workspace), Known(workspace, load=False))
     assert not planned.data.present
     assert sum(trial.stage == "base" for trial in planned.plan.record.trials) == 3
@@ -31,9 +33,8 @@ def test_a_folder_pair_is_planned_before_it_is_imported(tiny_tree: Path, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_folder_pair_joins_a_study_by_one_command(tiny_tree: Path, tmp_path: Path, ray_local: None) -> None:
-    own, study = pair(tmp_path / "edited"), Study(tmp_path / "w", tiny_tree)
-    result = study.sweep(ASKED, own=own, only=("base",))
+def test_a_folder_pair_joins_a_study_by_one_command(study: Study, ray_local: None) -> None:
+    result = study.sweep(ASKED, own=OWN, only=("base",))
     assert result.code == 0, result.out
     info = Manifest.load(UPath(study.root / "shards" / "tree")).domains["mine/sd"]
     assert (info.mask_kind, sum(part.count for part in info.splits.values())) == ("fake_is_white", 12)
@@ -45,6 +46,6 @@ def test_a_folder_pair_joins_a_study_by_one_command(tiny_tree: Path, tmp_path: P
         "tiny/blur": {"mine/sd", "tiny/noise"},
         "tiny/noise": {"mine/sd", "tiny/blur"},
     }
-    again = study.sweep(ASKED, own=own, only=("base",))
+    again = study.sweep(ASKED, own=OWN, only=("base",))
     assert "3 trials, 3 done, 0 to run" in again.out
     assert "images imported" not in again.out

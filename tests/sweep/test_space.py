@@ -168,6 +168,33 @@ def test_what_is_no_sweep_is_refused(tmp_path: Path, text: str) -> None:
         small(tmp_path, text=text)
 
 
+LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LAUGHS,
+        "[" * 1500 + "]" * 1500,
+        "a: &a\n  b: *a\n",
+        "a: " + "9" * 6000,
+        "a: !!python/name:os.system",
+        "a: !!set {b}",
+    ],
+)
+def test_a_file_that_would_fill_or_break_what_reads_it_is_one_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"small.yaml.*no YAML") as told:
+        small(tmp_path, text=f"stages: {{}}\n{text}")
+    assert "\n" not in str(told.value)
+
+
+def test_a_setting_that_breaks_what_reads_it_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"--set trial=\[+\]+: "):
+        study("smoke", "trial=" + "[" * 1500 + "]" * 1500)
+
+
 def test_huge_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="larger than"):
         small(tmp_path, text=SMALL + "#" * 1_100_000)

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from typing import TextIO
 
 from upath import UPath
 
@@ -14,7 +15,7 @@ EARLY = ("ray._private", "ray.data", "ray.tune", "ray.train")
 class Chatter:
     """Sends Ray's loggers, and what its native code writes to file descriptor 2, into a file.
 
-    Python's own `sys.stderr` stays on the screen.
+    Python's own `sys.stderr` stays where it is: on the screen, or in a notebook.
 
     Args:
         path: of the file; made with its folder.
@@ -32,7 +33,9 @@ class Chatter:
         """Send them there; before `ray.init`, which empties the handlers of the logger `ray` itself."""
         self._take(EARLY)
         sys.stderr.flush()
-        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+        self._kept = os.dup(2)
+        if _writes_to_2(sys.stderr):
+            sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
         os.dup2(self._file.fileno(), 2)
 
     def begun(self) -> None:
@@ -41,12 +44,21 @@ class Chatter:
 
     def end(self) -> None:
         """Give file descriptor 2 back."""
-        os.dup2(sys.stderr.fileno(), 2)
-        sys.stderr.close()
-        sys.stderr = self._screen
+        os.dup2(self._kept, 2)
+        os.close(self._kept)
+        if sys.stderr is not self._screen:
+            sys.stderr.close()
+            sys.stderr = self._screen
 
     def _take(self, names: tuple[str, ...]) -> None:
         for name in names:
             logger = logging.getLogger(name)
             logger.handlers = [self._handler]
             logger.propagate = False
+
+
+def _writes_to_2(stream: TextIO) -> bool:
+    try:
+        return stream.fileno() == 2
+    except OSError:  # a notebook's has none
+        return False

@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import sys
@@ -7,10 +8,12 @@ import cloudpickle
 import pytest
 
 import dfloc
+from dfloc import proof
 from dfloc.errors import WorkspaceError
+from dfloc.proof import Proof
 from dfloc.storage import Workspace
-from dfloc.sweep import proof
-from dfloc.sweep.proof import Proof
+
+ROOT = Path(dfloc.__file__).parent.parent
 
 
 @pytest.fixture
@@ -25,39 +28,60 @@ def test_a_node_that_sees_and_runs_the_same_can_work(mine: Proof) -> None:
     assert mine.runs["dfloc"].startswith(f"{dfloc.__version__} (source ")
     mine.end()
     mine.end()
-    with pytest.raises(WorkspaceError, match=r"^node \S+ does not see the workspace \S+/workspace$"):
+    with pytest.raises(WorkspaceError, match=r"^node \S+ does not see the workspace \S+/workspace\. Share"):
         mine.check()
 
 
 def test_only_what_differs_is_named(mine: Proof) -> None:
     theirs = mine.runs | {"torch": "1.0", "more": "2"}
-    assert mine.fault([], mine.runs) == ""
-    assert mine.fault([], theirs) == f"runs torch 1.0 (the driver: torch {mine.runs['torch']})"
-    assert mine.fault([mine.marker], theirs).startswith(
+    assert mine.fault([], mine.runs, "/elsewhere") == "", "where it lies is no difference"
+    assert mine.fault([], theirs, "/elsewhere") == f"runs torch 1.0 (the driver: torch {mine.runs['torch']})"
+    assert mine.fault([mine.marker], theirs, "/elsewhere").startswith(
         f"does not see the workspace {Path(mine.marker).parent} and runs torch"
+    )
+    assert mine.fault([], theirs | {"dfloc": "0.0.1"}, "/elsewhere/dfloc") == (
+        f"runs torch 1.0, dfloc 0.0.1 from /elsewhere/dfloc "
+        f"(the driver: torch {mine.runs['torch']}, dfloc {mine.runs['dfloc']} from {ROOT / 'dfloc'})"
     )
 
 
+OTHERS = {
+    "same": {"__init__.py": '__version__ = "0.1.0"', "a.py": "12", "b.py": "3"},
+    "same again": {"__init__.py": '__version__ = "0.1.0"', "a.py": "12", "b.py": "3", ".a.py": "edited", "a.txt": "?"},
+    "another text": {"__init__.py": '__version__ = "0.1.0"', "a.py": "12", "b.py": "4"},
+    "another name": {"__init__.py": '__version__ = "0.1.0"', "a.py": "12", "c.py": "3"},
+    "text moved": {"__init__.py": '__version__ = "0.1.0"', "a.py": "1", "b.py": "23"},
+    "below": {"__init__.py": '__version__ = "0.1.0"', "a.py": "12", "part/b.py": "3"},
+}
+
+
 def test_another_source_of_the_same_version_is_another_dfloc(mine: Proof, tmp_path: Path) -> None:
-    for name, text in (("same", "1"), ("other", "2"), ("same again", "1")):
+    found = {}
+    for name, files in OTHERS.items():
         package = tmp_path / name / "dfloc"
-        package.mkdir(parents=True)
-        (package / "__init__.py").write_text('__version__ = "0.1.0"')
-        (package / "part.py").write_text(text)
-    runs = [looked(mine, f"sys.path.insert(0, {str(tmp_path / name)!r})") for name in ("same", "other", "same again")]
-    assert runs[0] == runs[2]
-    assert runs[0].startswith("0.1.0 (source ")
-    assert runs[1].startswith("0.1.0 (source ")
-    assert runs[0] != runs[1]
+        (package / "part").mkdir(parents=True)
+        for file, text in files.items():
+            (package / file).write_text(text)
+        found[name] = looked(mine, str(tmp_path / name))
+    assert all(re.fullmatch(r"0\.1\.0 \(source [0-9a-f]{12}\)", runs) for runs in found.values()), found
+    assert found.pop("same again") == found["same"]
+    assert len(set(found.values())) == len(found)
+
+
+def test_a_copy_of_the_source_is_the_same_dfloc_also_in_an_archive(mine: Proof, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "dfloc", tmp_path / "copy" / "dfloc")
+    assert looked(mine, str(tmp_path / "copy")) == mine.runs["dfloc"]
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "copy", "dfloc")
+    assert looked(mine, packed) == mine.runs["dfloc"]
 
 
 def test_a_node_without_dfloc_can_still_be_looked_at(mine: Proof) -> None:
-    assert looked(mine, "sys.modules['dfloc'] = None") == "missing"
+    assert looked(mine, "", "sys.modules['dfloc'] = None") == "missing"
 
 
-def looked(mine: Proof, first: str) -> str:
-    """Return which dfloc is found where `first` was run before."""
-    code = f"import pickle, sys; {first}; look = pickle.load(sys.stdin.buffer)"
+def looked(mine: Proof, place: str, first: str = "pass") -> str:
+    """Return which dfloc is found where a place comes first on the path, once `first` was run."""
+    code = f"import pickle, sys; sys.path.insert(0, {place!r}); {first}; look = pickle.load(sys.stdin.buffer)"
     code += f"; print(look([{mine.marker!r}])[1].get('dfloc', 'missing'))"
     sent = cloudpickle.dumps(proof._looker())
     done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
@@ -75,13 +99,13 @@ def test_a_node_that_does_not_answer_is_named(mine: Proof, ray_local: None) -> N
 def test_a_node_that_cannot_look_is_named_with_the_cause(
     mine: Proof, ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for reason, said in (("stale file handle\nmore", " stale file handle"), ("", " ")):
+    for reason, said in (("stale file handle\nmore", ": stale file handle"), ("", "")):
 
         def broken(paths: list[str], reason: str = reason) -> None:
             raise OSError(reason)
 
         monkeypatch.setattr(proof, "_looker", lambda broken=broken: broken)
-        with pytest.raises(WorkspaceError, match=rf"node \S+ \(\S+\) cannot look: OSError:{said}\. Share"):
+        with pytest.raises(WorkspaceError, match=rf"node \S+ \(\S+\) cannot look: OSError{said}\. Share"):
             mine.check_nodes()
 
 
@@ -92,7 +116,7 @@ def test_data_that_a_node_does_not_see_are_named(mine: Proof, ray_local: None, t
     mine._replace(data=[str(there)]).check_nodes()
     with pytest.raises(WorkspaceError, match=rf"node \S+ \(\S+\) does not see the data {gone}\. Share"):
         mine._replace(data=[str(there), str(gone)]).check_nodes()
-    with pytest.raises(WorkspaceError, match=rf"^node \S+ does not see the data {gone}$"):
+    with pytest.raises(WorkspaceError, match=rf"^node \S+ does not see the data {gone}\. Share"):
         mine._replace(data=[str(gone)]).check()
 
 
@@ -110,7 +134,8 @@ def test_a_node_that_joined_later_proves_itself_before_its_first_trial(mine: Pro
     train_pack(told | {"proof": tuple(mine)})
     other = mine._replace(runs=mine.runs | {"dfloc": "0.0.1"})
     shutil.rmtree(workspace)
-    with pytest.raises(WorkspaceError, match=r"node \S+ runs dfloc 0\.1\.0 \(source \w+\) \(the driver: dfloc 0\.0\.1"):
+    said = rf"node \S+ runs dfloc 0\.1\.0 \(source \w+\) from {ROOT}/dfloc \(the driver: dfloc 0\.0\.1 from"
+    with pytest.raises(WorkspaceError, match=said):
         train_pack(told | {"proof": tuple(other)})
     mine.end()
     with pytest.raises(WorkspaceError, match="does not see the workspace"):
