@@ -24,6 +24,7 @@ from dfloc.doctor.finding import Check, Finding, reason
 from dfloc.errors import DataError, DflocError, WorkspaceError
 from dfloc.features.weights import Origin
 from dfloc.storage import Workspace
+from dfloc.sweep.prepare import ORIGIN
 
 AREA_TOLERANCE = 1e-3
 """Another version of a JPEG decoder may take a pixel at a mask's edge for the other side."""
@@ -32,9 +33,6 @@ ASIDE = ".damaged"
 """What is put behind the name of a user's data that are damaged: nothing makes them again."""
 
 PLANNED = "made again by the next start of the sweep that planned it"
-
-ORIGIN = "origin.json"
-"""Beside shards that a sweep imported by itself, and can import again."""
 
 
 def checks(workspace: Workspace, more: Sequence[UPath], data: set[str]) -> Iterator[Check]:
@@ -131,7 +129,7 @@ def _group(folder: UPath, shard: str, samples: Sequence[SampleRef]) -> None:
 
 
 def _lost(folder: UPath, path: UPath, wrong: str) -> Finding:
-    """Say what becomes of data: a sweep imports its own again, a user's only the user."""
+    """Say what becomes of data: those beside which `ORIGIN` lies a sweep imports again, a user's only the user."""
     there = tuple(each for each in dict.fromkeys((path, folder / FILE_NAME)) if each.exists())
     if (folder / ORIGIN).exists():
         after = "imported again by the next sweep with the same --data and --own; maps and trials stay"
