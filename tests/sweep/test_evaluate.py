@@ -136,6 +136,7 @@ def test_domains_split_and_checkpoint_are_what_was_asked(bench: Bench) -> None:
     assert found == {("valid", "last", "tiny/noise"), ("valid", "last", "tiny/real")}
 
 
+@pytest.mark.slow
 def test_a_tree_is_imported_once(
     bench: Bench, scored: tuple[Bench, list[Line]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +195,7 @@ def test_a_backbone_that_cannot_be_made_is_one_error(bench: Bench, monkeypatch: 
         bench.evaluate()
 
 
+@pytest.mark.slow
 def test_a_node_that_joined_later_proves_itself_before_it_computes_or_scores(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
