@@ -29,7 +29,19 @@ LAYERS = {
     "dfloc.cli": 6,
     "dfloc.notebook": 6,
 }
-GROUND_FLOOR = {"arithmetic", "config", "errors", "lock", "outcome", "plugin", "record", "registry", "repro", "storage"}
+GROUND_FLOOR = {
+    "arithmetic",
+    "config",
+    "errors",
+    "imports",
+    "lock",
+    "outcome",
+    "plugin",
+    "record",
+    "registry",
+    "repro",
+    "storage",
+}
 
 # Who alone may import a library, or a part of it.
 SOLE_IMPORTERS = {
