@@ -30,17 +30,8 @@ LAYERS = {
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
-    "arithmetic",
-    "config",
-    "errors",
-    "imports",
-    "lock",
-    "outcome",
-    "plugin",
-    "record",
-    "registry",
-    "repro",
-    "storage",
+    *("arithmetic", "config", "errors", "lock", "outcome", "plugin", "record", "registry", "repro", "storage"),
+    *("imports", "packages"),
 }
 
 # Who alone may import a library, or a part of it.
