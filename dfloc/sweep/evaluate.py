@@ -179,7 +179,7 @@ def _told(work: Work, evaluation: EvaluationSpec, proof: Proof) -> dict[str, Any
     }
 
 
-def _score_one(told: dict[str, Any], plugins: Sequence[tuple[str, str]]) -> DflocError | None:
+def _score_one(told: dict[str, Any], plugins: Sequence[tuple[Any, ...]]) -> DflocError | None:
     """Put one evaluation's rows into the ledger; an error of ours is returned, for Ray would write into it."""
     try:
         Proof(*told["proof"]).check()
