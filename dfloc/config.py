@@ -173,17 +173,27 @@ class AugmentSpec(Frozen):
 
 
 class OptimizerSpec(Frozen):
-    """How weights are changed: Adam, or AdamW, which differ in where a weight decay acts."""
+    """How weights are changed: adam or adamw, which differ in where a weight decay acts, or a plug-in's.
 
-    name: Literal["adamw", "adam"]
+    Attributes:
+        plugin: digest of the plug-in that the name comes from.
+    """
+
+    name: str
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    plugin: str | None = None
 
 
 class ScheduleSpec(Frozen):
-    """How the learning rate changes: constant, plateau (DeCLIP's, by validation IoU), one-cycle (over all steps)."""
+    """How the learning rate changes: constant, plateau (DeCLIP's, by validation IoU), one-cycle (over all steps).
 
-    name: Literal["constant", "plateau", "one-cycle"]
+    Attributes:
+        plugin: digest of the plug-in that the name comes from.
+    """
+
+    name: str
+    plugin: str | None = None
 
 
 class InitFrom(Frozen):

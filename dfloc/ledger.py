@@ -40,7 +40,8 @@ class Attempt:
         self._fingerprint = spec.fingerprint
         self._trial = ledger.folder(spec.fingerprint)
         self._folder = self._trial / "attempts" / self.id
-        storage.put(self._folder / "spec.json", storage.sealed(spec, self._fingerprint))
+        path = self._folder / "spec.json"
+        storage.put(path, storage.sealed(spec, path))
         self._put_records()
 
     def save_epoch(self, state: bytes, records: Sequence[EpochRecord]) -> None:
@@ -70,10 +71,11 @@ class Attempt:
             time=time.time(),
             epochs_sha256=digests.digest(epochs.written(self.records)),
         )
-        data = storage.sealed(done, self._fingerprint)
-        counts = storage.put_new(self._trial / "done.json", data)
+        path = self._trial / "done.json"
+        data = storage.sealed(done, path)
+        counts = storage.put_new(path, data)
         if not counts and not self._ledger.has_weights(self._fingerprint):
-            storage.put(self._trial / "done.json", data)
+            storage.put(path, data)
             counts = True
         for folder in epochs.attempts(self._trial):
             for path in folder.iterdir():
@@ -89,7 +91,8 @@ class Attempt:
     ) -> None:
         """Record that the trial failed for a cause of its own: it is not repeated until the failure is forgotten."""
         failure = Failure(kind=kind, message=message, attempt=self.id, epoch=epoch, step=step, time=time.time())
-        storage.put(self._trial / "failed.json", storage.sealed(failure, self._fingerprint))
+        path = self._trial / "failed.json"
+        storage.put(path, storage.sealed(failure, path))
 
 
 class Ledger:
@@ -132,21 +135,22 @@ class Ledger:
     def done(self, fingerprint: str) -> Done | None:
         """Return what is known of a finished trial; None where it is not finished."""
         path = self.folder(fingerprint) / "done.json"
-        return storage.get_model(Done, path, of=fingerprint) if path.exists() else None
+        return storage.get_model(Done, path) if path.exists() else None
 
     def failure(self, fingerprint: str) -> Failure | None:
         """Return why a trial failed; None where it did not."""
         path = self.folder(fingerprint) / "failed.json"
-        return storage.get_model(Failure, path, of=fingerprint) if path.exists() else None
+        return storage.get_model(Failure, path) if path.exists() else None
 
     def stop(self, fingerprint: str, sweep: str, stopped: Stopped) -> None:
         """Record that a sweep has stopped a trial: final for that sweep alone."""
-        storage.put(self._stop(fingerprint, sweep), storage.sealed(stopped, fingerprint + sweep))
+        path = self._stop(fingerprint, sweep)
+        storage.put(path, storage.sealed(stopped, path))
 
     def stopped(self, fingerprint: str, sweep: str) -> Stopped | None:
         """Return why a sweep stopped a trial early; None where it did not."""
         path = self._stop(fingerprint, sweep)
-        return storage.get_model(Stopped, path, of=fingerprint + sweep) if path.exists() else None
+        return storage.get_model(Stopped, path) if path.exists() else None
 
     def forget_failure(self, fingerprint: str) -> None:
         """Let a failed trial run again."""
@@ -162,8 +166,7 @@ class Ledger:
         damaged = None
         for folder in epochs.attempts(trial):
             try:
-                cure = f"delete {trial}, it is trained again"
-                return storage.get_model(TrialSpec, folder / "spec.json", cure, fingerprint)
+                return storage.get_model(TrialSpec, folder / "spec.json", f"delete {trial}, it is trained again")
             except FileNotFoundError:
                 continue
             except WorkspaceError as error:

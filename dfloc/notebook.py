@@ -67,7 +67,7 @@ def load(
         device: cpu | cuda.
         protocol: whose resize brings maps to the image's size.
         tracking: MLflow's store, where `run` is one of its runs; None: the workspace's.
-        plugins: files of plug-ins that the trial needs.
+        plugins: files, folders or packages of plug-ins that the trial needs.
 
     Raises:
         ConfigError, WorkspaceError: no such trial, checkpoint, device or protocol, or its weights are gone.

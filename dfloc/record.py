@@ -135,11 +135,12 @@ class SweepRecord(Frozen):
 
     def save(self, folder: UPath) -> None:
         """Write `plan.json` into the sweep's folder, whole."""
-        storage.put(folder / "plan.json", storage.sealed(self, folder.name))
+        path = folder / "plan.json"
+        storage.put(path, storage.sealed(self, path))
 
     @classmethod
     def load(cls, folder: UPath) -> "SweepRecord | None":
         """Read `plan.json`; None where the sweep was never planned."""
         path = folder / "plan.json"
         cure = "delete it and start the sweep again"
-        return storage.get_model(cls, path, cure, folder.name) if path.exists() else None
+        return storage.get_model(cls, path, cure) if path.exists() else None

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from dfloc.errors import ConfigError, unknown
 
-Kind = Literal["backbone", "decoder", "loss", "protocol", "generator"]
+Kind = Literal["backbone", "decoder", "loss", "optimizer", "schedule", "protocol", "generator"]
 Layout = Literal["grid", "tokens", "vector"]
 
 
@@ -121,6 +121,10 @@ FACTORIES: Mapping[Kind, Mapping[str, str]] = {
     "loss": {
         **{name: f"dfloc.losses:{name}" for name in ("bce", "dice", "focal", "jaccard", "lovasz")},
         "sum": "dfloc.losses:weighted_sum",
+    },
+    "optimizer": {"adamw": "torch.optim:AdamW", "adam": "torch.optim:Adam"},
+    "schedule": {
+        name: f"dfloc.engine.schedule:make_{name.replace('-', '_')}" for name in ("constant", "plateau", "one-cycle")
     },
     "protocol": {
         "declip-2025": "dfloc.metrics.declip:declip_2025",

@@ -100,15 +100,15 @@ def put_json(path: UPath, value: object) -> None:
     put(path, json_bytes(value))
 
 
-def sealed(model: BaseModel, of: str = "") -> bytes:
+def sealed(model: BaseModel, path: UPath | None = None) -> bytes:
     """Return a record as JSON that carries its own digest, so that `get_model` knows whether it is what was written.
 
     Args:
         model: the record.
-        of: what it is a record of, where its fields do not say so; enters the digest.
+        path: where it is put, if it holds there alone: the digest is over the names of folder and file too.
     """
     fields = model.model_dump(mode="json")
-    return json_bytes(fields | {SEAL: _digest(fields, of)})
+    return json_bytes(fields | {SEAL: _digest(fields, path)})
 
 
 def json_bytes(value: object) -> bytes:
@@ -128,8 +128,8 @@ def get_json(path: UPath, cure: str = "delete it, it is made again") -> Any:
         raise WorkspaceError(f"{path} is no JSON ({error}); {cure}") from error
 
 
-def get_model(model: type[M], path: UPath, cure: str = "delete it, it is made again", of: str = "") -> M:
-    """Read a JSON file as a model; one that was sealed is compared with its digest, and must be `of` the same.
+def get_model(model: type[M], path: UPath, cure: str = "delete it, it is made again") -> M:
+    """Read a JSON file as a model; one that was sealed is compared with its digest.
 
     Raises:
         WorkspaceError: it is damaged, or another one's (names the file).
@@ -137,7 +137,7 @@ def get_model(model: type[M], path: UPath, cure: str = "delete it, it is made ag
     fields = get_json(path, cure)
     try:
         seal = fields.pop(SEAL, None) if isinstance(fields, dict) else None
-        if seal is not None and seal != _digest(fields, of):
+        if seal not in (None, _digest(fields), _digest(fields, path)):
             raise WorkspaceError(f"{path} is damaged: not what was written; {cure}")
         return model.model_validate(fields)
     except ValidationError as error:
@@ -240,8 +240,9 @@ def is_local(path: UPath) -> bool:
     return path.protocol in ("", "file", "local")
 
 
-def _digest(fields: object, of: str) -> str:
-    return hashlib.sha256(of.encode() + json_bytes(fields)).hexdigest()
+def _digest(fields: object, path: UPath | None = None) -> str:
+    place = f"{path.parent.name}/{path.name}" if path else ""
+    return hashlib.sha256(place.encode() + json_bytes(fields)).hexdigest()
 
 
 def _scratch(path: UPath, data: bytes) -> Path:

@@ -34,7 +34,7 @@ LAYERS = {
 }
 GROUND_FLOOR = {
     *("arithmetic", "chatter", "config", "digests", "epochs", "errors", "lock", "measured", "outcome", "plugin"),
-    *("proof", "record", "registry", "repro", "storage", "temp", "workers"),
+    *("proof", "record", "registry", "repro", "storage", "temp", "workers", "imports", "packages"),
 }
 
 # Who alone may import a library, or a part of it.

@@ -485,3 +485,17 @@ def test_weights_that_were_changed_count_as_gone(ledger: Ledger) -> None:
     assert not ledger.has_weights(fp)
     assert train(ledger, make_spec()) == [1, 2, 3, 4, 5]
     assert ledger.weights(fp, "last").read_bytes() == b"last"
+
+
+def test_a_record_of_another_trial_is_refused(ledger: Ledger) -> None:
+    mine, other = make_spec(seed=1), make_spec(seed=2)
+    for spec in (mine, other):
+        train(ledger, spec)
+        ledger.begin(spec).fail("nan", "the loss is NaN", epoch=spec.seed)
+    for name, read in (("done.json", ledger.done), ("failed.json", ledger.failure)):
+        told = read(mine.fingerprint)
+        path = ledger.folder(mine.fingerprint) / name
+        path.write_bytes((ledger.folder(other.fingerprint) / name).read_bytes())
+        with pytest.raises(WorkspaceError, match=rf"{name} is damaged: not what was written"):
+            read(mine.fingerprint)
+        assert told != read(other.fingerprint)

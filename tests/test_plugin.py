@@ -12,20 +12,28 @@ from upath import UPath
 
 from dfloc import plugin, registry
 from dfloc.cli import cli
-from dfloc.config import DecoderSpec
+from dfloc.config import DecoderSpec, OptimizerSpec, ScheduleSpec, TrialSpec
 from dfloc.data import mini
 from dfloc.data.shards import decode_image
+from dfloc.engine import schedule
+from dfloc.engine.fit import fit
 from dfloc.errors import ConfigError, DataError, DflocError
 from dfloc.models import decoders
 from dfloc.record import SweepRecord
 from dfloc.registry import MapSpec
+from dfloc.sweep import parts
 from tests.command import Study
 from tests.contracts.backbone import BackboneContract
 from tests.contracts.decoder import DecoderContract
+from tests.engine.fakes import FakeSource, make_member, make_spec, numbers
 
 DOC = (Path(__file__).parent.parent / "docs/PLUGINS.md").read_text()
 EXAMPLES = {block.split('"""')[1].partition(":")[0]: block for block in re.findall(r"```python\n(.*?)```", DOC, re.S)}
-CELL = ("trial.maps=[edges/sobel]", "trial.decoder.name=mlp", "trial.loss=tversky", "trial.decoder.out_size=256")
+CELL = (
+    *("trial.maps=[edges/sobel]", "trial.decoder.name=mlp", "trial.loss=tversky", "trial.decoder.out_size=256"),
+    *("trial.optimizer={name: nesterov, lr: 0.01}", "trial.schedule=halving"),
+)
+FILES = ("edges.py", "mlp.py", "tversky.py", "nesterov.py", "halving.py")
 
 
 def written(folder: Path, *names: str) -> list[str]:
@@ -90,6 +98,85 @@ def test_the_loss_is_that_of_two_counted_masks(examples: None) -> None:
     assert tversky(logit, target).item() == pytest.approx(1 - (1 + 1) / (1 + 1 + 0.3 * 1 + 0.7 * 2))
 
 
+def own(**changes: object) -> TrialSpec:
+    """Return a small trial whose optimiser and schedule are the examples'."""
+    optimizer = parts.optimizer(OptimizerSpec(name="nesterov", lr=0.5, weight_decay=0.1))
+    return make_spec(optimizer=optimizer, schedule=parts.schedule(ScheduleSpec(name="halving")), **changes)
+
+
+def test_the_optimiser_is_nesterovs_at_the_rates_of_the_schedule(examples: None) -> None:
+    """v = 0.9 v + g, w = w - lr (g + 0.9 v), where g has the decay's part; the rate rises over a tenth of 60 steps."""
+    member = make_member(own(epochs=20))
+    weight = member.decoder.layers.head.weight
+    expected, speed = weight.detach().clone(), torch.zeros_like(weight)
+    for rate in (0.5 / 6, 0.5 * 2 / 6, 0.5 * 3 / 6):
+        batch = FakeSource(4).batch(range(4), 1)
+        member.step(batch.x, batch.target_BHW)
+        gradient = weight.grad + 0.1 * expected
+        speed = 0.9 * speed + gradient
+        expected = expected - rate * (gradient + 0.9 * speed)
+        torch.testing.assert_close(weight.detach(), expected)
+
+
+def test_the_schedule_halves_and_a_stopped_trial_goes_on_from_its_state(examples: None) -> None:
+    made = schedule.make(own(epochs=20))
+    rates = []
+    for iou in (0.3, 0.2, 0.3, 0.4):
+        assert made.end_epoch(iou)
+        rates.append(made.lr(50))
+    assert rates == [0.5, 0.25, 0.125, 0.125]
+
+    spec, valid = own(epochs=6, select="last"), FakeSource(4, seed=1)
+    whole = make_member(spec)
+    expected = [numbers(result[0].record) for result in fit([whole], FakeSource(), valid)]
+    assert len({record["lr"] for record in expected}) > 1, "the rate changes"
+    first, second = make_member(spec), make_member(spec)
+    head = [numbers(result[0].record) for _, result in zip(range(3), fit([first], FakeSource(), valid), strict=False)]
+    second.restore(first.state())
+    tail = [numbers(result[0].record) for result in fit([second], FakeSource(), valid)]
+    assert head + tail == expected
+    assert second.weights("last") == whole.weights("last")
+
+
+def test_the_digest_of_an_optimiser_and_of_a_schedule_is_in_the_key(examples: None) -> None:
+    spec, plain = own(), make_spec()
+    for part in ("optimizer", "schedule"):
+        named = getattr(spec, part)
+        other = spec.model_copy(update={part: named.model_copy(update={"plugin": "0" * 64})})
+        assert other.fingerprint != spec.fingerprint
+        assert "plugin" not in plain.key[part], "of a built-in one nothing is said, as before"
+        with pytest.raises(ConfigError, match=f'{part} "{named.name}" is of a plug-in with digest 000000000000'):
+            make_member(other)
+    for make, name, near in (
+        (lambda name: parts.optimizer(OptimizerSpec(name=name)), "nestrov", "nesterov"),
+        (lambda name: parts.schedule(ScheduleSpec(name=name)), "halvin", "halving"),
+        (lambda name: parts.schedule(ScheduleSpec(name=name)), "one_cycle", "one-cycle"),
+    ):
+        with pytest.raises(ConfigError, match=f'"{name}"; did you mean "{near}"'):
+            make(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "OPTIMIZERS = {'own': lambda parameters, spec: 3}",
+            'optimizer "own" made int, expected a torch.optim.Optimizer',
+        ),
+        ("SCHEDULES = {'own': lambda spec: 3}", 'schedule "own" has no method lr; docs/PLUGINS.md has an example'),
+    ],
+)
+def test_what_makes_no_optimiser_and_no_schedule_is_named(text: str, said: str) -> None:
+    plugin.use([plugin.Plugin("own.py", text)])
+    changes = (
+        {"optimizer": parts.optimizer(OptimizerSpec(name="own"))}
+        if "OPTIM" in text
+        else {"schedule": parts.schedule(ScheduleSpec(name="own"))}
+    )
+    with pytest.raises(ConfigError, match=said):
+        make_member(make_spec(**changes))
+
+
 def test_a_generator_adds_its_domain_to_the_mini_data(examples: None, tmp_path: Path) -> None:
     mini.make(tmp_path / "own", train=4, valid=4, test=4, more=registry.added("generator"))
     mini.make(tmp_path / "plain", train=4, valid=4, test=4)
@@ -126,19 +213,22 @@ def test_a_study_runs_on_plug_ins_in_workers_that_have_no_such_file(
     tmp_path: Path, tiny_shards: UPath, ray_local: None
 ) -> None:
     study = Study(tmp_path / "workspace", Path(tiny_shards.path))
-    paths = written(tmp_path, "edges.py", "mlp.py", "tversky.py")
+    paths = written(tmp_path, *FILES)
     plugin.use(plugin.read(paths))
     for path in paths:
         Path(path).unlink()
     done = study.sweep(*CELL, only=("base",))
     assert done.code == 0, done
     [spec, *_] = [trial.spec for trial in record_of(study).trials if trial.stage == "base"]
-    digests = {name: plugin.Plugin(name, EXAMPLES[name]).digest for name in ("edges.py", "mlp.py", "tversky.py")}
-    assert (spec.maps[0].plugin, spec.decoder.plugin, spec.loss.plugin) == tuple(digests.values())
+    digests = [plugin.Plugin(name, EXAMPLES[name]).digest for name in FILES]
+    named = (spec.maps[0], spec.decoder, spec.loss, spec.optimizer, spec.schedule)
+    assert [part.plugin for part in named] == digests
     assert "0 to run" in study.sweep(*CELL, only=("base",)).out
 
     changed = EXAMPLES["tversky.py"].replace("+ 1", "+ 2")
-    plugin.use((*registry.plugins()[:2], plugin.Plugin("tversky.py", changed)))
+    plugin.use(
+        [plugin.Plugin("tversky.py", changed) if one.name == "tversky.py" else one for one in registry.plugins()]
+    )
     again = study.sweep(*CELL, only=("base",))
     assert "0 done, 2 to run" in again.out, again.out
     assert "backbones" not in again.out, "the features are those of the same backbone"
@@ -178,7 +268,7 @@ WRONG = {
     "x = (": r"plug-in own.py, line 1: SyntaxError",
     "\nimport no_such_module": r"line 2: ModuleNotFoundError: No module named 'no_such_module'",
     "def f():\n    raise ValueError('so')\nf()": r"line 2: ValueError: so",
-    "": "defines none of BACKBONES, DECODERS, LOSSES, GENERATORS",
+    "": "defines none of BACKBONES, DECODERS, LOSSES, OPTIMIZERS, SCHEDULES, GENERATORS",
     "LOSSES = ['dice']": r"losss? should be a mapping from names",
     "LOSSES = {'bce': print}": r'loss "bce" is a built-in name',
     "LOSSES = {'a/b': print}": "no slash, colon, comma, equals sign or space",

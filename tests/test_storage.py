@@ -230,6 +230,11 @@ class Exclusive(MemoryFileSystem):
     pseudo_dirs: ClassVar[list[str]] = [""]
     lock = threading.Lock()
 
+    def exists(self, path: str, **how: object) -> bool:
+        there = super().exists(path, **how)
+        time.sleep(0.002)  # in which others come
+        return bool(there)
+
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **how: object) -> None:
         with self.lock:
             super().pipe_file(path, value, mode, **how)
@@ -320,3 +325,17 @@ def test_a_record_that_was_sealed_is_what_was_written_or_damaged(tmp_path: Path)
     assert "refused" in outcomes
     path.write_bytes(storage.json_bytes(owner.model_dump(mode="json")))
     assert storage.get_model(Owner, path) == owner, "an older one without a seal"
+
+
+def test_a_record_that_is_bound_to_its_place_is_damaged_elsewhere(tmp_path: Path) -> None:
+    owner = Owner(host="a", pid=12, started=3.5, counter=7)
+    path, other = UPath(tmp_path / "one/x.json"), UPath(tmp_path / "two/x.json")
+    storage.put(path, storage.sealed(owner, path))
+    storage.put(other, path.read_bytes())
+    assert storage.get_model(Owner, path) == owner
+    with pytest.raises(WorkspaceError, match=r"two/x\.json is damaged: not what was written"):
+        storage.get_model(Owner, other)
+    moved = (tmp_path / "one").rename(tmp_path / "moved").rename(tmp_path / "new")
+    (tmp_path / "elsewhere").mkdir()
+    back = UPath(moved.rename(tmp_path / "elsewhere/one") / "x.json")
+    assert storage.get_model(Owner, back) == owner, "the folders above do not matter"

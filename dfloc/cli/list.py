@@ -7,9 +7,18 @@ import click
 from dfloc import registry
 from dfloc.cli.options import debug_option, plugin_option
 
-KINDS = ("sweeps", "backbones", "decoders", "losses", "augmentations", "protocols", "domains")
+KINDS = (
+    *("sweeps", "backbones", "decoders", "losses", "optimizers", "schedules"),
+    *("augmentations", "protocols", "domains"),
+)
 
-REGISTERED: Mapping[str, registry.Kind] = {"decoders": "decoder", "losses": "loss", "protocols": "protocol"}
+REGISTERED: Mapping[str, registry.Kind] = {
+    "decoders": "decoder",
+    "losses": "loss",
+    "optimizers": "optimizer",
+    "schedules": "schedule",
+    "protocols": "protocol",
+}
 
 
 @click.command("list")
@@ -17,7 +26,7 @@ REGISTERED: Mapping[str, registry.Kind] = {"decoders": "decoder", "losses": "los
 @plugin_option
 @debug_option
 def list_names(kind: str | None, debug: bool) -> None:
-    """List what has a name: sweeps, backbones with their maps, decoders, losses, augmentations, protocols, domains.
+    """List what has a name: sweeps, backbones with their maps, decoders, losses, optimisers and so on.
 
     \b
     dfloc list backbones

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dfloc import losses, repro
+from dfloc import losses, registry, repro
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.engine import checkpoint, schedule
 from dfloc.engine.source import Source
+from dfloc.errors import ConfigError
 from dfloc.ledger import EpochRecord
 from dfloc.models import decoders
 from dfloc.models.smp import Segmenter
@@ -211,5 +212,9 @@ def _optimizer(spec: TrialSpec, decoder: torch.nn.Module) -> torch.optim.Optimiz
     trained = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
     if not trained:
         return None
-    made = torch.optim.AdamW if spec.optimizer.name == "adamw" else torch.optim.Adam
-    return made(trained, lr=spec.optimizer.lr, weight_decay=spec.optimizer.weight_decay)
+    asked = spec.optimizer
+    make = registry.find("optimizer", asked.name, asked.plugin)
+    made = make(trained, asked) if asked.plugin else make(trained, lr=asked.lr, weight_decay=asked.weight_decay)
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ConfigError(f'optimizer "{asked.name}" made {type(made).__name__}, expected a torch.optim.Optimizer')
+    return made

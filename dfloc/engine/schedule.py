@@ -1,9 +1,11 @@
 """How the learning rate changes: constant, plateau (DeCLIP's), one-cycle."""
 
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+from dfloc import registry
 from dfloc.config import TrialSpec
+from dfloc.errors import ConfigError
 
 PATIENCE = 5
 MIN_LR = 1e-6
@@ -32,14 +34,31 @@ class Schedule(Protocol):
 
 
 def make(spec: TrialSpec) -> Schedule:
-    """Return the schedule that a spec names, before its first step."""
-    match spec.schedule.name:
-        case "constant":
-            return Constant(spec.optimizer.lr)
-        case "plateau":
-            return Plateau(spec.optimizer.lr)
-        case "one-cycle":
-            return OneCycle(spec.optimizer.lr, spec.steps)
+    """Return the schedule that a spec names, before its first step.
+
+    Raises:
+        ConfigError: its plug-in is not loaded, has changed, or makes no schedule.
+    """
+    made = registry.find("schedule", spec.schedule.name, spec.schedule.plugin)(spec)
+    lacks = [name for name in ("lr", "end_epoch", "state", "restore") if not callable(getattr(made, name, None))]
+    if lacks:
+        raise ConfigError(f'schedule "{spec.schedule.name}" has no method {lacks[0]}; docs/PLUGINS.md has an example')
+    return cast(Schedule, made)
+
+
+def make_constant(spec: TrialSpec) -> Schedule:
+    """Return the schedule of one learning rate."""
+    return Constant(spec.optimizer.lr)
+
+
+def make_plateau(spec: TrialSpec) -> Schedule:
+    """Return DeCLIP's schedule."""
+    return Plateau(spec.optimizer.lr)
+
+
+def make_one_cycle(spec: TrialSpec) -> Schedule:
+    """Return the schedule of one cycle over all steps."""
+    return OneCycle(spec.optimizer.lr, spec.steps)
 
 
 class Constant:

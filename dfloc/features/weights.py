@@ -156,18 +156,18 @@ class WeightsIndex:
         return self._root / f"{digest}.safetensors"
 
     def _by_digest(self, backbone: str, digest: str) -> Origin | None:
-        origins = (storage.get_model(Origin, path, of=path.stem) for path in sorted(self._root.glob("*.json")))
+        origins = (storage.get_model(Origin, path) for path in sorted(self._root.glob("*.json")))
         found = [origin for origin in origins if (origin.backbone, origin.digest) == (backbone, digest)]
         there = [origin for origin in found if _is_there(origin)]
         return next(iter(there or found), None)
 
     def _read(self, backbone: str, word: str) -> Origin | None:
         path = self._path(backbone, word)
-        return storage.get_model(Origin, path, of=path.stem) if path.exists() else None
+        return storage.get_model(Origin, path) if path.exists() else None
 
     def _put(self, origin: Origin) -> None:
         path = self._path(origin.backbone, origin.word)
-        storage.put(path, storage.sealed(origin, path.stem))
+        storage.put(path, storage.sealed(origin, path))
 
     def _path(self, backbone: str, word: str) -> UPath:
         return self._root / f"{fingerprint([backbone, word])[:16]}.json"

@@ -84,8 +84,8 @@ def make(name: str, weights: str, device: str) -> Clip:
 
     Args:
         name: clip-vit-l14, clip-rn50 or `clip:<open_clip's model>`.
-        weights: a tag of open_clip's (openai), `random`, `random:<seed>`, or path or URL of a file: safetensors, a
-            torch state dict or OpenAI's archive, of the whole CLIP or of its image tower.
+        weights: a tag of open_clip's (openai), `random`, `random:<seed>`, or path or URL of a file
+            (`tensors.FORMS`) of the whole CLIP or of its image tower.
         device: cpu or cuda.
 
     Raises:

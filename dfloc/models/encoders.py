@@ -102,8 +102,7 @@ def weights(encoder: str, word: str) -> dict[str, Tensor]:
     Args:
         encoder: as `check` knows it.
         word: a tag of the library (imagenet; of timm's models, whose tag is in their name, only that), `random:<seed>`,
-            or path or URL of a file: safetensors or a torch state dict of an encoder, of a classifier on it, or of a
-            segmenter.
+            or path or URL of a file (`tensors.FORMS`) of an encoder, of a classifier on it, or of a segmenter.
 
     Raises:
         ConfigError: no such encoder, tag or file, or it is another model's.

@@ -108,8 +108,8 @@ def make(name: str, weights: str, device: str) -> Sam2:
 
     Args:
         name: sam2.1-tiny, sam2.1-small, sam2.1-base-plus, sam2.1-large, or sam2-tiny and so on.
-        weights: the model's repository on the hub, `random`, `random:<seed>`, or path or URL of a file of the full
-            model: safetensors, or a torch checkpoint as it is published.
+        weights: the model's repository on the hub, `random`, `random:<seed>`, or path or URL of a file
+            (`tensors.FORMS`) of the full model.
         device: cpu or cuda.
 
     Raises:

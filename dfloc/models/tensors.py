@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -172,7 +173,9 @@ def _parsed(path: Path) -> Any:
             _check(archive, size)
             if torchscript.is_archive(archive):
                 return torchscript.read(path, archive)
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd pickles, which it refuses or reads
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
 
 
 def _check(archive: zipfile.ZipFile, size: int) -> None:

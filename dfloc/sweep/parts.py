@@ -69,6 +69,24 @@ def loss(asked: LossSpec, *, term: bool = False) -> LossSpec:
     return spec
 
 
+def optimizer(asked: OptimizerSpec) -> OptimizerSpec:
+    """Return an optimiser with the plug-in that it comes from.
+
+    Raises:
+        ConfigError: no such optimiser or plug-in.
+    """
+    return asked.model_copy(update=_own("optimizer", asked.name))
+
+
+def schedule(asked: ScheduleSpec) -> ScheduleSpec:
+    """Return a schedule with the plug-in that it comes from.
+
+    Raises:
+        ConfigError: no such schedule or plug-in.
+    """
+    return asked.model_copy(update=_own("schedule", asked.name))
+
+
 def augment(asked: AugmentAsk | None, maps: Sequence[MapRecipe]) -> AugmentSpec | None:
     """Return the augmentation of a cell; None: images stay as they are.
 

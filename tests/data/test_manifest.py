@@ -1,4 +1,5 @@
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -80,6 +81,22 @@ def test_damaged_manifest(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(DataError, match="damaged"):
         Manifest.load(UPath(tmp_path))
+
+
+def test_a_manifest_of_which_one_number_changed_is_refused_and_one_of_before_is_read(
+    tiny_shards: UPath, tmp_path: Path
+) -> None:
+    manifest = Manifest.load(tiny_shards)
+    manifest.save(UPath(tmp_path))
+    assert Manifest.load(UPath(tmp_path)) == manifest
+    path = tmp_path / "manifest.json"
+    written = path.read_text()
+    path.write_text(written.replace('"count": 10', '"count": 90', 1))
+    with pytest.raises(DataError, match="is damaged: not what was written; delete it and import again"):
+        Manifest.load(UPath(tmp_path))
+    before = {key: value for key, value in json.loads(written).items() if key != "sealed"}
+    path.write_text(json.dumps(before))
+    assert Manifest.load(UPath(tmp_path)) == manifest
 
 
 def test_shards_that_are_not_the_manifests(tiny_shards: UPath, tmp_path: Path) -> None:

@@ -137,6 +137,15 @@ def test_another_plug_in_or_what_was_refused_is_looked_into_again(toys: Toys) ->
     assert toys.index.digest("toy", "hub") == "cd" * 32
 
 
+def test_a_record_of_weights_of_which_one_letter_changed_is_refused(toys: Toys) -> None:
+    digest = toys.index.digest("toy", "hub")
+    assert toys.index.source("toy", digest) == "hub"
+    [record] = toys.workspace.weights.glob("*.json")
+    record.write_text(record.read_text().replace('"hub"', '"hut"'))
+    with pytest.raises(WorkspaceError, match="is damaged: not what was written"):
+        toys.index.source("toy", digest)
+
+
 def test_random_weights_are_their_seed_and_are_not_loaded(toys: Toys) -> None:
     assert [toys.index.digest("toy", word) for word in ("random", "random:0", "random:07")] == [
         "random:0",

@@ -67,6 +67,7 @@ def ready() -> Ready:
         ("report", "exposure", "--no-panel", *here): [f"sweeps/{record.sweep}", *trials],
         ("diff", one, two, "--protocol", "dfloc-1", *here): own,
         ("data", "check", str(small.data)): ["shards"],
+        ("doctor", *here): ["shards", "lists", "features", "weights", *own],
     }
     commands = []
     for words, folders in read.items():
