@@ -126,7 +126,7 @@ def _count(parts: Parts) -> int:
 @contextmanager
 def _scratch(out: UPath) -> Iterator[UPath]:
     """Give a folder inside the data folder, and delete it in the end, with what an earlier import left in it."""
-    folder = out.absolute() / SCRATCH
+    folder, new = out.absolute() / SCRATCH, not out.exists()
     try:
         storage.put_json(folder / OWNER, Owner.me().model_dump(mode="json"))
         yield folder
@@ -134,6 +134,8 @@ def _scratch(out: UPath) -> Iterator[UPath]:
         raise DataError(f"cannot write the data folder {out}: {error.strerror or error}") from error
     finally:
         _remove(folder)
+        if new and out.exists() and not any(out.iterdir()):
+            out.rmdir()
 
 
 def _remove(folder: UPath) -> None:

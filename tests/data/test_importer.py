@@ -267,7 +267,7 @@ def test_an_import_that_is_cut_off_leaves_the_folder_as_it_was(
 
     with pytest.raises(KeyboardInterrupt):
         run(tiny_tree, out, on_progress=interrupt)
-    kept = {name: data for name, data in contents(out).items() if not name.startswith(importer._SCRATCH)}
+    kept = {name: data for name, data in contents(out).items() if not name.startswith(importer.SCRATCH)}
     assert kept == before, "a task in flight may still write into the scratch folder, and nowhere else"
 
 
