@@ -108,9 +108,10 @@ class Code(MetaPathFinder, ExecutionLoader):
 
     def _inside(self, head: str) -> str:
         """Return the full name of what these files call so; "" where it is none of theirs."""
-        if head == self._own:
+        folder = not self.name.endswith(".py")
+        if head == self._own and folder:
             return self.root
-        taken = not self.name.endswith(".py") and bool(self.files.get(ROOT)) and head in sys.stdlib_module_names
+        taken = folder and bool(self.files.get(ROOT)) and head in sys.stdlib_module_names
         return f"{self.root}.{head}" if self._path(f"{self.root}.{head}") and not taken else ""
 
     def _named(self, path: str) -> str:

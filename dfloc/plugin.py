@@ -127,14 +127,22 @@ def _folder(path: Path) -> Plugin:
 
 def _package(name: str) -> Plugin:
     """Read a package by its name; one that is installed stays where it is, and its version stands for it."""
-    spec = find_spec(name)
-    if spec is None or not spec.origin:
+    path = _place(name)
+    if path is None:
         raise ConfigError(f"plug-in {name} is neither a file, nor a folder, nor an installed package")
-    path = Path(spec.origin)
     if not is_installed(path):
-        return _folder(path.parent) if spec.submodule_search_locations else _read(str(path))
+        return _folder(path.parent) if path.name == ROOT else _read(str(path))
     take = "globals().update({name: value for name, value in vars(own).items() if not name.startswith('__')})"
     return Plugin(f"{name}, installed", f"import {name} as own\n{take}\n")
+
+
+def _place(name: str) -> Path | None:
+    """Return the file of a module that can be imported."""
+    try:
+        spec = find_spec(name)
+    except ValueError:  # it is loaded, but not from a file
+        return None
+    return Path(spec.origin) if spec and spec.origin else None
 
 
 def _joined(name: str, named: Mapping[str, Plugin]) -> Plugin:
@@ -144,6 +152,9 @@ def _joined(name: str, named: Mapping[str, Plugin]) -> Plugin:
     while waiting:
         inside = {path.partition("/")[0].removesuffix(".py") for path in files} | {name}
         for other in sorted(_imports(named[waiting.pop()]) & named.keys() - inside):
+            place = _place(other)
+            if other in sys.stdlib_module_names or (place and is_installed(place)):
+                continue  # a plug-in timm.py does not stand for timm
             brings = named[other]
             if brings.name.endswith(".py"):
                 files[brings.name] = brings.text.encode()
@@ -191,7 +202,7 @@ def _tables(text: str) -> set[str]:
 
 def _packages(plugin: Plugin) -> tuple[tuple[str, str], ...]:
     inside = {path.partition("/")[0].removesuffix(".py") for path, _ in plugin.files}
-    heads = _imports(plugin) - inside - sys.stdlib_module_names - {"dfloc", plugin.name.removesuffix(".py")}
+    heads = _imports(plugin) - inside - sys.stdlib_module_names - {"dfloc", plugin.name}
     return tuple(sorted({pair for head in heads for pair in packages.of(head)}))
 
 

@@ -98,7 +98,6 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Study, Result]
     with (folder / "exposure.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not said.exists():
-            study.root.parent.mkdir()
             said.write_text(json.dumps(study.command(folder=other_checkout(folder / "checkout"))))
     return study, Result(*json.loads(said.read_text()))
 

@@ -27,7 +27,7 @@ LAYERS = {
     "dfloc.features": 2,
     **dict.fromkeys((f"dfloc.{name}" for name in ("engine", "ledger", "summary", "tracking", "tracking_uri")), 3),
     "dfloc.report": 4,
-    "dfloc.doctor": 4,
+    "dfloc.doctor": 5,
     "dfloc.sweep": 5,
     "dfloc.cli": 6,
     "dfloc.notebook": 6,

@@ -182,6 +182,20 @@ def test_the_digest_of_a_single_file_is_that_of_its_text(tmp_path: Path) -> None
         assert one.digest == hashlib.sha256(text.encode()).hexdigest()
 
 
+def test_a_file_with_the_name_of_a_library_does_not_stand_for_it(tmp_path: Path) -> None:
+    """`timm.py`, which brings models of timm's, and another one that imports timm too."""
+    text = "import timm, json\nLOSSES = {NAME: lambda *_: timm.__name__ + json.dumps(1)}"
+    write(
+        tmp_path,
+        timm=text.replace("NAME", "'mine'"),
+        other=text.replace("NAME", "'other'"),
+        json="LOSSES = {'j': print}",
+    )
+    for one in used(tmp_path / "timm.py", tmp_path / "other.py", tmp_path / "json.py"):
+        assert one.digest == hashlib.sha256((tmp_path / one.name).read_bytes()).hexdigest()
+    assert value() == value("other") == "timm1"
+
+
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder where packages are installed: `ext` of the package ext-losses 1.0."""

@@ -39,6 +39,7 @@ def test_every_command_is_shown() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_they_do_what_is_said(
     tmp_path: Path, tiny_tree: Path, tiny_shards: UPath, ray_local: None, monkeypatch: pytest.MonkeyPatch

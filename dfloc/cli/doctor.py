@@ -1,4 +1,4 @@
-"""`dfloc doctor`: is a workspace whole, and this machine fit?"""
+"""`dfloc doctor`: what is damaged in a workspace, what makes it again, and whether this machine is fit."""
 
 from collections import Counter
 from itertools import groupby

@@ -9,7 +9,7 @@ from typing import NamedTuple, get_args
 
 from dfloc.data import partners
 from dfloc.data.exif import Way
-from dfloc.data.folders import is_image, is_litter, masks_in, names_in
+from dfloc.data.folders import is_folder, is_image, is_litter, masks_in, names_in
 from dfloc.data.manifest import Kind, MaskKind, Split
 from dfloc.data.mixture import stem_rank
 from dfloc.data.partners import Partner
@@ -145,7 +145,7 @@ def scan(root: Path) -> list[Sample]:
     Raises:
         DataError: the folder is missing, holds no such tree, a domain without images, or a name that cannot be one.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(f"no folder {root}; {_LAYOUT}")
     sources = [root] if _is_source(root) else [folder for folder in _folders(root) if _is_source(folder)]
     if not sources:
@@ -248,7 +248,7 @@ def same_folder(images: Path, masks: Path, named: str) -> bool:
 
 def has_splits(images: Path) -> bool:
     """Return whether a folder has folders train, valid or test."""
-    return any((images / name).is_dir() for name in SPLITS)
+    return any(is_folder(images / name) for name in SPLITS)
 
 
 def reference(name: str, image: Path, domain: str, split: Split, mask_kind: MaskKind) -> Sample:
@@ -277,7 +277,7 @@ def with_originals(samples: Sequence[Sample], folder: Path) -> list[Sample]:
     Raises:
         DataError: there is no such folder, or nothing in it is of any of these names.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise DataError(f"no folder {folder}; expected one with the originals of the images")
     found = masks_in(folder)
     split = {name: masks_in(folder / name) for name in SPLITS}

@@ -22,6 +22,14 @@ def is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in EXTENSIONS
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether there is such a folder; what cannot be the name of one is none."""
+    try:
+        return path.is_dir()
+    except OSError:  # too long
+        return False
+
+
 def names_in(folder: Path) -> dict[str, Path]:
     """Return the files below a folder by their names in it."""
     return {text(path.relative_to(folder).as_posix()): path for path in walk(folder)}

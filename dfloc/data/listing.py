@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dfloc.data import partners, table
 from dfloc.data.dolos import SPLITS, Sample, has_splits, reference, same_folder
-from dfloc.data.folders import is_image, names_in, text
+from dfloc.data.folders import is_folder, is_image, names_in, text
 from dfloc.data.manifest import MaskKind, Split
 from dfloc.data.photographs import TABLE, Rule
 from dfloc.data.table import Row
@@ -133,7 +133,7 @@ class Listed(NamedTuple):
 
     def _by_name(self, samples: list[Sample]) -> list[Sample]:
         """Give samples the masks of their names."""
-        if not self.masks.is_dir():
+        if not is_folder(self.masks):
             raise self._error(f"it has no column of masks, and there is no folder {self.masks} of them")
         same_folder(self.images, self.masks, self.named)
         at = names_in(self.masks)

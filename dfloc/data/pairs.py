@@ -18,7 +18,7 @@ from dfloc.data.dolos import (
     with_splits,
 )
 from dfloc.data.exif import WAYS, Way
-from dfloc.data.folders import EXTENSIONS
+from dfloc.data.folders import EXTENSIONS, is_folder
 from dfloc.data.listing import Listed
 from dfloc.data.manifest import DomainInfo, Split
 from dfloc.data.partners import CUT, NAME
@@ -191,7 +191,7 @@ def _of_table(pair: Pair, table: Path, tell: photographs.Rule) -> tuple[list[Sam
 def _of_folders(pair: Pair) -> tuple[list[Sample], bool]:
     """Return the samples of two folders, and whether these have split folders."""
     for folder in (pair.images, pair.masks):
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise DataError(f"no folder {folder}; expected one with images and one with their masks")
     known = has_splits(pair.images)
     if known:
@@ -218,7 +218,7 @@ def _authentic(pair: Pair, samples: Sequence[Sample], known: bool) -> list[Sampl
     folder, domain = pair.authentic, f"{pair.domain.partition('/')[0]}/real"
     if folder is None:
         return []
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise DataError(f"no folder {folder} of authentic images")
     if known != has_splits(folder):
         raise ConfigError(

@@ -206,6 +206,8 @@ def _row(line: int, columns: Sequence[str | None], cells: list[str]) -> Row:
     if len(cells) != len(columns):
         raise DataError(f"line {line}: expected {len(columns)} cells, found {len(cells)}")
     found = {meaning: cell for meaning, cell in zip(columns, cells, strict=True) if meaning}
+    if any(len(cell.splitlines()) > 1 for cell in found.values()):
+        raise DataError(f"line {line} has a name that goes on in another line; is a quote not closed?")
     if not found.get("image"):
         raise DataError(f"line {line} names no image")
     if found.get("mask", "x").casefold() in AUTHENTIC:

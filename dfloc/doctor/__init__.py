@@ -1,1 +1,1 @@
-"""Is a workspace whole, and this machine fit: what is damaged, what makes it again, and at what cost."""
+"""Is a workspace whole, and is this machine fit: what is damaged, what makes it again, and at what cost."""

@@ -24,12 +24,15 @@ from dfloc.doctor.finding import Check, Finding, reason
 from dfloc.errors import DataError, DflocError, WorkspaceError
 from dfloc.features.weights import Origin
 from dfloc.storage import Workspace
+from dfloc.sweep.prepare import ORIGIN
+
+AREA_TOLERANCE = 1e-3
+"""Another version of a JPEG decoder may take a pixel at a mask's edge for the other side."""
 
 ASIDE = ".damaged"
 """What is put behind the name of a user's data that are damaged: nothing makes them again."""
 
-ORIGIN = "origin.json"
-"""Beside shards that a sweep imported by itself, and can import again."""
+PLANNED = "made again by the next start of the sweep that planned it"
 
 
 def checks(workspace: Workspace, more: Sequence[UPath], data: set[str]) -> Iterator[Check]:
@@ -50,6 +53,9 @@ def checks(workspace: Workspace, more: Sequence[UPath], data: set[str]) -> Itera
     whole = data <= {folder.name for folder in folders}
     for path in sorted(workspace.lists.glob("*.json"), key=str):
         yield Check("list", path, partial(_list, workspace, path, held, whole))
+    for beside, read in (("pixels", lists.pixels), ("stems", lists.stems)):
+        for path in sorted(workspace.lists.glob(f"*.{beside}"), key=str):
+            yield Check("list", path, partial(_beside, workspace, path, read))
     for path in sorted(workspace.weights.glob("*.json"), key=str):
         yield Check("weights", path, partial(_origin, path))
 
@@ -118,12 +124,12 @@ def _group(folder: UPath, shard: str, samples: Sequence[SampleRef]) -> None:
     for sample, row, truth_HW in zip(samples, rows, read_truth(folder, samples, reader), strict=True):
         if decode_image(row["image"]["bytes"]).shape[:2] != truth_HW.shape:
             raise DataError(f"says another size of {sample.id} than its image has")
-        if float(np.mean(truth_HW > 127.5)) != row["fake_area"]:
+        if abs(np.mean(truth_HW > 127.5) - row["fake_area"]) > AREA_TOLERANCE:
             raise DataError(f"says another fake area of {sample.id} than its mask has")
 
 
 def _lost(folder: UPath, path: UPath, wrong: str) -> Finding:
-    """Say what becomes of data: a sweep imports its own again, a user's only the user."""
+    """Say what becomes of data: those beside which `ORIGIN` lies a sweep imports again, a user's only the user."""
     there = tuple(each for each in dict.fromkeys((path, folder / FILE_NAME)) if each.exists())
     if (folder / ORIGIN).exists():
         after = "imported again by the next sweep with the same --data and --own; maps and trials stay"
@@ -151,11 +157,10 @@ def _held(folders: Sequence[UPath]) -> list[dict[str, SampleRef]]:
 def _list(
     workspace: Workspace, path: UPath, held: Callable[[], list[dict[str, SampleRef]]], whole: bool
 ) -> Iterator[Finding]:
-    after = "made again by the next start of the sweep that planned it"
     try:
         ids = lists.ids(workspace, path.stem) or ()
     except WorkspaceError as error:
-        yield Finding("list", path, reason(error, path), after, (path,))
+        yield Finding("list", path, reason(error, path), PLANNED, (path,))
         return
     lines = storage.get_json(path)
     if lines and not isinstance(lines[0], str):  # it holds what its digest is over
@@ -164,14 +169,24 @@ def _list(
     if any(list_digest(refs) == path.stem for refs in joined):
         return
     if not ids or (joined and whole):
-        yield Finding("list", path, "is not the list that it is named by", after, (path,))
+        yield Finding("list", path, "is not the list that it is named by", PLANNED, (path,))
         return
     yield Finding("list", path, "has ids alone, and no shards here have them all", state="unverifiable")
 
 
+def _beside(workspace: Workspace, path: UPath, read: Callable[[Workspace, str], object]) -> Iterator[Finding]:
+    if not path.with_suffix(".json").exists():  # nothing reads what stands beside a list that is gone
+        return
+    try:
+        read(workspace, path.stem)
+    except WorkspaceError as error:
+        if str(path) in str(error):  # else the list itself is damaged
+            yield Finding("list", path, reason(error, path), PLANNED, (path,))
+
+
 def _origin(path: UPath) -> Iterator[Finding]:
     try:
-        origin = storage.get_model(Origin, path)
+        origin = storage.get_model(Origin, path, of=path.stem)
     except WorkspaceError as error:
         yield Finding("weights", path, reason(error, path), "the next sweep looks into the weights again", (path,))
         return

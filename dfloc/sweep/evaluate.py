@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -116,21 +117,19 @@ def _run(work: Work, refs: Sequence[SampleRef], proof: Proof, console: Console) 
         _extract(work, refs, proof, console)
         try:
             _score(work, proof, console)
+            return
         except WorkspaceError:
-            if left and extract.missing(FeatureStore(work.workspace.features), refs, work.spec.maps):
-                continue
-            raise
-        return
+            lost = extract.missing(FeatureStore(work.workspace.features), refs, work.spec.maps)
+            if not left or not lost:
+                raise
+            _say(console, f"{len(lost)} groups of stored features were damaged, they are made again")
 
 
 def _extract(work: Work, refs: Sequence[SampleRef], proof: Proof, console: Console) -> None:
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    store = FeatureStore(work.workspace.features, say)
+    store = FeatureStore(work.workspace.features, partial(_say, console))
     jobs = extract.missing(store, refs, work.spec.maps)
     if store.damaged:
-        say(f"{len(store.damaged)} groups of stored features are damaged, they are made again")
+        _say(console, f"{len(store.damaged)} groups of stored features are damaged, they are made again")
     with Display(console, "features of images", sum(job.rows for job in jobs)) as display:
         extract.extract(
             store,
@@ -141,6 +140,10 @@ def _extract(work: Work, refs: Sequence[SampleRef], proof: Proof, console: Conso
             on_progress=display.advance,
             proof=proof,
         )
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _score(work: Work, proof: Proof, console: Console) -> None:

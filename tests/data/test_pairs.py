@@ -287,8 +287,9 @@ def test_authentic_folders_that_do_not_fit(tmp_path: Path) -> None:
     written = f"mine/sd={tmp_path}/a,fake=white"
     with pytest.raises(ConfigError, match="flat should have folders train, valid, test"):
         read_pair(f"{written},real=flat")
-    with pytest.raises(DataError, match=r"no folder .*gone of authentic images"):
-        read_pair(f"{written},real=gone")
+    for gone in ("gone", "x" * 300):
+        with pytest.raises(DataError, match=rf"no folder .*{gone} of authentic images"):
+            read_pair(f"{written},real={gone}")
     with pytest.raises(DataError, match=r"1\.png would be an authentic image and one of mine/sd too"):
         read_pair(f"{written},real=images")
     assert ids(read_pair(f"{written},real=real")) == ["mine/real/train/2.png", "mine/sd/train/1.png"]

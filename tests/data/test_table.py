@@ -88,6 +88,7 @@ def test_all_that_a_row_may_say(tmp_path: Path) -> None:
         ("image,mask\nb.png,m,m\n", "line 2: expected 2 cells, found 3"),
         ("image,mask\n,m\n", "line 2 names no image"),
         ('image,mask\n"b.png,m\n', "line 2 cannot be read"),
+        ('image,mask\n"b.png\nc.png,m\nd.png",m\n', "line 2 has a name that goes on in another line"),
         ("b.png,m\n" + "x" * 200_000, "line 2 cannot be read"),
         ("b.png,1,2,3,4,5\n", "has 6 columns and no head"),
         (b"image,mask\nb\0.png,m\n", "which is no text"),

@@ -195,7 +195,7 @@ def test_a_flipped_bit_of_an_image_is_found_and_a_users_data_are_not_deleted(old
     shard.write_bytes(held[:place] + bytes([held[place] ^ 1]) + held[place + 1 :])
     [(name, finding)] = found(old.workspace).items()
     assert name == str(shard.relative_to(old.root))
-    assert "is not the one that was imported" in finding.wrong
+    assert "the image in row " in finding.wrong
     workspace.mend(old.workspace)
     manifest = old.root / "shards" / whose / "manifest.json"
     if whose == "tree":  # its sweep imports it again
@@ -262,7 +262,7 @@ def test_a_spec_of_another_trial_is_found(tmp_path: Path) -> None:
     for spec in specs:
         Ledger(place).begin(spec)
     paths = [next(Path(place.trials.path).glob(f"{spec.fingerprint}/attempts/*/spec.json")) for spec in specs]
-    paths[0].write_bytes(paths[1].read_bytes())
+    storage.put_json(UPath(paths[0]), specs[1].model_dump(mode="json"))  # as before seals, which know whose they are
     [finding] = found(place).values()
     assert (finding.path.path, finding.wrong) == (str(paths[0]), f"is that of trial {specs[1].fingerprint[:12]}")
 
@@ -281,6 +281,11 @@ def test_a_list_with_its_lines_needs_no_shards(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("old/blur", "old/blue", 1))
     [finding] = found(place).values()
     assert (finding.kind, finding.wrong) == ("list", "is damaged: not the list that it is named by")
+    path.write_text(path.read_text().replace("old/blue", "old/blur", 1))
+    path = path.with_suffix(".stems")
+    path.write_text(path.read_text().replace("old/train0", "old/train9", 1))
+    [finding] = found(place).values()
+    assert (finding.path.path, finding.remove) == (str(path), (finding.path,))
 
 
 def test_while_a_driver_runs_nothing_is_mended(old: Old) -> None:

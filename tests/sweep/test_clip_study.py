@@ -13,6 +13,7 @@ MAPS = ("clip-vit-l14/layer1", "clip-rn50/layer3")
 SETTINGS = (f"trial.maps=[{','.join(MAPS)}]", "trial.weights=random:3")
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_tree_runs_through_both_backbones_and_the_numbers_are_marked(
     tmp_path: Path, tiny_tree: Path, ray_local: None

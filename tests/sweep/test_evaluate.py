@@ -21,10 +21,12 @@ from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_samples
 from dfloc.engine import photos
 from dfloc.engine.predict import Predictor, facts
 from dfloc.errors import ConfigError, DataError, WorkspaceError
+from dfloc.features.store import TRUTH, FeatureStore
 from dfloc.ledger import Ledger
 from dfloc.proof import Proof
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster, scores
+from dfloc.sweep import evaluate as module
 from dfloc.sweep.evaluate import Request, evaluate
 from dfloc.sweep.scores import Line, relation
 from tests.engine.fakes import make_spec
@@ -134,6 +136,7 @@ def test_domains_split_and_checkpoint_are_what_was_asked(bench: Bench) -> None:
     assert found == {("valid", "last", "tiny/noise"), ("valid", "last", "tiny/real")}
 
 
+@pytest.mark.slow
 def test_a_tree_is_imported_once(
     bench: Bench, scored: tuple[Bench, list[Line]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +195,7 @@ def test_a_backbone_that_cannot_be_made_is_one_error(bench: Bench, monkeypatch: 
         bench.evaluate()
 
 
+@pytest.mark.slow
 def test_a_node_that_joined_later_proves_itself_before_it_computes_or_scores(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,3 +280,24 @@ def test_images_that_it_or_an_ancestor_was_trained_on_are_counted_by_their_pixel
 def test_relation(lineage: Lineage, counts: dict[str, int], expected: dict[str, str]) -> None:
     spec: TrialSpec = make_spec(lineage=lineage, train=SampleList(digest="t", counts=counts))
     assert {domain: relation(spec, domain) for domain in expected} == expected
+
+
+def test_features_that_a_worker_finds_damaged_are_made_again(
+    bench: Bench, scored: tuple[Bench, list[Line]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score, store = module._score, FeatureStore(bench.workspace.features)
+    spoilt: list[UPath] = []
+
+    def late(*args: Any) -> None:
+        """Spoil every map between the plan and the first work."""
+        for path in [path for path, _ in store.states() if TRUTH.fingerprint not in path.parts and not spoilt]:
+            path.write_bytes(path.read_bytes()[:-1] + b"\7")
+            spoilt.append(path)
+            break
+        score(*args)
+
+    monkeypatch.setattr(module, "_score", late)
+    assert bench.evaluate() == scored[1]
+    assert len(spoilt) == 1
+    assert "1 groups of stored features were damaged, they are made again" in bench.console.file.getvalue()
+    assert {state for _, state in store.states()} == {"whole"}

@@ -1,6 +1,7 @@
 """Kills, Ctrl-C, lost databases and servers that are down: nothing is lost, and nothing is done twice."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +15,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from dfloc.features.store import TRUTH
+from dfloc.sweep import run
 from tests.command import Result, Started, Study, runs, wait
 
 pytestmark = pytest.mark.ray
@@ -226,3 +229,27 @@ def mlflow_server(port: int, folder: Path) -> Iterator[None]:
 def answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_features_that_a_worker_finds_damaged_are_made_again(
+    prepared: Study, ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, sound = (prepared.copy(tmp_path / name, tracked=False) for name in ("study", "sound"))
+    only = {"only": ("base",)}
+    assert sound.sweep(**only).code == 0
+    train, spoilt = run.Driver._train, list[Path]()
+
+    def late(driver: run.Driver, prepared: Any) -> Any:
+        """Invert every target between the plan and the first work."""
+        for path in [] if spoilt else (study.root / "features" / TRUTH.fingerprint).rglob("*.npy"):
+            data = path.read_bytes()
+            path.unlink()  # a link to a file that is shared
+            path.write_bytes(data[:128] + bytes(255 - value for value in data[128:]))
+            spoilt.append(path)
+        return train(driver, prepared)
+
+    monkeypatch.setattr(run.Driver, "_train", late)
+    result = study.sweep(**only)
+    assert result.code == 0, result
+    assert re.search(r"\d+ groups of stored features were damaged, they are made again", result.out)
+    assert study.numbers() == sound.numbers()

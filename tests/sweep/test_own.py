@@ -9,34 +9,40 @@ from dfloc.data.manifest import Manifest
 from dfloc.storage import Workspace
 from dfloc.sweep.known import Known
 from dfloc.sweep.prepare import Options, data_of, prepare
+from tests.cases import names
 from tests.cli.test_data import write_odd_pair
 from tests.command import Study
 
+OWN, ASKED = ("mine/sd=edited,fake=white,split=60/20/20,real=real",), "domains=[tiny/blur,tiny/noise]"
 
-@pytest.mark.ray
-def test_a_folder_pair_joins_a_study_by_one_command(
-    tiny_tree: Path, tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every path is relative to the user's folder, in which no worker lives."""
+
+@pytest.fixture
+def study(tiny_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """A tree, and a folder pair beside it. Every path is relative to the user's folder, in which no worker lives."""
     monkeypatch.chdir(tmp_path)
     write_odd_pair(tmp_path / "edited", 12)
-    own = ("mine/sd=edited,fake=white,split=60/20/20",)
-    study, tiny_tree = Study(Path("w"), tiny_tree.relative_to(tmp_path)), tiny_tree.relative_to(tmp_path)
-    asked = "domains=[tiny/blur,tiny/noise]"
+    for number in range(12):
+        names.photo(tmp_path / f"edited/real/photo {number}.png")
+    return Study(Path("w"), tiny_tree.relative_to(tmp_path))
 
-    options = Options("exposure", str(study.root), str(tiny_tree), own, "smoke", (asked,))
-    planned = prepare(
-        options,
-        Workspace(study.root),
-        data_of(options, Workspace(study.root)),
-        Known(Workspace(study.root), load=False),
-    )
+
+def test_a_folder_pair_is_planned_before_it_is_imported(study: Study) -> None:
+    options = Options("exposure", str(study.root), str(study.data), OWN, "smoke", (ASKED,))
+    workspace = Workspace(study.root)
+    planned = prepare(options, workspace, data_of(options, workspace), Known(workspace, load=False))
     assert not planned.data.present
     assert sum(trial.stage == "base" for trial in planned.plan.record.trials) == 3
 
-    result = study.sweep(asked, own=own, only=("base",))
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_folder_pair_joins_a_study_by_one_command(study: Study, ray_local: None) -> None:
+    result = study.sweep(ASKED, own=OWN, only=("base",))
     assert result.code == 0, result.out
-    info = Manifest.load(UPath(study.root / "shards" / "tree")).domains["mine/sd"]
+    held = Manifest.load(UPath(study.root / "shards" / "tree")).domains
+    counts = [{split: part.count for split, part in held[name].splits.items()} for name in ("mine/sd", "mine/real")]
+    assert counts[0] == counts[1], "a real image and the fake of its photograph lie in one split"
+    info = held["mine/sd"]
     assert (info.mask_kind, sum(part.count for part in info.splits.values())) == ("fake_is_white", 12)
     trained = {
         trial.axes["held_out"]: set(trial.spec.train.counts) for trial in study.record("exposure-smoke-tree").trials
@@ -46,6 +52,6 @@ def test_a_folder_pair_joins_a_study_by_one_command(
         "tiny/blur": {"mine/sd", "tiny/noise"},
         "tiny/noise": {"mine/sd", "tiny/blur"},
     }
-    again = study.sweep(asked, own=own, only=("base",))
+    again = study.sweep(ASKED, own=OWN, only=("base",))
     assert "3 trials, 3 done, 0 to run" in again.out
     assert "images imported" not in again.out
