@@ -141,7 +141,7 @@ def _tracking(workspace: Workspace, tracking: str | None) -> Fact:
 def _weights(workspace: Workspace) -> Iterator[Fact]:
     for path in sorted(workspace.weights.glob("*.json"), key=str):
         try:
-            origin = storage.get_model(Origin, path, of=path.stem)
+            origin = storage.get_model(Origin, path)
         except DflocError:  # the workspace's own check names it
             continue
         gone = origin.stamp is not None and not Path(origin.word).exists()

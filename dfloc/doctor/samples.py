@@ -186,7 +186,7 @@ def _beside(workspace: Workspace, path: UPath, read: Callable[[Workspace, str], 
 
 def _origin(path: UPath) -> Iterator[Finding]:
     try:
-        origin = storage.get_model(Origin, path, of=path.stem)
+        origin = storage.get_model(Origin, path)
     except WorkspaceError as error:
         yield Finding("weights", path, reason(error, path), "the next sweep looks into the weights again", (path,))
         return

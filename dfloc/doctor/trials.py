@@ -67,18 +67,17 @@ def checks(workspace: Workspace, told: Planned) -> Iterator[Check]:
 def _records(ledger: Ledger, trial: UPath) -> Iterator[Finding]:
     done = _done(ledger, trial)
     again = f"the trial is trained again{_cost(trial, done)}"
-    name = trial.name
-    files: list[tuple[UPath, type[BaseModel], str]] = [
-        (trial / "done.json", Done, name),
-        (trial / "failed.json", Failure, name),
-        *((path, Stopped, name + path.stem) for path in sorted((trial / "stopped").glob("*.json"), key=str)),
+    files: list[tuple[UPath, type[BaseModel]]] = [
+        (trial / "done.json", Done),
+        (trial / "failed.json", Failure),
+        *((path, Stopped) for path in sorted((trial / "stopped").glob("*.json"), key=str)),
     ]
-    for path, model, of in files:
-        if wrong := _wrong(path, model, of):
+    for path, model in files:
+        if wrong := _wrong(path, model):
             yield Finding("record", path, wrong, again if model is Done else "the trial is run again", (path,))
     for attempt in epochs.attempts(trial):
         path = attempt / "spec.json"
-        if wrong := _wrong(path, TrialSpec, name) or _another(trial, path):
+        if wrong := _wrong(path, TrialSpec) or _another(trial, path):
             counts = done is not None and done.attempt == attempt.name
             after, more = (again, (trial / "done.json",)) if counts else ("the trial begins another attempt", ())
             yield Finding("record", path, wrong, after, (path, *more))
@@ -89,7 +88,7 @@ def _another(trial: UPath, path: UPath) -> str:
     if not path.exists():
         return ""
     try:
-        name = storage.get_model(TrialSpec, path, of=trial.name).fingerprint
+        name = storage.get_model(TrialSpec, path).fingerprint
     except KeyError:  # it has a component that this dfloc does not have
         return ""
     return f"is that of trial {name[:12]}" if name != trial.name and (trial.parent / name).exists() else ""
@@ -166,9 +165,9 @@ def _done(ledger: Ledger, trial: UPath) -> Done | None:
         return None
 
 
-def _wrong(path: UPath, model: type[BaseModel], of: str) -> str:
+def _wrong(path: UPath, model: type[BaseModel]) -> str:
     try:
-        storage.get_model(model, path, of=of)
+        storage.get_model(model, path)
     except FileNotFoundError:
         return ""
     except WorkspaceError as error:
