@@ -67,7 +67,7 @@ def ready() -> Ready:
         ("report", "exposure", "--no-panel", *here): [f"sweeps/{record.sweep}", *trials],
         ("diff", one, two, "--protocol", "dfloc-1", *here): own,
         ("data", "check", str(small.data)): ["shards"],
-        ("doctor", *here): ["shards", "lists", "features", "weights", *own],
+        ("doctor", *here): ["shards/tiny/tiny/blur", "lists", "features", *own],
     }
     commands = []
     for words, folders in read.items():
@@ -104,6 +104,18 @@ def run(root: Path, words: tuple[str, ...]) -> Said:
     return Said(code, out.getvalue(), err.getvalue(), {str(path.relative_to(root)): path.read_bytes() for path in made})
 
 
+def examined(found: Said, path: Path) -> str:
+    """Return what came of `dfloc doctor` after this file was changed.
+
+    Raises:
+        WrongError: it found damage elsewhere, or did not end in the usual way.
+    """
+    named = any(path.stem in line for line in found.out.splitlines() if line.startswith("damaged"))
+    if found.code not in (0, 1) or named != (found.code == 1) or "Traceback" in found.err:
+        raise WrongError(f"exit code {found.code}: {found.out[-300:]} {found.err[-300:]}")
+    return "said so" if named else "right"
+
+
 def judge(found: Said, expected: Said) -> str:
     """Return what came of a command: right, or refused.
 
@@ -133,7 +145,7 @@ def _make(rng: Random) -> Case:
             found = run(root, words)
         finally:
             path.write_bytes(before)
-        return judge(found, answer)
+        return examined(found, path) if words[0] == "doctor" else judge(found, answer)
 
     return Case(f"dfloc {words[0]}, one bit of a {path.name.split('-')[0]}", mutate.flip(before, rng), read)
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from dfloc.errors import DflocError
 
-SLOW = 10.0  # seconds of CPU for one case
+SLOW = 60.0  # seconds of CPU for one case, which reads its input some ten times
 HANGS = 300  # seconds after which the process ends itself with a traceback
 MAX_LINES = 2  # of an error
 SHRINKS = 150  # tries at a smaller input

@@ -26,7 +26,7 @@ from dfloc.data.shards import ShardReader, decode_image, read_truth
 from dfloc.data.writer import ShardJob, write_shard
 from dfloc.engine import checkpoint
 from dfloc.features.store import FeatureStore, recipe_for
-from dfloc.features.weights import WeightsIndex
+from dfloc.features.weights import Origin, WeightsIndex
 from dfloc.ledger import Ledger, Stopped
 from dfloc.outcome import EpochRecord
 from dfloc.record import DomainFacts, PlannedTrial, SweepRecord
@@ -89,7 +89,9 @@ class Small:
             receipt = write_shard(ShardJob(self.data / ".import" / path, part.samples, 4))
             written.append(Shard(path, (domain, split), receipt))
         rejects.save(self.data, [Reject(f"{DOMAIN}/train/{name}.png", f"{name}.png", "no mask") for name in "ab"])
-        return publish(self.data, self.data / ".import", Manifest(domains={}), parts, written)
+        manifest = publish(self.data, self.data / ".import", Manifest(domains={}), parts, written)
+        shutil.rmtree(Path(self.data.path, ".import"))
+        return manifest
 
     def _samples(self) -> list[SampleRef]:
         return read_samples(self.data, Manifest.load(self.data), *PLACE)
@@ -150,13 +152,10 @@ class Small:
         return self.workspace.sweep(record.sweep)
 
     def _weights(self, number: int) -> tuple[str, str]:
-        """Keep an image tower as one that came inside a checkpoint, and return its digest."""
-        from dfloc.models import tensors
-
-        tower = {"layer": torch.full((3,), float(number))}
-        digest = tensors.digest(tower)
-        WeightsIndex(self.workspace).keep("clip-rn50", digest, tower)
-        return "clip-rn50", digest
+        """Note where weights come from, and return whose they are and their digest."""
+        origin = Origin(backbone="clip-rn50", word=f"tag-{number}", digest=f"{number:064x}")
+        WeightsIndex(self.workspace)._put(origin)
+        return origin.backbone, origin.digest
 
     def kinds(self) -> dict[str, Kind]:
         """Return the files of every kind, and how they are read."""
