@@ -231,6 +231,7 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+@pytest.mark.slow
 def test_features_that_a_worker_finds_damaged_are_made_again(
     prepared: Study, ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
