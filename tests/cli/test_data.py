@@ -105,7 +105,7 @@ def test_import_of_a_folder_pair(tiny_tree: Path, tmp_path: Path, ray_local: Non
     assert result.exit_code == 0, result.output
     assert "Warning: my/edit: fake pixels are 8" in result.output
     info = Manifest.load(UPath(tmp_path / "shards")).domains["my/edit"]
-    assert {split: part.photographs for split, part in info.splits.items()} == {"train": 6, "valid": 2, "test": 2}, "whole names"
+    assert {split: part.photographs for split, part in info.splits.items()} == {"train": 6, "valid": 2, "test": 2}
     apart = run("import", flat / "images", "--masks", flat / "masks", *options)
     assert "0 images imported" in apart.output
     assert "Warning: my/edit" in run("check", tmp_path / "shards").output
