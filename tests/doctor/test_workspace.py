@@ -94,6 +94,13 @@ def test_a_whole_workspace_of_before_receipts_is_whole_and_nothing_is_written(ol
     assert content(old.root) == before
 
 
+@pytest.mark.ray
+def test_of_a_workspace_of_today_nothing_is_unverifiable(finished: Study) -> None:
+    diagnosis = workspace.examine(Workspace(finished.root))
+    assert diagnosis.findings == []
+    assert {"features", "list", "rows", "epochs", "weights", "shard", "record", "tracking"} <= diagnosis.looked.keys()
+
+
 def test_all_damage_is_named_and_mended_and_then_made_again(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leftovers, "GRACE_SECONDS", 0.0)
     whole = content(old.root)

@@ -158,6 +158,7 @@ def test_jobs_of_one_row_group_merge() -> None:
     assert left.merged(right) == Job("s", "d", 0, (TRUTH, STATS, VARIANCE), frozenset({0, 1, 2}))
 
 
+@pytest.mark.slow
 def test_after_an_interruption_only_the_rest_is_done(tiny_shards, store) -> None:
     samples = _samples(tiny_shards) + _samples(tiny_shards, "tiny/noise")
     jobs = missing(store, samples, [STATS])
@@ -220,6 +221,7 @@ class Dying(module._Backbones):
         os._exit(1)
 
 
+@pytest.mark.slow
 def test_a_backbone_that_kills_its_process_ends_in_an_error(tiny_shards, store, monkeypatch) -> None:
     monkeypatch.setattr(module, "_Backbones", Dying)
     monkeypatch.setattr(module, "RETRIES", 1)
