@@ -10,7 +10,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from dfloc.errors import ConfigError
+from dfloc.errors import ConfigError, DataError
 from dfloc.models import encoders, hub, tensors
 
 SMALL = "mobilenet_v2"  # of the library's own the quickest to build
@@ -165,7 +165,7 @@ def test_the_file_of_another_network_is_refused(change, words, tmp_path):
 def test_a_broken_file_is_one_error(data, words, tmp_path):
     path = tmp_path / "cut.pt"
     path.write_bytes(data)
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(DataError, match=words):
         encoders.weights(SMALL, str(path))
 
 

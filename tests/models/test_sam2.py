@@ -17,7 +17,7 @@ from dfloc import registry
 from dfloc.arithmetic import exact
 from dfloc.config import DecoderSpec
 from dfloc.engine.source import look
-from dfloc.errors import ConfigError
+from dfloc.errors import ConfigError, DataError
 from dfloc.features.store import recipe_for
 from dfloc.models import hub, sam2
 from dfloc.models.base import entered
@@ -261,7 +261,7 @@ def test_weights_of_another_model_are_named(tmp_path: Path, checkpoint: Path) ->
 )
 def test_a_bad_file_is_one_error(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "bad.pt").write_bytes(content)
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(DataError, match=says):
         sam2.make(NAME, str(tmp_path / "bad.pt"), "cpu")
     with pytest.raises(ConfigError, match="missing"):
         sam2.make(NAME, str(tmp_path / "none.pt"), "cpu")
