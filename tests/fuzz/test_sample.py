@@ -25,6 +25,7 @@ def cleared() -> Iterator[None]:
     yield
     stored.remove()
     command.remove()
+    weights.CANARY.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("part", SAMPLES, ids=lambda part: part.name)
