@@ -69,7 +69,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     rows = pq.read_table(Path(folder.path) / "0.parquet").to_pylist()
     names = [name for name in SampleRef._fields if name in rows[0]]
     samples = [
-        SampleRef(*(row[name] for name in names), shard="0.parquet", shard_digest="d", group=0, row=k)
+        SampleRef(**{name: row[name] for name in names}, shard="0.parquet", shard_digest="d", group=0, row=k)
         for k, row in enumerate(rows)
     ]
     assert samples[0].image_sha256 == hashlib.sha256(_png(images[0])).hexdigest()

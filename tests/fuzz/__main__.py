@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = [run(part, asked.seed, asked.count or part.count, out, until, asked.first) for part in parts]
     stored.remove()
     command.remove()
+    weights.CANARY.unlink(missing_ok=True)
     sys.stdout.write(table(results))
     for result in results:
         sys.stdout.writelines(faults(result))

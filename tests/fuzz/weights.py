@@ -88,7 +88,7 @@ class Valid(NamedTuple):
     state: Mapping[str, Tensor]
 
 
-CANARY = Path(tempfile.gettempdir()) / "dfloc-fuzz-canary"
+CANARY = Path(tempfile.gettempdir()) / f"dfloc-fuzz-canary-{os.getpid():08d}"  # always as long, as cases hold it
 ALIVE = b"alive"
 
 
