@@ -162,7 +162,8 @@ class ShardReader:
             for number, row in enumerate(rows):
                 for name in (name for name in FILES if name in row):
                     if row[f"{name}_sha256"] != (row[name] and digests.digest(row[name]["bytes"])):
-                        raise DataError(f"the {name} in row {number} of {place} is not what was imported; import again")
+                        of = row.get("id") or f"row {number}"
+                        raise DataError(f"the {name} of {of} in {place} is not what was imported; import again")
             return rows if columns is None else [{name: row[name] for name in columns} for row in rows]
         except DataError:
             raise

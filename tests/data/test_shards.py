@@ -237,14 +237,14 @@ def test_a_file_inside_a_shard_is_compared_with_its_digest(tiny_shards: UPath, t
     (tmp_path / name).parent.mkdir(parents=True)
     pq.write_table(odd, tmp_path / name, row_group_size=4)
     reader = ShardReader(UPath(tmp_path))
-    said = f"the {kind} in row 2 of row group 0 of shard .*test-00000.parquet is not what was imported"
+    said = f"the {kind} of {table['id'][2]} in row group 0 of shard .*test-00000.parquet is not what was imported"
     with pytest.raises(DataError, match=said):
         reader.group(name, 0, ("id", kind))
     assert len(reader.group(name, 0, ("id", "width"))) == 4
     with pytest.raises(DataError, match=said):
         reader.group(name, 0)
     refs = [ref for ref in read_samples(tiny_shards, Manifest.load(tiny_shards), "tiny/blur", "test") if ref.row < 4]
-    with pytest.raises(DataError, match="mask in row 2") if kind == "mask" else contextlib.nullcontext():
+    with pytest.raises(DataError, match="mask of row 2 in") if kind == "mask" else contextlib.nullcontext():
         read_truth(UPath(tmp_path), refs)
 
 

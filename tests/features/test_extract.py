@@ -3,6 +3,7 @@ import pickle
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -304,14 +305,14 @@ def test_a_node_is_asked_before_it_passes_anything(tiny_shards, tmp_path) -> Non
     store, asked = FeatureStore(UPath(tmp_path / "features")), []
     jobs = missing(store, _samples(tiny_shards), [STATS])
     actor = _actor(store, tiny_shards, jobs)
-    actor._before = lambda: asked.append(len(missing(store, _samples(tiny_shards), [STATS])))
+    actor._proof = SimpleNamespace(check=lambda: asked.append(len(missing(store, _samples(tiny_shards), [STATS]))))
     assert actor(module._item(jobs[0]))["error"] == b""
     assert asked == [len(jobs)]
 
     def refuse() -> None:
         raise WorkspaceError("node one does not see the workspace")
 
-    actor._before = refuse
+    actor._proof = SimpleNamespace(check=refuse)
     receipt = actor(module._item(jobs[1]))
     assert (receipt["images"], str(pickle.loads(receipt["error"]))) == (0, "node one does not see the workspace")
     assert len(missing(store, _samples(tiny_shards), [STATS])) == len(jobs) - 1
