@@ -5,8 +5,10 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from upath import UPath
 
 from dfloc.cli import cli
@@ -25,11 +27,24 @@ def words(command: str, places: dict[str, str]) -> list[str]:
 def test_every_kind_of_command_is_shown() -> None:
     assert {command.split()[0] for command in COMMANDS} == {
         *("sweep", "report", "ui", "data"),
-        *("predict", "evaluate", "import-checkpoint"),
+        *("predict", "evaluate", "import-checkpoint", "doctor"),
     }
     assert {"make quickstart", "make test"} <= set(LINES)
     makefile = (ROOT / "Makefile").read_text()
     assert all(f"\n{line.split()[1]}: " in makefile for line in LINES if line.startswith("make "))
+
+
+def as_list(folder: Path, images: Path) -> None:
+    """Put images into a folder with masks of the labels 0, 1 and 2, and a list of both and their splits."""
+    folder.mkdir()
+    rows = []
+    for number, path in enumerate(sorted(images.iterdir())):
+        labels = np.zeros(Image.open(path).size[::-1], np.uint8)
+        labels[:8, :8], labels[8:16, :8] = 1, 2
+        Image.fromarray(labels).save(folder / f"{path.stem}_labels.png")
+        shutil.copy(path, folder)
+        rows.append(f"{path.name},{path.stem}_labels.png,{'train' if number else 'test'}\n")
+    (folder / "list.csv").write_text("".join(["image,mask,split\n", *rows]))
 
 
 @pytest.mark.ray
@@ -45,8 +60,10 @@ def test_a_command_does_what_readme_says(
     reads_shards = command.startswith(("sweep", "data check"))
     if "DOLOS" in command:
         as_dolos(tiny_tree, blur="ldm", noise="lama")
-    places = {"TREE": str(tiny_tree), "DOLOS": str(tiny_tree), "IMAGES": "images", "MASKS": "masks"}
-    command = command.replace("PAIR,", f"{tmp_path},")
+    if "LIST" in command:
+        as_list(tmp_path / "list", tmp_path / "images")
+    places = {"TREE": str(tiny_tree), "DOLOS": str(tiny_tree), "IMAGES": "images", "MASKS": "masks", "LIST": "list"}
+    command = command.replace("PAIR,", f"{tmp_path},").replace("LIST/", "list/")
     places["shards/mine"] = tiny_shards.path if reads_shards else "shards"
     asked = words(command, places)
     extra = {"sweep": ["--dry-run", "--workspace", "w"], "data": []}.get(asked[0], ["--help"])

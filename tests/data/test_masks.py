@@ -17,6 +17,7 @@ from dfloc.data.dolos import Sample, kind
 from dfloc.data.manifest import DomainInfo, ShardInfo, read_shard
 from dfloc.data.shards import fakeness, open_mask, read_truth
 from dfloc.data.writer import ShardJob, write_shard
+from dfloc.digests import digest
 from dfloc.errors import ConfigError, DataError
 from dfloc.features.extract import _decode
 from tests.cases.masks import AREA, CASES, CONSTANT, FAKE, HEIGHT, WIDTH, Case, encoded, three, transparent, two
@@ -175,6 +176,8 @@ def test_shards_from_before_that_hold_such_masks_name_them(tmp_path: Path) -> No
     olds = [{"bytes": encoded(pixels), "path": "m.png"} for pixels in (two(0, 200), two(0, 100))]
     place = table.schema.get_field_index("mask")
     table = table.set_column(place, table.schema.field(place), pa.array(olds, table.schema.field(place).type))
+    place = table.schema.get_field_index("mask_sha256")
+    table = table.set_column(place, "mask_sha256", pa.array([digest(old["bytes"]) for old in olds]))
     pq.write_table(table, tmp_path / "0.parquet")
     refs = read_shard(UPath(tmp_path), ShardInfo(path="0.parquet", digest="d", groups=(2,)), "m/s", "test")
     np.testing.assert_array_equal(read_truth(UPath(tmp_path), refs[:1])[0], two(0, 200))

@@ -202,7 +202,7 @@ def test_a_flipped_bit_of_an_image_is_found_and_a_users_data_are_not_deleted(old
     shard.write_bytes(held[:place] + bytes([held[place] ^ 1]) + held[place + 1 :])
     [(name, finding)] = found(old.workspace).items()
     assert name == str(shard.relative_to(old.root))
-    assert "the image in row " in finding.wrong
+    assert "the image of " in finding.wrong
     workspace.mend(old.workspace)
     manifest = old.root / "shards" / whose / "manifest.json"
     if whose == "tree":  # its sweep imports it again

@@ -11,6 +11,7 @@ from dfloc.features import extract
 from dfloc.features.store import FeatureStore, recipe_for
 from dfloc.features.weights import WeightsIndex
 from dfloc.models import sam2
+from dfloc.proof import Proof
 from dfloc.storage import Workspace
 from tests.engine.conftest import Data
 from tests.small_sam2 import NAME, drawn, registered
@@ -35,7 +36,7 @@ def test_stored_maps_of_sam2_are_those_of_the_loop_by_both_ways_in(data: Data, t
     store = FeatureStore(UPath(tmp_path / "features"))
     jobs = extract.missing(store, data.samples, [recipe for recipes in ways.values() for recipe in recipes])
     known = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
-    actor = extract._Backbones(store, data.folder, known, index, "cpu", ())
+    actor = extract._Backbones(store, data.folder, known, index, "cpu", (), Proof.begin())
     for job in jobs:
         assert actor(extract._item(job))["images"] == len(data.samples)
     backbone, read = sam2.make(NAME, str(checkpoint), "cpu"), {}

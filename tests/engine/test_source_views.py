@@ -21,6 +21,7 @@ from dfloc.features import extract
 from dfloc.features.store import FeatureStore, recipe_for
 from dfloc.features.weights import WeightsIndex
 from dfloc.models import pixels, srm
+from dfloc.proof import Proof
 from dfloc.registry import map_spec
 from dfloc.storage import Workspace
 from tests.engine.conftest import Data
@@ -36,14 +37,14 @@ EVERYTHING = list(range(6))
 
 def extracted(folder: Path, data: Data, recipes: Sequence[MapRecipe], augment: AugmentSpec, epochs: int) -> int:
     """Store the clean view and those of so many epochs in this process; return the number of images passed."""
-    store, passed = FeatureStore(UPath(folder / "features")), 0
+    store, proof, passed = FeatureStore(UPath(folder / "features")), Proof.begin(), 0
     for view in (None, *views_of(augment, epochs)):
         jobs = extract.missing(store, data.samples, recipes, view)
         known = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
-        actor = extract._Backbones(store, data.folder, known, WeightsIndex(Workspace(folder)), "cpu", ())
+        actor = extract._Backbones(store, data.folder, known, WeightsIndex(Workspace(folder)), "cpu", (), proof)
         for job in jobs:
             item = extract._item(job)  # of every other view read apart, as before backbones on GPUs
-            made = actor(extract._read(item, data.folder) if view and view.number % 2 else item)
+            made = actor(extract._read(item, data.folder, proof) if view and view.number % 2 else item)
             assert made["error"] == b""
             passed += made["images"]
     return passed

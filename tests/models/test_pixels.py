@@ -16,6 +16,7 @@ from dfloc.features.extract import missing
 from dfloc.features.store import TRUTH, FeatureStore, recipe_for
 from dfloc.features.weights import WeightsIndex
 from dfloc.models import pixels
+from dfloc.proof import Proof
 from dfloc.storage import Workspace
 
 RECIPE = recipe_for("pixels")
@@ -24,7 +25,7 @@ RECIPE = recipe_for("pixels")
 def fill(store: FeatureStore, shards: UPath, samples: Sequence[SampleRef], recipes: Sequence[object]) -> None:
     jobs = missing(store, samples, recipes)
     told = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
-    actor = module._Backbones(store, shards, told, WeightsIndex(Workspace(store.root.parent)), "cpu", ())
+    actor = module._Backbones(store, shards, told, WeightsIndex(Workspace(store.root.parent)), "cpu", (), Proof.begin())
     for job in jobs:
         assert actor(module._item(job))["error"] == b""
 

@@ -93,7 +93,11 @@ def test_forgetting_is_the_root_less_ours(mini_study):
 def test_trials_of_other_test_lists_are_not_paired(mini_workspace):
     record = studies.mini()
     trial = record.trials[1]
-    lists = [e.model_copy(update={"test": e.test.model_copy(update={"digest": "0" * 64})}) for e in trial.evaluations]
+    digests = [f"{number:064}" for number in range(len(trial.evaluations))]
+    lists = [
+        each.model_copy(update={"test": each.test.model_copy(update={"digest": digest})})
+        for each, digest in zip(trial.evaluations, digests, strict=True)
+    ]
     other = trial.model_copy(update={"evaluations": tuple(lists)})
     record = record.model_copy(update={"trials": (record.trials[0], other)})
     workspace = Workspace(mini_workspace.root.parent / "other-lists")

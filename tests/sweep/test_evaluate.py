@@ -221,7 +221,7 @@ def test_photographs_that_it_or_an_ancestor_was_trained_on_are_counted(bench: Be
     storage.put_json(bench.workspace.lists / f"{digest}.json", [ref.id for ref in train[:3]])  # as 40e56a3 wrote it
     child = make_spec(init={"decoder": InitFrom(parent=parent.fingerprint)})
     for refs, expected in ((train, len({ref.stem for ref in train[:3]})), (test, 0)):
-        evaluated = SampleList(digest=list_digest(refs), counts={})
+        evaluated = SampleList(digest=list_digest(refs), counts={"tiny/noise": len(refs)})
         evaluation = EvaluationSpec(
             trial=child.fingerprint, checkpoint="best", domain="tiny/noise", test=evaluated, protocol="declip-2025"
         )
@@ -290,7 +290,7 @@ def test_features_that_a_worker_finds_damaged_are_made_again(
 
     def late(*args: Any) -> None:
         """Spoil every map between the plan and the first work."""
-        for path in [path for path, _ in store.states() if TRUTH.fingerprint not in path.parts and not spoilt]:
+        for path in [path for path in store.files() if TRUTH.fingerprint not in path.parts and not spoilt]:
             path.write_bytes(path.read_bytes()[:-1] + b"\7")
             spoilt.append(path)
             break

@@ -227,10 +227,10 @@ def test_an_inverted_target_is_not_trained_on(bench: Bench) -> None:
     data = file.read_bytes()
     file.unlink()  # a link of the fixture's
     file.write_bytes(data[:128] + bytes(255 - value for value in data[128:]))
-    assert dict(store.states())[file] == "damaged"
+    assert store.state(file) == "damaged"
     with pytest.raises(WorkspaceError, match="are damaged"):
         bench.run(base)
-    assert dict(store.states())[file] == "missing"
+    assert store.state(file) == "missing"
     plan = bench.planner.plan()
     assert [job.recipes for job in plan.jobs] == [(TRUTH,)]
     extract(store, bench.planner.shards, plan.jobs, weights=WeightsIndex(bench.planner.workspace))
