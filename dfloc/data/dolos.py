@@ -184,12 +184,16 @@ def with_splits(
 
     Raises:
         ConfigError: the domain's name cannot be one.
-        DataError: another folder lies among the splits, or there are no images.
+        DataError: another folder or an image lies among the splits, or there are no images.
     """
     check_domain(domain, reserved=() if mask_kind == "real" else ("real",))
     for folder in _folders(images):
         if folder.name not in SPLITS:
             raise DataError(f"{folder}: {unknown('split folder', folder.name, SPLITS)}")
+    beside = sorted(path.name for path in images.iterdir() if is_image(path.name) and not is_litter(path.name))
+    if beside:
+        more = f" and {len(beside) - 1} more" if len(beside) > 1 else ""
+        raise DataError(f"{images / beside[0]}{more} lies beside the split folders; move it into one of them")
     samples = [
         sample
         for split in SPLITS
@@ -251,6 +255,18 @@ def has_splits(images: Path) -> bool:
     return any(is_folder(images / name) for name in SPLITS)
 
 
+def refuse_other_case(images: Path) -> None:
+    """Return if no folder is called like a split in other letters: its images would be those of one mixed split.
+
+    Raises:
+        DataError: one is.
+    """
+    _, folders, _ = next(os.walk(images), ("", [], []))
+    for name in sorted(folders):
+        if name not in SPLITS and name.lower() in SPLITS:
+            raise DataError(f"{images / name} is called like a split in other letters; rename it {name.lower()}")
+
+
 def reference(name: str, image: Path, domain: str, split: Split, mask_kind: MaskKind) -> Sample:
     """Return a sample without a mask, its names by Dolos' rule."""
     source, bare = domain.partition("/")[0], partners.bare(name)
@@ -290,8 +306,19 @@ def with_originals(samples: Sequence[Sample], folder: Path) -> list[Sample]:
         local = kind(sample.mask_kind) == "local"
         matched.append(sample._replace(original=held[0] if held and local else sample.original))
     if not any(sample.original for sample in matched):
-        raise DataError(f"{folder} has no original of the name of any of the {len(matched)} images")
+        raise DataError(
+            f"{folder} has no original of the name of any of the {len(matched)} images{_cure(samples, found)}"
+        )
     return matched
+
+
+def _cure(samples: Sequence[Sample], found: Mapping[str, Path]) -> str:
+    """Return the rule of photographs by which originals would be found, as the end of a sentence."""
+    for rule, tell in (("{stem}", photograph), (partners.CUT, partners.cut)):
+        count = sum(tell(partners.bare(sample.name)) in found for sample in samples)
+        if count:
+            return f", but those of the photographs of {count}: --photograph {rule} (photograph= in --own)"
+    return ""
 
 
 def check_domain(domain: str, reserved: tuple[str, ...] = ("real",)) -> None:

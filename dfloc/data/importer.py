@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import pickle
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from upath import UPath
 from dfloc import storage
 from dfloc.data import dolos, rejects
 from dfloc.data.dolos import Sample
+from dfloc.data.folders import text
 from dfloc.data.leakage import Overlap, in_two_splits, overlaps, sentence
 from dfloc.data.manifest import (
     FILE_NAME,
@@ -162,24 +164,32 @@ def _rejected(out: UPath, changed: Parts, written: Sequence[Written], allow: boo
 
 
 def _parts(samples: Sequence[Sample], layout: str) -> Parts:
-    """Part samples by domain and split, and digest the names, sizes and times of their files."""
+    """Part samples by domain and split, and digest the names, sizes and times of their files, and where masks lie."""
     parts: dict[Place, Part] = {}
     images = {sample.image.absolute() for sample in samples}
     for place, group in groupby(dolos.in_order(samples), key=lambda sample: (sample.domain, sample.split)):
         members = [_absolute(sample) for sample in group]
-        lines, sizes = [layout], []
+        lines, places, sizes = [layout], [], []
         for sample in members:
             size, time = _stat(sample.image)
             mask = None if sample.mask is None else (sample.mask.name, *_stat(sample.mask))
             asked = f"\x1f{sample.masks_are}" if sample.masks_are else ""
             if sample.original and sample.original not in images:
                 asked += f"\x1foriginal {_stat(sample.original)}"
-            if sample.photograph:  # Dolos' stems follow from the id
+            by_id = sample.mask_kind != "real" or sample.stem == dolos.photograph(sample.pair)
+            if sample.photograph or not by_id:
                 asked += f"\x1f{sample.stem}"
             lines.append(f"{sample.id}\x1f{sample.mask_kind}\x1f{size}\x1f{time}\x1f{mask}{asked}")
+            if sample.mask is not None:
+                places.append(text(os.path.relpath(sample.mask, sample.image.parent)))
             sizes.append(size)
-        parts[place] = Part(members, sizes, hashlib.sha256("\n".join(lines).encode()).hexdigest())
+        before, origin = _digest(lines), _digest([*lines, *places])
+        parts[place] = Part(members, sizes, origin, before)
     return parts
+
+
+def _digest(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _absolute(sample: Sample) -> Sample:
@@ -202,7 +212,9 @@ def _stat(path: Path) -> tuple[int, int]:
 def _is_unchanged(out: UPath, old: Manifest, place: Place, part: Part) -> bool:
     domain, split = place
     info = old.domains[domain].splits.get(split) if domain in old.domains else None
-    return info is not None and info.origin == part.origin and all((out / s.path).exists() for s in info.shards)
+    if info is None or info.origin not in (part.origin, part.before):
+        return False
+    return all((out / s.path).exists() for s in info.shards)
 
 
 def _check_polarity(old: Manifest, parts: Parts) -> None:

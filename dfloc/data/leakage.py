@@ -10,7 +10,6 @@ from dfloc.data.manifest import Manifest, SampleRef, refs_of
 
 NOTE = "photographs that lie in two splits"
 """How a note begins that the import was told to allow."""
-EQUAL = " = "
 SHOWN = 3
 
 
@@ -19,11 +18,7 @@ class Overlap(NamedTuple):
 
     stem: str
     splits: tuple[str, ...]
-
-    @property
-    def by_pixels(self) -> bool:
-        """Whether only the pixels show it."""
-        return EQUAL in self.stem
+    by_pixels: bool = False
 
 
 def overlap(folder: UPath, manifest: Manifest, domains: Iterable[str]) -> list[Overlap]:
@@ -47,7 +42,7 @@ def overlaps(samples: Sequence[SampleRef]) -> list[Overlap]:
         first = {ref.split: ref.id for ref in reversed(refs)}
         if len(first) > 1 and not known.issuperset(ref.stem for ref in refs):
             splits = tuple(sorted(first))
-            equal.append(Overlap(EQUAL.join(first[split] for split in splits), splits))
+            equal.append(Overlap(" = ".join(first[split] for split in splits), splits, by_pixels=True))
     return [*named, *sorted(equal)]
 
 

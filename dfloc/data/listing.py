@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dfloc.data import partners, table
-from dfloc.data.dolos import SPLITS, Sample, has_splits, reference, same_folder
+from dfloc.data.dolos import SPLITS, Sample, has_splits, reference, refuse_other_case, same_folder
 from dfloc.data.folders import is_folder, is_image, names_in, text
 from dfloc.data.manifest import MaskKind, Split
 from dfloc.data.photographs import TABLE, Rule
@@ -42,9 +42,12 @@ class Listed(NamedTuple):
             DataError: the list cannot be understood, or names what is not there or more than once.
         """
         folders = {self.images.name: "image", self.masks.name: "mask"}
-        rows = table.read(self.path, folders, lambda name: bool(_at(name, self._places(self.images))))
+        rows = table.read(self.path, folders, lambda name: bool(_at(name, self._places(self.images))), self._is_another)
+        if rows[0].split is None:
+            refuse_other_case(self.images)
         files = self._files(rows)
         self._refuse_doubles(rows, files)
+        self._refuse_swapped(rows, files)
         kept = {file["image"]: (row, file) for row, file in zip(rows, files, strict=True)}
         found = [self._sample(row, file) for row, file in kept.values()]
         if rows[0].mask is not None and self.named != partners.NAME:
@@ -56,6 +59,14 @@ class Listed(NamedTuple):
 
     def _places(self, folder: Path) -> list[Path]:
         return [self.path.parent, folder, folder.parent]
+
+    def _is_another(self, name: str, image: str) -> bool:
+        """Return whether a cell names an image file that is not the one of its row."""
+        if not is_image(name):
+            return False
+        own = set(map(os.path.realpath, _at(image, self._places(self.images))))
+        found = set(map(os.path.realpath, _at(name, [*self._places(self.images), self.masks])))
+        return bool(found) and not found & own
 
     def _files(self, rows: Sequence[Row]) -> list[dict[str, Path]]:
         """Return the files of each row by their meaning."""
@@ -71,8 +82,10 @@ class Listed(NamedTuple):
                 if paths:
                     found[-1][meaning] = paths[0]
                 elif name:
+                    none = "; write nothing or Negative where nothing is fake"
                     missing.append(
                         f'line {row.line} names "{text(name)[:80]}", which is neither in {places[0]} nor in {places[1]}'
+                        f"{none if meaning == 'mask' and not is_image(name) else ''}"
                     )
         if missing:
             more = f" (and {len(missing) - 1} more files are not there)" if len(missing) > 1 else ""
@@ -89,6 +102,18 @@ class Listed(NamedTuple):
             other = first.setdefault(file["image"], place)
             if files[other] != file or rows[other][3:5] != row[3:5]:
                 raise self._error(f"lines {rows[other].line} and {row.line} name {row.image} and differ; leave one")
+
+    def _refuse_swapped(self, rows: Sequence[Row], files: Sequence[dict[str, Path]]) -> None:
+        """Refuse an image that lies in the folder of masks, as where a list without a head has the mask first."""
+        images, masks = _plain(self.images), _plain(self.masks)
+        if images.is_relative_to(masks):
+            return
+        for row, file in zip(rows, files, strict=True):
+            if _plain(file["image"]).is_relative_to(masks):
+                raise self._error(
+                    f"line {row.line}: the image {row.image} lies in the folder of masks, {self.masks}; put a head "
+                    "over the columns, image and mask, in their order"
+                )
 
     def _refuse_shared(self, rows: Sequence[Row], files: Sequence[dict[str, Path]], stems: dict[Path, str]) -> None:
         """Refuse a mask of images of several photographs."""
@@ -111,11 +136,10 @@ class Listed(NamedTuple):
         domain, kind = f"{source}/real" if real else self.domain, "real" if real else self.mask_kind
         found = reference(name, files["image"], domain, row.split or split or "train", kind)
         shown = row.photograph and _without_ending(row.photograph)
+        if not real or shown:
+            found = found._replace(stem=f"{source}/{shown or self.tell(partners.bare(name))}")
         return found._replace(
-            mask=files.get("mask"),
-            original=files.get("original"),
-            stem=f"{source}/{shown or self.tell(partners.bare(name))}",
-            photograph=None if row.photograph is None else TABLE,
+            mask=files.get("mask"), original=files.get("original"), photograph=TABLE if shown else None
         )
 
     def _name(self, image: Path) -> tuple[str, Split | None]:

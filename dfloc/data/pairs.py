@@ -14,6 +14,7 @@ from dfloc.data.dolos import (
     files,
     has_splits,
     in_order,
+    refuse_other_case,
     with_originals,
     with_splits,
 )
@@ -146,16 +147,10 @@ def scan(pair: Pair, otherwise: Split | None = None, held: Held | None = None) -
     samples, known = _of_table(pair, pair.table, tell) if pair.table else _of_folders(pair)
     _refuse_unpaired(pair, samples)
     samples = [*samples, *_authentic(pair, samples, known)]
-    source = pair.domain.partition("/")[0]
-    if any(sample.photograph == TABLE for sample in samples):
+    if any(sample.photograph for sample in samples):
         label = TABLE
     samples = _once(
-        sample._replace(
-            stem=sample.stem if sample.photograph else f"{source}/{tell(partners.bare(sample.name))}",
-            photograph=label,
-            masks_are=pair.masks_are,
-        )
-        for sample in samples
+        sample._replace(photograph=label, masks_are=pair.masks_are) for sample in _with_photographs(samples, tell)
     )
     where = pair.table or pair.images
     if known and pair.split is not None:
@@ -166,6 +161,20 @@ def scan(pair: Pair, otherwise: Split | None = None, held: Held | None = None) -
     if shares is None:
         raise ConfigError(f"{where} has no folders train, valid, test; say how to split them: split 80/10/10")
     return _with_originals(_split(samples, shares, pair.domain), pair)
+
+
+def _with_photographs(samples: Sequence[Sample], tell: photographs.Rule) -> list[Sample]:
+    """Return samples with the photographs that they show, where no column said it."""
+    source = samples[0].domain.partition("/")[0]
+    fakes = [
+        sample if sample.photograph else sample._replace(stem=f"{source}/{tell(partners.bare(sample.name))}")
+        for sample in samples
+        if sample.photograph or sample.mask_kind != "real"
+    ]
+    reals = [sample for sample in samples if not sample.photograph and sample.mask_kind == "real"]
+    shown = {sample.stem.partition("/")[2] for sample in fakes}
+    stems = photographs.of_authentic([partners.bare(sample.name) for sample in reals], shown, tell)
+    return [*fakes, *(real._replace(stem=f"{source}/{stems[partners.bare(real.name)]}") for real in reals)]
 
 
 def _with_originals(samples: Sequence[Sample], pair: Pair) -> list[Sample]:
@@ -194,6 +203,7 @@ def _of_folders(pair: Pair) -> tuple[list[Sample], bool]:
         if not is_folder(folder):
             raise DataError(f"no folder {folder}; expected one with images and one with their masks")
     known = has_splits(pair.images)
+    refuse_other_case(pair.images)
     if known:
         samples = with_splits(pair.images, pair.masks, pair.domain, masks.kind_of(pair.fake_is), pair.mask)
     else:
@@ -220,6 +230,7 @@ def _authentic(pair: Pair, samples: Sequence[Sample], known: bool) -> list[Sampl
         return []
     if not is_folder(folder):
         raise DataError(f"no folder {folder} of authentic images")
+    refuse_other_case(folder)
     if known != has_splits(folder):
         raise ConfigError(
             f"{folder} should have folders train, valid, test where {pair.table or pair.images} says splits, and none "

@@ -1,6 +1,7 @@
 """Which mask is whose, by their names: one to one, or the reason why not."""
 
 import re
+import shlex
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -150,5 +151,12 @@ def _affix(lost: Sequence[str], masks: set[str]) -> str:
         return ""
     pattern = best[0]
     shown = pattern.replace(NAME, "NAME").replace(CUT, "CUT")
-    all_of = "all " if counts[pattern] == len(lost) else f"{counts[pattern]} of "
-    return f"{all_of}{len(lost)} masks exist as {shown}: --mask-name {pattern} (mask= in --own)"
+    whose = "all" if counts[pattern] == len(lost) else f"{counts[pattern]} of"
+    there = f"the masks of {whose} {len(lost)} images exist" if len(lost) > 1 else "its mask exists"
+    return f"{there} as {shown}: --mask-name {_quoted(pattern)} (mask= in --own)"
+
+
+def _quoted(pattern: str) -> str:
+    """Return a pattern as a shell takes it; braces alone need no quotes."""
+    bare_of_braces = re.sub("[{}]", "", pattern)
+    return pattern if shlex.quote(bare_of_braces) == bare_of_braces else shlex.quote(pattern)

@@ -1,7 +1,7 @@
 """Which photograph a file of one's own shows: its whole name, a part of it, or what a pattern finds."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 
 from dfloc.data import dolos, partners
 from dfloc.data.partners import CUT, NAME
@@ -47,3 +47,28 @@ def rule(written: str) -> Rule:
         return found
 
     return find
+
+
+def of_authentic(names: Iterable[str], fakes: Collection[str], tell: Rule) -> dict[str, str]:
+    """Return the photograph of each authentic image: what tells apart the fakes of one need not be in its own name.
+
+    It is its whole name where fakes show a photograph of that name, else what the rule says where fakes show that. An
+    image without a fake goes by the rule where others do and none by its whole name, and else by its whole name.
+
+    Args:
+        names: their bare names.
+        fakes: the photographs that fakes show.
+        tell: the rule of the fakes.
+    """
+    ruled = {name: _told(name, tell) for name in names}
+    whole = ruled.keys() & set(fakes)
+    by_rule = not whole and not set(fakes).isdisjoint(ruled.values())
+    return {name: shown if name not in whole and (by_rule or shown in fakes) else name for name, shown in ruled.items()}
+
+
+def _told(name: str, tell: Rule) -> str:
+    """Return the photograph by the rule; the whole name where the rule does not match."""
+    try:
+        return tell(name)
+    except DataError:
+        return name

@@ -25,11 +25,15 @@ from dfloc.errors import DataError
 
 
 class Part(NamedTuple):
-    """One split of a domain: its samples in rank order, the sizes of their images, and the digest of all its files."""
+    """One split of a domain: its samples in rank order, the sizes of their images, and the digest of all its files.
+
+    `before` is the digest as imports made it that did not digest where masks lie.
+    """
 
     samples: list[Sample]
     sizes: list[int]
     origin: str
+    before: str
 
 
 class Written(NamedTuple):

@@ -37,6 +37,7 @@ SPLIT_WORDS: dict[str, Split] = {
 }
 AUTHENTIC = frozenset({"", "negative", "none"})
 """Words in place of a mask, in small letters: nothing of the image is fake."""
+_MASKLIKE = re.compile(r"mask|ground\W*truth|label|segment|(?<![a-z])gt(?![a-z])")
 
 
 class Row(NamedTuple):
@@ -51,9 +52,13 @@ class Row(NamedTuple):
 
 
 Records = list[tuple[int, list[str]]]
+Table = tuple[Sequence[str], Sequence[str | None], Records]
+"""The head, empty where there is none; what the columns mean; the line and the cells of each row."""
 
 
-def read(path: Path, folders: Mapping[str, str], exists: Callable[[str], bool]) -> list[Row]:
+def read(
+    path: Path, folders: Mapping[str, str], exists: Callable[[str], bool], other: Callable[[str, str], bool]
+) -> list[Row]:
     """Return the rows of a list: separated text with a head or without, or JSON (lists of lists or of objects).
 
     A list has a head where its first line names a column of images, none where it begins with an image.
@@ -62,6 +67,7 @@ def read(path: Path, folders: Mapping[str, str], exists: Callable[[str], bool]) 
         path: of the list, JSON where it ends in `.json`.
         folders: meaning by the name of a folder, which a column of that name has.
         exists: whether there is an image of that name.
+        other: whether there is an image of the first name that is not the one of the second.
 
     Raises:
         DataError: it cannot be read, or understood; names the line.
@@ -79,20 +85,20 @@ def read(path: Path, folders: Mapping[str, str], exists: Callable[[str], bool]) 
     if "\0" in text:
         raise DataError(f"cannot read the table {path}, which is no text; expected text in UTF-8")
     try:
-        columns, records = (
+        head, columns, records = (
             _from_json(text, folders) if path.suffix.lower() == ".json" else _from_text(text, folders, exists)
         )
         if not records:
             raise DataError("names no image")
+        if "mask" not in columns:
+            _refuse_masklike(head, columns, records, other)
         return [_row(line, columns, cells) for line, cells in records]
     except DataError as error:
         raise DataError(f"table {path}: {error}") from error
 
 
-def _from_text(
-    text: str, folders: Mapping[str, str], exists: Callable[[str], bool]
-) -> tuple[Sequence[str | None], Records]:
-    """Return what the columns mean and the cells of each line, by the separator that makes sense of the first line."""
+def _from_text(text: str, folders: Mapping[str, str], exists: Callable[[str], bool]) -> Table:
+    """Return head, columns and lines by the separator that makes sense of the first line."""
     for separator in SEPARATORS:
         try:
             _, first = next(_records(text, separator), (0, [""]))
@@ -102,9 +108,9 @@ def _from_text(
             continue
         columns = _meanings(first, folders)
         if "image" in columns:
-            return columns, list(_records(text, separator))[1:]
+            return first, columns, list(_records(text, separator))[1:]
         if exists(first[0]):
-            return _in_order(len(first)), list(_records(text, separator))
+            return [], _in_order(len(first)), list(_records(text, separator))
     if not text.strip():
         raise DataError("is empty")
     line = text.strip().splitlines()[0]
@@ -131,7 +137,8 @@ def _records(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
             yield start, cells
 
 
-def _from_json(text: str, folders: Mapping[str, str]) -> tuple[Sequence[str | None], Records]:
+def _from_json(text: str, folders: Mapping[str, str]) -> Table:
+    names: list[str] = []
     try:
         entries = json.loads(text, object_pairs_hook=_object)
     except DataError:
@@ -145,10 +152,20 @@ def _from_json(text: str, folders: Mapping[str, str]) -> tuple[Sequence[str | No
         columns: Sequence[str | None] = _meanings(names, folders)
         if "image" not in columns:
             raise DataError(f"has no key of images; {did_you_mean('image', names)}")
+        _refuse_without(entries, {name: meaning for name, meaning in zip(names, columns, strict=True) if meaning})
         entries = [[entry.get(name) for name in names] for entry in entries]
     else:
         columns = _in_order(len(entries[0]) if entries and isinstance(entries[0], list) else 1)
-    return columns, [(place, list(_strings(place, entry, columns))) for place, entry in enumerate(entries, 1)]
+    return names, columns, [(place, list(_strings(place, entry, columns))) for place, entry in enumerate(entries, 1)]
+
+
+def _refuse_without(entries: Sequence[Mapping[str, Any]], meanings: Mapping[str, str]) -> None:
+    """Refuse an entry without a key that matters and that others have: its own may be misspelled."""
+    for place, entry in enumerate(entries, 1):
+        for name, meaning in meanings.items():
+            if name not in entry:
+                what = "nothing is fake" if meaning == "mask" else "there is none"
+                raise DataError(f"entry {place} has no key {name}; write null where {what}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -196,8 +213,26 @@ def _refuse_nearly(head: Sequence[str], plain: Sequence[str], found: Sequence[st
     for place, word in enumerate(plain):
         for meaning in MEANINGS[1:]:
             near = abs(len(word) - len(meaning)) < 2 and difflib.get_close_matches(word, [meaning], 1, 0.75)
-            if near and found[place] is None and meaning not in found:
+            if near and found[place] is None and (meaning not in found or word[:1] == meaning[0]):
                 raise DataError(f'unknown column "{head[place]}"; did you mean "{meaning}"? rename it')
+
+
+def _refuse_masklike(
+    head: Sequence[str], columns: Sequence[str | None], records: Records, other: Callable[[str, str], bool]
+) -> None:
+    """Refuse a column that may be the masks under a word that is not known: others would be taken by their names."""
+    for place, name in enumerate(head):
+        if columns[place] is None:
+            cells = (row for _, row in records if len(row) == len(head))
+            if _MASKLIKE.search(name.casefold()):
+                found = "sounds like masks"
+            elif any(other(row[place], row[columns.index("image")]) for row in cells):
+                found = "holds files"
+            else:
+                continue
+            raise DataError(
+                f'column "{name[:80]}" {found}, and no column is called mask; call it mask, or leave it out'
+            )
 
 
 def _row(line: int, columns: Sequence[str | None], cells: list[str]) -> Row:

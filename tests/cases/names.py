@@ -81,3 +81,38 @@ def case(root: Path) -> None:
     """One name in two cases."""
     photo(root / "images/IMG_1.JPG")
     mask(root / "masks/img_1.png")
+
+
+def words(root: Path) -> None:
+    """Masks with a suffix that a shell would part."""
+    for k in range(4):
+        photo(root / f"images/s{k}x.png")
+        mask(root / f"masks/s{k}x (mask).png")
+
+
+def shared(root: Path) -> None:
+    """Four images of two photographs, which have one mask each."""
+    for k in range(2):
+        photo(root / f"images/p{k}x_a.png")
+        photo(root / f"images/p{k}x_b.png")
+        mask(root / f"masks/p{k}x_mask.png")
+
+
+def capitals(root: Path) -> None:
+    """Folders called like splits, in capitals."""
+    for name in ("Train/a0x.png", "Test/b0x.png"):
+        photo(root / "images" / name)
+        mask(root / "masks" / name)
+
+
+def beside(root: Path) -> None:
+    """Images in split folders, and two that lie in none."""
+    for name in ("train/a0x.png", "test/b0x.png", "c.png", "d.png"):
+        photo(root / "images" / name)
+        mask(root / "masks" / name)
+
+
+def one(root: Path) -> None:
+    """One image whose mask has a suffix."""
+    photo(root / "images/a0x.png")
+    mask(root / "masks/a0x_gt.png")

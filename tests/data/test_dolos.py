@@ -128,6 +128,12 @@ def test_empty_and_misnamed_folders(tmp_path: Path) -> None:
     touch(tmp_path, "b/c/real/val/1.png")
     with pytest.raises(DataError, match='unknown split folder "val"; did you mean "valid"'):
         scan(tmp_path / "b")
+    touch(tmp_path, "e/c/real/Train/1.png")
+    with pytest.raises(DataError, match='unknown split folder "Train"; did you mean "train"'):
+        scan(tmp_path / "e")
+    touch(tmp_path, "f/c/real/train/1.png", "f/c/real/2.png")
+    with pytest.raises(DataError, match=r"real/2\.png lies beside the split folders; move it"):
+        scan(tmp_path / "f")
     touch(tmp_path, "d/my photos/real/train/1.png")
     with pytest.raises(ConfigError, match="my photos/real"):
         scan(tmp_path / "d")

@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from upath import UPath
 from dfloc import storage
 from dfloc.data import importer, writer
 from dfloc.data.dolos import scan
-from dfloc.data.importer import ImportSummary, import_samples
+from dfloc.data.importer import GROUP_ROWS, SHARD_ROWS, ImportSummary, import_samples
 from dfloc.data.manifest import Manifest, domains_of, list_digest, read_samples
 from dfloc.data.pairs import read_pair, scan_pair
 from dfloc.data.shards import read_truth
@@ -225,6 +226,44 @@ def test_an_import_made_before_keeps_its_photographs_until_it_is_told_others(tmp
     assert contents(folder) == before
     assert again(",photograph={name}") == (18, "{name}", 18)
     assert again() == (0, "{name}", 18)
+
+
+def test_masks_of_another_folder_are_others(tmp_path: Path) -> None:
+    """Names, sizes and times are equal; where an import digested no more than these, it is left alone."""
+    names.photo(tmp_path / "images/a.png")
+    for folder, white in (("one", True), ("two", False)):
+        names.mask(tmp_path / folder / "a.bmp", white)
+        os.utime(tmp_path / folder / "a.bmp", (10**9, 10**9))
+    out = UPath(tmp_path / "shards")
+
+    def written(folder: str) -> int:
+        return import_samples(scan_pair(tmp_path / "images", tmp_path / folder, "mine/x", "white", "test"), out).written
+
+    assert [written(folder) for folder in ("one", "one", "two", "two", "one")] == [1, 0, 1, 0, 1]
+    manifest = storage.get_json(out / "manifest.json")
+    time = (tmp_path / "images/a.png").stat()
+    line = f"mine/x/test/a.png\x1ffake_is_white\x1f{time.st_size}\x1f{time.st_mtime_ns}"
+    size = (tmp_path / "one/a.bmp").stat().st_size
+    line += f"\x1f('a.bmp', {size}, {10**18})\x1fmine/a"
+    origin = hashlib.sha256(f"{GROUP_ROWS},{SHARD_ROWS}\n{line}".encode()).hexdigest()
+    manifest["domains"]["mine/x"]["splits"]["test"]["origin"] = origin
+    del manifest["sealed"]
+    storage.put_json(out / "manifest.json", manifest)
+    assert [written(folder) for folder in ("one", "two")] == [0, 0], "digested by names, sizes and times alone"
+
+
+def test_authentic_images_of_other_photographs_are_imported_again(tmp_path: Path) -> None:
+    """STEM-K stands in no digest; an authentic image that goes by its whole name does."""
+    for name in ("DSC-1-1", "DSC-1-2"):
+        names.photo(tmp_path / f"images/{name}.png")
+        names.mask(tmp_path / f"masks/{name}.png")
+    names.photo(tmp_path / "real/DSC-1.png")
+    samples = read_pair(f"mine/x={tmp_path},fake=white,split=test,photograph={{stem}},real=real")
+    assert {sample.stem for sample in samples} == {"mine/DSC-1"}
+    other = [s._replace(stem="mine/DSC") if s.mask_kind == "real" else s for s in samples]
+    now, then = (importer._parts(each, "") for each in (samples, other))
+    assert now["mine/x", "test"].origin == then["mine/x", "test"].origin
+    assert now["mine/real", "test"].origin != then["mine/real", "test"].origin
 
 
 def test_a_photograph_in_two_splits_stops_the_import(tiny_tree: Path, out: UPath) -> None:

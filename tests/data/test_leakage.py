@@ -63,8 +63,7 @@ def test_a_copy_in_another_file_is_found(tmp_path: Path, copy: Callable[[Path, P
     found = overlaps(
         refs(tmp_path, ("s/real", "train", "real", tmp_path / "a.png"), ("t/real", "test", "real", tmp_path / name))
     )
-    assert found == [(f"t/real/test/{name} = s/real/train/a.png", ("test", "train"))]
-    assert found[0].by_pixels
+    assert found == [(f"t/real/test/{name} = s/real/train/a.png", ("test", "train"), True)]
 
 
 def test_a_grey_picture_is_the_same_in_colours(tmp_path: Path) -> None:
@@ -88,12 +87,17 @@ def test_what_is_no_leak_and_what_is_counted_once(tmp_path: Path) -> None:
     save(tmp_path / "d.png", pixels.reshape(pixels.shape[0] // 2, -1, 3))
     assert overlaps(refs(tmp_path, ("s/real", "train", "real", a), ("s/x", "test", "real", tmp_path / "d.png"))) == []
     twice = overlaps(refs(tmp_path, ("s/real", "train", "real", a), ("s/x", "test", "real", a)))
-    assert twice == [("s/a", ("test", "train"))], "its name says it already"
+    assert twice == [("s/a", ("test", "train"), False)], "its name says it already"
     three = refs(tmp_path, *(("s/real", split, "real", path) for split, path in (("train", a), ("test", b))))
     three += refs(tmp_path, ("t/real", "valid", "real", b))
     assert overlaps(three) == [
-        ("s/real/test/b.png = s/real/train/a.png = t/real/valid/b.png", ("test", "train", "valid"))
+        ("s/real/test/b.png = s/real/train/a.png = t/real/valid/b.png", ("test", "train", "valid"), True)
     ]
+
+
+def test_a_photograph_with_an_equals_sign_is_told_by_its_name() -> None:
+    found = leakage.in_two_splits([("mine/a = b", "train"), ("mine/a = b", "test")])
+    assert leakage.sentence(found) == f"{leakage.NOTE}: 1 (mine/a = b in test and train)"
 
 
 def without_pixels(folder: UPath) -> None:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -68,8 +69,8 @@ def test_a_pair_as_a_command_line_names_it(tmp_path: Path, folder: str) -> None:
     assert {s.mask_kind for s in read_pair(f"mine/sd={root},fake=black,split=100/0/0")} == {"fake_is_black"}
     with pytest.raises(ConfigError, match="80/10/10"):
         read_pair(f"mine/sd={root},fake=white")
-    touch(root, "images/train/1.png", "masks/train/1.png")
-    assert ids(read_pair(f"mine/sd={root},fake=white")) == ["mine/sd/train/1.png"]
+    touch(root, "more/images/train/1.png", "more/masks/train/1.png")
+    assert ids(read_pair(f"mine/sd={root}/more,fake=white")) == ["mine/sd/train/1.png"]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,16 @@ CASES = {
     "flat": (names.flat, ",images=all,masks=all", r"lie in one folder.*--mask-name \{name\}_GT"),
     "flat, by its table": (names.flat, ",images=all,masks=all,table=t.csv", 'the columns "all" and "all"'),
     "twice": (names.lists, ",table=twice.csv", "lines 2 and 4 name s0x.png and differ"),
-    "suffix": (names.suffix, "", r"all 4 masks exist as NAME_gt: --mask-name \{name\}_gt"),
+    "suffix": (names.suffix, "", r"the masks of all 4 images exist as NAME_gt: --mask-name \{name\}_gt"),
+    "suffix of two words": (names.words, "", r"NAME \(mask\): --mask-name '\{name\} \(mask\)' "),
+    "suffix of one": (
+        names.one,
+        "",
+        r"a0x.png: no mask of that name; its mask exists as NAME_gt: --mask-name \{name\}_gt",
+    ),
+    "one mask of two": (names.shared, "", r"the masks of all 4 images exist as CUT_mask: --mask-name \{cut\}_mask "),
+    "capitals": (names.capitals, "", r"images/Test is called like a split in other letters; rename it test"),
+    "beside": (names.beside, "", r"images/c\.png and 1 more lies beside the split folders; move it into one of them"),
     "unicode": (names.unicode, "", "another Unicode form: rename"),
     "case": (names.case, "", r"IMG_1.JPG: no mask of that name, but img_1.png, other case: rename.*--table"),
 }
@@ -282,6 +292,30 @@ def test_authentic_images_of_ones_own(tmp_path: Path) -> None:
     assert all(sample.id == f"mine/real/{sample.split}/{sample.name}" for sample in reals)
 
 
+@pytest.mark.parametrize(
+    ("rule", "fakes", "reals"),
+    [
+        ("{cut}", "IMG_100{k}_{j}", {f"IMG_100{k}": f"IMG_100{k}" for k in range(1, 9)}),
+        ("{stem}", "DSC-{k}-{j}", {f"DSC-{k}": f"DSC-{k}" for k in range(1, 9)}),
+        ("(.*)_v[0-9]", "a{k}_v{j}", {f"a{k}": f"a{k}" for k in range(1, 9)}),
+        ("{cut}", "{k}_{j}", {"1_x": "1", "1_y": "1", "9_x": "9", "9_y": "9"}),
+        ("{cut}", "z{k}_{j}", {"IMG_1": "IMG_1", "IMG_2": "IMG_2"}),
+        ("{cut}", "a_{k}_{j}", {"a_1": "a_1", "a_2_x": "a_2", "b_1": "b_1"}),
+    ],
+)
+def test_the_photograph_of_an_authentic_image(rule: str, fakes: str, reals: dict[str, str], tmp_path: Path) -> None:
+    """Fakes of four photographs, two each; the rule would make IMG of IMG_1001, and an expression would not match."""
+    names_of = [fakes.format(k=k, j=j) for k in range(1, 5) for j in (1, 2)]
+    touch(tmp_path, *(f"{part}/{name}.png" for name in names_of for part in ("images", "masks")))
+    touch(tmp_path, *(f"real/{name}.png" for name in reals))
+    samples = read_pair(f"mine/sd={tmp_path},fake=white,photograph={rule},real=real,split=50/0/50")
+    found = {s.name[:-4]: s.stem for s in samples if s.mask_kind == "real"}
+    assert found == {name: f"mine/{photograph}" for name, photograph in reals.items()}
+    splits = {stem: {s.split for s in samples if s.stem == stem} for stem in {s.stem for s in samples}}
+    assert {len(each) for each in splits.values()} == {1}
+    assert len({stem for stem in splits if stem in found.values()}) == len(set(reals.values()))
+
+
 def test_authentic_folders_that_do_not_fit(tmp_path: Path) -> None:
     touch(tmp_path, "a/images/train/1.png", "a/masks/train/1.png", "a/flat/2.png", "a/real/train/2.png")
     written = f"mine/sd={tmp_path}/a,fake=white"
@@ -345,6 +379,17 @@ def test_originals_have_the_name_of_the_image_or_of_its_photograph(tmp_path: Pat
     touch(tmp_path, "other/x.png")
     with pytest.raises(DataError, match="no original of the name of any of the 3 images"):
         read_pair(f"{written},originals=other")
+
+
+@pytest.mark.parametrize(("name", "rule"), [("DSC-{}-1", "{stem}"), ("DSC_{}_a", "{cut}")])
+def test_originals_that_another_rule_would_find(name: str, rule: str, tmp_path: Path) -> None:
+    for k in range(1, 4):
+        touch(tmp_path, *(f"{part}/{name.format(k)}.png" for part in ("images", "masks")))
+        touch(tmp_path, f"before/{name.format(k)[:-2]}.png")
+    written = f"my/edit={tmp_path},fake=white,split=test,originals=before"
+    with pytest.raises(DataError, match=re.escape(f"photographs of 3: --photograph {rule} ")):
+        read_pair(written)
+    assert all(sample.original for sample in read_pair(f"{written},photograph={rule}"))
 
 
 def test_originals_lie_beside_split_folders_or_in_the_same(tmp_path: Path) -> None:

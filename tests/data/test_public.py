@@ -72,7 +72,11 @@ def test_the_photographs_of_nist_are_their_base_files(tmp_path: Path) -> None:
     [
         (public.coverage, "fake=white,images=image,masks=mask", "10.tif: no mask of that name"),
         (public.inpaint_anything, "fake=white,images=results,masks=results", "lie in one folder.*by a table"),
-        (public.iml_vit, "fake=white,images=Tp,masks=Gt", r"all 3 masks exist as NAME_gt: --mask-name \{name\}_gt"),
+        (
+            public.iml_vit,
+            "fake=white,images=Tp,masks=Gt",
+            r"the masks of all 3 images exist as NAME_gt: --mask-name \{name\}_gt",
+        ),
         (public.hifi_casia, "fake=white,images=fake,masks=mask,table=fake.txt", r"--mask-name \{name\}_gt"),
     ],
 )

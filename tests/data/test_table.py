@@ -16,7 +16,8 @@ PAIRS = [("a 1.png", "m1.png"), ("b.png", "m2.png")]
 
 def rows(tmp_path: Path, text: str | bytes, name: str = "t.csv") -> list[Row]:
     (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
-    return read(tmp_path / name, FOLDERS, lambda file: file in {"a 1.png", "b.png", "a,1.png"})
+    there = {"a 1.png", "b.png", "a,1.png"}
+    return read(tmp_path / name, FOLDERS, there.__contains__, lambda file, image: file != image and file in there)
 
 
 def pairs(found: list[Row]) -> list[tuple[str, str | None]]:
@@ -82,6 +83,12 @@ def test_all_that_a_row_may_say(tmp_path: Path) -> None:
         ("image,img\nb.png,b.png\n", 'the columns "image" and "img" would both be the image'),
         ("image,mask,mask\nb.png,m,m\n", 'the columns "mask" and "mask" would both be the mask'),
         ("image,mask,splitt\nb.png,m,train\n", 'unknown column "splitt"; did you mean "split"'),
+        ("image,mask,maks\nb.png,m,n\n", 'unknown column "maks"; did you mean "mask"'),
+        *(
+            (f"image,{name}\nb.png,m\n", f'column "{name}" sounds like masks.*call it mask')
+            for name in ("mask_v2", "segmentation", "mask_png", "label", "ground-truth mask", "GT file", "gt_2")
+        ),
+        ("image,answer\nb.png,\na 1.png,b.png\n", 'column "answer" holds files.*call it mask'),
         ("image,mask,split\nb.png,m,trian\n", 'line 2: unknown split "trian"; did you mean "train'),
         ("image,mask,split\nb.png,m,\n", 'line 2: unknown split ""'),
         ("image,mask\nb.png\n", "line 2: expected 2 cells, found 1"),
@@ -120,6 +127,15 @@ def test_lists_that_are_none(text: str | bytes, said: str, tmp_path: Path) -> No
         ('[["b.png", "m"], ["b.png"]]', "line 2: expected 2 cells, found 1"),
         ('[{"picture": "b.png"}]', "has no key of images"),
         ('[{"image": "b.png", "image": "a"}]', "a key twice"),
+        (
+            '[{"image": "b.png", "mask": "m"}, {"image": "a.png", "msk": "n"}]',
+            'unknown column "msk"; did you mean "mask"',
+        ),
+        (
+            '[{"image": "b.png", "mask": "m"}, {"image": "a.png", "truth": "n"}]',
+            "entry 2 has no key mask; write null where nothing is fake",
+        ),
+        ('[{"image": "b.png", "split": "test"}, {"image": "a.png"}]', "entry 2 has no key split"),
         ('[["b.png", "' + "m" * 99 + '", 1e400]]', "entry 1 has inf"),
         ("[[]]", "names no image"),
     ],
@@ -130,12 +146,22 @@ def test_json_that_is_none(text: str, said: str, tmp_path: Path) -> None:
     assert len(str(raised.value)) < 600
 
 
+def test_columns_beside_the_masks_that_do_not_matter(tmp_path: Path) -> None:
+    for text in (
+        "image,mask,label,task\na 1.png,m1.png,1,x\nb.png,m2.png,0,y\n",
+        "image,mask,mask_area\na 1.png,m1.png,1\nb.png,m2.png,0\n",
+    ):
+        assert pairs(rows(tmp_path, text)) == PAIRS
+    alone = rows(tmp_path, "image,filename,length,prompt\nb.png,b.png,2,gone.png\n")
+    assert pairs(alone) == [("b.png", None)], "without masks; the file name says no more than the image"
+
+
 def test_a_list_that_is_too_long_or_no_file(tmp_path: Path) -> None:
     with (tmp_path / "huge.csv").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
     for name, said in {"huge.csv": "more than 64 MiB", "gone.csv": "no such file", ".": "no such file"}.items():
         with pytest.raises(DataError, match=said):
-            read(tmp_path / name, FOLDERS, lambda file: True)
+            read(tmp_path / name, FOLDERS, lambda file: True, lambda file, image: True)
 
 
 def listed(root: Path, text: str, more: str = "") -> list[str]:
@@ -177,10 +203,20 @@ def test_a_list_of_images_in_split_folders(tmp_path: Path) -> None:
         ("image,mask,original\n0.png,0.png,gone.png\n", 'line 2 names "gone.png"'),
         ("image,mask\n0.png," + "m" * 5000 + "\n", "line 2 names"),
         ("file\n0.png\n9.png\n", 'line 3 names "9.png"'),
+        (
+            "images/0.png,masks/0.png\nmasks/1.png,images/1.png\n",
+            "line 2: the image masks/1.png lies in the folder of m",
+        ),
+        ("image,truth\n0.png,truths/0.png\n", 'column "truth" holds files'),
+        *(
+            (f"image,mask\n0.png,0.png\n1.png,{word}\n", f'line 3 names "{word}".*write nothing or Negative where n')
+            for word in ("NULL", "nan", "-", "n/a")
+        ),
     ],
 )
 def test_lists_whose_files_do_not_pair(text: str, said: str, tmp_path: Path) -> None:
     touch(tmp_path, *(f"{part}/{k}.png" for part in ("images", "masks") for k in range(3)), "2.png")
+    touch(tmp_path, "truths/0.png")
     with pytest.raises(DataError, match=said):
         listed(tmp_path, text, ",split=test")
 
@@ -201,6 +237,29 @@ def test_photographs_and_originals_of_a_list(tmp_path: Path) -> None:
         "1.png": ("mine/p", None, "table"),
         "2.png": ("mine/2", None, "table"),
     }
+
+
+def test_authentic_rows_go_by_the_photographs_of_the_fakes(tmp_path: Path) -> None:
+    """A pattern that tells fakes of one photograph apart need not match the photograph."""
+    touch(tmp_path, *(f"{part}/a_v{k}.png" for part in ("images", "masks") for k in "12"), "images/a.png")
+    (tmp_path / "t.csv").write_text("image,mask\na_v1.png,a_v1.png\na_v2.png,a_v2.png\na.png,\n")
+    samples = read_pair(f"mine/sd={tmp_path},fake=white,table=t.csv,photograph=(.*)_v[0-9]", otherwise="test")
+    assert {s.name: s.stem for s in samples} == dict.fromkeys(("a_v1.png", "a_v2.png", "a.png"), "mine/a")
+
+
+def test_a_column_that_says_the_image_again_is_no_mask(tmp_path: Path) -> None:
+    touch(tmp_path, "images/0.png", "masks/0.png")
+    (tmp_path / "t.csv").write_text("image,filename\nimages/0.png,0.png\n")
+    [sample] = read_pair(f"mine/sd={tmp_path},fake=white,table=t.csv", otherwise="test")
+    assert sample.mask == tmp_path / "masks/0.png"
+
+
+def test_a_list_in_folders_called_like_splits_says_splits_or_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "images/Train/0.png", "masks/0.png")
+    text = "image,mask,split\nTrain/0.png,0.png,train\n"
+    assert listed(tmp_path, text) == ["mine/sd/train/Train/0.png"]
+    with pytest.raises(DataError, match=r"Train is called like a split in other letters; rename it train"):
+        listed(tmp_path, "image,mask\nTrain/0.png,0.png\n", ",split=test")
 
 
 def test_masks_by_name_where_a_list_has_images_alone(tmp_path: Path) -> None:
