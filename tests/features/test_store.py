@@ -256,10 +256,8 @@ def test_a_damaged_group_is_not_read_and_is_made_again(store) -> None:
     _spoil(_files(store)[0])
     assert store.whole([(RECIPE, 0, "one", group) for group in (0, 1, 2)]) == [False, True, False]
     assert store.damaged == {str(_files(store)[0])}
-    assert {path: store.state(path) for path in store.files()} == {
-        _files(store)[0]: "damaged",
-        _files(store, 1)[0]: "whole",
-    }
+    states = {path: store.state(path) for path in store.files()}
+    assert states == {_files(store)[0]: "damaged", _files(store, 1)[0]: "whole"}
     with pytest.raises(WorkspaceError, match=r"one/0\.npy are damaged; start the sweep again, it makes them again"):
         store.gather(RECIPE, [_sample(IDS[0], 0)])
     assert not store.has(RECIPE, 0, "one", 0), "a worker takes out what it finds damaged"
