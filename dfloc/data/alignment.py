@@ -196,7 +196,7 @@ def words(domain: str, mask_kind: str, found: Compared) -> Iterator[str]:
     for verdict, number in counts.most_common():
         if number > SAID * total:
             said = _moved(found.verdicts, moves) if verdict == MOVED else _SAID.get(verdict, f"{ONLY} {verdict}")
-            cure = _polarity(mask_kind) if verdict == INVERTED else ""
+            cure = _polarity(domain, mask_kind) if verdict == INVERTED else ""
             yield f"{domain}: {number} of {total} masks {said}{cure} ({found.shares} of the masks)"
 
 
@@ -212,9 +212,11 @@ _SAID = {
 }
 
 
-def _polarity(mask_kind: str) -> str:
+def _polarity(domain: str, mask_kind: str) -> str:
     other = {"fake_is_black": "white", "fake_is_white": "black"}.get(mask_kind)
-    return f"; import them with --fake-is {other}" if other else "; the other side of them is the fake one"
+    if other is None:
+        return "; the other side of them is the fake one"
+    return f"; import them as a folder pair: --domain {domain} --masks DIR --fake-is {other}"
 
 
 def _moved(verdicts: Mapping[str, int], moves: Sequence[str]) -> str:
@@ -229,4 +231,4 @@ def _moved(verdicts: Mapping[str, int], moves: Sequence[str]) -> str:
         for way, names in ((right, ("right", "left")), (down, ("down", "up")))
         if way
     ]
-    return f"are shifted: they {ONLY} moved by {' and '.join(ways)}"
+    return f"are shifted: they {ONLY} moved by about {' and '.join(ways)}"

@@ -4,6 +4,7 @@ import math
 import re
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -17,6 +18,7 @@ MAX_COLOUR = 16  # by how much the channels of a grey pixel may differ: JPEG
 END = 32  # how far from 0 and 255 black and white may lie
 NOISE = 8  # how far a picture all in black or white may be from it after lossy coding; else it is a label
 FEW = 16  # a picture of no more values than these has no grey between black and white
+LEVEL = 4  # by how much the pixels of a label may differ after lossy coding
 SHOWN = 4  # values that a sentence names
 
 _VALUE = r"(\d{1,10}|0x[0-9a-f]{6})"
@@ -24,6 +26,7 @@ KIND = re.compile(rf"fake_is_black|fake_is_white|fake_is=(nonzero|alpha|{_VALUE}
 """Every mask kind; the values behind `fake_is=` are those of the stored pixels, or colours."""
 FORMS = "black|white|nonzero|alpha|VALUE[,VALUE]"
 _DEPTHS = {"I": "32-bit", "F": "floating-point"}
+_EXACT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "F")  # modes that keep the values of their files, beside I
 _MOST = {"1": 1, "L": 255, "P": 255, "RGB": 255}
 
 
@@ -103,8 +106,9 @@ def truth(picture: Picture, kind: str, *, new: bool = False) -> Pixels:
     Args:
         picture: the mask.
         kind: one of those with a mask.
-        new: it enters now, and black and white must be near 0 and 255. Shards that hold others from before are read
-            where each pixel is nearer to one of them.
+        new: it enters now; black and white must be near 0 and 255, without areas of grey between them, and values must
+            be those that the file stores. Shards that hold others from before are read where each pixel is nearer to
+            one of them.
 
     Raises:
         DataError: the picture is not what its kind says; names the values that it has, and the cure.
@@ -116,11 +120,13 @@ def truth(picture: Picture, kind: str, *, new: bool = False) -> Pixels:
     if not kind.startswith("fake_is=") or KIND.fullmatch(kind) is None:
         raise DataError(f'masks of the kind "{kind}", which this version does not know')
     if picture.halved:
-        raise DataError("a mask of 16 bits a channel; save it in grey, or in 8 bits")
+        raise DataError("a mask of 16 bits a channel; save it in grey, or in 8 bits a channel")
     if kind == "fake_is=alpha":
         return _opaque(picture, new)
     if picture.lossy:
         raise DataError(f"a {picture.lossy} mask, whose values are not exact; say black or white, or save masks as PNG")
+    if new and not _is_number(picture.image) and picture.image.mode not in _EXACT:
+        raise DataError(f"a {picture.image.mode} mask, of which no values can be said; save masks as 8-bit PNG")
     return np.where(_chosen(picture.image, kind.removeprefix("fake_is=").split(",")), 255, 0).astype(np.uint8)
 
 
@@ -138,7 +144,7 @@ def in_grey(picture: Picture, colour: int = MAX_COLOUR) -> Grey:
     if _is_number(image):
         values_HW = np.asarray(image)
         if image.mode == "F" or values_HW.min() < 0 or values_HW.max() > 65535:
-            raise _unsaid(picture, _DEPTHS.get(image.mode, image.mode))
+            raise _unsaid(picture)
         return Grey(values_HW, 65535, np.round(values_HW / 257).astype(np.uint8))
     if _is_transparent(image):
         raise DataError("transparent; expected black and white, or that the opaque pixels are fake: --fake-is alpha")
@@ -153,26 +159,40 @@ def in_grey(picture: Picture, colour: int = MAX_COLOUR) -> Grey:
     return Grey(eight_HW, 255, eight_HW)
 
 
-def told(values: Numbers, form: str = "{:.10g}") -> str:
+def told(values: Numbers, form: str = "{:.10g}", noun: str = "value") -> str:
     """Return the values of a picture as a sentence has them: `values 0 and 100`, `values 0 to 103 (57 of them)`."""
     found = np.unique(values)
     words = [form.format(value.item()) for value in (found if len(found) <= SHOWN else found[[0, -1]])]
+    many = f"{noun}s" if noun == "value" else "palette indices"
     if len(found) > SHOWN:
-        return f"values {words[0]} to {words[1]} ({len(found)} of them)"
-    return f"values {', '.join(words[:-1])} and {words[-1]}" if words[1:] else f"value {words[0]} alone"
+        return f"{many} {words[0]} to {words[1]} ({len(found)} of them)"
+    return f"{many} {', '.join(words[:-1])} and {words[-1]}" if words[1:] else f"{noun} {words[0]} alone"
 
 
 def _unsaid(picture: Picture, what: str = "") -> DataError:
     """Return the error for a picture of which it is not said what its values mean."""
-    values_HW, form = _numbers(picture.image), "{:.10g}"
-    if (values_HW < 0).any() and picture.image.mode not in _DEPTHS:
-        values_HW, form = _colours(picture.image), "0x{:06x}"
-    found = np.unique(values_HW)
-    example = form.format(found[-1].item()) if len(found) <= SHOWN else "VALUE[,VALUE]"
-    cure = f"say which is fake: --fake-is {example} (in --own: fake={example})"
-    if picture.lossy or picture.halved:
+    image = picture.image
+    values_HW, form = _numbers(image), "{:.10g}"
+    if not _is_number(image) and (values_HW < 0).any():
+        values_HW, form = _colours(image), "0x{:06x}"
+    depth = "16-bit" if image.mode.startswith("I;") else _DEPTHS.get(image.mode, "")
+    if picture.halved:
+        depth, cure = "16 bits a channel, their upper eight of", "save masks in grey, or in 8 bits a channel"
+    elif picture.lossy:
         cure = "save masks in black and white, as PNG"
-    return DataError(f"{what} {told(values_HW, form)}; {cure}".strip())
+    else:
+        said = _sayable(np.unique(values_HW), form)
+        cure = f"say which is fake: --fake-is {said} (in --own: fake={said})" if said else "save masks as 8-bit PNG"
+    noun = "palette index" if image.mode == "P" and form != "0x{:06x}" else "value"
+    return DataError(" ".join(f"{what} {depth} {told(values_HW, form, noun)}; {cure}".split()))
+
+
+def _sayable(found: Numbers, form: str) -> str:
+    """Return what `--fake-is` can say of the values of a picture; nothing where it can say none of them."""
+    last = form.format(found[-1].item())
+    if is_said(last) and (found[-1] != 0 or len(found) == 1):
+        return last if len(found) <= SHOWN else "VALUE[,VALUE]"
+    return "nonzero" if len(found) <= SHOWN and 0 in found and np.isfinite(found).all() else ""
 
 
 def _check(grey: Grey, picture: Picture, new: bool) -> None:
@@ -181,13 +201,62 @@ def _check(grey: Grey, picture: Picture, new: bool) -> None:
     if min(high, 255 - low) <= (NOISE if picture.lossy else 0):
         is_clear = low == high or picture.lossy == "WEBP"  # which makes of one value some beside it
     elif low == high:
-        is_clear = not 0 < low <= NOISE
+        is_clear = not 0 < low <= NOISE and not (new and END < low < 255 - END)
     else:
         far = new and max(low, 255 - high) > END
-        few = far and np.count_nonzero(np.bincount(grey.eight.ravel())) <= FEW
+        few = far and _is_few(grey.eight)
         is_clear = not few and not is_doubtful(low, high)
     if high == 1 or not is_clear:
-        raise _unsaid(picture, "16-bit" if picture.image.mode.startswith("I;") else "")
+        raise _unsaid(picture)
+    if new and _has_grey_labels(grey.eight, bool(picture.lossy)):
+        raise _unsaid(picture, "areas of grey between black and white:")
+    if new and not picture.lossy and _is_merged(picture.image, grey.eight):
+        raise _unsaid(picture, "labels that show as one colour:")
+
+
+def _is_few(eight_HW: Pixels) -> bool:
+    return bool(np.count_nonzero(np.bincount(eight_HW.ravel(), minlength=256)) <= FEW)
+
+
+def _has_grey_labels(eight_HW: Pixels, lossy: bool) -> bool:
+    """Return whether grey between black and white fills areas of one value, which edges and soft ones do not.
+
+    Lossy coding widens and blurs edges and makes steps of slopes, so the areas must be larger, unless there are none in
+    black, or none in white.
+    """
+    if not _has_middle(eight_HW):
+        return False
+    if not lossy:
+        return _has_middle(_level(eight_HW, 5 if _is_few(eight_HW) else 25, 0))
+    if _has_middle(_level(eight_HW, 49, LEVEL)):
+        return True
+    ends = _level(eight_HW, 5, 4 * LEVEL)
+    one_sided = not ((ends <= END).any() and (ends >= 255 - END).any())
+    return one_sided and _has_middle(_level(eight_HW, 9, LEVEL))
+
+
+def _has_middle(values: Pixels) -> bool:
+    return bool(((values > END) & (values < 255 - END)).any())
+
+
+def _level(eight_HW: Pixels, side: int, spread: int) -> Pixels:
+    """Return the values [N] of the pixels in whose square, of an odd side, values differ by no more than `spread`."""
+    inner = (slice(side // 2, -(side // 2)),) * 2
+    square = np.ones((side, side), np.uint8)
+    spread_HW = np.asarray(cv2.dilate(eight_HW, square)) - np.asarray(cv2.erode(eight_HW, square))
+    found: Pixels = eight_HW[inner][spread_HW[inner] <= spread]
+    return found
+
+
+def _is_merged(image: Image.Image, eight_HW: Pixels) -> bool:
+    """Return whether values that differ are the same in grey, all of them, or those of a palette in colour."""
+    if image.mode in ("1", "L") or _is_number(image):
+        return False
+    colours_HW = _colours(image)
+    if image.mode == "P":
+        used, places = np.unique(np.asarray(image), return_index=True)
+        return len(np.unique(colours_HW.ravel()[places])) < len(used)
+    return bool(np.ptp(eight_HW) == 0 != np.ptp(colours_HW))
 
 
 def _opaque(picture: Picture, new: bool) -> Pixels:

@@ -34,6 +34,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 
 # Codings that change values, by Pillow's names of formats and of what TIFF is compressed by.
 _LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "jpeg": "JPEG", "tiff_jpeg": "JPEG", "WEBP": "WEBP", "webp": "WEBP"}
+_PHOTOMETRIC = 262  # of TIFF; 0: white is zero, which Pillow turns over in 1 and 8 bits only
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 # A scan costs a pass over all pixels and few bytes; encoders write at most 20, a decoder of TIFF refuses more than 100.
@@ -41,13 +42,17 @@ MAX_SCANS = 100
 _SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
 
-def decode_image(data: bytes) -> Pixels:
+def decode_image(data: bytes, *, new: bool = False) -> Pixels:
     """Decode an image as a viewer shows it (EXIF orientation applied) to RGB, uint8 [H, W, 3].
+
+    Args:
+        data: the encoded image.
+        new: it enters now, and is refused where Pillow would show it inverted.
 
     Raises:
         DataError: the bytes are no whole image, or one of more than `MAX_PIXELS` pixels (checked before decoding).
     """
-    image = open_image(data).image
+    image = open_image(data, new=new).image
     if image.mode == "F":
         raise DataError("floating-point pixels; expected 8 or 16 bits")
     if image.mode.startswith("I"):
@@ -76,7 +81,7 @@ def fakeness(
         return np.full((height, width), 0 if mask_kind == "real" else 255, np.uint8)
     if mask is None:
         raise DataError(f"no mask for an image of kind {mask_kind}")
-    picture = open_mask(mask)
+    picture = open_mask(mask, new=new)
     with decoding():
         fake_HW = masks.truth(picture, mask_kind, new=new)
     if turn is not None:
@@ -197,7 +202,7 @@ def read_truth(folder: UPath, samples: Sequence[SampleRef], reader: ShardReader 
     return [truth[index] for index in range(len(samples))]
 
 
-def open_image(data: bytes) -> Picture:
+def open_image(data: bytes, *, new: bool = False) -> Picture:
     """Decode an image, in its own mode, its EXIF orientation applied.
 
     Raises:
@@ -205,6 +210,9 @@ def open_image(data: bytes) -> Picture:
     """
     with decoding():
         image = _open(data)
+        kept = image.format == "TIFF" and image.mode[0] in "IF"
+        if new and kept and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
+            raise DataError("a TIFF of more than 8 bits in which 0 is white (WhiteIsZero); save it as PNG")
         coding = image.info.get("compression", "") if image.format == "TIFF" else image.format
         lossy = _LOSSY.get(str(coding), "")
         if lossy == "WEBP" and b"VP8 " not in data:
@@ -227,19 +235,19 @@ def orientation(data: bytes) -> int:
         return exif.orientation(_open(data))
 
 
-def open_mask(data: bytes) -> Picture:
+def open_mask(data: bytes, *, new: bool = False) -> Picture:
     """Decode a mask, or a map, as `open_image` does.
 
     Raises:
         DataError: as `open_image`; it has 16 bits a channel, of which the upper eight say nothing.
     """
-    picture = open_image(data)
+    picture = open_image(data, new=new)
     if picture.halved:
         with decoding():
             found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         most = 1 if found is None else int(np.atleast_3d(found)[..., :3].max())
         if 0 < most < 256:
-            raise DataError(f"16 bits a channel with values up to {most}; save it in grey")
+            raise DataError(f"16 bits a channel with values up to {most}; save it in grey, or in 8 bits a channel")
     return picture
 
 

@@ -134,7 +134,7 @@ def _row(sample: Sample, judged: bool) -> dict[str, Any]:
     if sample.mask is None and dolos.kind(sample.mask_kind) == "local":
         raise DataError(sample.fault or "no mask of that name")
     image = _bytes(sample.image)
-    image_HW3 = decode_image(image)
+    image_HW3 = decode_image(image, new=True)
     height, width = image_HW3.shape[:2]
     try:
         mask = None if sample.mask is None else _bytes(sample.mask)
@@ -176,7 +176,7 @@ def judge(sample: Sample) -> Judged | None:
 
 def _judged(original: Path, image_HW3: Pixels, truth_HW: Pixels) -> Judged:
     try:
-        return alignment.judge(image_HW3, decode_image(_bytes(original)), truth_HW)
+        return alignment.judge(image_HW3, decode_image(_bytes(original), new=True), truth_HW)
     except DataError:
         return Judged(None, None, alignment.UNCOMPARED)
 
@@ -203,7 +203,7 @@ def _fit(original: Path, image_HW3: Pixels) -> Callable[[Pixels], float]:
     """Return by how much more of the inside of a mask than of its outside was changed of the original."""
 
     def fit(fake_HW: Pixels) -> float:
-        found = changed(image_HW3, decode_image(_bytes(original)), fake_HW)
+        found = changed(image_HW3, decode_image(_bytes(original), new=True), fake_HW)
         return (found.inside or 0.0) - (found.outside or 0.0)
 
     return fit

@@ -145,7 +145,7 @@ def _check(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
 
 
 def _from_image(path: Path) -> Prob:
-    picture = open_mask(path.read_bytes())
+    picture = open_mask(path.read_bytes(), new=True)
     if picture.orientation != 1:
         raise DataError("turned by an EXIF orientation")
     with decoding():

@@ -102,7 +102,7 @@ def _predict(predictor: Predictor, photo: Photo, out: Path, told: Mapping[str, A
     data = photo.path.read_bytes()
     facts = {"image": photo.shown, "image_sha256": _sha256(data), **told}
     _refuse_other(UPath(out) / f"{photo.name}.json", facts)
-    image_HWC = decode_image(data)
+    image_HWC = decode_image(data, new=True)
     said = predictor(image_HWC)
     facts |= {
         "width": image_HWC.shape[1],

@@ -185,7 +185,7 @@ def test_the_commands_of_the_page_on_data(
 @pytest.mark.ray
 def test_rejects_and_grey_pixels_are_told(tiny_tree: Path, tmp_path: Path, ray_local: None) -> None:
     (tiny_tree / "tiny/real/test/test0-0.png").write_text("hello")
-    Image.new("L", (64, 64), 100).save(tiny_tree / "tiny/fake/blur/masks/test/test0-0.png")
+    Image.linear_gradient("L").resize((64, 64)).save(tiny_tree / "tiny/fake/blur/masks/test/test0-0.png")
     assert "--allow-rejects" in refused("import", tiny_tree, "--out", tmp_path / "out")
     result = run("import", tiny_tree, "--out", tmp_path / "out", "--allow-rejects")
     assert "1 rejected" in result.output

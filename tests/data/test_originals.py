@@ -128,8 +128,11 @@ def test_means_and_verdicts_of_several() -> None:
     [
         ({"fits": 20}, []),
         ({"fits": 19, "inverted": 1}, []),
-        ({"inverted": 4}, [r"4 of 4 masks have the wrong polarity.*--fake-is black"]),
-        ({"moved 8 -3": 3, "moved 7 -3": 2, "fits": 1}, [r"5 of 6 .*moved by 8 pixels right and 3 pixels up"]),
+        (
+            {"inverted": 4},
+            [r"4 of 4 masks have the wrong polarity.*folder pair: --domain .* --masks DIR --fake-is black"],
+        ),
+        ({"moved 8 -3": 3, "moved 7 -3": 2, "fits": 1}, [r"5 of 6 .*moved by about 8 pixels right and 3 pixels up"]),
         ({"moved 8 0": 3, "moved -20 5": 2, "moved 0 9": 2}, ["7 of 7 .*each by another way"]),
         ({"turned by 180 degrees": 2}, ["2 of 2 masks fit their originals only when turned by 180 degrees"]),
         ({"encoded anew": 9, "fits": 1}, ["9 of 10 masks lie on images that were encoded anew"]),

@@ -137,10 +137,10 @@ def test_what_nobody_thought_of_is_a_reject_too(tiny_tree: Path, monkeypatch: py
     decode = writer.decode_image
     odd = (tiny_tree / IMAGES / "test1-0.png").read_bytes()
 
-    def fail(data: bytes) -> np.ndarray:
+    def fail(data: bytes, *, new: bool) -> np.ndarray:
         if data == odd:
             raise ZeroDivisionError("odd\n  file")
-        return decode(data)
+        return decode(data, new=new)
 
     monkeypatch.setattr(writer, "decode_image", fail)
     receipt, path = write(tiny_tree)

@@ -220,7 +220,7 @@ def turned_picture(turn: int) -> bytes:
         (encoded(two(0, 1, np.uint16)), "^values 0 and 1, of 65535"),
         (encoded(two(0, 255, np.uint16)), "^values 0 and 255, of 65535"),
         (encoded(two(255, 255, np.uint16)), "^value 255 alone, of 65535"),
-        (CASES["black palette"]().data, "a palette that shows as one its values 0 and 1$"),
+        (CASES["black palette"]().data, "a palette that shows as one its palette indices 0 and 1$"),
         (CASES["float"]().data, "^floating-point values 0 and 1$"),
         (CASES["32 bits, large"]().data, "^32-bit values 7 and 70000$"),
         (CASES["red"]().data, "^in colours$"),
