@@ -95,7 +95,7 @@ def _token() -> Fact:
     used = "used" if mode == "token" else "not used: RAY_AUTH_MODE is not token"
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         text = f"others can read {TOKEN}, {used}; chmod 600 {TOKEN}"
-        return Fact("Ray's token", text, "bad" if mode == "token" else "warn")
+        return Fact("Ray's token", text, "warn")  # Ray itself makes it so
     return Fact("Ray's token", f"{TOKEN}, readable by you alone, {used}")
 
 

@@ -59,7 +59,7 @@ def test_a_token_is_private_and_there_where_it_is_asked_for(home: Path, monkeypa
     (home / ".ray").mkdir(parents=True)
     token = home / ".ray" / "auth_token"
     token.write_text("0" * 64)
-    for mode, state in ((0o644, "bad"), (0o600, "ok")):
+    for mode, state in ((0o644, "warn"), (0o600, "ok")):
         token.chmod(mode)
         assert facts()["Ray's token"].state == state
     assert "0000" not in facts()["Ray's token"].text
