@@ -138,8 +138,13 @@ class Code(MetaPathFinder, ExecutionLoader):
 
 
 def _elsewhere(name: str) -> str:
-    """Return the place of a loaded module that is not installed; "" where it is, or has no file."""
+    """Return the place of a loaded module that is not installed; "" where it is, has no file, or is what was started.
+
+    Whoever imports multiprocessing, as torch does, calls the latter `__mp_main__` too.
+    """
     module = sys.modules.get(name)
+    if module is sys.modules.get("__main__"):
+        return ""
     known = vars(module) if isinstance(module, ModuleType) else {}
     file = known.get("__file__")
     places = [file] if isinstance(file, str) else list(known.get("__path__") or ())

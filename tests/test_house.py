@@ -211,6 +211,11 @@ def test_no_file_names_a_place_of_one_machine() -> None:
     assert {name: match.group() for name, match in found.items() if match} == {}
 
 
+def test_no_file_has_a_merge_left_in_it() -> None:
+    marks = re.compile(rb"^(<{7} |={7}$|>{7} |[|]{7} )", re.MULTILINE)
+    assert [str(path.relative_to(ROOT)) for path in _tracked() if marks.search(path.read_bytes())] == []
+
+
 def test_constraints_pin_every_dependency_exactly_and_name_no_host() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []

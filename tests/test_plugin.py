@@ -1,6 +1,7 @@
 """Plug-ins: the examples of docs/PLUGINS.md run, change what they should, and travel; wrong files are errors."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from dfloc.models import decoders
 from dfloc.record import SweepRecord
 from dfloc.registry import MapSpec
 from dfloc.sweep import parts
-from tests.command import Study
+from tests.command import DFLOC, Study, fresh
 from tests.contracts.backbone import BackboneContract
 from tests.contracts.decoder import DecoderContract
 from tests.engine.fakes import FakeSource, make_member, make_spec, numbers
@@ -262,6 +263,15 @@ def test_the_lists_name_what_a_plug_in_adds(tmp_path: Path, capsys: pytest.Captu
     said = capsys.readouterr().out
     assert "sobel 2x64x64" in said
     assert "  mlp\n" in said
+
+
+def test_a_plug_in_that_is_the_first_to_import_torch_runs_from_the_console(tmp_path: Path) -> None:
+    """`import torch` calls the script that was started `__mp_main__`, which lies in no folder of modules."""
+    given = [word for path in written(tmp_path, *EXAMPLES) for word in ("--plugin", path)]
+    words = [DFLOC, "list", "losses", *given]
+    done = subprocess.run(words, cwd=tmp_path, env=fresh(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "tversky" in done.stdout.split()
 
 
 WRONG = {
