@@ -1,5 +1,7 @@
 """Plug-ins: the examples of docs/PLUGINS.md run, change what they should, and travel; wrong files are errors."""
 
+import hashlib
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -309,6 +311,36 @@ def test_a_file_that_is_no_text_too_large_or_missing(tmp_path: Path) -> None:
     for name, said in {"binary": "cannot be read", "large": "more than", "missing": "cannot be read"}.items():
         with pytest.raises(ConfigError, match=said):
             plugin.read([str(tmp_path / f"{name}.py")])
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.py")
+    said = {
+        "fifo.py": "is no regular file",
+        "/dev/zero": "is no regular file",
+        "": "an empty name",
+        " ": "an empty name",
+    }
+    for word, words in (said | {"~nobody_here/a.py": "cannot be read as a Python file"}).items():
+        with pytest.raises(ConfigError, match=words):
+            plugin.read([str(tmp_path / word) if word == "fifo.py" else word])
+
+
+def test_text_is_read_as_python_reads_it(tmp_path: Path) -> None:
+    text = "# coding: latin-1\nLOSSES = {'\u00e4': print}\n"
+    kinds = {"plain": text.encode(), "marked": b"\xef\xbb\xbf" + text.encode(), "old": text.encode("latin-1")}
+    for kind, content in kinds.items():
+        (tmp_path / kind).mkdir()
+        for path in (tmp_path / f"{kind}.py", tmp_path / kind / "my.py"):
+            path.write_bytes(content)
+            plugin.use(plugin.read([str(path)]))
+            assert registry.plugins()[0].digest == hashlib.sha256(text.encode()).hexdigest()
+            assert "\u00e4" in registry.names("loss")
+        plugin.use(plugin.read([str(tmp_path / kind)]))
+        assert "\u00e4" in registry.names("loss")
+    (tmp_path / "old.py").write_bytes(text.encode("latin-1").replace(b"latin-1", b"utf-8"))
+    with pytest.raises(ConfigError, match=r"cannot be read as a Python file: .*(decode|encoding)"):
+        plugin.read([str(tmp_path / "old.py")])
 
 
 def test_two_files_that_define_one_name_are_refused(tmp_path: Path) -> None:
