@@ -30,6 +30,7 @@ LAYERS = {
     "dfloc.doctor": 5,
     "dfloc.sweep": 5,
     "dfloc.cli": 6,
+    "dfloc.__main__": 6,
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
@@ -159,6 +160,14 @@ def test_the_command_line_starts_without_heavy_libraries(line: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split() == ["LOADED"]
+
+
+@pytest.mark.parametrize("module", ["dfloc", "dfloc.cli"])
+def test_the_command_line_starts_as_a_module(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "Run studies of deepfake localization" in done.stdout
 
 
 def test_files_are_short() -> None:
