@@ -176,8 +176,8 @@ def _value(pickled: bytes) -> Any:
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
-    for count_so_far, (operation, argument, _) in enumerate(pickletools.genops(pickled)):
-        if count_so_far > MAX_OPERATIONS:
+    for done, (operation, argument, _) in enumerate(pickletools.genops(pickled)):
+        if done > MAX_OPERATIONS:
             raise ValueError(f"it has more than {MAX_OPERATIONS:,} operations")
         name = operation.name
         if name in _PLAIN:
