@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.abc import ExecutionLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from importlib.util import decode_source, resolve_name
 from pathlib import Path
 from types import ModuleType
 
@@ -74,7 +75,7 @@ class Code(MetaPathFinder, ExecutionLoader):
 
     def get_source(self, fullname: str) -> str:
         """Return a module's text."""
-        return self.files.get(self._path(fullname), b"").decode()
+        return decoded(self.files.get(self._path(fullname), b""))
 
     def get_data(self, path: str) -> bytes:
         """Return a file that lies beside the modules, for `pkgutil.get_data`."""
@@ -104,7 +105,16 @@ class Code(MetaPathFinder, ExecutionLoader):
         if not level:
             for each in (head, name, *(f"{name}.{item}" for item in fromlist or ())):
                 self._check(each)
-        return module
+        return self._importlib() if module is importlib else module
+
+    def _importlib(self) -> ModuleType:
+        """Return importlib as these files see it: it imports as their own `import` does."""
+        seen = ModuleType(importlib.__name__, importlib.__doc__)
+        vars(seen).update(vars(importlib), import_module=self._import_module, __import__=self._import)
+        return seen
+
+    def _import_module(self, name: str, package: str | None = None) -> ModuleType:
+        return self._import(resolve_name(name, package) if name.startswith(".") else name, fromlist=("__name__",))
 
     def _inside(self, head: str) -> str:
         """Return the full name of what these files call so; "" where it is none of theirs."""
@@ -131,15 +141,37 @@ class Code(MetaPathFinder, ExecutionLoader):
     def _check(self, name: str) -> None:
         """Return if a module, where it is loaded, lies where it may."""
         if (place := _elsewhere(name)) and not name.startswith(PREFIX):
-            raise ConfigError(
-                f'plug-in {self.name} loads the module "{name}" from {place}, which is not in what --plugin names; '
-                "name both, or a folder with both in it"
-            )
+            raise elsewhere(self.name, name, place)
+
+
+def elsewhere(plugin: str, module: str, place: str) -> ConfigError:
+    """Return the error of a plug-in that imports a module from a place where none may lie."""
+    return ConfigError(
+        f'plug-in {plugin} loads the module "{module}" from {place}, which is not in what --plugin names; '
+        "name both, or a folder with both in it"
+    )
+
+
+def decoded(content: bytes) -> str:
+    """Return the text of a Python file: UTF-8, or what its first lines say.
+
+    Raises:
+        SyntaxError: it is in neither.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return decode_source(content)
 
 
 def _elsewhere(name: str) -> str:
-    """Return the place of a loaded module that is not installed; "" where it is, or has no file."""
+    """Return the place of a loaded module that is not installed; "" where it is, has no file, or is what was started.
+
+    Whoever imports multiprocessing, as torch does, calls the latter `__mp_main__` too.
+    """
     module = sys.modules.get(name)
+    if module is sys.modules.get("__main__"):
+        return ""
     known = vars(module) if isinstance(module, ModuleType) else {}
     file = known.get("__file__")
     places = [file] if isinstance(file, str) else list(known.get("__path__") or ())

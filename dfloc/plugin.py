@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from dfloc import packages, registry
 from dfloc.errors import ConfigError, DflocError
-from dfloc.imports import PREFIX, ROOT, Code, is_installed
+from dfloc.imports import PREFIX, ROOT, Code, decoded, elsewhere, is_installed
 from dfloc.registry import Added, BackboneRow, Kind
 
 # What a plug-in may define: table -> kind. Each is a mapping from names to what makes them.
@@ -61,12 +61,17 @@ def read(words: Sequence[str]) -> tuple[Plugin, ...]:
         words: files, folders, or names of installed packages.
 
     Raises:
-        ConfigError: one is missing, too large or no text.
+        ConfigError: one is missing, too large or no text, two have one name, or one imports what lies elsewhere.
     """
-    plugins = [_read(word) for word in words]
-    named = {plugin.name.removesuffix(".py"): plugin for plugin in plugins}
+    named: dict[str, Plugin] = {}
+    for plugin in map(_read, words):
+        name = plugin.name.removesuffix(".py")
+        if named.setdefault(name, plugin) != plugin:
+            raise ConfigError(f"two plug-ins are called {name}; give one another name, or name their folders")
     joined = {name: _joined(name, named) for name in named}
     used = {path.partition("/")[0].removesuffix(".py") for name in named for path, _ in joined[name].files}
+    for plugin in joined.values():
+        _check(plugin)
     return tuple(
         plugin._replace(packages=_packages(plugin))
         for name, plugin in joined.items()
@@ -95,17 +100,23 @@ def use(plugins: Sequence[Plugin]) -> None:
 
 
 def _read(word: str) -> Plugin:
-    path = Path(word).expanduser()
+    if not word.strip():
+        raise ConfigError("--plugin has an empty name; expected a Python file, a folder or a package")
     try:
+        path = Path(word).expanduser()
         if path.is_dir():
             return _folder(path)
         if not path.exists() and word.isidentifier():
             return _package(word)
-        if path.stat().st_size > MAX_BYTES:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"plug-in {path} is no regular file; expected a Python file")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
             raise ConfigError(f"plug-in {path} has more than {MAX_BYTES:,} bytes; expected a Python file")
-        return Plugin(path.name, path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, ImportError) as error:
-        raise ConfigError(f"plug-in {path} cannot be read as a Python file: {error}") from error
+        return Plugin(path.name, decoded(content).replace("\r\n", "\n").replace("\r", "\n"))
+    except (OSError, ValueError, ImportError, SyntaxError, RuntimeError) as error:
+        raise ConfigError(f"plug-in {word} cannot be read as a Python file: {error}") from error
 
 
 def _folder(path: Path) -> Plugin:
@@ -121,7 +132,7 @@ def _folder(path: Path) -> Plugin:
         files[inside.as_posix()] = each.read_bytes()
     if not any(name.endswith(".py") for name in files):
         raise ConfigError(f"plug-in {path} has no Python file in it")
-    text = files.pop(ROOT, b"").decode()
+    text = decoded(files.pop(ROOT, b""))
     return Plugin(path.resolve().name, text, tuple(sorted(files.items())))
 
 
@@ -137,12 +148,14 @@ def _package(name: str) -> Plugin:
 
 
 def _place(name: str) -> Path | None:
-    """Return the file of a module that can be imported."""
+    """Return the file of a module that can be imported, or the folder of one that has none."""
     try:
         spec = find_spec(name)
     except ValueError:  # it is loaded, but not from a file
         return None
-    return Path(spec.origin) if spec and spec.origin else None
+    if spec is None or (spec.origin and not spec.has_location):
+        return None
+    return next((Path(place) for place in (spec.origin, *(spec.submodule_search_locations or ())) if place), None)
 
 
 def _joined(name: str, named: Mapping[str, Plugin]) -> Plugin:
@@ -165,7 +178,7 @@ def _joined(name: str, named: Mapping[str, Plugin]) -> Plugin:
 
 
 def _texts(plugin: Plugin) -> list[tuple[str, str]]:
-    more = [(path, content.decode(errors="replace")) for path, content in plugin.files if path.endswith(".py")]
+    more = [(path, content.decode("utf-8-sig", "replace")) for path, content in plugin.files if path.endswith(".py")]
     return [(ROOT, plugin.text), *more]
 
 
@@ -200,10 +213,21 @@ def _tables(text: str) -> set[str]:
     }
 
 
-def _packages(plugin: Plugin) -> tuple[tuple[str, str], ...]:
+def _foreign(plugin: Plugin) -> set[str]:
+    """Return the first names of what a plug-in imports that is neither its own, nor Python's, nor dfloc's."""
     inside = {path.partition("/")[0].removesuffix(".py") for path, _ in plugin.files}
-    heads = _imports(plugin) - inside - sys.stdlib_module_names - {"dfloc", plugin.name}
-    return tuple(sorted({pair for head in heads for pair in packages.of(head)}))
+    return _imports(plugin) - inside - sys.stdlib_module_names - {"dfloc", plugin.name}
+
+
+def _check(plugin: Plugin) -> None:
+    """Return if what a plug-in imports, be it when it is used, lies where it may: its workers might find another."""
+    for head in sorted(_foreign(plugin)):
+        if (place := _place(head)) and not is_installed(place):
+            raise elsewhere(plugin.name, head, str(place))
+
+
+def _packages(plugin: Plugin) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted({pair for head in _foreign(plugin) for pair in packages.of(head)}))
 
 
 def _defined(plugin: Plugin) -> dict[tuple[Kind, str], Added]:

@@ -73,7 +73,7 @@ class Proof(NamedTuple):
         _, runs, place = _here()
         fault = self.fault([path for path in self._paths if not UPath(path).exists()], runs, place)
         if fault:
-            raise WorkspaceError(f"node {platform.node()} {fault}. {CURE}")
+            raise WorkspaceError(f"node {platform.node()} {fault}. {CURE}{self._more(fault)}")
 
     def check_nodes(self, seconds: float = ANSWER_SECONDS) -> None:
         """Check every live node of the Ray that this process is connected to.
@@ -97,7 +97,8 @@ class Proof(NamedTuple):
         faults = {where: self._answer(answer, until - time.monotonic()) for where, answer in asked.items()}
         bad = [f"{where} {fault}" for where, fault in faults.items() if fault]
         if bad:
-            raise WorkspaceError(f"{len(bad)} of {len(asked)} nodes cannot work: {'; '.join(bad)}. {CURE}")
+            more = max(map(self._more, bad))
+            raise WorkspaceError(f"{len(bad)} of {len(asked)} nodes cannot work: {'; '.join(bad)}. {CURE}{more}")
 
     def fault(self, unseen: Sequence[str], runs: dict[str, str], place: str) -> str:
         """Return what is wrong with a node that does not see some paths and runs this; empty = nothing."""
@@ -107,6 +108,13 @@ class Proof(NamedTuple):
         theirs = ", ".join(_told(name, runs.get(name, "missing"), place) for name in other)
         mine = ", ".join(_told(name, self.runs[name], self.place) for name in other)
         return " and ".join([*blind, *([f"runs {theirs} (the driver: {mine})"] if other else [])])
+
+    def _more(self, fault: str) -> str:
+        """Return the cure where a node runs dfloc from another folder: the two may be installed alike."""
+        if not fault.endswith(f" from {self.place})") or f" from {self.place} (the driver:" in fault:
+            return ""
+        folder = UPath(self.place).parent
+        return f"; where both lie on one machine start it outside of {folder}, or set PYTHONPATH to it"
 
     @property
     def _paths(self) -> list[str]:

@@ -30,6 +30,7 @@ LAYERS = {
     "dfloc.doctor": 5,
     "dfloc.sweep": 5,
     "dfloc.cli": 6,
+    "dfloc.__main__": 6,
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
@@ -161,6 +162,14 @@ def test_the_command_line_starts_without_heavy_libraries(line: str) -> None:
     assert done.stdout.splitlines()[-1].split() == ["LOADED"]
 
 
+@pytest.mark.parametrize("module", ["dfloc", "dfloc.cli"])
+def test_the_command_line_starts_as_a_module(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "Run studies of deepfake localization" in done.stdout
+
+
 def test_files_are_short() -> None:
     lengths = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
     assert {name: length for name, length in lengths.items() if length > MAX_FILE} == {}
@@ -209,6 +218,11 @@ def test_no_file_names_a_place_of_one_machine() -> None:
     tracked = (path for path in _tracked() if path.suffix not in (".png", ".npy", ".safetensors"))
     found = {str(path.relative_to(ROOT)): places.search(path.read_bytes()) for path in tracked}
     assert {name: match.group() for name, match in found.items() if match} == {}
+
+
+def test_no_file_has_a_merge_left_in_it() -> None:
+    marks = re.compile(rb"^(<{7} |={7}$|>{7} |[|]{7} )", re.MULTILINE)
+    assert [str(path.relative_to(ROOT)) for path in _tracked() if marks.search(path.read_bytes())] == []
 
 
 def test_constraints_pin_every_dependency_exactly_and_name_no_host() -> None:

@@ -79,10 +79,12 @@ def test_a_module_that_is_loaded_already_or_when_it_is_needed_is_refused_too(
 ) -> None:
     write(tmp_path, helper="def power():\n    return 2\n")
     write(tmp_path, late="def mine(*_):\n    import helper\n    return helper.power()\nLOSSES = {'mine': mine}", my=MY)
-    monkeypatch.syspath_prepend(tmp_path)
     used(tmp_path / "late.py")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match=r'plug-in late\.py loads the module "helper"'):
         value()
+    with pytest.raises(ConfigError, match=rf'plug-in late\.py loads the module "helper" from {tmp_path}/helper\.py'):
+        plugin.read([str(tmp_path / "late.py")])
     assert importlib.import_module("helper").power() == 2
     with pytest.raises(ConfigError, match=r'plug-in my\.py loads the module "helper"'):
         used(tmp_path / "my.py")
@@ -94,6 +96,42 @@ def test_a_module_that_is_not_found_is_named_with_the_cure(tmp_path: Path) -> No
         ConfigError, match=r"my\.py, line 1: .*No module named 'helper'; if it is yours, name it by --pl"
     ):
         used(tmp_path / "my.py")
+
+
+COMPUTED = {
+    "importlib": "import importlib\n    return importlib.import_module(name).power()",
+    "import_module": "from importlib import import_module as get\n    return get(name).power()",
+    "util": "import importlib.util\n    return importlib.__import__(name).power()",
+    "__import__": "return __import__(name).power()",
+}
+
+
+@pytest.mark.parametrize("way", COMPUTED)
+def test_a_module_by_a_computed_name_is_refused_when_it_is_needed(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    write(tmp_path / "lib", helper="def power():\n    return 2\n")
+    body = (
+        f"import sys\n    sys.path.insert(0, {str(tmp_path / 'lib')!r})\n    name = 'hel' + 'per'\n    {COMPUTED[way]}"
+    )
+    write(tmp_path, my=f"def mine(*_):\n    {body}\nLOSSES = {{'mine': mine}}")
+    used(tmp_path / "my.py")
+    with pytest.raises(ConfigError, match=rf'my\.py loads the module "helper" from {tmp_path}/lib/helper\.py'):
+        value()
+
+
+def test_a_module_by_its_name_alone_is_that_of_the_plug_in(tmp_path: Path) -> None:
+    late = (
+        "import importlib\ndef mine(*_):\n    return importlib.import_module('helper').power()\nLOSSES = {'mine': mine}"
+    )
+    write(
+        tmp_path,
+        late=late,
+        helper="import importlib\nimport importlib.abc\ndef power():\n    return importlib.abc and 2",
+    )
+    [one] = used(tmp_path / "late.py", tmp_path / "helper.py")
+    assert ([path for path, _ in one.files], value()) == (["helper.py"], 2)
 
 
 FOLDERS = {
@@ -171,6 +209,18 @@ def test_of_two_files_that_are_named_one_may_import_the_other(tmp_path: Path) ->
     changed, same = used(*words)
     assert value() == 3
     assert (changed.digest != mine.digest, same) == (True, alone)
+
+
+def test_two_plug_ins_of_one_name_are_refused_unless_they_are_one(tmp_path: Path) -> None:
+    for folder, name in (("one", "a"), ("two", "b"), ("same", "a")):
+        write(tmp_path / folder, helper=f"LOSSES = {{'{name}': print}}")
+    write(tmp_path / "three/helper", my="LOSSES = {'c': print}")
+    first, second, third, same = (tmp_path / each / "helper" for each in ("one", "two", "three", "same"))
+    for words in ((f"{first}.py", f"{second}.py"), (f"{first}.py", third)):
+        with pytest.raises(ConfigError, match=r"^two plug-ins are called helper; give one another name, or name their"):
+            used(*words)
+    assert len(used(f"{first}.py", f"{same}.py", f"{first}.py")) == 1
+    assert registry.names("loss").count("a") == 1
 
 
 def test_the_digest_of_a_single_file_is_that_of_its_text(tmp_path: Path) -> None:

@@ -1,6 +1,10 @@
 """Plug-ins: the examples of docs/PLUGINS.md run, change what they should, and travel; wrong files are errors."""
 
+import hashlib
+import os
+import pickle
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +21,15 @@ from dfloc.data import mini
 from dfloc.data.shards import decode_image
 from dfloc.engine import schedule
 from dfloc.engine.fit import fit
+from dfloc.engine.member import Score, check
 from dfloc.errors import ConfigError, DataError, DflocError
+from dfloc.ledger import Ledger
 from dfloc.models import decoders
 from dfloc.record import SweepRecord
 from dfloc.registry import MapSpec
-from dfloc.sweep import parts
-from tests.command import Study
+from dfloc.storage import Workspace
+from dfloc.sweep import parts, work
+from tests.command import DFLOC, Study, fresh
 from tests.contracts.backbone import BackboneContract
 from tests.contracts.decoder import DecoderContract
 from tests.engine.fakes import FakeSource, make_member, make_spec, numbers
@@ -177,6 +184,92 @@ def test_what_makes_no_optimiser_and_no_schedule_is_named(text: str, said: str) 
         make_member(make_spec(**changes))
 
 
+SCHEDULE = """
+class Own:
+    def __init__(self, spec):
+        pass
+    def lr(self, step):
+        return 0.1
+    def end_epoch(self, valid_iou):
+        return True
+    def state(self):
+        return {"a": 1}
+    def restore(self, state):
+        self.a = state["a"]
+SCHEDULES = {"own": Own}
+"""
+UNFIT = {
+    "no return": ("return True", "pass", r'schedule "own": end_epoch returned None, expected True \(go on\) or False'),
+    "a word": ("return True", "return 'on'", "end_epoch returned 'on', expected True"),
+    "no rate": ("return 0.1", "pass", r'schedule "own": TypeError: lr\(0\) gave None, expected a finite number'),
+    "no number": ("return 0.1", "return float('nan')", r"lr\(0\) gave nan"),
+    "a tensor": ("return 0.1", "import torch; return torch.tensor(0.1)", r"lr\(0\) gave tensor\(0\.1"),
+    "two arguments": ("(self, spec)", "(self, spec, maps)", 'schedule "own": TypeError: .* missing 1 required'),
+    "no state": ('{"a": 1}', "None", 'schedule "own": TypeError'),
+    "an object": ('{"a": 1}', "{'a': Own(1)}", 'schedule "own": UnpicklingError: '),
+    "another key": ('{"a": 1}', "{}", "schedule \"own\": KeyError: 'a'"),
+}
+UNFIT_OPTIMIZERS = {
+    "lambda p, s: 1 / 0": 'optimizer "own": ZeroDivisionError: division by zero',
+    "lambda p: torch.optim.SGD(p)": 'optimizer "own": TypeError: .*takes 1 positional argument but 2',
+    "lambda p, s: 3": 'optimizer "own" made int, expected',
+    "lambda p, s: torch.optim.LBFGS(p)": r'optimizer "own": TypeError: .*closure',
+    "lambda p, s: Odd(p)": 'optimizer "own": UnpicklingError: ',
+}
+ODD = """import torch
+class Odd(torch.optim.SGD):
+    def state_dict(self):
+        return super().state_dict() | {"own": self}
+OPTIMIZERS = {"own": """
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_a_schedule_that_cannot_work_is_refused_before_anything_is_trained(case: str) -> None:
+    old, new, said = UNFIT[case]
+    assert SCHEDULE.count(old) == 1
+    plugin.use([plugin.Plugin("mine.py", SCHEDULE)])
+    check(make_spec(schedule=parts.schedule(ScheduleSpec(name="own"))))
+    plugin.use([plugin.Plugin("mine.py", SCHEDULE.replace(old, new))])
+    spec = make_spec(schedule=parts.schedule(ScheduleSpec(name="own")))
+    with pytest.raises(ConfigError, match=rf"^plug-in mine\.py: .*{said}") as told:
+        check(spec)
+    assert "\n" not in str(told.value)
+    if case == "no return":
+        with pytest.raises(ConfigError, match="end_epoch returned None"):
+            make_member(spec).end_epoch(Score(1, 0.5), 1)
+
+
+@pytest.mark.parametrize("text", UNFIT_OPTIMIZERS)
+def test_an_optimiser_that_cannot_work_is_refused_before_anything_is_trained(text: str) -> None:
+    plugin.use([plugin.Plugin("mine.py", f"{ODD}{text}}}")])
+    with pytest.raises(ConfigError, match=rf"^plug-in mine\.py: {UNFIT_OPTIMIZERS[text]}") as told:
+        check(make_spec(optimizer=parts.optimizer(OptimizerSpec(name="own"))))
+    assert "\n" not in str(told.value)
+
+
+def test_the_examples_and_what_is_built_in_pass_and_draw_nothing(examples: None) -> None:
+    before = torch.get_rng_state()
+    check(own())
+    check(make_spec())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("error", [AttributeError, AssertionError, NameError, ImportError, pickle.UnpicklingError])
+def test_whatever_a_plug_in_raises_is_its_trials_own_failure(
+    error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("so")
+
+    monkeypatch.setattr(work, "_train", fail)
+    workspace, spec = Workspace(tmp_path / "workspace"), make_spec()
+    [told] = work.run(work.Work(spec, True, (), workspace, UPath(tmp_path)))
+    assert told["failed"] == f"{error.__name__}: so"
+    failure = Ledger(workspace).failure(spec.fingerprint)
+    assert failure is not None
+    assert (failure.kind, failure.message) == ("error", told["failed"])
+
+
 def test_a_generator_adds_its_domain_to_the_mini_data(examples: None, tmp_path: Path) -> None:
     mini.make(tmp_path / "own", train=4, valid=4, test=4, more=registry.added("generator"))
     mini.make(tmp_path / "plain", train=4, valid=4, test=4)
@@ -264,6 +357,15 @@ def test_the_lists_name_what_a_plug_in_adds(tmp_path: Path, capsys: pytest.Captu
     assert "  mlp\n" in said
 
 
+def test_a_plug_in_that_is_the_first_to_import_torch_runs_from_the_console(tmp_path: Path) -> None:
+    """`import torch` calls the script that was started `__mp_main__`, which lies in no folder of modules."""
+    given = [word for path in written(tmp_path, *EXAMPLES) for word in ("--plugin", path)]
+    words = [DFLOC, "list", "losses", *given]
+    done = subprocess.run(words, cwd=tmp_path, env=fresh(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "tversky" in done.stdout.split()
+
+
 WRONG = {
     "x = (": r"plug-in own.py, line 1: SyntaxError",
     "\nimport no_such_module": r"line 2: ModuleNotFoundError: No module named 'no_such_module'",
@@ -299,6 +401,36 @@ def test_a_file_that_is_no_text_too_large_or_missing(tmp_path: Path) -> None:
     for name, said in {"binary": "cannot be read", "large": "more than", "missing": "cannot be read"}.items():
         with pytest.raises(ConfigError, match=said):
             plugin.read([str(tmp_path / f"{name}.py")])
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.py")
+    said = {
+        "fifo.py": "is no regular file",
+        "/dev/zero": "is no regular file",
+        "": "an empty name",
+        " ": "an empty name",
+    }
+    for word, words in (said | {"~nobody_here/a.py": "cannot be read as a Python file"}).items():
+        with pytest.raises(ConfigError, match=words):
+            plugin.read([str(tmp_path / word) if word == "fifo.py" else word])
+
+
+def test_text_is_read_as_python_reads_it(tmp_path: Path) -> None:
+    text = "# coding: latin-1\nLOSSES = {'\u00e4': print}\n"
+    kinds = {"plain": text.encode(), "marked": b"\xef\xbb\xbf" + text.encode(), "old": text.encode("latin-1")}
+    for kind, content in kinds.items():
+        (tmp_path / kind).mkdir()
+        for path in (tmp_path / f"{kind}.py", tmp_path / kind / "my.py"):
+            path.write_bytes(content)
+            plugin.use(plugin.read([str(path)]))
+            assert registry.plugins()[0].digest == hashlib.sha256(text.encode()).hexdigest()
+            assert "\u00e4" in registry.names("loss")
+        plugin.use(plugin.read([str(tmp_path / kind)]))
+        assert "\u00e4" in registry.names("loss")
+    (tmp_path / "old.py").write_bytes(text.encode("latin-1").replace(b"latin-1", b"utf-8"))
+    with pytest.raises(ConfigError, match=r"cannot be read as a Python file: .*(decode|encoding)"):
+        plugin.read([str(tmp_path / "old.py")])
 
 
 def test_two_files_that_define_one_name_are_refused(tmp_path: Path) -> None:

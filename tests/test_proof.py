@@ -45,6 +45,15 @@ def test_only_what_differs_is_named(mine: Proof) -> None:
     )
 
 
+def test_of_two_places_on_one_machine_the_way_out_is_told(mine: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, told in (("/elsewhere/dfloc", True), (mine.place, False)):
+        theirs = mine.runs | {"dfloc": "0.0.1"}
+        monkeypatch.setattr(proof, "_here", lambda theirs=theirs, place=place: ([], theirs, place))
+        with pytest.raises(WorkspaceError, match=r"and give the command again") as raised:
+            mine.check()
+        assert str(raised.value).endswith(f"start it outside of {ROOT}, or set PYTHONPATH to it") is told
+
+
 OTHERS = {
     "same": {"__init__.py": '__version__ = "0.1.0"', "a.py": "12", "b.py": "3"},
     "same again": {"__init__.py": '__version__ = "0.1.0"', "a.py": "12", "b.py": "3", ".a.py": "edited", "a.txt": "?"},

@@ -14,7 +14,7 @@ from dfloc import losses, registry, repro
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.engine import checkpoint, schedule
 from dfloc.engine.source import Source
-from dfloc.errors import ConfigError
+from dfloc.errors import ConfigError, DflocError
 from dfloc.ledger import EpochRecord
 from dfloc.models import decoders
 from dfloc.models.smp import Segmenter
@@ -152,7 +152,7 @@ class Member:
             seconds=seconds,
             time=time.time(),
         )
-        goes_on = self._schedule.end_epoch(valid.iou)
+        goes_on = _goes_on(self.spec, self._schedule, valid.iou)
         self.ended = not goes_on or self.epoch == self.spec.epochs or self.optimizer is None
         self._losses, self._sizes = [], []
         return record
@@ -164,8 +164,7 @@ class Member:
 
     def state(self) -> bytes:
         """Return everything that `restore` needs to go on after the last finished epoch."""
-        buffer = io.BytesIO()
-        torch.save(
+        return _saved(
             {
                 "epoch": self.epoch,
                 "steps": self.steps,
@@ -176,14 +175,12 @@ class Member:
                 "best": self._best,
                 "best_epoch": self.best_epoch,
                 "best_value": self._best_value,
-            },
-            buffer,
+            }
         )
-        return buffer.getvalue()
 
     def restore(self, state: bytes) -> None:
         """Go on from a state of the same spec, on any device."""
-        saved: dict[str, Any] = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
+        saved = _loaded(state)
         self.epoch, self.steps, self.ended = saved["epoch"], saved["steps"], saved["ended"]
         self.decoder.load_state_dict(saved["decoder"])
         if self.optimizer:
@@ -194,6 +191,58 @@ class Member:
     def _mean_loss(self) -> float:
         size_S = torch.tensor(self._sizes, dtype=torch.float64)
         return float((torch.stack(self._losses).cpu().double() * size_S).sum() / size_S.sum())
+
+
+def check(spec: TrialSpec) -> None:
+    """Make a plug-in's optimiser and schedule once, on a layer of one weight, and take a step, save and restore.
+
+    Raises:
+        ConfigError: one cannot be made, used, or restored from what it saved (says why).
+    """
+    kind, name = "optimizer", spec.optimizer.name
+    try:
+        if spec.optimizer.plugin:
+            layer = torch.nn.ParameterDict({"weight": torch.zeros(1, 1, 1, 1), "bias": torch.zeros(1)})
+            for parameter in layer.values():
+                parameter.grad = torch.zeros_like(parameter)
+            optimizers = [cast(torch.optim.Optimizer, _optimizer(spec, layer)) for _ in range(2)]
+            optimizers[0].step()
+            optimizers[1].load_state_dict(_loaded(_saved(optimizers[0].state_dict())))
+        kind, name = "schedule", spec.schedule.name
+        if spec.schedule.plugin:
+            first, second = schedule.make(spec), schedule.make(spec)
+            rate: object = first.lr(0)
+            if not isinstance(rate, float | int) or not math.isfinite(rate):
+                raise TypeError(f"lr(0) gave {rate!r}, expected a finite number")
+            _goes_on(spec, first, 0.5)
+            second.restore(_loaded(_saved(first.state())))
+    except Exception as error:
+        asked = spec.optimizer if kind == "optimizer" else spec.schedule
+        file = next((one.name for one in registry.plugins() if one.digest == asked.plugin), str(asked.plugin)[:12])
+        own = isinstance(error, DflocError)
+        reason = str(error) if own else f'{kind} "{name}": {type(error).__name__}: {error}'
+        raise ConfigError(f"plug-in {file}: {' '.join(reason.split())}") from error
+
+
+def _goes_on(spec: TrialSpec, made: schedule.Schedule, valid_iou: float) -> bool:
+    """Return whether a schedule goes on after an epoch; what it does not say is no end."""
+    goes_on: object = made.end_epoch(valid_iou)
+    if not isinstance(goes_on, bool):
+        raise ConfigError(
+            f'schedule "{spec.schedule.name}": end_epoch returned {goes_on!r}, expected True (go on) or False (end)'
+        )
+    return goes_on
+
+
+def _saved(state: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def _loaded(state: bytes) -> dict[str, Any]:
+    loaded: dict[str, Any] = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
+    return loaded
 
 
 def on_grid(target_BHW: Tensor, logit_B1HW: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Tensors in a file of weights: read without running anything of it, and digested."""
 
 import hashlib
+import io
 import pickle
 import tempfile
 import warnings
@@ -11,7 +12,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, _weights_only_unpickler
 from upath import UPath
 
 from dfloc.errors import ConfigError, DataError, DflocError
@@ -26,6 +27,8 @@ FORMS: Mapping[str, str] = {
 
 NESTED = ("state_dict", "model")
 """Keys under which checkpoints keep a network's tensors."""
+
+DTYPES = frozenset({*torchscript.STORAGES.values(), torch.uint16, torch.uint32, torch.uint64})
 
 MAX_CODE = 1 << 25  # bytes of the code of a TorchScript archive, which is compressed
 
@@ -56,8 +59,10 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     """Return sha256 over names, dtypes, shapes and bytes, in the order of names; the device does not matter."""
     total = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        values = tensor.detach().cpu().contiguous().numpy()
-        total.update(f"{name}\0{values.dtype.str}\0{values.shape}\0".encode())
+        plain = tensor.detach().cpu().contiguous()
+        brain = plain.dtype is torch.bfloat16  # which numpy lacks
+        values = (plain.view(torch.int16) if brain else plain).numpy()
+        total.update(f"{name}\0{'bfloat16' if brain else values.dtype.str}\0{values.shape}\0".encode())
         total.update(values.data.cast("B") if values.size else b"")
     return total.hexdigest()
 
@@ -93,12 +98,13 @@ def plain(path: Path, entries: Mapping[Any, object]) -> dict[str, Tensor]:
     """Return entries as tensors by name.
 
     Raises:
-        DataError: one is no tensor, or sparse, quantised, complex, without values, or larger than the file (named).
+        DataError: one is no tensor, or sparse, without values, larger than the file, or of numbers that are quantised,
+            complex or of fewer than 8 bits or 8 as a float (named).
     """
     most = path.stat().st_size
     odd = [str(name) for name, value in entries.items() if not (isinstance(name, str) and _is_plain(value, most))]
     if odd:
-        wanted = "plain tensors: dense, not quantised, of real numbers, none larger than the file"
+        wanted = "plain tensors: dense, not quantised, of real numbers (no float8), none larger than the file"
         raise DataError(f"{path}: {some(odd)} should be {wanted}")
     return {name: value for name, value in entries.items() if isinstance(value, Tensor)}
 
@@ -118,7 +124,7 @@ def _is_plain(value: object, most: int) -> bool:
     """Return whether a value is a tensor of numbers, of so many bytes at most: an expanded one may fill any memory."""
     if not isinstance(value, Tensor) or value.layout is not torch.strided:
         return False
-    return not (value.is_meta or value.is_quantized or value.is_complex()) and value.nbytes <= most
+    return value.dtype in DTYPES and not value.is_meta and value.nbytes <= most
 
 
 def contents(path: Path) -> Any:
@@ -129,7 +135,8 @@ def contents(path: Path) -> Any:
         DataError: it is empty, damaged, or holds Python objects.
     """
     if not path.is_file():
-        raise ConfigError(f"weights {path}: expected a file, but it is {'a folder' if path.is_dir() else 'missing'}")
+        other = "no regular file" if path.exists() else "missing"
+        raise ConfigError(f"weights {path}: expected a file, but it is {'a folder' if path.is_dir() else other}")
     try:
         return _parsed(path)
     except DflocError:
@@ -165,7 +172,8 @@ def _parsed(path: Path) -> Any:
         raise DataError(f"weights {path}: the file is empty; fetch it again")
     with path.open("rb") as file:
         head = file.read(9)
-    if head[8:] == b"{" or path.suffix == ".safetensors":
+    others = head.startswith((b"PK", b"\x80"))  # a zip, a pickle
+    if head[8:] == b"{" or (path.suffix == ".safetensors" and not others):
         return safetensors.torch.load_file(path)
     zipped = zipfile.is_zipfile(path)
     if zipped:
@@ -173,9 +181,17 @@ def _parsed(path: Path) -> Any:
             _check(archive, size)
             if torchscript.is_archive(archive):
                 return torchscript.read(path, archive)
-    with warnings.catch_warnings():
+            names = archive.namelist()
+            root = names[0].partition("/")[0] if names else ""
+            if f"{root}/data.pkl" not in names:
+                held = some(names) or "nothing"
+                raise DataError(f"weights {path}: a zip archive of {held}, not torch's; expected {_either(FORMS)}")
+            _check_storages(path, archive, root)
+    misnamed = path.suffix == ".safetensors"  # by which torch would go
+    with warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore")  # of odd pickles, which it refuses or reads
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        given = file if misnamed else path
+        return torch.load(given, map_location="cpu", weights_only=True, mmap=zipped and not misnamed)
 
 
 def _check(archive: zipfile.ZipFile, size: int) -> None:
@@ -190,6 +206,27 @@ def _check(archive: zipfile.ZipFile, size: int) -> None:
         raise ValueError("its entries say that they are larger than the file")
     if any(entry.CRC for entry in entries) and (bad := archive.testzip()):  # torch can be told to write none
         raise ValueError(f"{bad} is not what was written")
+
+
+def _check_storages(path: Path, archive: zipfile.ZipFile, root: str) -> None:
+    """Return if what torch's pickle says of each storage is what is stored: torch reads on beyond one that is shorter.
+
+    Its own reader of pickles is asked, so that no other reading is checked; the storages have no bytes here.
+    """
+
+    def persistent_load(saved: tuple[Any, ...]) -> torch.TypedStorage:
+        _, kind, key, _, numel = saved
+        dtype = torch.uint8 if kind is torch.UntypedStorage else kind.dtype
+        name, size = f"{root}/data/{key}", int(numel) * dtype.itemsize
+        if archive.getinfo(name).file_size != size:
+            raise ValueError(f"{name} has {archive.getinfo(name).file_size:,} bytes, but data.pkl says {size:,}")
+        empty = torch.UntypedStorage(size, device="meta")  # type: ignore[no-untyped-call]
+        return torch.TypedStorage(wrap_storage=empty, dtype=dtype, _internal=True)  # type: ignore[no-untyped-call]
+
+    pickled = torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")
+    unpickler: Any = _weights_only_unpickler.Unpickler(io.BytesIO(pickled), encoding="utf-8")
+    unpickler.persistent_load = persistent_load
+    unpickler.load()
 
 
 def _either(names: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 import pickletools
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from dfloc.errors import DataError
 
 MAX_TEXT = 1 << 23  # bytes of data.pkl, or of one file of code, which describe a network and hold none of its numbers
 MAX_NAMES, MAX_NAME = 100_000, 1_000
+MAX_OPERATIONS = 1_000_000  # of data.pkl; a network of 5,000 tensors takes some 200,000
 
 STORAGES: Mapping[str, torch.dtype] = {
     "torch.DoubleStorage": torch.float64,
@@ -53,10 +55,13 @@ def read(path: Path, archive: ZipFile) -> dict[str, Tensor]:
             raise _UnknownError("numbers in another byte order")
         classes = _classes(archive, f"{root}/code/")
         views = _state(_value(_entry(archive, f"{root}/data.pkl")), classes)
+    except _UnusedError as error:
+        raise DataError(f"weights {path}: a TorchScript archive with {error}, which dfloc does not use") from None
     except _UnknownError as error:
+        code = f'import torch; torch.save(torch.jit.load({str(path.absolute())!r}, "cpu").state_dict(), "out.pt")'
         raise DataError(
             f"weights {path}: a TorchScript archive with {error}, which dfloc does not run or know; where you trust "
-            f'it: python -c \'import torch; torch.save(torch.jit.load("{path.name}", "cpu").state_dict(), "out.pt")\''
+            f"it: python -c {shlex.quote(code)}"
         ) from None
     storages = {view.storage: _filled(archive, f"{root}/data/", view.storage) for view in views.values()}
     return {
@@ -67,6 +72,10 @@ def read(path: Path, archive: ZipFile) -> dict[str, Tensor]:
 
 class _UnknownError(Exception):
     """What an archive holds that is not known here."""
+
+
+class _UnusedError(Exception):
+    """Numbers of a kind that no decoder has."""
 
 
 class _Name(NamedTuple):
@@ -167,7 +176,9 @@ def _value(pickled: bytes) -> Any:
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
-    for operation, argument, _ in pickletools.genops(pickled):
+    for done, (operation, argument, _) in enumerate(pickletools.genops(pickled)):
+        if done > MAX_OPERATIONS:
+            raise ValueError(f"it has more than {MAX_OPERATIONS:,} operations")
         name = operation.name
         if name in _PLAIN:
             stack.append(argument)
@@ -206,7 +217,7 @@ def _put(stack: list[Any], operation: str, taken: list[Any]) -> None:
         case "BINPERSID":
             _, kind, key, _, numel = taken[0]
             if kind.name not in STORAGES:
-                raise _UnknownError(f"numbers of the kind {kind.name[:100]}")
+                raise _UnusedError(f"numbers of the kind {kind.name[:100]}")
             stack.append(_Storage(str(key), STORAGES[kind.name], int(numel)))
         case "REDUCE":
             stack.append(_made(taken[0].name, taken[1]))

@@ -16,6 +16,7 @@ from dfloc.data import dolos
 from dfloc.data.generators import SOURCE
 from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.data.mixture import Mixture, as_list, replayed, select, too_few
+from dfloc.engine import member
 from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import protocols
 from dfloc.record import PlannedTrial, SweepRecord
@@ -157,7 +158,10 @@ class Resolver:
             init={"decoder": InitFrom(parent=parent.fingerprint, checkpoint=cell.checkpoint)} if parent else {},
             lineage=self._lineage(train, parent),
         )
-        return parts.solved(spec) if ask.decoder.name in SOLVED else spec
+        if ask.decoder.name in SOLVED:
+            return parts.solved(spec)
+        member.check(spec)
+        return spec
 
     def _lineage(self, train: SampleList, parent: PlannedTrial | None) -> Lineage:
         own = tuple(sorted(train.counts))

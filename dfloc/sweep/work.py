@@ -27,7 +27,7 @@ from dfloc.storage import Workspace
 
 THREADS = 1
 MACHINE_ERRORS = (DataError, MemoryError, OSError, WorkspaceError, torch.OutOfMemoryError)
-OWN_ERRORS = (DflocError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+OWN_ERRORS = Exception  # whatever else a plug-in raises
 
 Progress = dict[str, Any]
 

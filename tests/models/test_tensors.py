@@ -1,5 +1,7 @@
 import hashlib
+import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import fsspec
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dfloc.errors import ConfigError, DataError
-from dfloc.models.tensors import digest, read, some
+from dfloc.models.tensors import DTYPES, check_finite, digest, read, some
 
 STATE = {"b.weight": torch.arange(6.0).reshape(2, 3), "a": torch.tensor(7), "half": torch.ones(4, dtype=torch.float16)}
 
@@ -173,6 +175,64 @@ def test_neither_a_folder_nor_a_missing_file(tmp_path: Path) -> None:
         read(str(tmp_path))
     with pytest.raises(ConfigError, match=r"weights .*none.pt: expected a file, but it is missing"):
         read(str(tmp_path / "none.pt"))
+
+
+def test_what_is_no_regular_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.pt")
+    with pytest.raises(ConfigError, match="expected a file, but it is no regular file"):
+        read(str(tmp_path / "fifo.pt"))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_is_known_by_its_first_bytes_whatever_its_name(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "weights.safetensors"
+    torch.save(STATE, path, _use_new_zipfile_serialization=zipped)
+    assert same(read(str(path)), STATE)
+
+
+def test_a_zip_of_something_else_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("word/document.xml", "<w/>")
+    with pytest.raises(DataError, match=r"a zip archive of word/document\.xml, not torch's; expected safetensors, a"):
+        read(str(path))
+
+
+@pytest.mark.parametrize("numel", [116, 3])
+def test_a_storage_of_another_length_than_its_entry_is_refused(tmp_path: Path, numel: int) -> None:
+    """`data.pkl` says more numbers than `data/0` has: torch would go on into what lies behind."""
+    torch.save({"a": torch.arange(4.0), "b": torch.arange(100.0, 200.0)}, tmp_path / "good.pt")
+    writer = torch._C.PyTorchFileWriter(str(tmp_path / "bad.pt"))
+    with zipfile.ZipFile(tmp_path / "good.pt") as archive:
+        for name in ("data.pkl", "byteorder", "data/0", "data/1"):
+            content = archive.read(f"good/{name}")
+            if name == "data.pkl":
+                old, new = (b"K%ctq\7QK\0K%c\x85" % (each, each) for each in (4, numel))
+                assert content.count(old) == 1
+                content = content.replace(old, new)
+            writer.write_record(name, content, len(content))
+    writer.write_end_of_file()
+    with pytest.raises(DataError, match=f"bad/data/0 has 16 bytes, but data.pkl says {4 * numel}"):
+        read(str(tmp_path / "bad.pt"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e8m0fnu, torch.complex64])
+def test_numbers_that_no_decoder_has_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    torch.save({"w": torch.ones(2).to(dtype)}, tmp_path / "weights.pt")
+    with pytest.raises(DataError, match=r"w should be plain tensors: .*of real numbers \(no float8\)"):
+        read(str(tmp_path / "weights.pt"))
+
+
+@pytest.mark.parametrize("dtype", sorted(DTYPES, key=str))
+def test_what_is_read_can_be_looked_at_and_digested(tmp_path: Path, dtype: torch.dtype) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"w": torch.ones(2).to(dtype)}, path)
+    found = read(str(path))
+    check_finite(path, found)
+    assert digest(found) != digest({"w": torch.zeros(2).to(dtype)})
+    if dtype is torch.bfloat16:
+        assert digest(found) != digest({"w": found["w"].view(torch.int16)})
+        assert digest(found) == hashlib.sha256(b"w\0bfloat16\0(2,)\0" + b"\x80\x3f" * 2).hexdigest()
 
 
 def test_no_object_of_a_file_is_made(tmp_path: Path) -> None:

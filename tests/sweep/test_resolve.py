@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
+from dfloc import plugin
 from dfloc.data.dolos import scan
 from dfloc.data.importer import import_samples
 from dfloc.data.manifest import Manifest
@@ -31,6 +32,15 @@ def test_base_trains_on_every_domain_but_the_held_out_one(planner: Planner) -> N
         assert base.spec.train.counts == {other: 6}
         assert base.spec.lineage.base == (other,)
         assert {ref.domain for ref in resolved.lists[base.spec.train.digest]} == {other}
+
+
+def test_a_schedule_that_cannot_work_is_refused_when_it_is_planned(planner: Planner) -> None:
+    plugin.use([plugin.Plugin("own.py", "SCHEDULES = {'own': lambda spec, maps: spec}")])
+    try:
+        with pytest.raises(ConfigError, match=r'plug-in own\.py: schedule "own": TypeError'):
+            planner.resolve("trial.schedule=own")
+    finally:
+        plugin.use(())
 
 
 def test_child_names_its_parent_and_its_exposure(planner: Planner) -> None:

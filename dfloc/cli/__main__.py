@@ -1,0 +1,6 @@
+"""`python -m dfloc.cli` is `dfloc`."""
+
+from dfloc.cli import main
+
+if __name__ == "__main__":
+    main()
