@@ -4,9 +4,12 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import threading
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +22,12 @@ from dfloc.errors import WorkspaceError
 M = TypeVar("M", bound=BaseModel)
 
 SEAL = "sealed"
+ASIDE = ".damaged"
+"""What is put behind the name of what stands in a file's way, or cannot be made again: it is renamed, not deleted."""
+
+MAX_BYTES = 1 << 30
+"""Of a record, a list, epochs or rows: more is no file that dfloc has written."""
+
 RACERS = 8
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
@@ -30,7 +39,13 @@ def put(path: UPath, data: bytes) -> None:
         path.fs.pipe_file(path.path, data)
         return
     scratch = _scratch(path, data)
-    scratch.replace(path.path)
+    try:
+        if path.is_dir() and not path.is_symlink():
+            aside(path)
+        scratch.replace(path.path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
     _sync(scratch.parent)
 
 
@@ -95,6 +110,55 @@ def prove_exclusive(folder: UPath) -> None:
         )
 
 
+def read(path: UPath, cure: str = "delete it, it is made again", limit: int = MAX_BYTES) -> bytes:
+    """Return the bytes of a file.
+
+    Args:
+        path: the file.
+        cure: what to do where it cannot be read: the end of a sentence.
+        limit: more bytes than it may have.
+
+    Raises:
+        WorkspaceError: it is no file, too large, or cannot be read.
+        FileNotFoundError: there is none.
+    """
+    try:
+        found = path.stat()
+        if is_local(path) and not stat.S_ISREG(found.st_mode):
+            raise WorkspaceError(f"{path} cannot be read (it is no file); {cure}")
+        if (found.st_size or 0) > limit:
+            raise WorkspaceError(f"{path} cannot be read ({found.st_size:,} bytes, of {limit:,} at most); {cure}")
+        data: bytes = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except (OSError, MemoryError) as error:
+        raise WorkspaceError(f"{path} cannot be read ({error or 'too large'}); {cure}") from error
+    return data
+
+
+def dangles(path: UPath) -> bool:
+    """Return whether a path is a link to nothing."""
+    return path.is_symlink() and not path.exists()
+
+
+def aside(path: UPath) -> UPath:
+    """Rename a file or folder to `NAME.damaged`, with a number behind it where that is taken; return the new place."""
+    names = (path.with_name(f"{path.name}{ASIDE}{f'.{number}' if number else ''}") for number in count())
+    place = next(name for name in names if not name.exists())
+    path.fs.mv(path.path, place.path, recursive=True)
+    return place
+
+
+def remove(path: UPath) -> None:
+    """Delete a file, a link, or an empty folder in a file's place; a folder that holds something is renamed."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+    elif any(path.iterdir()):
+        aside(path)
+    else:
+        path.rmdir()
+
+
 def put_json(path: UPath, value: object) -> None:
     """Write a JSON file whole."""
     put(path, json_bytes(value))
@@ -120,16 +184,39 @@ def get_json(path: UPath, cure: str = "delete it, it is made again") -> Any:
     """Read a JSON file.
 
     Raises:
-        WorkspaceError: it is no JSON (names the file).
+        WorkspaceError: it is no JSON, or cannot be read (names the file).
+        FileNotFoundError: there is none.
     """
+    data = read(path, cure)
     try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        return json.loads(data)
+    except (ValueError, RecursionError, MemoryError) as error:
         raise WorkspaceError(f"{path} is no JSON ({error}); {cure}") from error
 
 
-def get_model(model: type[M], path: UPath, cure: str = "delete it, it is made again") -> M:
+def is_sealed(path: UPath) -> bool:
+    """Return whether a record carries its digest; one of before does not.
+
+    Raises:
+        WorkspaceError, FileNotFoundError: as for `get_json`.
+    """
+    fields = get_json(path)
+    return isinstance(fields, dict) and fields.get(SEAL) is not None
+
+
+def get_model(
+    model: type[M],
+    path: UPath,
+    cure: str = "delete it, it is made again",
+    wants_seal: Callable[[M], bool] | None = None,
+) -> M:
     """Read a JSON file as a model; one that was sealed is compared with its digest.
+
+    Args:
+        model: what it holds.
+        path: the file.
+        cure: what to do where it is damaged: the end of a sentence.
+        wants_seal: whether a record is too new to lack its digest.
 
     Raises:
         WorkspaceError: it is damaged, or another one's (names the file).
@@ -139,7 +226,10 @@ def get_model(model: type[M], path: UPath, cure: str = "delete it, it is made ag
         seal = fields.pop(SEAL, None) if isinstance(fields, dict) else None
         if seal not in (None, _digest(fields), _digest(fields, path)):
             raise WorkspaceError(f"{path} is damaged: not what was written; {cure}")
-        return model.model_validate(fields)
+        found = model.model_validate(fields)
+        if seal is None and wants_seal and wants_seal(found):
+            raise WorkspaceError(f"{path} is damaged: its digest is gone; {cure}")
+        return found
     except ValidationError as error:
         raise WorkspaceError(f"{path} is damaged: {error.errors()[0]['msg']}; {cure}") from error
 
@@ -250,10 +340,14 @@ def _scratch(path: UPath, data: bytes) -> Path:
     target = Path(path.path)
     _make(target.parent)
     scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
-    with scratch.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with scratch.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
     return scratch
 
 

@@ -62,6 +62,7 @@ def dry_run(options: Options, console: Console) -> None:
             else f"{data.name.capitalize()}, not present"
         )
         console.print(f"data: {what}; done: unknown", highlight=False)
+        _say_finished(console, workspace, prepared.plan.record.sweep)
     for line in prepared.plan.lines():
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -335,6 +336,17 @@ def _shown(display: Display, tracker: Tracker, lock: DriverLock) -> Callable[[It
         tracker.submit(item.trial)
 
     return on_report
+
+
+def _say_finished(console: Console, workspace: Workspace, sweep: str) -> None:
+    """Say what of a sweep is finished already whose data must be imported again."""
+    record, ledger = SweepRecord.load(workspace.sweep(sweep)), Ledger(workspace)
+    planned = {trial.fingerprint for trial in record.trials} if record else set()
+    if finished := sum(ledger.state(fingerprint) == "done" for fingerprint in planned):
+        text = (
+            f"the data are imported first; {finished} trials here are finished and stay if the data come out the same"
+        )
+        console.print(text, highlight=False, soft_wrap=True)
 
 
 def _say_data(console: Console, options: Options, prepared: Prepared) -> None:

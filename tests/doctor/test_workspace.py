@@ -123,11 +123,15 @@ def test_all_damage_is_named_and_mended_and_then_made_again(old: Old, monkeypatc
     truth = cut(sorted(old.root.glob(f"features/{TRUTH.fingerprint}/0/*/0.json"))[1]).with_suffix(".npy")
     half = old.root / "lists" / f"{base.spec.train.digest}.json"
     half.write_text(json.dumps(json.loads(half.read_text())[:2]))
-    index = old.root / "weights" / "0123.json"
+    index = old.root / "weights" / f"{'0123' * 16}.json"
     storage.put(UPath(index), b'{"backbone": "srm"')
     database = old.root / "mlflow.db"
     database.write_bytes(b"no database" * 100)
-    scratch = [old.root / "lists" / ".x.json.0123.part", old.root / ".seen-0123", old.root / "shards/pair/.import"]
+    scratch = [
+        old.root / "lists" / ".x.json.01234567.part",
+        old.root / f".seen-{'0123' * 8}",
+        old.root / "shards/pair/.import",
+    ]
     for path in (*scratch[:2], scratch[2] / "mine" / "a.parquet", old.root / f"sweeps/{SWEEP}/tune/state"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
@@ -154,7 +158,10 @@ def test_all_damage_is_named_and_mended_and_then_made_again(old: Old, monkeypatc
     gone |= {old.root / f"trials/{trial.fingerprint}/done.json" for trial in (other, last)}
     names = {str(path.relative_to(old.root)) for path in gone}
     assert whole.keys() - kept.keys() == names & whole.keys()
-    assert {name: kept[name] for name in whole.keys() & kept.keys()} == {name: whole[name] for name in kept}
+    assert {name: kept[name] for name in whole.keys() & kept.keys()} == {
+        name: whole[name] for name in kept if name in whole
+    }
+    assert kept.keys() - whole.keys() == {"mlflow.db.damaged"}
 
     plan = planned(old.workspace)
     assert {item.trial.fingerprint for item in plan.items if item.train} == {
@@ -300,7 +307,7 @@ def test_while_a_driver_runs_nothing_is_mended(old: Old) -> None:
     with DriverLock(old.workspace.root):
         with pytest.raises(WorkspaceError, match="another driver owns"):
             workspace.mend(old.workspace)
-        (old.root / ".seen-0").touch()
+        (old.root / f".seen-{'0' * 32}").touch()
         assert list(found(old.workspace)) == [str(path.relative_to(old.root))], "the marker is that of the driver"
     assert path.exists()
 
@@ -310,6 +317,7 @@ def test_a_damaged_lock_is_removed_unless_its_driver_puts_it_anew(
 ) -> None:
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.2)
     place = Workspace(tmp_path / "workspace")
+    Ledger(place).begin(make_spec())
     with DriverLock(place.root) as driver:
         path = tmp_path / "workspace" / f"lock.{driver.highest()}"
         path.write_bytes(b"{")
@@ -346,7 +354,8 @@ def test_an_import_at_work_is_left_alone(tmp_path: Path, tiny_tree: Path, monkey
 
 def test_a_scratch_file_that_is_being_written_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Workspace(tmp_path / "workspace")
-    path = tmp_path / "workspace" / ".a.json.0123.part"
+    path = tmp_path / "workspace" / "lists" / ".a.json.01234567.part"
+    path.parent.mkdir()
     path.write_bytes(b"x")
     os.utime(path, (time.time() + 60,) * 2)
     monkeypatch.setattr(leftovers, "GRACE_SECONDS", 0.05)
