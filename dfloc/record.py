@@ -1,11 +1,12 @@
 """What was planned under one sweep: the union of every start, from which tracking and report draw."""
 
+from itertools import chain, product
 from typing import Any
 
 from pydantic import Field
 from upath import UPath
 
-from dfloc import storage
+from dfloc import config, storage
 from dfloc.config import EvaluationSpec, Frozen, TrialSpec
 from dfloc.errors import WorkspaceError
 
@@ -18,11 +19,18 @@ class DomainFacts(Frozen):
 
 
 def is_named(spec: TrialSpec, fingerprint: str) -> bool:
-    """Return whether a spec is that of a fingerprint; one of a component that is not here cannot be told, and is."""
+    """Return whether a spec is that of a fingerprint, by the semantics of today or of another version of dfloc.
+
+    One of a component that is not here cannot be told, and is.
+    """
     try:
-        return spec.fingerprint == fingerprint
+        key = spec.key
     except KeyError:
         return True
+    now = key["semantics"]
+    others = product(*(range(number + 2) for number in now.values()))
+    versions = chain([now], (dict(zip(now, numbers, strict=True)) for numbers in others))
+    return any(config.fingerprint(key | {"semantics": one}) == fingerprint for one in versions)
 
 
 class PlannedTrial(Frozen):

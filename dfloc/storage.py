@@ -17,6 +17,7 @@ from fsspec import AbstractFileSystem
 from pydantic import BaseModel, ValidationError
 from upath import UPath
 
+from dfloc import disk
 from dfloc.errors import WorkspaceError
 
 M = TypeVar("M", bound=BaseModel)
@@ -30,7 +31,6 @@ MAX_BYTES = 1 << 30
 
 RACERS = 8
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 
 
 def put(path: UPath, data: bytes) -> None:
@@ -38,7 +38,7 @@ def put(path: UPath, data: bytes) -> None:
     if not is_local(path):
         path.fs.pipe_file(path.path, data)
         return
-    scratch = _scratch(path, data)
+    scratch = disk.scratch(Path(path.path), data)
     try:
         if path.is_dir() and not path.is_symlink():
             aside(path)
@@ -46,7 +46,7 @@ def put(path: UPath, data: bytes) -> None:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
-    _sync(scratch.parent)
+    disk.sync(scratch.parent)
 
 
 def put_new(path: UPath, data: bytes) -> bool:
@@ -61,7 +61,7 @@ def put_new(path: UPath, data: bytes) -> bool:
         except FileExistsError:
             return False
         return True
-    scratch = _scratch(path, data)
+    scratch = disk.scratch(Path(path.path), data)
     try:
         os.link(scratch, path.path)
     except FileExistsError:
@@ -76,7 +76,7 @@ def put_new(path: UPath, data: bytes) -> bool:
         raise
     finally:
         scratch.unlink()
-    _sync(scratch.parent)
+    disk.sync(scratch.parent)
     return True
 
 
@@ -274,7 +274,7 @@ class Workspace:
             return
         try:
             if is_local(self.root):
-                _make(Path(self.root.path))
+                disk.make(Path(self.root.path))
             else:
                 self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -333,44 +333,3 @@ def is_local(path: UPath) -> bool:
 def _digest(fields: object, path: UPath | None = None) -> str:
     place = f"{path.parent.name}/{path.name}" if path else ""
     return hashlib.sha256(place.encode() + json_bytes(fields)).hexdigest()
-
-
-def _scratch(path: UPath, data: bytes) -> Path:
-    """Write the bytes beside their place, down to the disk."""
-    target = Path(path.path)
-    _make(target.parent)
-    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        with scratch.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
-    return scratch
-
-
-def _make(folder: Path) -> None:
-    """Make a folder; each new one's name is on the disk before anything is put into it."""
-    if folder.is_dir():
-        return
-    new = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for place in reversed(new):
-        _sync(place.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Bring a folder's names down to the disk, where its file system can."""
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except PermissionError:  # one that may be entered and not be listed
-        return
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in NO_SYNC:
-            raise
-    finally:
-        os.close(handle)

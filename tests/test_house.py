@@ -33,7 +33,7 @@ LAYERS = {
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
-    *("arithmetic", "chatter", "config", "digests", "epochs", "errors", "lock", "measured", "outcome", "plugin"),
+    *("arithmetic", "chatter", "config", "digests", "disk", "epochs", "errors", "lock", "measured", "outcome", "plugin"),
     *("proof", "record", "registry", "repro", "storage", "temp", "workers", "imports", "packages"),
 }
 

@@ -13,7 +13,7 @@ from dfloc.config import EvaluationSpec, TrialSpec
 from dfloc.doctor.finding import Check, Finding, reason
 from dfloc.errors import WorkspaceError
 from dfloc.ledger import Done, Failure, Ledger, Stopped
-from dfloc.record import SweepRecord
+from dfloc.record import SweepRecord, is_named
 from dfloc.storage import Workspace
 
 _NAME = re.compile("[0-9a-f]{64}")
@@ -113,11 +113,8 @@ def _another(trial: UPath, path: UPath) -> str:
     """Return what is wrong where a spec is that of another trial."""
     if not path.exists():
         return ""
-    try:
-        name = storage.get_model(TrialSpec, path).fingerprint
-    except KeyError:  # it has a component that this dfloc does not have
-        return ""
-    return f"is that of trial {name[:12]}" if name != trial.name else ""
+    spec = storage.get_model(TrialSpec, path)
+    return "" if is_named(spec, trial.name) else f"is that of trial {spec.fingerprint[:12]}"
 
 
 def _epochs(ledger: Ledger, trial: UPath) -> Iterator[Finding]:
