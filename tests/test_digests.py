@@ -161,7 +161,7 @@ def test_a_core_verifies_a_gigabyte_in_a_second_or_so(tmp_path: Path) -> None:
 def test_a_folder_in_its_place_is_not_the_file(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     assert not digests.verified(UPath(tmp_path / "a"), "0" * 64)
-    with pytest.raises(WorkspaceError, match="cannot be read .*; delete it"):
+    with pytest.raises(WorkspaceError, match=r"cannot be read .*; delete it"):
         digests.read(UPath(tmp_path / "a"), "0" * 64)
 
 

@@ -541,7 +541,7 @@ def test_rows_of_before_receipts_are_asked_as_the_report_asks_them(tmp_path: Pat
         checkpoint="best",
         domain="a/b",
         test=SampleList(digest=digest, counts={"a/b": 2}),
-        protocol="dolos256",
+        protocol="dolos",
     )
     path = place.trials / evaluation.trial / "rows" / f"{evaluation.key}.parquet"
     Path(path.parent.path).mkdir(parents=True)
@@ -549,5 +549,5 @@ def test_rows_of_before_receipts_are_asked_as_the_report_asks_them(tmp_path: Pat
     for ids, whole in ((["1", "2"], True), (["1"], False), (["1", "3"], False)):
         pq.write_table(pa.table({"id": [f"a/b/test/{one}" for one in ids]}), path.path)
         assert ledger.has_scored(evaluation) is whole
-        with contextlib.nullcontext() if whole else pytest.raises(WorkspaceError, match="expected one|other images"):
+        with contextlib.nullcontext() if whole else pytest.raises(WorkspaceError, match=r"expected one|other images"):
             ledger.scored(evaluation)

@@ -399,29 +399,28 @@ def test_what_is_not_named_as_dfloc_names_it_is_left_alone(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("full", [True, False])
-@pytest.mark.parametrize("which", ["done", "spec", "epochs", "best", "rows", "list", "plan", "npy", "receipt"])
-def test_a_folder_in_a_files_place_is_taken_away(old: Old, which: str, full: bool) -> None:
-    trial = old.trial("base")
-    group = min(old.root.glob("features/*/0/*/0.npy"))
-    path = {
-        "done": old.root / "trials" / trial.fingerprint / "done.json",
-        "spec": old.attempt(trial) / "spec.json",
-        "epochs": old.attempt(trial) / "epochs.jsonl",
-        "best": old.attempt(trial) / "best.safetensors",
-        "rows": old.rows(trial),
-        "list": min(old.root.glob("lists/*.json")),
-        "plan": old.root / "sweeps" / SWEEP / "plan.json",
-        "npy": group,
-        "receipt": group.with_suffix(".json"),
-    }[which]
-    path.unlink()
-    path.mkdir()
-    if full:
-        (path / "mine").write_text("x")
-    assert str(path.relative_to(old.root)) in {*found(old.workspace), str(group.relative_to(old.root))}
+def test_folders_in_files_places_are_taken_away(old: Old, full: bool) -> None:
+    npy, other = sorted(old.root.glob("features/*/0/*/0.npy"))[:2]
+    paths = [
+        old.root / "trials" / old.trial("base").fingerprint / "done.json",
+        old.attempt(old.trial("scratch")) / "spec.json",
+        old.attempt(old.trial("scratch", 1)) / "epochs.jsonl",
+        old.attempt(old.trial("finetune")) / "best.safetensors",
+        old.rows(old.trial("baselines")),
+        min(old.root.glob("lists/*.json")),
+        old.root / "sweeps" / SWEEP / "plan.json",
+        npy,
+        other.with_suffix(".json"),
+    ]
+    for path in paths:
+        path.unlink()
+        path.mkdir()
+        if full:
+            (path / "mine").write_text("x")
+    assert found(old.workspace).keys() == {str(path.relative_to(old.root)) for path in (*paths[:-1], other)}
     assert workspace.mend(old.workspace).stuck == {}
-    assert not path.exists()
-    assert path.with_name(f"{path.name}.damaged").exists() is full
+    assert not any(path.exists() for path in paths)
+    assert {path.with_name(f"{path.name}.damaged").exists() for path in paths} == {full}
     assert found(old.workspace) == {}
 
 
