@@ -541,7 +541,7 @@ def test_rows_of_before_receipts_are_asked_as_the_report_asks_them(tmp_path: Pat
         checkpoint="best",
         domain="a/b",
         test=SampleList(digest=digest, counts={"a/b": 2}),
-        protocol="dolos",
+        protocol="dfloc-1",
     )
     path = place.trials / evaluation.trial / "rows" / f"{evaluation.key}.parquet"
     Path(path.parent.path).mkdir(parents=True)

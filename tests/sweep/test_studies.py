@@ -78,3 +78,21 @@ def test_a_dry_run_counts_the_test_images_that_are_asked_for(tmp_path: Path) -> 
     run.dry_run(Options("single-domain", str(tmp_path / "workspace"), preset="mini"), console)
     assert isinstance(console.file, io.StringIO)
     assert f"{4 * (8 + 4 + 16)} images through sam2.1-tiny" in console.file.getvalue()
+
+
+def test_a_dry_run_before_an_import_says_what_is_finished(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    options = Options("single-domain", str(tmp_path / "workspace"), preset="mini")
+    console = Console(file=io.StringIO(), width=200)
+    assert isinstance(console.file, io.StringIO)
+    run.dry_run(options, console)
+    assert "finished" not in console.file.getvalue()
+    prepared = prepare(options, workspace, data_of(options, workspace), Known(workspace, load=False))
+    record = prepared.plan.record
+    record.save(workspace.sweep(record.sweep))
+    for trial in record.trials[:2]:
+        (workspace.trials / trial.fingerprint).mkdir(parents=True)
+        (workspace.trials / trial.fingerprint / "done.json").touch()
+    run.dry_run(options, console)
+    said = "the data are imported first; 2 trials here are finished and stay if the data come out the same"
+    assert said in console.file.getvalue()
