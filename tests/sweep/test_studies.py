@@ -7,6 +7,8 @@ import pytest
 from rich.console import Console
 from upath import UPath
 
+from dfloc import storage
+from dfloc.outcome import Cost, Done
 from dfloc.storage import Workspace
 from dfloc.sweep import run
 from dfloc.sweep.cell import Cell
@@ -90,9 +92,10 @@ def test_a_dry_run_before_an_import_says_what_is_finished(tmp_path: Path) -> Non
     prepared = prepare(options, workspace, data_of(options, workspace), Known(workspace, load=False))
     record = prepared.plan.record
     record.save(workspace.sweep(record.sweep))
+    cost = Cost(seconds=1.0, images_per_second=1.0, steps=1)
+    done = Done(attempt="a", epochs=1, best_epoch=1, digests={}, cost=cost, versions={}, time=0.0)
     for trial in record.trials[:2]:
-        (workspace.trials / trial.fingerprint).mkdir(parents=True)
-        (workspace.trials / trial.fingerprint / "done.json").touch()
+        storage.put_json(workspace.trials / trial.fingerprint / "done.json", done.model_dump(mode="json"))
     run.dry_run(options, console)
     said = "the data are imported first; 2 trials here are finished and stay if the data come out the same"
     assert said in console.file.getvalue()
