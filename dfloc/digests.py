@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 MAX_NOTES = 64 << 10  # bytes of one of the 256 files of notes: some 500,000 verified files in all
 FRESH_SECONDS = 2.0
+MAX_BYTES = 64 << 30
+"""Of a file of weights or features: more is no file that dfloc has written."""
 
 
 def digest(data: bytes) -> str:
@@ -26,24 +28,20 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def read(path: UPath, sha256: str, cure: str = "delete it, it is made again") -> bytes:
+def read(path: UPath, sha256: str, cure: str = "delete it, it is made again", limit: int = storage.MAX_BYTES) -> bytes:
     """Return the bytes of a file that have this digest.
 
     Args:
         path: the file.
         sha256: its digest, or the first digits of it.
         cure: what to do where they do not: the end of a sentence.
+        limit: more bytes than it may have.
 
     Raises:
         WorkspaceError: they have another one, or cannot be read.
         FileNotFoundError: there is no such file.
     """
-    try:
-        data: bytes = path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise WorkspaceError(f"{path} cannot be read ({error})") from error
+    data = storage.read(path, cure, limit)
     if not digest(data).startswith(sha256):
         raise WorkspaceError(f"{path} is damaged: not what was written; {cure}")
     return data
@@ -59,21 +57,29 @@ def verified(path: UPath, sha256: str, afresh: bool = False) -> bool:
         path: the file.
         sha256: its digest.
         afresh: read it whatever is noted: a disk may lose what no time of change tells.
+
+    Raises:
+        WorkspaceError: it is there and cannot be read.
     """
     if not storage.is_local(path):
         return path.exists() and digest(path.read_bytes()) == sha256
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
         with Path(path.path).open("rb") as file:
-            before = _identity(os.fstat(file.fileno()))
+            found = os.fstat(file.fileno())
+            before = _identity(found)
             note = digest(f"{platform.node()} {before} {sha256}".encode())[:32].encode()
             if not afresh and _noted(note):
                 return True
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            if found.st_size > MAX_BYTES or hashlib.file_digest(file, "sha256").hexdigest() != sha256:
                 return False
             after = os.fstat(file.fileno())
     except FileNotFoundError:
         return False
-    if _identity(after) == before and time.time() - max(after.st_mtime, after.st_ctime) > FRESH_SECONDS:
+    except OSError as error:
+        raise WorkspaceError(f"{path} cannot be read ({error}); look at its rights, or delete it") from error
+    if _identity(after) == before and time.time() - after.st_ctime > FRESH_SECONDS:
         _keep(note)
     return True
 
@@ -117,7 +123,7 @@ def _file(note: bytes) -> Path | None:
 def _noted(note: bytes) -> bool:
     try:
         path = _file(note)
-        return path is not None and note in path.read_bytes().split()
+        return path is not None and path.stat().st_size <= 2 * MAX_NOTES and note in path.read_bytes().split()
     except OSError:
         return False
 
@@ -128,7 +134,10 @@ def _keep(note: bytes) -> None:
         path = _file(note)
         if path is None:
             return
-        if path.exists() and path.stat().st_size > MAX_NOTES:
+        size = path.stat().st_size if path.exists() else 0
+        if size > 2 * MAX_NOTES:
+            path.unlink()
+        elif size > MAX_NOTES:
             kept = path.read_bytes().split()
             storage.put(UPath(path), b"\n".join([b"", *kept[len(kept) // 2 :]]))
         with path.open("ab", buffering=0) as file:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from upath import UPath
 
-from dfloc import digests
+from dfloc import digests, storage
+from dfloc.errors import WorkspaceError
 from dfloc.outcome import EpochRecord
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,13 @@ def resumable(trial: UPath) -> list[Point]:
     found = []
     for attempt in attempts(trial):
         path = attempt / FILE
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        try:
+            lines = storage.read(path).splitlines(keepends=True)
+        except FileNotFoundError:
+            lines = []
+        except WorkspaceError as error:
+            logger.warning("an attempt is left out: %s", error)
+            continue
         for checkpoint in checkpoints(attempt):
             try:
                 epoch, _, mark = marks(checkpoint)

@@ -4,13 +4,15 @@ import logging
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Literal
 
 import pyarrow as pa
 from upath import UPath
 
-from dfloc import digests, epochs, measured, storage
+from dfloc import digests, epochs, measured, record, storage
 from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
+from dfloc.data import lists
 from dfloc.errors import WorkspaceError
 from dfloc.outcome import Cost, Done, EpochRecord, Failure, State, Stopped
 from dfloc.storage import Workspace
@@ -21,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 KEPT_CHECKPOINTS = 2
 MIN_PREFIX = 6
+KEPT_LISTS = 64
 
 
 class Attempt:
@@ -107,6 +110,7 @@ class Ledger:
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
         self._root = workspace.trials
+        self._ids = lru_cache(KEPT_LISTS)(partial(lists.ids, workspace))
 
     def folder(self, fingerprint: str) -> UPath:
         """Return the folder of a trial."""
@@ -135,7 +139,7 @@ class Ledger:
     def done(self, fingerprint: str) -> Done | None:
         """Return what is known of a finished trial; None where it is not finished."""
         path = self.folder(fingerprint) / "done.json"
-        return storage.get_model(Done, path) if path.exists() else None
+        return storage.get_model(Done, path, wants_seal=_is_new) if path.exists() else None
 
     def failure(self, fingerprint: str) -> Failure | None:
         """Return why a trial failed; None where it did not."""
@@ -160,17 +164,22 @@ class Ledger:
         """Return the full spec of a trial that was begun.
 
         Raises:
-            WorkspaceError: it was never begun, or what says so is damaged.
+            WorkspaceError: it was never begun, or what says so is damaged, or another trial's.
         """
         trial = self.folder(fingerprint)
         damaged = None
         for folder in epochs.attempts(trial):
+            path, cure = folder / "spec.json", f"delete {trial}, it is trained again"
             try:
-                return storage.get_model(TrialSpec, folder / "spec.json", f"delete {trial}, it is trained again")
+                spec = storage.get_model(TrialSpec, path, cure)
+                if not record.is_named(spec, fingerprint):
+                    raise WorkspaceError(f"{path} is not the spec of this trial; {cure}")
             except FileNotFoundError:
                 continue
             except WorkspaceError as error:
                 damaged = error
+            else:
+                return spec
         raise damaged or WorkspaceError(f"trial {fingerprint[:12]} was never begun in {self._root}")
 
     def epochs(self, fingerprint: str) -> list[EpochRecord]:
@@ -251,7 +260,7 @@ class Ledger:
         name = spec.fingerprint[:12]
         for epoch, path, records in epochs.resumable(self.folder(spec.fingerprint)):
             try:
-                data = digests.read(path, epochs.marks(path)[1])
+                data = digests.read(path, epochs.marks(path)[1], limit=digests.MAX_BYTES)
             except (FileNotFoundError, WorkspaceError) as error:
                 logger.warning("trial %s: the checkpoint of epoch %d is damaged, skipped: %s", name, epoch, error)
                 continue
@@ -266,6 +275,11 @@ class Ledger:
     def has_whole_rows(self, fingerprint: str, key: str) -> bool:
         """Return whether an evaluation is there and is what was put; damaged rows are said, and to be made again."""
         return measured.is_whole(self._rows(fingerprint, key), fingerprint)
+
+    def has_scored(self, evaluation: EvaluationSpec) -> bool:
+        """Return whether `scored` would return rows; damaged ones are said, and to be made again."""
+        path = self._rows(evaluation.trial, evaluation.key)
+        return measured.is_whole(path, evaluation.trial, partial(self._of, evaluation))
 
     def put_rows(self, fingerprint: str, key: str, table: pa.Table) -> None:
         """Put the rows of one evaluation, one per image."""
@@ -285,8 +299,7 @@ class Ledger:
         Raises:
             WorkspaceError: they are not there, damaged, or of something else.
         """
-        path = self._rows(evaluation.trial, evaluation.key)
-        return measured.of(evaluation, self.rows(evaluation.trial, evaluation.key), path)
+        return self._of(evaluation, self.rows(evaluation.trial, evaluation.key))
 
     def all_rows(self, fingerprint: str) -> Iterator[pa.Table]:
         """Yield the rows of each evaluation of a trial that has any, in the order of their keys."""
@@ -295,11 +308,24 @@ class Ledger:
             if len(table):
                 yield table
 
+    def _of(self, evaluation: EvaluationSpec, table: pa.Table) -> pa.Table:
+        path = self._rows(evaluation.trial, evaluation.key)
+        try:
+            ids = self._ids(evaluation.test.digest)
+        except WorkspaceError as error:
+            logger.info("rows are not compared with their list: %s", error)
+            ids = None
+        return measured.of(evaluation, table, path, ids)
+
     def _stop(self, fingerprint: str, sweep: str) -> UPath:
         return self.folder(fingerprint) / "stopped" / f"{sweep}.json"
 
     def _rows(self, fingerprint: str, key: str) -> UPath:
         return self.folder(fingerprint) / "rows" / f"{key}.parquet"
+
+
+def _is_new(done: Done) -> bool:
+    return bool(done.epochs_sha256)
 
 
 def _cost(records: Sequence[EpochRecord]) -> Cost:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -53,14 +54,22 @@ def receipt(path: UPath, trial: str) -> Receipt | None:
     return _receipt(_bytes(path, trial), path, trial)
 
 
-def is_whole(path: UPath, trial: str) -> bool:
-    """Return whether rows are there and can be read as they were put; damaged ones are said."""
+def is_whole(path: UPath, trial: str, asked: Callable[[pa.Table], object] | None = None) -> bool:
+    """Return whether rows are there and can be read as they were put; damaged ones are said.
+
+    Args:
+        path: of the rows.
+        trial: fingerprint of the trial that was evaluated.
+        asked: raises where rows without a receipt are not what is asked for.
+    """
     if not path.exists():
         return False
     try:
         data = _bytes(path, trial)
         if _receipt(data, path, trial) is None:
-            _table(data, path, trial)
+            table = _table(data, path, trial)
+            if asked:
+                asked(table)
     except WorkspaceError as error:
         logger.warning("rows are made again: %s", error)
         return False
@@ -78,8 +87,14 @@ def read(path: UPath, trial: str) -> pa.Table:
     return _table(data, path, trial)
 
 
-def of(evaluation: EvaluationSpec, table: pa.Table, path: UPath) -> pa.Table:
+def of(evaluation: EvaluationSpec, table: pa.Table, path: UPath, ids: Sequence[str] | None = None) -> pa.Table:
     """Return rows if they are of what an evaluation names, one for each image of its list.
+
+    Args:
+        evaluation: what is asked for.
+        table: the rows.
+        path: of their file.
+        ids: of the images of its list, where they are known.
 
     Raises:
         WorkspaceError: they are not.
@@ -94,17 +109,16 @@ def of(evaluation: EvaluationSpec, table: pa.Table, path: UPath) -> pa.Table:
             f"trial {evaluation.trial[:12]} has {len(table)} rows of {images} images for {evaluation.domain}, expected "
             f"one for each of {evaluation.test.size} samples; delete rows/{path.name} in its folder, it is made again"
         )
+    if ids and "id" in table.column_names and {*table["id"].to_pylist()} != {*ids}:
+        raise WorkspaceError(f"{path} holds rows of other images than those of its list; {CURE}")
     return table
 
 
 def _bytes(path: UPath, trial: str) -> bytes:
     try:
-        data: bytes = path.read_bytes()
+        return storage.read(path, CURE)
     except FileNotFoundError as error:
         raise WorkspaceError(f"trial {trial[:12]} was not evaluated yet: no {path}") from error
-    except OSError as error:
-        raise WorkspaceError(f"{path} cannot be read ({error})") from error
-    return data
 
 
 def _receipt(data: bytes, path: UPath, trial: str) -> Receipt | None:

@@ -1,12 +1,14 @@
 """What was planned under one sweep: the union of every start, from which tracking and report draw."""
 
+from itertools import chain, product
 from typing import Any
 
 from pydantic import Field
 from upath import UPath
 
-from dfloc import storage
+from dfloc import config, storage
 from dfloc.config import EvaluationSpec, Frozen, TrialSpec
+from dfloc.errors import WorkspaceError
 
 
 class DomainFacts(Frozen):
@@ -14,6 +16,21 @@ class DomainFacts(Frozen):
 
     images: int
     photographs: int
+
+
+def is_named(spec: TrialSpec, fingerprint: str) -> bool:
+    """Return whether a spec is that of a fingerprint, by the semantics of today or of another version of dfloc.
+
+    One of a component that is not here cannot be told, and is.
+    """
+    try:
+        key = spec.key
+    except KeyError:
+        return True
+    now = key["semantics"]
+    others = product(*(range(number + 2) for number in now.values()))
+    versions = chain([now], (dict(zip(now, numbers, strict=True)) for numbers in others))
+    return any(config.fingerprint(key | {"semantics": one}) == fingerprint for one in versions)
 
 
 class PlannedTrial(Frozen):
@@ -140,7 +157,17 @@ class SweepRecord(Frozen):
 
     @classmethod
     def load(cls, folder: UPath) -> "SweepRecord | None":
-        """Read `plan.json`; None where the sweep was never planned."""
+        """Read `plan.json`; None where the sweep was never planned.
+
+        Raises:
+            WorkspaceError: it is damaged, or a trial in it is not the one that it is named as.
+        """
         path = folder / "plan.json"
         cure = "delete it and start the sweep again"
-        return storage.get_model(cls, path, cure) if path.exists() else None
+        if not path.exists():
+            return None
+        record = storage.get_model(cls, path, cure)
+        odd = [trial for trial in record.trials if not is_named(trial.spec, trial.fingerprint)]
+        if odd and not storage.is_sealed(path):
+            raise WorkspaceError(f"{path} is damaged: trial {odd[0].fingerprint[:12]} has another spec; {cure}")
+        return record

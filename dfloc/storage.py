@@ -4,9 +4,12 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import threading
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,14 +17,20 @@ from fsspec import AbstractFileSystem
 from pydantic import BaseModel, ValidationError
 from upath import UPath
 
+from dfloc import disk
 from dfloc.errors import WorkspaceError
 
 M = TypeVar("M", bound=BaseModel)
 
 SEAL = "sealed"
+ASIDE = ".damaged"
+"""What is put behind the name of what stands in a file's way, or cannot be made again: it is renamed, not deleted."""
+
+MAX_BYTES = 1 << 30
+"""Of a record, a list, epochs or rows: more is no file that dfloc has written."""
+
 RACERS = 8
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 
 
 def put(path: UPath, data: bytes) -> None:
@@ -29,9 +38,15 @@ def put(path: UPath, data: bytes) -> None:
     if not is_local(path):
         path.fs.pipe_file(path.path, data)
         return
-    scratch = _scratch(path, data)
-    scratch.replace(path.path)
-    _sync(scratch.parent)
+    scratch = disk.scratch(Path(path.path), data)
+    try:
+        if path.is_dir() and not path.is_symlink():
+            aside(path)
+        scratch.replace(path.path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    disk.sync(scratch.parent)
 
 
 def put_new(path: UPath, data: bytes) -> bool:
@@ -46,7 +61,7 @@ def put_new(path: UPath, data: bytes) -> bool:
         except FileExistsError:
             return False
         return True
-    scratch = _scratch(path, data)
+    scratch = disk.scratch(Path(path.path), data)
     try:
         os.link(scratch, path.path)
     except FileExistsError:
@@ -61,7 +76,7 @@ def put_new(path: UPath, data: bytes) -> bool:
         raise
     finally:
         scratch.unlink()
-    _sync(scratch.parent)
+    disk.sync(scratch.parent)
     return True
 
 
@@ -95,6 +110,55 @@ def prove_exclusive(folder: UPath) -> None:
         )
 
 
+def read(path: UPath, cure: str = "delete it, it is made again", limit: int = MAX_BYTES) -> bytes:
+    """Return the bytes of a file.
+
+    Args:
+        path: the file.
+        cure: what to do where it cannot be read: the end of a sentence.
+        limit: more bytes than it may have.
+
+    Raises:
+        WorkspaceError: it is no file, too large, or cannot be read.
+        FileNotFoundError: there is none.
+    """
+    try:
+        found = path.stat()
+        if is_local(path) and not stat.S_ISREG(found.st_mode):
+            raise WorkspaceError(f"{path} cannot be read (it is no file); {cure}")
+        if (found.st_size or 0) > limit:
+            raise WorkspaceError(f"{path} cannot be read ({found.st_size:,} bytes, of {limit:,} at most); {cure}")
+        data: bytes = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except (OSError, MemoryError) as error:
+        raise WorkspaceError(f"{path} cannot be read ({error or 'too large'}); {cure}") from error
+    return data
+
+
+def dangles(path: UPath) -> bool:
+    """Return whether a path is a link to nothing."""
+    return path.is_symlink() and not path.exists()
+
+
+def aside(path: UPath) -> UPath:
+    """Rename a file or folder to `NAME.damaged`, with a number behind it where that is taken; return the new place."""
+    names = (path.with_name(f"{path.name}{ASIDE}{f'.{number}' if number else ''}") for number in count())
+    place = next(name for name in names if not name.exists())
+    path.fs.mv(path.path, place.path, recursive=True)
+    return place
+
+
+def remove(path: UPath) -> None:
+    """Delete a file, a link, or an empty folder in a file's place; a folder that holds something is renamed."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+    elif any(path.iterdir()):
+        aside(path)
+    else:
+        path.rmdir()
+
+
 def put_json(path: UPath, value: object) -> None:
     """Write a JSON file whole."""
     put(path, json_bytes(value))
@@ -120,16 +184,39 @@ def get_json(path: UPath, cure: str = "delete it, it is made again") -> Any:
     """Read a JSON file.
 
     Raises:
-        WorkspaceError: it is no JSON (names the file).
+        WorkspaceError: it is no JSON, or cannot be read (names the file).
+        FileNotFoundError: there is none.
     """
+    data = read(path, cure)
     try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        return json.loads(data)
+    except (ValueError, RecursionError, MemoryError) as error:
         raise WorkspaceError(f"{path} is no JSON ({error}); {cure}") from error
 
 
-def get_model(model: type[M], path: UPath, cure: str = "delete it, it is made again") -> M:
+def is_sealed(path: UPath) -> bool:
+    """Return whether a record carries its digest; one of before does not.
+
+    Raises:
+        WorkspaceError, FileNotFoundError: as for `get_json`.
+    """
+    fields = get_json(path)
+    return isinstance(fields, dict) and fields.get(SEAL) is not None
+
+
+def get_model(
+    model: type[M],
+    path: UPath,
+    cure: str = "delete it, it is made again",
+    wants_seal: Callable[[M], bool] | None = None,
+) -> M:
     """Read a JSON file as a model; one that was sealed is compared with its digest.
+
+    Args:
+        model: what it holds.
+        path: the file.
+        cure: what to do where it is damaged: the end of a sentence.
+        wants_seal: whether a record is too new to lack its digest.
 
     Raises:
         WorkspaceError: it is damaged, or another one's (names the file).
@@ -139,7 +226,10 @@ def get_model(model: type[M], path: UPath, cure: str = "delete it, it is made ag
         seal = fields.pop(SEAL, None) if isinstance(fields, dict) else None
         if seal not in (None, _digest(fields), _digest(fields, path)):
             raise WorkspaceError(f"{path} is damaged: not what was written; {cure}")
-        return model.model_validate(fields)
+        found = model.model_validate(fields)
+        if seal is None and wants_seal and wants_seal(found):
+            raise WorkspaceError(f"{path} is damaged: its digest is gone; {cure}")
+        return found
     except ValidationError as error:
         raise WorkspaceError(f"{path} is damaged: {error.errors()[0]['msg']}; {cure}") from error
 
@@ -184,7 +274,7 @@ class Workspace:
             return
         try:
             if is_local(self.root):
-                _make(Path(self.root.path))
+                disk.make(Path(self.root.path))
             else:
                 self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -243,40 +333,3 @@ def is_local(path: UPath) -> bool:
 def _digest(fields: object, path: UPath | None = None) -> str:
     place = f"{path.parent.name}/{path.name}" if path else ""
     return hashlib.sha256(place.encode() + json_bytes(fields)).hexdigest()
-
-
-def _scratch(path: UPath, data: bytes) -> Path:
-    """Write the bytes beside their place, down to the disk."""
-    target = Path(path.path)
-    _make(target.parent)
-    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
-    with scratch.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return scratch
-
-
-def _make(folder: Path) -> None:
-    """Make a folder; each new one's name is on the disk before anything is put into it."""
-    if folder.is_dir():
-        return
-    new = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for place in reversed(new):
-        _sync(place.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Bring a folder's names down to the disk, where its file system can."""
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except PermissionError:  # one that may be entered and not be listed
-        return
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in NO_SYNC:
-            raise
-    finally:
-        os.close(handle)

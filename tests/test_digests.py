@@ -156,3 +156,33 @@ def test_a_core_verifies_a_gigabyte_in_a_second_or_so(tmp_path: Path) -> None:
     assert time.process_time() - start < 0.064 * 8, (
         "eight times slower than it is measured: the bound is for any machine"
     )
+
+
+def test_a_folder_in_its_place_is_not_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    assert not digests.verified(UPath(tmp_path / "a"), "0" * 64)
+    with pytest.raises(WorkspaceError, match=r"cannot be read .*; delete it"):
+        digests.read(UPath(tmp_path / "a"), "0" * 64)
+
+
+def test_a_time_to_come_does_not_hinder_a_note(tmp_path: Path, hashed: list[str], monkeypatch) -> None:
+    sha256 = write(tmp_path / "a", b"data")
+    os.utime(tmp_path / "a", (4e9, 4e9))
+    monkeypatch.setattr(digests, "FRESH_SECONDS", -1.0)
+    assert digests.verified(UPath(tmp_path / "a"), sha256)
+    assert digests.verified(UPath(tmp_path / "a"), sha256)
+    assert hashed == ["a"]
+
+
+def test_a_huge_file_of_notes_is_not_read(tmp_path: Path, hashed: list[str], monkeypatch) -> None:
+    sha256 = write(tmp_path / "a", b"data")
+    monkeypatch.setattr(digests, "FRESH_SECONDS", -1.0)
+    assert digests.verified(UPath(tmp_path / "a"), sha256)
+    folder = digests.notes()
+    assert folder is not None
+    [note] = folder.iterdir()
+    with note.open("wb") as file:
+        file.truncate(4 << 40)
+    assert digests.verified(UPath(tmp_path / "a"), sha256)
+    assert digests.verified(UPath(tmp_path / "a"), sha256)
+    assert (hashed, note.stat().st_size) == (["a", "a"], 33)

@@ -499,3 +499,55 @@ def test_a_record_of_another_trial_is_refused(ledger: Ledger) -> None:
         with pytest.raises(WorkspaceError, match=rf"{name} is damaged: not what was written"):
             read(mine.fingerprint)
         assert told != read(other.fingerprint)
+
+
+def test_an_edited_spec_of_before_seals_is_refused(tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "workspace")
+    spec = make_spec()
+    Ledger(place).begin(spec)
+    [path] = place.trials.glob("*/attempts/*/spec.json")
+    fields = spec.model_dump(mode="json")
+    storage.put_json(path, fields)
+    assert Ledger(place).spec(spec.fingerprint) == spec
+    storage.put_json(path, fields | {"batch": 99})
+    with pytest.raises(WorkspaceError, match="is not the spec of this trial"):
+        Ledger(place).spec(spec.fingerprint)
+
+
+def test_a_new_done_without_its_digest_is_damaged(tmp_path: Path) -> None:
+    ledger = Ledger(Workspace(tmp_path / "workspace"))
+    spec = make_spec()
+    attempt = ledger.begin(spec)
+    attempt.save_epoch(b"state", records(2))
+    attempt.finish(b"best", b"last", 1, {})
+    path = ledger.folder(spec.fingerprint) / "done.json"
+    fields = storage.get_json(path)
+    del fields["sealed"]
+    storage.put_json(path, fields | {"best_epoch": 2})
+    with pytest.raises(WorkspaceError, match="its digest is gone"):
+        ledger.done(spec.fingerprint)
+    del fields["epochs_sha256"]
+    storage.put_json(path, fields)
+    done = ledger.done(spec.fingerprint)
+    assert done is not None
+    assert done.best_epoch == 1
+
+
+def test_rows_of_before_receipts_are_asked_as_the_report_asks_them(tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "workspace")
+    ledger, digest = Ledger(place), "d" * 64
+    evaluation = EvaluationSpec(
+        trial="t" * 64,
+        checkpoint="best",
+        domain="a/b",
+        test=SampleList(digest=digest, counts={"a/b": 2}),
+        protocol="dfloc-1",
+    )
+    path = place.trials / evaluation.trial / "rows" / f"{evaluation.key}.parquet"
+    Path(path.parent.path).mkdir(parents=True)
+    storage.put_json(place.lists / f"{digest}.json", ["a/b/test/1", "a/b/test/2"])
+    for ids, whole in ((["1", "2"], True), (["1"], False), (["1", "3"], False)):
+        pq.write_table(pa.table({"id": [f"a/b/test/{one}" for one in ids]}), path.path)
+        assert ledger.has_scored(evaluation) is whole
+        with contextlib.nullcontext() if whole else pytest.raises(WorkspaceError, match=r"expected one|other images"):
+            ledger.scored(evaluation)

@@ -339,3 +339,34 @@ def test_a_record_that_is_bound_to_its_place_is_damaged_elsewhere(tmp_path: Path
     (tmp_path / "elsewhere").mkdir()
     back = UPath(moved.rename(tmp_path / "elsewhere/one") / "x.json")
     assert storage.get_model(Owner, back) == owner, "the folders above do not matter"
+
+
+@pytest.mark.parametrize("put", [storage.put, storage.put_new])
+def test_of_a_write_that_fails_nothing_stays(put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        put(UPath(tmp_path / "file"), b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_a_files_place_is_said_and_put_aside(tmp_path: Path) -> None:
+    path = UPath(tmp_path / "a.json")
+    (tmp_path / "a.json" / "mine").mkdir(parents=True)
+    with pytest.raises(WorkspaceError, match=r"a\.json cannot be read \(it is no file\); delete it, it is made again"):
+        storage.get_json(path)
+    storage.put(path, b"{}")
+    assert storage.get_json(path) == {}
+    assert [one.name for one in sorted(tmp_path.iterdir())] == ["a.json", "a.json.damaged"]
+    assert (tmp_path / "a.json.damaged" / "mine").is_dir()
+    assert storage.aside(path).name == "a.json.damaged.1"
+
+
+def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with path.open("wb") as file:
+        file.truncate(4 << 40)
+    with pytest.raises(WorkspaceError, match="4,398,046,511,104 bytes, of 1,073,741,824 at most"):
+        storage.get_json(UPath(path))

@@ -38,7 +38,8 @@ def doctor(
     merely unneeded, and is refused while a driver runs. Data that only you can bring back are renamed to NAME.damaged.
 
     The exit code is 0 where nothing is damaged, or what is was taken away and is made again by the next start; 1 where
-    something is damaged, only you can bring it back, or this machine is not fit; 2 where --mend meets a driver.
+    something is damaged, only you can bring it back, or this machine is not fit; 2 where --mend meets a driver, or a
+    folder in which nothing can be read as dfloc's.
 
     \b
     dfloc doctor
@@ -78,26 +79,47 @@ def _tell_workspace(workspace: "Workspace", data: tuple[str, ...], mend: bool) -
 
     from dfloc.data.manifest import FILE_NAME
     from dfloc.doctor import workspace as whole
+    from dfloc.doctor.leftovers import is_workspace
     from dfloc.errors import DataError
     from dfloc.sweep.progress import Display
 
     for folder in data:
         if not (UPath(folder) / FILE_NAME).exists():
             raise DataError(f"--data {folder} should be a folder of shards, but it has no {FILE_NAME}")
+    if not data and not mend and not is_workspace(workspace):
+        click.echo(f"{workspace.root} is not a workspace: nothing in it can be read as dfloc's")
+        return not any(workspace.root.iterdir())
     click.echo(f"workspace {workspace.root}")
     with Display(Console(stderr=True), "files looked at", 0) as display:
         how = whole.mend if mend else whole.examine
         found = how(workspace, [UPath(folder) for folder in data], display.advance)
     _tell_counts(found)
     damaged, left = [*found.of("damaged")], [*found.of("left over")]
-    _tell_findings([*damaged, *left])
+    _tell_findings([*damaged, *left, *found.of("awaited")])
     if not damaged and not left:
         click.echo("nothing is damaged")
     elif mend:
-        click.echo(f"{len(damaged)} damaged and {len(left)} left over: taken away")
+        _tell_taken(found)
     else:
         click.echo(f"{len(damaged)} damaged and {len(left)} left over; dfloc doctor --mend takes them away")
-    return not damaged or (mend and not any(finding.lost for finding in damaged))
+    return not damaged or (mend and not found.stuck and not any(finding.lost for finding in damaged))
+
+
+def _tell_taken(found: "Diagnosis") -> None:
+    """Say how much was taken away, and what was not."""
+    rest: dict[str, str] = {}
+    taken = Counter[str]()
+    for finding in (*found.of("damaged"), *found.of("left over")):
+        stuck = {str(path): why for path, why in found.stuck.items() if path in (*finding.remove, *finding.aside)}
+        if not finding.remove and not finding.aside:
+            stuck = {str(finding.path): "only you can help"}
+        rest |= stuck
+        taken[finding.state] += not stuck
+    if taken.total():
+        click.echo(f"{taken['damaged']} damaged and {taken['left over']} left over: taken away")
+    if rest:
+        named = ", ".join(f"{path} ({why})" for path, why in [*rest.items()][:SHOWN])
+        click.echo(f"{len(rest)} cannot be taken away: {named}{', ...' if len(rest) > SHOWN else ''}")
 
 
 def _tell_counts(found: "Diagnosis") -> None:

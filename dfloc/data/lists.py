@@ -26,9 +26,9 @@ def keep(workspace: Workspace, digest: str, samples: Sequence[SampleRef]) -> Non
     lines, path = list_lines(samples), _path(workspace, digest)
     data = ("[\n" + ",\n".join(json.dumps(line) for line in lines) + "\n]\n").encode()
     if path.exists():
-        if path.read_bytes() == data:
-            return
         try:
+            if storage.read(path) == data:
+                return
             same = sorted(ids(workspace, digest) or ()) == [line[0] for line in lines]
         except WorkspaceError:
             same = False
@@ -51,6 +51,9 @@ def ids(workspace: Workspace, digest: str) -> tuple[str, ...] | None:
         return None
     lines = storage.get_json(path, CURE)
     if isinstance(lines, list) and lines and all(isinstance(line, str) for line in lines):
+        beside = [_read_beside(_beside(workspace, digest, what), what) or [] for what in ("pixels", "stems")]
+        if len(lines) < max(map(len, beside)):
+            raise WorkspaceError(f"{path} is damaged: it has fewer ids than images; {CURE}")
         return tuple(sorted(lines))
     if not _are_lines(lines) or lines_digest(tuple(line) for line in lines) != digest:
         raise WorkspaceError(f"{path} is damaged: not the list that it is named by; {CURE}")
@@ -122,8 +125,14 @@ def _keep_pixels(workspace: Workspace, digest: str, samples: Sequence[SampleRef]
 
 def _keep_beside(path: UPath, what: str, values: list[str]) -> None:
     data = storage.json_bytes({"sha256": fingerprint(values), what: values})
-    if not path.exists() or path.read_bytes() != data:
-        storage.put(path, data)
+    try:
+        if storage.read(path) == data:
+            return
+    except FileNotFoundError:
+        pass
+    except WorkspaceError as error:
+        logger.warning("%s", error)
+    storage.put(path, data)
 
 
 def _read_beside(path: UPath, what: str) -> list[str] | None:

@@ -1,6 +1,7 @@
 """What shards hold: domains, splits, counts, digests, mask kinds."""
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
@@ -21,6 +22,8 @@ Split = Literal["train", "valid", "test"]
 Kind = Literal["local", "full", "real"]
 Place = tuple[str, Split]
 MaskKind = Annotated[str, Field(pattern=f"^({KIND.pattern})$")]
+
+logger = logging.getLogger(__name__)
 
 FILE_NAME = "manifest.json"
 KEY_COLUMNS = ("id", "pair", "stem", "image_sha256", "mask_sha256", "mask_kind", "exif", "pixels_sha256")
@@ -215,10 +218,19 @@ class Manifest(Frozen):
 def domains_of(folder: UPath) -> dict[str, DomainInfo]:
     """Return the domains that a data folder holds; none where nothing was imported.
 
+    Where `dfloc doctor` has set its manifest aside, those that it held, so that an import tells photographs as before.
+
     Raises:
         DataError: its manifest is damaged.
     """
-    return Manifest.load(folder).domains if (folder / FILE_NAME).exists() else {}
+    if (folder / FILE_NAME).exists():
+        return Manifest.load(folder).domains
+    for aside in sorted(folder.glob(f"{FILE_NAME}{storage.ASIDE}*"), key=str):
+        try:
+            return storage.get_model(Manifest, aside).domains
+        except WorkspaceError as error:
+            logger.info("photographs are told by the usual rules: %s", error)
+    return {}
 
 
 def read_samples(folder: UPath, manifest: Manifest, domain: str, split: str) -> list[SampleRef]:

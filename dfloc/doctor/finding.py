@@ -1,7 +1,8 @@
 """What a look at a workspace finds: a file, what is wrong with it, and what becomes of it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from upath import UPath
@@ -9,7 +10,10 @@ from upath import UPath
 from dfloc.errors import DflocError
 
 Kind = Literal["features", "list", "rows", "epochs", "weights", "shard", "record", "lock", "tracking", "scratch"]
-State = Literal["damaged", "left over", "unverifiable"]
+State = Literal["damaged", "left over", "unverifiable", "awaited"]
+
+GRACE_SECONDS = 10.0
+"""What stood still for so long has no writer any more: a file is renamed as soon as it is written."""
 
 
 class Finding(NamedTuple):
@@ -20,10 +24,12 @@ class Finding(NamedTuple):
         path: the file or folder.
         wrong: what is wrong with it, a clause.
         after: what becomes of it once it is taken away, and what that costs.
-        remove: what `mend` takes away; empty: only a user can help.
-        aside: what cannot be made again is renamed to `<name>.damaged` instead of deleted.
+        remove: what `mend` deletes; a folder in a file's place that holds something is renamed instead.
+        aside: what it renames to `<name>.damaged`, for it cannot be made again as it is. Both empty: only a user can
+            help.
         lost: nothing makes it again unless the user does something: `after` says what.
-        state: damaged; left over by a writer that is gone; or unverifiable, for it was written before receipts.
+        state: damaged; left over by a writer that is gone; unverifiable, for it was written before receipts; or
+            awaited: it was taken away, and the next sweep makes it.
     """
 
     kind: Kind
@@ -31,7 +37,7 @@ class Finding(NamedTuple):
     wrong: str
     after: str = ""
     remove: tuple[UPath, ...] = ()
-    aside: bool = False
+    aside: tuple[UPath, ...] = ()
     lost: bool = False
     state: State = "damaged"
 
@@ -51,13 +57,14 @@ class Check(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """What was looked at, by kind, and what was found."""
+    """What was looked at, by kind, what was found, and what of it could not be taken away, with the reason."""
 
     looked: Counter[str]
     findings: Sequence[Finding]
+    stuck: Mapping[UPath, str] = MappingProxyType({})
 
     def of(self, state: State) -> Iterator[Finding]:
-        """Yield what is damaged, left over or unverifiable."""
+        """Yield what is damaged, left over, unverifiable or awaited."""
         return (finding for finding in self.findings if finding.state == state)
 
 

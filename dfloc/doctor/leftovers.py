@@ -1,22 +1,29 @@
 """What writers that are gone have left, the lock of the driver, and the store of the runs."""
 
+import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
 
+from pydantic import BaseModel
 from upath import UPath
 
 from dfloc import storage
+from dfloc.config import TrialSpec
 from dfloc.data.importer import OWNER, SCRATCH
-from dfloc.doctor.finding import Check, Finding, reason
+from dfloc.data.manifest import FILE_NAME, Manifest
+from dfloc.doctor.finding import GRACE_SECONDS, Check, Finding, reason
 from dfloc.errors import WorkspaceError
+from dfloc.ledger import Done
 from dfloc.lock import Owner
+from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 
-GRACE_SECONDS = 10.0
-"""A scratch file that stood still for so long has no writer any more: it is renamed as soon as it is written."""
+_PART = r"\..+\.[0-9a-f]{8}\.part"
+_ROOT = re.compile(r"\.lock\.\d+\.[0-9a-f]{8}\.part|\.(seen|create|doctor)-[0-9a-f]{32}")
+_OWN = ("shards", "features", "trials", "weights", "lists", "sweeps", "reports")
 
 
 def checks(workspace: Workspace, driven: bool) -> Iterator[Check]:
@@ -27,27 +34,56 @@ def checks(workspace: Workspace, driven: bool) -> Iterator[Check]:
         driven: a driver runs, whose own scratch files these may be.
     """
     root = workspace.root
-    for path in sorted(root.glob("lock.*"), key=str):
+    for path in sorted(_locks(root), key=str):
         yield Check("lock", path, partial(_lock, path))
     for folder in sorted(workspace.shards.glob(f"*/{SCRATCH}"), key=str):
         yield Check("scratch", folder, partial(_import, folder))
     database = root / "mlflow.db"
-    if storage.is_local(database) and database.exists():
+    if storage.is_local(database) and (database.exists() or database.is_symlink()):
         yield Check("tracking", database, partial(_database, database))
     if driven:
         return
-    for path in sorted((*root.glob(".seen-*"), *root.glob(".create-*"), *root.glob("sweeps/*/tune")), key=str):
-        yield Check("scratch", path, partial(iter, [_left(path)]))
-    for path in sorted(root.glob("**/.*.part"), key=str):
+    for path in sorted(root.glob("sweeps/*/tune"), key=str):
+        if (path.parent / "plan.json").exists():
+            yield Check("scratch", path, partial(iter, [_left(path)]))
+    inside = (path for name in _OWN for path in (root / name).glob("**/.*.part") if re.fullmatch(_PART, path.name))
+    for path in sorted((*inside, *(path for path in root.iterdir() if _ROOT.fullmatch(path.name))), key=str):
         if SCRATCH not in path.parts:
-            yield Check("scratch", path, partial(_part, path))
+            yield Check(
+                "scratch", path, partial(_part, path) if path.suffix == ".part" else partial(iter, [_left(path)])
+            )
 
 
 def damaged_lock(root: UPath) -> UPath | None:
     """Return the newest lock file if it is damaged."""
-    numbered = [path for path in root.glob("lock.*") if path.suffix[1:].isdecimal()]
-    newest = max(numbered, key=lambda path: int(path.suffix[1:]), default=None)
+    newest = max(_locks(root), key=lambda path: int(path.suffix[1:]), default=None)
     return newest if newest is not None and any(_lock(newest)) else None
+
+
+def _locks(root: UPath) -> list[UPath]:
+    return [path for path in root.iterdir() if re.fullmatch(r"lock\.\d+", path.name)]
+
+
+def is_workspace(workspace: Workspace) -> bool:
+    """Return whether something proves that dfloc has worked in a folder: one lock, record or manifest that it wrote."""
+    root = workspace.root
+    shapes: tuple[tuple[type[BaseModel], Iterable[UPath]], ...] = (
+        (Owner, _locks(root)),
+        (Owner, root.glob(f"shards/*/{SCRATCH}/{OWNER}")),
+        (SweepRecord, root.glob("sweeps/*/plan.json")),
+        (Manifest, root.glob(f"shards/*/{FILE_NAME}")),
+        (Done, root.glob("trials/*/done.json")),
+        (TrialSpec, root.glob("trials/*/attempts/*/spec.json")),
+    )
+    return any(_is(model, path) for model, paths in shapes for path in paths)
+
+
+def _is(model: type[BaseModel], path: UPath) -> bool:
+    try:
+        storage.get_model(model, path)
+    except (FileNotFoundError, WorkspaceError):
+        return False
+    return True
 
 
 def _lock(path: UPath) -> Iterator[Finding]:
@@ -95,4 +131,4 @@ def _database(path: UPath) -> Iterator[Finding]:
         wrong = str(error)
     if wrong != "ok":
         after = "the next start of each sweep fills it again from the ledger"
-        yield Finding("tracking", path, f"is damaged ({wrong})", after, (path,))
+        yield Finding("tracking", path, f"is damaged ({wrong})", after, aside=(path,))

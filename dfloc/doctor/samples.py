@@ -1,5 +1,6 @@
 """Shards against their manifest, lists against their names, and what is known of backbones' weights."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 
@@ -23,15 +24,15 @@ from dfloc.data.shards import ShardReader, decode_image, read_truth
 from dfloc.doctor.finding import Check, Finding, reason
 from dfloc.errors import DataError, DflocError, WorkspaceError
 from dfloc.features.weights import Origin
-from dfloc.storage import Workspace
+from dfloc.storage import ASIDE, Workspace
 from dfloc.sweep.prepare import ORIGIN
+
+_LIST, _WORD = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{16}")
 
 AREA_TOLERANCE = 1e-3
 """Another version of a JPEG decoder may take a pixel at a mask's edge for the other side."""
 
-ASIDE = ".damaged"
-"""What is put behind the name of a user's data that are damaged: nothing makes them again."""
-
+IMPORTED = "imported again by the next sweep with the same --data and --own; maps and trials stay"
 PLANNED = "made again by the next start of the sweep that planned it"
 
 
@@ -46,18 +47,23 @@ def checks(workspace: Workspace, more: Sequence[UPath], data: set[str]) -> Itera
     folders = [*(path.parent for path in sorted(workspace.shards.glob(f"*/{FILE_NAME}"), key=str)), *more]
     for folder in folders:
         yield from _data(folder)
-    for aside in sorted(workspace.shards.glob(f"*/{FILE_NAME}{ASIDE}"), key=str):
-        if not (aside.parent / FILE_NAME).exists():
-            yield Check("shard", aside, partial(iter, [_lost(aside.parent, aside.parent / FILE_NAME, "is gone")]))
+    held_aside = (path.parent for path in workspace.shards.glob(f"*/{FILE_NAME}{ASIDE}*"))
+    for folder in sorted({*held_aside, *(path.parent for path in workspace.shards.glob(f"*/{ORIGIN}"))}, key=str):
+        if not (folder / FILE_NAME).exists():
+            yield Check("shard", folder, partial(iter, [_gone(folder)]))
     held = cache(partial(_held, folders))
     whole = data <= {folder.name for folder in folders}
-    for path in sorted(workspace.lists.glob("*.json"), key=str):
+    for path in sorted(filter(_is_list, workspace.lists.glob("*.json")), key=str):
         yield Check("list", path, partial(_list, workspace, path, held, whole))
     for beside, read in (("pixels", lists.pixels), ("stems", lists.stems)):
-        for path in sorted(workspace.lists.glob(f"*.{beside}"), key=str):
+        for path in sorted(filter(_is_list, workspace.lists.glob(f"*.{beside}")), key=str):
             yield Check("list", path, partial(_beside, workspace, path, read))
-    for path in sorted(workspace.weights.glob("*.json"), key=str):
+    for path in sorted((each for each in workspace.weights.glob("*.json") if _WORD.fullmatch(each.stem)), key=str):
         yield Check("weights", path, partial(_origin, path))
+
+
+def _is_list(path: UPath) -> bool:
+    return _LIST.fullmatch(path.stem) is not None
 
 
 def _data(folder: UPath) -> Iterator[Check]:
@@ -69,11 +75,17 @@ def _data(folder: UPath) -> Iterator[Check]:
         return
     if (folder / ORIGIN).exists():
         yield Check("record", folder / ORIGIN, partial(_json, folder))
+    yield Check("record", folder / FILE_NAME, partial(_seal, folder / FILE_NAME))
     for domain, info in manifest.domains.items():
         for split, part in info.splits.items():
             yield Check("shard", folder / domain, partial(_split, folder, part, domain, split))
             for shard in part.shards:
                 yield Check("shard", folder / shard.path, partial(_shard, folder, shard, domain, split))
+
+
+def _seal(path: UPath) -> Iterator[Finding]:
+    if not storage.is_sealed(path):
+        yield Finding("record", path, "has no digest of its own", state="unverifiable")
 
 
 def _json(folder: UPath) -> Iterator[Finding]:
@@ -130,12 +142,23 @@ def _group(folder: UPath, shard: str, samples: Sequence[SampleRef]) -> None:
 
 def _lost(folder: UPath, path: UPath, wrong: str) -> Finding:
     """Say what becomes of data: those beside which `ORIGIN` lies a sweep imports again, a user's only the user."""
-    there = tuple(each for each in dict.fromkeys((path, folder / FILE_NAME)) if each.exists())
-    if (folder / ORIGIN).exists():
-        after = "imported again by the next sweep with the same --data and --own; maps and trials stay"
-        return Finding("shard", path, wrong, after, there)
+    there = (path,) if path.exists() or path.is_symlink() else ()
+    if _is_imported(folder):  # a new import tells photographs by the rules of the manifest that is set aside
+        records = (folder / FILE_NAME, *([path] if path.name == ORIGIN else []))
+        removed = () if path in records else there
+        return Finding("shard", path, wrong, IMPORTED, removed, tuple(each for each in records if each.exists()))
     after = f"import again what {folder} was made from: dfloc data import SRC --out {folder}; maps and trials stay"
-    return Finding("shard", path, wrong, after, (path,) if path.exists() else (), aside=True, lost=True)
+    return Finding("shard", path, wrong, after, aside=there, lost=True)
+
+
+def _is_imported(folder: UPath) -> bool:
+    return any(folder.glob(f"{ORIGIN}*"))
+
+
+def _gone(folder: UPath) -> Finding:
+    if not _is_imported(folder):
+        return _lost(folder, folder / FILE_NAME, "is gone")
+    return Finding("shard", folder, "is not imported at present", IMPORTED, state="awaited")
 
 
 def _held(folders: Sequence[UPath]) -> list[dict[str, SampleRef]]:
@@ -157,9 +180,14 @@ def _held(folders: Sequence[UPath]) -> list[dict[str, SampleRef]]:
 def _list(
     workspace: Workspace, path: UPath, held: Callable[[], list[dict[str, SampleRef]]], whole: bool
 ) -> Iterator[Finding]:
+    if storage.dangles(path):
+        yield Finding("list", path, "is a link to nothing", PLANNED, (path,))
+        return
     try:
         ids = lists.ids(workspace, path.stem) or ()
     except WorkspaceError as error:
+        if str(path) not in str(error):  # what stands beside it is damaged
+            return
         yield Finding("list", path, reason(error, path), PLANNED, (path,))
         return
     lines = storage.get_json(path)
@@ -175,6 +203,8 @@ def _list(
 
 
 def _beside(workspace: Workspace, path: UPath, read: Callable[[Workspace, str], object]) -> Iterator[Finding]:
+    if storage.dangles(path):
+        yield Finding("list", path, "is a link to nothing", PLANNED, (path,))
     if not path.with_suffix(".json").exists():  # nothing reads what stands beside a list that is gone
         return
     try:
@@ -185,6 +215,9 @@ def _beside(workspace: Workspace, path: UPath, read: Callable[[Workspace, str], 
 
 
 def _origin(path: UPath) -> Iterator[Finding]:
+    if storage.dangles(path):
+        yield Finding("weights", path, "is a link to nothing", "the next sweep looks into the weights again", (path,))
+        return
     try:
         origin = storage.get_model(Origin, path)
     except WorkspaceError as error:

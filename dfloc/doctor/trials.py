@@ -1,5 +1,6 @@
 """Trials against their records: weights, epochs, rows, and the records themselves."""
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
@@ -12,8 +13,10 @@ from dfloc.config import EvaluationSpec, TrialSpec
 from dfloc.doctor.finding import Check, Finding, reason
 from dfloc.errors import WorkspaceError
 from dfloc.ledger import Done, Failure, Ledger, Stopped
-from dfloc.record import SweepRecord
+from dfloc.record import SweepRecord, is_named
 from dfloc.storage import Workspace
+
+_NAME = re.compile("[0-9a-f]{64}")
 
 
 class Planned(NamedTuple):
@@ -33,12 +36,17 @@ class Planned(NamedTuple):
 
 
 def planned(workspace: Workspace) -> tuple[Planned, list[Finding]]:
-    """Read the records of all sweeps; return what they tell, and which are damaged."""
-    paths = sorted((workspace.root / "sweeps").glob("*/plan.json"), key=str)
+    """Read the records of all sweeps; return what they tell, and which are damaged or unverifiable."""
+    paths = sorted((each / "plan.json" for each in (workspace.root / "sweeps").glob("*")), key=str)
+    paths = [path for path in paths if path.exists() or path.is_symlink()]
     found, damaged = Planned({}, {}, set(), len(paths)), []
     for path in paths:
         try:
+            if storage.dangles(path):
+                raise WorkspaceError(f"{path} is a link to nothing")
             record = SweepRecord.load(path.parent)
+            if not storage.is_sealed(path):
+                damaged.append(Finding("record", path, "has no digest of its own", state="unverifiable"))
         except WorkspaceError as error:
             after = f"start {path.parent.name} again: it is planned anew, what is finished stays"
             damaged.append(Finding("record", path, reason(error, path), after, (path,)))
@@ -55,7 +63,12 @@ def checks(workspace: Workspace, told: Planned) -> Iterator[Check]:
     """Yield the checks of each trial's files."""
     ledger = Ledger(workspace)
     for trial in sorted(workspace.trials.glob("*"), key=str):
+        if not _NAME.fullmatch(trial.name):
+            continue
         if not trial.is_dir():
+            wrong = "is a link to nothing" if storage.dangles(trial) else "is no folder"
+            found = Finding("record", trial, wrong, "the trial is trained again", (trial,))
+            yield Check("record", trial, partial(iter, [found]))
             continue
         yield Check("record", trial, partial(_records, ledger, trial))
         yield Check("epochs", trial, partial(_epochs, ledger, trial))
@@ -81,17 +94,27 @@ def _records(ledger: Ledger, trial: UPath) -> Iterator[Finding]:
             counts = done is not None and done.attempt == attempt.name
             after, more = (again, (trial / "done.json",)) if counts else ("the trial begins another attempt", ())
             yield Finding("record", path, wrong, after, (path, *more))
+    plain = [path for path, _ in files if _is_plain(path)]
+    plain += [path for path in (attempt / "spec.json" for attempt in epochs.attempts(trial)) if _is_plain(path)]
+    if plain:
+        names = ", ".join(sorted({path.name for path in plain}))
+        yield Finding("record", trial, f"has records without a digest: {names}", state="unverifiable")
+
+
+def _is_plain(path: UPath) -> bool:
+    """Return whether a record can be read, and lacks its digest."""
+    try:
+        return not storage.is_sealed(path)
+    except (FileNotFoundError, WorkspaceError):
+        return False
 
 
 def _another(trial: UPath, path: UPath) -> str:
-    """Return what is wrong where a spec is that of another trial of the workspace."""
+    """Return what is wrong where a spec is that of another trial."""
     if not path.exists():
         return ""
-    try:
-        name = storage.get_model(TrialSpec, path).fingerprint
-    except KeyError:  # it has a component that this dfloc does not have
-        return ""
-    return f"is that of trial {name[:12]}" if name != trial.name and (trial.parent / name).exists() else ""
+    spec = storage.get_model(TrialSpec, path)
+    return "" if is_named(spec, trial.name) else f"is that of trial {spec.fingerprint[:12]}"
 
 
 def _epochs(ledger: Ledger, trial: UPath) -> Iterator[Finding]:
@@ -113,7 +136,12 @@ def _epochs(ledger: Ledger, trial: UPath) -> Iterator[Finding]:
 
 def _unfinished(attempt: UPath) -> Iterator[Finding]:
     path, states = attempt / epochs.FILE, epochs.checkpoints(attempt)
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    try:
+        lines = storage.read(path).splitlines(keepends=True)
+    except FileNotFoundError:
+        lines = []
+    except WorkspaceError:
+        lines = [b""]
     try:
         epochs.read(lines)
     except ValueError:
@@ -122,8 +150,10 @@ def _unfinished(attempt: UPath) -> Iterator[Finding]:
     for state in states:
         try:
             epoch, sha256, mark = epochs.marks(state)
-            digests.read(state, sha256)
+            digests.read(state, sha256, limit=digests.MAX_BYTES)
             whole = epoch > len(lines) or digests.digest(b"".join(lines[:epoch])).startswith(mark)
+        except FileNotFoundError:  # a newer one has taken its place
+            continue
         except (ValueError, WorkspaceError):
             whole = False
         if not whole:
@@ -146,12 +176,15 @@ def _weights(ledger: Ledger, trial: UPath) -> Iterator[Finding]:
 def _rows(ledger: Ledger, path: UPath, evaluations: Mapping[str, tuple[EvaluationSpec, str]]) -> Iterator[Finding]:
     trial, key = path.parts[-3], path.stem
     evaluation, sweep = evaluations.get(key, (None, ""))
+    if storage.dangles(path):
+        yield Finding("rows", path, "is a link to nothing", "evaluated again where it is asked for", (path,))
+        return
     again = f"by the next start of {sweep}" if sweep else "by dfloc evaluate"
     images = f": {evaluation.test.size} images of {evaluation.domain}" if evaluation else ""
     try:
         ledger.scored(evaluation) if evaluation else ledger.rows(trial, key)
     except WorkspaceError as error:
-        files = tuple(each for each in (path, path.with_suffix(".json")) if each.exists())
+        files = tuple(each for each in (path, path.with_suffix(".json")) if each.exists() or each.is_symlink())
         yield Finding("rows", path, reason(error, path), f"evaluated again {again}{images}", files)
         return
     if measured.receipt(path, trial) is None:
@@ -169,7 +202,7 @@ def _wrong(path: UPath, model: type[BaseModel]) -> str:
     try:
         storage.get_model(model, path)
     except FileNotFoundError:
-        return ""
+        return "is a link to nothing" if storage.dangles(path) else ""
     except WorkspaceError as error:
         return reason(error, path)
     return ""
@@ -181,8 +214,8 @@ def _cost(trial: UPath, done: Done | None) -> str:
         return f": {done.epochs} epochs, {done.cost.seconds:.0f} s of one worker"
     for attempt in epochs.attempts(trial):
         try:
-            records = epochs.read((attempt / epochs.FILE).read_bytes().splitlines())
-        except (ValueError, FileNotFoundError):
+            records = epochs.read(storage.read(attempt / epochs.FILE).splitlines())
+        except (ValueError, FileNotFoundError, WorkspaceError):
             continue
         if records:
             return f": {len(records)} epochs, {sum(record.seconds for record in records):.0f} s of one worker"

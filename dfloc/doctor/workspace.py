@@ -8,10 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from upath import UPath
 
-from dfloc import lock
+from dfloc import lock, storage
 from dfloc.doctor import features, leftovers, samples, trials
 from dfloc.doctor.finding import Check, Diagnosis, Finding
-from dfloc.doctor.samples import ASIDE
 from dfloc.errors import DflocError, WorkspaceError
 from dfloc.storage import Workspace
 
@@ -35,14 +34,19 @@ def mend(workspace: Workspace, data: Sequence[UPath] = (), on_progress: Progress
     What is merely unneeded stays. What dfloc cannot make again is renamed, not deleted.
 
     Raises:
-        WorkspaceError: a driver runs.
+        WorkspaceError: a driver runs, or nothing proves that it is a workspace.
     """
+    if not leftovers.is_workspace(workspace):
+        raise WorkspaceError(
+            f"{workspace.root} is not a workspace: nothing in it can be read as dfloc's; nothing is taken away"
+        )
     freed = _free(workspace)
+    stuck: dict[UPath, str] = {}
     with lock.DriverLock(workspace.root):
         found = _examine(workspace, data, False, on_progress)
         for finding in found.findings:
-            _take_away(finding)
-    return Diagnosis(found.looked, [*freed, *found.findings])
+            stuck |= _take_away(finding)
+    return Diagnosis(found.looked, [*freed, *found.findings], stuck)
 
 
 def _is_driven(workspace: Workspace) -> bool:
@@ -55,7 +59,7 @@ def _is_driven(workspace: Workspace) -> bool:
 def _examine(workspace: Workspace, data: Sequence[UPath], driven: bool, on_progress: Progress | None) -> Diagnosis:
     told, findings = trials.planned(workspace)
     checks = [
-        *features.checks(workspace, told.maps),
+        *features.checks(workspace, told.maps, driven),
         *trials.checks(workspace, told),
         *samples.checks(workspace, data, told.data),
         *leftovers.checks(workspace, driven),
@@ -71,10 +75,22 @@ def _examine(workspace: Workspace, data: Sequence[UPath], driven: bool, on_progr
 
 
 def _look(check: Check) -> list[Finding]:
+    found: list[Finding] = []
     try:
-        return list(check.look())
-    except (DflocError, OSError) as error:
-        return [Finding(check.kind, check.path, f"cannot be read ({error})", "look at its rights", lost=True)]
+        for finding in check.look():
+            found.append(_with_rights(finding))
+    except (DflocError, OSError, MemoryError) as error:
+        why = f"cannot be read ({error or type(error).__name__})"
+        found.append(Finding(check.kind, check.path, why, "look at its rights", lost=True))
+    return found
+
+
+def _with_rights(finding: Finding) -> Finding:
+    """Return a finding; of a file that one may not read nothing is known, and it is not taken away."""
+    for path in finding.remove:
+        if storage.is_local(path) and path.exists() and not os.access(path.path, os.R_OK):
+            return finding._replace(remove=(), aside=(), after="look at its rights", lost=True)
+    return finding
 
 
 def _free(workspace: Workspace) -> list[Finding]:
@@ -86,15 +102,21 @@ def _free(workspace: Workspace) -> list[Finding]:
     if leftovers.damaged_lock(workspace.root) != damaged:
         return []
     found = Finding("lock", damaged, "is damaged", "no driver has put it anew", (damaged,))
-    _take_away(found)
-    return [found]
+    return [] if _take_away(found) else [found]
 
 
-def _take_away(finding: Finding) -> None:
-    for path in finding.remove:
-        if finding.aside:
-            path.fs.mv(path.path, f"{path.path}{ASIDE}")
-        elif path.is_dir():
-            path.fs.rm(path.path, recursive=True)
-        else:
-            path.unlink(missing_ok=True)
+def _take_away(finding: Finding) -> dict[UPath, str]:
+    """Delete and rename what a finding says; return what could not be, and why."""
+    stuck = {}
+    for path in (*finding.remove, *finding.aside):
+        try:
+            if path in finding.aside:
+                if path.exists() or path.is_symlink():
+                    storage.aside(path)
+            elif finding.state == "left over" and path.is_dir() and not path.is_symlink():
+                path.fs.rm(path.path, recursive=True)
+            else:
+                storage.remove(path)
+        except OSError as error:
+            stuck[path] = str(error.strerror or error)
+    return stuck

@@ -186,6 +186,7 @@ class FeatureStore:
             ids=tuple(ids),
             place=self._place(path),
         )
+        storage.remove(path.with_suffix(".json"))  # or who reads meanwhile finds the new file damaged
         storage.put(path, data)
         storage.put(path.with_suffix(".json"), storage.sealed(receipt))
         return receipt
@@ -252,7 +253,7 @@ class FeatureStore:
         path = self._path(fingerprint, view, shard_digest, group)
         state, receipt = self.state(path), self._receipt(path)
         if state == "damaged":
-            path.with_suffix(".json").unlink(missing_ok=True)
+            storage.remove(path.with_suffix(".json"))
             raise WorkspaceError(f"features {path} are damaged; start the sweep again, it makes them again")
         if receipt is None:
             raise WorkspaceError(f"features {path} are missing; start the sweep again, it makes them")

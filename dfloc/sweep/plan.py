@@ -201,10 +201,7 @@ def recipes_of(trials: Sequence[PlannedTrial]) -> list[MapRecipe]:
 
 
 def _lacking(trials: Sequence[PlannedTrial], ledger: Ledger) -> dict[str, tuple[EvaluationSpec, ...]]:
-    return {
-        trial.fingerprint: tuple(e for e in trial.evaluations if not ledger.has_whole_rows(trial.fingerprint, e.key))
-        for trial in trials
-    }
+    return {trial.fingerprint: tuple(e for e in trial.evaluations if not ledger.has_scored(e)) for trial in trials}
 
 
 def _failed(trials: Sequence[PlannedTrial], ledger: Ledger) -> set[str]:

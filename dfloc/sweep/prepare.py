@@ -1,6 +1,6 @@
 """What a user asked of a sweep -> the study, its data, and the plan."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -171,6 +171,19 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
         options.retry_failed,
     )
     return Prepared(plan, resolved, device, data, drawing)
+
+
+def lacking(options: Options, workspace: Workspace, prepared: Prepared) -> Iterator[str]:
+    """Yield what `--dry-run` says of data that are not there: which, and what is finished that rests on them."""
+    data = prepared.data
+    if data.present:
+        return
+    what = f"{data.name}, a tree that is not imported yet" if options.data else f"{data.name.capitalize()}, not present"
+    yield f"data: {what}; done: unknown"
+    record, ledger = SweepRecord.load(workspace.sweep(prepared.plan.record.sweep)), Ledger(workspace)
+    planned = {trial.fingerprint for trial in record.trials} if record else set()
+    if finished := sum(ledger.state(fingerprint) == "done" for fingerprint in planned):
+        yield f"the data are imported first; {finished} trials here are finished and stay if the data come out the same"
 
 
 def group_rows(options: Options) -> int:

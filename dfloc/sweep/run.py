@@ -22,7 +22,7 @@ from dfloc.sweep.data import Shards
 from dfloc.sweep.hunt import Hunt
 from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Item, Plan
-from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, prepare, sources
+from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, lacking, prepare, sources
 from dfloc.sweep.progress import Display
 from dfloc.sweep.tree import import_tree
 from dfloc.tracking import Tracker
@@ -55,13 +55,8 @@ def dry_run(options: Options, console: Console) -> None:
     data = data_of(options, workspace)
     prepared = prepare(options, workspace, data, Known(workspace, load=False))
     _say_data(console, options, prepared)
-    if not data.present:
-        what = (
-            f"{data.name}, a tree that is not imported yet"
-            if options.data
-            else f"{data.name.capitalize()}, not present"
-        )
-        console.print(f"data: {what}; done: unknown", highlight=False)
+    for line in lacking(options, workspace, prepared):
+        console.print(line, highlight=False, soft_wrap=True)
     for line in prepared.plan.lines():
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

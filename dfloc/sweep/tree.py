@@ -3,6 +3,7 @@
 from rich.console import Console
 
 from dfloc import storage
+from dfloc.data.manifest import FILE_NAME
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Shards
 from dfloc.sweep.prepare import ORIGIN, Options, data_folder, data_of, group_rows, make_tree, origin_of
@@ -25,6 +26,9 @@ def import_tree(options: Options, workspace: Workspace, console: Console) -> Sha
         import_samples(samples, folder, group_rows=group_rows(options), on_progress=display.advance)
     if fresh:
         storage.put_json(folder / ORIGIN, origin_of(options))
+        for name in (FILE_NAME, ORIGIN):
+            for aside in folder.glob(f"{name}{storage.ASIDE}*"):
+                storage.remove(aside)
     shards = data_of(options, workspace)
     assert isinstance(shards, Shards)
     return shards

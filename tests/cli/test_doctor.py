@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
+from dfloc import storage
 from tests.cli.test_sweep import Dfloc, dfloc
 from tests.old import unpacked
 
@@ -82,3 +84,35 @@ def test_data_that_are_no_shards_are_refused(dfloc: Dfloc, tmp_path: Path) -> No
     unpacked(tmp_path / "workspace")
     told = dfloc("doctor", "--data", "nowhere")
     assert (told.code, "nowhere" in told.err) == (2, True)
+
+
+def test_a_folder_that_is_no_workspace_is_said_and_not_mended(dfloc: Dfloc, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    assert dfloc("doctor", "--workspace", "mine").code == 0
+    (tmp_path / "mine" / "mlflow.db").write_text("notes")
+    told = dfloc("doctor", "--workspace", "mine")
+    assert (told.code, "is not a workspace" in told.out, "damaged: " in told.out) == (1, True, False)
+    told = dfloc("doctor", "--mend", "--workspace", "mine")
+    assert (told.code, "is not a workspace" in told.err) == (2, True)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["mlflow.db"]
+
+
+def test_what_cannot_be_taken_away_is_named(dfloc: Dfloc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked(tmp_path / "workspace")
+    first, second = sorted((tmp_path / "workspace").glob("features/*/0/*/0.npy"))[:2]
+    for path in (first, second):
+        path.write_bytes(b"")
+    real = storage.remove
+
+    def refuse(path: UPath) -> None:
+        if path.path == str(first):
+            raise PermissionError(13, "Permission denied")
+        real(path)
+
+    monkeypatch.setattr(storage, "remove", refuse)
+    told = dfloc("doctor", "--mend")
+    assert told.code == 1
+    assert told.out.splitlines()[-2:] == [
+        "1 damaged and 0 left over: taken away",
+        f"1 cannot be taken away: {first} (Permission denied)",
+    ]

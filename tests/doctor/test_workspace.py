@@ -11,11 +11,11 @@ import pytest
 from upath import UPath
 
 from dfloc import lock, storage
-from dfloc.config import TrialSpec
+from dfloc.config import TrialSpec, fingerprint
 from dfloc.data import importer, lists
 from dfloc.data.dolos import scan
-from dfloc.data.manifest import Manifest, read_samples
-from dfloc.doctor import leftovers, workspace
+from dfloc.data.manifest import Manifest, domains_of, read_samples
+from dfloc.doctor import leftovers, trials, workspace
 from dfloc.doctor.finding import Finding
 from dfloc.errors import DataError, WorkspaceError
 from dfloc.features.store import TRUTH
@@ -123,11 +123,12 @@ def test_all_damage_is_named_and_mended_and_then_made_again(old: Old, monkeypatc
     truth = cut(sorted(old.root.glob(f"features/{TRUTH.fingerprint}/0/*/0.json"))[1]).with_suffix(".npy")
     half = old.root / "lists" / f"{base.spec.train.digest}.json"
     half.write_text(json.dumps(json.loads(half.read_text())[:2]))
-    index = old.root / "weights" / "0123.json"
+    index = old.root / "weights" / f"{'0123' * 4}.json"
     storage.put(UPath(index), b'{"backbone": "srm"')
     database = old.root / "mlflow.db"
     database.write_bytes(b"no database" * 100)
-    scratch = [old.root / "lists" / ".x.json.0123.part", old.root / ".seen-0123", old.root / "shards/pair/.import"]
+    marker = old.root / f".seen-{'0123' * 8}"
+    scratch = [old.root / "lists/.x.json.01234567.part", marker, old.root / "shards/pair/.import"]
     for path in (*scratch[:2], scratch[2] / "mine" / "a.parquet", old.root / f"sweeps/{SWEEP}/tune/state"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
@@ -154,7 +155,7 @@ def test_all_damage_is_named_and_mended_and_then_made_again(old: Old, monkeypatc
     gone |= {old.root / f"trials/{trial.fingerprint}/done.json" for trial in (other, last)}
     names = {str(path.relative_to(old.root)) for path in gone}
     assert whole.keys() - kept.keys() == names & whole.keys()
-    assert {name: kept[name] for name in whole.keys() & kept.keys()} == {name: whole[name] for name in kept}
+    assert kept.items() - whole.items() == {("mlflow.db.damaged", hashlib.sha256(b"no database" * 100).hexdigest())}
 
     plan = planned(old.workspace)
     assert {item.trial.fingerprint for item in plan.items if item.train} == {
@@ -300,7 +301,7 @@ def test_while_a_driver_runs_nothing_is_mended(old: Old) -> None:
     with DriverLock(old.workspace.root):
         with pytest.raises(WorkspaceError, match="another driver owns"):
             workspace.mend(old.workspace)
-        (old.root / ".seen-0").touch()
+        (old.root / f".seen-{'0' * 32}").touch()
         assert list(found(old.workspace)) == [str(path.relative_to(old.root))], "the marker is that of the driver"
     assert path.exists()
 
@@ -310,6 +311,7 @@ def test_a_damaged_lock_is_removed_unless_its_driver_puts_it_anew(
 ) -> None:
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.2)
     place = Workspace(tmp_path / "workspace")
+    Ledger(place).begin(make_spec())
     with DriverLock(place.root) as driver:
         path = tmp_path / "workspace" / f"lock.{driver.highest()}"
         path.write_bytes(b"{")
@@ -346,7 +348,8 @@ def test_an_import_at_work_is_left_alone(tmp_path: Path, tiny_tree: Path, monkey
 
 def test_a_scratch_file_that_is_being_written_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Workspace(tmp_path / "workspace")
-    path = tmp_path / "workspace" / ".a.json.0123.part"
+    path = tmp_path / "workspace" / "lists" / ".a.json.01234567.part"
+    path.parent.mkdir()
     path.write_bytes(b"x")
     os.utime(path, (time.time() + 60,) * 2)
     monkeypatch.setattr(leftovers, "GRACE_SECONDS", 0.05)
@@ -362,3 +365,134 @@ def test_a_file_that_cannot_be_read_is_a_finding(old: Old, monkeypatch: pytest.M
     assert len(findings) == 76
     assert all(one.lost and "Permission denied" in one.wrong for one in findings.values())
     assert isinstance(old.trial("base").spec, TrialSpec)
+
+
+def foreign(root: Path) -> Path:
+    """Make a folder that dfloc never worked in, with names like its own."""
+    names = (".movie.mkv.part", "lock.mdb", "lock.txt", "mlflow.db", ".seen-by-me", "weights/config.json",
+             "lists/abc.json", "trials/t1/done.json", "trials/t1/rows/a.parquet", "shards/my/manifest.json",
+             "features/a/b/c/d.npy", "sweeps/x/tune/data", "lists/.thesis.part")  # fmt: skip
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("{}")
+    return root
+
+
+def test_a_folder_that_never_was_a_workspace_is_left_alone(tmp_path: Path) -> None:
+    root = foreign(tmp_path / "mine")
+    before = {str(path) for path in root.rglob("*")}
+    with pytest.raises(WorkspaceError, match="is not a workspace"):
+        workspace.mend(Workspace(root))
+    assert {str(path) for path in root.rglob("*")} == before
+
+
+def test_what_is_not_named_as_dfloc_names_it_is_left_alone(tmp_path: Path) -> None:
+    root = foreign(tmp_path / "mine")
+    Ledger(Workspace(root)).begin(make_spec())
+    before = content(root)
+    assert found(Workspace(root)).keys() == {"mlflow.db", "shards/my/manifest.json"}
+    workspace.mend(Workspace(root))
+    kept = content(root)
+    aside = {"mlflow.db", "shards/my/manifest.json"}
+    assert {name.removesuffix(".damaged"): value for name, value in kept.items()} == before
+    assert kept.keys() == {f"{name}.damaged" if name in aside else name for name in before}
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_folders_in_files_places_are_taken_away(old: Old, full: bool) -> None:
+    npy, other = sorted(old.root.glob("features/*/0/*/0.npy"))[:2]
+    paths = [
+        old.root / "trials" / old.trial("base").fingerprint / "done.json",
+        old.attempt(old.trial("scratch")) / "spec.json",
+        old.attempt(old.trial("scratch", 1)) / "epochs.jsonl",
+        old.attempt(old.trial("finetune")) / "best.safetensors",
+        old.rows(old.trial("baselines")),
+        min(old.root.glob("lists/*.json")),
+        old.root / "sweeps" / SWEEP / "plan.json",
+        npy,
+        other.with_suffix(".json"),
+    ]
+    for path in paths:
+        path.unlink()
+        path.mkdir()
+        if full:
+            (path / "mine").write_text("x")
+    assert found(old.workspace).keys() == {str(path.relative_to(old.root)) for path in (*paths[:-1], other)}
+    assert workspace.mend(old.workspace).stuck == {}
+    assert not any(path.exists() for path in paths)
+    assert {path.with_name(f"{path.name}.damaged").exists() for path in paths} == {full}
+    assert found(old.workspace) == {}
+
+
+def test_links_to_nothing_and_files_in_a_trials_place_are_taken_away(old: Old) -> None:
+    trial, other = old.trial("base"), old.trial("finetune")
+    paths = [old.rows(other), min(old.root.glob("lists/*.json")), old.root / f"sweeps/{SWEEP}/plan.json",
+             old.root / f"trials/{trial.fingerprint}/done.json"]  # fmt: skip
+    for path in paths:
+        path.unlink()
+        path.symlink_to("/nonexistent/x")
+    plain = old.root / "trials" / ("0" * 64)
+    plain.write_text("")
+    assert found(old.workspace).keys() == {str(path.relative_to(old.root)) for path in (*paths, plain)}
+    workspace.mend(old.workspace)
+    assert found(old.workspace) == {}
+    assert not any(path.is_symlink() for path in (*paths, plain))
+
+
+def test_an_edited_spec_and_records_without_a_digest_are_named(old: Old) -> None:
+    path = old.attempt(old.trial("base")) / "spec.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"batch": 99}))
+    assert [*found(old.workspace)] == [str(path.relative_to(old.root))]
+    unverifiable = [*workspace.examine(old.workspace).of("unverifiable")]
+    named = {one.path.name for one in unverifiable if one.kind == "record"}
+    assert named == {"plan.json", "manifest.json", *(each.name for each in old.root.glob("trials/*"))}
+    assert sum(one.kind == "features" for one in unverifiable) == 16
+
+
+def test_features_that_a_driver_writes_are_not_damaged(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = min(old.root.glob("features/*/0/*/0.npy"))
+    receipt, held = path.with_suffix(".json").read_bytes(), path.read_bytes()
+    with DriverLock(old.workspace.root):
+        path.with_suffix(".json").unlink()
+        assert found(old.workspace) == {}
+        path.with_suffix(".json").write_bytes(receipt)
+        path.write_bytes(held[:-1] + b"!")
+        monkeypatch.setattr("dfloc.doctor.features.time.sleep", lambda seconds: path.write_bytes(held))
+        assert found(old.workspace) == {}
+
+
+def test_epochs_that_go_on_meanwhile_are_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Workspace(tmp_path / "workspace")
+    attempt = Ledger(place).begin(make_spec())
+    attempt.save_epoch(b"one", records(1))
+    real = trials.epochs.checkpoints
+
+    def rolled(folder: UPath) -> list[UPath]:
+        states = real(folder)
+        states[0].unlink()
+        return states
+
+    monkeypatch.setattr(trials.epochs, "checkpoints", rolled)
+    assert found(place) == {}
+
+
+def test_a_manifest_that_was_set_aside_still_tells_the_rules(old: Old) -> None:
+    folder = old.workspace.shards / "tree"
+    before = domains_of(folder)
+    flip(min(Path(folder.path).rglob("test-*.parquet")), 0.3)
+    workspace.mend(old.workspace)
+    assert not (folder / "manifest.json").exists()
+    assert domains_of(folder) == before
+    [finding] = workspace.examine(old.workspace).of("awaited")
+    assert (finding.path.path, finding.after.partition(" ")[0]) == (folder.path, "imported")
+
+
+def test_a_list_of_ids_alone_has_no_fewer_than_images(old: Old) -> None:
+    path = min(old.root.glob("lists/*.json"))
+    ids = json.loads(path.read_text())
+    values = [str(number) for number in range(len(ids))]
+    storage.put_json(UPath(path.with_suffix(".stems")), {"sha256": fingerprint(values), "stems": values})
+    assert lists.ids(old.workspace, path.stem) == tuple(sorted(ids))
+    path.write_text(json.dumps(ids[1:]))
+    with pytest.raises(WorkspaceError, match="fewer ids than images"):
+        lists.ids(old.workspace, path.stem)

@@ -7,6 +7,8 @@ import pytest
 from rich.console import Console
 from upath import UPath
 
+from dfloc import storage
+from dfloc.outcome import Cost, Done
 from dfloc.storage import Workspace
 from dfloc.sweep import run
 from dfloc.sweep.cell import Cell
@@ -78,3 +80,22 @@ def test_a_dry_run_counts_the_test_images_that_are_asked_for(tmp_path: Path) -> 
     run.dry_run(Options("single-domain", str(tmp_path / "workspace"), preset="mini"), console)
     assert isinstance(console.file, io.StringIO)
     assert f"{4 * (8 + 4 + 16)} images through sam2.1-tiny" in console.file.getvalue()
+
+
+def test_a_dry_run_before_an_import_says_what_is_finished(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    options = Options("single-domain", str(tmp_path / "workspace"), preset="mini")
+    console = Console(file=io.StringIO(), width=200)
+    assert isinstance(console.file, io.StringIO)
+    run.dry_run(options, console)
+    assert "finished" not in console.file.getvalue()
+    prepared = prepare(options, workspace, data_of(options, workspace), Known(workspace, load=False))
+    record = prepared.plan.record
+    record.save(workspace.sweep(record.sweep))
+    cost = Cost(seconds=1.0, images_per_second=1.0, steps=1)
+    done = Done(attempt="a", epochs=1, best_epoch=1, digests={}, cost=cost, versions={}, time=0.0)
+    for trial in record.trials[:2]:
+        storage.put_json(workspace.trials / trial.fingerprint / "done.json", done.model_dump(mode="json"))
+    run.dry_run(options, console)
+    said = "the data are imported first; 2 trials here are finished and stay if the data come out the same"
+    assert said in console.file.getvalue()
