@@ -211,8 +211,10 @@ def _check(archive: zipfile.ZipFile, size: int) -> None:
 def _check_storages(path: Path, archive: zipfile.ZipFile, root: str) -> None:
     """Return if what torch's pickle says of each storage is what is stored: torch reads on beyond one that is shorter.
 
-    Its own reader of pickles is asked, so that no other reading is checked; the storages have no bytes here.
+    Its own reader of pickles is asked, so that no other reading is checked.
     """
+    reader: Any = torch._C.PyTorchFileReader(str(path))
+    whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
 
     def persistent_load(saved: tuple[Any, ...]) -> torch.TypedStorage:
         _, kind, key, _, numel = saved
@@ -220,11 +222,12 @@ def _check_storages(path: Path, archive: zipfile.ZipFile, root: str) -> None:
         name, size = f"{root}/data/{key}", int(numel) * dtype.itemsize
         if archive.getinfo(name).file_size != size:
             raise ValueError(f"{name} has {archive.getinfo(name).file_size:,} bytes, but data.pkl says {size:,}")
-        empty = torch.UntypedStorage(size, device="meta")  # type: ignore[no-untyped-call]
-        return torch.TypedStorage(wrap_storage=empty, dtype=dtype, _internal=True)  # type: ignore[no-untyped-call]
+        begin = reader.get_record_offset(f"data/{key}")
+        mapped = whole[begin : begin + size]
+        return torch.TypedStorage(wrap_storage=mapped, dtype=dtype, _internal=True)  # type: ignore[no-untyped-call]
 
-    pickled = torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")
-    unpickler: Any = _weights_only_unpickler.Unpickler(io.BytesIO(pickled), encoding="utf-8")
+    pickled = io.BytesIO(reader.get_record("data.pkl"))
+    unpickler: Any = _weights_only_unpickler.Unpickler(pickled, encoding="utf-8")
     unpickler.persistent_load = persistent_load
     unpickler.load()
 
