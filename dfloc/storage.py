@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from fsspec import AbstractFileSystem
 from pydantic import BaseModel, ValidationError
@@ -189,9 +189,13 @@ def get_json(path: UPath, cure: str = "delete it, it is made again") -> Any:
     """
     data = read(path, cure)
     try:
-        return json.loads(data)
+        return json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError, MemoryError) as error:
         raise WorkspaceError(f"{path} is no JSON ({error}); {cure}") from error
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def is_sealed(path: UPath) -> bool:
