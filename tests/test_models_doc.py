@@ -97,6 +97,8 @@ def give_rows(ledger: Ledger, trial: str, other: str) -> None:
         place = rows.column_names.index("checkpoint")
         last = rows.set_column(place, "checkpoint", pa.array(["last"] * len(rows)))
         for name, table in ((other, rows), (other, last), (trial, last)):
+            if "trial" in table.column_names:
+                table = table.set_column(table.column_names.index("trial"), "trial", pa.array([name] * len(table)))
             ledger.put_rows(name, f"{table['checkpoint'][0]}-{path.stem}", table)
 
 
