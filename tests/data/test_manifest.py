@@ -120,7 +120,7 @@ def test_shards_that_are_not_the_manifests(tiny_shards: UPath, tmp_path: Path) -
 
 def test_photographs_in_two_splits() -> None:
     places = [("s/b", "train"), ("s/a", "test"), ("s/a", "test"), ("s/b", "valid"), ("s/c", "train")]
-    assert in_two_splits(places) == [("s/b", ("train", "valid"))]
+    assert in_two_splits(places) == [("s/b", ("train", "valid"), False)]
 
 
 def test_overlap_looks_at_the_domains_it_is_given(tiny_shards: UPath) -> None:
@@ -130,5 +130,5 @@ def test_overlap_looks_at_the_domains_it_is_given(tiny_shards: UPath) -> None:
     swapped = real.model_copy(update={"splits": {"test": real.splits["valid"]}})
     crossed = manifest.model_copy(update={"domains": {**manifest.domains, "tiny/real": swapped}})
     found = overlap(tiny_shards, crossed, ["tiny/real", "tiny/blur"])
-    assert found == [("tiny/valid0", ("test", "valid")), ("tiny/valid1", ("test", "valid"))]
+    assert found == [(f"tiny/valid{k}", ("test", "valid"), False) for k in (0, 1)]
     assert overlap(tiny_shards, crossed, ["tiny/real"]) == []

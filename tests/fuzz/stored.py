@@ -83,7 +83,7 @@ class Small:
         parts: dict[Any, Split] = {}
         written = []
         for sample in dolos.scan(tree):
-            parts.setdefault((sample.domain, sample.split), Split([], [], "")).samples.append(sample)
+            parts.setdefault((sample.domain, sample.split), Split([], [], "", "")).samples.append(sample)
         for (domain, split), part in parts.items():
             path = f"{domain}/{split}-00000.parquet"
             receipt = write_shard(ShardJob(self.data / ".import" / path, part.samples, 4))

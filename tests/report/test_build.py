@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from upath import UPath
 
+from dfloc import storage
 from dfloc.errors import ConfigError
+from dfloc.outcome import Done
 from dfloc.record import SweepRecord
 from dfloc.report import published
 from dfloc.report.build import build
@@ -275,7 +278,7 @@ def test_mixed_versions_limits_and_failures_are_told(tmp_path):
     content = json.loads(done.read_text())
     content["versions"]["torch"] = "2.0.0"
     del content["sealed"]
-    done.write_text(json.dumps(content))
+    done.write_bytes(storage.sealed(Done.model_validate(content), UPath(done)))
     text = body(Path(build(workspace, record).path))
     assert "Mixed versions: torch 2.0.0, 2.14.1." in text
     assert "Limited by --limit 16" in text

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import safetensors.torch
 import torch
@@ -34,7 +35,7 @@ class Finished:
         planner = Planner(folder, shards)
         self.workspace, self.shards = planner.workspace, shards
         resolved = planner.resolve()
-        self.record = resolved.record
+        self.record, self.lists = resolved.record, resolved.lists
         for digest, refs in resolved.lists.items():
             storage.put_json(self.workspace.lists / f"{digest}.json", [ref.id for ref in refs])
         self.valid = {trial.fingerprint: 0.1 * place for place, trial in enumerate(self.record.trials)}
@@ -54,7 +55,9 @@ class Finished:
         attempt.save_epoch(b"state", [studies._epoch(1, self.valid[trial.fingerprint])])
         attempt.finish(data, data, 1, studies.VERSIONS)
         for evaluation in trial.evaluations:
-            ledger.put_rows(trial.fingerprint, evaluation.key, studies.rows(evaluation, 0.5))
+            rows, refs = studies.rows(evaluation, 0.5), self.lists[evaluation.test.digest]
+            rows = rows.set_column(rows.column_names.index("id"), "id", pa.array([ref.id for ref in refs]))
+            ledger.put_rows(trial.fingerprint, evaluation.key, rows)
 
     def decoder(self, trial):
         shapes = [registry.map_spec(recipe.map) for recipe in trial.spec.maps]
@@ -202,10 +205,11 @@ def test_data_that_cannot_be_reached_are_one_line_and_the_report_is_built(finish
 
 
 def test_other_images_under_the_same_names_are_refused(finished):
-    digest = finished.study.results.scores()[0].spec.test.digest
+    study = finished.study
+    digest = study.results.scores()[0].spec.test.digest
     path = finished.workspace.lists / f"{digest}.json"
     storage.put_json(path, storage.get_json(path)[:-1])
-    notes = finished.gallery().notes
+    notes = panel.gallery(finished.workspace, study, finished.shards).notes
     assert any("holds other test images of" in note for note in notes)
 
 

@@ -300,4 +300,4 @@ def test_features_that_a_worker_finds_damaged_are_made_again(
     assert bench.evaluate() == scored[1]
     assert len(spoilt) == 1
     assert "1 groups of stored features were damaged, they are made again" in bench.console.file.getvalue()
-    assert {state for _, state in store.states()} == {"whole"}
+    assert {store.state(path) for path in store.files()} == {"whole"}
