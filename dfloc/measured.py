@@ -110,7 +110,8 @@ def of(evaluation: EvaluationSpec, table: pa.Table, path: UPath, ids: Sequence[s
             f"one for each of {evaluation.test.size} samples; delete rows/{path.name} in its folder, it is made again"
         )
     if ids and "id" in table.column_names and {*table["id"].to_pylist()} != {*ids}:
-        raise WorkspaceError(f"{path} holds rows of other images than those of its list; {CURE}")
+        name = f"lists/{evaluation.test.digest}.json"
+        raise WorkspaceError(f"{path} holds rows of other images than {name} names; delete both, they are made again")
     return table
 
 
