@@ -126,10 +126,8 @@ def _keep_pixels(workspace: Workspace, digest: str, samples: Sequence[SampleRef]
 def _keep_beside(path: UPath, what: str, values: list[str]) -> None:
     data = storage.json_bytes({"sha256": fingerprint(values), what: values})
     try:
-        if storage.read(path) == data:
+        if path.exists() and storage.read(path) == data:
             return
-    except FileNotFoundError:
-        pass
     except WorkspaceError as error:
         logger.warning("%s", error)
     storage.put(path, data)
