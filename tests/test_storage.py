@@ -16,7 +16,8 @@ from upath import UPath
 from dfloc import storage
 from dfloc.errors import WorkspaceError
 from dfloc.ledger import Ledger
-from dfloc.lock import DriverLock, Owner
+from dfloc.lock import DriverLock
+from dfloc.owner import Owner
 from dfloc.storage import Workspace
 from tests.test_ledger import make_spec, records
 
