@@ -57,7 +57,8 @@ def other(root: UPath) -> Iterator[subprocess.Popen[str]]:
     """A driver that is another process."""
     command = [sys.executable, "-c", DRIVE, str(root)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout and process.stdout.readline() == "driving\n"
+        assert process.stdout
+        assert process.stdout.readline() == "driving\n"
         yield process
         process.kill()
 
