@@ -4,7 +4,6 @@ from pathlib import Path
 
 from dfloc import disk, registry, storage
 from dfloc.config import TrialSpec
-from dfloc.errors import DiskFullError
 from dfloc.features.store import bytes_of
 from dfloc.models import decoders
 from dfloc.storage import Workspace
@@ -40,13 +39,10 @@ def look(plan: Plan, workspace: Workspace) -> str | None:
     if not storage.is_local(workspace.root):
         return None
     place = Path(workspace.features.path)
+    disk.refuse(place, of_features(plan), "the features of the plan")
     has = disk.free(place)
-    free = f"{disk.gigabytes(has)} free in {place}"
-    if (features := of_features(plan)) > has:
-        raise DiskFullError(
-            f"the disk is too small: {free}", f"the features of the plan alone need {disk.gigabytes(features)} more"
-        )
-    return f"room may be short: {free}, {need(plan)}" if of_all(plan) > has else None
+    short = f"room may be short: {disk.gigabytes(has)} free in {workspace.root}, {need(plan)}"
+    return short if of_all(plan) > has else None
 
 
 def _weights(spec: TrialSpec) -> int:
