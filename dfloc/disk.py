@@ -120,9 +120,8 @@ def told(error: BaseException | None, path: Path) -> DiskFullError | None:
         code = error.errno if isinstance(error, OSError) and error.errno in FULL else None
         if code or FULL_DATABASE in str(error):
             named = getattr(error, "filename", None)  # it may lie on another disk
-            return DiskFullError(
-                f"{FULL[code or errno.ENOSPC]}: {_free(Path(named) if isinstance(named, str) else path)}"
-            )
+            place = Path(named) if isinstance(named, str) else path
+            return DiskFullError(f"{FULL[code or errno.ENOSPC]}: {_free(place)}")
         error = getattr(error, "cause", None) or error.__cause__ or error.__context__
     return None
 

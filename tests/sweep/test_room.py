@@ -68,20 +68,33 @@ def test_a_plan_needs_features_weights_and_rows(plan: Plan, planner: Planner) ->
 def test_features_that_do_not_fit_are_refused_with_both_numbers(
     plan: Plan, planner: Planner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    said: list[str] = []
+    look = room.Room(planner.workspace, said.append).look
     has(monkeypatch, room.of_features(plan) - 1)
     with pytest.raises(DiskFullError, match=r"too small: [\d.]+ MB free on /.*, the features .* need [\d.]+ MB"):
-        room.look(plan, planner.workspace)
+        look(plan)
+    assert said == []
     has(monkeypatch, room.of_features(plan))
-    assert str(room.look(plan, planner.workspace)).startswith("room may be short: ")
+    look(plan)
+    assert [line.partition(":")[0] for line in said] == ["room may be short"]
     has(monkeypatch, room.of_all(plan))
-    assert room.look(plan, planner.workspace) is None
+    look(plan)
+    assert len(said) == 1
 
 
 def test_what_is_there_already_needs_no_room(plan: Plan, planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     has(monkeypatch, 0)
     finished = replace(plan, items=(), jobs=())
-    assert room.look(finished, planner.workspace) is None
+    room.Room(planner.workspace, pytest.fail).look(finished)
     assert room.of_all(finished) == 0
+
+
+def test_where_it_is_full_meanwhile_the_need_is_said_too(plan: Plan, planner: Planner) -> None:
+    looked = room.Room(planner.workspace, lambda line: None)
+    looked.look(plan)
+    for need, said in (("", "the plan needs about"), ("more than that", "more than that")):
+        with pytest.raises(DiskFullError, match=f"0 GB free on /w, {said}.*make room"), looked.told():
+            raise DiskFullError("disk full: 0 GB free on /w", need)
 
 
 def config(plan: Plan, planner: Planner) -> dict[str, Any]:
