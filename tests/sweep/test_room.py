@@ -205,7 +205,6 @@ def test_a_sweep_on_a_full_disk_stops_once_goes_on_and_leaves_nothing(finished: 
     size = sum(path.stat().st_size + 4096 for path in (finished.root / "features").rglob("*"))
     subprocess.run(["mount", "-o", f"remount,size={size + (3 << 20)}", small], check=True)
     study = Study(small / "workspace", data)
-    study.root.mkdir()
     for name in ("features", "lists"):
         shutil.copytree(finished.root / name, study.root / name)
     stopped = study.command()
