@@ -24,6 +24,7 @@ from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Item, Plan
 from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, lacking, prepare, sources
 from dfloc.sweep.progress import Display
+from dfloc.sweep.room import Room
 from dfloc.sweep.tree import import_tree
 from dfloc.tracking import Tracker
 
@@ -76,7 +77,9 @@ def sweep(options: Options, console: Console) -> Outcome:
         wait=options.wait,
         on_wait=lambda owner: console.print(f"waiting for the driver on {owner.name}"),
     ) as lock:
-        return Driver(options, console, workspace, lock).run()
+        driver = Driver(options, console, workspace, lock)
+        with driver.room.told():
+            return driver.run()
 
 
 def tell(outcome: Outcome, console: Console, again: str) -> int:
@@ -112,6 +115,7 @@ class Driver:
         self.known = Known(workspace, on_load=self.say)
         self.ray = cluster.Cluster(options.address, console, workspace.root / "logs")
         self.tracker = Tracker(workspace, self.ledger, options.tracking)
+        self.room = Room(workspace, self.say)
         self._kept: set[str] = set()
 
     def run(self) -> Outcome:
@@ -159,8 +163,11 @@ class Driver:
         if not expected.present:
             self._begin(prepared.device, sources(self.options, self.workspace, expected))
             shards = import_tree(self.options, self.workspace, self.console)
-            return prepare(self.options, self.workspace, shards, self.known)
+            prepared = prepare(self.options, self.workspace, shards, self.known)
+            self.room.look(prepared.plan)
+            return prepared
         if prepared.plan.left:
+            self.room.look(prepared.plan)
             self._begin(prepared.device, sources(self.options, self.workspace, expected))
         return prepared
 
