@@ -4,11 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from dfloc.config import AugmentOp, Checkpoint, DecoderSpec, Frozen, LossSpec, OptimizerSpec, ScheduleSpec
+from dfloc.config import AugmentOp, Checkpoint, DecoderSpec, Frozen, LossSpec, OptimizerSpec, ScheduleSpec, Whole
 from dfloc.data.mixture import Pairing
 from dfloc.sweep.ask_search import SearchAsk
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[Whole, Field(ge=1)]
 Mode = Literal["restart", "cumulative", "incremental"]
 
 
@@ -61,7 +61,7 @@ class AugmentAsk(Frozen):
     name: str | None = None
     ops: tuple[AugmentOp, ...] = ()
     views: Count | Literal["epochs"] = "epochs"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[Whole, Field(ge=0)] = 0
 
 
 class TrialAsk(Frozen):
@@ -90,7 +90,7 @@ class TrialAsk(Frozen):
     targets: Literal["own", "shuffled"] = "own"
     augment: AugmentAsk | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Annotated[Whole, Field(ge=0)] | None = None
 
     @field_validator("decoder", "loss", "schedule", "optimizer", "augment", mode="before")
     @classmethod

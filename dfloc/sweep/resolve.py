@@ -276,7 +276,7 @@ class Resolver:
         if asked == "all_but_held_out":
             if "held_out" not in cell.axes:
                 raise ConfigError(f"stage {cell.stage}: all_but_held_out needs the axis held_out")
-            held_out = dolos.family(cell.axes["held_out"])
+            held_out = dolos.family(str(cell.axes["held_out"]))
             names = [domain for domain in domains if dolos.family(domain) != held_out]
         else:
             listed = (asked,) if isinstance(asked, str) else asked

@@ -53,15 +53,15 @@ def expand(
     try:
         ask = StudyAsk.model_validate(file.values)
     except ValidationError as error:
-        raise file.mistake(error, ("",), StudyAsk) from None
+        raise file.mistake(error, StudyAsk) from None
     wanted = _wanted(ask, only)
     axes = {"draw": list(range(draws or ask.draws)), "seed": list(range(seeds or ask.seeds))}
     made = _Expansion(file, ask, axes, None)
     if limit is None:
-        return made.study(wanted)
+        return made.study(wanted, tuple(made.notes))
     scaled = _Expansion(file, ask, axes, Scale.of(limit, [cell.train for cell in (*made.cells, *made.cover)]))
     dropped = len(made.cells) - len(scaled.cells)
-    notes: tuple[str, ...] = (f"limited to {limit} images: every count is scaled in proportion",)
+    notes = (*made.notes, f"limited to {limit} images: every count is scaled in proportion")
     if dropped:
         notes += (
             f"--limit {limit}: {dropped} of {len(made.cells)} trials fell together with another and were dropped",
@@ -74,11 +74,13 @@ class _Expansion:
 
     Attributes:
         cover: of the searched stage.
+        notes: what a user must be told of its axes.
     """
 
     def __init__(self, file: SweepFile, ask: StudyAsk, axes: Mapping[str, list[int]], scale: Scale | None):
         self._file, self._ask, self._axes, self._scale = file, ask, axes, scale
         self._by_stage: dict[str, list[Cell]] = {}
+        self.notes: dict[str, None] = {}
         self._searched = _searched(file, ask)
         for name in _in_order(ask):
             self._by_stage[name] = [] if name == self._searched else self._stage(name)
@@ -116,6 +118,7 @@ class _Expansion:
             made = Case(self._file, self._ask, name, case, self._axes, self._scale, point)
             parents: Sequence[Cell | None] = self._by_stage[made.before] if made.before else [None]
             found += [cell for parent in parents for cell in made.cells(parent)]
+            self.notes |= dict.fromkeys(made.notes())
         return found
 
 

@@ -179,7 +179,6 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         LAUGHS,
         "[" * 1500 + "]" * 1500,
         "a: &a\n  b: *a\n",
-        "a: " + "9" * 6000,
         "a: !!python/name:os.system",
         "a: !!set {b}",
     ],
