@@ -163,7 +163,7 @@ class Case:
         """Yield what a user must be told of axes that have one value twice."""
         for (axis, value), ways in self.spelled.items():
             if len(ways) > 1:
-                yield f"stage {self._stage}: {axis} is {value} in each of {', '.join(ways)}: its trials are planned once"
+                yield f"stage {self._stage}: {axis} is {value} in {' and '.join(ways)}: that is planned once"
 
     def where(self, field: Path) -> str:
         """Return which `--set` or line gave a field of a cell, or the axis that is its value."""
