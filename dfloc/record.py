@@ -121,6 +121,8 @@ class SweepRecord(Frozen):
 
     Attributes:
         sweep: its full name, `<name>-<preset>-<data>` and `-limit<N>`.
+        limit_rule: how a limit scales counts: 1 = those of training and of validation by a factor each, as of old; 2 =
+            all by one, the limit over the largest training count. 1 where there is no limit.
         domains: the study's local domains, in the order of its tables.
         tables: ids of published tables that the study stands beside.
         facts: domain -> split -> counts.
@@ -137,6 +139,7 @@ class SweepRecord(Frozen):
     preset: str
     data: str
     limit: int | None = None
+    limit_rule: int = 1
     domains: tuple[str, ...]
     protocol: str
     tables: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from dfloc.data.mixture import Pairing
 from dfloc.sweep.ask_search import SearchAsk
 
 Count = Annotated[Whole, Field(ge=1)]
+Number = Count | Literal["all"]
 Mode = Literal["restart", "cumulative", "incremental"]
 
 
@@ -17,7 +18,8 @@ class TrainAsk(Frozen):
 
     Attributes:
         domains: all | all_but_held_out | one domain | a list of domains.
-        count: images of each domain; by domain, or with the keys `first` (of the study's domains) and `rest`.
+        count: images of each domain, or all that there are; by domain, or with the keys `first` (of the study's
+            domains) and `rest`.
         valid: validation images of each of `valid_domains`.
         valid_domains: as `domains`; the training domains where it is left out.
         pairing: stems | independent | disjoint.
@@ -28,8 +30,8 @@ class TrainAsk(Frozen):
     """
 
     domains: str | tuple[str, ...]
-    count: Count | dict[str, Count]
-    valid: Count | dict[str, Count]
+    count: Number | dict[str, Number]
+    valid: Number | dict[str, Number]
     valid_domains: str | tuple[str, ...] | None = None
     pairing: Pairing = "stems"
     within: Count | None = None
@@ -162,7 +164,7 @@ class EvaluateAsk(Frozen):
 
     domains: tuple[str, ...]
     protocol: str
-    count: Count | None = None
+    count: Number | None = None
 
 
 class StudyAsk(Frozen):

@@ -14,15 +14,14 @@ from dfloc.config import LossSpec
 from dfloc.data import dolos
 from dfloc.errors import ConfigError
 from dfloc.sweep.ask import AugmentAsk, CaseAsk, CellAsk, DecoderAsk, StudyAsk, TrainAsk, TrialAsk
+from dfloc.sweep.counts import DOMAIN_AXES, numbered
+from dfloc.sweep.data import Data
 from dfloc.sweep.file import SweepFile
 from dfloc.sweep.limit import Scale
 from dfloc.sweep.points import Point, Space
 
 Axes = dict[str, Any]
 Path = tuple[str, ...]
-
-# Axes whose values are domains: a short name is understood, and the study must have it.
-DOMAIN_AXES = {"held_out", "domain"}
 
 # Parts of a cell that say which maps of which images are read.
 READ = (("train",), *(("trial", part) for part in ("maps", "weights", "input", "augment", "epochs")))
@@ -113,11 +112,13 @@ class Case:
         case: str,
         axes: Mapping[str, list[int]],
         scale: Scale | None,
+        data: Data,
         point: Point | None = None,
     ):
         asked = ask.stages[stage]
         extra = asked.cases.get(case, CaseAsk())
         self._file, self._stage, self._case, self._scale = file, stage, case, scale
+        self._domains, self._data = ask.domains, data
         self._grid = _flat({**ask.grid, **asked.grid, **extra.grid}) | dict(axes)
         self._grid |= {axis: [value] for axis, value in (point or {}).items()}
         for axis in DOMAIN_AXES & self._grid.keys():
@@ -190,7 +191,8 @@ class Case:
             raise self._file.mistake(error, CellAsk, self.where) from None
         seed = axes["seed"] if ask.trial.seed is None else ask.trial.seed
         start, checkpoint = (ask.parent.trial, ask.parent.checkpoint) if ask.parent else (None, "best")
-        train = self._scale.ask(ask.train) if self._scale else ask.train
+        train = numbered(ask.train, self._stage, axes, self._domains, self._data)
+        train = self._scale.ask(train) if self._scale else train
         values = self._frozen(axes, ask.model_copy(update={"train": train}), parent) | {"seed": seed}
         axes, trial = {**axes, "seed": seed}, ask.trial.model_copy(update={"seed": seed})
         return Cell(self._stage, self._case, values, axes, train, trial, self.where, parent, start, checkpoint)
