@@ -38,6 +38,11 @@ class TrainAsk(Frozen):
     replay: Literal["none", "equal"] = "none"
     mode: Mode = "restart"
 
+    @property
+    def judges(self) -> str | tuple[str, ...]:
+        """The domains that it validates on."""
+        return self.valid_domains or self.domains
+
 
 class DecoderAsk(DecoderSpec):
     """A decoder as a user writes it.

@@ -3,25 +3,24 @@
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from dfloc import registry
 from dfloc.axis import Value, frozen
-from dfloc.config import LossSpec
 from dfloc.data import dolos
 from dfloc.errors import ConfigError
-from dfloc.sweep.ask import AugmentAsk, CaseAsk, CellAsk, DecoderAsk, StudyAsk, TrainAsk, TrialAsk
+from dfloc.sweep.ask import CaseAsk, CellAsk, StudyAsk, TrainAsk, TrialAsk
 from dfloc.sweep.counts import DOMAIN_AXES, numbered
 from dfloc.sweep.data import Data
+from dfloc.sweep.fields import Path, bind, fields_of, flat, merged, plain, put, reached, words_in
 from dfloc.sweep.file import SweepFile
 from dfloc.sweep.limit import Scale
 from dfloc.sweep.points import Point, Space
 
 Axes = dict[str, Any]
-Path = tuple[str, ...]
 
 # Parts of a cell that say which maps of which images are read.
 READ = (("train",), *(("trial", part) for part in ("maps", "weights", "input", "augment", "epochs")))
@@ -34,7 +33,7 @@ class Cell:
     Attributes:
         axes: frozen values of every axis: the parent's, the stage's own, `draw`, and `seed` last.
         given: the same values as they were written.
-        where: says which `--set` or line gave a field, or the axis that is its value.
+        where: says which `--set` or line gave a field, or the axis that is its value (`Case.where`).
         parent: the cell whose weights it starts from.
         start: the finished trial whose weights it starts from, by the first digits of its fingerprint.
         checkpoint: which of the parent's weights.
@@ -47,7 +46,7 @@ class Cell:
     given: Axes
     train: TrainAsk
     trial: TrialAsk
-    where: Callable[[Path], str]
+    where: Callable[..., str]
     parent: "Cell | None" = None
     start: str | None = None
     checkpoint: str = "best"
@@ -57,6 +56,20 @@ class Cell:
     def begun(self) -> str | None:
         """The finished trial that it, or the first of its ancestors, starts from."""
         return self.parent.begun if self.parent else self.start
+
+    @property
+    def name(self) -> str:
+        """How a person calls it."""
+        axes = (f"{axis}={value}" for axis, value in self.axes.items())
+        return " ".join(filter(None, [self.stage, self.case, *axes]))
+
+    @contextmanager
+    def blames(self, *fields: str) -> Iterator[None]:
+        """Put before what is said of a wrong value where it was given, as one of these fields."""
+        try:
+            yield
+        except ConfigError as error:
+            raise ConfigError(f"{self.where(*(tuple(field.split('.')) for field in fields))}: {error}") from error
 
     @property
     def base(self) -> "Cell | None":
@@ -119,13 +132,13 @@ class Case:
         extra = asked.cases.get(case, CaseAsk())
         self._file, self._stage, self._case, self._scale = file, stage, case, scale
         self._domains, self._data = ask.domains, data
-        self._grid = _flat({**ask.grid, **asked.grid, **extra.grid}) | dict(axes)
+        self._grid = flat({**ask.grid, **asked.grid, **extra.grid}) | dict(axes)
         self._grid |= {axis: [value] for axis, value in (point or {}).items()}
         for axis in DOMAIN_AXES & self._grid.keys():
             self._grid[axis] = [dolos.resolve(str(name), ask.domains) for name in self._grid[axis]]
         self._body: dict[str, Any] = {
-            "train": _merged(asked.train, extra.train),
-            "trial": _merged(ask.trial, asked.trial, extra.trial),
+            "train": merged(asked.train, extra.train),
+            "trial": merged(ask.trial, asked.trial, extra.trial),
         }
         self.before = parent_name(extra.parent or asked.parent)
         if extra.parent or asked.parent:
@@ -146,7 +159,7 @@ class Case:
             value: Any = self._body
             for part in path:
                 value = value.get(part, {})
-            words |= _words(value)
+            words |= words_in(value)
         return dotted | (words & space.axes.keys())
 
     def cells(self, parent: Cell | None) -> Iterator[Cell]:
@@ -166,25 +179,24 @@ class Case:
             if len(ways) > 1:
                 yield f"stage {self._stage}: {axis} is {value} in {' and '.join(ways)}: that is planned once"
 
-    def where(self, field: Path) -> str:
-        """Return which `--set` or line gave a field of a cell, or the axis that is its value."""
-        return self._file.place([*self._given(field), *self._prefixed(field)])
+    def where(self, *fields: Path) -> str:
+        """Return which `--set` or line gave the first of some fields that was given, or the axis that is its value."""
+        heads = (f"stages.{self._stage}.cases.{self._case}", f"stages.{self._stage}", "")
+        grids = [*(".".join(filter(None, [head, "grid"])) for head in heads), "search.space"]
+        axes = [axis for axis in self._grid for field in fields if self._is_of(axis, field)]
+        given = [f"{grid}.{axis}" for axis in axes for grid in grids]
+        written = (".".join(filter(None, [head, *field])) for field in fields for head in heads)
+        return self._file.place([*given, *written])
 
-    def _given(self, field: Path) -> list[str]:
-        """Return where the values of the axis stand that a field, or a part of it, takes its value from."""
-        heads = (f"stages.{self._stage}.cases.{self._case}.grid", f"stages.{self._stage}.grid", "grid", "search.space")
-        axes = [axis for axis in self._grid if any(field[: len(one)] == one for one in _fields(self._body, axis))]
-        return [f"{head}.{axis}" for axis in axes for head in heads]
-
-    def _prefixed(self, field: Path) -> list[str]:
-        here = f"stages.{self._stage}"
-        return [".".join([*head, *field]) for head in ([f"{here}.cases.{self._case}"], [here], [])]
+    def _is_of(self, axis: str, field: Path) -> bool:
+        """Return whether a field, or what it is a part of, takes its value from an axis."""
+        return any(field[: len(one)] == one for one in fields_of(self._body, axis))
 
     def _cell(self, axes: Axes, parent: Cell | None) -> Cell:
-        bound = _bind(self._body, axes)
+        bound = bind(self._body, axes)
         for axis, value in axes.items():
             if "." in axis:
-                _put(bound, axis.split("."), value)
+                put(bound, axis.split("."), value)
         try:
             ask = CellAsk.model_validate(bound)
         except ValidationError as error:
@@ -201,9 +213,9 @@ class Case:
         """Return each axis' value as the field has it that takes it: a default that is spelled out is none."""
         values = dict(parent.axes) if parent else {}
         for axis, value in axes.items():
-            fields = _fields(self._body, axis)
+            fields = fields_of(self._body, axis)
             if fields or axis not in values:
-                values[axis] = frozen(_plain(_reached(ask, fields[0])) if fields else value)
+                values[axis] = frozen(plain(reached(ask, fields[0])) if fields else value)
             if not parent or axis not in parent.given:
                 self.spelled.setdefault((axis, values[axis]), {})[json.dumps(value, sort_keys=True)] = value
         return values
@@ -229,7 +241,7 @@ class Case:
 
     def _refuse_idle(self, own: set[str], where: str = "") -> None:
         """Refuse an axis that no field of the stage takes its value from."""
-        read = _words(self._body)
+        read = words_in(self._body)
         for axis in sorted(axis for axis in own & self._grid.keys() if "." not in axis):
             if axis not in read and axis != "held_out":
                 raise ConfigError(
@@ -237,96 +249,6 @@ class Case:
                     "belongs, or name the field that it changes, as in "
                     f"--set stages.{self._stage}.grid.trial.optimizer.lr=[...]"
                 )
-
-
-def _words(value: Any) -> set[str]:
-    """Return every bare word inside a value."""
-    if isinstance(value, Mapping):
-        return {word for item in value.values() for word in _words(item)}
-    if isinstance(value, list | tuple):
-        return {word for item in value for word in _words(item)}
-    return {value} if isinstance(value, str) else set()
-
-
-def _fields(body: Any, axis: str) -> list[Path]:
-    """Return the fields that take their value from an axis: the one that it is named after, or where its name stands.
-
-    A mapping of its name alone is taken whole: `loss: l` and `loss: {name: l}` are the same.
-    """
-    if "." in axis:
-        return [tuple(axis.split("."))]
-    if isinstance(body, str):
-        return [()] if body == axis else []
-    if body in ({"name": axis}, {"stage": axis}):
-        return [()]
-    inside = body.items() if isinstance(body, Mapping) else enumerate(body) if isinstance(body, list | tuple) else ()
-    return [(str(key), *rest) for key, item in inside for rest in _fields(item, axis)]
-
-
-def _reached(value: Any, field: Path) -> Any:
-    """Return what a field of a checked cell holds."""
-    for part in field:
-        if isinstance(value, BaseModel):
-            value = getattr(value, "parent" if part == "from" else part)
-        else:
-            value = value[part if isinstance(value, Mapping) else int(part)]
-    return value
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it; of what has a name, what it reads and what differs from its default."""
-    if isinstance(value, AugmentAsk) and value.name == "none":
-        return None
-    if not isinstance(value, BaseModel):
-        return value
-    fields = value.model_dump(mode="json", exclude_defaults=True)
-    tables = {LossSpec: registry.LOSS_FIELDS, DecoderAsk: registry.DECODER_FIELDS}
-    read = tables.get(type(value), {}).get(str(fields.get("name")))
-    return fields if read is None else {key: item for key, item in fields.items() if key in read | {"name"}}
-
-
-def _bind(value: Any, axes: Axes) -> Any:
-    """Replace every bare axis name by the axis' value."""
-    if isinstance(value, str):
-        return axes.get(value, value)
-    if isinstance(value, Mapping):
-        bound = {key: _bind(item, axes) for key, item in value.items()}
-        whole = next((item for item in bound.values() if isinstance(item, Mapping)), None)
-        return whole if whole is not None and list(bound) in (["name"], ["stage"]) else bound
-    if isinstance(value, list | tuple):
-        return [_bind(item, axes) for item in value]
-    return value
-
-
-def _flat(grid: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:
-    """Return axes by dotted name; `grid: {trial: {loss: [...]}}` is the axis `trial.loss`."""
-    axes: dict[str, list[Any]] = {}
-    for key, value in grid.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            axes |= _flat(value, f"{name}.")
-        else:
-            values = [value] if isinstance(value, str | int | float) else list(value)
-            if not values:
-                raise ConfigError(f"axis {name} has no values; give a list, as in --set {name}=[1,2]")
-            axes[name] = values
-    return axes
-
-
-def _merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for part in parts:
-        for key, value in part.items():
-            both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-            result[key] = _merged(result[key], value) if both else value
-    return result
-
-
-def _put(body: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    for part in path[:-1]:
-        body[part] = dict(body.get(part, {}))
-        body = body[part]
-    body[path[-1]] = value
 
 
 def parent_name(parent: Any) -> str | None:

@@ -84,7 +84,7 @@ def numbered(ask: TrainAsk, stage: str, axes: Mapping[str, object], domains: Seq
             continue
         if ask.pairing == "disjoint" and split == "train":
             raise ConfigError(f"stage {stage}: pairing disjoint needs a number, not `all`: it depends on the parent")
-        of = ask.valid_domains or ask.domains if split == "valid" else ask.domains
+        of = ask.judges if split == "valid" else ask.domains
         found = by_domain(asked, names(of, stage, axes, domains, data.local), domains)
         within = ask.within if split == "train" else None
         numbers = {name: _all(name, split, within, data) if n == "all" else n for name, n in found.items()}

@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from dfloc.config import (
     EvaluationSpec,
     InitFrom,
     Lineage,
+    MapRecipe,
     SampleList,
     TrialSpec,
     fingerprint,
@@ -15,7 +16,7 @@ from dfloc.config import (
 from dfloc.data import dolos
 from dfloc.data.generators import SOURCE
 from dfloc.data.manifest import SampleRef, list_digest
-from dfloc.data.mixture import Mixture, Split, as_list, replayed, select
+from dfloc.data.mixture import Mixture, as_list, replayed, select
 from dfloc.engine import member
 from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import protocols
@@ -26,7 +27,7 @@ from dfloc.sweep.ask import Number
 from dfloc.sweep.cell import Cell
 from dfloc.sweep.data import Data, Shards
 from dfloc.sweep.known import Known, told
-from dfloc.sweep.limit import RULE, Demand, refuse_short
+from dfloc.sweep.limit import RULE
 from dfloc.sweep.space import Study
 
 CHECKPOINTS: tuple[Literal["best"], Literal["last"]] = ("best", "last")
@@ -90,27 +91,6 @@ class Resolver:
         for domain in there.keys() - self._tests.keys():
             self.notes[f"{domain} has no test images: nothing is scored on it"] = None
 
-    def refuse_short(self) -> None:
-        """Return if the data have the images that every cell asks for (but for those that an ancestor saw).
-
-        Raises:
-            DataError: they have not; names each domain and split of which there are too few.
-        """
-        demands, there = set[Demand](), dict[tuple[str, Split], int]()
-        for cell in self.study.unscaled:
-            of = cell.train.valid_domains or cell.train.domains
-            parts: tuple[tuple[Split, dict[str, int]], ...] = (
-                ("train", self._counts(cell.train.count, self._names(cell.train.domains, cell))),
-                ("valid", self._counts(cell.train.valid, self._names(of, cell))),
-            )
-            if not all(self.data.has(domain) for _, part in parts for domain in part):
-                continue
-            for split, part in parts:
-                within = cell.train.within if split == "train" else None
-                demands |= {Demand(domain, split, count, within) for domain, count in part.items()}
-                there |= {(domain, split): counts.images(domain, split, self.data) for domain in part}
-        refuse_short(demands, there, self.study.scale)
-
     def planned(self, cells: Sequence[Cell]) -> list[PlannedTrial]:
         """Return the trial of every cell that the data can give, parents first.
 
@@ -135,7 +115,7 @@ class Resolver:
     def _plan(self, cell: Cell) -> PlannedTrial:
         parent = self._planned[id(cell.parent)] if cell.parent else self.known.start(cell)
         train = self._train_list(cell, parent)
-        valid_domains = self._names(cell.train.valid_domains or cell.train.domains, cell)
+        valid_domains = self._names(cell.train.judges, cell)
         valid = self._list(
             Mixture(counts=self._counts(cell.train.valid, valid_domains), split="valid", seed=cell.axes["draw"])
         )
@@ -157,8 +137,10 @@ class Resolver:
             self.notes.update(dict.fromkeys(told(cell, parent.spec)))
             decoder = parts.goes_on(parent.spec.decoder, ask.decoder)
         else:
-            maps = self.known.recipes(ask.maps, ask.weights, ask.input)
-            decoder = parts.decoder(ask, maps, self.known)
+            with cell.blames("trial.maps", "trial.weights", "trial.input"):
+                maps = self.known.recipes(ask.maps, ask.weights, ask.input)
+            with cell.blames("trial.decoder"):
+                decoder = parts.decoder(ask, maps, self.known)
         precision = ask.precision
         if precision == "auto":
             precision = "bf16" if self.device == "cuda" else "fp32"
@@ -167,23 +149,22 @@ class Resolver:
             valid=valid,
             maps=maps,
             decoder=decoder,
-            loss=parts.loss(ask.loss),
-            optimizer=parts.optimizer(ask.optimizer),
-            schedule=parts.schedule(ask.schedule),
             epochs=ask.epochs,
             epoch_steps=ask.epoch_steps,
             batch=ask.batch,
             seed=ask.seed or 0,
             select=ask.select,
             targets=ask.targets,
-            augment=parts.augment(ask.augment, maps),
             precision=precision,
             init={"decoder": InitFrom(parent=parent.fingerprint, checkpoint=cell.checkpoint)} if parent else {},
             lineage=self._lineage(train, parent),
+            **_learned(cell, maps),
         )
         if ask.decoder.name in SOLVED:
             return parts.solved(spec)
         member.check(spec)
+        with cell.blames("trial.batch"):
+            parts.refuse_lone(spec, cell.name)
         return spec
 
     def _lineage(self, train: SampleList, parent: PlannedTrial | None) -> Lineage:
@@ -302,7 +283,7 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
     """
     ask = study.ask
     resolver = Resolver(study, data, device, known, limit)
-    resolver.refuse_short()
+    gaps.refuse_short(study, data)
     trials, cover = resolver.planned(study.cells), resolver.planned(study.cover)
     known.refuse_idle()
     domains = tuple(domain for domain in ask.domains if data.has(domain))
@@ -329,6 +310,20 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
             "name the domains of the study by --set domains=[...]"
         )
     return Resolved(record, resolver, resolver.lists, tuple(cover))
+
+
+def _learned(cell: Cell, maps: Sequence[MapRecipe]) -> dict[str, Any]:
+    """Return the parts of a cell's spec that have names of their own."""
+    ask, found = cell.trial, dict[str, Any]()
+    with cell.blames("trial.loss"):
+        found["loss"] = parts.loss(ask.loss)
+    with cell.blames("trial.optimizer"):
+        found["optimizer"] = parts.optimizer(ask.optimizer)
+    with cell.blames("trial.schedule"):
+        found["schedule"] = parts.schedule(ask.schedule)
+    with cell.blames("trial.augment"):
+        found["augment"] = parts.augment(ask.augment, maps)
+    return found
 
 
 def _is_synthetic(domains: Sequence[str], trials: Sequence[PlannedTrial]) -> bool:
