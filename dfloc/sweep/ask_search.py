@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from dfloc.axis import frozen
 from dfloc.config import Frozen, Whole
 from dfloc.record import SearchAxis
 from dfloc.sweep.points import Space
@@ -30,7 +31,7 @@ class AxisAsk(SearchAxis):
             raise ValueError("an axis of a search is a list of choices, or {low, high, log}")
         given = dict(value)
         if isinstance(given.get("choices"), Mapping):
-            given["choices"] = {str(key): choices for key, choices in given["choices"].items()}
+            given["choices"] = {str(frozen(key)): choices for key, choices in given["choices"].items()}
         if all(type(given.get(end)) is int for end in ("low", "high")):
             given.setdefault("whole", True)
         return given

@@ -21,6 +21,7 @@ from dfloc.sweep.limit import Scale
 from dfloc.sweep.points import Point, Space
 
 Axes = dict[str, Any]
+Spelled = dict[tuple[str, Value], dict[str, Any]]  # axis and value -> each way it is written, as JSON and as read
 
 # Parts of a cell that say which maps of which images are read.
 READ = (("train",), *(("trial", part) for part in ("maps", "weights", "input", "augment", "epochs")))
@@ -114,7 +115,6 @@ class Case:
 
     Attributes:
         before: the stage whose cells are the parents; None: there are none, or one finished trial.
-        spelled: by axis and frozen value, every way in which the value was written, as JSON and as it was read.
     """
 
     def __init__(
@@ -127,15 +127,17 @@ class Case:
         scale: Scale | None,
         data: Data,
         point: Point | None = None,
+        spelled: Spelled | None = None,
     ):
         asked = ask.stages[stage]
         extra = asked.cases.get(case, CaseAsk())
         self._file, self._stage, self._case, self._scale = file, stage, case, scale
         self._domains, self._data = ask.domains, data
+        self._spelled: Spelled = {} if spelled is None else spelled
         self._grid = flat({**ask.grid, **asked.grid, **extra.grid}) | dict(axes)
         self._grid |= {axis: [value] for axis, value in (point or {}).items()}
         for axis in DOMAIN_AXES & self._grid.keys():
-            self._grid[axis] = [dolos.resolve(str(name), ask.domains) for name in self._grid[axis]]
+            self._grid[axis] = [self._domain(axis, str(name)) for name in self._grid[axis]]
         self._body: dict[str, Any] = {
             "train": merged(asked.train, extra.train),
             "trial": merged(ask.trial, asked.trial, extra.trial),
@@ -143,13 +145,20 @@ class Case:
         self.before = parent_name(extra.parent or asked.parent)
         if extra.parent or asked.parent:
             self._body["from"] = extra.parent or asked.parent
-        self.spelled: dict[tuple[str, Value], dict[str, Any]] = {}
         count = self._body["train"].get("count")
         self._count_axis = count if isinstance(count, str) else None
         self._refuse_idle({*asked.grid, *extra.grid})
         if point and ask.search:
             others = {axis.of for axis in ask.search.space.values()}
             self._refuse_idle({*point} - others, f"{file.where('search', 'space')}: ")
+
+    def _domain(self, axis: str, name: str) -> str:
+        try:
+            full = dolos.resolve(name, self._domains)
+        except ConfigError as error:
+            raise ConfigError(f"{self._file.place(self._in_grids(axis))}: {error}") from error
+        self._spelled.setdefault((axis, full), {})[as_json(name)] = name
+        return full
 
     def reading(self, space: Space) -> set[str]:
         """Return the axes of a search that say which maps of which images are read."""
@@ -173,20 +182,20 @@ class Case:
             distinct.setdefault(tuple(sorted(cell.axes.items())), cell)
         yield from self._chained(list(distinct.values()))
 
-    def notes(self) -> Iterator[str]:
-        """Yield what a user must be told of axes that have one value twice."""
-        for (axis, value), ways in self.spelled.items():
-            if len(ways) > 1:
-                yield f"stage {self._stage}: {axis} is {value} in {' and '.join(ways)}: that is planned once"
-
     def where(self, *fields: Path) -> str:
         """Return which `--set` or line gave the first of some fields that was given, or the axis that is its value."""
-        heads = (f"stages.{self._stage}.cases.{self._case}", f"stages.{self._stage}", "")
-        grids = [*(".".join(filter(None, [head, "grid"])) for head in heads), "search.space"]
         axes = [axis for axis in self._grid for field in fields if self._is_of(axis, field)]
-        given = [f"{grid}.{axis}" for axis in axes for grid in grids]
-        written = (".".join(filter(None, [head, *field])) for field in fields for head in heads)
+        given = [place for axis in axes for place in self._in_grids(axis)]
+        written = (f"{head}{'.'.join(field)}" for field in fields for head in self._heads)
         return self._file.place([*given, *written])
+
+    @property
+    def _heads(self) -> tuple[str, str, str]:
+        """What the cells of the case are written below, the most special place first."""
+        return f"stages.{self._stage}.cases.{self._case}.", f"stages.{self._stage}.", ""
+
+    def _in_grids(self, axis: str) -> list[str]:
+        return [*(f"{head}grid.{axis}" for head in self._heads), f"search.space.{axis}"]
 
     def _is_of(self, axis: str, field: Path) -> bool:
         """Return whether a field, or what it is a part of, takes its value from an axis."""
@@ -216,8 +225,8 @@ class Case:
             fields = fields_of(self._body, axis)
             if fields or axis not in values:
                 values[axis] = frozen(plain(reached(ask, fields[0])) if fields else value)
-            if not parent or axis not in parent.given:
-                self.spelled.setdefault((axis, values[axis]), {})[json.dumps(value, sort_keys=True)] = value
+            if axis not in DOMAIN_AXES and (not parent or axis not in parent.given):
+                self._spelled.setdefault((axis, values[axis]), {})[as_json(value)] = value
         return values
 
     def _chained(self, cells: list[Cell]) -> Iterator[Cell]:
@@ -249,6 +258,11 @@ class Case:
                     "belongs, or name the field that it changes, as in "
                     f"--set stages.{self._stage}.grid.trial.optimizer.lr=[...]"
                 )
+
+
+def as_json(value: Any) -> str:
+    """Return a value as a sweep file may have it."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def parent_name(parent: Any) -> str | None:

@@ -128,8 +128,10 @@ class SweepFile:
             model: what was checked.
             where: says where a field of it was given; none: where the file has it.
         """
-        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-        loc = tuple(part for part in first["loc"] if not UNION_BRANCH.fullmatch(str(part)))
+        found = [(_field(one["loc"]), one) for one in error.errors()]
+        loc, first = min(found, key=lambda one: one[1]["type"] != "extra_forbidden")
+        if isinstance(first["input"], Mapping):  # which pydantic took for each type that there may be
+            loc, first = next(((at, one) for at, one in found if at[: len(loc)] == loc != at), (loc, first))
         path = ".".join(str(part) for part in loc)
         if first["type"] == "extra_forbidden":
             choices = field_names(model, loc[:-1])
@@ -139,7 +141,9 @@ class SweepFile:
         elif first["type"] == "missing":
             what = f"{path} is missing"
         else:
-            what = f"{path}: {_wanted(first)}, but it is {_shown(first['input'])}"
+            words = [one["ctx"]["expected"] for at, one in found if at == loc and one["type"] == "literal_error"]
+            word = f", or {words[0]}" if words and first["type"] != "literal_error" else ""
+            what = f"{path}: {_wanted(first)}{word}, but it is {_shown(first['input'])}"
         field = tuple(map(str, loc))
         return ConfigError(f"{where(field) if where else self.where(*field)}: {what}")
 
@@ -292,6 +296,10 @@ def _written_out(node: Any, sizes: dict[int, int]) -> int:
         parts = [part for item in inside for part in (item if isinstance(item, tuple) else (item,))]
         sizes[id(node)] = 1 + sum(_written_out(part, sizes) for part in parts)
     return sizes[id(node)]
+
+
+def _field(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    return tuple(part for part in loc if not UNION_BRANCH.fullmatch(str(part)))
 
 
 def _wanted(found: Any) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dfloc.data.mixture import Split
 from dfloc.errors import DataError
 from dfloc.sweep import counts, limit
+from dfloc.sweep.ask import Number
 from dfloc.sweep.cell import Cell
 from dfloc.sweep.data import Data
 from dfloc.sweep.limit import Demand
 from dfloc.sweep.space import Study
 
-Parts = list[tuple[Split, dict[str, counts.Number]]]
+Parts = list[tuple[Split, dict[str, Number]]]
 
 
 def sentences(study: Study, data: Data, skipped: Mapping[str, Sequence[set[str]]]) -> Iterator[str]:
@@ -66,8 +67,10 @@ def refuse_short(study: Study, data: Data) -> None:
 def _parts(cell: Cell, study: Study, data: Data) -> Parts:
     """Return the images of each domain that a cell trains and validates on."""
     train, domains = cell.train, study.ask.domains
-    listed = [counts.names(of, cell.stage, cell.axes, domains, data.local) for of in (train.domains, train.judges)]
-    return [
-        ("train", counts.by_domain(train.count, listed[0], domains)),
-        ("valid", counts.by_domain(train.valid, listed[1], domains)),
-    ]
+    with cell.blames("train.domains", "train.valid_domains"):
+        listed = [counts.names(of, cell.stage, cell.axes, domains, data.local) for of in (train.domains, train.judges)]
+    with cell.blames("train.count", "train.valid"):
+        return [
+            ("train", counts.by_domain(train.count, listed[0], domains)),
+            ("valid", counts.by_domain(train.valid, listed[1], domains)),
+        ]
