@@ -42,11 +42,6 @@ def frozen(value: Any) -> Value:
     return text
 
 
-def order(value: Value) -> tuple[bool, float, str]:
-    """Return what values are sorted by: numbers first, then texts."""
-    return (True, 0.0, value) if isinstance(value, str) else (False, value, "")
-
-
 def _inside(value: Any) -> str:
     """Return a part of a list or mapping; a text that could be taken for something else is quoted."""
     for word, meant in WORDS.items():

@@ -10,6 +10,7 @@ from dfloc.sweep.ask_search import SearchAsk
 
 Count = Annotated[Whole, Field(ge=1)]
 Number = Count | Literal["all"]
+ByDomain = Annotated[dict[str, Number], Field(min_length=1)]
 Mode = Literal["restart", "cumulative", "incremental"]
 
 
@@ -30,8 +31,8 @@ class TrainAsk(Frozen):
     """
 
     domains: str | tuple[str, ...]
-    count: Number | dict[str, Number]
-    valid: Number | dict[str, Number]
+    count: Number | ByDomain
+    valid: Number | ByDomain
     valid_domains: str | tuple[str, ...] | None = None
     pairing: Pairing = "stems"
     within: Count | None = None

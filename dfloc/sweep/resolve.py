@@ -163,7 +163,7 @@ class Resolver:
         if ask.decoder.name in SOLVED:
             return parts.solved(spec)
         member.check(spec)
-        with cell.blames("trial.batch"):
+        with cell.blames("train.count" if train.size == 1 else "trial.batch"):
             parts.refuse_lone(spec, cell.name)
         return spec
 
