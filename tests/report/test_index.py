@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+from dfloc import storage
 from dfloc.report import index, models, ranking
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
@@ -81,3 +82,25 @@ def test_names_are_escaped(tmp_path):
     record.save(Workspace(tmp_path).sweep(record.sweep))
     page = Path(index.build_all(Workspace(tmp_path))[0].path)
     assert "<img" not in page.read_text(encoding="utf-8")
+
+
+def test_a_sweep_whose_report_fails_keeps_no_other_from_its_own(tmp_path, monkeypatch):
+    first, broken = crossed.cross_domain(), crossed.single_domain()
+    workspace = filled(tmp_path, first, broken)
+    damaged = workspace.sweep("damaged")
+    storage.put(damaged / "plan.json", b'{"version": 1')
+
+    def models_of(study: Study) -> object:
+        if study.record.sweep == broken.sweep:
+            raise TypeError("unhashable type: 'dict'")
+        return models.models(study)
+
+    monkeypatch.setattr(index, "models", models_of)
+    page, failed = index.build_all(workspace, with_panel=False)
+    assert failed.keys() == {broken.sweep, "damaged"}
+    assert f"TypeError: unhashable type: 'dict'; dfloc report {broken.sweep}" in failed[broken.sweep]
+    text = Path(page.path).read_text(encoding="utf-8")
+    assert f"{first.sweep}/index.html" in text
+    assert f"The report of {broken.sweep} failed" in text
+    assert "plan.json is no JSON" in failed["damaged"]
+    assert "plan.json is no JSON" in text
