@@ -1,5 +1,6 @@
 """Cells and data -> trials: full names, sample lists, recipes, fingerprints."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -204,8 +205,9 @@ class Resolver:
         old = self._planned[id(base)].spec.train
         asked = {**mixture.model_dump(exclude_defaults=True), **extra, "replay": old.digest}
         if not self.data.present:
-            shared = sum(own_counts.values()) // len(old.counts)
-            return _expected(asked, {**dict.fromkeys(old.counts, shared), **own_counts})
+            share, more = divmod(sum(own_counts.values()), len(old.counts))
+            again = {domain: share + (place < more) for place, domain in enumerate(sorted(old.counts))}
+            return _expected(asked, dict(Counter(own_counts) + Counter(again)))
         own = select(self.data.samples, mixture, avoid)
         return self._keep(own + replayed(self.lists[old.digest], len(own), mixture.seed), asked)
 
@@ -286,6 +288,8 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
     gaps.refuse_short(study, data)
     trials, cover = resolver.planned(study.cells), resolver.planned(study.cover)
     known.refuse_idle()
+    if ask.search and not any(axis.of for axis in ask.search.space.values()):
+        _refuse_lone(study.cover, cover)
     domains = tuple(domain for domain in ask.domains if data.has(domain))
     record = SweepRecord(
         sweep="-".join([ask.name, preset, data.name, *([f"limit{limit}"] if limit else [])]),
@@ -310,6 +314,16 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
             "name the domains of the study by --set domains=[...]"
         )
     return Resolved(record, resolver, resolver.lists, tuple(cover))
+
+
+def _refuse_lone(cells: Sequence[Cell], cover: Sequence[PlannedTrial]) -> None:
+    """Refuse a search that could draw a decoder with a batch of one image that it cannot be trained on."""
+    decoders = {trial.spec.decoder: trial.spec.maps for trial in cover if trial.spec.decoder.name not in SOLVED}
+    batches = {(trial.spec.train.size, trial.spec.batch, trial.spec.epoch_steps): trial.spec for trial in cover}
+    for spec in batches.values():
+        for decoder, maps in decoders.items():
+            with cells[0].blames("trial.batch"):
+                parts.refuse_lone(spec.model_copy(update={"decoder": decoder, "maps": maps}), f"stage {cells[0].stage}")
 
 
 def _learned(cell: Cell, maps: Sequence[MapRecipe]) -> dict[str, Any]:
