@@ -34,9 +34,9 @@ LAYERS = {
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
-    *("arithmetic", "chatter", "config", "digests", "disk", "epochs", "errors", "lock", "measured", "outcome"),
-    *("logfile", "owner", "proof", "record", "registry", "repro", "storage", "temp", "workers"),
-    *("imports", "packages", "plugin"),
+    *("arithmetic", "axis", "chatter", "config", "digests", "disk", "epochs", "errors", "imports", "lock"),
+    *("logfile", "measured", "outcome", "owner", "packages", "plugin", "proof", "record", "registry", "repro"),
+    *("storage", "temp", "workers"),
 }
 
 # Who alone may import a library, or a part of it.

@@ -57,7 +57,7 @@ def report(
     from upath import UPath
 
     from dfloc.errors import ConfigError
-    from dfloc.report import index, latex, svg
+    from dfloc.report import latex, svg
     from dfloc.report.build import build, read
     from dfloc.report.find import find
     from dfloc.storage import Workspace
@@ -70,7 +70,7 @@ def report(
         raise ConfigError("`dfloc report` wants the name of one sweep, or --all; `dfloc list sweeps` has the names")
     if name is None:
         _refuse_beside_all({"--preset": preset, "--data": data, "--limit": limit, "--format": kind})
-        click.echo(index.build_all(Workspace(workspace), with_panel=panel))
+        _every(workspace, panel)
         return
     record = find(UPath(workspace), name, shipped(), preset=preset, data=data, limit=limit)
     place = Workspace(workspace)
@@ -81,6 +81,18 @@ def report(
         click.echo("\n".join(map(str, latex.write(read(place, record), folder / "latex", table))))
     else:
         click.echo("\n".join(map(str, svg.write(read(place, record), folder / "figures", figure))))
+
+
+def _every(workspace: str, panel: bool) -> None:
+    """Build the pages of all sweeps; exit 1 where one failed."""
+    from dfloc.report import index
+    from dfloc.storage import Workspace
+
+    page, failed = index.build_all(Workspace(workspace), with_panel=panel)
+    click.echo(page)
+    for sweep, why in failed.items():
+        click.echo(f"Error: the report of {sweep} failed: {why}", err=True)
+    click.get_current_context().exit(1 if failed else 0)
 
 
 def _refuse_beside_all(given: dict[str, str | int | None]) -> None:

@@ -1,5 +1,6 @@
 """What is trained on maps: linear and conv-N decoders."""
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -8,11 +9,13 @@ from typing import Any, Literal, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from dfloc import registry
+from dfloc import registry, repro
 from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError
 from dfloc.models.base import freeze
 from dfloc.registry import MapSpec
+
+logger = logging.getLogger(__name__)
 
 OUTPUT_SIZE = 256
 CHUNK = 64  # images that a closed form looks at together
@@ -224,6 +227,36 @@ def weight_bytes(spec: DecoderSpec, maps: tuple[MapSpec, ...]) -> int:
     with torch.device("meta"):
         made = build(spec, maps, torch.Generator("cpu"))
     return sum(tensor.nbytes for tensor in made.state_dict().values())
+
+
+@lru_cache
+def needs_two(spec: DecoderSpec, maps: tuple[MapSpec, ...]) -> bool:
+    """Return whether a decoder takes a training step on two images, but not on one; found by trying.
+
+    BatchNorm cannot see one value of a channel: one image that is pooled to one cell, as by deeplabv3, deeplabv3plus,
+    pan and upernet on any encoder, by others on some, and by conv on a grid of one cell.
+
+    Args:
+        spec: of what is trained.
+        maps: that it reads.
+    """
+    for device in ("cpu",) if spec.plugin else ("meta", "cpu"):  # some encoders read values, which meta has none of
+        if _runs(spec, maps, 2, device):
+            return not _runs(spec, maps, 1, device)
+    return False
+
+
+def _runs(spec: DecoderSpec, maps: tuple[MapSpec, ...], num_images: int, device: str) -> bool:
+    channels, tokens = sum(each.channels for each in maps), spec.name in registry.TOKENS
+    grid = (1, maps[0].height * maps[0].width + 1) if tokens else (maps[0].height, maps[0].width)
+    try:
+        with repro.drawing(0), torch.no_grad(), torch.device(device):
+            decoder = build(spec, maps, torch.Generator("cpu")).to(device).train()
+            decoder(torch.zeros(num_images, channels, *grid))
+    except Exception:
+        logger.debug("%s on %d images, %s", spec.name, num_images, device, exc_info=True)
+        return False
+    return True
 
 
 def check_pixels(name: str, maps: Sequence[MapSpec]) -> None:

@@ -1,23 +1,27 @@
 """A case of a stage -> its cells: every axis gets its value."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
+from dfloc.axis import Value, frozen
 from dfloc.data import dolos
 from dfloc.errors import ConfigError
 from dfloc.sweep.ask import CaseAsk, CellAsk, StudyAsk, TrainAsk, TrialAsk
+from dfloc.sweep.counts import DOMAIN_AXES, numbered
+from dfloc.sweep.data import Data
+from dfloc.sweep.fields import Path, bind, fields_of, flat, merged, plain, put, reached, words_in
 from dfloc.sweep.file import SweepFile
 from dfloc.sweep.limit import Scale
 from dfloc.sweep.points import Point, Space
 
 Axes = dict[str, Any]
-
-# Axes whose values are domains: a short name is understood, and the study must have it.
-DOMAIN_AXES = {"held_out", "domain"}
+Spelled = dict[tuple[str, Value], dict[str, Any]]  # axis and value -> each way it is written, as JSON and as read
 
 # Parts of a cell that say which maps of which images are read.
 READ = (("train",), *(("trial", part) for part in ("maps", "weights", "input", "augment", "epochs")))
@@ -28,7 +32,9 @@ class Cell:
     """One trial that a stage asks for.
 
     Attributes:
-        axes: values of every axis: the parent's, the stage's own, `draw`, and `seed` last.
+        axes: frozen values of every axis: the parent's, the stage's own, `draw`, and `seed` last.
+        given: the same values as they were written.
+        where: says which `--set` or line gave a field, or the axis that is its value (`Case.where`).
         parent: the cell whose weights it starts from.
         start: the finished trial whose weights it starts from, by the first digits of its fingerprint.
         checkpoint: which of the parent's weights.
@@ -37,9 +43,11 @@ class Cell:
 
     stage: str
     case: str
-    axes: Axes
+    axes: dict[str, Value]
+    given: Axes
     train: TrainAsk
     trial: TrialAsk
+    where: Callable[..., str]
     parent: "Cell | None" = None
     start: str | None = None
     checkpoint: str = "best"
@@ -49,6 +57,20 @@ class Cell:
     def begun(self) -> str | None:
         """The finished trial that it, or the first of its ancestors, starts from."""
         return self.parent.begun if self.parent else self.start
+
+    @property
+    def name(self) -> str:
+        """How a person calls it."""
+        axes = (f"{axis}={value}" for axis, value in self.axes.items())
+        return " ".join(filter(None, [self.stage, self.case, *axes]))
+
+    @contextmanager
+    def blames(self, *fields: str) -> Iterator[None]:
+        """Put before what is said of a wrong value where it was given, as one of these fields."""
+        try:
+            yield
+        except ConfigError as error:
+            raise ConfigError(f"{self.where(*(tuple(field.split('.')) for field in fields))}: {error}") from error
 
     @property
     def base(self) -> "Cell | None":
@@ -72,7 +94,7 @@ def without_each(cell: Cell, domains: Sequence[str]) -> list[Cell]:
     asked = cell.train.domains
     mixture = [*domains] if asked == "all" else [asked] if isinstance(asked, str) else [*asked]
     if asked == "all_but_held_out":
-        held_out = dolos.family(cell.axes["held_out"])
+        held_out = dolos.family(str(cell.axes["held_out"]))
         mixture = [domain for domain in domains if dolos.family(domain) != held_out]
     mixture = [dolos.resolve(domain, domains) for domain in mixture]
     if len({dolos.family(domain) for domain in mixture}) < 2:
@@ -103,18 +125,22 @@ class Case:
         case: str,
         axes: Mapping[str, list[int]],
         scale: Scale | None,
+        data: Data,
         point: Point | None = None,
+        spelled: Spelled | None = None,
     ):
         asked = ask.stages[stage]
         extra = asked.cases.get(case, CaseAsk())
         self._file, self._stage, self._case, self._scale = file, stage, case, scale
-        self._grid = _flat({**ask.grid, **asked.grid, **extra.grid}) | dict(axes)
+        self._domains, self._data = ask.domains, data
+        self._spelled: Spelled = {} if spelled is None else spelled
+        self._grid = flat({**ask.grid, **asked.grid, **extra.grid}) | dict(axes)
         self._grid |= {axis: [value] for axis, value in (point or {}).items()}
         for axis in DOMAIN_AXES & self._grid.keys():
-            self._grid[axis] = [dolos.resolve(str(name), ask.domains) for name in self._grid[axis]]
+            self._grid[axis] = [self._domain(axis, str(name)) for name in self._grid[axis]]
         self._body: dict[str, Any] = {
-            "train": _merged(asked.train, extra.train),
-            "trial": _merged(ask.trial, asked.trial, extra.trial),
+            "train": merged(asked.train, extra.train),
+            "trial": merged(ask.trial, asked.trial, extra.trial),
         }
         self.before = parent_name(extra.parent or asked.parent)
         if extra.parent or asked.parent:
@@ -126,6 +152,14 @@ class Case:
             others = {axis.of for axis in ask.search.space.values()}
             self._refuse_idle({*point} - others, f"{file.where('search', 'space')}: ")
 
+    def _domain(self, axis: str, name: str) -> str:
+        try:
+            full = dolos.resolve(name, self._domains)
+        except ConfigError as error:
+            raise ConfigError(f"{self._file.place(self._in_grids(axis))}: {error}") from error
+        self._spelled.setdefault((axis, full), {})[as_json(name)] = name
+        return full
+
     def reading(self, space: Space) -> set[str]:
         """Return the axes of a search that say which maps of which images are read."""
         dotted = {axis for axis in space.axes if any(axis.split(".")[: len(path)] == [*path] for path in READ)}
@@ -134,36 +168,66 @@ class Case:
             value: Any = self._body
             for part in path:
                 value = value.get(part, {})
-            words |= _words(value)
+            words |= words_in(value)
         return dotted | (words & space.axes.keys())
 
     def cells(self, parent: Cell | None) -> Iterator[Cell]:
         """Yield the cells of one parent; an axis that the parent has is inherited, never crossed."""
-        inherited = parent.axes if parent else {}
+        inherited = parent.given if parent else {}
         own = {axis: values for axis, values in self._grid.items() if axis not in inherited}
         combinations = (dict(zip(own, values, strict=True)) for values in itertools.product(*own.values()))
         cells = [self._cell({**inherited, **values}, parent) for values in combinations]
-        distinct = {repr(sorted(cell.axes.items())): cell for cell in cells}
+        distinct: dict[tuple[tuple[str, Value], ...], Cell] = {}
+        for cell in cells:
+            distinct.setdefault(tuple(sorted(cell.axes.items())), cell)
         yield from self._chained(list(distinct.values()))
 
+    def where(self, *fields: Path) -> str:
+        """Return which `--set` or line gave the first of some fields that was given, or the axis that is its value."""
+        axes = [axis for axis in self._grid for field in fields if self._is_of(axis, field)]
+        given = [place for axis in axes for place in self._in_grids(axis)]
+        written = (f"{head}{'.'.join(field)}" for field in fields for head in self._heads)
+        return self._file.place([*given, *written])
+
+    @property
+    def _heads(self) -> tuple[str, str, str]:
+        """What the cells of the case are written below, the most special place first."""
+        return f"stages.{self._stage}.cases.{self._case}.", f"stages.{self._stage}.", ""
+
+    def _in_grids(self, axis: str) -> list[str]:
+        return [*(f"{head}grid.{axis}" for head in self._heads), f"search.space.{axis}"]
+
+    def _is_of(self, axis: str, field: Path) -> bool:
+        """Return whether a field, or what it is a part of, takes its value from an axis."""
+        return any(field[: len(one)] == one for one in fields_of(self._body, axis))
+
     def _cell(self, axes: Axes, parent: Cell | None) -> Cell:
-        bound = _bind(self._body, axes)
+        bound = bind(self._body, axes)
         for axis, value in axes.items():
             if "." in axis:
-                _put(bound, axis.split("."), value)
+                put(bound, axis.split("."), value)
         try:
             ask = CellAsk.model_validate(bound)
         except ValidationError as error:
-            here = f"stages.{self._stage}"
-            raise self._file.mistake(error, (f"{here}.cases.{self._case}", here, "", "search.space"), CellAsk) from None
+            raise self._file.mistake(error, CellAsk, self.where) from None
         seed = axes["seed"] if ask.trial.seed is None else ask.trial.seed
         start, checkpoint = (ask.parent.trial, ask.parent.checkpoint) if ask.parent else (None, "best")
-        train = self._scale.ask(ask.train) if self._scale else ask.train
-        axes = {**axes, "seed": seed}
-        if self._count_axis in axes:
-            axes[self._count_axis] = train.count
-        trial = ask.trial.model_copy(update={"seed": seed})
-        return Cell(self._stage, self._case, axes, train, trial, parent, start, checkpoint)
+        train = numbered(ask.train, self._stage, axes, self._domains, self._data)
+        train = self._scale.ask(train) if self._scale else train
+        values = self._frozen(axes, ask.model_copy(update={"train": train}), parent) | {"seed": seed}
+        axes, trial = {**axes, "seed": seed}, ask.trial.model_copy(update={"seed": seed})
+        return Cell(self._stage, self._case, values, axes, train, trial, self.where, parent, start, checkpoint)
+
+    def _frozen(self, axes: Axes, ask: CellAsk, parent: Cell | None) -> dict[str, Value]:
+        """Return each axis' value as the field has it that takes it: a default that is spelled out is none."""
+        values = dict(parent.axes) if parent else {}
+        for axis, value in axes.items():
+            fields = fields_of(self._body, axis)
+            if fields or axis not in values:
+                values[axis] = frozen(plain(reached(ask, fields[0])) if fields else value)
+            if axis not in DOMAIN_AXES and (not parent or axis not in parent.given):
+                self._spelled.setdefault((axis, values[axis]), {})[as_json(value)] = value
+        return values
 
     def _chained(self, cells: list[Cell]) -> Iterator[Cell]:
         """Give each cell of a continue mode the next smaller count of its own line as parent."""
@@ -186,7 +250,7 @@ class Case:
 
     def _refuse_idle(self, own: set[str], where: str = "") -> None:
         """Refuse an axis that no field of the stage takes its value from."""
-        read = _words(self._body)
+        read = words_in(self._body)
         for axis in sorted(axis for axis in own & self._grid.keys() if "." not in axis):
             if axis not in read and axis != "held_out":
                 raise ConfigError(
@@ -196,55 +260,9 @@ class Case:
                 )
 
 
-def _words(value: Any) -> set[str]:
-    """Return every bare word inside a value."""
-    if isinstance(value, Mapping):
-        return {word for item in value.values() for word in _words(item)}
-    if isinstance(value, list | tuple):
-        return {word for item in value for word in _words(item)}
-    return {value} if isinstance(value, str) else set()
-
-
-def _bind(value: Any, axes: Axes) -> Any:
-    """Replace every bare axis name by the axis' value."""
-    if isinstance(value, str):
-        return axes.get(value, value)
-    if isinstance(value, Mapping):
-        return {key: _bind(item, axes) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_bind(item, axes) for item in value]
-    return value
-
-
-def _flat(grid: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:
-    """Return axes by dotted name; `grid: {trial: {loss: [...]}}` is the axis `trial.loss`."""
-    axes: dict[str, list[Any]] = {}
-    for key, value in grid.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            axes |= _flat(value, f"{name}.")
-        else:
-            values = [value] if isinstance(value, str | int | float) else list(value)
-            if not values:
-                raise ConfigError(f"axis {name} has no values; give a list, as in --set {name}=[1,2]")
-            axes[name] = values
-    return axes
-
-
-def _merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for part in parts:
-        for key, value in part.items():
-            both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-            result[key] = _merged(result[key], value) if both else value
-    return result
-
-
-def _put(body: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    for part in path[:-1]:
-        body[part] = dict(body.get(part, {}))
-        body = body[part]
-    body[path[-1]] = value
+def as_json(value: Any) -> str:
+    """Return a value as a sweep file may have it."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def parent_name(parent: Any) -> str | None:

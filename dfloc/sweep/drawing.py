@@ -46,7 +46,7 @@ class Drawing:
     def __init__(self, study: Study, resolved: Resolved, ledger: Ledger, old: SweepRecord | None):
         assert study.ask.search
         assert study.draw
-        self._ask, self._cells = study.ask.search, study.draw
+        self._ask, self._cells, self._chosen = study.ask.search, study.draw, study.chosen
         self._resolved, self._ledger = resolved, ledger
         self._sweep = resolved.record.sweep
         self._space = Space(self._ask.space)
@@ -158,7 +158,8 @@ class Drawing:
             if not found.keys() >= {*fingerprints}:
                 continue
             axes = found[fingerprints[0]].axes
-            point = {name: axes.get(name) for name in self._space.axes}
+            values = {name: axes[name] for name in self._space.axes if name in axes}
+            point = {name: self._chosen.get((name, value), value) for name, value in values.items()}
             if not self._space.holds(point):
                 continue
             trials = self._plan(point, len(self.points))

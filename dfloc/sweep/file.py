@@ -1,7 +1,7 @@
 """A sweep file: found, merged (file < preset < --set), and the line that is to blame for a mistake."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 import dfloc
 from dfloc.errors import ConfigError, did_you_mean, unknown
+from dfloc.sweep import scalars
 from dfloc.sweep.ask import StudyAsk, field_names
 
 MAX_BYTES = 1_000_000
@@ -29,6 +30,9 @@ BARE = {
     "sampler": "name",
     "pruner": "name",
 }
+
+# What a field wants that takes numbers, by the kind of pydantic's mistake.
+NUMBERS = {"int_type": "a whole number", "float_type": "a number", "finite_number": "a finite number"}
 
 # Keys below which values stand for themselves.
 AXES = ("grid", "space")
@@ -60,7 +64,8 @@ class SweepFile:
             self._tree = yaml.compose(text, yaml.SafeLoader)
             if self._tree and _written_out(self._tree, {}) > MAX_BYTES:
                 raise ValueError("its aliases stand for too much")
-            self._content = OmegaConf.create(text) if text.strip() else OmegaConf.create({})
+            content = scalars.load(text)
+            self._content = OmegaConf.create(content if isinstance(content, dict) else {})
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise ConfigError(f"{path} line {line}: no YAML: {error.problem}") from None
@@ -113,16 +118,20 @@ class SweepFile:
         self.values, self.preset, self._settings = _without_nulls(values), preset, tuple(settings)
         return self
 
-    def mistake(self, error: ValidationError, prefixes: Sequence[str], model: type[BaseModel]) -> ConfigError:
+    def mistake(
+        self, error: ValidationError, model: type[BaseModel], where: Callable[[tuple[str, ...]], str] | None = None
+    ) -> ConfigError:
         """Return the first mistake that pydantic found as one sentence with file, line and what is near.
 
         Args:
             error: what pydantic says.
-            prefixes: where in the file the checked part may stand, the most special place first.
             model: what was checked.
+            where: says where a field of it was given; none: where the file has it.
         """
-        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-        loc = tuple(part for part in first["loc"] if not UNION_BRANCH.fullmatch(str(part)))
+        found = [(_field(one["loc"]), one) for one in error.errors()]
+        loc, first = min(found, key=lambda one: one[1]["type"] != "extra_forbidden")
+        if isinstance(first["input"], Mapping):  # which pydantic took for each type that there may be
+            loc, first = next(((at, one) for at, one in found if at[: len(loc)] == loc != at), (loc, first))
         path = ".".join(str(part) for part in loc)
         if first["type"] == "extra_forbidden":
             choices = field_names(model, loc[:-1])
@@ -132,12 +141,39 @@ class SweepFile:
         elif first["type"] == "missing":
             what = f"{path} is missing"
         else:
-            what = f"{path}: {first['msg'].removeprefix('Value error, ')}, but it is {first['input']!r}"
-        return ConfigError(f"{self._place(prefixes, loc)}: {what}")
+            words = [one["ctx"]["expected"] for at, one in found if at == loc and one["type"] == "literal_error"]
+            word = f", or {words[0]}" if words and first["type"] != "literal_error" else ""
+            what = f"{path}: {_wanted(first)}{word}, but it is {_shown(first['input'])}"
+        field = tuple(map(str, loc))
+        return ConfigError(f"{where(field) if where else self.where(*field)}: {what}")
 
     def where(self, *path: str) -> str:
         """Return where a key stands: the `--set` that gave it, or file and line."""
-        return self._place(("",), path)
+        return self.place([".".join(path)])
+
+    def place(self, paths: Sequence[str]) -> str:
+        """Return where the first of some keys stands that there is; where there is none, what it should stand in."""
+        wanted = [path.split(".") for path in paths]
+        for dropped in range(max(map(len, wanted))):
+            for parts in wanted:
+                kept = parts[: len(parts) - dropped]
+                if kept and _holds(self.values, kept):
+                    return self._giver(kept)
+        return str(self.path)
+
+    def _giver(self, parts: Sequence[str]) -> str:
+        """Return the last `--set` that gave a key of the merged file, else its line."""
+        for setting in reversed(self._settings):
+            key, _, value = setting.partition("=")
+            given = key.strip().split(".")
+            inside = given == [*parts[: len(given)]] and _holds(scalars.load(value), parts[len(given) :])
+            if inside or [*parts] == given[: len(parts)]:
+                return f"--set {setting}"
+        for kept in range(len(parts), 0, -1):
+            for head in (("presets", self.preset), ()):
+                if line := _line(self._tree, [*head, *parts[:kept]]):
+                    return f"{self.path} line {line}"
+        return str(self.path)
 
     def _merge(self, preset: str, settings: Sequence[str]) -> Any:
         if self.presets() and preset not in self.presets():
@@ -148,7 +184,7 @@ class SweepFile:
                 raise ConfigError(f'--set "{setting}" should be key=value, as in --set trial.optimizer.lr=3e-4')
             self._known(key.strip())
         try:
-            said = _spelled_out(OmegaConf.from_dotlist(list(settings)))
+            said = _spelled_out(_set(settings))
             chosen = (self._content.get("presets") or {}).get(preset) or {}
             merged = OmegaConf.merge(_yielding(self._content, chosen), chosen)
             return OmegaConf.merge(_yielding(merged, said), said)
@@ -164,20 +200,6 @@ class SweepFile:
         if parts[0] == "stages" and (len(parts) < 2 or parts[1] not in stages):
             word = parts[1] if len(parts) > 1 else ""
             raise ConfigError(f'--set {key}: unknown stage "{word}"; {did_you_mean(word, stages)}')
-
-    def _place(self, prefixes: Sequence[str], loc: tuple[str | int, ...]) -> str:
-        places = [".".join([*filter(None, [prefix]), *map(str, loc)]) for prefix in prefixes]
-        for setting in self._settings:
-            key = setting.partition("=")[0].strip()
-            if any(place.startswith(key) or key.startswith(place) for place in places):
-                return f"--set {setting}"
-        for head in (f"presets.{self.preset}", ""):
-            for prefix in prefixes:
-                path = [part for text in (head, prefix) if text for part in text.split(".")] + list(loc)
-                line = _line(self._tree, path)
-                if line:
-                    return f"{self.path} line {line}"
-        return str(self.path)
 
 
 def find(name: str) -> Path:
@@ -221,6 +243,15 @@ def _spelled_out(content: Any) -> Any:
     return OmegaConf.create(walk(OmegaConf.to_container(content)))
 
 
+def _set(settings: Sequence[str]) -> Any:
+    """Return the configuration that `key=value` texts say, later ones over earlier ones."""
+    said = OmegaConf.create({})
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        OmegaConf.update(said, key.strip(), scalars.load(value))
+    return said
+
+
 def _yielding(content: Any, later: Any) -> Any:
     """Return a configuration less the axes of its search that a later one writes in another form: as list or range."""
     new, old = map(_space, (later, content))
@@ -248,6 +279,16 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
+def _holds(value: Any, parts: Sequence[str]) -> bool:
+    """Return whether there is something at the end of a path; what stands for a mapping, as a bare name, has it all."""
+    if isinstance(value, Mapping) and parts:
+        keys = [key for key in value if _begins(parts, str(key))]
+        return any(_holds(value[key], parts[len(str(key).split(".")) :]) for key in keys)
+    if isinstance(value, list) and parts:
+        return parts[0].isdecimal() and int(parts[0]) < len(value) and _holds(value[int(parts[0])], parts[1:])
+    return True
+
+
 def _written_out(node: Any, sizes: dict[int, int]) -> int:
     """Return the number of nodes of a tree in which every alias is written out; `sizes`: of those seen."""
     if id(node) not in sizes:
@@ -255,6 +296,22 @@ def _written_out(node: Any, sizes: dict[int, int]) -> int:
         parts = [part for item in inside for part in (item if isinstance(item, tuple) else (item,))]
         sizes[id(node)] = 1 + sum(_written_out(part, sizes) for part in parts)
     return sizes[id(node)]
+
+
+def _field(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    return tuple(part for part in loc if not UNION_BRANCH.fullmatch(str(part)))
+
+
+def _wanted(found: Any) -> str:
+    """Return what a field should be, as pydantic's first mistake has it."""
+    kind = NUMBERS.get(found["type"])
+    if kind:
+        return f"should be {kind} in plain digits, as in {'3' if 'whole' in kind else '3 or 1e-3'}, without quotes"
+    return str(found["msg"]).removeprefix("Value error, ")
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _told(error: Exception) -> str:

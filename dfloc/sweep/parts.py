@@ -34,7 +34,7 @@ def decoder(ask: TrialAsk, maps: Sequence[MapRecipe], known: Known) -> DecoderSp
     if asked.channels == "auto":
         given["channels"] = registry.backbone(head).channels.get(tail, DecoderSpec.model_fields["channels"].default)
     spec = DecoderSpec(**_read(given, registry.DECODER_FIELDS.get(asked.name)))
-    decoders.check(spec, tuple(registry.map_spec(recipe.map) for recipe in maps))
+    decoders.check(spec, _shapes(maps))
     if spec.name == "smp":
         spec = spec.model_copy(update={"weights": known.encoder(spec)})
     return spec
@@ -107,6 +107,33 @@ def augment(asked: AugmentAsk | None, maps: Sequence[MapRecipe]) -> AugmentSpec 
             f"augmentation at: input changes images of uint8, but what {scaled[0]} takes is normalised: use at: stored"
         )
     return AugmentSpec(ops=ops, views=asked.views, seed=asked.seed)
+
+
+def refuse_lone(spec: TrialSpec, name: str) -> None:
+    """Return if the decoder of a spec can be trained in its batches.
+
+    Args:
+        spec: of a trial.
+        name: of the trial.
+
+    Raises:
+        ConfigError: a batch has one image, which the decoder cannot be trained on; names a batch that would do.
+    """
+    size, batch, decoder = spec.train.size, spec.batch, spec.decoder
+    if batch > 1 and (spec.epoch_steps is not None or size % batch != 1):
+        return
+    if decoder.name in registry.SOLVED or not decoders.needs_two(decoder, _shapes(spec.maps)):
+        return
+    word = f"{decoder.architecture} on {decoder.encoder}" if decoder.name == "smp" else decoder.name
+    has = f"{size} training images in batches of {batch} leave one" if batch > 1 else "its batch is 1"
+    near = sorted(range(2, max(batch, size) + 2), key=lambda other: (abs(other - batch), other))
+    fits = next((other for other in near if spec.epoch_steps is not None or size % other != 1), None)
+    cure = f"another batch, such as {fits}, or another count" if fits else "more images"
+    raise ConfigError(f"{name}: decoder {word} cannot be trained on one image, but {has}; ask for {cure}")
+
+
+def _shapes(maps: Sequence[MapRecipe]) -> tuple[registry.MapSpec, ...]:
+    return tuple(registry.map_spec(recipe.map) for recipe in maps)
 
 
 def solved(spec: TrialSpec) -> TrialSpec:

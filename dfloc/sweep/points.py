@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dfloc.axis import frozen
 from dfloc.record import SearchAxis
 
 Point = dict[str, Any]
@@ -45,7 +46,7 @@ class Space:
         """Return the choices of an axis in a point whose earlier axes are known; empty for a range."""
         axis = self.axes[name]
         if isinstance(axis.choices, dict):
-            return axis.choices.get(str(point[axis.of or ""]), ())
+            return axis.choices.get(str(frozen(point[axis.of or ""])), ())
         return axis.choices
 
     def holds(self, point: Mapping[str, Any]) -> bool:
@@ -131,7 +132,7 @@ def _check_dependent(name: str, axis: SearchAxis, other: SearchAxis) -> None:
     if isinstance(other.choices, dict) or not other.choices:
         raise ValueError(f"axis {name} is one `of` {axis.of}, which should have a list of choices")
     assert isinstance(axis.choices, dict)
-    expected, given = {str(value) for value in other.choices}, set(axis.choices)
+    expected, given = {str(frozen(value)) for value in other.choices}, set(axis.choices)
     if expected != given:
         lacking = ", ".join(sorted(expected - given)) or "nothing"
         more = ", ".join(sorted(given - expected)) or "nothing"

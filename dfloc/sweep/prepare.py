@@ -153,7 +153,7 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
     domains = _domains(file.domains_asked(options.chosen_preset, options.settings), data)
     domains = list(dict.fromkeys([*domains, *_counted(own_samples(options, workspace))]))
     file.choose(options.chosen_preset, options.settings, domains)
-    study = expand(file, options.only, options.seeds, options.draws, options.limit)
+    study = expand(file, options.only, options.seeds, options.draws, options.limit, data)
     device = options.device or study.ask.device
     resolved = resolve(study, data, known, preset=options.chosen_preset, device=device, limit=options.limit)
     ledger, drawing = Ledger(workspace), None

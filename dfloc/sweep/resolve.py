@@ -1,13 +1,15 @@
 """Cells and data -> trials: full names, sample lists, recipes, fingerprints."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from dfloc.config import (
     EvaluationSpec,
     InitFrom,
     Lineage,
+    MapRecipe,
     SampleList,
     TrialSpec,
     fingerprint,
@@ -15,16 +17,18 @@ from dfloc.config import (
 from dfloc.data import dolos
 from dfloc.data.generators import SOURCE
 from dfloc.data.manifest import SampleRef, list_digest
-from dfloc.data.mixture import Mixture, as_list, replayed, select, too_few
+from dfloc.data.mixture import Mixture, as_list, replayed, select
 from dfloc.engine import member
 from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import protocols
 from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.registry import SOLVED, find
-from dfloc.sweep import gaps, parts
-from dfloc.sweep.cell import DOMAIN_AXES, Cell
+from dfloc.sweep import counts, gaps, parts
+from dfloc.sweep.ask import Number
+from dfloc.sweep.cell import Cell
 from dfloc.sweep.data import Data, Shards
 from dfloc.sweep.known import Known, told
+from dfloc.sweep.limit import RULE
 from dfloc.sweep.space import Study
 
 CHECKPOINTS: tuple[Literal["best"], Literal["last"]] = ("best", "last")
@@ -112,7 +116,7 @@ class Resolver:
     def _plan(self, cell: Cell) -> PlannedTrial:
         parent = self._planned[id(cell.parent)] if cell.parent else self.known.start(cell)
         train = self._train_list(cell, parent)
-        valid_domains = self._names(cell.train.valid_domains or cell.train.domains, cell)
+        valid_domains = self._names(cell.train.judges, cell)
         valid = self._list(
             Mixture(counts=self._counts(cell.train.valid, valid_domains), split="valid", seed=cell.axes["draw"])
         )
@@ -134,8 +138,10 @@ class Resolver:
             self.notes.update(dict.fromkeys(told(cell, parent.spec)))
             decoder = parts.goes_on(parent.spec.decoder, ask.decoder)
         else:
-            maps = self.known.recipes(ask.maps, ask.weights, ask.input)
-            decoder = parts.decoder(ask, maps, self.known)
+            with cell.blames("trial.maps", "trial.weights", "trial.input"):
+                maps = self.known.recipes(ask.maps, ask.weights, ask.input)
+            with cell.blames("trial.decoder"):
+                decoder = parts.decoder(ask, maps, self.known)
         precision = ask.precision
         if precision == "auto":
             precision = "bf16" if self.device == "cuda" else "fp32"
@@ -144,23 +150,22 @@ class Resolver:
             valid=valid,
             maps=maps,
             decoder=decoder,
-            loss=parts.loss(ask.loss),
-            optimizer=parts.optimizer(ask.optimizer),
-            schedule=parts.schedule(ask.schedule),
             epochs=ask.epochs,
             epoch_steps=ask.epoch_steps,
             batch=ask.batch,
             seed=ask.seed or 0,
             select=ask.select,
             targets=ask.targets,
-            augment=parts.augment(ask.augment, maps),
             precision=precision,
             init={"decoder": InitFrom(parent=parent.fingerprint, checkpoint=cell.checkpoint)} if parent else {},
             lineage=self._lineage(train, parent),
+            **_learned(cell, maps),
         )
         if ask.decoder.name in SOLVED:
             return parts.solved(spec)
         member.check(spec)
+        with cell.blames("train.count" if train.size == 1 else "trial.batch"):
+            parts.refuse_lone(spec, cell.name)
         return spec
 
     def _lineage(self, train: SampleList, parent: PlannedTrial | None) -> Lineage:
@@ -180,10 +185,10 @@ class Resolver:
 
     def _train_list(self, cell: Cell, parent: PlannedTrial | None) -> SampleList:
         ask = cell.train
-        counts = self._counts(ask.count, self._names(ask.domains, cell))
-        counts = {domain: count - cell.skipped for domain, count in counts.items()}
+        asked_of = self._counts(ask.count, self._names(ask.domains, cell))
+        own_counts = {domain: count - cell.skipped for domain, count in asked_of.items()}
         mixture = Mixture(
-            counts=counts,
+            counts=own_counts,
             split="train",
             pairing=ask.pairing,
             seed=cell.axes["draw"],
@@ -200,8 +205,9 @@ class Resolver:
         old = self._planned[id(base)].spec.train
         asked = {**mixture.model_dump(exclude_defaults=True), **extra, "replay": old.digest}
         if not self.data.present:
-            shared = sum(counts.values()) // len(old.counts)
-            return _expected(asked, {**dict.fromkeys(old.counts, shared), **counts})
+            share, more = divmod(sum(own_counts.values()), len(old.counts))
+            again = {domain: share + (place < more) for place, domain in enumerate(sorted(old.counts))}
+            return _expected(asked, dict(Counter(own_counts) + Counter(again)))
         own = select(self.data.samples, mixture, avoid)
         return self._keep(own + replayed(self.lists[old.digest], len(own), mixture.seed), asked)
 
@@ -210,16 +216,8 @@ class Resolver:
     ) -> SampleList:
         asked = mixture.model_dump(exclude_defaults=True) | dict(extra or {})
         if not self.data.present:
-            self._expect(mixture)
             return _expected(asked, {domain: count or 0 for domain, count in mixture.counts.items()})
         return self._keep(select(self.data.samples, mixture, avoid), asked)
-
-    def _expect(self, mixture: Mixture) -> None:
-        """Refuse, before anything is imported, what a tree's counts cannot give."""
-        for domain, count in mixture.counts.items():
-            facts = self.data.facts(domain).get(mixture.split)
-            if self.data.has(domain) and count and facts and facts.images < mixture.skip + count:
-                raise too_few(domain, mixture, facts.images)
 
     def _keep(self, refs: list[SampleRef], asked: dict[str, object]) -> SampleList:
         digest = list_digest(refs)
@@ -227,8 +225,8 @@ class Resolver:
         return as_list(refs, digest, asked)
 
     def _test_list(self, domain: str) -> SampleList:
-        counts = [count for count in (self.study.ask.evaluate.count, self.limit) if count is not None]
-        count: int | None = min(counts) if counts else None
+        limits = [count for count in (self.study.ask.evaluate.count, self.limit) if isinstance(count, int)]
+        count: int | None = min(limits) if limits else None
         facts = self.data.facts(domain).get("test")
         if facts and count is not None:
             count = min(count, facts.images)
@@ -268,39 +266,14 @@ class Resolver:
         return seen
 
     def _names(self, asked: str | tuple[str, ...], cell: Cell) -> list[str]:
-        if asked == ():
-            return []
-        domains = self.study.ask.domains
-        if asked == "all":
-            return list(domains)
-        if asked == "all_but_held_out":
-            if "held_out" not in cell.axes:
-                raise ConfigError(f"stage {cell.stage}: all_but_held_out needs the axis held_out")
-            held_out = dolos.family(cell.axes["held_out"])
-            names = [domain for domain in domains if dolos.family(domain) != held_out]
-        else:
-            listed = (asked,) if isinstance(asked, str) else asked
-            for axis in DOMAIN_AXES.intersection(listed):
-                raise ConfigError(f"stage {cell.stage} has no axis {axis}; add stages.{cell.stage}.grid.{axis}=[...]")
-            names = [self._full(name) for name in listed]
-        if not names:
-            raise ConfigError(f"stage {cell.stage}: no domain is left to train on; the study has {', '.join(domains)}")
-        return names
+        return counts.names(asked, cell.stage, cell.axes, self.study.ask.domains, self.data.local)
 
     def _full(self, name: str) -> str:
         return dolos.resolve(name, {*self.study.ask.domains, *self.data.local})
 
-    def _counts(self, asked: int | dict[str, int], names: Sequence[str]) -> dict[str, int]:
-        if isinstance(asked, int):
-            return dict.fromkeys(names, asked)
-        known = {*self.study.ask.domains, *names}
-        given = {key if key in ("first", "rest") else dolos.resolve(key, known): n for key, n in asked.items()}
-        if "first" in given:
-            given[self.study.ask.domains[0]] = given.pop("first")
-        lacking = [name for name in names if name not in given and "rest" not in given]
-        if lacking:
-            raise ConfigError(f"count names no number for {', '.join(lacking)}; add the key rest")
-        return {name: given.get(name, given.get("rest", 0)) for name in names}
+    def _counts(self, asked: Number | dict[str, Number], names: Sequence[str]) -> dict[str, int]:
+        found = counts.by_domain(asked, names, self.study.ask.domains)
+        return {name: number for name, number in found.items() if number != "all"}  # a cell has a number for each
 
 
 def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str, limit: int | None = None) -> Resolved:
@@ -312,8 +285,11 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
     """
     ask = study.ask
     resolver = Resolver(study, data, device, known, limit)
+    gaps.refuse_short(study, data)
     trials, cover = resolver.planned(study.cells), resolver.planned(study.cover)
     known.refuse_idle()
+    if ask.search and not any(axis.of for axis in ask.search.space.values()):
+        _refuse_lone(study.cover, cover)
     domains = tuple(domain for domain in ask.domains if data.has(domain))
     record = SweepRecord(
         sweep="-".join([ask.name, preset, data.name, *([f"limit{limit}"] if limit else [])]),
@@ -322,6 +298,7 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
         preset=preset,
         data=data.name,
         limit=limit,
+        limit_rule=1 if limit is None else RULE,
         domains=domains,
         protocol=ask.evaluate.protocol,
         tables=ask.tables,
@@ -337,6 +314,30 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
             "name the domains of the study by --set domains=[...]"
         )
     return Resolved(record, resolver, resolver.lists, tuple(cover))
+
+
+def _refuse_lone(cells: Sequence[Cell], cover: Sequence[PlannedTrial]) -> None:
+    """Refuse a search that could draw a decoder with a batch of one image that it cannot be trained on."""
+    decoders = {trial.spec.decoder: trial.spec.maps for trial in cover if trial.spec.decoder.name not in SOLVED}
+    batches = {(trial.spec.train.size, trial.spec.batch, trial.spec.epoch_steps): trial.spec for trial in cover}
+    for spec in batches.values():
+        for decoder, maps in decoders.items():
+            with cells[0].blames("trial.batch"):
+                parts.refuse_lone(spec.model_copy(update={"decoder": decoder, "maps": maps}), f"stage {cells[0].stage}")
+
+
+def _learned(cell: Cell, maps: Sequence[MapRecipe]) -> dict[str, Any]:
+    """Return the parts of a cell's spec that have names of their own."""
+    ask, found = cell.trial, dict[str, Any]()
+    with cell.blames("trial.loss"):
+        found["loss"] = parts.loss(ask.loss)
+    with cell.blames("trial.optimizer"):
+        found["optimizer"] = parts.optimizer(ask.optimizer)
+    with cell.blames("trial.schedule"):
+        found["schedule"] = parts.schedule(ask.schedule)
+    with cell.blames("trial.augment"):
+        found["augment"] = parts.augment(ask.augment, maps)
+    return found
 
 
 def _is_synthetic(domains: Sequence[str], trials: Sequence[PlannedTrial]) -> bool:

@@ -1,16 +1,19 @@
 """A sweep file -> the cells of its stages: every trial that the study asks for, before data is looked at."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pydantic import ValidationError
 
+from dfloc.axis import Value
 from dfloc.errors import ConfigError, did_you_mean
 from dfloc.sweep.ask import StageAsk, StudyAsk
-from dfloc.sweep.ask_search import SearchAsk
-from dfloc.sweep.cell import Case, Cell, parent_name, without_each
+from dfloc.sweep.ask_search import AxisAsk, SearchAsk
+from dfloc.sweep.cell import Case, Cell, Spelled, as_json, parent_name, without_each
+from dfloc.sweep.data import Data, Expected
 from dfloc.sweep.file import SweepFile
-from dfloc.sweep.limit import Scale
+from dfloc.sweep.limit import Scale, largest
 from dfloc.sweep.points import Point, Space
 
 
@@ -22,6 +25,9 @@ class Study:
         notes: what a user and a report must be told of the cells.
         draw: the cells of a point of the search; None: there is no search, or its stage was not asked for.
         cover: cells of the search in which every choice occurs, and whatever its trials may read.
+        chosen: by axis of the search and frozen value, the choice as it was written.
+        scale: the limit.
+        unscaled: cells and cover before that.
     """
 
     ask: StudyAsk
@@ -29,6 +35,9 @@ class Study:
     notes: tuple[str, ...] = ()
     draw: Callable[[Point], list[Cell]] | None = None
     cover: tuple[Cell, ...] = ()
+    chosen: Mapping[tuple[str, Value], Any] = field(default_factory=dict)
+    scale: Scale = field(default_factory=lambda: Scale(1, 1))
+    unscaled: tuple[Cell, ...] = ()
 
 
 def expand(
@@ -37,6 +46,7 @@ def expand(
     seeds: int | None = None,
     draws: int | None = None,
     limit: int | None = None,
+    data: Data | None = None,
 ) -> Study:
     """Return a study and its cells.
 
@@ -45,7 +55,8 @@ def expand(
         only: stages to keep, or cases of them (`stage/case`), with the trials that they start from.
         seeds: number of trial seeds; None = as the file has it.
         draws: number of mixture seeds; None = as the file has it.
-        limit: scale every count down in proportion, so that the largest one of each split is this.
+        limit: scale every count down by one factor, so that the largest one of training is this.
+        data: how many images `all` are; none: as many as Dolos has.
 
     Raises:
         ConfigError: an unknown key or stage, a value of the wrong kind; names file and line.
@@ -53,20 +64,24 @@ def expand(
     try:
         ask = StudyAsk.model_validate(file.values)
     except ValidationError as error:
-        raise file.mistake(error, ("",), StudyAsk) from None
+        raise file.mistake(error, StudyAsk) from None
     wanted = _wanted(ask, only)
     axes = {"draw": list(range(draws or ask.draws)), "seed": list(range(seeds or ask.seeds))}
-    made = _Expansion(file, ask, axes, None)
+    data = data or Expected("dolos", {}, {})
+    made = _Expansion(file, ask, axes, None, data)
+    whole = made.study(wanted, made.notes)
+    most = largest([cell.train for cell in (*made.cells, *made.cover)])
     if limit is None:
-        return made.study(wanted)
-    scaled = _Expansion(file, ask, axes, Scale.of(limit, [cell.train for cell in (*made.cells, *made.cover)]))
+        return replace(whole, scale=Scale(most, most), unscaled=(*whole.cells, *whole.cover))
+    scale = Scale(limit, most)
+    scaled = _Expansion(file, ask, axes, scale, data)
     dropped = len(made.cells) - len(scaled.cells)
-    notes: tuple[str, ...] = (f"limited to {limit} images: every count is scaled in proportion",)
+    notes = (*made.notes, f"limited to {limit} of {most} images: each count of training and validation by that factor")
     if dropped:
         notes += (
             f"--limit {limit}: {dropped} of {len(made.cells)} trials fell together with another and were dropped",
         )
-    return scaled.study(wanted, notes)
+    return replace(scaled.study(wanted, notes), scale=scale, unscaled=(*whole.cells, *whole.cover))
 
 
 class _Expansion:
@@ -76,9 +91,10 @@ class _Expansion:
         cover: of the searched stage.
     """
 
-    def __init__(self, file: SweepFile, ask: StudyAsk, axes: Mapping[str, list[int]], scale: Scale | None):
-        self._file, self._ask, self._axes, self._scale = file, ask, axes, scale
+    def __init__(self, file: SweepFile, ask: StudyAsk, axes: Mapping[str, list[int]], scale: Scale | None, data: Data):
+        self._file, self._ask, self._axes, self._scale, self._data = file, ask, axes, scale, data
         self._by_stage: dict[str, list[Cell]] = {}
+        self._spelled: dict[str, Spelled] = {}
         self._searched = _searched(file, ask)
         for name in _in_order(ask):
             self._by_stage[name] = [] if name == self._searched else self._stage(name)
@@ -86,9 +102,21 @@ class _Expansion:
         self.cover: tuple[Cell, ...] = ()
         if ask.search and self._searched:
             space = Space(ask.search.space)
-            reading = Case(file, ask, self._searched, "", axes, scale, next(iter(space.cover([])))).reading(space)
+            reading = Case(file, ask, self._searched, "", axes, scale, data, next(iter(space.cover([])))).reading(space)
             self.cover = tuple(cell for point in space.cover(reading) for cell in self.draw(point))
             _check(file, ask.search, self.cover)
+            distinct = ask.search.model_copy(update={"space": self._distinct(ask.search.space)})
+            self._ask = ask.model_copy(update={"search": distinct})
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must be told of axes that have one value twice."""
+        return tuple(
+            f"stage {stage}: {axis} is {value} in {' and '.join(ways)}: that is planned once"
+            for stage, spelled in self._spelled.items()
+            for (axis, value), ways in spelled.items()
+            if len(ways) > 1
+        )
 
     def draw(self, point: Point) -> list[Cell]:
         """Return the cells of a point of the search."""
@@ -96,6 +124,17 @@ class _Expansion:
         if self._ask.search and self._ask.search.objective != "valid":
             return [one for cell in cells for one in without_each(cell, self._ask.domains)]
         return cells
+
+    def _distinct(self, space: Mapping[str, AxisAsk]) -> dict[str, AxisAsk]:
+        """Return the axes of a search with each choice once, in the first way in which it was written."""
+        others = {axis.of for axis in space.values()}
+        again = {(axis, way) for (axis, _), ways in self._spelled[self._searched].items() for way in list(ways)[1:]}
+        found = dict(space)
+        for name, axis in space.items():
+            if name not in others and isinstance(axis.choices, tuple):
+                kept = tuple(one for one in axis.choices if (name, as_json(one)) not in again)
+                found[name] = axis.model_copy(update={"choices": kept})
+        return found
 
     def study(self, wanted: set[tuple[str, str]], notes: tuple[str, ...] = ()) -> Study:
         """Return the study of some stages and cases, and of what these start from."""
@@ -108,12 +147,14 @@ class _Expansion:
         cells = [cell for cell in self.cells if id(cell) in kept]
         if (self._searched, "") not in wanted:
             return Study(self._ask, cells, notes)
-        return Study(self._ask, cells, notes, self.draw, self.cover)
+        chosen = {key: next(iter(ways.values())) for key, ways in self._spelled[self._searched].items()}
+        return Study(self._ask, cells, notes, self.draw, self.cover, chosen)
 
     def _stage(self, name: str, point: Point | None = None) -> list[Cell]:
         found: list[Cell] = []
+        spelled = self._spelled.setdefault(name, {})
         for case in self._ask.stages[name].cases or [""]:
-            made = Case(self._file, self._ask, name, case, self._axes, self._scale, point)
+            made = Case(self._file, self._ask, name, case, self._axes, self._scale, self._data, point, spelled)
             parents: Sequence[Cell | None] = self._by_stage[made.before] if made.before else [None]
             found += [cell for parent in parents for cell in made.cells(parent)]
         return found

@@ -58,6 +58,16 @@ def test_all_sweeps_have_one_page(workspace):
     assert (page.parent / "exposure-mini-mini" / "report.md").exists()
 
 
+def test_all_goes_on_behind_a_sweep_that_has_no_report_and_ends_with_1(workspace):
+    (workspace / "sweeps" / "broken").mkdir()
+    (workspace / "sweeps" / "broken" / "plan.json").write_text('{"version": 1')
+    result = run("--all", "--no-panel", "--workspace", str(workspace))
+    assert result.exit_code == 1
+    assert "Error: the report of broken failed: " in result.output
+    assert (workspace / "reports" / "exposure-mini-mini" / "index.html").exists()
+    assert 'href="exposure-mini-mini/index.html"' in (workspace / "reports" / "index.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("arguments", [[], ["exposure", "--all"]])
 def test_a_name_or_all(workspace, arguments):
     error = run(*arguments, "--workspace", str(workspace)).exception

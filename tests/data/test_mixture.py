@@ -86,7 +86,7 @@ def test_skip_leaves_out_what_was_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "pairing", "there", "cure"), [(41, "stems", 40, "--limit 40"), (36, "disjoint", 35, "fewer")]
+    ("count", "pairing", "there", "cure"), [(41, "stems", 40, "fewer"), (36, "disjoint", 35, "fewer")]
 )
 def test_more_than_there_is_says_how_many_there_are(count: int, pairing: str, there: int, cure: str) -> None:
     with pytest.raises(DataError, match=rf"s/a has {there} train images.*asks for {count}.*{cure}"):

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from dfloc import registry
 from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError
 from dfloc.models import encoders, smp
-from dfloc.models.decoders import build
+from dfloc.models.decoders import build, needs_two
 from dfloc.registry import MapSpec, map_spec
 from tests.contracts.decoder import DecoderContract
 
@@ -130,3 +131,57 @@ def test_one_clear_error_for_what_cannot_be_built(fields, words):
 def test_reads_pixels_alone(maps):
     with pytest.raises(ConfigError, match=r'decoder "smp" is trained end to end on maps: \[pixels\]; it cannot read'):
         build(SPEC, maps, torch.Generator())
+
+
+LONE = {"deeplabv3", "deeplabv3plus", "pan", "upernet"}
+ON = {"dpt": "tu-vit_tiny_patch16_224"}
+
+
+def steps(spec: DecoderSpec, maps: tuple[MapSpec, ...], num: int) -> bool:
+    """Return whether a decoder takes a real training step on so many images."""
+    net = build(spec, maps, torch.Generator().manual_seed(0)).train()
+    grid = (1, maps[0].height * maps[0].width + 1) if spec.name == "attention" else maps[0][1:3]
+    try:
+        net(torch.rand(num, sum(one.channels for one in maps), *grid)).mean().backward()
+    except ValueError as error:
+        return "more than 1 value per channel" not in str(error)
+    return True
+
+
+@pytest.mark.parametrize("architecture", list(encoders.library().MODEL_ARCHITECTURES_MAPPING))
+def test_which_architectures_cannot_be_trained_on_one_image_is_found_by_trying(architecture):
+    spec = DecoderSpec(name="smp", architecture=architecture, encoder=ON.get(architecture, "mobilenet_v2"))
+    assert needs_two(spec, PIXELS) is (architecture in LONE)
+    assert steps(spec, PIXELS, 1) is (architecture not in LONE)
+
+
+@pytest.mark.parametrize(
+    ("spec", "maps", "lone"),
+    [
+        (DecoderSpec(name="smp", architecture="fpn", encoder="timm-skresnet18"), PIXELS, True),
+        (DecoderSpec(name="smp", architecture="pan", encoder="resnet18", batch_norm="frozen"), PIXELS, False),
+        (DecoderSpec(name="xception", block=2), PIXELS, False),
+        (DecoderSpec(name="linear", standardize=True), (MapSpec(4, 6, 9, "tokens"),), False),
+        (DecoderSpec(name="attention"), (MapSpec(64, 2, 2, "tokens"),), False),
+        (DecoderSpec(name="conv", depth=4, channels=(4,)), (MapSpec(5, 16, 16),), False),
+        (DecoderSpec(name="conv", depth=4, channels=(4,), grid=1), (MapSpec(5, 16, 16),), True),
+        (DecoderSpec(name="conv", depth=4, channels=(4,)), (MapSpec(5, 1, 1),), True),
+    ],
+)
+def test_what_else_can_be_trained_is_tried_on_one_image(spec, maps, lone):
+    assert needs_two(spec, maps) is lone
+    assert steps(spec, maps, 1) is not lone
+    assert steps(spec, maps, 2)
+
+
+def test_every_decoder_that_is_trained_is_among_those_that_are_tried():
+    tried = {"smp", "xception", "linear", "attention", "conv"}
+    assert set(registry.FACTORIES["decoder"]) - registry.SOLVED == tried
+
+
+def test_trying_draws_nothing():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    needs_two.cache_clear()
+    needs_two(DecoderSpec(name="smp", architecture="unet", encoder="mobilenet_v2"), PIXELS)
+    assert torch.equal(before, torch.get_rng_state())

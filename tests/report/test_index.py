@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+from dfloc import storage
 from dfloc.report import index, models, ranking
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
@@ -23,7 +24,7 @@ def test_one_page_links_every_report(tmp_path):
     maker.curves([4], epochs=4)
     exposure = studies.record(maker, "mini", synthetic=True)
     workspace = filled(tmp_path, exposure, crossed.cross_domain())
-    page = Path(index.build_all(workspace, with_panel=False).path)
+    page = Path(index.build_all(workspace, with_panel=False)[0].path)
     assert page == Path(workspace.report("index.html").path)
     text = page.read_text(encoding="utf-8")
     links = re.findall(r'href="(.*?)"', text)
@@ -72,12 +73,34 @@ def test_a_fine_tuning_study_says_what_n_gives(mini_study):
 
 
 def test_an_empty_workspace_has_a_page_that_says_what_to_do(tmp_path):
-    page = Path(index.build_all(Workspace(tmp_path)).path)
+    page = Path(index.build_all(Workspace(tmp_path))[0].path)
     assert "dfloc sweep exposure" in page.read_text(encoding="utf-8")
 
 
 def test_names_are_escaped(tmp_path):
     record = crossed.cross_domain().model_copy(update={"title": "<img src=x>", "domains": MINI, "trials": ()})
     record.save(Workspace(tmp_path).sweep(record.sweep))
-    page = Path(index.build_all(Workspace(tmp_path)).path)
+    page = Path(index.build_all(Workspace(tmp_path))[0].path)
     assert "<img" not in page.read_text(encoding="utf-8")
+
+
+def test_a_sweep_whose_report_fails_keeps_no_other_from_its_own(tmp_path, monkeypatch):
+    first, broken = crossed.cross_domain(), crossed.single_domain()
+    workspace = filled(tmp_path, first, broken)
+    damaged = workspace.sweep("damaged")
+    storage.put(damaged / "plan.json", b'{"version": 1')
+
+    def models_of(study: Study) -> object:
+        if study.record.sweep == broken.sweep:
+            raise TypeError("unhashable type: 'dict'")
+        return models.models(study)
+
+    monkeypatch.setattr(index, "models", models_of)
+    page, failed = index.build_all(workspace, with_panel=False)
+    assert failed.keys() == {broken.sweep, "damaged"}
+    assert f"TypeError: unhashable type: 'dict'; dfloc report {broken.sweep}" in failed[broken.sweep]
+    text = Path(page.path).read_text(encoding="utf-8")
+    assert f"{first.sweep}/index.html" in text
+    assert f"The report of {broken.sweep} failed" in text
+    assert "plan.json is no JSON" in failed["damaged"]
+    assert "plan.json is no JSON" in text

@@ -55,10 +55,9 @@ class Planner:
         self.file.write_text(STUDY)
 
     def resolve(self, *settings: str, limit: int | None = None, **how: int) -> Resolved:
-        study = expand(SweepFile(self.file).choose("own", settings), limit=limit, **how)
-        return resolve(
-            study, Shards(self.shards, "tiny"), Known(self.workspace), preset="own", device="cpu", limit=limit
-        )
+        data = Shards(self.shards, "tiny")
+        study = expand(SweepFile(self.file).choose("own", settings), limit=limit, data=data, **how)
+        return resolve(study, data, Known(self.workspace), preset="own", device="cpu", limit=limit)
 
     def plan(self, *settings: str, retry_failed: bool = False, **how: int) -> Plan:
         store = FeatureStore(self.workspace.features)

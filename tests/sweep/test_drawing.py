@@ -423,3 +423,24 @@ def test_an_axis_may_be_named_by_the_field_that_it_changes(searched: Planner) ->
     text = searched.file.read_text().replace("    loss: [bce, dice]\n", "    trial.batch: [2, 3]\n")
     searched.file.write_text(text.replace("loss: {name: loss}, ", ""))
     assert {trial.spec.batch for trial in search(searched).go().trials()} == {2, 3}
+
+
+def test_choices_may_be_mappings_and_one_that_is_written_twice_is_drawn_once(searched: Planner) -> None:
+    choices = "search.space.loss=[bce,{name: bce},{gamma: 3, name: focal}]"
+    settings = (*FINITE, "search.space.depth=[4]", choices)
+    run = search(searched, *settings).go()
+    assert {(trial.axes["loss"], trial.spec.loss.gamma) for trial in run.trials()} == {
+        ("bce", 2.0),
+        ("focal(gamma=3)", 3.0),
+    }
+    assert len(run.points()) == 4
+    plan, drawing = search(searched, *settings).plan()
+    assert (plan.left, len(drawing.points)) == (0, 4), "every point is known again by its trials"
+    assert any("loss is bce in" in note for note in plan.record.notes)
+
+
+def test_a_search_that_could_draw_a_batch_of_one_is_refused_at_the_plan(searched: Planner) -> None:
+    rows = "search.space={lr: [1e-3], depth: [4], loss: [bce], trial.decoder.grid: [1, 4], trial.batch: [4, 5]}"
+    with pytest.raises(ConfigError, match=r"^--set search\.space=.*stage search: decoder conv cannot be trained on one"):
+        search(searched, rows, "stages.search.train.count=8").plan()
+    assert search(searched, rows.replace("5", "8"), "stages.search.train.count=8").plan()[0].to_draw == 4

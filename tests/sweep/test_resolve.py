@@ -153,10 +153,144 @@ def test_every_trial_is_scored_on_every_domain_with_both_weights(planner: Planne
 def test_limit_scales_counts_and_tests(planner: Planner) -> None:
     resolved = planner.resolve(limit=3)
     (base,) = trials(resolved, "base", held_out="tiny/blur")
-    assert (base.spec.train.size, base.spec.valid.size) == (3, 2)
+    assert (base.spec.train.size, base.spec.valid.size) == (3, 1)
     assert {e.test.size for e in base.evaluations} == {3}
     assert {t.axes["n"] for t in trials(resolved, "finetune")} == {1, 2}
     assert resolved.record.sweep == "tiny-own-tiny-limit3"
+    assert (resolved.record.limit_rule, planner.resolve().record.limit_rule) == (2, 1)
+    assert any("limited to 3 of 6 images" in note for note in resolved.record.notes)
+
+
+def limit_told(planner: Planner, *settings: str, limit: int | None = None) -> tuple[int, str]:
+    with pytest.raises(DataError) as told:
+        planner.resolve(*settings, limit=limit)
+    return int(str(told.value).rpartition("--limit ")[2]), str(told.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("stages.base.train.count=11",),
+        ("stages.base.train.count=40", "stages.base.train.valid=5"),
+        ("stages.base.train.count=40", "stages.base.train.valid=37"),
+        ("stages.base.train.count=333", "stages.finetune.grid.n=[100,200,333]", "stages.finetune.train.valid=99"),
+        ("stages.baselines.train.count={first: 25, rest: 7}", "stages.base.train.within=9"),
+        ("stages.finetune.train.mode=cumulative", "stages.finetune.grid.n=[2, 31]"),
+    ],
+)
+@pytest.mark.parametrize("limit", [None, 1000])
+def test_the_limit_that_is_told_is_the_largest_that_fits(
+    planner: Planner, settings: tuple[str, ...], limit: int | None
+) -> None:
+    largest, _ = limit_told(planner, *settings, limit=limit)
+    assert planner.resolve(*settings, limit=largest).record.trials
+    assert limit_told(planner, *settings, limit=largest + 1)[0] == largest
+
+
+def test_all_that_there_is_too_little_of_is_named_at_once(planner: Planner) -> None:
+    _, told = limit_told(planner, "stages.baselines.train.count={first: 40, rest: 20}", "stages.base.train.valid=50")
+    for lack in (
+        "tiny/blur has 10 train images, but the study asks for 40",
+        "tiny/noise has 10 train images, but the study asks for 20",
+        "tiny/blur has 4 valid images, but the study asks for 50",
+        "tiny/noise has 4 valid images, but the study asks for 50",
+    ):
+        assert told.count(lack) == 1
+    assert told.count("images, but") == 4
+
+
+@pytest.mark.parametrize("limit", [None, 5])
+@pytest.mark.parametrize(
+    ("words", "numbers"),
+    [
+        (("stages.base.train.count=all", "stages.base.train.valid=all"), ("stages.base.train={count: 10, valid: 4}",)),
+        (("stages.base.train.count={blur: all, rest: 3}",), ("stages.base.train.count={blur: 10, rest: 3}",)),
+        (("stages.finetune.grid.n=[2, all]",), ("stages.finetune.grid.n=[2, 10]",)),
+        (("stages.base.train.count=all", "stages.base.train.within=7"), ("stages.base.train={count: 7, within: 7}",)),
+    ],
+)
+def test_all_is_the_number_that_there_are(
+    planner: Planner, words: tuple[str, ...], numbers: tuple[str, ...], limit: int | None
+) -> None:
+    found, written = (planner.resolve(*settings, limit=limit).record.trials for settings in (words, numbers))
+    assert [(trial.fingerprint, trial.axes) for trial in found] == [
+        (trial.fingerprint, trial.axes) for trial in written
+    ]
+    assert found != planner.resolve(limit=limit).record.trials
+
+
+def test_all_of_what_the_parent_did_not_see_is_no_number(planner: Planner) -> None:
+    with pytest.raises(ConfigError, match="stage finetune: pairing disjoint needs a number, not `all`"):
+        planner.resolve("stages.finetune.train={count: all, pairing: disjoint}", "stages.finetune.grid.n=null")
+
+
+PIXELS = "trial.maps=[pixels]"
+DEEP = "trial.decoder={name: smp, architecture: deeplabv3plus, encoder: mobilenet_v2, weights: random}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            (PIXELS, DEEP, "trial.batch=5"),
+            "6 training images in batches of 5 leave one; ask for another batch, such as 4",
+        ),
+        ((PIXELS, DEEP, "trial.batch=1"), "but its batch is 1; ask for another batch, such as 2,"),
+        ((PIXELS, DEEP, "trial.batch=1", "trial.epoch_steps=3"), "but its batch is 1"),
+        (
+            (PIXELS, DEEP, "stages.finetune.grid.n=[1]"),
+            "1 training images in batches of 4 leave one; ask for more images",
+        ),
+        (
+            ("trial.decoder.grid=1", "trial.batch=5"),
+            "decoder conv cannot be trained on one image, but 6 training images",
+        ),
+    ],
+)
+def test_a_batch_of_one_is_refused_for_what_cannot_be_trained_on_it(
+    planner: Planner, settings: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(ConfigError) as told:
+        planner.resolve(*settings)
+    assert said in str(told.value)
+    blamed = settings[-1] if "epoch_steps" not in settings[-1] else settings[-2]
+    assert str(told.value).startswith(f"--set {blamed}: {'finetune' if 'n=' in blamed else 'base'} held_out=tiny/blur ")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (PIXELS, DEEP, "trial.batch=4"),
+        (PIXELS, DEEP, "trial.batch=5", "trial.epoch_steps=3"),
+        (PIXELS, DEEP.replace("weights", "batch_norm: frozen, weights"), "trial.batch=5"),
+        (PIXELS, DEEP.replace("deeplabv3plus", "fpn"), "trial.batch=5"),
+        ("trial.batch=5",),
+        ("trial.batch=1",),
+    ],
+)
+def test_what_leaves_no_image_alone_or_can_be_trained_on_one_is_planned(
+    planner: Planner, settings: tuple[str, ...]
+) -> None:
+    assert planner.resolve(*settings).record.trials
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("grid.trial.loss=[bce,bec]", r'--set grid\.trial\.loss=\[bce,bec\]: unknown loss "bec"'),
+        ("trial.loss=bec", r'--set trial\.loss=bec: unknown loss "bec"'),
+        ("stages.base.grid.trial.decoder=[linear,cnov]", r"--set stages\.base\.grid\.trial\.decoder=.*unknown decoder"),
+        ("grid.trial.maps=[[srm/stats],[srm/x]]", r"--set grid\.trial\.maps=.*unknown map of srm"),
+        ("stages.base.train.domains=[blurr]", r"--set stages\.base\.train\.domains=\[blurr\]: unknown domain"),
+        (
+            "stages.base.train.count={blur: 3}",
+            r"--set stages\.base\.train\.count=.*count names no number for tiny/noise",
+        ),
+    ],
+)
+def test_a_name_that_nothing_has_is_blamed_on_what_gave_it(planner: Planner, setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        planner.resolve(setting)
 
 
 @pytest.mark.parametrize(

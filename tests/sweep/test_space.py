@@ -1,10 +1,12 @@
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from dfloc.errors import ConfigError
 from dfloc.sweep.file import SweepFile, find, shipped
+from dfloc.sweep.limit import Scale
 from dfloc.sweep.space import Study, expand
 
 FOUR = [f"mini/{name}" for name in "abcd"]
@@ -129,10 +131,12 @@ def test_only_keeps_a_stage_and_those_it_starts_from() -> None:
         study("paper", only=("replya",))
 
 
-def test_limit_scales_every_count_of_a_split_and_drops_points_that_fall_together() -> None:
+def test_limit_scales_all_counts_by_one_factor_and_drops_points_that_fall_together() -> None:
     full, limited = study("paper"), study("paper", limit=90)
     base = next(cell for cell in limited.cells if cell.stage == "base")
-    assert (base.train.count, base.train.valid) == (30, 30)
+    assert (base.train.count, base.train.valid) == (30, 3)
+    note = "limited to 90 of 9000 images: each count of training and validation by that factor"
+    assert note in limited.notes
     points = [cell.axes["n"] for cell in limited.cells if cell.stage == "finetune"][:12]
     assert points == [round(n * 90 / 9000) or 1 for n in range(250, 3001, 250)]
     few = study("paper", limit=9)
@@ -179,7 +183,6 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         LAUGHS,
         "[" * 1500 + "]" * 1500,
         "a: &a\n  b: *a\n",
-        "a: " + "9" * 6000,
         "a: !!python/name:os.system",
         "a: !!set {b}",
     ],
@@ -285,3 +288,133 @@ def test_a_file_without_presets_needs_none(tmp_path: Path) -> None:
 def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="name"):
         small(tmp_path, f"name='{name}'")
+
+
+ONE = "stages.base.grid.held_out=[a]"
+
+
+def bases(found: Study, axis: str) -> list[object]:
+    return [cell.axes[axis] for cell in found.cells if cell.stage == "base"]
+
+
+@pytest.mark.parametrize(
+    ("axis", "written", "values", "note"),
+    [
+        ("trial.loss", "[{name: focal, gamma: 1}, {gamma: 3, name: focal}]", ["focal(gamma=1)", "focal(gamma=3)"], ""),
+        ("trial.loss", "[bce, {name: bce}]", ["bce"], 'trial.loss is bce in "bce" and {"name": "bce"}'),
+        ("trial.loss", "[focal, {name: focal, gamma: 2}]", ["focal"], 'and {"gamma": 2, "name": "focal"}'),
+        ("trial.loss", "[bce, {name: bce, gamma: 3}]", ["bce"], "that is planned once"),
+        ("trial.optimizer.lr", "[1e-3, 0.001, 1, 1.0]", [0.001, 1], "trial.optimizer.lr is 1 in 1 and 1.0"),
+        ("trial.decoder.standardize", "[true, false]", ["true", "false"], ""),
+        ("trial.decoder.channels", "[[4], [8, 4]]", ["[4]", "[8, 4]"], ""),
+        ("trial.decoder.prior", "[null, 0.5]", ["none", 0.5], ""),
+        ("trial.augment", "[null, none, blur]", ["none", "blur"], "trial.augment is none in null and"),
+        ("trial.maps", "[[srm/stats], [srm/stats, srm/variance]]", ["srm/stats", "srm/stats + srm/variance"], ""),
+        (
+            "train.count",
+            "[{first: 8, rest: 4}, 8, {rest: 4, first: 8}]",
+            ["first=8, rest=4", 8],
+            "train.count is first=8, rest=4 in",
+        ),
+    ],
+)
+def test_an_axis_value_is_frozen_once_whatever_way_it_is_written(
+    tmp_path: Path, axis: str, written: str, values: list[object], note: str
+) -> None:
+    found = small(tmp_path, f"stages.base.grid.{axis}={written}", ONE)
+    assert bases(found, axis) == values
+    assert {type(value) for value in bases(found, axis)} <= {str, int, float}
+    assert [line for line in found.notes if note in line] if note else found.notes == ()
+
+
+def test_a_bare_axis_takes_mappings_too(tmp_path: Path) -> None:
+    found = small(
+        tmp_path, "stages.base.grid.l=[bce, {name: focal, gamma: 3}, {name: bce}]", "stages.base.trial.loss=l", ONE
+    )
+    losses = {cell.axes["l"]: cell.trial.loss for cell in found.cells if cell.stage == "base"}
+    assert [(loss.name, loss.gamma) for loss in losses.values()] == [("bce", 2.0), ("focal", 3.0)]
+    assert list(losses) == ["bce", "focal(gamma=3)"]
+
+
+def test_a_domain_that_is_written_twice_is_one_with_a_line(tmp_path: Path) -> None:
+    found = small(tmp_path, "stages.base.grid.held_out=[a, s/a]")
+    assert bases(found, "held_out") == ["s/a"]
+    assert found.notes == ('stage base: held_out is s/a in "a" and "s/a": that is planned once',)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["010", "on", "yes", "1:30", "true", "0x10", "1_000", ".inf", "nan", "1e400", '"3"', "3.0", "9" * 20, "[]", "{}"],
+)
+@pytest.mark.parametrize(
+    "key", ["trial.epochs", "seeds", "grid.trial.batch", "stages.finetune.grid.n", "stages.base.train.valid"]
+)
+def test_what_is_no_whole_number_is_refused_with_what_was_read(tmp_path: Path, key: str, word: str) -> None:
+    setting = f"{key}=[2, {word}]" if "grid" in key else f"{key}={word}"
+    with pytest.raises(ConfigError) as told:
+        small(tmp_path, setting)
+    shown = word.strip('"') if word != '"3"' else "'3'"
+    assert f"--set {setting}: " in str(told.value)
+    assert "should be a whole number in plain digits" in str(told.value)
+    assert shown in str(told.value).rpartition("but it is ")[2]
+
+
+@pytest.mark.parametrize("word", ["true", "on", "1_0.5", ".nan", "1e999", '"1e-3"'])
+def test_what_is_no_number_is_refused(tmp_path: Path, word: str) -> None:
+    for setting in (f"trial.optimizer.lr={word}", f"grid.trial.optimizer.lr=[1e-3, {word}]"):
+        with pytest.raises(ConfigError, match=r"trial\.optimizer\.lr: should be a number in plain digits"):
+            small(tmp_path, setting)
+
+
+@pytest.mark.parametrize(
+    ("settings", "blamed"),
+    [
+        (("trial.epochs=3", "grid.trial.epochs=[1, zwei]"), "--set grid.trial.epochs=[1, zwei]: trial.epochs"),
+        (("grid.trial.loss=[bce, {name: focal, gamma: -1}]", "trial.loss=dice"), "--set grid.trial.loss=[bce, {name"),
+        (("stages.base.train={count: 3}", "stages.base.train.valid=0"), "--set stages.base.train.valid=0: "),
+        (("stages.base.train.valid=0", "stages.base.train={count: 3}"), "--set stages.base.train.valid=0: "),
+        (("trial.epochs=zwei", "trial.batch=3"), "--set trial.epochs=zwei: "),
+        (("trial.epochs=zwei", "trial.epochs=eins"), "--set trial.epochs=eins: "),
+        (("trial.decoder.depth=5", "trial.decoder.grid=4"), "--set trial.decoder.depth=5: "),
+        (("stages.base.train.count={s/a: 3, rest: '4'}",), "train.count.rest: should be"),
+        (("grid.held_out=[nosuch]",), '--set grid.held_out=[nosuch]: unknown domain "nosuch"'),
+    ],
+)
+def test_a_wrong_value_is_blamed_on_what_gave_it(tmp_path: Path, settings: tuple[str, ...], blamed: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        small(tmp_path, *settings)
+    assert blamed in str(told.value)
+
+
+def test_a_wrong_value_of_an_axis_is_blamed_on_its_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"small\.yaml line 20: train\.count: should be .* 'four'"):
+        small(tmp_path, text=SMALL.replace("[2, 4, 8]", "[2, four, 8]"))
+    with pytest.raises(ConfigError, match=r"small\.yaml line 12: trial\.epochs: .* '010'"):
+        small(tmp_path, text=SMALL.replace("epochs: 2", "epochs: 010"))
+
+
+def test_a_setting_of_one_stage_is_not_blamed_for_another(tmp_path: Path) -> None:
+    text = SMALL.replace("count: n, valid: 4", "count: n, valid: none")
+    with pytest.raises(ConfigError, match=r"small\.yaml line 21: train\.valid"):
+        small(tmp_path, "stages.base.train.valid=3", "trial.batch=2", text=text)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "expected"),
+    [
+        (1, 3000, 1),
+        (90, 3000, 30),
+        (5, 900, 0),
+        (15, 900, 2),
+        (25, 900, 2),
+        (35, 900, 4),
+        (9000, 300, 300),
+        (9999, 300, 300),
+    ],
+)
+def test_a_count_is_scaled_by_whole_numbers_and_a_half_goes_to_the_even_one(
+    limit: int, value: int, expected: int
+) -> None:
+    assert (
+        Scale(limit, 9000).count(value) == max(1, expected) == max(1, min(value, round(Fraction(value * limit, 9000))))
+    )

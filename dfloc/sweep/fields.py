@@ -1,0 +1,105 @@
+"""The body of a stage as written: which fields take an axis' value, and what a checked cell holds there."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from dfloc import registry
+from dfloc.config import LossSpec
+from dfloc.errors import ConfigError
+from dfloc.sweep.ask import AugmentAsk, DecoderAsk
+
+Path = tuple[str, ...]
+
+
+def words_in(value: Any) -> set[str]:
+    """Return every bare word inside a value."""
+    if isinstance(value, Mapping):
+        return {word for item in value.values() for word in words_in(item)}
+    if isinstance(value, list | tuple):
+        return {word for item in value for word in words_in(item)}
+    return {value} if isinstance(value, str) else set()
+
+
+def fields_of(body: Any, axis: str) -> list[Path]:
+    """Return the fields that take their value from an axis: the one that it is named after, or where its name stands.
+
+    A mapping of its name alone is taken whole: `loss: l` and `loss: {name: l}` are the same.
+    """
+    if "." in axis:
+        return [tuple(axis.split("."))]
+    if isinstance(body, str):
+        return [()] if body == axis else []
+    if body in ({"name": axis}, {"stage": axis}):
+        return [()]
+    inside = body.items() if isinstance(body, Mapping) else enumerate(body) if isinstance(body, list | tuple) else ()
+    return [(str(key), *rest) for key, item in inside for rest in fields_of(item, axis)]
+
+
+def reached(value: Any, field: Path) -> Any:
+    """Return what a field of a checked cell holds."""
+    for part in field:
+        if isinstance(value, BaseModel):
+            value = getattr(value, "parent" if part == "from" else part)
+        else:
+            value = value[part if isinstance(value, Mapping) else int(part)]
+    return value
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it; of what has a name, what it reads and what differs from its default."""
+    if isinstance(value, AugmentAsk) and value.name == "none":
+        return None
+    if not isinstance(value, BaseModel):
+        return value
+    fields = value.model_dump(mode="json", exclude_defaults=True)
+    tables = {LossSpec: registry.LOSS_FIELDS, DecoderAsk: registry.DECODER_FIELDS}
+    read = tables.get(type(value), {}).get(str(fields.get("name")))
+    return fields if read is None else {key: item for key, item in fields.items() if key in read | {"name"}}
+
+
+def bind(value: Any, axes: Mapping[str, Any]) -> Any:
+    """Replace every bare axis name by the axis' value."""
+    if isinstance(value, str):
+        return axes.get(value, value)
+    if isinstance(value, Mapping):
+        bound = {key: bind(item, axes) for key, item in value.items()}
+        whole = next((item for item in bound.values() if isinstance(item, Mapping)), None)
+        return whole if whole is not None and list(bound) in (["name"], ["stage"]) else bound
+    if isinstance(value, list | tuple):
+        return [bind(item, axes) for item in value]
+    return value
+
+
+def flat(grid: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:
+    """Return axes by dotted name; `grid: {trial: {loss: [...]}}` is the axis `trial.loss`."""
+    axes: dict[str, list[Any]] = {}
+    for key, value in grid.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            axes |= flat(value, f"{name}.")
+        else:
+            values = [value] if isinstance(value, str | int | float) else list(value)
+            if not values:
+                raise ConfigError(f"axis {name} has no values; give a list, as in --set {name}=[1,2]")
+            axes[name] = values
+    return axes
+
+
+def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return mappings as one, later ones over earlier ones, key by key."""
+    result: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+            result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def put(body: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set what stands at the end of a path."""
+    for part in path[:-1]:
+        body[part] = dict(body.get(part, {}))
+        body = body[part]
+    body[path[-1]] = value
