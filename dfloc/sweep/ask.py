@@ -1,8 +1,9 @@
 """The vocabulary of a sweep file: what a study, a stage and a cell may ask for."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from dfloc.config import AugmentOp, Checkpoint, DecoderSpec, Frozen, LossSpec, OptimizerSpec, ScheduleSpec
 from dfloc.data.mixture import Pairing
@@ -10,6 +11,19 @@ from dfloc.sweep.ask_search import SearchAsk
 
 Count = Annotated[int, Field(ge=1)]
 Mode = Literal["restart", "cumulative", "incremental"]
+
+# Names become folders, tags, and words of `--only STAGE/CASE`.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
+NAMED = "letters, digits and _ . + -, a letter or digit first, at most 100"
+
+
+def _is_name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError(f"should be named by {NAMED}")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_is_name)]
 
 
 class TrainAsk(Frozen):
@@ -150,7 +164,7 @@ class CaseAsk(Frozen):
 class StageAsk(CaseAsk):
     """A stage as written: as a case, and the cases that it is made of."""
 
-    cases: dict[str, CaseAsk] = Field(default_factory=dict)
+    cases: dict[Name, CaseAsk] = Field(default_factory=dict)
 
 
 class EvaluateAsk(Frozen):
@@ -176,7 +190,7 @@ class StudyAsk(Frozen):
         search: of which stage the trials are drawn, and from what.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
     title: str
     tables: tuple[str, ...] = ()
     domains: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -185,7 +199,7 @@ class StudyAsk(Frozen):
     seeds: Count = 1
     draws: Count = 1
     trial: dict[str, Any] = Field(default_factory=dict)
-    stages: Annotated[dict[str, StageAsk], Field(min_length=1)]
+    stages: Annotated[dict[Name, StageAsk], Field(min_length=1)]
     evaluate: EvaluateAsk
     search: SearchAsk | None = None
 

@@ -5,30 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from pydantic import BaseModel, ValidationError
 
 import dfloc
-from dfloc.errors import ConfigError, did_you_mean, unknown
-from dfloc.sweep.ask import StudyAsk, field_names
+from dfloc.errors import ConfigError, unknown
+from dfloc.sweep import mistakes, text
+from dfloc.sweep.ask import NAME, NAMED
+from dfloc.sweep.setting import BARE, Setting
 
-MAX_BYTES = 1_000_000
-
-# Where a field may be of several types, pydantic names the type that it tried inside the path of the field.
-UNION_BRANCH = re.compile(r"constrained-\w+|int|str|\w+\[.*")
-
-# Keys whose value may be a bare name: `loss: bce` stands for `loss: {name: bce}`.
-BARE = {
-    "decoder": "name",
-    "loss": "name",
-    "optimizer": "name",
-    "schedule": "name",
-    "augment": "name",
-    "from": "stage",
-    "sampler": "name",
-    "pruner": "name",
-}
+MAX_TOLD = 4  # mistakes in one message
 
 # Keys below which values stand for themselves.
 AXES = ("grid", "space")
@@ -52,23 +38,11 @@ class SweepFile:
         self.path = path
         self.preset = ""
         self.values: dict[str, Any] = {}
-        self._settings: tuple[str, ...] = ()
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path} is larger than {MAX_BYTES:,} bytes: that is no sweep file")
-        try:
-            text = path.read_text(encoding="utf-8")
-            self._tree = yaml.compose(text, yaml.SafeLoader)
-            if self._tree and _written_out(self._tree, {}) > MAX_BYTES:
-                raise ValueError("its aliases stand for too much")
-            self._content = OmegaConf.create(text) if text.strip() else OmegaConf.create({})
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise ConfigError(f"{path} line {line}: no YAML: {error.problem}") from None
-        except Exception as error:
-            raise ConfigError(f"{path}: no YAML: {_told(error)}") from error
-        if not OmegaConf.is_dict(self._content) or not OmegaConf.is_dict(self._content.get("stages")):
-            raise ConfigError(f"{path} should be a sweep file with the keys name, title, domains, trial and stages")
-        self._content = _spelled_out(self._content)
+        self._settings: list[Setting] = []
+        self._text = text.read(path)
+        content = self._text.values
+        self._shapes(content)
+        self._content = _spelled_out(OmegaConf.create(content))
 
     def presets(self) -> list[str]:
         """Return the names of the presets."""
@@ -87,8 +61,12 @@ class SweepFile:
 
     def domains_asked(self, preset: str, settings: Sequence[str] = ()) -> Any:
         """Return `domains` as written: a list of names, "data", or "data:2" (its first two local domains)."""
-        value = self._merge(preset, settings).get("domains")
-        return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        merged = self._merge(preset, settings)
+        try:
+            value = merged.get("domains")
+            return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        except Exception as error:
+            raise self._unresolved(error) from error
 
     def choose(self, preset: str, settings: Sequence[str] = (), domains: Sequence[str] | None = None) -> "SweepFile":
         """Merge a preset and `--set` settings in, resolve every `${...}`, and return this file.
@@ -107,77 +85,103 @@ class SweepFile:
         try:
             values = OmegaConf.to_container(merged, resolve=True)
         except Exception as error:
-            raise ConfigError(f"{self.path}: {_told(error)}") from error
+            raise self._unresolved(error) from error
         assert isinstance(values, dict)
         values.pop("presets", None)
-        self.values, self.preset, self._settings = _without_nulls(values), preset, tuple(settings)
+        self.values = _without_nulls(values)
         return self
 
     def mistake(self, error: ValidationError, prefixes: Sequence[str], model: type[BaseModel]) -> ConfigError:
-        """Return the first mistake that pydantic found as one sentence with file, line and what is near.
+        """Return what pydantic found as one sentence with files and lines, and what is near.
 
         Args:
             error: what pydantic says.
             prefixes: where in the file the checked part may stand, the most special place first.
             model: what was checked.
         """
-        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-        loc = tuple(part for part in first["loc"] if not UNION_BRANCH.fullmatch(str(part)))
-        path = ".".join(str(part) for part in loc)
-        if first["type"] == "extra_forbidden":
-            choices = field_names(model, loc[:-1])
-            what = f'unknown key "{loc[-1]}" in {path.rpartition(".")[0] or "the sweep"}; ' + did_you_mean(
-                str(loc[-1]), choices
-            )
-        elif first["type"] == "missing":
-            what = f"{path} is missing"
-        else:
-            what = f"{path}: {first['msg'].removeprefix('Value error, ')}, but it is {first['input']!r}"
-        return ConfigError(f"{self._place(prefixes, loc)}: {what}")
+        found = mistakes.distinct(error)
+        told: dict[str, list[str]] = {}
+        for one in found[:MAX_TOLD]:
+            lacks = one.kind == "missing"
+            place = self._parent(prefixes, one.loc) if lacks else self._place(prefixes, one.loc, below=True)
+            told.setdefault(place, []).append(one.sentence(model))
+        more = f"; and {len(found) - MAX_TOLD} mistakes more" if len(found) > MAX_TOLD else ""
+        return ConfigError("; ".join(f"{place}: {'; '.join(whats)}" for place, whats in told.items()) + more)
 
     def where(self, *path: str) -> str:
         """Return where a key stands: the `--set` that gave it, or file and line."""
         return self._place(("",), path)
 
-    def _merge(self, preset: str, settings: Sequence[str]) -> Any:
+    def written(self) -> str:
+        """Return the merged content as a sweep file of its own, with the same plan."""
+        return text.written(self.values)
+
+    def _shapes(self, content: Any) -> None:
+        """Refuse what cannot be merged."""
+        if not isinstance(content, dict) or "stages" not in content:
+            keys = "name, title, domains, trial and stages"
+            raise ConfigError(f"{self.path} should be a sweep file with the keys {keys}")
+        presets = content.get("presets") or {}
+        self._mapping(content["stages"], "stages")
+        self._mapping(presets, "presets")
+        for name, body in presets.items():
+            self._mapping(body or {}, "presets", name)
+            if not NAME.fullmatch(name):
+                raise ConfigError(f'{self.where("presets", name)}: preset "{name}" should be named by {NAMED}')
+        for name, body in content["stages"].items():
+            if body is None:
+                raise ConfigError(f"{self.where('stages', name)}: stage {name} is empty; say what it trains")
+
+    def _mapping(self, value: Any, *path: str) -> None:
+        if not isinstance(value, dict):
+            what = f"{'.'.join(path)} should be a mapping (NAME: ...), but it is {mistakes.shown(value)}"
+            raise ConfigError(f"{self.where(*path)}: {what}")
+
+    def _merge(self, preset: str, texts: Sequence[str]) -> Any:
         if self.presets() and preset not in self.presets():
             raise unknown("preset", preset, self.presets())
-        for setting in settings:
-            key, sign, _ = setting.partition("=")
-            if not sign or not key.strip():
-                raise ConfigError(f'--set "{setting}" should be key=value, as in --set trial.optimizer.lr=3e-4')
-            self._known(key.strip())
+        self.preset, self._settings = preset, [Setting.read(one) for one in texts]
+        chosen = (self._content.get("presets") or {}).get(preset) or {}
         try:
-            said = _spelled_out(OmegaConf.from_dotlist(list(settings)))
-            chosen = (self._content.get("presets") or {}).get(preset) or {}
             merged = OmegaConf.merge(_yielding(self._content, chosen), chosen)
-            return OmegaConf.merge(_yielding(merged, said), said)
         except Exception as error:
-            raise ConfigError(f"--set {' '.join(settings)}: {_told(error)}") from error
-
-    def _known(self, key: str) -> None:
-        parts = key.split(".")
-        roots = set(field_names(StudyAsk, ()))
-        if parts[0] not in roots:
-            raise ConfigError(f'--set {key}: unknown key "{parts[0]}"; {did_you_mean(parts[0], roots)}')
-        stages = set(self._content.stages or {})
-        if parts[0] == "stages" and (len(parts) < 2 or parts[1] not in stages):
-            word = parts[1] if len(parts) > 1 else ""
-            raise ConfigError(f'--set {key}: unknown stage "{word}"; {did_you_mean(word, stages)}')
-
-    def _place(self, prefixes: Sequence[str], loc: tuple[str | int, ...]) -> str:
-        places = [".".join([*filter(None, [prefix]), *map(str, loc)]) for prefix in prefixes]
+            raise ConfigError(f"{self.path}: preset {preset}: {_told(error)}") from error
+        said = OmegaConf.create({})
         for setting in self._settings:
-            key = setting.partition("=")[0].strip()
-            if any(place.startswith(key) or key.startswith(place) for place in places):
-                return f"--set {setting}"
-        for head in (f"presets.{self.preset}", ""):
-            for prefix in prefixes:
-                path = [part for text in (head, prefix) if text for part in text.split(".")] + list(loc)
-                line = _line(self._tree, path)
-                if line:
+            setting.check(merged)
+            try:
+                OmegaConf.update(said, ".".join(setting.parts), setting.value)
+                OmegaConf.merge(merged, said)
+            except Exception as error:
+                raise ConfigError(f"{setting}: {_told(error)}") from error
+        said = _spelled_out(said)
+        return OmegaConf.merge(_yielding(merged, said), said)
+
+    def _unresolved(self, error: Exception) -> ConfigError:
+        """Return what is wrong with a `${...}`, and where it stands."""
+        key = str(getattr(error, "full_key", None) or "")
+        why = "it stands for itself" if "ecursi" in str(error) else _told(error)
+        parts = re.split(r"[.\[\]]+", key.rstrip("]"))
+        return ConfigError(f"{self.where(*parts)}: {key}: {why}")
+
+    def _place(self, prefixes: Sequence[str], loc: Sequence[str | int], below: bool = False) -> str:
+        """Return where the value at a path was given, the latest word at the most special place.
+
+        `below`: a setting that changed a part of it gave it too.
+        """
+        for prefix in prefixes:
+            place = [piece for part in (prefix, *loc) for piece in str(part).split(".") if piece]
+            for setting in reversed(self._settings):
+                if setting.gives(place) or (below and setting.lies_below(place)):
+                    return str(setting)
+            for head in ([f"presets.{self.preset}"], []):
+                if line := self._text.line([*head, *place]):
                     return f"{self.path} line {line}"
         return str(self.path)
+
+    def _parent(self, prefixes: Sequence[str], loc: Sequence[str | int]) -> str:
+        """Return where the mapping stands that lacks a key."""
+        return self._place(prefixes, loc[:-1]) if loc[:-1] else str(self.path)
 
 
 def find(name: str) -> Path:
@@ -188,7 +192,7 @@ def find(name: str) -> Path:
     """
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
-        if not path.is_file():
+        if not path.exists():
             raise ConfigError(f"sweep file {name} does not exist; `dfloc list sweeps` names those that dfloc has")
         return path
     shipped_ones = shipped()
@@ -248,39 +252,6 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _written_out(node: Any, sizes: dict[int, int]) -> int:
-    """Return the number of nodes of a tree in which every alias is written out; `sizes`: of those seen."""
-    if id(node) not in sizes:
-        inside = node.value if isinstance(node, yaml.CollectionNode) else []
-        parts = [part for item in inside for part in (item if isinstance(item, tuple) else (item,))]
-        sizes[id(node)] = 1 + sum(_written_out(part, sizes) for part in parts)
-    return sizes[id(node)]
-
-
 def _told(error: Exception) -> str:
     """Return the first line of what a library says, or what it calls it."""
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def _line(node: Any, path: Sequence[str | int]) -> int | None:
-    """Return the line of the key at the end of a path, counted from 1; keys may have dots, and parts too."""
-    line = None
-    parts = [piece for part in path for piece in str(part).split(".")]
-    while parts:
-        if isinstance(node, yaml.MappingNode):
-            pair = next((pair for pair in node.value if _begins(parts, pair[0].value)), None)
-            if pair is None:
-                return None
-            line, node = pair[0].start_mark.line + 1, pair[1]
-            del parts[: len(pair[0].value.split("."))]
-        elif isinstance(node, yaml.SequenceNode) and parts[0].isdecimal() and int(parts[0]) < len(node.value):
-            node = node.value[int(parts.pop(0))]
-            line = node.start_mark.line + 1
-        else:
-            return None
-    return line
-
-
-def _begins(parts: Sequence[str], key: str) -> bool:
-    words = key.split(".")
-    return list(parts[: len(words)]) == words
