@@ -160,6 +160,14 @@ class CaseAsk(Frozen):
     train: dict[str, Any] = Field(default_factory=dict)
     trial: dict[str, Any] = Field(default_factory=dict)
 
+    @field_validator("parent", mode="before")
+    @classmethod
+    def _stage_or_trial(cls, value: object) -> object:
+        stage = value.get("stage", "") if isinstance(value, dict) else value
+        if value is not None and not isinstance(stage, str):
+            raise ValueError("should be the name of a stage, or {trial: NAME}")
+        return value
+
 
 class StageAsk(CaseAsk):
     """A stage as written: as a case, and the cases that it is made of."""

@@ -1,6 +1,7 @@
 """A case of a stage -> its cells: every axis gets its value."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,8 @@ from dfloc.sweep.limit import Scale
 from dfloc.sweep.points import Point, Space
 
 Axes = dict[str, Any]
+
+MAX_CELLS = 10_000  # of a case and one parent
 
 # Axes whose values are domains: a short name is understood, and the study must have it.
 DOMAIN_AXES = {"held_out", "domain"}
@@ -101,14 +104,14 @@ class Case:
         ask: StudyAsk,
         stage: str,
         case: str,
-        axes: Mapping[str, list[int]],
+        axes: Mapping[str, Sequence[int]],
         scale: Scale | None,
         point: Point | None = None,
     ):
         asked = ask.stages[stage]
         extra = asked.cases.get(case, CaseAsk())
         self._file, self._stage, self._case, self._scale = file, stage, case, scale
-        self._grid = _flat({**ask.grid, **asked.grid, **extra.grid}) | dict(axes)
+        self._grid: dict[str, Sequence[Any]] = {**_flat({**ask.grid, **asked.grid, **extra.grid}), **axes}
         self._grid |= {axis: [value] for axis, value in (point or {}).items()}
         for axis in DOMAIN_AXES & self._grid.keys():
             self._grid[axis] = [dolos.resolve(str(name), ask.domains) for name in self._grid[axis]]
@@ -141,6 +144,13 @@ class Case:
         """Yield the cells of one parent; an axis that the parent has is inherited, never crossed."""
         inherited = parent.axes if parent else {}
         own = {axis: values for axis, values in self._grid.items() if axis not in inherited}
+        asked = math.prod(map(len, own.values()))
+        if asked > MAX_CELLS:
+            axes = ", ".join(f"{axis} ({len(values):,})" for axis, values in own.items() if len(values) > 1)
+            raise ConfigError(
+                f"{self._file.where('stages', self._stage)}: stage {self._stage} asks for {asked:,} trials by its axes "
+                f"{axes}; at most {MAX_CELLS:,} are planned at once, name fewer values"
+            )
         combinations = (dict(zip(own, values, strict=True)) for values in itertools.product(*own.values()))
         cells = [self._cell({**inherited, **values}, parent) for values in combinations]
         distinct = {repr(sorted(cell.axes.items())): cell for cell in cells}

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 import dfloc
 from dfloc.errors import ConfigError, unknown
 from dfloc.sweep import mistakes, text
-from dfloc.sweep.ask import NAME, NAMED
+from dfloc.sweep.ask import NAME, NAMED, StudyAsk, field_names
 from dfloc.sweep.setting import BARE, Setting
 
 MAX_TOLD = 4  # mistakes in one message
@@ -85,7 +85,9 @@ class SweepFile:
         try:
             values = OmegaConf.to_container(merged, resolve=True)
         except Exception as error:
-            raise self._unresolved(error) from error
+            odd = [key for key in merged if key not in (*field_names(StudyAsk, ()), "presets")]
+            also = f'; is it "{odd[0]}", which no sweep has?' if odd else ""
+            raise ConfigError(f"{self._unresolved(error)}{also}") from error
         assert isinstance(values, dict)
         values.pop("presets", None)
         self.values = _without_nulls(values)
@@ -129,8 +131,15 @@ class SweepFile:
             if not NAME.fullmatch(name):
                 raise ConfigError(f'{self.where("presets", name)}: preset "{name}" should be named by {NAMED}')
         for name, body in content["stages"].items():
+            cases = body.get("cases") if isinstance(body, dict) else None
+            empty = [case for case, inside in cases.items() if inside is None] if isinstance(cases, dict) else []
             if body is None:
                 raise ConfigError(f"{self.where('stages', name)}: stage {name} is empty; say what it trains")
+            if empty:
+                where = self.where("stages", name, "cases", empty[0])
+                raise ConfigError(
+                    f"{where}: case {empty[0]} of stage {name} is empty; write {{}} where it adds nothing"
+                )
 
     def _mapping(self, value: Any, *path: str) -> None:
         if not isinstance(value, dict):
@@ -145,7 +154,7 @@ class SweepFile:
         try:
             merged = OmegaConf.merge(_yielding(self._content, chosen), chosen)
         except Exception as error:
-            raise ConfigError(f"{self.path}: preset {preset}: {_told(error)}") from error
+            raise ConfigError(f"{self.where('presets', preset)}: preset {preset}: {_clash(error)}") from error
         said = OmegaConf.create({})
         for setting in self._settings:
             setting.check(merged)
@@ -153,14 +162,17 @@ class SweepFile:
                 OmegaConf.update(said, ".".join(setting.parts), setting.value)
                 OmegaConf.merge(merged, said)
             except Exception as error:
-                raise ConfigError(f"{setting}: {_told(error)}") from error
+                raise ConfigError(f"{setting}: {_clash(error)}") from error
         said = _spelled_out(said)
         return OmegaConf.merge(_yielding(merged, said), said)
 
     def _unresolved(self, error: Exception) -> ConfigError:
         """Return what is wrong with a `${...}`, and where it stands."""
         key = str(getattr(error, "full_key", None) or "")
+        lacking = re.match(r"Interpolation key '(.*)' not found", str(error))
         why = "it stands for itself" if "ecursi" in str(error) else _told(error)
+        if lacking:
+            why = f"${{{lacking[1]}}} names no key of the sweep"
         parts = re.split(r"[.\[\]]+", key.rstrip("]"))
         return ConfigError(f"{self.where(*parts)}: {key}: {why}")
 
@@ -250,6 +262,12 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     return value
+
+
+def _clash(error: Exception) -> str:
+    """Return why two parts of a sweep cannot be merged."""
+    clash = "Cannot merge" in str(error)
+    return "a list stands where the sweep has a mapping, or the other way round" if clash else _told(error)
 
 
 def _told(error: Exception) -> str:

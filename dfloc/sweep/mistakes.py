@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from dfloc.errors import did_you_mean
-from dfloc.sweep.ask import field_names
+from dfloc.sweep.ask import NAMED, field_names
 
 # Where a field may be of several types, pydantic names the type that it tried inside the path of the field.
 UNION_BRANCH = re.compile(r"constrained-\w+|int|str|\w+\[.*|\[key\]")
@@ -24,6 +24,10 @@ WANTED = {
     "tuple_type": "should be a list, as in [a, b]",
     "dict_type": "should be a mapping, as in {key: value}",
     "model_type": "should be a mapping, as in {key: value}",
+    "int_parsing": "should be a whole number in plain digits, as in 3",
+    "int_parsing_size": "should be a whole number of fewer digits",
+    "float_parsing": "should be a number in plain digits, as in 3 or 1e-3",
+    "string_pattern_mismatch": f"should be named by {NAMED}",
 }
 ORDER = ("extra_forbidden", "missing")
 
@@ -46,7 +50,7 @@ class Found:
 
     def sentence(self, model: type[BaseModel]) -> str:
         """Return it in words; `model`: what was checked."""
-        path = ".".join(map(str, self.loc))
+        path = ".".join(str(part)[:MAX_SHOWN] for part in self.loc)
         if self.kind == "extra_forbidden":
             above, word = path.rpartition(".")[0] or "the sweep", str(self.loc[-1])
             return f'unknown key "{word}" in {above}; {did_you_mean(word, field_names(model, self.loc[:-1]))}'

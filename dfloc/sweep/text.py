@@ -15,8 +15,8 @@ MAX_VALUES = 20_000  # with every alias written out
 MAX_DEPTH = 50
 
 TEXT, LIST, MAPPING = (f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "map"))
-# `${name:...}`, which OmegaConf calls a function by, and `${... ${...}}`, in which one may hide.
-CALL = re.compile(r"\$\{[^{}]*(?:\$\{|:)")
+# What may be in `${...}`: a key. OmegaConf would call functions too: `${oc.env:HOME}`.
+KEY = re.compile(r"\$\{\.*[\w-]+(?:\.[\w-]+|\[[\w-]+\])*\}")
 MISSING = "???"  # OmegaConf's word for a value that is still to come: what is merged over another is dropped for it
 NUMBERED = "choices"  # whose keys are values of another axis; elsewhere a key is a word
 
@@ -100,12 +100,11 @@ class Text:
             value = str(node.value)
             if node.tag not in (TEXT, self._implicit(value, node.style is None)):
                 raise self._no(node, f"tag {_short(node.tag)}: only plain values are read; leave the tag out")
-            if CALL.search(value):
-                raise self._no(
-                    node,
-                    f"{_cut(value)} would ask something outside of this file, which a study must "
-                    "not depend on; only ${key} of the file itself is known",
+            if "${" in KEY.sub("", value):
+                why = (
+                    "does not name a key of this file as ${key}; functions and the environment are not asked by a study"
                 )
+                raise self._no(node, f"{_cut(value)} {why}")
             if value == MISSING:
                 raise self._no(node, f'"{MISSING}" stands for no value; write one, or leave the key out')
         elif node.tag not in (LIST, MAPPING):
