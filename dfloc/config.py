@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from dfloc.registry import SEMANTICS
 
 Checkpoint = Literal["best", "last"]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+Whole = Annotated[int, Field(strict=True)]  # neither true, nor 3.0, nor a text of digits
+Real = Annotated[float, Field(strict=True)]
+Fraction = Annotated[Real, Field(ge=0, le=1)]
 
 
 class Frozen(BaseModel):
@@ -60,7 +62,7 @@ class MapRecipe(Frozen):
     stored: str = "float16"
     semantics: dict[str, int]
     plugin: str | None = None
-    via: Annotated[int, Field(ge=1)] | None = None
+    via: Annotated[Whole, Field(ge=1)] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -92,21 +94,21 @@ class DecoderSpec(Frozen):
     """
 
     name: str
-    depth: Annotated[int, Field(ge=4, multiple_of=4)] = 12
-    channels: tuple[Annotated[int, Field(ge=1)], ...] = (512, 256, 128, 64)
-    out_size: Annotated[int, Field(ge=1)] = 256
+    depth: Annotated[Whole, Field(ge=4, multiple_of=4)] = 12
+    channels: tuple[Annotated[Whole, Field(ge=1)], ...] = (512, 256, 128, 64)
+    out_size: Annotated[Whole, Field(ge=1)] = 256
     init: Literal["default", "declip"] = "default"
-    prior: Annotated[float, Field(gt=0, lt=1)] | None = None
+    prior: Annotated[Real, Field(gt=0, lt=1)] | None = None
     standardize: bool = False
     batch_norm: Literal["train", "frozen"] = "train"
     plugin: str | None = None
-    grid: Annotated[int, Field(ge=1)] | None = None
+    grid: Annotated[Whole, Field(ge=1)] | None = None
     mask: Literal["none", "causal"] = "none"
     trained: Literal["all", "declip"] = "all"
     architecture: str | None = None
     encoder: str | None = None
     weights: str | None = None
-    block: Annotated[int, Field(ge=1, le=12)] | None = None
+    block: Annotated[Whole, Field(ge=1, le=12)] | None = None
 
 
 class LossSpec(Frozen):
@@ -126,14 +128,14 @@ class LossSpec(Frozen):
     name: str
     plugin: str | None = None
     reduction: Literal["batch", "image"] = "batch"
-    smooth: Annotated[float, Field(ge=0)] = 0.0
+    smooth: Annotated[Real, Field(ge=0)] = 0.0
     alpha: Fraction | None = None
-    gamma: Annotated[float, Field(ge=0)] = 2.0
+    gamma: Annotated[Real, Field(ge=0)] = 2.0
     terms: tuple["LossSpec", ...] = ()
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[Real, Field(gt=0)] = 1.0
 
 
-Range = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+Range = tuple[Annotated[Real, Field(ge=0)], Annotated[Real, Field(ge=0)]]
 
 
 class AugmentOp(Frozen):
@@ -152,9 +154,9 @@ class AugmentOp(Frozen):
     name: Literal["blur", "jpeg", "color-jitter"]
     probability: Fraction = 1.0
     sigma: Range | None = None
-    kernel: Annotated[int, Field(ge=1)] | None = None
-    quality: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]] | None = None
-    strength: Annotated[float, Field(ge=0)] | None = None
+    kernel: Annotated[Whole, Field(ge=1)] | None = None
+    quality: tuple[Annotated[Whole, Field(ge=1, le=100)], Annotated[Whole, Field(ge=1, le=100)]] | None = None
+    strength: Annotated[Real, Field(ge=0)] | None = None
     at: Literal["stored", "input"] = "stored"
 
 
@@ -168,8 +170,8 @@ class AugmentSpec(Frozen):
     """
 
     ops: Annotated[tuple[AugmentOp, ...], Field(min_length=1)]
-    views: Annotated[int, Field(ge=1)] | Literal["epochs"] = "epochs"
-    seed: Annotated[int, Field(ge=0)] = 0
+    views: Annotated[Whole, Field(ge=1)] | Literal["epochs"] = "epochs"
+    seed: Annotated[Whole, Field(ge=0)] = 0
 
 
 class OptimizerSpec(Frozen):
@@ -180,8 +182,8 @@ class OptimizerSpec(Frozen):
     """
 
     name: str
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    lr: Annotated[Real, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[Real, Field(ge=0)] = 0.0
     plugin: str | None = None
 
 
@@ -245,10 +247,10 @@ class TrialSpec(Frozen):
     loss: LossSpec
     optimizer: OptimizerSpec
     schedule: ScheduleSpec
-    epochs: Annotated[int, Field(ge=1)]
-    epoch_steps: Annotated[int, Field(ge=1)] | None = None
-    batch: Annotated[int, Field(ge=1)]
-    seed: Annotated[int, Field(ge=0)] = 0
+    epochs: Annotated[Whole, Field(ge=1)]
+    epoch_steps: Annotated[Whole, Field(ge=1)] | None = None
+    batch: Annotated[Whole, Field(ge=1)]
+    seed: Annotated[Whole, Field(ge=0)] = 0
     select: Literal["iou", "loss", "last"] = "iou"
     targets: Literal["own", "shuffled"] = "own"
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -3,11 +3,12 @@
 from itertools import chain, product
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from upath import UPath
 
 from dfloc import config, storage
-from dfloc.config import EvaluationSpec, Frozen, TrialSpec
+from dfloc.axis import Value, frozen
+from dfloc.config import EvaluationSpec, Frozen, Real, TrialSpec
 from dfloc.errors import WorkspaceError
 
 
@@ -40,7 +41,7 @@ class PlannedTrial(Frozen):
         fingerprint: its name in the ledger.
         stage: the stage's name.
         case: the name of the case inside the stage (a row of a table); empty where the stage has none.
-        axes: every axis value: those of the parent, of the stage, and `seed` and `draw`.
+        axes: every axis' frozen value: those of the parent, of the stage, and `seed` and `draw`.
         parent: fingerprint of the trial that it starts from.
         spec: the resolved spec.
         evaluations: what it is scored on, each with its key in the ledger.
@@ -49,10 +50,16 @@ class PlannedTrial(Frozen):
     fingerprint: str
     stage: str
     case: str = ""
-    axes: dict[str, Any] = Field(default_factory=dict)
+    axes: dict[str, Value] = Field(default_factory=dict)
     parent: str | None = None
     spec: TrialSpec
     evaluations: tuple[EvaluationSpec, ...] = ()
+
+    @field_validator("axes", mode="before")
+    @classmethod
+    def _frozen(cls, axes: object) -> object:
+        """Freeze lists and mappings, as older records have them."""
+        return {axis: frozen(value) for axis, value in axes.items()} if isinstance(axes, dict) else axes
 
     @property
     def name(self) -> str:
@@ -74,8 +81,8 @@ class SearchAxis(Frozen):
     """
 
     choices: tuple[Any, ...] | dict[str, tuple[Any, ...]] = ()
-    low: float | None = None
-    high: float | None = None
+    low: Real | None = None
+    high: Real | None = None
     log: bool = False
     whole: bool = False
     of: str | None = None
@@ -114,6 +121,8 @@ class SweepRecord(Frozen):
 
     Attributes:
         sweep: its full name, `<name>-<preset>-<data>` and `-limit<N>`.
+        limit_rule: how a limit scales counts: 1 = those of training and of validation by a factor each, as of old; 2 =
+            all by one, the limit over the largest training count. 1 where there is no limit.
         domains: the study's local domains, in the order of its tables.
         tables: ids of published tables that the study stands beside.
         facts: domain -> split -> counts.
@@ -130,6 +139,7 @@ class SweepRecord(Frozen):
     preset: str
     data: str
     limit: int | None = None
+    limit_rule: int = 1
     domains: tuple[str, ...]
     protocol: str
     tables: tuple[str, ...] = ()

@@ -34,7 +34,7 @@ LAYERS = {
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
-    *("arithmetic", "chatter", "config", "digests", "disk", "epochs", "errors", "lock", "measured", "outcome"),
+    *("arithmetic", "axis", "chatter", "config", "digests", "disk", "epochs", "errors", "lock", "measured", "outcome"),
     *("proof", "record", "registry", "repro", "storage", "temp", "workers", "imports", "packages", "plugin"),
 }
 

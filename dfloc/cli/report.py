@@ -70,8 +70,11 @@ def report(
         raise ConfigError("`dfloc report` wants the name of one sweep, or --all; `dfloc list sweeps` has the names")
     if name is None:
         _refuse_beside_all({"--preset": preset, "--data": data, "--limit": limit, "--format": kind})
-        click.echo(index.build_all(Workspace(workspace), with_panel=panel))
-        return
+        page, failed = index.build_all(Workspace(workspace), with_panel=panel)
+        click.echo(page)
+        for sweep, why in failed.items():
+            click.echo(f"dfloc: the report of {sweep} failed: {why}", err=True)
+        click.get_current_context().exit(1 if failed else 0)
     record = find(UPath(workspace), name, shipped(), preset=preset, data=data, limit=limit)
     place = Workspace(workspace)
     folder = place.report(record.sweep)

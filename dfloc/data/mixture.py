@@ -86,10 +86,10 @@ def too_few(domain: str, mixture: Mixture, num: int) -> DataError:
     """Return the error for a domain of whose split only so many images can be taken."""
     disjoint = mixture.pairing == "disjoint"
     among = " of photographs that the parent did not see" if disjoint else ""
-    cure = "ask for fewer" if disjoint or not num else f"scale every count down with --limit {num}"
     wanted = mixture.skip + (mixture.counts[domain] or 0)
     return DataError(
-        f"{domain} has {num} {mixture.split} images{among}, but the study asks for {wanted}; import more, or {cure}"
+        f"{domain} has {num} {mixture.split} images{among}, but the study asks for {wanted}; import more, or ask for "
+        "fewer"
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from upath import UPath
 
-from dfloc.errors import ConfigError, did_you_mean
+from dfloc.errors import ConfigError, WorkspaceError, did_you_mean
 from dfloc.record import SweepRecord
 
 
@@ -48,10 +48,25 @@ def find(
     return fitting[-1]
 
 
-def records(workspace: UPath) -> list[SweepRecord]:
-    """Return every record of the workspace, the one that was written last at the end."""
+def records(workspace: UPath, damaged: dict[str, str] | None = None) -> list[SweepRecord]:
+    """Return every record of the workspace, the one that was written last at the end.
+
+    Args:
+        workspace: where the sweeps ran.
+        damaged: where it is given, what a record that cannot be read says is put here by the sweep's name.
+
+    Raises:
+        WorkspaceError: a record is damaged, and `damaged` is not given.
+    """
     folder = workspace / "sweeps"
     plans = [path / "plan.json" for path in folder.iterdir()] if folder.is_dir() else []
     plans = sorted((path for path in plans if path.exists()), key=lambda path: (path.stat().st_mtime, path.path))
-    found = (SweepRecord.load(path.parent) for path in plans)
+    found = []
+    for path in plans:
+        try:
+            found.append(SweepRecord.load(path.parent))
+        except WorkspaceError as error:
+            if damaged is None:
+                raise
+            damaged[path.parent.name] = str(error)
     return [record for record in found if record is not None]

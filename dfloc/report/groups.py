@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dfloc.axis import Value
 from dfloc.config import Checkpoint
 from dfloc.data.generators import SOURCE
 from dfloc.metrics import protocols
@@ -15,7 +16,7 @@ from dfloc.report.variants import variants
 COLLAPSED, EMPTY = "COLLAPSED", "empty maps"
 KNOWN_AXES = frozenset({"held_out", "n", "domain", "count", "decoder", "seed", "draw"})
 
-Facet = tuple[tuple[str, Any], ...]
+Facet = tuple[tuple[str, Value], ...]
 Model = tuple["Group", Sequence[str]]  # and the test domains that it answers for
 Place = tuple[int, int]  # a mixture draw and a trial seed
 
@@ -34,7 +35,7 @@ class Group:
 
     stage: str
     case: str
-    axes: Mapping[str, Any]
+    axes: Mapping[str, Value]
     facet: Facet
     results: tuple[Result, ...]
     runs: Mapping[Place, Result]
@@ -116,7 +117,7 @@ class Study:
         self.results = results
         own = [result.trial.axes | more for result, more in zip(results.all, variants(record.trials), strict=True)]
         varying = _varying(record, own)
-        found: dict[tuple[str, str, str], tuple[dict[str, Any], list[Result]]] = {}
+        found: dict[tuple[str, str, str], tuple[dict[str, Value], list[Result]]] = {}
         for result, axes in zip(results.all, own, strict=True):
             shared = {key: value for key, value in axes.items() if key not in ("seed", "draw")}
             name = repr(sorted((key, str(value)) for key, value in shared.items()))
@@ -167,9 +168,9 @@ class Study:
         """
         wanted = dict(facet)
         points = {
-            group.axes["n"]: group
+            n: group
             for group in self.stage(stage)
-            if group.axes.get("held_out") == held_out and "n" in group.axes
+            if group.axes.get("held_out") == held_out and isinstance(n := group.axes.get("n"), int)
             if all(wanted.get(axis, value) == value for axis, value in group.facet)
         }
         base = next((base for group in points.values() if (base := self.base(group))), None)
@@ -206,9 +207,9 @@ def _bare(result: Result, checkpoint: Checkpoint, domain: str) -> bool:
     return score is not None and score.empty > MOSTLY_EMPTY
 
 
-def _group(axes: Mapping[str, Any], results: list[Result], varying: frozenset[str]) -> Group:
+def _group(axes: Mapping[str, Value], results: list[Result], varying: frozenset[str]) -> Group:
     trial = results[0].trial
-    facet = tuple(sorted((key, _word(value)) for key, value in axes.items() if key in varying))
+    facet = tuple(sorted((key, value) for key, value in axes.items() if key in varying))
     distinct: dict[str, Result] = {}
     for result in results:
         distinct.setdefault(result.trial.fingerprint, result)
@@ -216,12 +217,7 @@ def _group(axes: Mapping[str, Any], results: list[Result], varying: frozenset[st
     return Group(trial.stage, trial.case, axes, facet, tuple(distinct.values()), runs)
 
 
-def _word(value: Any) -> Any:
-    """Return a value that can be a key; a list, of maps say, as one text."""
-    return " + ".join(map(str, value)) if isinstance(value, list | tuple) else value
-
-
-def _varying(record: SweepRecord, own: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+def _varying(record: SweepRecord, own: Sequence[Mapping[str, Value]]) -> frozenset[str]:
     values: dict[tuple[str, str], set[str]] = {}
     for trial, axes in zip(record.trials, own, strict=True):
         for axis, value in axes.items():

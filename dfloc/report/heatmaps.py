@@ -1,7 +1,6 @@
 """Heat maps: train x test for each model, and the mean of each combination of two settings."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from dfloc.report import captions
 from dfloc.report.beside import Pair
@@ -176,5 +175,5 @@ def _mean(study: Study, part: Part | None, which: Which) -> Tile:
 
 def _values(block: Sequence[Part], axis: str) -> dict[str, str]:
     """Return the values of an axis, and what each is called."""
-    values: list[Any] = [part.groups[0].axes[axis] for part in block]
+    values = [part.groups[0].axes[axis] for part in block]
     return {str(value): valued("", value) for value in values}

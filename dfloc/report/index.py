@@ -1,11 +1,13 @@
 """One page over the reports of all sweeps of a workspace: what each asks, how far it is, and its headline."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from upath import UPath
 
 from dfloc import storage
+from dfloc.errors import DflocError
 from dfloc.record import SweepRecord
 from dfloc.report import overview, search
 from dfloc.report.build import write
@@ -17,6 +19,8 @@ from dfloc.report.page import style
 from dfloc.report.results import Results
 from dfloc.report.table import escape
 from dfloc.storage import Workspace
+
+logger = logging.getLogger(__name__)
 
 SYNTHETIC = "random weights: path only, numbers mean nothing"
 BUILT_IN = "built-in data: the numbers say nothing about Dolos"
@@ -38,7 +42,7 @@ class Entry:
     headlines: Sequence[str]
 
 
-def build_all(workspace: Workspace, *, with_panel: bool = True) -> UPath:
+def build_all(workspace: Workspace, *, with_panel: bool = True) -> tuple[UPath, dict[str, str]]:
     """Build the report of every sweep that a workspace has a record of, and `reports/index.html`.
 
     Args:
@@ -46,19 +50,22 @@ def build_all(workspace: Workspace, *, with_panel: bool = True) -> UPath:
         with_panel: whether the pages show images.
 
     Returns:
-        The page.
-
-    Raises:
-        ConfigError, WorkspaceError: as `build`.
+        The page, and by its name why a sweep has no report: one that fails keeps no other from its own.
     """
-    entries = []
-    for record in sorted(records(workspace.root), key=lambda record: record.sweep):
-        study = Study(record, Results(workspace, record))
-        write(workspace, study, with_panel=with_panel)
-        entries.append(entry(study))
+    entries, failed = [], dict[str, str]()
+    for record in sorted(records(workspace.root, failed), key=lambda record: record.sweep):
+        try:
+            study = Study(record, Results(workspace, record))
+            write(workspace, study, with_panel=with_panel)
+            entries.append(entry(study))
+        except DflocError as error:
+            failed[record.sweep] = str(error)
+        except Exception as error:
+            logger.debug("the report of %s failed", record.sweep, exc_info=True)
+            failed[record.sweep] = f"{type(error).__name__}: {error}; dfloc report {record.sweep} --debug says where"
     page = workspace.report("index.html")
-    storage.put(page, _html(entries).encode())
-    return page
+    storage.put(page, _html(entries, failed).encode())
+    return page, failed
 
 
 def entry(study: Study) -> Entry:
@@ -93,10 +100,11 @@ def _curve(study: Study) -> str:
     return f"Fine-tuned: IoU on the held-out domain {', '.join(ends)}." if ends else ""
 
 
-def _html(entries: Sequence[Entry]) -> str:
+def _html(entries: Sequence[Entry], failed: Mapping[str, str]) -> str:
     rows = "\n".join(_row(each) for each in entries)
     heads = "".join(f"<th class=words scope=col>{head}</th>" for head in HEADS)
     table = f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody></table></div>'
+    lost = [f'<p class="bad">The report of {escape(name)} failed: {escape(why)}</p>' for name, why in failed.items()]
     empty = "<p>No sweep has been planned in this workspace: <code>dfloc sweep exposure</code> plans one.</p>"
     return "\n".join(
         [
@@ -106,7 +114,9 @@ def _html(entries: Sequence[Entry]) -> str:
             f"<title>dfloc: all studies</title><style>{style()}</style></head><body>",
             f"<header><h1>All studies</h1><p>{len(entries)} sweeps of this workspace. Models are chosen by validation; "
             "each page has the intervals, and what may be compared with what.</p></header>",
-            f'<figure class="table index">{table if entries else empty}</figure></body></html>',
+            f'<figure class="table index">{table if entries or lost else empty}</figure>',
+            *lost,
+            "</body></html>",
             "",
         ]
     )

@@ -1,11 +1,11 @@
 """Models that are trained on one domain, on all but one or on all of them, and tested on each: their columns."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from dfloc import registry
+from dfloc.axis import Value
 from dfloc.config import TrialSpec, canonical
 from dfloc.data import dolos
 from dfloc.report import recipe
@@ -14,6 +14,7 @@ from dfloc.report.groups import Group, Study, common_runs, mean_valid, scored_pl
 from dfloc.report.results import Score
 
 ONE, WITHOUT, ALL = "one domain", "all but one", "several domains"
+UNTELLING = ("none", "all", "auto", "default", "true", "false")  # words that say nothing without their axis
 DATA_AXES = ("domain", "held_out", "seed", "draw")
 CURVE_AXES = ("n", "count")
 CURVE_STAGES = ("budgets",)  # the exposure study's own table shows them
@@ -230,13 +231,9 @@ def heads(found: Sequence[Model]) -> list[str]:
     return list(dict.fromkeys(column.name for model in found for column in model.columns))
 
 
-def valued(axis: str, value: Any) -> str:
+def valued(axis: str, value: Value) -> str:
     """Return an axis' value in words; a plain word, such as a loss, stands alone, and so does all without an axis."""
-    if isinstance(value, Mapping):
-        value = ", ".join(f"{key} {item}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        value = " + ".join(str(item) for item in value)
-    plain = isinstance(value, str) and value not in ("none", "all", "auto", "default")
+    plain = isinstance(value, str) and value not in UNTELLING and not value.startswith("[")
     return str(value) if plain or not axis else f"{axis.rpartition('.')[2]} = {value}"
 
 

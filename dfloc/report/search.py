@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from dfloc.axis import Value
 from dfloc.record import SearchRecord
 from dfloc.report import captions, overview, table
 from dfloc.report.groups import Study
@@ -39,7 +40,7 @@ class Point:
     """
 
     number: int
-    values: dict[str, Any]
+    values: dict[str, Value | None]
     results: Sequence[Result]
     state: Literal["done", "stopped", "failed", "open"]
     value: float | None
@@ -93,9 +94,7 @@ def headline(study: Study) -> str:
 
 def word(value: object) -> str:
     """Return a value of an axis as a person writes it."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    return " + ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _fared(results: Sequence[Result]) -> tuple[Literal["done", "stopped", "failed", "open"], float | None]:

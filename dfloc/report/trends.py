@@ -90,7 +90,7 @@ def _place(part: Part, axis: str) -> Place | None:
     group = part.groups[0]
     value = group.axes.get(axis)
     rest = [valued(name, group.axes[name]) for name in settings(part.groups[0]) if name != axis]
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float):
         return Place(_head(group, part), ", ".join(rest), float(value), part)
     layer = re.fullmatch(r"(.*?)/?layer(\d+)", value) if isinstance(value, str) else None
     if layer is None:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dfloc.axis import Value, frozen
 from dfloc.record import PlannedTrial
 
 UNNAMED = frozenset({"train", "valid", "init", "seed", "lineage"})
 
 
-def variants(trials: Sequence[PlannedTrial]) -> list[dict[str, Any]]:
+def variants(trials: Sequence[PlannedTrial]) -> list[dict[str, Value]]:
     """Return for each trial the settings that tell it from another of the same stage, case and axes; mostly none.
 
     A second start with `--set trial.optimizer.lr=3e-4` plans the same cells once more. Their axes are the same, so
@@ -19,12 +20,12 @@ def variants(trials: Sequence[PlannedTrial]) -> list[dict[str, Any]]:
         axes = sorted((key, str(value)) for key, value in trial.axes.items())
         cells.setdefault(repr((trial.stage, trial.case, axes)), []).append(place)
     told: dict[str, set[str]] = {}
-    fields: dict[int, dict[str, Any]] = {}
+    fields: dict[int, dict[str, Value]] = {}
     for places in cells.values():
         if len({trials[place].fingerprint for place in places}) > 1:
             fields |= {place: _settings(trials[place]) for place in places}
             told.setdefault(trials[places[0]].stage, set()).update(_differing([fields[place] for place in places]))
-    result: list[dict[str, Any]] = []
+    result: list[dict[str, Value]] = []
     for place, trial in enumerate(trials):
         names = sorted(told.get(trial.stage, ()))
         own = fields.get(place) or (_settings(trial) if names else {})
@@ -39,7 +40,7 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> set[str]:
     return named or differ
 
 
-def _settings(trial: PlannedTrial) -> dict[str, Any]:
+def _settings(trial: PlannedTrial) -> dict[str, Value]:
     spec = trial.spec
     found = _flat(spec.model_dump(mode="json", exclude=set(UNNAMED) | {"maps"}))
     found["maps"] = " + ".join(recipe.map for recipe in spec.maps)
@@ -47,11 +48,11 @@ def _settings(trial: PlannedTrial) -> dict[str, Any]:
     return found | lists | {"init": trial.parent[:8] if trial.parent else "none"}
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
+    found: dict[str, Value] = {}
     for key, item in value.items():
         if isinstance(item, Mapping):
             found |= _flat(item, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = item
+            found[f"{prefix}{key}"] = frozen(item)
     return found

@@ -5,11 +5,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
-from dfloc.config import AugmentOp, Checkpoint, DecoderSpec, Frozen, LossSpec, OptimizerSpec, ScheduleSpec
+from dfloc.config import AugmentOp, Checkpoint, DecoderSpec, Frozen, LossSpec, OptimizerSpec, ScheduleSpec, Whole
 from dfloc.data.mixture import Pairing
 from dfloc.sweep.ask_search import SearchAsk
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[Whole, Field(ge=1)]
+Number = Count | Literal["all"]
 Mode = Literal["restart", "cumulative", "incremental"]
 
 # Names become folders, tags, and words of `--only STAGE/CASE`.
@@ -31,7 +32,8 @@ class TrainAsk(Frozen):
 
     Attributes:
         domains: all | all_but_held_out | one domain | a list of domains.
-        count: images of each domain; by domain, or with the keys `first` (of the study's domains) and `rest`.
+        count: images of each domain, or all that there are; by domain, or with the keys `first` (of the study's
+            domains) and `rest`.
         valid: validation images of each of `valid_domains`.
         valid_domains: as `domains`; the training domains where it is left out.
         pairing: stems | independent | disjoint.
@@ -42,8 +44,8 @@ class TrainAsk(Frozen):
     """
 
     domains: str | tuple[str, ...]
-    count: Count | dict[str, Count]
-    valid: Count | dict[str, Count]
+    count: Number | dict[str, Number]
+    valid: Number | dict[str, Number]
     valid_domains: str | tuple[str, ...] | None = None
     pairing: Pairing = "stems"
     within: Count | None = None
@@ -75,7 +77,7 @@ class AugmentAsk(Frozen):
     name: str | None = None
     ops: tuple[AugmentOp, ...] = ()
     views: Count | Literal["epochs"] = "epochs"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[Whole, Field(ge=0)] = 0
 
 
 class TrialAsk(Frozen):
@@ -104,7 +106,7 @@ class TrialAsk(Frozen):
     targets: Literal["own", "shuffled"] = "own"
     augment: AugmentAsk | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Annotated[Whole, Field(ge=0)] | None = None
 
     @field_validator("decoder", "loss", "schedule", "optimizer", "augment", mode="before")
     @classmethod
@@ -184,7 +186,7 @@ class EvaluateAsk(Frozen):
 
     domains: tuple[str, ...]
     protocol: str
-    count: Count | None = None
+    count: Number | None = None
 
 
 class StudyAsk(Frozen):

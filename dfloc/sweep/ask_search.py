@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dfloc.config import Frozen
+from dfloc.config import Frozen, Whole
 from dfloc.record import SearchAxis
 from dfloc.sweep.points import Space
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[Whole, Field(ge=1)]
 
 OBJECTIVES = ("valid", "leave-one-training-domain-out")
 
@@ -31,7 +31,7 @@ class AxisAsk(SearchAxis):
         given = dict(value)
         if isinstance(given.get("choices"), Mapping):
             given["choices"] = {str(key): choices for key, choices in given["choices"].items()}
-        if all(isinstance(given.get(end), int) for end in ("low", "high")):
+        if all(type(given.get(end)) is int for end in ("low", "high")):
             given.setdefault("whole", True)
         return given
 
@@ -65,7 +65,7 @@ class SamplerAsk(Frozen):
 
     name: Literal["tpe", "random"] = "tpe"
     startup: Count = 10
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[Whole, Field(ge=0)] = 0
 
 
 class PrunerAsk(Frozen):
@@ -78,7 +78,7 @@ class PrunerAsk(Frozen):
 
     name: Literal["asha", "none"] = "asha"
     min_epochs: Count = 1
-    factor: Annotated[int, Field(ge=2)] = 3
+    factor: Annotated[Whole, Field(ge=2)] = 3
 
 
 class SearchAsk(Frozen):

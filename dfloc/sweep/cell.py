@@ -1,26 +1,30 @@
 """A case of a stage -> its cells: every axis gets its value."""
 
 import itertools
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from dfloc import registry
+from dfloc.axis import Value, frozen
+from dfloc.config import LossSpec
 from dfloc.data import dolos
 from dfloc.errors import ConfigError
-from dfloc.sweep.ask import CaseAsk, CellAsk, StudyAsk, TrainAsk, TrialAsk
+from dfloc.sweep.ask import AugmentAsk, CaseAsk, CellAsk, DecoderAsk, StudyAsk, TrainAsk, TrialAsk
+from dfloc.sweep.counts import DOMAIN_AXES, numbered
+from dfloc.sweep.data import Data
 from dfloc.sweep.file import SweepFile
 from dfloc.sweep.limit import Scale
 from dfloc.sweep.points import Point, Space
 
 Axes = dict[str, Any]
+Path = tuple[str, ...]
 
 MAX_CELLS = 10_000  # of a case and one parent
-
-# Axes whose values are domains: a short name is understood, and the study must have it.
-DOMAIN_AXES = {"held_out", "domain"}
 
 # Parts of a cell that say which maps of which images are read.
 READ = (("train",), *(("trial", part) for part in ("maps", "weights", "input", "augment", "epochs")))
@@ -31,7 +35,9 @@ class Cell:
     """One trial that a stage asks for.
 
     Attributes:
-        axes: values of every axis: the parent's, the stage's own, `draw`, and `seed` last.
+        axes: frozen values of every axis: the parent's, the stage's own, `draw`, and `seed` last.
+        given: the same values as they were written.
+        where: says which `--set` or line gave a field, or the axis that is its value.
         parent: the cell whose weights it starts from.
         start: the finished trial whose weights it starts from, by the first digits of its fingerprint.
         checkpoint: which of the parent's weights.
@@ -40,9 +46,11 @@ class Cell:
 
     stage: str
     case: str
-    axes: Axes
+    axes: dict[str, Value]
+    given: Axes
     train: TrainAsk
     trial: TrialAsk
+    where: Callable[[Path], str]
     parent: "Cell | None" = None
     start: str | None = None
     checkpoint: str = "best"
@@ -75,7 +83,7 @@ def without_each(cell: Cell, domains: Sequence[str]) -> list[Cell]:
     asked = cell.train.domains
     mixture = [*domains] if asked == "all" else [asked] if isinstance(asked, str) else [*asked]
     if asked == "all_but_held_out":
-        held_out = dolos.family(cell.axes["held_out"])
+        held_out = dolos.family(str(cell.axes["held_out"]))
         mixture = [domain for domain in domains if dolos.family(domain) != held_out]
     mixture = [dolos.resolve(domain, domains) for domain in mixture]
     if len({dolos.family(domain) for domain in mixture}) < 2:
@@ -96,6 +104,7 @@ class Case:
 
     Attributes:
         before: the stage whose cells are the parents; None: there are none, or one finished trial.
+        spelled: by axis and frozen value, every way in which the value was written, as JSON and as it was read.
     """
 
     def __init__(
@@ -106,11 +115,13 @@ class Case:
         case: str,
         axes: Mapping[str, Sequence[int]],
         scale: Scale | None,
+        data: Data,
         point: Point | None = None,
     ):
         asked = ask.stages[stage]
         extra = asked.cases.get(case, CaseAsk())
         self._file, self._stage, self._case, self._scale = file, stage, case, scale
+        self._domains, self._data = ask.domains, data
         self._grid: dict[str, Sequence[Any]] = {**_flat({**ask.grid, **asked.grid, **extra.grid}), **axes}
         self._grid |= {axis: [value] for axis, value in (point or {}).items()}
         for axis in DOMAIN_AXES & self._grid.keys():
@@ -122,6 +133,7 @@ class Case:
         self.before = parent_name(extra.parent or asked.parent)
         if extra.parent or asked.parent:
             self._body["from"] = extra.parent or asked.parent
+        self.spelled: dict[tuple[str, Value], dict[str, Any]] = {}
         count = self._body["train"].get("count")
         self._count_axis = count if isinstance(count, str) else None
         self._refuse_idle({*asked.grid, *extra.grid})
@@ -142,7 +154,7 @@ class Case:
 
     def cells(self, parent: Cell | None) -> Iterator[Cell]:
         """Yield the cells of one parent; an axis that the parent has is inherited, never crossed."""
-        inherited = parent.axes if parent else {}
+        inherited = parent.given if parent else {}
         own = {axis: values for axis, values in self._grid.items() if axis not in inherited}
         asked = math.prod(map(len, own.values()))
         if asked > MAX_CELLS:
@@ -153,8 +165,30 @@ class Case:
             )
         combinations = (dict(zip(own, values, strict=True)) for values in itertools.product(*own.values()))
         cells = [self._cell({**inherited, **values}, parent) for values in combinations]
-        distinct = {repr(sorted(cell.axes.items())): cell for cell in cells}
+        distinct: dict[tuple[tuple[str, Value], ...], Cell] = {}
+        for cell in cells:
+            distinct.setdefault(tuple(sorted(cell.axes.items())), cell)
         yield from self._chained(list(distinct.values()))
+
+    def notes(self) -> Iterator[str]:
+        """Yield what a user must be told of axes that have one value twice."""
+        for (axis, value), ways in self.spelled.items():
+            if len(ways) > 1:
+                yield f"stage {self._stage}: {axis} is {value} in {' and '.join(ways)}: that is planned once"
+
+    def where(self, field: Path) -> str:
+        """Return which `--set` or line gave a field of a cell, or the axis that is its value."""
+        return self._file.place([*self._given(field), *self._prefixed(field)])
+
+    def _given(self, field: Path) -> list[str]:
+        """Return where the values of the axis stand that a field, or a part of it, takes its value from."""
+        heads = (f"stages.{self._stage}.cases.{self._case}.grid", f"stages.{self._stage}.grid", "grid", "search.space")
+        axes = [axis for axis in self._grid if any(field[: len(one)] == one for one in _fields(self._body, axis))]
+        return [f"{head}.{axis}" for axis in axes for head in heads]
+
+    def _prefixed(self, field: Path) -> list[str]:
+        here = f"stages.{self._stage}"
+        return [".".join([*head, *field]) for head in ([f"{here}.cases.{self._case}"], [here], [])]
 
     def _cell(self, axes: Axes, parent: Cell | None) -> Cell:
         bound = _bind(self._body, axes)
@@ -164,16 +198,25 @@ class Case:
         try:
             ask = CellAsk.model_validate(bound)
         except ValidationError as error:
-            here = f"stages.{self._stage}"
-            raise self._file.mistake(error, (f"{here}.cases.{self._case}", here, "", "search.space"), CellAsk) from None
+            raise self._file.mistake(error, CellAsk, self.where) from None
         seed = axes["seed"] if ask.trial.seed is None else ask.trial.seed
         start, checkpoint = (ask.parent.trial, ask.parent.checkpoint) if ask.parent else (None, "best")
-        train = self._scale.ask(ask.train) if self._scale else ask.train
-        axes = {**axes, "seed": seed}
-        if self._count_axis in axes:
-            axes[self._count_axis] = train.count
-        trial = ask.trial.model_copy(update={"seed": seed})
-        return Cell(self._stage, self._case, axes, train, trial, parent, start, checkpoint)
+        train = numbered(ask.train, self._stage, axes, self._domains, self._data)
+        train = self._scale.ask(train) if self._scale else train
+        values = self._frozen(axes, ask.model_copy(update={"train": train}), parent) | {"seed": seed}
+        axes, trial = {**axes, "seed": seed}, ask.trial.model_copy(update={"seed": seed})
+        return Cell(self._stage, self._case, values, axes, train, trial, self.where, parent, start, checkpoint)
+
+    def _frozen(self, axes: Axes, ask: CellAsk, parent: Cell | None) -> dict[str, Value]:
+        """Return each axis' value as the field has it that takes it: a default that is spelled out is none."""
+        values = dict(parent.axes) if parent else {}
+        for axis, value in axes.items():
+            fields = _fields(self._body, axis)
+            if fields or axis not in values:
+                values[axis] = frozen(_plain(_reached(ask, fields[0])) if fields else value)
+            if not parent or axis not in parent.given:
+                self.spelled.setdefault((axis, values[axis]), {})[json.dumps(value, sort_keys=True)] = value
+        return values
 
     def _chained(self, cells: list[Cell]) -> Iterator[Cell]:
         """Give each cell of a continue mode the next smaller count of its own line as parent."""
@@ -215,12 +258,51 @@ def _words(value: Any) -> set[str]:
     return {value} if isinstance(value, str) else set()
 
 
+def _fields(body: Any, axis: str) -> list[Path]:
+    """Return the fields that take their value from an axis: the one that it is named after, or where its name stands.
+
+    A mapping of its name alone is taken whole: `loss: l` and `loss: {name: l}` are the same.
+    """
+    if "." in axis:
+        return [tuple(axis.split("."))]
+    if isinstance(body, str):
+        return [()] if body == axis else []
+    if body in ({"name": axis}, {"stage": axis}):
+        return [()]
+    inside = body.items() if isinstance(body, Mapping) else enumerate(body) if isinstance(body, list | tuple) else ()
+    return [(str(key), *rest) for key, item in inside for rest in _fields(item, axis)]
+
+
+def _reached(value: Any, field: Path) -> Any:
+    """Return what a field of a checked cell holds."""
+    for part in field:
+        if isinstance(value, BaseModel):
+            value = getattr(value, "parent" if part == "from" else part)
+        else:
+            value = value[part if isinstance(value, Mapping) else int(part)]
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it; of what has a name, what it reads and what differs from its default."""
+    if isinstance(value, AugmentAsk) and value.name == "none":
+        return None
+    if not isinstance(value, BaseModel):
+        return value
+    fields = value.model_dump(mode="json", exclude_defaults=True)
+    tables = {LossSpec: registry.LOSS_FIELDS, DecoderAsk: registry.DECODER_FIELDS}
+    read = tables.get(type(value), {}).get(str(fields.get("name")))
+    return fields if read is None else {key: item for key, item in fields.items() if key in read | {"name"}}
+
+
 def _bind(value: Any, axes: Axes) -> Any:
     """Replace every bare axis name by the axis' value."""
     if isinstance(value, str):
         return axes.get(value, value)
     if isinstance(value, Mapping):
-        return {key: _bind(item, axes) for key, item in value.items()}
+        bound = {key: _bind(item, axes) for key, item in value.items()}
+        whole = next((item for item in bound.values() if isinstance(item, Mapping)), None)
+        return whole if whole is not None and list(bound) in (["name"], ["stage"]) else bound
     if isinstance(value, list | tuple):
         return [_bind(item, axes) for item in value]
     return value

@@ -1,7 +1,7 @@
 """A sweep file: found, merged (file < preset < --set), and the line that is to blame for a mistake."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import dfloc
 from dfloc.errors import ConfigError, unknown
 from dfloc.sweep import mistakes, text
 from dfloc.sweep.ask import NAME, NAMED, StudyAsk, field_names
-from dfloc.sweep.setting import BARE, Setting
+from dfloc.sweep.setting import BARE, Setting, holds
 
 MAX_TOLD = 4  # mistakes in one message
 
@@ -93,26 +93,48 @@ class SweepFile:
         self.values = _without_nulls(values)
         return self
 
-    def mistake(self, error: ValidationError, prefixes: Sequence[str], model: type[BaseModel]) -> ConfigError:
+    def mistake(
+        self, error: ValidationError, model: type[BaseModel], where: Callable[[tuple[str, ...]], str] | None = None
+    ) -> ConfigError:
         """Return what pydantic found as one sentence with files and lines, and what is near.
 
         Args:
             error: what pydantic says.
-            prefixes: where in the file the checked part may stand, the most special place first.
             model: what was checked.
+            where: says where a field of it was given; none: where the file has it.
         """
         found = mistakes.distinct(error)
         told: dict[str, list[str]] = {}
         for one in found[:MAX_TOLD]:
-            lacks = one.kind == "missing"
-            place = self._parent(prefixes, one.loc) if lacks else self._place(prefixes, one.loc, below=True)
-            told.setdefault(place, []).append(one.sentence(model))
+            field = tuple(map(str, one.loc))
+            told.setdefault(where(field) if where else self.where(*field), []).append(one.sentence(model))
         more = f"; and {len(found) - MAX_TOLD} mistakes more" if len(found) > MAX_TOLD else ""
         return ConfigError("; ".join(f"{place}: {'; '.join(whats)}" for place, whats in told.items()) + more)
 
     def where(self, *path: str) -> str:
         """Return where a key stands: the `--set` that gave it, or file and line."""
-        return self._place(("",), path)
+        return self.place([".".join(path)])
+
+    def place(self, paths: Sequence[str]) -> str:
+        """Return where the first of some keys stands that there is; where there is none, what it should stand in."""
+        wanted = [path.split(".") for path in paths]
+        for dropped in range(max(map(len, wanted))):
+            for parts in wanted:
+                kept = parts[: len(parts) - dropped]
+                if kept and holds(self.values, kept):
+                    return self._giver(kept, below=not dropped)
+        return str(self.path)
+
+    def _giver(self, parts: Sequence[str], below: bool = False) -> str:
+        """Return the last `--set` that gave a key, or, if `below`, a part of its value; else its line."""
+        for setting in reversed(self._settings):
+            if setting.gives(parts) or (below and setting.lies_below(parts)):
+                return str(setting)
+        for kept in range(len(parts), 0, -1):
+            for head in (("presets", self.preset), ()):
+                if line := self._text.line([*head, *parts[:kept]]):
+                    return f"{self.path} line {line}"
+        return str(self.path)
 
     def written(self) -> str:
         """Return the merged content as a sweep file of its own, with the same plan."""
@@ -129,14 +151,14 @@ class SweepFile:
         for name, body in presets.items():
             self._mapping(body or {}, "presets", name)
             if not NAME.fullmatch(name):
-                raise ConfigError(f'{self.where("presets", name)}: preset "{name}" should be named by {NAMED}')
+                raise ConfigError(f'{self._giver(["presets", name])}: preset "{name}" should be named by {NAMED}')
         for name, body in content["stages"].items():
             cases = body.get("cases") if isinstance(body, dict) else None
             empty = [case for case, inside in cases.items() if inside is None] if isinstance(cases, dict) else []
             if body is None:
-                raise ConfigError(f"{self.where('stages', name)}: stage {name} is empty; say what it trains")
+                raise ConfigError(f"{self._giver(['stages', name])}: stage {name} is empty; say what it trains")
             if empty:
-                where = self.where("stages", name, "cases", empty[0])
+                where = self._giver(["stages", name, "cases", empty[0]])
                 raise ConfigError(
                     f"{where}: case {empty[0]} of stage {name} is empty; write {{}} where it adds nothing"
                 )
@@ -144,7 +166,7 @@ class SweepFile:
     def _mapping(self, value: Any, *path: str) -> None:
         if not isinstance(value, dict):
             what = f"{'.'.join(path)} should be a mapping (NAME: ...), but it is {mistakes.shown(value)}"
-            raise ConfigError(f"{self.where(*path)}: {what}")
+            raise ConfigError(f"{self._giver(path)}: {what}")
 
     def _merge(self, preset: str, texts: Sequence[str]) -> Any:
         if self.presets() and preset not in self.presets():
@@ -154,7 +176,7 @@ class SweepFile:
         try:
             merged = OmegaConf.merge(_yielding(self._content, chosen), chosen)
         except Exception as error:
-            raise ConfigError(f"{self.where('presets', preset)}: preset {preset}: {_clash(error)}") from error
+            raise ConfigError(f"{self._giver(['presets', preset])}: preset {preset}: {_clash(error)}") from error
         said = OmegaConf.create({})
         for setting in self._settings:
             setting.check(merged)
@@ -174,26 +196,7 @@ class SweepFile:
         if lacking:
             why = f"${{{lacking[1]}}} names no key of the sweep"
         parts = re.split(r"[.\[\]]+", key.rstrip("]"))
-        return ConfigError(f"{self.where(*parts)}: {key}: {why}")
-
-    def _place(self, prefixes: Sequence[str], loc: Sequence[str | int], below: bool = False) -> str:
-        """Return where the value at a path was given, the latest word at the most special place.
-
-        `below`: a setting that changed a part of it gave it too.
-        """
-        for prefix in prefixes:
-            place = [piece for part in (prefix, *loc) for piece in str(part).split(".") if piece]
-            for setting in reversed(self._settings):
-                if setting.gives(place) or (below and setting.lies_below(place)):
-                    return str(setting)
-            for head in ([f"presets.{self.preset}"], []):
-                if line := self._text.line([*head, *place]):
-                    return f"{self.path} line {line}"
-        return str(self.path)
-
-    def _parent(self, prefixes: Sequence[str], loc: Sequence[str | int]) -> str:
-        """Return where the mapping stands that lacks a key."""
-        return self._place(prefixes, loc[:-1]) if loc[:-1] else str(self.path)
+        return ConfigError(f"{self._giver(parts)}: {key}: {why}")
 
 
 def find(name: str) -> Path:

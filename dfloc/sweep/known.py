@@ -179,7 +179,7 @@ def told(cell: Cell, spec: TrialSpec) -> Iterator[str]:
     yield f"stage {cell.stage}: maps and decoder of trial {cell.begun} ({', '.join(each.map for each in spec.maps)})"
     held_out = cell.axes.get("held_out")
     base = {dolos.family(domain) for domain in spec.lineage.base}
-    if held_out and dolos.family(held_out) in base:
+    if held_out and dolos.family(str(held_out)) in base:
         yield f"stage {cell.stage}: {held_out} is held out, but trial {cell.begun} or an ancestor was trained on it"
     if not base:
         yield f"stage {cell.stage}: what trial {cell.begun} was trained on is not known: no domain counts as new"

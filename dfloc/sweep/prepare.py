@@ -150,7 +150,7 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
         DataError: fewer images than asked.
     """
     file = _chosen(options, workspace, data)
-    study = expand(file, options.only, options.seeds, options.draws, options.limit)
+    study = expand(file, options.only, options.seeds, options.draws, options.limit, data)
     device = options.device or study.ask.device
     resolved = resolve(study, data, known, preset=options.chosen_preset, device=device, limit=options.limit)
     ledger, drawing = Ledger(workspace), None
@@ -177,8 +177,9 @@ def merged(options: Options) -> str:
         ConfigError, DataError: as for `prepare`.
     """
     workspace = Workspace(options.workspace, create=False)
-    file = _chosen(options, workspace, data_of(options, workspace))
-    expand(file, options.only, options.seeds, options.draws, options.limit)
+    data = data_of(options, workspace)
+    file = _chosen(options, workspace, data)
+    expand(file, options.only, options.seeds, options.draws, options.limit, data)
     said = {"seeds": options.seeds, "draws": options.draws, "device": options.device}
     file.values |= {key: value for key, value in said.items() if value is not None}
     return file.written()

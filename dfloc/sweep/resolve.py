@@ -15,16 +15,18 @@ from dfloc.config import (
 from dfloc.data import dolos
 from dfloc.data.generators import SOURCE
 from dfloc.data.manifest import SampleRef, list_digest
-from dfloc.data.mixture import Mixture, as_list, replayed, select, too_few
+from dfloc.data.mixture import Mixture, Split, as_list, replayed, select
 from dfloc.engine import member
 from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import protocols
 from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.registry import SOLVED, find
-from dfloc.sweep import gaps, parts
-from dfloc.sweep.cell import DOMAIN_AXES, Cell
+from dfloc.sweep import counts, gaps, parts
+from dfloc.sweep.ask import Number
+from dfloc.sweep.cell import Cell
 from dfloc.sweep.data import Data, Shards
 from dfloc.sweep.known import Known, told
+from dfloc.sweep.limit import RULE, Demand, refuse_short
 from dfloc.sweep.space import Study
 
 CHECKPOINTS: tuple[Literal["best"], Literal["last"]] = ("best", "last")
@@ -87,6 +89,27 @@ class Resolver:
         self._tests = {domain: self._test_list(domain) for domain, facts in there.items() if "test" in facts}
         for domain in there.keys() - self._tests.keys():
             self.notes[f"{domain} has no test images: nothing is scored on it"] = None
+
+    def refuse_short(self) -> None:
+        """Return if the data have the images that every cell asks for (but for those that an ancestor saw).
+
+        Raises:
+            DataError: they have not; names each domain and split of which there are too few.
+        """
+        demands, there = set[Demand](), dict[tuple[str, Split], int]()
+        for cell in self.study.unscaled:
+            of = cell.train.valid_domains or cell.train.domains
+            parts: tuple[tuple[Split, dict[str, int]], ...] = (
+                ("train", self._counts(cell.train.count, self._names(cell.train.domains, cell))),
+                ("valid", self._counts(cell.train.valid, self._names(of, cell))),
+            )
+            if not all(self.data.has(domain) for _, part in parts for domain in part):
+                continue
+            for split, part in parts:
+                within = cell.train.within if split == "train" else None
+                demands |= {Demand(domain, split, count, within) for domain, count in part.items()}
+                there |= {(domain, split): counts.images(domain, split, self.data) for domain in part}
+        refuse_short(demands, there, self.study.scale)
 
     def planned(self, cells: Sequence[Cell]) -> list[PlannedTrial]:
         """Return the trial of every cell that the data can give, parents first.
@@ -180,10 +203,10 @@ class Resolver:
 
     def _train_list(self, cell: Cell, parent: PlannedTrial | None) -> SampleList:
         ask = cell.train
-        counts = self._counts(ask.count, self._names(ask.domains, cell))
-        counts = {domain: count - cell.skipped for domain, count in counts.items()}
+        asked_of = self._counts(ask.count, self._names(ask.domains, cell))
+        own_counts = {domain: count - cell.skipped for domain, count in asked_of.items()}
         mixture = Mixture(
-            counts=counts,
+            counts=own_counts,
             split="train",
             pairing=ask.pairing,
             seed=cell.axes["draw"],
@@ -200,8 +223,8 @@ class Resolver:
         old = self._planned[id(base)].spec.train
         asked = {**mixture.model_dump(exclude_defaults=True), **extra, "replay": old.digest}
         if not self.data.present:
-            shared = sum(counts.values()) // len(old.counts)
-            return _expected(asked, {**dict.fromkeys(old.counts, shared), **counts})
+            shared = sum(own_counts.values()) // len(old.counts)
+            return _expected(asked, {**dict.fromkeys(old.counts, shared), **own_counts})
         own = select(self.data.samples, mixture, avoid)
         return self._keep(own + replayed(self.lists[old.digest], len(own), mixture.seed), asked)
 
@@ -210,16 +233,8 @@ class Resolver:
     ) -> SampleList:
         asked = mixture.model_dump(exclude_defaults=True) | dict(extra or {})
         if not self.data.present:
-            self._expect(mixture)
             return _expected(asked, {domain: count or 0 for domain, count in mixture.counts.items()})
         return self._keep(select(self.data.samples, mixture, avoid), asked)
-
-    def _expect(self, mixture: Mixture) -> None:
-        """Refuse, before anything is imported, what a tree's counts cannot give."""
-        for domain, count in mixture.counts.items():
-            facts = self.data.facts(domain).get(mixture.split)
-            if self.data.has(domain) and count and facts and facts.images < mixture.skip + count:
-                raise too_few(domain, mixture, facts.images)
 
     def _keep(self, refs: list[SampleRef], asked: dict[str, object]) -> SampleList:
         digest = list_digest(refs)
@@ -227,8 +242,8 @@ class Resolver:
         return as_list(refs, digest, asked)
 
     def _test_list(self, domain: str) -> SampleList:
-        counts = [count for count in (self.study.ask.evaluate.count, self.limit) if count is not None]
-        count: int | None = min(counts) if counts else None
+        limits = [count for count in (self.study.ask.evaluate.count, self.limit) if isinstance(count, int)]
+        count: int | None = min(limits) if limits else None
         facts = self.data.facts(domain).get("test")
         if facts and count is not None:
             count = min(count, facts.images)
@@ -268,39 +283,14 @@ class Resolver:
         return seen
 
     def _names(self, asked: str | tuple[str, ...], cell: Cell) -> list[str]:
-        if asked == ():
-            return []
-        domains = self.study.ask.domains
-        if asked == "all":
-            return list(domains)
-        if asked == "all_but_held_out":
-            if "held_out" not in cell.axes:
-                raise ConfigError(f"stage {cell.stage}: all_but_held_out needs the axis held_out")
-            held_out = dolos.family(cell.axes["held_out"])
-            names = [domain for domain in domains if dolos.family(domain) != held_out]
-        else:
-            listed = (asked,) if isinstance(asked, str) else asked
-            for axis in DOMAIN_AXES.intersection(listed):
-                raise ConfigError(f"stage {cell.stage} has no axis {axis}; add stages.{cell.stage}.grid.{axis}=[...]")
-            names = [self._full(name) for name in listed]
-        if not names:
-            raise ConfigError(f"stage {cell.stage}: no domain is left to train on; the study has {', '.join(domains)}")
-        return names
+        return counts.names(asked, cell.stage, cell.axes, self.study.ask.domains, self.data.local)
 
     def _full(self, name: str) -> str:
         return dolos.resolve(name, {*self.study.ask.domains, *self.data.local})
 
-    def _counts(self, asked: int | dict[str, int], names: Sequence[str]) -> dict[str, int]:
-        if isinstance(asked, int):
-            return dict.fromkeys(names, asked)
-        known = {*self.study.ask.domains, *names}
-        given = {key if key in ("first", "rest") else dolos.resolve(key, known): n for key, n in asked.items()}
-        if "first" in given:
-            given[self.study.ask.domains[0]] = given.pop("first")
-        lacking = [name for name in names if name not in given and "rest" not in given]
-        if lacking:
-            raise ConfigError(f"count names no number for {', '.join(lacking)}; add the key rest")
-        return {name: given.get(name, given.get("rest", 0)) for name in names}
+    def _counts(self, asked: Number | dict[str, Number], names: Sequence[str]) -> dict[str, int]:
+        found = counts.by_domain(asked, names, self.study.ask.domains)
+        return {name: number for name, number in found.items() if number != "all"}  # a cell has a number for each
 
 
 def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str, limit: int | None = None) -> Resolved:
@@ -312,6 +302,7 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
     """
     ask = study.ask
     resolver = Resolver(study, data, device, known, limit)
+    resolver.refuse_short()
     trials, cover = resolver.planned(study.cells), resolver.planned(study.cover)
     known.refuse_idle()
     domains = tuple(domain for domain in ask.domains if data.has(domain))
@@ -322,6 +313,7 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
         preset=preset,
         data=data.name,
         limit=limit,
+        limit_rule=1 if limit is None else RULE,
         domains=domains,
         protocol=ask.evaluate.protocol,
         tables=ask.tables,

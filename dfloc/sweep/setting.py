@@ -92,22 +92,32 @@ class Setting:
 
     def gives(self, place: Sequence[str]) -> bool:
         """Return whether the value at a path is this one, or lies in it."""
-        if tuple(place[: len(self.parts)]) != self.parts:
-            return False
-        value, rest = self.value, list(place[len(self.parts) :])
-        while rest:
-            if isinstance(value, list) and rest[0].isdecimal() and int(rest[0]) < len(value):
-                value = value[int(rest.pop(0))]
-            elif isinstance(value, Mapping):
-                key = next((key for key in value if rest[: len(words := str(key).split("."))] == words), None)
-                if key is None:
-                    return False
-                value = value[key]
-                del rest[: len(str(key).split("."))]
-            else:
-                return BARE.get(place[-len(rest) - 1], rest[0]) == rest[0]
-        return True
+        length = len(self.parts)
+        return tuple(place[:length]) == self.parts and holds(self.value, place[length:], self.parts[-1])
 
     def lies_below(self, place: Sequence[str]) -> bool:
         """Return whether this changes a part of the value at a path."""
         return len(self.parts) > len(place) and self.parts[: len(place)] == tuple(place)
+
+
+def holds(value: Any, parts: Sequence[str], key: str = "") -> bool:
+    """Return whether there is something at the end of a path; keys may have dots, and parts too.
+
+    Args:
+        value: of the key.
+        parts: the path inside of it.
+        key: a bare name is the value of one key of the mapping that it stands for; any other value that is no
+            container has all that it should have held.
+    """
+    if not parts:
+        return True
+    if isinstance(value, Mapping):
+        words = {name: str(name).split(".") for name in value}
+        return any(
+            holds(value[name], parts[len(each) :], str(name))
+            for name, each in words.items()
+            if [*parts[: len(each)]] == each
+        )
+    if isinstance(value, list):
+        return parts[0].isdecimal() and int(parts[0]) < len(value) and holds(value[int(parts[0])], parts[1:])
+    return not isinstance(value, str) or BARE.get(key, parts[0]) == parts[0]

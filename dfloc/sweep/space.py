@@ -1,7 +1,7 @@
 """A sweep file -> the cells of its stages: every trial that the study asks for, before data is looked at."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
@@ -9,8 +9,9 @@ from dfloc.errors import ConfigError, did_you_mean
 from dfloc.sweep.ask import StageAsk, StudyAsk
 from dfloc.sweep.ask_search import SearchAsk
 from dfloc.sweep.cell import Case, Cell, parent_name, without_each
+from dfloc.sweep.data import Data, Expected
 from dfloc.sweep.file import SweepFile
-from dfloc.sweep.limit import Scale
+from dfloc.sweep.limit import Scale, largest
 from dfloc.sweep.points import Point, Space
 
 
@@ -22,6 +23,8 @@ class Study:
         notes: what a user and a report must be told of the cells.
         draw: the cells of a point of the search; None: there is no search, or its stage was not asked for.
         cover: cells of the search in which every choice occurs, and whatever its trials may read.
+        scale: the limit.
+        unscaled: cells and cover before that.
     """
 
     ask: StudyAsk
@@ -29,6 +32,8 @@ class Study:
     notes: tuple[str, ...] = ()
     draw: Callable[[Point], list[Cell]] | None = None
     cover: tuple[Cell, ...] = ()
+    scale: Scale = field(default_factory=lambda: Scale(1, 1))
+    unscaled: tuple[Cell, ...] = ()
 
 
 def expand(
@@ -37,6 +42,7 @@ def expand(
     seeds: int | None = None,
     draws: int | None = None,
     limit: int | None = None,
+    data: Data | None = None,
 ) -> Study:
     """Return a study and its cells.
 
@@ -45,7 +51,8 @@ def expand(
         only: stages to keep, or cases of them (`stage/case`), with the trials that they start from.
         seeds: number of trial seeds; None = as the file has it.
         draws: number of mixture seeds; None = as the file has it.
-        limit: scale every count down in proportion, so that the largest one of each split is this.
+        limit: scale every count down by one factor, so that the largest one of training is this.
+        data: how many images `all` are; none: as many as Dolos has.
 
     Raises:
         ConfigError: an unknown key or stage, a value of the wrong kind; names file and line.
@@ -53,20 +60,24 @@ def expand(
     try:
         ask = StudyAsk.model_validate(file.values)
     except ValidationError as error:
-        raise file.mistake(error, ("",), StudyAsk) from None
+        raise file.mistake(error, StudyAsk) from None
     wanted = _wanted(ask, only)
     axes = {"draw": range(draws or ask.draws), "seed": range(seeds or ask.seeds)}
-    made = _Expansion(file, ask, axes, None)
+    data = data or Expected("dolos", {}, {})
+    made = _Expansion(file, ask, axes, None, data)
+    whole = made.study(wanted, tuple(made.notes))
+    most = largest([cell.train for cell in (*made.cells, *made.cover)])
     if limit is None:
-        return made.study(wanted)
-    scaled = _Expansion(file, ask, axes, Scale.of(limit, [cell.train for cell in (*made.cells, *made.cover)]))
+        return replace(whole, scale=Scale(most, most), unscaled=(*whole.cells, *whole.cover))
+    scale = Scale(limit, most)
+    scaled = _Expansion(file, ask, axes, scale, data)
     dropped = len(made.cells) - len(scaled.cells)
-    notes: tuple[str, ...] = (f"limited to {limit} images: every count is scaled in proportion",)
+    notes = (*made.notes, f"limited to {limit} of {most} images: each count of training and validation by that factor")
     if dropped:
         notes += (
             f"--limit {limit}: {dropped} of {len(made.cells)} trials fell together with another and were dropped",
         )
-    return scaled.study(wanted, notes)
+    return replace(scaled.study(wanted, notes), scale=scale, unscaled=(*whole.cells, *whole.cover))
 
 
 class _Expansion:
@@ -74,11 +85,20 @@ class _Expansion:
 
     Attributes:
         cover: of the searched stage.
+        notes: what a user must be told of its axes.
     """
 
-    def __init__(self, file: SweepFile, ask: StudyAsk, axes: Mapping[str, Sequence[int]], scale: Scale | None):
-        self._file, self._ask, self._axes, self._scale = file, ask, axes, scale
+    def __init__(
+        self,
+        file: SweepFile,
+        ask: StudyAsk,
+        axes: Mapping[str, Sequence[int]],
+        scale: Scale | None,
+        data: Data,
+    ):
+        self._file, self._ask, self._axes, self._scale, self._data = file, ask, axes, scale, data
         self._by_stage: dict[str, list[Cell]] = {}
+        self.notes: dict[str, None] = {}
         self._searched = _searched(file, ask)
         for name in _in_order(ask, file):
             self._by_stage[name] = [] if name == self._searched else self._stage(name)
@@ -86,7 +106,7 @@ class _Expansion:
         self.cover: tuple[Cell, ...] = ()
         if ask.search and self._searched:
             space = Space(ask.search.space)
-            reading = Case(file, ask, self._searched, "", axes, scale, next(iter(space.cover([])))).reading(space)
+            reading = Case(file, ask, self._searched, "", axes, scale, data, next(iter(space.cover([])))).reading(space)
             self.cover = tuple(cell for point in space.cover(reading) for cell in self.draw(point))
             _check(file, ask.search, self.cover)
 
@@ -113,9 +133,10 @@ class _Expansion:
     def _stage(self, name: str, point: Point | None = None) -> list[Cell]:
         found: list[Cell] = []
         for case in self._ask.stages[name].cases or [""]:
-            made = Case(self._file, self._ask, name, case, self._axes, self._scale, point)
+            made = Case(self._file, self._ask, name, case, self._axes, self._scale, self._data, point)
             parents: Sequence[Cell | None] = self._by_stage[made.before] if made.before else [None]
             found += [cell for parent in parents for cell in made.cells(parent)]
+            self.notes |= dict.fromkeys(made.notes())
         return found
 
 

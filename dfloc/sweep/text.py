@@ -38,7 +38,7 @@ class Text:
     """
 
     def __init__(self, text: str, place: str, lines: bool = True):
-        self._place, self._lines, self._maker = place, lines, _Maker("")
+        self._place, self._lines, self._maker = place, lines, Loader("")
         try:
             self._root = yaml.compose(text, Loader)
             self._look(self._root, (), {}, "")
@@ -127,12 +127,6 @@ class Text:
                 lines = f" in lines {seen[word]} and {line}" if line != seen[word] else f" in line {line}"
                 raise self._no(key, f'key "{word}" stands twice{lines if self._lines else ""}; leave one of them out')
             seen[word] = line
-
-
-class _Maker(Loader):
-    """Makes values of a tree that was looked through."""
-
-    construct_mapping = yaml.SafeLoader.construct_mapping  # where `<<` was written out, a key may stand twice
 
 
 def read(path: Path) -> Text:

@@ -23,7 +23,7 @@ def test_one_page_links_every_report(tmp_path):
     maker.curves([4], epochs=4)
     exposure = studies.record(maker, "mini", synthetic=True)
     workspace = filled(tmp_path, exposure, crossed.cross_domain())
-    page = Path(index.build_all(workspace, with_panel=False).path)
+    page = Path(index.build_all(workspace, with_panel=False)[0].path)
     assert page == Path(workspace.report("index.html").path)
     text = page.read_text(encoding="utf-8")
     links = re.findall(r'href="(.*?)"', text)
@@ -72,12 +72,12 @@ def test_a_fine_tuning_study_says_what_n_gives(mini_study):
 
 
 def test_an_empty_workspace_has_a_page_that_says_what_to_do(tmp_path):
-    page = Path(index.build_all(Workspace(tmp_path)).path)
+    page = Path(index.build_all(Workspace(tmp_path))[0].path)
     assert "dfloc sweep exposure" in page.read_text(encoding="utf-8")
 
 
 def test_names_are_escaped(tmp_path):
     record = crossed.cross_domain().model_copy(update={"title": "<img src=x>", "domains": MINI, "trials": ()})
     record.save(Workspace(tmp_path).sweep(record.sweep))
-    page = Path(index.build_all(Workspace(tmp_path)).path)
+    page = Path(index.build_all(Workspace(tmp_path))[0].path)
     assert "<img" not in page.read_text(encoding="utf-8")

@@ -1,0 +1,107 @@
+"""How many images of which domains a cell asks for, by full names; `all` is what the data have."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+
+from dfloc.data import dolos
+from dfloc.data.mixture import Split
+from dfloc.errors import ConfigError, DataError
+from dfloc.sweep.ask import Number, TrainAsk
+from dfloc.sweep.data import Data
+
+DOMAIN_AXES = {"held_out", "domain"}  # axes whose values are domains: a short name is understood
+
+
+def names(
+    asked: str | tuple[str, ...], stage: str, axes: Mapping[str, object], domains: Sequence[str], local: Collection[str]
+) -> list[str]:
+    """Return the domains that a field of a cell names.
+
+    Args:
+        asked: all | all_but_held_out | one domain | domains.
+        stage: of the cell.
+        axes: of the cell.
+        domains: of the study.
+        local: other domains that the data have.
+
+    Raises:
+        ConfigError: an unknown domain, an axis that the cell does not have, or no domain is left.
+    """
+    if asked == ():
+        return []
+    if asked == "all":
+        return list(domains)
+    if asked == "all_but_held_out":
+        if "held_out" not in axes:
+            raise ConfigError(f"stage {stage}: all_but_held_out needs the axis held_out")
+        held_out = dolos.family(str(axes["held_out"]))
+        found = [domain for domain in domains if dolos.family(domain) != held_out]
+    else:
+        listed = (asked,) if isinstance(asked, str) else asked
+        for axis in DOMAIN_AXES.intersection(listed):
+            raise ConfigError(f"stage {stage} has no axis {axis}; add stages.{stage}.grid.{axis}=[...]")
+        found = [dolos.resolve(name, {*domains, *local}) for name in listed]
+    if not found:
+        raise ConfigError(f"stage {stage}: no domain is left to train on; the study has {', '.join(domains)}")
+    return found
+
+
+def by_domain(asked: Number | Mapping[str, Number], found: Sequence[str], domains: Sequence[str]) -> dict[str, Number]:
+    """Return the number of each of some domains.
+
+    Args:
+        asked: one number for all; or by domain, or with the keys `first` and `rest`.
+        found: the domains, by `names`.
+        domains: of the study; `first` is its first one.
+
+    Raises:
+        ConfigError: a domain has no number, or a key is no domain.
+    """
+    if not isinstance(asked, Mapping):
+        return dict.fromkeys(found, asked)
+    known = {*domains, *found}
+    given = {key if key in ("first", "rest") else dolos.resolve(key, known): n for key, n in asked.items()}
+    if "first" in given:
+        given[domains[0]] = given.pop("first")
+    lacking = [name for name in found if name not in given and "rest" not in given]
+    if lacking:
+        raise ConfigError(f"count names no number for {', '.join(lacking)}; add the key rest")
+    return {name: given[name] if name in given else given["rest"] for name in found}
+
+
+def numbered(ask: TrainAsk, stage: str, axes: Mapping[str, object], domains: Sequence[str], data: Data) -> TrainAsk:
+    """Return what a cell asks for with a number for each `all`: as many images as the data have, or are said to have.
+
+    Raises:
+        ConfigError: `all` beside `pairing: disjoint`, where it depends on what the parent saw.
+        DataError: there are none.
+    """
+    new: dict[str, object] = {}
+    fields: tuple[tuple[Literal["count", "valid"], Split], ...] = (("count", "train"), ("valid", "valid"))
+    for field, split in fields:
+        asked = getattr(ask, field)
+        if asked != "all" and not (isinstance(asked, Mapping) and "all" in asked.values()):
+            continue
+        if ask.pairing == "disjoint" and split == "train":
+            raise ConfigError(f"stage {stage}: pairing disjoint needs a number, not `all`: it depends on the parent")
+        of = ask.valid_domains or ask.domains if split == "valid" else ask.domains
+        found = by_domain(asked, names(of, stage, axes, domains, data.local), domains)
+        within = ask.within if split == "train" else None
+        numbers = {name: _all(name, split, within, data) if n == "all" else n for name, n in found.items()}
+        new[field] = numbers if len({*numbers.values()}) > 1 else next(iter(numbers.values()))
+    return ask.model_copy(update=new) if new else ask
+
+
+def images(domain: str, split: Split, data: Data) -> int:
+    """Return how many images of a domain's split there are, or are said to be."""
+    facts = data.facts(domain).get(split) if data.has(domain) else None
+    return facts.images if facts else 0
+
+
+def _all(domain: str, split: Split, within: int | None, data: Data) -> int:
+    if not data.has(domain):
+        return 1  # a cell that needs it is left out
+    there = images(domain, split, data)
+    if not there:
+        raise DataError(f"{domain} has no {split} images, but the study asks for all of them")
+    return min(there, within or there)
