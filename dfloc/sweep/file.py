@@ -14,8 +14,6 @@ from dfloc.sweep import mistakes, text
 from dfloc.sweep.ask import NAME, NAMED, StudyAsk, field_names
 from dfloc.sweep.setting import BARE, Setting, holds
 
-MAX_TOLD = 4  # mistakes in one message
-
 # Keys below which values stand for themselves.
 AXES = ("grid", "space")
 
@@ -104,12 +102,9 @@ class SweepFile:
             where: says where a field of it was given; none: where the file has it.
         """
         found = mistakes.distinct(error)
-        told: dict[str, list[str]] = {}
-        for one in found[:MAX_TOLD]:
-            field = tuple(map(str, one.loc))
-            told.setdefault(where(field) if where else self.where(*field), []).append(one.sentence(model))
-        more = f"; and {len(found) - MAX_TOLD} mistakes more" if len(found) > MAX_TOLD else ""
-        return ConfigError("; ".join(f"{place}: {'; '.join(whats)}" for place, whats in told.items()) + more)
+        fields = [tuple(map(str, one.loc)) for one in found]
+        places = [where(field) if where else self.where(*field) for field in fields]
+        return ConfigError(mistakes.sentences(list(zip(places, found, strict=True)), model))
 
     def where(self, *path: str) -> str:
         """Return where a key stands: the `--set` that gave it, or file and line."""

@@ -1,7 +1,7 @@
 """What pydantic finds wrong with a sweep file, in words of the file."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from dfloc.sweep.ask import NAMED, field_names
 # Where a field may be of several types, pydantic names the type that it tried inside the path of the field.
 UNION_BRANCH = re.compile(r"constrained-\w+|int|str|\w+\[.*|\[key\]")
 
+MAX_TOLD = 4  # mistakes in one message
 MAX_SHOWN = 100  # characters of a wrong value
 
 # What a field should be, by the kind of pydantic's mistake.
@@ -27,7 +28,7 @@ WANTED = {
     "int_parsing": "should be a whole number in plain digits, as in 3",
     "int_parsing_size": "should be a whole number of fewer digits",
     "float_parsing": "should be a number in plain digits, as in 3 or 1e-3",
-    "string_pattern_mismatch": f"should be named by {NAMED}",
+    "string_pattern_mismatch": f"should be named by {NAMED.replace(' +', '')}",
 }
 ORDER = ("extra_forbidden", "missing")
 
@@ -48,15 +49,41 @@ class Found:
     why: str
     value: Any
 
+    @property
+    def path(self) -> str:
+        """Its keys with dots."""
+        return ".".join(str(part)[:MAX_SHOWN] for part in self.loc)
+
     def sentence(self, model: type[BaseModel]) -> str:
-        """Return it in words; `model`: what was checked."""
-        path = ".".join(str(part)[:MAX_SHOWN] for part in self.loc)
+        """Return it in words, but for a missing key; `model`: what was checked."""
         if self.kind == "extra_forbidden":
-            above, word = path.rpartition(".")[0] or "the sweep", str(self.loc[-1])
+            above, word = self.path.rpartition(".")[0] or "the sweep", str(self.loc[-1])
             return f'unknown key "{word}" in {above}; {did_you_mean(word, field_names(model, self.loc[:-1]))}'
-        if self.kind == "missing":
-            return f"{path} is missing"
-        return f"{path}: {self.why}, but it is {shown(self.value)}"
+        return f"{self.path}: {self.why}, but it is {shown(self.value)}"
+
+
+def sentences(found: Sequence[tuple[str, Found]], model: type[BaseModel]) -> str:
+    """Return mistakes in one sentence: every key that is missing, and the first few of the others.
+
+    Args:
+        found: each with the place where it stands.
+        model: what was checked.
+    """
+    told: dict[tuple[str, str], list[str]] = {}
+    for place, one in found:
+        kind = "missing" if one.kind == "missing" else one.path
+        told.setdefault((place, kind), []).append(one.path if one.kind == "missing" else one.sentence(model))
+    lines: dict[str, list[str]] = {}
+    for (place, kind), whats in [*told.items()][:MAX_TOLD]:
+        verb = "are" if len(whats) > 1 else "is"
+        lines.setdefault(place, []).append(f"{listed(whats)} {verb} missing" if kind == "missing" else whats[0])
+    more = f"; and {len(told) - MAX_TOLD} mistakes more" if len(told) > MAX_TOLD else ""
+    return "; ".join(f"{place}: {'; '.join(whats)}" for place, whats in lines.items()) + more
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as one says them: a, b and c."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def distinct(error: ValidationError) -> list[Found]:
