@@ -113,23 +113,29 @@ class SweepFile:
     def place(self, paths: Sequence[str]) -> str:
         """Return where the first of some keys stands that there is; where there is none, what it should stand in."""
         wanted = [path.split(".") for path in paths]
+        if not any(holds(self.values, parts) for parts in wanted):
+            for setting in reversed(self._settings):
+                if setting.value is None and any(setting.gives(parts) for parts in wanted):
+                    return str(setting)
         for dropped in range(max(map(len, wanted))):
             for parts in wanted:
                 kept = parts[: len(parts) - dropped]
                 if kept and holds(self.values, kept):
-                    return self._giver(kept, below=not dropped)
+                    return self._giver(kept, changed=not dropped)
         return str(self.path)
 
-    def _giver(self, parts: Sequence[str], below: bool = False) -> str:
-        """Return the last `--set` that gave a key, or, if `below`, a part of its value; else its line."""
-        for setting in reversed(self._settings):
-            if setting.gives(parts) or (below and setting.lies_below(parts)):
+    def _giver(self, parts: Sequence[str], changed: bool = False) -> str:
+        """Return where a key was given: a line, or the last `--set`, before the line if it is `changed` by it."""
+        line = self._line(parts)
+        for setting in reversed(self._settings if changed or not line else []):
+            if setting.gives(parts) or (changed and setting.lies_below(parts)):
                 return str(setting)
-        for kept in range(len(parts), 0, -1):
-            for head in (("presets", self.preset), ()):
-                if line := self._text.line([*head, *parts[:kept]]):
-                    return f"{self.path} line {line}"
-        return str(self.path)
+        above = (self._line(parts[:kept]) for kept in range(len(parts), 0, -1))
+        line = next(filter(None, above), None)
+        return f"{self.path} line {line}" if line else str(self.path)
+
+    def _line(self, parts: Sequence[str]) -> int | None:
+        return self._text.line(["presets", self.preset, *parts]) or self._text.line(parts)
 
     def written(self) -> str:
         """Return the merged content as a sweep file of its own, with the same plan."""
@@ -191,7 +197,7 @@ class SweepFile:
         if lacking:
             why = f"${{{lacking[1]}}} names no key of the sweep"
         parts = re.split(r"[.\[\]]+", key.rstrip("]"))
-        return ConfigError(f"{self._giver(parts)}: {key}: {why}")
+        return ConfigError(f"{self._giver(parts, changed=True)}: {key}: {why}")
 
 
 def find(name: str) -> Path:
