@@ -59,13 +59,13 @@ def text() -> str:
 
 
 def meanings(model: type[BaseModel]) -> dict[str, str]:
-    """Return what each field of a model means, of the class where it is written down."""
+    """Return what each key of a model means, from the docstring of the class where it is written down."""
     found: dict[str, str] = {}
     for base in reversed(model.__mro__):
         doc = inspect.getdoc(base) if "__doc__" in vars(base) else None
         _, _, attributes = (doc or "").partition("Attributes:\n")
         found |= dict(_entries(attributes))
-    return found
+    return {model.model_fields[name].alias or name: told for name, told in found.items() if name in model.model_fields}
 
 
 def _entries(attributes: str) -> Iterator[tuple[str, str]]:
