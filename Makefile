@@ -26,7 +26,7 @@ test: install
 test-all: test  # and what trains to a threshold, samples of faults and fuzz, every study's smoke
 	$(PYTEST) -m slow
 
-fuzz: install  # thousands of mutated images, masks, weights and stored files, in process: a quarter of an hour
+fuzz: install  # thousands of mutated images, weights, stored and sweep files, in process: half an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
 
 test-cluster: install  # as root; apt-get install openssh-server rsync iproute2

@@ -178,6 +178,9 @@ class OptimizerSpec(Frozen):
     """How weights are changed: adam or adamw, which differ in where a weight decay acts, or a plug-in's.
 
     Attributes:
+        name: adam, adamw, or a plug-in's.
+        lr: learning rate.
+        weight_decay: share of a weight that a step takes away, times the learning rate.
         plugin: digest of the plug-in that the name comes from.
     """
 
@@ -191,6 +194,7 @@ class ScheduleSpec(Frozen):
     """How the learning rate changes: constant, plateau (DeCLIP's, by validation IoU), one-cycle (over all steps).
 
     Attributes:
+        name: constant, plateau, one-cycle, or a plug-in's.
         plugin: digest of the plug-in that the name comes from.
     """
 

@@ -94,7 +94,9 @@ def main() -> None:
     except DflocError as error:
         if debug:
             raise
-        click.echo(f"Error: {error}", err=True)
+        from dfloc.cli import advice
+
+        click.echo(f"Error: {advice.completed(str(error), sys.argv[1:], COMMANDS)}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:  # a disk that is full, a folder that cannot be written
         if debug or error.errno is None:

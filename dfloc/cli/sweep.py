@@ -10,6 +10,14 @@ import click
 from dfloc.cli.options import debug_option, plugin_option, workspace_option
 
 
+def _print_schema(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if asked:
+        from dfloc.sweep import schema
+
+        click.echo(schema.text())
+        context.exit()
+
+
 @click.command(context_settings={"show_default": True})
 @click.argument("name")
 @click.option("--data", metavar="DIR", help="Folder of shards, or a tree of Dolos' layout, which is imported once.")
@@ -22,6 +30,15 @@ from dfloc.cli.options import debug_option, plugin_option, workspace_option
 )
 @click.option("--preset", help="mini | paper | smoke.  [default: paper with --data, else mini]")
 @click.option("--dry-run", is_flag=True, help="Print the plan; start nothing.")
+@click.option("--print", "printed", is_flag=True, help="Print the sweep file with preset and --set merged in.")
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the JSON schema of a sweep file, for an editor; docs/SWEEPFILE.md has every key.",
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the sweep (repeatable).")
 @click.option("--seeds", type=click.IntRange(1), help="Number of trial seeds.")
 @click.option("--draws", type=click.IntRange(1), help="Number of draws of the samples (mixture seeds).")
@@ -42,7 +59,7 @@ from dfloc.cli.options import debug_option, plugin_option, workspace_option
 @click.option("--retry-failed", is_flag=True, help="Run again what failed.")
 @click.option("--wait", is_flag=True, help="Wait for another driver of this workspace to end.")
 @debug_option
-def sweep(dry_run: bool, debug: bool, **given: Any) -> int:
+def sweep(dry_run: bool, printed: bool, debug: bool, **given: Any) -> int:
     """Run the study NAME (or a sweep FILE.yaml): features, trials, tracking, report.
 
     The same command goes on after any interruption, and extends a finished study; nothing is computed twice.
@@ -51,16 +68,19 @@ def sweep(dry_run: bool, debug: bool, **given: Any) -> int:
     dfloc sweep exposure                                           built-in data, minutes on a laptop
     dfloc sweep exposure --dry-run --preset paper                  what the thesis' study would run
     dfloc sweep exposure --set stages.finetune.grid.n=[4,8,16]     other exposure counts; only new trials run
+    dfloc sweep exposure --print > mine.yaml                       its sweep file, merged, to be changed and run
     dfloc sweep exposure --seeds 3                                 three seeds, with intervals over them
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from rich.console import Console
 
-    from dfloc.sweep import run
-    from dfloc.sweep.prepare import Options
+    from dfloc.sweep import prepare, run
 
     console = Console(soft_wrap=True)
-    options = Options(**given)
+    options = prepare.Options(**given)
+    if printed:
+        click.echo(prepare.merged(options), nl=False)
+        return 0
     if dry_run:
         run.dry_run(options, console)
         return 0

@@ -1,5 +1,6 @@
 """Make what the feature store lacks: row groups through frozen backbones (Ray Data)."""
 
+import contextlib
 import pickle
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -197,6 +198,18 @@ def _decode(folder: UPath, shard: str, group: int, view: View | None) -> Iterato
         yield _Decoded(row["id"], image_HWC, target_HW)
 
 
+@contextlib.contextmanager
+def _named(backbone: str) -> Iterator[None]:
+    """Name the backbone that an error comes from, of whatever class: Ray would let the words of some go unsaid."""
+    try:
+        yield
+    except DflocError:
+        raise
+    except Exception as error:
+        cure = "when that is mended, start again: what is stored stays"
+        raise DflocError(f"backbone {backbone}: {first_cause(error)}; {cure}") from error
+
+
 class _Pass:
     """What one backbone says of the images of a row group on one way in; they go through it some at a time.
 
@@ -211,13 +224,15 @@ class _Pass:
         self._backbone, self._device, self._view = backbone, device, view
         self._size = getattr(backbone, "batch", BATCH)
         self._waiting: list[torch.Tensor] = []
+        self._name = recipes[0].map.partition("/")[0]
         self._names = {recipe.fingerprint: recipe.map.partition("/")[2] for recipe in recipes}
         self._made: dict[str, list[npt.NDArray[np.floating]]] = defaultdict(list)
         self.recipes = recipes
 
     def add(self, image_HWC: Pixels, sample_id: str) -> None:
         """Take one more image; none is kept beyond its batch."""
-        image_CHW = entered(self._backbone, image_HWC, self.recipes[0].via)
+        with _named(self._name):
+            image_CHW = entered(self._backbone, image_HWC, self.recipes[0].via)
         self._waiting.append(self._view.change(image_CHW, sample_id, "input") if self._view else image_CHW)
         if len(self._waiting) == self._size:
             self._run()
@@ -230,9 +245,9 @@ class _Pass:
             yield recipe, np.concatenate(self._made.pop(recipe.fingerprint))
 
     def _run(self) -> None:
-        inputs_BCHW = torch.stack(self._waiting).to(self._device)
-        self._waiting.clear()
-        with arithmetic.exact(1), torch.inference_mode(), np.errstate(over="ignore"):
+        with _named(self._name), arithmetic.exact(1), torch.inference_mode(), np.errstate(over="ignore"):
+            inputs_BCHW = torch.stack(self._waiting).to(self._device)
+            self._waiting.clear()
             maps = self._backbone(inputs_BCHW, list(dict.fromkeys(self._names.values())))
             for recipe in self.recipes:
                 rows = maps[self._names[recipe.fingerprint]].cpu().numpy().astype(STORED_DTYPES[recipe.stored])
@@ -298,5 +313,6 @@ class _Backbones:
     def _backbone(self, name: str, weights: str, of: str | None) -> Backbone:
         """Return a backbone, made on its first use: Ray would take an error in __init__ for a dead process."""
         if (name, weights, of) not in self._made:
-            self._made[name, weights, of] = self._weights.make(name, weights, self._device, of)
+            with _named(name):
+                self._made[name, weights, of] = self._weights.make(name, weights, self._device, of)
         return self._made[name, weights, of]

@@ -1,8 +1,9 @@
 """The vocabulary of a sweep file: what a study, a stage and a cell may ask for."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from dfloc.config import AugmentOp, Checkpoint, DecoderSpec, Frozen, LossSpec, OptimizerSpec, ScheduleSpec, Whole
 from dfloc.data.mixture import Pairing
@@ -12,6 +13,19 @@ Count = Annotated[Whole, Field(ge=1)]
 Number = Count | Literal["all"]
 ByDomain = Annotated[dict[str, Number], Field(min_length=1)]
 Mode = Literal["restart", "cumulative", "incremental"]
+
+# Names become folders, tags, and words of `--only STAGE/CASE`.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
+NAMED = "letters, digits and _ . + -, a letter or digit first, at most 100"
+
+
+def _is_name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError(f"should be named by {NAMED}")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_is_name)]
 
 
 class TrainAsk(Frozen):
@@ -80,6 +94,15 @@ class TrialAsk(Frozen):
         weights: where the backbones' weights come from: one word for all, or by backbone; none = each one's default.
         input: sizes that an image passes on its way into the backbones, in pixels: [224, 1024], or [1024] at once.
         augment: how training images are changed; none where it is left out.
+        decoder: what is trained on the maps.
+        loss: what is minimised.
+        optimizer: how weights are changed.
+        schedule: how the learning rate changes.
+        epochs: passes over the training images; with `epoch_steps`, so many steps each.
+        epoch_steps: optimiser steps of an epoch; as many as the images need where it is left out.
+        batch: images of a step.
+        select: what names the best epoch: validation iou, validation loss, or last.
+        targets: shuffled = each training image gets another one's mask, a control.
         precision: auto = bf16 on a GPU, fp32 on a CPU.
         seed: pinned here where a trial has nothing random; else the sweep's seeds are its axis.
     """
@@ -113,6 +136,7 @@ class FromAsk(Frozen):
         stage: the stage whose trials are the parents.
         trial: instead of a stage, a finished trial, of another sweep or imported: the first digits of its fingerprint,
             the id of its MLflow run, or its name.
+        checkpoint: which of its weights.
     """
 
     stage: str | None = None
@@ -147,24 +171,45 @@ class CellAsk(Frozen):
 
 
 class CaseAsk(Frozen):
-    """A case of a stage as written: its axes, and what its cells have in common (checked cell by cell)."""
+    """A case of a stage as written: its axes, and what its cells have in common (checked cell by cell).
+
+    Attributes:
+        parent: the stage, or finished trial, whose weights it starts from; none where it is left out.
+        grid: its axes, each a list of values: one trial of each combination.
+        train: which samples it trains and validates on.
+        trial: how it trains, over what stands above.
+    """
 
     parent: Any = Field(default=None, alias="from")
     grid: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
     trial: dict[str, Any] = Field(default_factory=dict)
 
+    @field_validator("parent", mode="before")
+    @classmethod
+    def _stage_or_trial(cls, value: object) -> object:
+        stage = value.get("stage", "") if isinstance(value, dict) else value
+        if value is not None and not isinstance(stage, str):
+            raise ValueError("should be the name of a stage, or {trial: NAME}")
+        return value
+
 
 class StageAsk(CaseAsk):
-    """A stage as written: as a case, and the cases that it is made of."""
+    """A stage as written: as a case, and the cases that it is made of.
 
-    cases: dict[str, CaseAsk] = Field(default_factory=dict)
+    Attributes:
+        cases: by name, each merged over the stage; one without a name where they are left out.
+    """
+
+    cases: dict[Name, CaseAsk] = Field(default_factory=dict)
 
 
 class EvaluateAsk(Frozen):
     """What every trial of the study is scored on.
 
     Attributes:
+        domains: whose test images; any that the data have.
+        protocol: the definitions of its metrics (`dfloc list protocols`).
         count: test images of each domain; all where it is left out.
     """
 
@@ -177,14 +222,21 @@ class StudyAsk(Frozen):
     """A sweep file with its preset and `--set` merged in.
 
     Attributes:
-        domains: the study's local domains, in the order of its tables.
+        name: enters the sweep's name, with preset and data; a folder.
+        title: the study in one line.
+        tables: published tables that its report stands beside.
+        domains: the study's local domains, in the order of its tables; `data` = all that the data have.
+        device: where its trials run.
+        trial: how every trial trains.
+        stages: by name.
+        evaluate: what every trial is scored on.
         grid: axes of every stage.
         seeds: number of trial seeds, an axis of every stage.
         draws: number of mixture seeds, an axis of every stage.
         search: of which stage the trials are drawn, and from what.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
     title: str
     tables: tuple[str, ...] = ()
     domains: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -193,7 +245,7 @@ class StudyAsk(Frozen):
     seeds: Count = 1
     draws: Count = 1
     trial: dict[str, Any] = Field(default_factory=dict)
-    stages: Annotated[dict[str, StageAsk], Field(min_length=1)]
+    stages: Annotated[dict[Name, StageAsk], Field(min_length=1)]
     evaluate: EvaluateAsk
     search: SearchAsk | None = None
 

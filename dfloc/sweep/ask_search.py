@@ -60,6 +60,7 @@ class SamplerAsk(Frozen):
     """Which points are drawn: tpe (Optuna's, multivariate) or random.
 
     Attributes:
+        name: tpe | random.
         startup: points that tpe draws at random before it learns.
         seed: of the draws.
     """
@@ -73,6 +74,7 @@ class PrunerAsk(Frozen):
     """Which trials are stopped early: asha (those that are not among the best of a rung) or none.
 
     Attributes:
+        name: asha | none.
         min_epochs: the first rung; the next ones are at `factor` times as many epochs each.
         factor: of the trials that reached a rung, the best one in so many goes on.
     """
@@ -91,6 +93,8 @@ class SearchAsk(Frozen):
         space: axis -> what may be drawn; names as in a grid.
         objective: valid (mean validation IoU over the mixture's domains) | leave-one-training-domain-out (each point
             is trained once without each domain of the mixture and validated on it; their mean).
+        sampler: how points are drawn.
+        pruner: which trials are stopped early.
     """
 
     stage: str

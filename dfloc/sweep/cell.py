@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from dfloc.sweep.points import Point, Space
 
 Axes = dict[str, Any]
 Spelled = dict[tuple[str, Value], dict[str, Any]]  # axis and value -> each way it is written, as JSON and as read
+
+MAX_CELLS = 10_000  # of a case and one parent
 
 # Parts of a cell that say which maps of which images are read.
 READ = (("train",), *(("trial", part) for part in ("maps", "weights", "input", "augment", "epochs")))
@@ -123,7 +126,7 @@ class Case:
         ask: StudyAsk,
         stage: str,
         case: str,
-        axes: Mapping[str, list[int]],
+        axes: Mapping[str, Sequence[int]],
         scale: Scale | None,
         data: Data,
         point: Point | None = None,
@@ -134,7 +137,7 @@ class Case:
         self._file, self._stage, self._case, self._scale = file, stage, case, scale
         self._domains, self._data = ask.domains, data
         self._spelled: Spelled = {} if spelled is None else spelled
-        self._grid = flat({**ask.grid, **asked.grid, **extra.grid}) | dict(axes)
+        self._grid: dict[str, Sequence[Any]] = {**flat({**ask.grid, **asked.grid, **extra.grid}), **axes}
         self._grid |= {axis: [value] for axis, value in (point or {}).items()}
         for axis in DOMAIN_AXES & self._grid.keys():
             self._grid[axis] = [self._domain(axis, str(name)) for name in self._grid[axis]]
@@ -175,6 +178,13 @@ class Case:
         """Yield the cells of one parent; an axis that the parent has is inherited, never crossed."""
         inherited = parent.given if parent else {}
         own = {axis: values for axis, values in self._grid.items() if axis not in inherited}
+        asked = math.prod(map(len, own.values()))
+        if asked > MAX_CELLS:
+            axes = ", ".join(f"{axis} ({len(values):,})" for axis, values in own.items() if len(values) > 1)
+            raise ConfigError(
+                f"{self._file.where('stages', self._stage)}: stage {self._stage} asks for {asked:,} trials by its axes "
+                f"{axes}; at most {MAX_CELLS:,} are planned at once, name fewer values"
+            )
         combinations = (dict(zip(own, values, strict=True)) for values in itertools.product(*own.values()))
         cells = [self._cell({**inherited, **values}, parent) for values in combinations]
         distinct: dict[tuple[tuple[str, Value], ...], Cell] = {}

@@ -5,34 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from pydantic import BaseModel, ValidationError
 
 import dfloc
-from dfloc.errors import ConfigError, did_you_mean, unknown
-from dfloc.sweep import scalars
-from dfloc.sweep.ask import StudyAsk, field_names
-
-MAX_BYTES = 1_000_000
-
-# Where a field may be of several types, pydantic names the type that it tried inside the path of the field.
-UNION_BRANCH = re.compile(r"constrained-\w+|int|str|\w+\[.*")
-
-# Keys whose value may be a bare name: `loss: bce` stands for `loss: {name: bce}`.
-BARE = {
-    "decoder": "name",
-    "loss": "name",
-    "optimizer": "name",
-    "schedule": "name",
-    "augment": "name",
-    "from": "stage",
-    "sampler": "name",
-    "pruner": "name",
-}
-
-# What a field wants that takes numbers, by the kind of pydantic's mistake.
-NUMBERS = {"int_type": "a whole number", "float_type": "a number", "finite_number": "a finite number"}
+from dfloc.errors import ConfigError, unknown
+from dfloc.sweep import mistakes, text
+from dfloc.sweep.ask import NAME, NAMED, StudyAsk, field_names
+from dfloc.sweep.setting import BARE, Setting, holds
 
 # Keys below which values stand for themselves.
 AXES = ("grid", "space")
@@ -56,24 +36,11 @@ class SweepFile:
         self.path = path
         self.preset = ""
         self.values: dict[str, Any] = {}
-        self._settings: tuple[str, ...] = ()
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path} is larger than {MAX_BYTES:,} bytes: that is no sweep file")
-        try:
-            text = path.read_text(encoding="utf-8")
-            self._tree = yaml.compose(text, yaml.SafeLoader)
-            if self._tree and _written_out(self._tree, {}) > MAX_BYTES:
-                raise ValueError("its aliases stand for too much")
-            content = scalars.load(text)
-            self._content = OmegaConf.create(content if isinstance(content, dict) else {})
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise ConfigError(f"{path} line {line}: no YAML: {error.problem}") from None
-        except Exception as error:
-            raise ConfigError(f"{path}: no YAML: {_told(error)}") from error
-        if not OmegaConf.is_dict(self._content) or not OmegaConf.is_dict(self._content.get("stages")):
-            raise ConfigError(f"{path} should be a sweep file with the keys name, title, domains, trial and stages")
-        self._content = _spelled_out(self._content)
+        self._settings: list[Setting] = []
+        self._text = text.read(path)
+        content = self._text.values
+        self._shapes(content)
+        self._content = _spelled_out(OmegaConf.create(content))
 
     def presets(self) -> list[str]:
         """Return the names of the presets."""
@@ -92,8 +59,12 @@ class SweepFile:
 
     def domains_asked(self, preset: str, settings: Sequence[str] = ()) -> Any:
         """Return `domains` as written: a list of names, "data", or "data:2" (its first two local domains)."""
-        value = self._merge(preset, settings).get("domains")
-        return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        merged = self._merge(preset, settings)
+        try:
+            value = merged.get("domains")
+            return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        except Exception as error:
+            raise self._unresolved(error) from error
 
     def choose(self, preset: str, settings: Sequence[str] = (), domains: Sequence[str] | None = None) -> "SweepFile":
         """Merge a preset and `--set` settings in, resolve every `${...}`, and return this file.
@@ -112,40 +83,28 @@ class SweepFile:
         try:
             values = OmegaConf.to_container(merged, resolve=True)
         except Exception as error:
-            raise ConfigError(f"{self.path}: {_told(error)}") from error
+            odd = [key for key in merged if key not in (*field_names(StudyAsk, ()), "presets")]
+            also = f'; is it "{odd[0]}", which no sweep has?' if odd else ""
+            raise ConfigError(f"{self._unresolved(error)}{also}") from error
         assert isinstance(values, dict)
         values.pop("presets", None)
-        self.values, self.preset, self._settings = _without_nulls(values), preset, tuple(settings)
+        self.values = _without_nulls(values)
         return self
 
     def mistake(
         self, error: ValidationError, model: type[BaseModel], where: Callable[[tuple[str, ...]], str] | None = None
     ) -> ConfigError:
-        """Return the first mistake that pydantic found as one sentence with file, line and what is near.
+        """Return what pydantic found as one sentence with files and lines, and what is near.
 
         Args:
             error: what pydantic says.
             model: what was checked.
             where: says where a field of it was given; none: where the file has it.
         """
-        found = [(_field(one["loc"]), one) for one in error.errors()]
-        loc, first = min(found, key=lambda one: one[1]["type"] != "extra_forbidden")
-        if isinstance(first["input"], Mapping):  # which pydantic took for each type that there may be
-            loc, first = next(((at, one) for at, one in found if at[: len(loc)] == loc != at), (loc, first))
-        path = ".".join(str(part) for part in loc)
-        if first["type"] == "extra_forbidden":
-            choices = field_names(model, loc[:-1])
-            what = f'unknown key "{loc[-1]}" in {path.rpartition(".")[0] or "the sweep"}; ' + did_you_mean(
-                str(loc[-1]), choices
-            )
-        elif first["type"] == "missing":
-            what = f"{path} is missing"
-        else:
-            words = [one["ctx"]["expected"] for at, one in found if at == loc and one["type"] == "literal_error"]
-            word = f", or {words[0]}" if words and first["type"] != "literal_error" else ""
-            what = f"{path}: {_wanted(first)}{word}, but it is {_shown(first['input'])}"
-        field = tuple(map(str, loc))
-        return ConfigError(f"{where(field) if where else self.where(*field)}: {what}")
+        found = mistakes.distinct(error)
+        fields = [tuple(map(str, one.loc)) for one in found]
+        places = [where(field) if where else self.where(*field) for field in fields]
+        return ConfigError(mistakes.sentences(list(zip(places, found, strict=True)), model))
 
     def where(self, *path: str) -> str:
         """Return where a key stands: the `--set` that gave it, or file and line."""
@@ -154,52 +113,91 @@ class SweepFile:
     def place(self, paths: Sequence[str]) -> str:
         """Return where the first of some keys stands that there is; where there is none, what it should stand in."""
         wanted = [path.split(".") for path in paths]
+        if not any(holds(self.values, parts) for parts in wanted):
+            for setting in reversed(self._settings):
+                if setting.value is None and any(setting.gives(parts) for parts in wanted):
+                    return str(setting)
         for dropped in range(max(map(len, wanted))):
             for parts in wanted:
                 kept = parts[: len(parts) - dropped]
-                if kept and _holds(self.values, kept):
-                    return self._giver(kept)
+                if kept and holds(self.values, kept):
+                    return self._giver(kept, changed=not dropped)
         return str(self.path)
 
-    def _giver(self, parts: Sequence[str]) -> str:
-        """Return the last `--set` that gave a key of the merged file, else its line."""
-        for setting in reversed(self._settings):
-            key, _, value = setting.partition("=")
-            given = key.strip().split(".")
-            inside = given == [*parts[: len(given)]] and _holds(scalars.load(value), parts[len(given) :])
-            if inside or [*parts] == given[: len(parts)]:
-                return f"--set {setting}"
-        for kept in range(len(parts), 0, -1):
-            for head in (("presets", self.preset), ()):
-                if line := _line(self._tree, [*head, *parts[:kept]]):
-                    return f"{self.path} line {line}"
-        return str(self.path)
+    def _giver(self, parts: Sequence[str], changed: bool = False) -> str:
+        """Return where a key was given: a line, or the last `--set`, before the line if it is `changed` by it."""
+        line = self._line(parts)
+        for setting in reversed(self._settings if changed or not line else []):
+            if setting.gives(parts) or (changed and setting.lies_below(parts)):
+                return str(setting)
+        above = (self._line(parts[:kept]) for kept in range(len(parts), 0, -1))
+        line = next(filter(None, above), None)
+        return f"{self.path} line {line}" if line else str(self.path)
 
-    def _merge(self, preset: str, settings: Sequence[str]) -> Any:
+    def _line(self, parts: Sequence[str]) -> int | None:
+        return self._text.line(["presets", self.preset, *parts]) or self._text.line(parts)
+
+    def written(self) -> str:
+        """Return the merged content as a sweep file of its own, with the same plan."""
+        return text.written(self.values)
+
+    def _shapes(self, content: Any) -> None:
+        """Refuse what cannot be merged."""
+        if not isinstance(content, dict) or "stages" not in content:
+            keys = "name, title, domains, trial and stages"
+            raise ConfigError(f"{self.path} should be a sweep file with the keys {keys}")
+        presets = content.get("presets") or {}
+        self._mapping(content["stages"], "stages")
+        self._mapping(presets, "presets")
+        for name, body in presets.items():
+            self._mapping(body or {}, "presets", name)
+            if not NAME.fullmatch(name):
+                raise ConfigError(f'{self._giver(["presets", name])}: preset "{name}" should be named by {NAMED}')
+        for name, body in content["stages"].items():
+            cases = body.get("cases") if isinstance(body, dict) else None
+            empty = [case for case, inside in cases.items() if inside is None] if isinstance(cases, dict) else []
+            if body is None:
+                raise ConfigError(f"{self._giver(['stages', name])}: stage {name} is empty; say what it trains")
+            if empty:
+                where = self._giver(["stages", name, "cases", empty[0]])
+                raise ConfigError(
+                    f"{where}: case {empty[0]} of stage {name} is empty; write {{}} where it adds nothing"
+                )
+
+    def _mapping(self, value: Any, *path: str) -> None:
+        if not isinstance(value, dict):
+            what = f"{'.'.join(path)} should be a mapping (NAME: ...), but it is {mistakes.shown(value)}"
+            raise ConfigError(f"{self._giver(path)}: {what}")
+
+    def _merge(self, preset: str, texts: Sequence[str]) -> Any:
         if self.presets() and preset not in self.presets():
             raise unknown("preset", preset, self.presets())
-        for setting in settings:
-            key, sign, _ = setting.partition("=")
-            if not sign or not key.strip():
-                raise ConfigError(f'--set "{setting}" should be key=value, as in --set trial.optimizer.lr=3e-4')
-            self._known(key.strip())
+        self.preset, self._settings = preset, [Setting.read(one) for one in texts]
+        chosen = (self._content.get("presets") or {}).get(preset) or {}
         try:
-            said = _spelled_out(_set(settings))
-            chosen = (self._content.get("presets") or {}).get(preset) or {}
             merged = OmegaConf.merge(_yielding(self._content, chosen), chosen)
-            return OmegaConf.merge(_yielding(merged, said), said)
         except Exception as error:
-            raise ConfigError(f"--set {' '.join(settings)}: {_told(error)}") from error
+            raise ConfigError(f"{self._giver(['presets', preset])}: preset {preset}: {_clash(error)}") from error
+        said = OmegaConf.create({})
+        for setting in self._settings:
+            setting.check(merged)
+            try:
+                OmegaConf.update(said, ".".join(setting.parts), setting.value)
+                OmegaConf.merge(merged, said)
+            except Exception as error:
+                raise ConfigError(f"{setting}: {_clash(error)}") from error
+        said = _spelled_out(said)
+        return OmegaConf.merge(_yielding(merged, said), said)
 
-    def _known(self, key: str) -> None:
-        parts = key.split(".")
-        roots = set(field_names(StudyAsk, ()))
-        if parts[0] not in roots:
-            raise ConfigError(f'--set {key}: unknown key "{parts[0]}"; {did_you_mean(parts[0], roots)}')
-        stages = set(self._content.stages or {})
-        if parts[0] == "stages" and (len(parts) < 2 or parts[1] not in stages):
-            word = parts[1] if len(parts) > 1 else ""
-            raise ConfigError(f'--set {key}: unknown stage "{word}"; {did_you_mean(word, stages)}')
+    def _unresolved(self, error: Exception) -> ConfigError:
+        """Return what is wrong with a `${...}`, and where it stands."""
+        key = str(getattr(error, "full_key", None) or "")
+        lacking = re.match(r"Interpolation key '(.*)' not found", str(error))
+        why = "it stands for itself" if "ecursi" in str(error) else _told(error)
+        if lacking:
+            why = f"${{{lacking[1]}}} names no key of the sweep"
+        parts = re.split(r"[.\[\]]+", key.rstrip("]"))
+        return ConfigError(f"{self._giver(parts, changed=True)}: {key}: {why}")
 
 
 def find(name: str) -> Path:
@@ -210,7 +208,7 @@ def find(name: str) -> Path:
     """
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
-        if not path.is_file():
+        if not path.exists():
             raise ConfigError(f"sweep file {name} does not exist; `dfloc list sweeps` names those that dfloc has")
         return path
     shipped_ones = shipped()
@@ -243,15 +241,6 @@ def _spelled_out(content: Any) -> Any:
     return OmegaConf.create(walk(OmegaConf.to_container(content)))
 
 
-def _set(settings: Sequence[str]) -> Any:
-    """Return the configuration that `key=value` texts say, later ones over earlier ones."""
-    said = OmegaConf.create({})
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        OmegaConf.update(said, key.strip(), scalars.load(value))
-    return said
-
-
 def _yielding(content: Any, later: Any) -> Any:
     """Return a configuration less the axes of its search that a later one writes in another form: as list or range."""
     new, old = map(_space, (later, content))
@@ -279,65 +268,12 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _holds(value: Any, parts: Sequence[str]) -> bool:
-    """Return whether there is something at the end of a path; what stands for a mapping, as a bare name, has it all."""
-    if isinstance(value, Mapping) and parts:
-        keys = [key for key in value if _begins(parts, str(key))]
-        return any(_holds(value[key], parts[len(str(key).split(".")) :]) for key in keys)
-    if isinstance(value, list) and parts:
-        return parts[0].isdecimal() and int(parts[0]) < len(value) and _holds(value[int(parts[0])], parts[1:])
-    return True
-
-
-def _written_out(node: Any, sizes: dict[int, int]) -> int:
-    """Return the number of nodes of a tree in which every alias is written out; `sizes`: of those seen."""
-    if id(node) not in sizes:
-        inside = node.value if isinstance(node, yaml.CollectionNode) else []
-        parts = [part for item in inside for part in (item if isinstance(item, tuple) else (item,))]
-        sizes[id(node)] = 1 + sum(_written_out(part, sizes) for part in parts)
-    return sizes[id(node)]
-
-
-def _field(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    return tuple(part for part in loc if not UNION_BRANCH.fullmatch(str(part)))
-
-
-def _wanted(found: Any) -> str:
-    """Return what a field should be, as pydantic's first mistake has it."""
-    kind = NUMBERS.get(found["type"])
-    if kind:
-        return f"should be {kind} in plain digits, as in {'3' if 'whole' in kind else '3 or 1e-3'}, without quotes"
-    return str(found["msg"]).removeprefix("Value error, ")
-
-
-def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+def _clash(error: Exception) -> str:
+    """Return why two parts of a sweep cannot be merged."""
+    clash = "Cannot merge" in str(error)
+    return "a list stands where the sweep has a mapping, or the other way round" if clash else _told(error)
 
 
 def _told(error: Exception) -> str:
     """Return the first line of what a library says, or what it calls it."""
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def _line(node: Any, path: Sequence[str | int]) -> int | None:
-    """Return the line of the key at the end of a path, counted from 1; keys may have dots, and parts too."""
-    line = None
-    parts = [piece for part in path for piece in str(part).split(".")]
-    while parts:
-        if isinstance(node, yaml.MappingNode):
-            pair = next((pair for pair in node.value if _begins(parts, pair[0].value)), None)
-            if pair is None:
-                return None
-            line, node = pair[0].start_mark.line + 1, pair[1]
-            del parts[: len(pair[0].value.split("."))]
-        elif isinstance(node, yaml.SequenceNode) and parts[0].isdecimal() and int(parts[0]) < len(node.value):
-            node = node.value[int(parts.pop(0))]
-            line = node.start_mark.line + 1
-        else:
-            return None
-    return line
-
-
-def _begins(parts: Sequence[str], key: str) -> bool:
-    words = key.split(".")
-    return list(parts[: len(words)]) == words

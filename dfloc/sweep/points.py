@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dfloc.axis import frozen
+from dfloc.errors import ConfigError
 from dfloc.record import SearchAxis
 
 Point = dict[str, Any]
@@ -70,11 +71,19 @@ class Space:
 
         Args:
             crossed: those axes; axes that depend on another, and these, are crossed too. Of a range both ends occur.
+
+        Raises:
+            ConfigError: too many combinations.
         """
         dependent = {name for one, axis in self.axes.items() if axis.of for name in (one, axis.of)}
         names = [name for name in self.axes if name in crossed or name in dependent]
         rest = [name for name in self.axes if name not in names]
-        product = list(self._product(names))
+        product = list(itertools.islice(self._product(names), MAX_LISTED + 1))
+        if len(product) > MAX_LISTED:
+            raise ConfigError(
+                f"axes {', '.join(names)} of the search say together which images and maps are read, in more than "
+                f"{MAX_LISTED:,} ways; name fewer choices"
+            )
         rows = max([len(product), *(len(self._values(name, {})) for name in rest)])
         return [
             {

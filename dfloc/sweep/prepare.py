@@ -149,10 +149,7 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
         ConfigError: anything in file or settings is wrong.
         DataError: fewer images than asked.
     """
-    file = SweepFile(find(options.name))
-    domains = _domains(file.domains_asked(options.chosen_preset, options.settings), data)
-    domains = list(dict.fromkeys([*domains, *_counted(own_samples(options, workspace))]))
-    file.choose(options.chosen_preset, options.settings, domains)
+    file = _chosen(options, workspace, data)
     study = expand(file, options.only, options.seeds, options.draws, options.limit, data)
     device = options.device or study.ask.device
     resolved = resolve(study, data, known, preset=options.chosen_preset, device=device, limit=options.limit)
@@ -171,6 +168,28 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
         options.retry_failed,
     )
     return Prepared(plan, resolved, device, data, drawing)
+
+
+def merged(options: Options) -> str:
+    """Return the sweep that options name as a file of its own: preset and settings merged in, `${...}` resolved.
+
+    Raises:
+        ConfigError, DataError: as for `prepare`.
+    """
+    workspace = Workspace(options.workspace, create=False)
+    data = data_of(options, workspace)
+    file = _chosen(options, workspace, data)
+    expand(file, options.only, options.seeds, options.draws, options.limit, data)
+    said = {"seeds": options.seeds, "draws": options.draws, "device": options.device}
+    file.values |= {key: value for key, value in said.items() if value is not None}
+    return file.written()
+
+
+def _chosen(options: Options, workspace: Workspace, data: Data) -> SweepFile:
+    file = SweepFile(find(options.name))
+    domains = _domains(file.domains_asked(options.chosen_preset, options.settings), data)
+    domains = list(dict.fromkeys([*domains, *_counted(own_samples(options, workspace))]))
+    return file.choose(options.chosen_preset, options.settings, domains)
 
 
 def lacking(options: Options, workspace: Workspace, prepared: Prepared) -> Iterator[str]:

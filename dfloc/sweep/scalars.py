@@ -2,7 +2,6 @@
 
 import math
 import re
-from typing import Any
 
 import yaml
 
@@ -21,32 +20,9 @@ PATTERNS = (
 
 
 class Loader(yaml.SafeLoader):
-    """Reads plain data; a key that stands twice in a mapping is an error, and a number that is too large is text."""
+    """Reads plain data; a number that is too large is text."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return a mapping.
-
-        Raises:
-            ConstructorError: a key stands there twice.
-        """
-        seen = set[str]()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"key {key.value} twice", key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def load(text: str) -> Any:
-    """Return what a text holds.
-
-    Raises:
-        YAMLError: it is no YAML, or names a type that is no plain data.
-    """
-    return yaml.load(text, Loader)
 
 
 def _whole(loader: Loader, node: yaml.ScalarNode) -> int | str:

@@ -66,7 +66,7 @@ def expand(
     except ValidationError as error:
         raise file.mistake(error, StudyAsk) from None
     wanted = _wanted(ask, only)
-    axes = {"draw": list(range(draws or ask.draws)), "seed": list(range(seeds or ask.seeds))}
+    axes = {"draw": range(draws or ask.draws), "seed": range(seeds or ask.seeds)}
     data = data or Expected("dolos", {}, {})
     made = _Expansion(file, ask, axes, None, data)
     whole = made.study(wanted, made.notes)
@@ -91,12 +91,19 @@ class _Expansion:
         cover: of the searched stage.
     """
 
-    def __init__(self, file: SweepFile, ask: StudyAsk, axes: Mapping[str, list[int]], scale: Scale | None, data: Data):
+    def __init__(
+        self,
+        file: SweepFile,
+        ask: StudyAsk,
+        axes: Mapping[str, Sequence[int]],
+        scale: Scale | None,
+        data: Data,
+    ):
         self._file, self._ask, self._axes, self._scale, self._data = file, ask, axes, scale, data
         self._by_stage: dict[str, list[Cell]] = {}
         self._spelled: dict[str, Spelled] = {}
         self._searched = _searched(file, ask)
-        for name in _in_order(ask):
+        for name in _in_order(ask, file):
             self._by_stage[name] = [] if name == self._searched else self._stage(name)
         self.cells = [cell for cells in self._by_stage.values() for cell in cells]
         self.cover: tuple[Cell, ...] = ()
@@ -228,25 +235,28 @@ def _wanted(ask: StudyAsk, only: Sequence[str]) -> set[tuple[str, str]]:
     for name in only or ask.stages:
         stage, slash, case = name.partition("/")
         if stage not in ask.stages:
-            raise ConfigError(f'unknown stage "{stage}"; {did_you_mean(stage, ask.stages)}')
+            raise ConfigError(f'--only {name}: unknown stage "{stage}"; {did_you_mean(stage, ask.stages)}')
         cases = ask.stages[stage].cases
         if slash and case not in cases:
             has = did_you_mean(case, cases) if cases else "it has none"
-            raise ConfigError(f'unknown case "{case}" of stage {stage}; {has}')
+            raise ConfigError(f'--only {name}: unknown case "{case}" of stage {stage}; {has}')
         wanted.add((stage, case))
     return wanted
 
 
-def _in_order(ask: StudyAsk) -> list[str]:
+def _in_order(ask: StudyAsk, file: SweepFile) -> list[str]:
     order: list[str] = []
     left = list(ask.stages)
-    for before in {before: None for stage in ask.stages.values() for before in _parent_names(stage)}:
-        if before not in ask.stages:
-            raise ConfigError(f'unknown stage "{before}"; {did_you_mean(before, ask.stages)}')
+    for name, stage in ask.stages.items():
+        for before in _parent_names(stage):
+            if before not in ask.stages:
+                where = file.where("stages", name, "from")
+                raise ConfigError(f'{where}: unknown stage "{before}"; {did_you_mean(before, ask.stages)}')
     while left:
         ready = [name for name in left if {*order}.issuperset(_parent_names(ask.stages[name]))]
         if not ready:
-            raise ConfigError(f"stages {', '.join(left)} start from each other in a circle")
+            where = file.where("stages", left[0], "from")
+            raise ConfigError(f"{where}: stages {', '.join(left)} start from each other in a circle")
         order.append(ready[0])
         left.remove(ready[0])
     return order

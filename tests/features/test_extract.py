@@ -283,6 +283,42 @@ def test_an_image_is_let_go_before_the_next_is_decoded(tiny_shards, store, monke
     assert max(most) <= 2
 
 
+class Failing(srm.Srm):
+    """Raises what a backbone of one's own may raise, in one of its two methods."""
+
+    def __init__(self, method: str, error: Exception):
+        super().__init__("cpu")
+        self.method, self.error = method, error
+
+    def preprocess(self, image_HWC: np.ndarray) -> torch.Tensor:
+        if self.method == "preprocess":
+            raise self.error
+        return super().preprocess(image_HWC)
+
+    def __call__(self, images_BCHW: torch.Tensor, wanted: Sequence[str]) -> dict[str, torch.Tensor]:
+        if self.method == "__call__":
+            raise self.error
+        return super().__call__(images_BCHW, wanted)
+
+
+@pytest.mark.parametrize("method", ["make", "preprocess", "__call__"])
+@pytest.mark.parametrize("error", [OSError("the lab's server is down"), KeyError("the lab's server is down")])
+def test_what_a_backbone_raises_is_said_with_its_name_and_class(tiny_shards, store, monkeypatch, method, error) -> None:
+    def make(name: str, weights: str, device: str) -> srm.Srm:
+        if method == "make":
+            raise error
+        return Failing(method, error)
+
+    monkeypatch.setattr(srm, "make", make)
+    [job] = missing(store, _samples(tiny_shards, split="test"), [STATS])
+    told = pickle.loads(_actor(store, tiny_shards, [job])(module._item(job))["error"])
+    assert isinstance(told, DflocError)
+    assert "backbone srm: " in str(told)
+    assert f"{type(error).__name__}: " in str(told)
+    assert "the lab's server is down" in str(told)
+    assert "\n" not in str(told)
+
+
 class Broken(srm.Srm):
     def __call__(self, images_BCHW: torch.Tensor, wanted: Sequence[str]) -> dict[str, torch.Tensor]:
         maps = super().__call__(images_BCHW, wanted)

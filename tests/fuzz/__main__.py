@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.fuzz import command, images, stored, weights
+from tests.fuzz import command, images, stored, sweeps, weights
 from tests.fuzz.harness import FAULTS, Part, Result, run
 
-PARTS: tuple[Part, ...] = (images.PART, images.ARRAYS, weights.PART, stored.PART, command.PART)
+PARTS: tuple[Part, ...] = (images.PART, images.ARRAYS, weights.PART, stored.PART, sweeps.PART, command.PART)
 WORDS = ("refused", "said so", "right", "read", *FAULTS)
 
 
@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = [run(part, asked.seed, asked.count or part.count, out, until, asked.first) for part in parts]
     stored.remove()
     command.remove()
+    sweeps.remove()
     weights.CANARY.unlink(missing_ok=True)
     sys.stdout.write(table(results))
     for result in results:

@@ -12,12 +12,12 @@ from pydantic import BaseModel
 from upath import UPath
 
 from dfloc import storage
-from dfloc.errors import DataError
+from dfloc.errors import ConfigError, DataError
 from tests.fuzz import __main__ as fuzz
-from tests.fuzz import command, images, mutate, stored, weights
+from tests.fuzz import command, images, mutate, stored, sweeps, weights
 from tests.fuzz.harness import Case, Part, WrongError, judge, run, shrunk
 
-SAMPLES = {images.PART: 200, images.ARRAYS: 100, weights.PART: 120, stored.PART: 150, command.PART: 4}
+SAMPLES = {images.PART: 200, images.ARRAYS: 100, weights.PART: 120, stored.PART: 150, sweeps.PART: 12, command.PART: 4}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,6 +25,7 @@ def cleared() -> Iterator[None]:
     yield
     stored.remove()
     command.remove()
+    sweeps.remove()
     weights.CANARY.unlink(missing_ok=True)
 
 
@@ -150,6 +151,53 @@ def test_stored_files_that_are_not_compared_are_found(monkeypatch: pytest.Monkey
     found = _faults(stored.PART, 150)
     assert found["wrong"] > 3
     assert found["raised"] > 3
+
+
+def small() -> bytes:
+    return sweeps.sources()["exposure"].encode()
+
+
+def test_sweep_files_that_are_read_wrongly_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = sweeps.Asked("smoke", more={"only": ("base",)})
+    assert sweeps.check(small(), asked) == "right"
+    real = sweeps.text.Loader.construct_object
+    octal = small().replace(b"batch: 32", b"batch: 010")
+    with pytest.raises(ConfigError, match=r"batch: should be a whole number.*'010'"):
+        sweeps.check(octal, sweeps.Asked("paper"))
+
+    def as_yaml_1_1(self: Any, node: Any, deep: bool = False) -> Any:
+        return 8 if getattr(node, "value", None) == "010" else real(self, node, deep)
+
+    monkeypatch.setattr(sweeps.text.Loader, "construct_object", as_yaml_1_1)
+    with pytest.raises(WrongError, match=r"trial\.batch was written as 010, and read as 8"):
+        sweeps.check(octal, sweeps.Asked("paper", more={"only": ("base",)}))
+
+
+def test_a_merged_file_of_another_plan_and_an_order_that_counts_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = sweeps.Asked("smoke", more={"only": ("base",)})
+    monkeypatch.setattr(sweeps, "merged", lambda options: small().decode())
+    with pytest.raises(WrongError, match="gives another plan"):
+        sweeps.check(small(), asked._replace(settings=("trial.batch=3",)))
+    monkeypatch.undo()
+    numbers = iter(range(9))
+    plan = sweeps.plan
+
+    def by_turn(path: Path, asked: sweeps.Asked) -> Any:
+        turn = next(numbers) // 2
+        return plan(path, asked._replace(settings=(f"trial.batch={turn + 1}",)))
+
+    monkeypatch.setattr(sweeps, "plan", by_turn)
+    with pytest.raises(WrongError, match="another order of keys"):
+        sweeps.check(small(), asked)
+
+
+def test_a_message_without_a_place_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def vague(path: Path, asked: sweeps.Asked) -> Any:
+        raise ConfigError("something is wrong")
+
+    monkeypatch.setattr(sweeps, "plan", vague)
+    with pytest.raises(WrongError, match="no sentence with a place: something is wrong"):
+        sweeps.check(small(), sweeps.Asked("smoke"))
 
 
 def test_a_command_that_says_too_much_or_nothing_is_found() -> None:

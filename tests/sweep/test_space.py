@@ -182,15 +182,14 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     [
         LAUGHS,
         "[" * 1500 + "]" * 1500,
-        "a: &a\n  b: *a\n",
-        "a: !!python/name:os.system",
-        "a: !!set {b}",
+        "a: " + "9" * 6000,
     ],
 )
 def test_a_file_that_would_fill_or_break_what_reads_it_is_one_line(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match=r"small.yaml.*no YAML") as told:
+    with pytest.raises(ConfigError, match=r"small.yaml") as told:
         small(tmp_path, text=f"stages: {{}}\n{text}")
     assert "\n" not in str(told.value)
+    assert len(str(told.value)) < 500
 
 
 def test_a_setting_that_breaks_what_reads_it_is_one_line() -> None:

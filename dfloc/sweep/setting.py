@@ -1,0 +1,123 @@
+"""A `--set KEY=VALUE`: what it says, whether the sweep has such a key, and whether it is to blame."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from dfloc.errors import ConfigError, did_you_mean
+from dfloc.sweep.ask import StudyAsk, field_names
+from dfloc.sweep.text import Text
+
+# Keys whose value may be a bare name: `loss: bce` stands for `loss: {name: bce}`.
+BARE = {
+    "decoder": "name",
+    "loss": "name",
+    "optimizer": "name",
+    "schedule": "name",
+    "augment": "name",
+    "from": "stage",
+    "sampler": "name",
+    "pruner": "name",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting.
+
+    Attributes:
+        text: as it was written.
+        parts: its key, piece by piece.
+        value: in YAML, read.
+    """
+
+    text: str
+    parts: tuple[str, ...]
+    value: Any
+
+    @classmethod
+    def read(cls, text: str) -> "Setting":
+        """Return a setting.
+
+        Raises:
+            ConfigError: no `=`, no whole key before it, or no YAML behind it.
+        """
+        key, sign, value = text.partition("=")
+        parts = tuple(part.strip() for part in key.split("."))
+        if not sign or not key.strip():
+            raise ConfigError(f'--set "{text}" should be key=value, as in --set trial.optimizer.lr=3e-4')
+        if not all(parts):
+            raise ConfigError(f'--set "{text}" has nothing between two dots of its key, or at an end of it')
+        if "[" in key:
+            raise ConfigError(f'--set "{text}" should have words and dots before the =; a list is given whole: [1, 2]')
+        return cls(text, parts, Text(value, f"--set {text}", lines=False).values)
+
+    def __str__(self) -> str:
+        return f"--set {self.text}"
+
+    def check(self, content: Any) -> None:
+        """Refuse a key that no sweep has, and a stage or case that this one has not.
+
+        Args:
+            content: the file, its preset merged in.
+
+        Raises:
+            ConfigError: says what is near.
+        """
+        key, parts = f"--set {'.'.join(self.parts)}", self.parts
+        roots = field_names(StudyAsk, ())
+        if parts[0] not in roots:
+            raise ConfigError(f'{key}: unknown key "{parts[0]}"; {did_you_mean(parts[0], roots)}')
+        if parts[0] == "stages":
+            stages = content.get("stages") or {}
+            self._has(key, "stage", parts[1:2], stages)
+            stage = stages[parts[1]]
+            if parts[2:3] == ("cases",) and len(parts) > 3:
+                cases = (stage.get("cases") if OmegaConf.is_dict(stage) else None) or {}
+                self._has(key, "case", parts[3:4], cases)
+        node = content
+        for place, part in enumerate(parts):
+            if OmegaConf.is_list(node):
+                whole = ".".join(parts[:place])
+                raise ConfigError(f"{key}: {whole} is a list, which is given whole: --set {whole}=[...]")
+            plain = OmegaConf.is_dict(node) and not OmegaConf.is_interpolation(node, part)
+            node = node.get(part) if plain else None
+
+    def _has(self, key: str, kind: str, word: Sequence[str], known: Any) -> None:
+        if not word or word[0] not in known:
+            name = word[0] if word else ""
+            raise ConfigError(f'{key}: unknown {kind} "{name}"; {did_you_mean(name, map(str, known))}')
+
+    def gives(self, place: Sequence[str]) -> bool:
+        """Return whether the value at a path is this one, or lies in it."""
+        length = len(self.parts)
+        return tuple(place[:length]) == self.parts and holds(self.value, place[length:], self.parts[-1])
+
+    def lies_below(self, place: Sequence[str]) -> bool:
+        """Return whether this changes a part of the value at a path."""
+        return len(self.parts) > len(place) and self.parts[: len(place)] == tuple(place)
+
+
+def holds(value: Any, parts: Sequence[str], key: str = "") -> bool:
+    """Return whether there is something at the end of a path; keys may have dots, and parts too.
+
+    Args:
+        value: of the key.
+        parts: the path inside of it.
+        key: a bare name is the value of one key of the mapping that it stands for; any other value that is no
+            container has all that it should have held.
+    """
+    if not parts:
+        return True
+    if isinstance(value, Mapping):
+        words = {name: str(name).split(".") for name in value}
+        return any(
+            holds(value[name], parts[len(each) :], str(name))
+            for name, each in words.items()
+            if [*parts[: len(each)]] == each
+        )
+    if isinstance(value, list):
+        return parts[0].isdecimal() and int(parts[0]) < len(value) and holds(value[int(parts[0])], parts[1:])
+    return not isinstance(value, str) or BARE.get(key, parts[0]) == parts[0]
