@@ -441,6 +441,8 @@ def test_choices_may_be_mappings_and_one_that_is_written_twice_is_drawn_once(sea
 
 def test_a_search_that_could_draw_a_batch_of_one_is_refused_at_the_plan(searched: Planner) -> None:
     rows = "search.space={lr: [1e-3], depth: [4], loss: [bce], trial.decoder.grid: [1, 4], trial.batch: [4, 5]}"
-    with pytest.raises(ConfigError, match=r"^--set search\.space=.*stage search: decoder conv cannot be trained on one"):
+    with pytest.raises(
+        ConfigError, match=r"^--set search\.space=.*stage search: decoder conv cannot be trained on one"
+    ):
         search(searched, rows, "stages.search.train.count=8").plan()
     assert search(searched, rows.replace("5", "8"), "stages.search.train.count=8").plan()[0].to_draw == 4
