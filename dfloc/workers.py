@@ -3,14 +3,19 @@
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 from upath import UPath
 
+from dfloc import slate, storage
 from dfloc.chatter import Chatter
 from dfloc.errors import ConfigError, DflocError
 from dfloc.temp import TempFolder
@@ -25,6 +30,11 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 PROBE_SECONDS = 5
+LOST, LOST_SECONDS = "RAY_gcs_rpc_server_reconnect_timeout_s", 5
+"""How long processes of a Ray on one machine look for its gcs_server, when that is gone: a minute by default."""
+
+RAY = ("gcs_server", "raylet")
+"""Processes without which Ray is gone."""
 
 
 class Workers:
@@ -78,21 +88,26 @@ class Workers:
             raise
 
     def stop(self, failed: bool = False) -> None:
-        """End what was started.
+        """End what was started; of a process that was asked to end, its parent does it: Ray itself takes its time.
 
         Args:
             failed: leave the chatter where it is named.
         """
         leave = failed and self._chatter is not None and self.log is None
+        facts = slate.facts()
+        if facts.get("watched") and (isinstance(sys.exception(), KeyboardInterrupt) or slate.gone(facts)):
+            return
         if self._chatter:
             import ray
 
+            slate.note(ray={})
             ray.shutdown()
             self._chatter.end()
             self._chatter = None
         if self._folder:
             self._folder.leave() if leave else self._folder.remove()
             self._folder = None
+            slate.note(temp="")
 
     def _begin(self) -> None:
         import ray
@@ -102,6 +117,7 @@ class Workers:
         empty.mkdir()
         self._chatter = Chatter(self._log)
         self._chatter.begin()
+        slate.note(log=str(storage.local(self._log).absolute()), temp=str(self._folder.path))
         with _from(empty):
             try:
                 self._init()
@@ -116,7 +132,10 @@ class Workers:
         import ray
 
         assert self._folder is not None
+        term = signal.getsignal(signal.SIGTERM)
         # Below a folder that is private: Ray opens this one to everybody.
+        if not self.address:
+            os.environ.setdefault(LOST, str(LOST_SECONDS))
         own = {} if self.address else {"_temp_dir": str(self._folder.path / "r"), "include_dashboard": False}
         ray.init(
             address=self.address or "local",
@@ -125,6 +144,14 @@ class Workers:
             configure_logging=False,
             **own,
         )
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, term)  # Ray's own ends everything, with exit code 1 and without a word
+        ray._private.worker.print_to_stdstream = self._log_line  # what it says of its own processes
+        if not self.address:
+            slate.note(ray={one.name(): one.pid for one in psutil.Process().children() if one.name() in RAY})
+
+    def _log_line(self, data: dict[str, Any], *_: object, **__: object) -> None:
+        logging.getLogger("ray").warning("\n".join(map(str, data["lines"])))
 
     @property
     def _log(self) -> UPath:

@@ -41,19 +41,29 @@ class Result(NamedTuple):
 
 
 class Started:
-    """A running `dfloc`, with every process that descends from it."""
+    """A running `dfloc`, with every process that descends from it; `unread`: nobody reads what it says."""
 
-    def __init__(self, args: list[str], folder: Path):
+    def __init__(self, args: list[str], folder: Path, unread: bool = False):
         self.mark = uuid.uuid4().hex
         self._files = [folder / f"{self.mark}.{name}" for name in ("out", "err")]
         with self._files[0].open("wb") as out, self._files[1].open("wb") as err:
             self.process = subprocess.Popen(
                 [DFLOC, *args],
-                stdout=out,
+                stdout=_unread() if unread else out,
                 stderr=err,
                 env=fresh() | {MARK: self.mark},
                 start_new_session=True,
             )
+
+    @property
+    def driver(self) -> psutil.Process:
+        """The process that works: the one that was started has a child, which keeps it."""
+        return psutil.Process(self.process.pid).children()[0].children()[0]
+
+    def pids(self, name: str = "") -> list[int]:
+        """Return its processes, or those of a name."""
+        found = [self.process.pid, *(one.pid for one in psutil.Process(self.process.pid).children(recursive=True))]
+        return [pid for pid in found if name in ("", psutil.Process(pid).name())]
 
     def alive(self) -> list[str]:
         """Return the commands of all its processes: each inherits its environment."""
@@ -113,9 +123,9 @@ class Study:
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         return Result(done.returncode, done.stdout, done.stderr, cpu)
 
-    def start(self, *args: str) -> Started:
+    def start(self, *args: str, unread: bool = False) -> Started:
         """Start `dfloc sweep` and return at once."""
-        return Started(["sweep", "exposure", *self.args, *args], self.root.parent)
+        return Started(["sweep", "exposure", *self.args, *args], self.root.parent, unread)
 
     def sweep(self, *settings: str, name: str = "exposure", **how: Any) -> Result:
         """Run a sweep inside this process, on the Ray that it has."""
@@ -205,6 +215,13 @@ def wait(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
     while not condition():
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.05)
+
+
+def _unread() -> int:
+    """Return a file descriptor for what nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
 
 
 def fresh() -> dict[str, str]:

@@ -34,9 +34,9 @@ LAYERS = {
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
-    *("arithmetic", "axis", "chatter", "config", "digests", "disk", "epochs", "errors", "imports", "lock"),
-    *("logfile", "measured", "outcome", "owner", "packages", "plugin", "proof", "record", "registry", "repro"),
-    *("storage", "temp", "workers"),
+    *("arithmetic", "axis", "chatter", "config", "digests", "disk", "ending", "epochs", "errors", "imports"),
+    *("lock", "logfile", "measured", "memory", "outcome", "owner", "packages", "parent", "plugin", "proof"),
+    *("record", "registry", "repro", "screen", "slate", "storage", "temp", "workers"),
 }
 
 # Who alone may import a library, or a part of it.

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dfloc.cli.options import debug_option, plugin_option, workspace_option
+from dfloc.ending import CODES
 
 
 def _print_schema(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
@@ -18,7 +19,7 @@ def _print_schema(context: click.Context, parameter: click.Parameter, asked: boo
         context.exit()
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(context_settings={"show_default": True}, epilog=CODES)
 @click.argument("name")
 @click.option("--data", metavar="DIR", help="Folder of shards, or a tree of Dolos' layout, which is imported once.")
 @click.option(
