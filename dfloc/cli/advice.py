@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from itertools import chain
 
 import click
 
