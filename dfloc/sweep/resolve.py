@@ -104,7 +104,11 @@ class Resolver:
             if lacking:
                 self.skipped.setdefault(cell.stage, []).append(lacking)
             else:
-                self._planned[id(cell)] = self._plan(cell)
+                try:
+                    self._planned[id(cell)] = self._plan(cell)
+                except ConfigError as error:
+                    told = "" if cell.stage in str(error) else f"stage {cell.stage}: "
+                    raise ConfigError(f"{told}{error}") from error
         return [self._planned[id(cell)] for cell in cells if not self._lacking[id(cell)]]
 
     def _lacks(self, cell: Cell) -> set[str]:
