@@ -15,7 +15,7 @@ from tests.faults.scene import SHARES, Kind, Moment, Scene, play
 
 KINDS: dict[str, Kind] = kinds.KINDS | batch.KINDS
 MOMENTS = 20
-OFTEN = ("kill driver", "kill worker", "kill gcs", "kill raylet", "term one", "term all", "int", "hup")
+OFTEN = ("kill driver", "kill command", "kill worker", "kill gcs", "kill raylet", "term one", "term all", "int", "hup")
 """What is drawn again once each kind has had its moment."""
 
 DOCS = Path(__file__).parents[2] / "docs" / "FAULTS.md"

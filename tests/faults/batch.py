@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.command import DFLOC, MARK, Result, fresh, marked
+from tests.command import DFLOC, MARK, Result, marked
 from tests.faults import job, judge, slurm
 from tests.faults.kinds import ALWAYS
 from tests.faults.scene import Kind, MissedError, Scene
@@ -42,7 +42,7 @@ class BatchJob:
         path.write_text(script(scene.bench.command))
         mine = {MARK: self.mark, "TMPDIR": str(scene.bench.temp), "COLUMNS": "400"}
         given = ("--cpus-per-task=2", f"--output={scene.folder}/job-%j.log", f"--chdir={scene.bench.here}", *options)
-        self.number = queue.submit(path, *given, environment=fresh() | mine)
+        self.number = queue.submit(path, *given, **mine)
 
     @property
     def said(self) -> str:

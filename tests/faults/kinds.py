@@ -41,6 +41,17 @@ def kill_driver(scene: Scene) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def kill_command(scene: Scene) -> Iterator[None]:
+    """The process that a user sees first, and that watches the driver: with it, everything ends."""
+    scene.lay()
+    started = scene.begin()
+    since = time.monotonic()
+    started.process.kill()
+    scene.end(started, Wanted((-signal.SIGKILL,), lines=0, seconds=SECONDS_TO_END), since)
+    yield
+
+
+@contextlib.contextmanager
 def kill_worker(scene: Scene) -> Iterator[None]:
     scene.lay()
     started = scene.begin()
@@ -61,7 +72,7 @@ def kill_of_ray(find: Callable[[str], list[psutil.Process]], name: str) -> Calla
         victim = job.some(find, started.mark, scene.draw)
         since = time.monotonic()
         job.send([victim] if victim else [], signal.SIGKILL)
-        scene.end(started, Wanted((143,), says=name, seconds=SECONDS_TO_END), since)
+        scene.end(started, Wanted((75,), says=name, seconds=SECONDS_TO_END), since)
         yield
 
     return disturb
@@ -247,13 +258,14 @@ def _port() -> int:
 
 KINDS = {
     "kill driver": Kind("kill -9 of the driver", ALWAYS, kill_driver),
+    "kill command": Kind("kill -9 of the command that watches the driver", ALWAYS, kill_command),
     "kill worker": Kind("kill -9 of a worker", AT_WORK, kill_worker),
     "kill gcs": Kind("kill -9 of Ray's gcs", ALWAYS, kill_of_ray(job.gcs, "gcs")),
     "kill raylet": Kind("kill -9 of Ray's raylet", ALWAYS, kill_of_ray(job.raylet, "raylet")),
     "term one": Kind("TERM to the driver alone", ALWAYS, signalled(signal.SIGTERM, one, 143)),
     "term all": Kind("TERM to every process of the job", ALWAYS, signalled(signal.SIGTERM, everyone, 143)),
     "int": Kind("INT, from a terminal", ALWAYS, signalled(signal.SIGINT, group, 130)),
-    "hup": Kind("HUP, from a terminal that is closed", ALWAYS, signalled(signal.SIGHUP, group, 143)),
+    "hup": Kind("HUP, from a terminal that is closed", ALWAYS, signalled(signal.SIGHUP, group, 129)),
     "disk full": Kind("the disk is full", ALWAYS, disk_full, no_mount),
     "clock back": Kind("the clock goes back, and a second driver comes", AT_WORK, clock_back, no_faketime),
     "dropping server": Kind("MLflow's server drops connections", ALWAYS, dropping_server),

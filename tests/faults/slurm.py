@@ -7,11 +7,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+
+from tests.command import fresh, wait
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "scontrol", "squeue")
 CONF = """
@@ -57,19 +58,19 @@ class Slurm:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def call(self, *command: str) -> str:
-        done = subprocess.run(command, capture_output=True, text=True, env=self.environment(), timeout=60)
+    def call(self, *command: str, **environment: str) -> str:
+        """Run a command of Slurm's; return what it says."""
+        known = self.environment() | environment
+        done = subprocess.run(command, capture_output=True, text=True, env=known, timeout=60)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def environment(self) -> dict[str, str]:
-        return os.environ | {"SLURM_CONF": str(self.folder / "slurm.conf")}
+        return fresh() | {"SLURM_CONF": str(self.folder / "slurm.conf")}
 
-    def submit(self, script: Path, *options: str, environment: dict[str, str]) -> str:
+    def submit(self, script: Path, *options: str, **environment: str) -> str:
         """Queue a script; return the job's number."""
-        given = ",".join(f"{name}={value}" for name, value in environment.items())
-        said = self.call("sbatch", "--parsable", f"--export=ALL,{given}", *options, str(script))
-        return said.strip().partition(";")[0]
+        return self.call("sbatch", "--parsable", *options, str(script), **environment).strip()
 
     def state(self, job: str) -> tuple[str, int]:
         """Return the state of a job and how often it was started again."""
@@ -99,8 +100,8 @@ def running(folder: Path) -> Iterator[Slurm]:
             with (folder / f"{command[0]}.out").open("wb") as out:
                 started.append(subprocess.Popen(command, stdout=out, stderr=out, env=slurm.environment()))
             if command[0] == "munged":
-                _until(files["socket"].exists)
-        _until(lambda: _idle(slurm))
+                wait(files["socket"].exists, 60)
+        wait(lambda: _idle(slurm), 60)
         yield slurm
     finally:
         _end(started)
@@ -129,10 +130,3 @@ def _port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "Slurm does not start"
-        time.sleep(0.1)
