@@ -58,7 +58,7 @@ class Tracker:
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._projection: _Projection | None = None
-        self._warned = False
+        self._warned = self._hurried = False
         self._bug: Exception | None = None
 
     def open(self, record: SweepRecord) -> None:
@@ -75,16 +75,18 @@ class Tracker:
         """Have a finished, failed or stopped trial projected; returns at once."""
         self._tasks.put(lambda: self._put(planned))
 
-    def close(self, status: Status, report: UPath | None = None) -> None:
+    def close(self, status: Status, report: UPath | None = None, seconds: float | None = None) -> None:
         """Project all that the record has and the store lacks, end the parent run, and wait until that is done.
 
         Args:
             status: how the sweep ended.
             report: a folder to upload to the parent run.
+            seconds: wait no longer, and only end the parent run: the next command fills in the rest.
         """
+        self._hurried = seconds is not None
         self._tasks.put(lambda: self._end(status, report))
         self._tasks.put(None)
-        self._thread.join()
+        self._thread.join(seconds)
         if self._bug:
             raise self._bug
 
@@ -111,7 +113,7 @@ class Tracker:
             self._projection.take(record)
 
     def _put(self, planned: PlannedTrial) -> None:
-        if self._projection is None:
+        if self._projection is None or self._hurried:
             return
         try:
             self._projection.put(planned)
@@ -124,7 +126,7 @@ class Tracker:
         if self._projection is None:
             self._connect(LAST_ANSWER_SECONDS)
         for planned in self._record.trials:
-            self._put(planned)
+            self._put(planned)  # nothing of it in a hurry
         assert self._projection is not None
         self._projection.end(status, report)
 

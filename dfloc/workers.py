@@ -3,14 +3,18 @@
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 from upath import UPath
 
+from dfloc import slate, storage
 from dfloc.chatter import Chatter
 from dfloc.errors import ConfigError, DflocError
 from dfloc.temp import TempFolder
@@ -25,6 +29,8 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 PROBE_SECONDS = 5
+RAY = ("gcs_server", "raylet")
+"""Processes without which Ray is gone."""
 
 
 class Workers:
@@ -87,12 +93,15 @@ class Workers:
         if self._chatter:
             import ray
 
-            ray.shutdown()
+            if not slate.gone(slate.facts()):  # a Ray that is gone is waited for, a minute long
+                slate.note(ray={})
+                ray.shutdown()
             self._chatter.end()
             self._chatter = None
         if self._folder:
             self._folder.leave() if leave else self._folder.remove()
             self._folder = None
+            slate.note(temp="")
 
     def _begin(self) -> None:
         import ray
@@ -102,6 +111,7 @@ class Workers:
         empty.mkdir()
         self._chatter = Chatter(self._log)
         self._chatter.begin()
+        slate.note(log=str(storage.local(self._log).absolute()), temp=str(self._folder.path))
         with _from(empty):
             try:
                 self._init()
@@ -116,6 +126,7 @@ class Workers:
         import ray
 
         assert self._folder is not None
+        term = signal.getsignal(signal.SIGTERM)
         # Below a folder that is private: Ray opens this one to everybody.
         own = {} if self.address else {"_temp_dir": str(self._folder.path / "r"), "include_dashboard": False}
         ray.init(
@@ -125,6 +136,10 @@ class Workers:
             configure_logging=False,
             **own,
         )
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, term)  # Ray's own ends everything, with exit code 1 and without a word
+        if not self.address:
+            slate.note(ray={one.name(): one.pid for one in psutil.Process().children() if one.name() in RAY})
 
     @property
     def _log(self) -> UPath:

@@ -34,7 +34,8 @@ LAYERS = {
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
-    *("arithmetic", "chatter", "config", "digests", "disk", "epochs", "errors", "lock", "measured", "outcome"),
+    *("arithmetic", "chatter", "config", "digests", "disk", "ending", "epochs", "errors", "lock", "measured"),
+    *("memory", "outcome", "parent", "screen", "slate"),
     *("proof", "record", "registry", "repro", "storage", "temp", "workers", "imports", "packages", "plugin"),
 }
 

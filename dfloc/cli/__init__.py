@@ -1,111 +1,61 @@
-"""The command line: one file per group of commands, imported when it is used."""
+"""The command line: how `dfloc` starts and ends; its commands are imported when they are asked for."""
 
-import io
-import os
-import signal
+import shlex
 import sys
-from importlib import import_module
 from typing import Any
 
-import click
+from dfloc import parent, screen, slate
+from dfloc.ending import Ending
+from dfloc.slate import Slate
 
-import dfloc
-from dfloc.errors import DflocError, unknown
-
-COMMANDS = {
-    "data": "dfloc.cli.data:data",
-    "sweep": "dfloc.cli.sweep:sweep",
-    "report": "dfloc.cli.report:report",
-    "predict": "dfloc.cli.predict:predict",
-    "evaluate": "dfloc.cli.evaluate:evaluate",
-    "diff": "dfloc.cli.diff:diff",
-    "import-checkpoint": "dfloc.cli.import_checkpoint:import_checkpoint",
-    "list": "dfloc.cli.list:list_names",
-    "doctor": "dfloc.cli.doctor:doctor",
-    "ui": "dfloc.cli.ui:ui",
-}
-SHORT_HELP = {
-    "data": "Make, import and check data.",
-    "sweep": "Run a study: features, trials, tracking, report.",
-    "report": "Build a study's page from what is finished.",
-    "predict": "Say which pixels of photographs a finished trial takes for generated.",
-    "evaluate": "Score a finished trial, or any tool's maps, on any data.",
-    "diff": "Say how two trials differ.",
-    "import-checkpoint": "Import a published checkpoint of DeCLIP as a finished trial.",
-    "list": "List what has a name: sweeps, backbones, decoders, losses, ...",
-    "doctor": "Look whether a workspace is whole and this machine fit.",
-    "ui": "Open the MLflow UI on the workspace.",
-}
+DRIVING = (["sweep"], ["evaluate"], ["predict"], ["data", "import"])
+"""Commands that work for long: each has a thin parent, and goes on where nobody reads what it says."""
 
 
-class LateGroup(click.Group):
-    """A group whose commands are imported when they are asked for, so that `dfloc --help` is quick."""
+def __getattr__(name: str) -> Any:
+    """Import the group of all commands when it is used."""
+    if name == "cli":
+        from dfloc.cli.group import cli
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands, in the order of use."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
-        command = getattr(import_module(module), name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(SHORT_HELP.items()))
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command; an unknown one is told what is near."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise unknown("command", args[0], COMMANDS)
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=LateGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(dfloc.__version__, prog_name="dfloc")
-def cli() -> None:
-    """Run studies of deepfake localization: distributed, resumable, recorded.
-
-    \b
-    dfloc sweep exposure                     the exposure study on built-in data
-    dfloc sweep exposure --data DIR          the same on Dolos
-    dfloc report exposure                    its page again
-    dfloc ui                                 its trials in MLflow
-    """
+        return cli
+    raise AttributeError(f"module dfloc.cli has no attribute {name}")
 
 
 def main() -> None:
     """Run the command line; an error of a user is one or two lines, and an exit code."""
-    debug = "--debug" in sys.argv
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name need not be one that the terminal can show
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a batch system's end is a Ctrl-C
+    screen.occupy()
+    words = [word for word in sys.argv[1:] if not word.startswith("-")]
+    driving = any(words[: len(start)] == start for start in DRIVING) and not {"-h", "--help"} & set(sys.argv)
+    page = Slate()
+    if driving and sys._getframe(1).f_globals.get("__name__") == "__main__" and parent.can_start():
+        parent.start(page)
+    page.mine()
+    slate.note(command=shlex.join(["dfloc", *sys.argv[1:]]))
+    shown = screen.Screen()
     try:
-        code: Any = cli(standalone_mode=False)
-    except DflocError as error:
-        if debug:
-            raise
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except OSError as error:  # a disk that is full, a folder that cannot be written
-        if debug or error.errno is None:
-            raise
-        click.echo(f"Error: {error} (--debug shows where)", err=True)
-        sys.exit(2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted; what is finished is saved, and the same command goes on.", err=True)
+        code = _run()
         sys.stdout.flush()
-        os._exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
+        if shown.lost and not driving:
+            code = code or 2
+        slate.note(code=code)
+    except BaseException:
+        slate.note(code=1)
+        raise
+    finally:
+        page.close()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Return the exit code; a process that is asked to end does so here."""
+    with Ending() as end:
+        from dfloc.cli import group
+
+        try:
+            return group.run()
+        except KeyboardInterrupt:
+            end.now()
+        except Exception as error:  # noqa: BLE001 (told raises what it does not know)
+            if end.asked or slate.gone(slate.facts()):  # which broke what was going on
+                end.now()
+            return group.told(error, debug="--debug" in sys.argv)

@@ -2,6 +2,7 @@
 
 import time
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -55,6 +56,21 @@ class Display:
         if outcome:
             self.say(f"{name}: {outcome}")
         self._show()
+
+    def reported(self, name: str, entry: dict[str, Any]) -> bool:
+        """Show what a trial reports; return whether it was its last report."""
+        if entry.get("failed"):
+            self.finished(name, f"failed: {entry['failed']}")
+        elif entry.get("stopped"):
+            self.finished(name, entry["stopped"])
+        elif entry.get("finished"):
+            self.finished(name)
+        else:
+            if entry.get("goes_on"):
+                self.say(f"{name} goes on from epoch {entry['epoch']} of {entry['epochs']}")
+            self.running(name, f"{entry['epoch']}/{entry['epochs']}")
+            return False
+        return True
 
     def advance(self, done: int, total: int) -> None:
         """Set how many are done, of how many."""

@@ -1,14 +1,15 @@
 """One sweep from its name to its report: plan -> features -> trials -> ledger -> tracking -> report."""
 
 import shlex
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from upath import UPath
 
-from dfloc import tracking_uri
+from dfloc import ending, slate, tracking_uri
 from dfloc.data import lists
 from dfloc.errors import ConfigError, TrialError
 from dfloc.features.store import FeatureStore
@@ -28,6 +29,9 @@ from dfloc.sweep.tree import import_tree
 from dfloc.tracking import Tracker
 
 ROUNDS = 3
+HURRY_SECONDS = 2.0
+"""For MLflow, where the process is asked to end."""
+STOPPING = ("stopping; what is in flight has seconds", "stopping after the epochs in flight; Ctrl-C again ends at once")
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,11 @@ class Driver:
                 if prepared.drawing:
                     self._renew(prepared, prepared.drawing.added_to(self.record))
                 report = self._report(self.record, data_folder(self.options, self.workspace))
-            except BaseException:
+            except BaseException as error:
                 if self.lock.held():
-                    self.tracker.close("KILLED")
+                    self.tracker.close(
+                        "KILLED", seconds=HURRY_SECONDS if isinstance(error, KeyboardInterrupt) else None
+                    )
                 raise
             after = self._plan_again(prepared)
             failed, left = self._failures(after), after.left
@@ -209,10 +215,16 @@ class Driver:
         """Compute features, then run the trials; return what was run last, and whether the user stopped it.
 
         What a worker finds damaged is taken out of the store: it is computed again, and what read it is run again.
+
+        Raises:
+            Ended: TERM or HUP ended it.
         """
         for left in reversed(range(ROUNDS)):
+            self._leave(prepared.plan.left)
             self._extract(prepared)
             stopped, troubles = self._train(prepared)
+            if stopped not in (0, signal.SIGINT):
+                raise ending.Ended(stopped)
             if stopped or not troubles or not left:
                 break
             again = prepare(self.options, self.workspace, prepared.data, self.known)
@@ -220,7 +232,7 @@ class Driver:
                 break
             prepared = again
             self.say(f"{len(prepared.plan.jobs)} groups of stored features were damaged, they are made again")
-        return prepared, stopped
+        return prepared, bool(stopped)
 
     def _extract(self, prepared: Prepared) -> None:
         """Compute the features that are lacking."""
@@ -243,19 +255,24 @@ class Driver:
                     proof=self.ray.proof,
                 )
 
-    def _train(self, prepared: Prepared) -> tuple[bool, list[str]]:
-        """Run every item through Tune; return whether the user stopped it, and what was said of lost trials."""
+    def _train(self, prepared: Prepared) -> tuple[int, list[str]]:
+        """Run every item through Tune; return the signal that stopped it, or 0, and what was said of lost trials."""
         held = cluster.resources(prepared.device, self.options.gpus_per_trial)
         max_concurrent = self.ray.max_concurrent(self.options.max_concurrent, held)
         from dfloc.sweep import schedule
 
         items = prepared.plan.items
         assert isinstance(prepared.data, Shards)
+
+        def on_report(item: Item, entry: dict[str, Any]) -> None:
+            if display.reported(item.name, entry):
+                self._ended(item)
+
         with Display(self.console, "trials", prepared.plan.left) as display:
             packs = schedule.Packs(
                 items,
-                on_report=_shown(display, self.tracker, self.lock),
-                on_stop=lambda: display.say("stopping after the epochs in flight; Ctrl-C again ends at once"),
+                on_report=on_report,
+                on_stop=lambda number: display.say(STOPPING[number == signal.SIGINT]),
                 more=self._hunt(prepared, display),
             )
             packs.run(
@@ -273,6 +290,17 @@ class Driver:
         for line in troubles:
             self.say(line)
         return packs.stopped, troubles
+
+    def _ended(self, item: Item) -> None:
+        """Have a trial tracked that has ended, and count it."""
+        self.lock.check()
+        self.tracker.submit(item.trial)
+        self._leave(self._left - 1)
+
+    def _leave(self, left: int) -> None:
+        """Keep how many trials are left, for the last line of a driver that ends early."""
+        self._left = left
+        slate.note(left=left)
 
     def _failures(self, plan: Plan) -> dict[str, str]:
         failed = {}
@@ -309,27 +337,6 @@ class Driver:
     def say(self, text: str) -> None:
         """Show a line."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _shown(display: Display, tracker: Tracker, lock: DriverLock) -> Callable[[Item, dict[str, Any]], None]:
-    """Return what is done with a report of a trial: it is shown, and tracked when it is its last one."""
-
-    def on_report(item: Item, entry: dict[str, Any]) -> None:
-        if entry.get("failed"):
-            display.finished(item.name, f"failed: {entry['failed']}")
-        elif entry.get("stopped"):
-            display.finished(item.name, entry["stopped"])
-        elif entry.get("finished"):
-            display.finished(item.name)
-        else:
-            if entry.get("goes_on"):
-                display.say(f"{item.name} goes on from epoch {entry['epoch']} of {entry['epochs']}")
-            display.running(item.name, f"{entry['epoch']}/{entry['epochs']}")
-            return
-        lock.check()
-        tracker.submit(item.trial)
-
-    return on_report
 
 
 def _say_data(console: Console, options: Options, prepared: Prepared) -> None:

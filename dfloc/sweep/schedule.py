@@ -1,23 +1,27 @@
 """Items of work through Ray Tune: one Searcher, which releases an item when its parents are finished."""
 
+import _thread
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 from ray import tune
 from ray.tune.search import Searcher
 from upath import UPath
 
+from dfloc import ending, slate
 from dfloc.errors import DflocError
 from dfloc.sweep.plan import Item
 from dfloc.sweep.trainable import config_of, train_pack
 
 INFRASTRUCTURE_RETRIES = 3
+GRACE_SECONDS = 3.0
+"""For epochs in flight, where the process is told to end: it is killed soon, and the rest takes time too."""
 
 
 class More(Protocol):
@@ -140,18 +144,18 @@ class Packs:
     Args:
         items: parents before children.
         on_report: told of every report of an item: `epoch`, `epochs`, and at its end `finished` or `failed`.
-        on_stop: told when the user asks to stop.
+        on_stop: told when the process is asked to stop, and by which signal.
         more: where further items come from while these run.
 
     Attributes:
-        stopped: the user asked to stop.
+        stopped: the signal that asked to stop; 0 = none.
     """
 
     def __init__(
         self,
         items: Sequence[Item],
-        on_report: Callable[[Item, dict[str, Any]], None],
-        on_stop: Callable[[], None],
+        on_report: Callable[[Item, dict[str, Any]], object],
+        on_stop: Callable[[int], None],
         more: More | None = None,
     ):
         self._items, self._more = list(items), more
@@ -161,7 +165,7 @@ class Packs:
         self._dropped: dict[str, str] = {}
         self._refused: DflocError | None = None
         self._searcher: ParentsFirst | None = None
-        self.stopped = False
+        self.stopped = 0
 
     def run(self, told: dict[str, Any], resources: dict[str, float], max_concurrent: int, folder: UPath) -> None:
         """Run until nothing is left, or the user stops it.
@@ -174,9 +178,10 @@ class Packs:
 
         Raises:
             DflocError: `on_report` raised it; the epochs in flight were ended first.
+            Ended: they were not ended in time, or the user does not want to wait for them.
         """
         searcher = self._searcher = ParentsFirst(self._items, lambda pack: config_of(pack, **told), self._more)
-        with self._ctrl_c(searcher):
+        with self._listening(searcher):
             results = tune.Tuner(
                 tune.with_resources(train_pack, resources),
                 tune_config=tune.TuneConfig(
@@ -227,21 +232,31 @@ class Packs:
             return True
 
     @contextmanager
-    def _ctrl_c(self, searcher: ParentsFirst) -> Iterator[None]:
-        """The first Ctrl-C (or SIGTERM) ends the epochs in flight, the second one everything."""
+    def _listening(self, searcher: ParentsFirst) -> Iterator[None]:
+        """The first Ctrl-C ends the epochs in flight, the second one everything; TERM and HUP do not wait for long."""
+        late = threading.Event()
 
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self.stopped:
-                raise KeyboardInterrupt
-            self.stopped = searcher.stopping = True
-            self._on_stop()
+        def expire() -> None:
+            late.set()
+            _thread.interrupt_main(signal.SIGTERM)
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        clock = threading.Timer(GRACE_SECONDS, expire)
+
+        def ask(number: int) -> None:
+            before = self.stopped
+            if late.is_set() or slate.gone(slate.facts()) or (before and number == signal.SIGINT):
+                raise ending.Ended(before or number)
+            if number != signal.SIGINT and before in (0, signal.SIGINT):
+                clock.start()
+            self.stopped, searcher.stopping = number, True
+            if not before:
+                self._on_stop(number)
+
         try:
-            yield
+            with ending.listening(ask):
+                yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            clock.cancel()
 
 
 class _StopWhenAsked(tune.Stopper):  # type: ignore[misc]

@@ -61,14 +61,14 @@ def test_children_of_what_failed_are_dropped_with_a_message(items: Sequence[Item
 
 
 def test_first_ctrl_c_hands_out_nothing_more_and_the_second_ends(items: Sequence[Item]) -> None:
-    told: list[str] = []
-    packs = Packs(items, on_report=lambda item, entry: None, on_stop=lambda: told.append("stopping"))
+    told: list[int] = []
+    packs = Packs(items, on_report=lambda item, entry: None, on_stop=told.append)
     found = searcher(items)
     before = signal.getsignal(signal.SIGINT)
-    with packs._ctrl_c(found):
+    with packs._listening(found):
         signal.raise_signal(signal.SIGINT)
-        assert told == ["stopping"]
-        assert packs.stopped
+        assert told == [signal.SIGINT]
+        assert packs.stopped == signal.SIGINT
         assert found.suggest("t0") == "FINISHED"
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
@@ -79,7 +79,7 @@ def test_an_error_of_the_driver_ends_the_run_in_order(items: Sequence[Item]) -> 
     def lost(item: Item, entry: dict[str, Any]) -> None:
         raise WorkspaceError("another driver took over")
 
-    packs = Packs(items, on_report=lost, on_stop=lambda: None)
+    packs = Packs(items, on_report=lost, on_stop=lambda number: None)
     packs._searcher = searcher(items)
     packs._report({items[0].trial.fingerprint: {"epoch": 1, "epochs": 2}})
     assert packs._searcher.suggest("t0") == "FINISHED"

@@ -1,0 +1,148 @@
+"""How a process ends that is asked to: by which signals, how soon, with which code, and with which last line."""
+
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+from dfloc import slate
+
+SECONDS = 8.0
+"""From a request to the end: who sends TERM to a job kills it after half a minute, or after ten seconds."""
+
+GONE = 75
+"""Exit code of a driver whose Ray is gone: sysexits' "temporary failure", the same command goes on."""
+
+CODES = (
+    "Exit codes: 0 done, 1 a trial failed, 2 refused, 130 Ctrl-C, 143 ended by TERM, 129 by HUP, 137 killed by "
+    f"signal 9, {GONE} Ray is gone. After the last five the same command goes on."
+)
+NAMES = ("INT", "TERM", "HUP")
+SHOW_CURSOR = "\x1b[?25h"
+
+
+class Ended(KeyboardInterrupt):
+    """This process was asked to end, by a signal of this number."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+def heard() -> list[signal.Signals]:
+    """Return the signals by which this process may be asked; one that it was told to ignore (`nohup`) it ignores."""
+    numbers = [signal.Signals(number) for name in NAMES if (number := getattr(signal, f"SIG{name}", None))]
+    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+
+
+@contextmanager
+def listening(on: Callable[[int], None]) -> Iterator[None]:
+    """Call `on` when a signal asks this process to end; in its main thread alone, where signals are handled."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            slate.note(interrupted=time.monotonic())
+        on(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in heard()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def line(cause: str, facts: dict[str, Any], log: bool = False) -> str:
+    """Return the last line of a driver: how it ended, what is left, where its log is, and how to go on."""
+    words = [cause, "everything finished is saved"]
+    words += [f"{facts['left']} to run"] if "left" in facts else []
+    words += [f"log: {facts['log']}"] if log and facts.get("log") else []
+    return f"{'; '.join(words)}. Go on with: {facts.get('command', 'the same command')}"
+
+
+def name(number: int) -> str:
+    """Return what an ending by a signal is called."""
+    return f"ended by {signal.Signals(number).name.removeprefix('SIG')}"
+
+
+class Ending:
+    """Raises `Ended` where the main thread is; ends the process where that does not come out in time.
+
+    A context manager. Its clock is a thread: the main one may be in native code, which answers no signal. Ctrl-C has no
+    clock until it is pressed again: epochs in flight may take minutes.
+
+    Args:
+        seconds: from a request to the end.
+
+    Attributes:
+        asked: the number of the signal; 0 = nobody asked.
+    """
+
+    def __init__(self, seconds: float = SECONDS):
+        self.asked = 0
+        self._seconds = seconds
+        self._last = threading.Lock()
+
+    def __enter__(self) -> "Ending":
+        self._listening = listening(self._end)
+        self._listening.__enter__()
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._wakeup = -1
+        if threading.current_thread() is threading.main_thread():
+            self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, name="dfloc-ending", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(self._wakeup)
+        os.close(self._write)
+        self._listening.__exit__(None, None, None)
+
+    def _end(self, number: int) -> NoReturn:
+        raise Ended(number)
+
+    def _watch(self) -> None:
+        until: float | None = None
+        while True:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if not select.select([self._read], [], [], left)[0]:
+                self.now()
+            number = int.from_bytes(os.read(self._read, 1))
+            if not number:
+                os.close(self._read)
+                return
+            if number in heard():
+                if until is None and (number != signal.SIGINT or self.asked):
+                    until = time.monotonic() + self._seconds
+                if not self.asked or number != signal.SIGINT:
+                    self.asked = number
+
+    def now(self) -> NoReturn:
+        """End this process at once: nothing waits for threads, for Ray or for a server any more.
+
+        Where its Ray is gone, the parent knows what came first, and says it.
+        """
+        self._last.acquire()
+        number = self.asked or signal.SIGINT
+        facts = slate.facts()
+        if gone := facts.get("watched") and slate.gone(facts):
+            slate.note(gone=gone)
+        else:
+            interrupted = "Interrupted; what is finished is saved, and the same command goes on."
+            said = interrupted if number == signal.SIGINT else line(name(number), facts)
+            sys.stdout.write(SHOW_CURSOR if sys.stdout.isatty() else "")
+            sys.stderr.write(f"{said}\n")
+            slate.note(code=128 + number)
+        sys.stdout.flush()
+        os._exit(128 + number)

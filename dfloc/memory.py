@@ -1,0 +1,101 @@
+"""What processes hold of the memory that they may use, read from the kernel in a millisecond."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+GIB = 1 << 30
+FULL = 0.8
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+class Held(NamedTuple):
+    """Memory in bytes: of some processes, and of all that there is for them.
+
+    Attributes:
+        held: what only they hold, and the most that one of them shares.
+        total: of the machine, or the limit of a control group (a container, a batch job) that is lower.
+        kills: how often the kernel has ended a process of the group because it was full.
+        free: of the machine.
+    """
+
+    held: int
+    total: int
+    kills: int = 0
+    free: int = 0
+
+    def told(self, before: int) -> str:
+        """Return what it says of a process that was killed.
+
+        Args:
+            before: `kills` at the start.
+        """
+        words = f"when it and its workers held {self.held / GIB:.1f} of {self.total / GIB:.1f} GiB"
+        if self.kills > before:
+            return f"{words}: memory ran out"
+        tight = self.held >= FULL * self.total or self.free <= (1 - FULL) * self.total / 2
+        return f"{words}: memory may have run out" if tight else f"{words}, not for want of memory as it seems"
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes below one, those that have ended and wait to be asked about left out."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):  # noqa: PTH208 (a thousand Paths a second are not thin)
+        if entry.isdecimal() and (parent := _parent(entry)):
+            children.setdefault(parent, []).append(int(entry))
+    found, below = list[int](), [pid]
+    while below:
+        below = [child for one in below for child in children.get(one, [])]
+        found += below
+    return found
+
+
+def look(pids: Iterable[int]) -> Held:
+    """Return what processes hold now."""
+    machine = _kib(Path("/proc/meminfo"))
+    status = [_kib(Path(f"/proc/{pid}/status")) for pid in pids]
+    held = sum(one.get("RssAnon", 0) for one in status) + max((one.get("RssShmem", 0) for one in status), default=0)
+    limits = list(_limits())
+    total = min([machine["MemTotal"], *(limit for limit, _ in limits if limit)])
+    return Held(held, total, sum(kills for _, kills in limits), machine.get("MemAvailable", machine["MemTotal"]))
+
+
+def _limits() -> Iterator[tuple[int, int]]:
+    """Yield limit (0: none) and kills of each control group that this process is in, of either version."""
+    for line in _lines(Path("/proc/self/cgroup")):
+        _, names, below = line.split(":", 2)
+        if names and "memory" not in names.split(","):
+            continue
+        root = CGROUPS / names if names else CGROUPS
+        group = root / below.lstrip("/")
+        files = ("memory.limit_in_bytes", "memory.oom_control") if names else ("memory.max", "memory.events")
+        for folder in (group, *group.parents):
+            text = "".join(_lines(folder / files[0])).strip()
+            events = dict(line.split() for line in _lines(folder / files[1]) if len(line.split()) == 2)
+            yield int(text) if text.isdecimal() else 0, int(events.get("oom_kill", 0))
+            if folder == root:
+                break
+
+
+def _parent(pid: str) -> int:
+    """Return the parent of a process; 0: it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[1])
+
+
+def _kib(path: Path) -> dict[str, int]:
+    """Return what a file of the kernel names in KiB, in bytes."""
+    lines = (line.split() for line in _lines(path))
+    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words[2:] == ["kB"]}
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:  # not there in this kernel, or gone with its process
+        return []
