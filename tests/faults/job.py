@@ -16,6 +16,9 @@ import psutil
 from tests.command import Started, Study, marked
 
 AGENTS = ("DashboardAgent", "RuntimeEnvAgent", "log_monitor")
+SHARED = ("plasma", "ray", "torch", "psm_", "sem.")
+"""How Ray, torch and Python begin the names of what they put into shared memory."""
+
 SECONDS_TO_END = 15.0
 
 
@@ -120,7 +123,7 @@ def end(mark: str) -> None:
 
 @contextlib.contextmanager
 def shared_memory() -> Iterator[Callable[[], set[str]]]:
-    """Give what returns the files in /dev/shm that have come since, and that no process holds."""
+    """Give what returns the files of such names that have come into /dev/shm since, and that no process holds."""
     before = set(_shared())
 
     def come() -> set[str]:
@@ -132,7 +135,7 @@ def shared_memory() -> Iterator[Callable[[], set[str]]]:
 
 def _shared() -> list[str]:
     place = Path("/dev/shm")
-    return [path.name for path in place.iterdir()] if place.is_dir() else []
+    return [path.name for path in place.iterdir() if path.name.startswith(SHARED)] if place.is_dir() else []
 
 
 def _held() -> set[str]:
