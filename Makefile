@@ -27,7 +27,7 @@ test-all: test  # and what trains to a threshold, samples of faults and fuzz, ev
 	$(PYTEST) -m slow
 
 fuzz: install  # thousands of mutated images, masks, weights and stored files, in process: a quarter of an hour
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --write
 
 test-faults: install  # 20 sweeps, disturbed at drawn moments; as root, with slurm-wlm, munge and faketime, all of them
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --write
