@@ -80,9 +80,11 @@ def drop(part: Path) -> None:
         logger.info("%s stays: %s", part, error)
 
 
-def clear(root: Path, before: float) -> None:
-    """Delete the scratch files below a folder that are older than a time of its own file system."""
-    for folder, _, names in os.walk(root):
+def clear(root: Path, before: float, deep: bool = True) -> None:
+    """Delete the scratch files in a folder, and below it, that are older than a time of its own file system."""
+    for folder, below, names in os.walk(root):
+        if not deep:
+            below.clear()
         for path in (Path(folder, name) for name in names if SCRATCH.fullmatch(name)):
             with contextlib.suppress(FileNotFoundError):  # its writer was at work
                 if path.lstat().st_mtime < before:
@@ -91,17 +93,18 @@ def clear(root: Path, before: float) -> None:
 
 @contextlib.contextmanager
 def room(path: Path) -> Iterator[None]:
-    """Say of a write that there is no room for it.
+    """Say of a write, or of what writes, that there is no room for it, whatever a library makes of that.
 
     Raises:
         DiskFullError: there is none.
     """
     try:
         yield
-    except OSError as error:
-        if full := told(error, path):
-            raise full from error
-        raise
+    except Exception as error:
+        full = told(error, path)
+        if full is None or full is error:
+            raise
+        raise full from error
 
 
 def told(error: BaseException | None, path: Path) -> DiskFullError | None:

@@ -37,7 +37,7 @@ class DiskFullError(WorkspaceError):
 
     def __init__(self, what: str, need: str = ""):
         super().__init__(what, need)
-        self.what = what
+        self.what, self.need = what, need
 
     def __str__(self) -> str:
         """Return the whole sentence."""

@@ -3,6 +3,7 @@
 import errno
 import logging
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import TypeVar
 
 from upath import UPath
 
-from dfloc import storage
+from dfloc import disk, storage
 from dfloc.errors import WorkspaceError
 from dfloc.owner import Owner
 
@@ -24,6 +25,9 @@ LOST_SECONDS = 60.0
 """Without a heartbeat a driver takes itself for lost; half of what another one waits, for a cache may hide a beat."""
 
 STALE_SECONDS = 120.0
+
+FOLDERS = ("shards", "features", "trials", "weights", "lists", "sweeps", "reports", "mlartifacts")
+"""Of a workspace, in which scratch files are dfloc's."""
 
 TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR}
 _TRIES = 3
@@ -87,7 +91,7 @@ class DriverLock:
         self._on_wait = on_wait
         self._me = Owner.me()
         self._generation = 0
-        self._beaten = 0.0
+        self._beaten = self._began = 0.0
         self._why = ""
         self._lost = False
         self._stop = threading.Event()
@@ -117,14 +121,19 @@ class DriverLock:
         self._stop.set()
         self._beat.join(_END_SECONDS)  # a storage that hangs does not keep a command from ending
         try:
-            if not self._beat.is_alive() and self.held():
+            if not self._beat.is_alive() and not self._overdue() and self._is_mine():
+                self._tidy()
                 self._write(self._me.model_copy(update={"released": True}))
         except (OSError, WorkspaceError) as error:  # the next driver sees that this process is gone
             logger.info("the driver's lock could not be released: %s", error)
 
     def held(self) -> bool:
         """Whether this driver still has the highest generation, by its own file, and could beat in time."""
-        return not self._overdue() and self._is_mine()
+        try:
+            self.check()
+        except WorkspaceError:
+            return False
+        return True
 
     def check(self) -> None:
         """Stop before a write that another driver would see.
@@ -198,8 +207,18 @@ class DriverLock:
         if owner is not None and not owner.released:
             logger.warning("took over from a driver that is gone: %s", owner.name)
         self.succeeds = owner is not None and (not owner.released or not owner.boot)
+        self._began = self._path(self._generation).stat().st_mtime  # by the clock of its file system
         self._clear()
-        return self.held()
+        return self._patiently(self._is_mine)
+
+    def _tidy(self) -> None:
+        """Take away what writers have left that were killed before this driver began, which the one before did not."""
+        if self.succeeds and storage.is_local(self._root):
+            root = storage.local(self._root)
+            for place in (root, *(root / name for name in FOLDERS)):
+                disk.clear(place, self._began, deep=place != root)
+            for folder in root.glob("sweeps/*/tune"):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _clear(self) -> None:
         """Take away the files of earlier generations; they are of no use to anybody."""

@@ -35,7 +35,7 @@ LAYERS = {
 }
 GROUND_FLOOR = {
     *("arithmetic", "chatter", "config", "digests", "disk", "ending", "epochs", "errors", "lock", "measured"),
-    *("memory", "outcome", "owner", "parent", "screen", "slate"),
+    *("logfile", "memory", "outcome", "owner", "parent", "screen", "slate"),
     *("proof", "record", "registry", "repro", "storage", "temp", "workers", "imports", "packages", "plugin"),
 }
 

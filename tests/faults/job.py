@@ -59,6 +59,13 @@ class Bench:
         shutil.rmtree(self.temp, ignore_errors=True)
 
 
+def hear() -> None:
+    """Let commands that are started from here hear INT and HUP: under nohup, or in the background, both are ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
 def driver(study: Study) -> int:
     """Return the pid that the workspace's lock names."""
     newest = max(study.root.glob("lock.*"), key=lambda path: int(path.suffix[1:] or 0))

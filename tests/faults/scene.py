@@ -133,6 +133,7 @@ def folder() -> Iterator[Path]:
 
 def play(kind: Kind, ground: Ground, moment: Moment, seed: str) -> Scene:
     """Disturb a study at a moment, and go on with it; a moment that is missed is tried again, earlier."""
+    job.hear()
     for attempt in range(TRIES):
         now = moment._replace(share=moment.share / 2**attempt)
         with folder() as place:
