@@ -130,8 +130,10 @@ def _judge(scene: Scene, batch: BatchJob, since: float | None) -> None:
     said = batch.said
     if not re.search(r"Go on with: |same command goes on", said):
         scene.faults.append(f"it did not say how to go on: {said[-300:]}")
-    if "Exited with exit code 143" not in said:
-        scene.faults.append(f"it did not end with 143: {said[-300:]}")
+    codes = re.findall(r"Exited with exit code (\d+)", said)
+    scene.code = int(codes[0]) if codes else None
+    if scene.code != 143:
+        scene.faults.append(f"it ended with {scene.code}, not 143: {said[-300:]}")
     own = [line for line in said.splitlines() if not line.startswith(("srun:", "slurmstepd-"))]
     scene.faults += judge.screen(Result(0, "\n".join(own), ""))
 
@@ -139,7 +141,6 @@ def _judge(scene: Scene, batch: BatchJob, since: float | None) -> None:
 def _resumes(scene: Scene, batch: BatchJob) -> None:
     """The same job, started again by Slurm, does the rest."""
     state = batch.ended()
-    scene.code = 0 if state == "COMPLETED" else None
     if state != "COMPLETED" or batch.state()[1] != 1 or "done, 0 to run" not in batch.said:
         scene.faults.append(f"the job ended as {state}, started again {batch.state()[1]} times: {batch.said[-300:]}")
     scene.gone(batch.mark)
