@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart studies install test test-all fuzz test-cluster test-docker
+.PHONY: quickstart studies install test test-all fuzz test-faults test-cluster test-docker
 
 quickstart: install
 	$(BIN)/dfloc sweep exposure
@@ -27,7 +27,10 @@ test-all: test  # and what trains to a threshold, samples of faults and fuzz, ev
 	$(PYTEST) -m slow
 
 fuzz: install  # thousands of mutated images, weights, stored and sweep files, in process: half an hour
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --write
+
+test-faults: install  # 20 sweeps, disturbed at drawn moments; as root, with slurm-wlm, munge and faketime, all of them
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --write
 
 test-cluster: install  # as root; apt-get install openssh-server rsync iproute2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hosts tests/cluster

@@ -55,6 +55,11 @@ class TempFolder:
         self._file.close()
 
 
+def clear() -> None:
+    """Delete what killed processes have left where folders of this process would lie."""
+    _remove_dead(_place())
+
+
 def _place() -> Path:
     """Return the folder that holds it: the first one that is short enough and can be written."""
     places = [place for place in (os.environ.get("RAY_TMPDIR"), tempfile.gettempdir(), "/tmp", "/var/tmp") if place]

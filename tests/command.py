@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,17 +41,35 @@ class Result(NamedTuple):
 
 
 class Started:
-    """A running `dfloc`, with every process that descends from it; `unread`: nobody reads what it says."""
+    """A running `dfloc`, with every process that descends from it.
 
-    def __init__(self, args: list[str], folder: Path, unread: bool = False):
+    Args:
+        args: of the command.
+        folder: of what it says.
+        through: a command that runs it.
+        unread: nobody reads what it says.
+        place: the folder that it runs in; None = that of the tests.
+        environment: added to a fresh shell's.
+    """
+
+    def __init__(
+        self,
+        args: list[str],
+        folder: Path,
+        through: Sequence[str] = (),
+        unread: bool = False,
+        place: Path | None = None,
+        **environment: str,
+    ):
         self.mark = uuid.uuid4().hex
         self._files = [folder / f"{self.mark}.{name}" for name in ("out", "err")]
         with self._files[0].open("wb") as out, self._files[1].open("wb") as err:
             self.process = subprocess.Popen(
-                [DFLOC, *args],
+                [*through, DFLOC, *args],
                 stdout=_unread() if unread else out,
                 stderr=err,
-                env=fresh() | {MARK: self.mark},
+                cwd=place,
+                env=fresh() | environment | {MARK: self.mark},
                 start_new_session=True,
             )
 
@@ -67,7 +85,7 @@ class Started:
 
     def alive(self) -> list[str]:
         """Return the commands of all its processes: each inherits its environment."""
-        return [" ".join(process.cmdline()) for process in psutil.process_iter() if self._is_mine(process)]
+        return [_command(process) for process in marked(self.mark)]
 
     def until(self, condition: Callable[[], bool]) -> None:
         wait(lambda: condition() or self.process.poll() is not None)
@@ -79,12 +97,6 @@ class Started:
 
     def said(self) -> str:
         return self._files[0].read_text()
-
-    def _is_mine(self, process: psutil.Process) -> bool:
-        try:
-            return process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE
-        except (psutil.Error, OSError):
-            return False
 
 
 class Study:
@@ -208,6 +220,25 @@ def runs(uri: str) -> list[tuple[str, str]]:
     client = MlflowClient(tracking_uri=uri)
     found = client.search_runs([each.experiment_id for each in client.search_experiments()])
     return sorted((run.data.tags.get("dfloc.fingerprint", "sweep"), run.info.status) for run in found)
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Return the living processes whose environment carries a mark: it is inherited."""
+    return [process for process in psutil.process_iter() if _carries(process, mark)]
+
+
+def _carries(process: psutil.Process, mark: str) -> bool:
+    try:
+        return process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, OSError):
+        return False
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return "one that has just ended"
 
 
 def wait(condition: Callable[[], bool], seconds: float = SECONDS) -> None:

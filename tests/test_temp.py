@@ -85,3 +85,9 @@ def test_one_that_was_left_goes_with_the_next(place: Path) -> None:
     assert first.path.is_dir()
     second = TempFolder()
     assert list(place.iterdir()) == [second.path]
+
+
+def test_one_that_was_left_goes_also_without_a_next_one(place: Path) -> None:
+    TempFolder().leave()
+    temp.clear()
+    assert list(place.iterdir()) == []

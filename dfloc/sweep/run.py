@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from upath import UPath
 
-from dfloc import ending, slate, tracking_uri
+from dfloc import ending, slate, temp, tracking_uri
 from dfloc.data import lists
 from dfloc.errors import ConfigError, TrialError
 from dfloc.features.store import FeatureStore
@@ -81,6 +81,8 @@ def sweep(options: Options, console: Console) -> Outcome:
         wait=options.wait,
         on_wait=lambda owner: console.print(f"waiting for the driver on {owner.name}"),
     ) as lock:
+        if lock.succeeds:
+            temp.clear()
         driver = Driver(options, console, workspace, lock)
         with driver.room.told():
             return driver.run()

@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests import written
 from tests.fuzz import command, images, stored, sweeps, weights
 from tests.fuzz.harness import FAULTS, Part, Result, run
 
 PARTS: tuple[Part, ...] = (images.PART, images.ARRAYS, weights.PART, stored.PART, sweeps.PART, command.PART)
+DOCS = Path(__file__).parents[2] / "docs" / "FAULTS.md"
 WORDS = ("refused", "said so", "right", "read", *FAULTS)
 
 
@@ -24,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, help="cases of each part  [default: its own]")
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no case after these")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/FAULTS.md")
     asked = parser.parse_args(arguments)
     out = Path(tempfile.mkdtemp(prefix="dfloc-fuzz-"))
     until = time.monotonic() + asked.seconds
@@ -34,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sweeps.remove()
     weights.CANARY.unlink(missing_ok=True)
     sys.stdout.write(table(results))
+    if asked.write:
+        written.put(DOCS, "fuzz", f"{time.strftime('%Y-%m-%d')}, seed {asked.seed}:\n\n{table(results)}")
     for result in results:
         sys.stdout.writelines(faults(result))
     if any(result.faults for result in results):
