@@ -15,6 +15,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest import mock
 
+import pyarrow
+
 from dfloc import lock, storage
 from dfloc.errors import DflocError
 from dfloc.features import extract, store
@@ -30,6 +32,9 @@ from tests.simulator.cluster import Ray, Workers, reporters
 from tests.simulator.disk import Disk, Lost
 from tests.simulator.watch import Watch
 from tests.simulator.world import Event, Process, Thread, World
+
+pyarrow.set_cpu_count(1)
+pyarrow.set_io_thread_count(1)
 
 PLACE = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
 OPS = 620  # of a start in which nothing goes wrong, about
@@ -200,11 +205,11 @@ def simulate(seed: int, starts: list[Chaos] | None = None, fault: Callable[[], A
         starts: what goes wrong in each start before the last one; None: drawn.
         fault: makes the code worse: a context manager.
     """
+    right = {} if starts == [] else _reference()
     with tempfile.TemporaryDirectory(prefix="dfloc-sim-", dir=PLACE) as folder:
         one = Simulation(seed, Path(folder))
         with fault() if fault else ExitStack(), one.standing():
             _run(one, starts)
-            right = _reference() if starts != [] else {}
             numbers = {} if one.world.violations else one.watch.numbers()
             if not one.world.violations and right and numbers != right:
                 one.world.violations.append("the numbers are others than those of a run in which nothing went wrong")

@@ -7,6 +7,7 @@ from unittest import mock
 
 import pyarrow as pa
 
+from dfloc import measured
 from dfloc.config import TrialSpec
 from dfloc.data import lists
 from dfloc.errors import DflocError
@@ -34,7 +35,7 @@ class Watch:
         self.excused: set[str] = set()
         self._done: dict[str, tuple[int, dict[str, str]]] = {}
         self._epochs: dict[str, dict[int, int]] = {}
-        self._rows: dict[tuple[str, str], tuple[int, pa.Table]] = {}
+        self._rows: dict[tuple[str, str], tuple[int, str]] = {}
         self._planned: dict[str, set[str]] = {}
         self._begun: dict[int, int] = {}
         self._drivers: dict[int, tuple[Process, str]] = {}
@@ -90,8 +91,8 @@ class Watch:
                     self._world.violate(f"trial {trial[:6]} was finished, and is not")
                 elif len(ledger.epochs(trial)) != found.epochs or ledger.spec(trial).fingerprint != trial:
                     self._world.violate(f"of trial {trial[:6]}, which was finished, epochs or spec are lost")
-            for (trial, key), (_, table) in self._rows.items():
-                if trial not in self.excused and ledger.rows(trial, key) != table:
+            for (trial, key), (_, mark) in self._rows.items():
+                if trial not in self.excused and self._sum(trial, key) != mark:
                     self._world.violate(f"rows of trial {trial[:6]} were put, and are others")
             for sweep, planned in self._planned.items():
                 record = SweepRecord.load(self._workspace.sweep(sweep))
@@ -110,9 +111,15 @@ class Watch:
         for folder in self._workspace.trials.iterdir():
             done = ledger.done(folder.name)
             epochs = [one.model_dump(exclude={"time"}) for one in ledger.epochs(folder.name)]
-            rows = {path.stem: ledger.rows(folder.name, path.stem).to_pylist() for path in (folder / "rows").iterdir()}
+            rows = {path.stem: self._sum(folder.name, path.stem) for path in (folder / "rows").glob("*.parquet")}
             found[folder.name] = (done and (done.digests, done.best_epoch, done.epochs), epochs, rows)
         return found
+
+    def _sum(self, trial: str, key: str) -> str:
+        """Return the digest of rows, after a look whether they are what was put."""
+        found = measured.receipt(self._workspace.trials / trial / "rows" / f"{key}.parquet", trial)
+        assert found is not None
+        return found.sha256
 
     def _me(self) -> int:
         me = self._world.current
@@ -140,7 +147,7 @@ class Watch:
         before = self._rows.get((trial, key))
         if before is not None and before[0] < self._me() and trial not in self.excused:
             self._world.violate(f"rows of trial {trial[:6]} were put, and are made again")
-        self._rows[trial, key] = (self._world.ops, table)
+        self._rows[trial, key] = (self._world.ops, self._sum(trial, key))
 
     def _recorded(self, record: SweepRecord, result: object, *args: object) -> None:
         self._planned.setdefault(record.sweep, set()).update(one.fingerprint for one in record.trials)
