@@ -7,7 +7,8 @@ from typing import TextIO
 
 from upath import UPath
 
-from dfloc import storage
+from dfloc import disk, storage
+from dfloc.logfile import LogFile
 
 EARLY = ("ray._private", "ray.data", "ray.tune", "ray.train")
 
@@ -23,10 +24,10 @@ class Chatter:
 
     def __init__(self, path: UPath):
         target = storage.local(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._file = target.open("a", buffering=1, encoding="utf-8")
-        self._handler = logging.StreamHandler(self._file)
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        with disk.room(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._file = target.open("a", encoding="utf-8")
+        self._handler = LogFile(target)
         self._screen = sys.stderr
 
     def begin(self) -> None:

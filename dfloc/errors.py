@@ -27,6 +27,24 @@ class WorkspaceError(DflocError):
     """The workspace cannot be used: not writable, locked by another driver, or damaged."""
 
 
+class DiskFullError(WorkspaceError):
+    """There is no room on the disk: told once, and nothing is tried again.
+
+    Args:
+        what: is full, and how much is free there.
+        need: what is needed, a clause.
+    """
+
+    def __init__(self, what: str, need: str = ""):
+        super().__init__(what, need)
+        self.what, self.need = what, need
+
+    def __str__(self) -> str:
+        """Return the whole sentence."""
+        more = ", ".join(part for part in self.args if part)
+        return f"{more}; make room or name another place, everything finished is saved: the same command goes on"
+
+
 class TrialError(DflocError):
     """A trial failed for a cause of its own."""
 

@@ -34,25 +34,32 @@ NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def put(path: UPath, data: bytes) -> None:
-    """Write a file whole or not at all: rename on a file system, one put on an object store; then it is on the disk."""
+    """Write a file whole or not at all: rename on a file system, one put on an object store; then it is on the disk.
+
+    Raises:
+        DiskFullError: there is no room.
+    """
     if not is_local(path):
         path.fs.pipe_file(path.path, data)
         return
-    scratch = disk.scratch(Path(path.path), data)
-    try:
-        if path.is_dir() and not path.is_symlink():
-            aside(path)
-        scratch.replace(path.path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
-    disk.sync(scratch.parent)
+    place = Path(path.path)
+    with disk.room(place):
+        part = disk.scratch(place, data)
+        try:
+            if path.is_dir() and not path.is_symlink():
+                aside(path)
+            part.replace(place)
+        except BaseException:
+            disk.drop(part)
+            raise
+        disk.sync(place.parent)
 
 
 def put_new(path: UPath, data: bytes) -> bool:
     """Create a file, whole; return False and leave it alone where it exists already. Of many at once one wins.
 
     Raises:
+        DiskFullError: there is no room.
         WorkspaceError: the file system has no hard links, without which a whole file cannot be created exclusively.
     """
     if not is_local(path):
@@ -61,22 +68,24 @@ def put_new(path: UPath, data: bytes) -> bool:
         except FileExistsError:
             return False
         return True
-    scratch = disk.scratch(Path(path.path), data)
-    try:
-        os.link(scratch, path.path)
-    except FileExistsError:
-        if scratch.stat().st_nlink == 1:  # over NFS a link may have been made although its answer was lost
-            return False
-    except OSError as error:
-        if error.errno in NO_LINKS:
-            raise WorkspaceError(
-                f"{path} cannot be created: its file system has no hard links ({error.strerror}), so that two drivers "
-                "could own one workspace; name another one by --workspace"
-            ) from error
-        raise
-    finally:
-        scratch.unlink()
-    disk.sync(scratch.parent)
+    place = Path(path.path)
+    with disk.room(place):
+        part = disk.scratch(place, data)
+        try:
+            os.link(part, place)
+        except FileExistsError:
+            if part.stat().st_nlink == 1:  # over NFS a link may have been made although its answer was lost
+                return False
+        except OSError as error:
+            if error.errno in NO_LINKS:
+                raise WorkspaceError(
+                    f"{path} cannot be created: its file system has no hard links ({error.strerror}), so that two "
+                    "drivers could own one workspace; name another one by --workspace"
+                ) from error
+            raise
+        finally:
+            disk.drop(part)
+        disk.sync(place.parent)
     return True
 
 
@@ -278,7 +287,8 @@ class Workspace:
             return
         try:
             if is_local(self.root):
-                disk.make(Path(self.root.path))
+                with disk.room(Path(self.root.path)):
+                    disk.make(Path(self.root.path))
             else:
                 self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:

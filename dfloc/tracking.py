@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 from upath import UPath
 
-from dfloc import storage, summary, tracking_uri
+from dfloc import disk, storage, summary, tracking_uri
 from dfloc.config import EvaluationSpec, fingerprint
 from dfloc.errors import ConfigError, DflocError
 from dfloc.ledger import Ledger
@@ -129,8 +129,12 @@ class Tracker:
         self._projection.end(status, report)
 
     def _lose(self, error: Exception) -> None:
-        """Go on without the store, and say so once."""
+        """Go on without the store, and say so once; a full disk of this machine is told in the end."""
         self._projection = None
+        if self.uri.startswith(tracking_uri.SQLITE):
+            self._bug = disk.told(error, storage.local(self._workspace.root))
+            if self._bug:
+                return
         if not self._warned:
             cause = str(error).strip().partition("\n")[0][:200]
             logger.warning("MLflow at %s does not answer (%s); the next command fills it in", self.uri, cause)
@@ -238,13 +242,15 @@ class _Projection:
                 path = Path(scratch) / each.checkpoint / f"{each.domain.replace('/', '-')}.parquet"
                 path.parent.mkdir(exist_ok=True)
                 pq.write_table(self._ledger.rows(each.trial, each.key), path)
-            self._upload(run_id, Path(scratch), "rows")
+            self._upload(run_id, Path(scratch), Path("rows"))
 
-    def _upload(self, run_id: str, folder: Path, name: str) -> None:
-        """Upload a folder; a store whose files cannot be reached from here is told once, and gets numbers alone."""
+    def _upload(self, run_id: str, folder: Path, name: Path) -> None:
+        """Upload a folder without scratch files; a store that takes none is told once, and gets numbers alone."""
         try:
             if self._uploads:
-                self._client.log_artifacts(run_id, str(folder), name)
+                for path in (path for path in folder.rglob("*") if path.is_file()):
+                    if not disk.SCRATCH.fullmatch(path.name):
+                        self._client.log_artifact(run_id, str(path), str(name / path.parent.relative_to(folder)))
         except (PermissionError, FileNotFoundError, ImportError) as error:
             self._uploads = False
             logger.warning("MLflow gets no files: its artifact store cannot be written from here (%s)", error)
@@ -252,7 +258,7 @@ class _Projection:
     def end(self, status: Status, report: UPath | None) -> None:
         """End the parent run."""
         if report:
-            self._upload(self._parent, storage.local(report), "report")
+            self._upload(self._parent, storage.local(report), Path("report"))
         self._client.set_terminated(self._parent, status)
 
     def _open_experiment(self, artifacts: UPath | None) -> str:

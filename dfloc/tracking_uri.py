@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from dfloc import storage
 from dfloc.errors import ConfigError, WorkspaceError
+from dfloc.logfile import LogFile
 from dfloc.storage import Workspace
 
 FORMS = "known: sqlite:////<path>/mlflow.db, http://<host>:<port>, https://<host>"
@@ -74,9 +75,7 @@ def quiet(log: Path) -> None:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ["MLFLOW_CONFIGURE_LOGGING"] = "false"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(log, delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler = LogFile(log)
     for name in CHATTERERS:
         logging.getLogger(name).handlers = [handler]
         logging.getLogger(name).propagate = False

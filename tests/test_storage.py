@@ -1,7 +1,15 @@
 import errno
 import os
+import pickle
+import re
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
@@ -13,10 +21,11 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
-from dfloc import storage
-from dfloc.errors import WorkspaceError
+from dfloc import disk, storage
+from dfloc.errors import DiskFullError, WorkspaceError
 from dfloc.ledger import Ledger
-from dfloc.lock import DriverLock, Owner
+from dfloc.lock import DriverLock
+from dfloc.owner import Owner
 from dfloc.storage import Workspace
 from tests.test_ledger import make_spec, records
 
@@ -124,12 +133,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def fsync(handle: int) -> None:
         place = Path(f"/proc/self/fd/{handle}").readlink()
-        seen.append(f"sync {'data' if place.is_file() else place.name}")
+        seen.append(f"sync {'data' if stat.S_ISREG(os.fstat(handle).st_mode) else place.name}")
         real["fsync"](handle)
 
     def named(what: str) -> None:
         def call(source: object, target: object, **how: object) -> None:
-            seen.append(f"{what} {Path(str(target)).name}")
+            if not disk.SCRATCH.fullmatch(Path(str(target)).name):
+                seen.append(f"{what} {Path(str(target)).name}")
             real[what](source, target, **how)
 
         monkeypatch.setattr(os, what, call)
@@ -198,7 +208,7 @@ def test_a_file_system_that_cannot_sync_a_folder_is_taken(
 def test_a_file_system_without_hard_links_is_refused_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def link(source: object, target: object) -> None:
+    def link(source: object, target: object, **how: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", link)
@@ -212,9 +222,10 @@ def test_a_file_system_without_hard_links_is_refused_in_a_sentence(
 def test_a_link_whose_answer_was_lost_was_made_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.link
 
-    def link(source: str, target: str) -> None:
-        real(source, target)
-        real(source, target)  # NFS asks again, and is told that the file exists
+    def link(source: str, target: str, **how: int) -> None:
+        real(source, target, **how)
+        if not how:
+            real(source, target)  # NFS asks again, and is told that the file exists
 
     monkeypatch.setattr(os, "link", link)
     assert storage.put_new(UPath(tmp_path / "x"), b"mine")
@@ -341,15 +352,119 @@ def test_a_record_that_is_bound_to_its_place_is_damaged_elsewhere(tmp_path: Path
     assert storage.get_model(Owner, back) == owner, "the folders above do not matter"
 
 
-@pytest.mark.parametrize("put", [storage.put, storage.put_new])
-def test_of_a_write_that_fails_nothing_stays(put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(handle: int) -> None:
+@pytest.fixture(params=["a file without a name", "a scratch name"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Local file systems have files without a name; NFS has none."""
+    if request.param == "a scratch name":
+        monkeypatch.setattr(disk, "_nameless", lambda part, data: False)
+    return str(request.param)
+
+
+PUTS = pytest.mark.parametrize("put", [storage.put, storage.put_new])
+CODES = [(errno.ENOSPC, "disk full"), (errno.EDQUOT, "disk quota used up"), (errno.EFBIG, "a file is larger than")]
+
+
+@PUTS
+@pytest.mark.parametrize("call", ["fsync", "write", "link", "replace", "open"])
+@pytest.mark.parametrize(("code", "words"), [*CODES, (errno.EIO, "")])
+def test_of_a_write_that_fails_nothing_stays_and_a_full_disk_is_one_sentence(
+    put: Callable[[UPath, bytes], object],
+    call: str,
+    code: int,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    path = UPath(tmp_path / "file")
+    if put is storage.put:
+        path.write_bytes(b"old")
+    calls = {"replace": (Path if put is storage.put else os, "replace" if put is storage.put else "link")}
+    place, name = calls.get(call, (os, call))
+    real = getattr(place, name)
+
+    def fail(*given: object, **how: object) -> object:
+        if name == "open" and not str(given[0]).startswith(str(tmp_path)):
+            return real(*given, **how)
+        raise OSError(code, os.strerror(code))
+
+    before = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+    with monkeypatch.context() as broken:
+        broken.setattr(place, name, fail)
+        if (call, put) == ("link", storage.put) and (code == errno.EIO or way == "a scratch name"):
+            put(path, b"new")
+            before = {"file": b"new"}  # it renames, and does without a link
+        else:
+            with pytest.raises(DiskFullError if words else OSError) as told:
+                put(path, b"new")
+            text = rf"{re.escape(words)}.*: [\d.,]+ GB free in {tmp_path}; make room .*"
+            assert re.fullmatch(text if words else rf".*{os.strerror(code)}.*", str(told.value))
+            assert str(pickle.loads(pickle.dumps(told.value))) == str(told.value)
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == before
+
+
+@PUTS
+def test_of_a_write_that_is_killed_nothing_stays(put: Callable[[UPath, bytes], object], tmp_path: Path) -> None:
+    code = f"""if True:
+        import os, signal
+        from upath import UPath
+        from dfloc import storage
+        os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
+        storage.{put.__name__}(UPath({str(tmp_path / "file")!r}), b"x" * 1_000_000)
+    """
+    killed = subprocess.run([sys.executable, "-c", code], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
+
+
+@PUTS
+def test_both_ways_write_the_same(put: Callable[[UPath, bytes], object], tmp_path: Path, way: str) -> None:
+    for data in (b"", b"x", bytes(3_000_000)):
+        path = UPath(tmp_path / str(len(data)))
+        put(path, data)
+        assert path.read_bytes() == data
+        assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+        assert path.stat().st_nlink == 1
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_scratch_file_that_cannot_be_deleted_hides_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: object, **how: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        put(UPath(tmp_path / "file"), b"x")
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(disk, "_nameless", lambda part, data: False)
+    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(Path, "unlink", fail)
+    with pytest.raises(DiskFullError, match="disk full"):
+        storage.put(UPath(tmp_path / "file"), b"x")
+
+
+def test_a_full_disk_is_recognised_in_what_libraries_make_of_it(tmp_path: Path) -> None:
+    system = OSError(errno.ENOSPC, "No space left on device")
+    made = RuntimeError("could not save")
+    made.__cause__ = system
+    for error in (system, made, sqlite3.OperationalError("database or disk is full")):
+        assert str(disk.told(error, tmp_path)).startswith("disk full: ")
+    assert disk.told(OSError(errno.EIO, "I/O error"), tmp_path) is None
+    assert disk.told(None, tmp_path) is None
+
+
+def test_scratch_files_that_are_older_are_cleared(tmp_path: Path) -> None:
+    names = [".a.json.0123abcd.part", f".seen-{'0' * 32}", f".create-{'a' * 32}"]
+    kept = [".a.part", "a.0123abcd.part", ".new.0123abcd.part", ".seen-12"]
+    (tmp_path / "in" / "it").mkdir(parents=True)
+    for name in [*names, *kept]:
+        path = tmp_path / "in" / "it" / name
+        path.touch()
+        os.utime(path, (0, 2000 if "new" in name else 1000))
+    disk.clear(tmp_path, 1500)
+    assert {path.name for path in (tmp_path / "in" / "it").iterdir()} == set(kept)
 
 
 def test_a_folder_in_a_files_place_is_said_and_put_aside(tmp_path: Path) -> None:

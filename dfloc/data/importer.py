@@ -31,7 +31,7 @@ from dfloc.data.publish import Part, Written, publish
 from dfloc.data.rejects import Reject
 from dfloc.data.writer import GROUP_ROWS, Receipt, ShardJob, write_shard
 from dfloc.errors import DataError, DflocError
-from dfloc.lock import Owner
+from dfloc.owner import Owner
 from dfloc.proof import Proof
 from dfloc.workers import Workers, first_cause, quiet_data
 

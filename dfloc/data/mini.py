@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from upath import UPath
 
-from dfloc import registry
+from dfloc import disk, registry
 from dfloc.data.generators import GENERATORS, Generator, Pixels, draw_mask
 from dfloc.errors import ConfigError, DataError
 from dfloc.repro import seed_of
@@ -127,9 +127,10 @@ def make(
     sources = {stem: [_read(file) for file in PHOTOGRAPHS[stem]] for stem in {crop.stem for crop in crops}}
     try:
         put_json(UPath(out / "mini.json"), request | {"finished": False})
-        for done, _ in enumerate(_written(out, crops, sources, seed, generators), start=1):
-            if on_progress:
-                on_progress(done, len(crops))
+        with disk.room(out):
+            for done, _ in enumerate(_written(out, crops, sources, seed, generators), start=1):
+                if on_progress:
+                    on_progress(done, len(crops))
         put_json(UPath(out / "mini.json"), request | {"finished": True})
     except OSError as error:
         raise DataError(f"cannot write the mini data to {out}: {error}; name another folder") from error

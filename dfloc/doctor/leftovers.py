@@ -10,18 +10,17 @@ from functools import partial
 from pydantic import BaseModel
 from upath import UPath
 
-from dfloc import storage
+from dfloc import disk, lock, storage
 from dfloc.config import TrialSpec
 from dfloc.data.importer import OWNER, SCRATCH
 from dfloc.data.manifest import FILE_NAME, Manifest
 from dfloc.doctor.finding import GRACE_SECONDS, Check, Finding, reason
 from dfloc.errors import WorkspaceError
 from dfloc.ledger import Done
-from dfloc.lock import Owner
+from dfloc.owner import Owner
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 
-_PART = r"\..+\.[0-9a-f]{8}\.part"
 _ROOT = re.compile(r"\.lock\.\d+\.[0-9a-f]{8}\.part|\.(seen|create|doctor)-[0-9a-f]{32}")
 _OWN = ("shards", "features", "trials", "weights", "lists", "sweeps", "reports")
 
@@ -46,7 +45,7 @@ def checks(workspace: Workspace, driven: bool) -> Iterator[Check]:
     for path in sorted(root.glob("sweeps/*/tune"), key=str):
         if (path.parent / "plan.json").exists():
             yield Check("scratch", path, partial(iter, [_left(path)]))
-    inside = (path for name in _OWN for path in (root / name).glob("**/.*.part") if re.fullmatch(_PART, path.name))
+    inside = (path for name in _OWN for path in (root / name).glob("**/.*.part") if disk.SCRATCH.fullmatch(path.name))
     for path in sorted((*inside, *(path for path in root.iterdir() if _ROOT.fullmatch(path.name))), key=str):
         if SCRATCH not in path.parts:
             yield Check(
@@ -56,12 +55,12 @@ def checks(workspace: Workspace, driven: bool) -> Iterator[Check]:
 
 def damaged_lock(root: UPath) -> UPath | None:
     """Return the newest lock file if it is damaged."""
-    newest = max(_locks(root), key=lambda path: int(path.suffix[1:]), default=None)
+    newest = next(iter(_locks(root)), None)
     return newest if newest is not None and any(_lock(newest)) else None
 
 
 def _locks(root: UPath) -> list[UPath]:
-    return [path for path in root.iterdir() if re.fullmatch(r"lock\.\d+", path.name)]
+    return [root / f"lock.{number}" for number in lock.generations(root)]
 
 
 def is_workspace(workspace: Workspace) -> bool:

@@ -212,9 +212,18 @@ def check(spec: DecoderSpec, maps: tuple[MapSpec, ...]) -> None:
     """
     if spec.name == "smp":
         check_pixels(spec.name, maps)
-    elif not spec.plugin:
-        with torch.device("meta"):
-            build(spec, maps, torch.Generator("cpu"))
+    else:
+        weight_bytes(spec, maps)
+
+
+@lru_cache
+def weight_bytes(spec: DecoderSpec, maps: tuple[MapSpec, ...]) -> int:
+    """Return the bytes of a decoder's weights; 0 where only a library or a plug-in knows them."""
+    if spec.name == "smp" or spec.plugin:
+        return 0
+    with torch.device("meta"):
+        made = build(spec, maps, torch.Generator("cpu"))
+    return sum(tensor.nbytes for tensor in made.state_dict().values())
 
 
 def check_pixels(name: str, maps: Sequence[MapSpec]) -> None:

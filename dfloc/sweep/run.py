@@ -10,14 +10,14 @@ from upath import UPath
 
 from dfloc import tracking_uri
 from dfloc.data import lists
-from dfloc.errors import ConfigError, TrialError
+from dfloc.errors import ConfigError, DiskFullError, TrialError
 from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger
 from dfloc.lock import DriverLock
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
-from dfloc.sweep import cluster
+from dfloc.sweep import cluster, room
 from dfloc.sweep.data import Shards
 from dfloc.sweep.hunt import Hunt
 from dfloc.sweep.known import Known
@@ -76,7 +76,11 @@ def sweep(options: Options, console: Console) -> Outcome:
         wait=options.wait,
         on_wait=lambda owner: console.print(f"waiting for the driver on {owner.name}"),
     ) as lock:
-        return Driver(options, console, workspace, lock).run()
+        driver = Driver(options, console, workspace, lock)
+        try:
+            return driver.run()
+        except DiskFullError as full:
+            raise DiskFullError(full.what, driver.need or full.need) from full
 
 
 def tell(outcome: Outcome, console: Console, again: str) -> int:
@@ -112,6 +116,7 @@ class Driver:
         self.known = Known(workspace, on_load=self.say)
         self.ray = cluster.Cluster(options.address, console, workspace.root / "logs")
         self.tracker = Tracker(workspace, self.ledger, options.tracking)
+        self.need = ""
         self._kept: set[str] = set()
 
     def run(self) -> Outcome:
@@ -159,10 +164,19 @@ class Driver:
         if not expected.present:
             self._begin(prepared.device, sources(self.options, self.workspace, expected))
             shards = import_tree(self.options, self.workspace, self.console)
-            return prepare(self.options, self.workspace, shards, self.known)
+            prepared = prepare(self.options, self.workspace, shards, self.known)
+            self._look_at_room(prepared.plan)
+            return prepared
         if prepared.plan.left:
+            self._look_at_room(prepared.plan)
             self._begin(prepared.device, sources(self.options, self.workspace, expected))
         return prepared
+
+    def _look_at_room(self, plan: Plan) -> None:
+        """Refuse a plan that the disk cannot take, before it costs."""
+        if short := room.look(plan, self.workspace):
+            self.say(short)
+        self.need = room.need(plan)
 
     def _begin(self, device: str, data: Sequence[str]) -> None:
         self.ray.begin(self.workspace, device, self.options.gpus_per_trial, data)

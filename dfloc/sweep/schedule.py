@@ -13,7 +13,8 @@ from ray import tune
 from ray.tune.search import Searcher
 from upath import UPath
 
-from dfloc.errors import DflocError
+from dfloc import disk
+from dfloc.errors import DflocError, DiskFullError
 from dfloc.sweep.plan import Item
 from dfloc.sweep.trainable import config_of, train_pack
 
@@ -176,7 +177,7 @@ class Packs:
             DflocError: `on_report` raised it; the epochs in flight were ended first.
         """
         searcher = self._searcher = ParentsFirst(self._items, lambda pack: config_of(pack, **told), self._more)
-        with self._ctrl_c(searcher):
+        with self._ctrl_c(searcher), self._cleared(Path(folder.path)):
             results = tune.Tuner(
                 tune.with_resources(train_pack, resources),
                 tune_config=tune.TuneConfig(
@@ -195,7 +196,6 @@ class Packs:
                     callbacks=[_Reports(self._report)],
                 ),
             ).fit()
-        shutil.rmtree(Path(folder.path), ignore_errors=True)
         if refused := self._refused or searcher.refused:
             raise refused
         self._errors = [str(error) for error in results.errors]
@@ -213,6 +213,8 @@ class Packs:
         assert self._searcher is not None
         try:
             for fingerprint, entry in pack.items():
+                if "full" in entry:
+                    raise DiskFullError(*entry["full"])
                 self._on_report(self._searcher.items[fingerprint], entry)
         except DflocError as error:
             self._refused, self._searcher.stopping = error, True
@@ -225,6 +227,17 @@ class Packs:
         except DflocError as error:
             self._refused, self._searcher.stopping = error, True
             return True
+
+    @contextmanager
+    def _cleared(self, folder: Path) -> Iterator[None]:
+        """Delete Tune's own files at the end; what it makes of a full disk is what a worker said of it."""
+        try:
+            with disk.room(folder):
+                yield
+        except DiskFullError as full:
+            raise self._refused or full from None
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def _ctrl_c(self, searcher: ParentsFirst) -> Iterator[None]:

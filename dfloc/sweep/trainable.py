@@ -6,8 +6,9 @@ from typing import Any
 from ray import tune
 from upath import UPath
 
-from dfloc import plugin, registry
+from dfloc import disk, plugin, registry, storage
 from dfloc.config import EvaluationSpec, TrialSpec
+from dfloc.errors import DiskFullError
 from dfloc.plugin import Plugin
 from dfloc.proof import Proof
 from dfloc.storage import Workspace
@@ -35,7 +36,8 @@ def train_pack(config: dict[str, Any]) -> None:
     """Train and evaluate the items of a pack; a Tune function trainable.
 
     The worker writes its own files into the workspace; what is reported is for scheduling and progress alone:
-    `{"pack": {fingerprint: {"epoch", "epochs", "goes_on", "valid_iou", "finished", "failed"}}}`.
+    `{"pack": {fingerprint: {"epoch", "epochs", "goes_on", "valid_iou", "finished", "failed", "full"}}}`.
+    A full disk is reported, for what is raised is tried again.
     """
     Proof(*config["proof"]).check()
     plugin.use([Plugin(*told) for told in config["plugins"]])
@@ -45,5 +47,11 @@ def train_pack(config: dict[str, Any]) -> None:
         assert spec.fingerprint == told["fingerprint"], "driver and worker run different versions of dfloc"
         evaluations = tuple(EvaluationSpec.model_validate(evaluation) for evaluation in told["evaluations"])
         work = Work(spec, told["train"], evaluations, workspace, UPath(config["data"]), config["device"])
-        for progress in run(work):
-            tune.report({"pack": {spec.fingerprint: progress}})
+        try:
+            with disk.room(storage.local(workspace.root)):
+                for progress in run(work):
+                    tune.report({"pack": {spec.fingerprint: progress}})
+        except DiskFullError as full:
+            ended = {"epoch": 0, "epochs": spec.epochs, "full": full.args}
+            tune.report({"pack": {spec.fingerprint: ended}})
+            return

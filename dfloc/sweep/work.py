@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 from upath import UPath
 
-from dfloc import repro
+from dfloc import disk, repro, storage
 from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
 from dfloc.data import lists
 from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_samples
@@ -96,6 +96,8 @@ def run(work: Work) -> Iterator[Progress]:
         except MACHINE_ERRORS:
             raise
         except OWN_ERRORS as error:
+            if full := disk.told(error, storage.local(work.workspace.root)):
+                raise full from error
             message = str(error) if isinstance(error, DflocError) else f"{type(error).__name__}: {error}"
             attempt.fail("error", message)
             yield _at_end(work, failed=message)
