@@ -54,6 +54,9 @@ class Disk:
     Args:
         root: the folder; emptied.
         world: told of every operation.
+
+    Attributes:
+        nameless: the file system has files without a name.
     """
 
     def __init__(self, root: Path, world: World):
@@ -62,6 +65,7 @@ class Disk:
         REAL["mkdir"](self.root)
         self._top = Node(folder=True)
         self._open: dict[int, Node] = {}
+        self.nameless = True
 
     @contextmanager
     def mounted(self) -> Iterator[None]:
@@ -79,6 +83,7 @@ class Disk:
             rmdir=self._rmdir,
             open=self._os_open,
             close=self._close,
+            write=self._os_write,
         ), mock.patch.object(io, "open", self._io_open), mock.patch.object(builtins, "open", self._io_open):
             yield
 
@@ -155,6 +160,11 @@ class Disk:
             REAL["unlink"](place)
         with REAL_OPEN(place, "wb") as file:
             file.write(node.data)
+        self._touch(place)
+
+    def _touch(self, place: str | int) -> None:
+        """Let the time of a change be one of the world: the file system's clock, which nobody sets."""
+        os.utime(place, (self._world.now, self._world.now))
 
     def _inside(self, path: object) -> str | None:
         """Return a path's text if it lies below the root."""
@@ -258,6 +268,7 @@ class Disk:
         def effect() -> None:
             node = self._linked(os.fspath(path))
             REAL["link"](path, to, **how)
+            self._touch(target)
             self._name(target, node)
 
         return self._do("link", target, effect)
@@ -298,23 +309,46 @@ class Disk:
         if inside is None:
             return int(REAL["open"](path, flags, mode, dir_fd=dir_fd))
         if flags & os.O_TMPFILE == os.O_TMPFILE:
-            number = self._do("create unnamed in", inside, lambda: REAL["open"](path, flags, mode))
+            if not self.nameless:
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path)
+            number = int(self._do("create unnamed in", inside, lambda: REAL["open"](path, flags, mode)))
             self._open[number] = Node(folder=False)
-            return int(number)
-        assert not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT), "a file is written in a way that is not simulated"
+            return number
+        if flags & os.O_CREAT:
+            assert flags & os.O_EXCL, "a file is written in a way that is not simulated"
+            return int(self._do("create", inside, lambda: self._create(inside, flags)))
+        assert not flags & (os.O_WRONLY | os.O_RDWR), "a file is written in a way that is not simulated"
         number = int(REAL["open"](path, flags, mode))
         node = self._node(inside)
         assert node is not None
         self._open[number] = node
         return number
 
+    def _create(self, path: str, flags: int) -> int:
+        """Create or open a file to write it."""
+        node = self._node(path)
+        number = int(REAL["open"](path, flags, 0o666))
+        if node is None:
+            node = Node(folder=False)
+            self._name(path, node)
+        elif flags & os.O_TRUNC:
+            node.data = b""
+        self._open[number] = node
+        self._touch(number)
+        return number
+
+    def _os_write(self, number: int, data: Any) -> int:
+        node = self._open.get(number)
+        if node is None:
+            return int(REAL["write"](number, data))
+        self.write(number, node, bytes(data), self._path_of(number))
+        return len(data)
+
     def _close(self, number: int) -> None:
         self._open.pop(number, None)
         REAL["close"](number)
 
     def _io_open(self, file: Any, mode: str = "r", *args: Any, **how: Any) -> Any:
-        if isinstance(file, int) and file in self._open and mode in ("wb", "ab"):
-            return _Writer(self, file, self._open[file], self._path_of(file))
         inside = self._inside(file)
         if inside is None:
             return REAL_OPEN(file, mode, *args, **how)
@@ -326,16 +360,9 @@ class Disk:
         return self._do("create" if self._node(inside) is None else "open", inside, lambda: self._writer(inside, mode))
 
     def _writer(self, path: str, mode: str) -> "_Writer":
-        node = self._node(path)
         flags = {"wb": os.O_TRUNC, "ab": os.O_APPEND, "xb": os.O_EXCL}[mode]
-        number = int(REAL["open"](path, os.O_WRONLY | os.O_CREAT | flags, 0o666))
-        if node is None:
-            node = Node(folder=False)
-            self._name(path, node)
-        elif mode == "wb":
-            node.data = b""
-        self._open[number] = node
-        return _Writer(self, number, node, path)
+        number = self._create(path, os.O_WRONLY | os.O_CREAT | flags)
+        return _Writer(self, number, self._open[number], path)
 
     def write(self, number: int, node: Node, data: bytes, path: str) -> None:
         """Append bytes to an open file; where that fails, a part of them may be there."""
@@ -348,6 +375,7 @@ class Disk:
             raise
         REAL["write"](number, data)
         node.data += data
+        self._touch(number)
 
 
 class _Writer:

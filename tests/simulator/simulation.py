@@ -17,7 +17,7 @@ from unittest import mock
 
 import pyarrow
 
-from dfloc import lock, storage
+from dfloc import lock, owner, storage
 from dfloc.errors import DflocError
 from dfloc.features import extract, store
 from dfloc.ledger import Ledger
@@ -78,7 +78,7 @@ class Simulation:
         world = self.world
         Event.world = Thread.world = world
         self.world.chaos = self._happens
-        real = {"time": time.time, "monotonic": time.monotonic, "sleep": time.sleep, "getpid": os.getpid}
+        real = {"time": time.time, "monotonic": time.monotonic, "sleep": time.sleep}
 
         def simulated(name: str, asked: Callable[..., Any]) -> Callable[..., Any]:
             return lambda *args: real[name](*args) if world.current is None else asked(*args)
@@ -88,11 +88,10 @@ class Simulation:
             put(mock.patch.object(time, "time", simulated("time", lambda: world.now + world.wall)))
             put(mock.patch.object(time, "monotonic", simulated("monotonic", lambda: world.now)))
             put(mock.patch.object(time, "sleep", simulated("sleep", world.sleep)))
-            put(mock.patch.object(os, "getpid", simulated("getpid", lambda: world.current.pid)))  # type: ignore[union-attr]
             put(mock.patch.object(uuid, "uuid4", lambda: uuid.UUID(int=self._random.getrandbits(128))))
             put(mock.patch.object(lock, "threading", SimpleNamespace(Event=Event, Thread=Thread)))
-            put(mock.patch.object(lock, "socket", SimpleNamespace(gethostname=lambda: world.current.host)))  # type: ignore[union-attr]
-            put(mock.patch.object(lock, "psutil", _Psutil(world)))
+            put(mock.patch.object(lock, "now", lambda: world.now))
+            put(mock.patch.multiple(owner, **_identity(world)))
             put(mock.patch.object(store, "ThreadPoolExecutor", _Serial))
             put(mock.patch.multiple(work, **self.engine.stand_ins()))
             put(mock.patch.multiple(trainable, Proof=_Proof, tune=SimpleNamespace(report=self._report)))
@@ -120,6 +119,7 @@ class Simulation:
         self.world.run()
         self.watch.crashed()
         if self._power:
+            self.world.boots += 1
             for line in self.disk.crash(self.world.rng):
                 self.world.note(line)
         self._judge(driver)
@@ -219,6 +219,7 @@ def simulate(seed: int, starts: list[Chaos] | None = None, fault: Callable[[], A
 def _run(one: Simulation, starts: list[Chaos] | None) -> None:
     rng, world = random.Random(one.seed), one.world
     world.restless = rng.choice([0.0, 0.03, 0.3])
+    one.disk.nameless = starts is not None or rng.random() < 0.7
     drawn = [Chaos.draw(rng, OPS) for _ in range(rng.choice([1, 1, 2, 3]))] if starts is None else starts
     for chaos in drawn:
         one._power = False
@@ -282,18 +283,24 @@ class _File:
         return self
 
 
-class _Psutil:
-    NoSuchProcess = ProcessLookupError
+def _identity(world: World) -> dict[str, Any]:
+    """Return what tells processes apart, for `dfloc.owner`."""
 
-    def __init__(self, world: World):
-        self._world = world
+    def me() -> Process:
+        assert world.current is not None
+        return world.current
 
-    def Process(self, pid: int | None = None) -> Any:
-        current = self._world.current
-        assert current is not None
-        if pid is not None and not self._world.alive(pid):
+    def kill(pid: int, number: int) -> None:
+        if not world.alive(pid):
             raise ProcessLookupError
-        return SimpleNamespace(create_time=lambda: 1e9 + (pid or current.pid))
+
+    return {
+        "os": SimpleNamespace(getpid=lambda: me().pid, kill=kill),
+        "platform": SimpleNamespace(node=lambda: me().host),
+        "psutil": SimpleNamespace(Process=lambda: SimpleNamespace(create_time=lambda: 1e9)),
+        "_here": lambda: (f"{me().host} {world.boots}", "pid:[1]"),
+        "_start": lambda pid: pid * 100 if world.alive(pid) else None,
+    }
 
 
 class _Serial:

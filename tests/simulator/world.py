@@ -69,6 +69,7 @@ class World:
         now: the monotonic clock.
         wall: what the wall clock is ahead of it.
         ops: operations on the disk so far.
+        boots: how often the machine was started anew.
         log: readable lines.
         chaos: told of every operation; raises what happens to it.
         restless: probability that another process goes on before an operation.
@@ -76,7 +77,7 @@ class World:
 
     def __init__(self, seed: int):
         self.rng = random.Random(seed)
-        self.now, self.wall, self.ops = 1000.0, WALL, 0
+        self.now, self.wall, self.ops, self.boots = 1000.0, WALL, 0, 0
         self.log: list[str] = []
         self.violations: list[str] = []
         self.processes: list[Process] = []
