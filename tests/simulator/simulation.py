@@ -18,6 +18,7 @@ from unittest import mock
 import pyarrow
 
 from dfloc import lock, owner, storage
+from dfloc.disk import SCRATCH
 from dfloc.errors import DflocError
 from dfloc.features import extract, store
 from dfloc.ledger import Ledger
@@ -38,6 +39,8 @@ pyarrow.set_io_thread_count(1)
 
 PLACE = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
 OPS = 620  # of a start in which nothing goes wrong, about
+QUICK = {"HEARTBEAT_SECONDS": lock.HEARTBEAT_SECONDS / 4, "LOST_SECONDS": lock.LOST_SECONDS / 4}
+STALE_SECONDS = lock.STALE_SECONDS / 4
 LAST_STARTS = 1  # in which nothing goes wrong any more: so many, and the study is done
 
 
@@ -90,7 +93,8 @@ class Simulation:
             put(mock.patch.object(time, "sleep", simulated("sleep", world.sleep)))
             put(mock.patch.object(uuid, "uuid4", lambda: uuid.UUID(int=self._random.getrandbits(128))))
             put(mock.patch.object(lock, "threading", SimpleNamespace(Event=Event, Thread=Thread)))
-            put(mock.patch.object(lock, "now", lambda: world.now))
+            put(mock.patch.multiple(lock, now=lambda: world.now, **QUICK))
+            put(mock.patch.dict(lock.DriverLock.__init__.__kwdefaults__, stale_seconds=STALE_SECONDS))
             put(mock.patch.multiple(owner, **_identity(world)))
             put(mock.patch.object(store, "ThreadPoolExecutor", _Serial))
             put(mock.patch.multiple(work, **self.engine.stand_ins()))
@@ -136,7 +140,14 @@ class Simulation:
         if error is not None:
             self.world.violate(f"the driver ended with {type(error).__name__}: {error}")
 
-    _power = False
+    def excuses(self, path: str) -> bool:
+        """Return whether a scratch file may stay: of a worker that died alone, or that could not be deleted.
+
+        The driver, which ends in order, does not know of it; `dfloc doctor` finds it by its name.
+        """
+        return self._untidy and bool(SCRATCH.fullmatch(path.rpartition("/")[2]))
+
+    _power = _untidy = False
 
     def _drive(self, name: str, host: str, wait: bool) -> Process:
         options = Options(name="small", workspace=str(self.workspace.root), preset="smoke", wait=wait)
@@ -165,6 +176,7 @@ class Simulation:
             if alive:
                 chosen = world.rng.choice(alive)
                 world.note(f"worker {chosen} is killed")
+                self._untidy = True
                 world.kill(chosen)
         if number == chaos.stop and driver.handlers:
             world.note("the user asks to stop")
@@ -179,6 +191,7 @@ class Simulation:
             if process.pid == driver.pid:
                 world.pause()
         if lost := chaos.error(world.rng, number, kind):
+            self._untidy |= kind == "unlink"
             world.note(f"fails: {lost.strerror}{' after it was done' if lost.after else ''}")
             self.watch.excused.update(part for part in path.split("/") if kind == "read" and len(part) >= 64)
             raise lost
@@ -220,7 +233,7 @@ def _run(one: Simulation, starts: list[Chaos] | None) -> None:
     rng, world = random.Random(one.seed), one.world
     world.restless = rng.choice([0.0, 0.03, 0.3])
     one.disk.nameless = starts is not None or rng.random() < 0.7
-    drawn = [Chaos.draw(rng, OPS) for _ in range(rng.choice([1, 1, 2, 3]))] if starts is None else starts
+    drawn = [Chaos.draw(rng, OPS) for _ in range(rng.choice([1, 1, 1, 2]))] if starts is None else starts
     for chaos in drawn:
         one._power = False
         one.start(chaos)
@@ -233,7 +246,7 @@ def _run(one: Simulation, starts: list[Chaos] | None) -> None:
         outcome = one.start(Chaos()).result
     if not world.violations and (outcome is None or outcome.left or outcome.failed):  # type: ignore[attr-defined]
         world.violations.append(f"the study is not done after a start in which nothing went wrong: {outcome}")
-    left = [path for path in one.disk.files() if ".part" in path]
+    left = [path for path in one.disk.files() if ".part" in path and not one.excuses(path)]
     if left and not world.violations:
         world.violations.append(f"rubbish is left: {left[0]}")
 

@@ -56,7 +56,7 @@ presets:
   smoke: {}
 """
 COUNTS = {"train": 4, "valid": 2, "test": 2}
-EPOCH_SECONDS = 7.0
+EPOCH_SECONDS = 2.0
 GROUP = 4
 WEIGHTS_BYTES = 700
 

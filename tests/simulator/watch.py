@@ -20,7 +20,7 @@ from dfloc.storage import Workspace
 from tests.simulator.cluster import Workers
 from tests.simulator.world import Process, World
 
-HEARD_SECONDS = STALE_SECONDS - 25  # a driver whose counter stood still for less is alive to all others
+HEARD_SECONDS = STALE_SECONDS / 4 * 0.8  # a driver whose counter stood still for less is alive to all others
 
 
 class Watch:
