@@ -134,7 +134,7 @@ def _train(work: Work, ledger: Ledger, attempt: Attempt) -> Iterator[Progress]:
 
 
 def _evaluate(work: Work, ledger: Ledger) -> None:
-    """Score every evaluation that has no rows; where the best epoch is the last one, its rows serve for both checkpoints."""
+    """Score what has no rows; where the best epoch is the last one, its rows serve for both checkpoints."""
     done = ledger.done(work.spec.fingerprint)
     same = done is not None and len(set(done.digests.values())) == 1
     lacking = [evaluation for evaluation in work.evaluations if not ledger.has_scored(evaluation)]

@@ -24,7 +24,7 @@ REAL = {name: getattr(os, name) for name in ("fsync", "replace", "rename", "link
 REAL |= {name: getattr(os, name) for name in ("open", "close", "write", "truncate", "symlink")}
 
 
-class Lost(OSError):
+class LostError(OSError):
     """An error of the disk.
 
     Attributes:
@@ -70,21 +70,25 @@ class Disk:
     @contextmanager
     def mounted(self) -> Iterator[None]:
         """Put the disk beneath this process' calls."""
-        with mock.patch.multiple(
-            os,
-            fsync=self._fsync,
-            fdatasync=self._fsync,
-            replace=self._replace,
-            rename=self._replace,
-            link=self._link,
-            unlink=self._unlink,
-            remove=self._unlink,
-            mkdir=self._mkdir,
-            rmdir=self._rmdir,
-            open=self._os_open,
-            close=self._close,
-            write=self._os_write,
-        ), mock.patch.object(io, "open", self._io_open), mock.patch.object(builtins, "open", self._io_open):
+        with (
+            mock.patch.multiple(
+                os,
+                fsync=self._fsync,
+                fdatasync=self._fsync,
+                replace=self._replace,
+                rename=self._replace,
+                link=self._link,
+                unlink=self._unlink,
+                remove=self._unlink,
+                mkdir=self._mkdir,
+                rmdir=self._rmdir,
+                open=self._os_open,
+                close=self._close,
+                write=self._os_write,
+            ),
+            mock.patch.object(io, "open", self._io_open),
+            mock.patch.object(builtins, "open", self._io_open),
+        ):
             yield
 
     def files(self) -> dict[str, bytes]:
@@ -194,7 +198,7 @@ class Disk:
     def _do(self, kind: str, path: str, effect: Callable[[], Any], more: str = "") -> Any:
         try:
             self._world.op(kind, path[len(self.root) :] + more)
-        except Lost as error:
+        except LostError as error:
             if error.after:
                 effect()
             raise
@@ -296,13 +300,13 @@ class Disk:
 
         try:
             self._do("sync folder" if node.entries is not None else "sync", self._path_of(number), effect)
-        except Lost:
+        except LostError:
             node.poisoned = node.entries is None
             raise
 
     @staticmethod
     def _path_of(number: int) -> str:
-        return os.readlink(f"/proc/self/fd/{number}")
+        return str(Path(f"/proc/self/fd/{number}").readlink())
 
     def _os_open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         inside = self._inside(path)
@@ -353,8 +357,7 @@ class Disk:
         if inside is None:
             return REAL_OPEN(file, mode, *args, **how)
         if mode in ("r", "rb"):
-            if os.path.exists(inside):
-                self._world.op("read", inside[len(self.root) :])
+            self._world.op("read", inside[len(self.root) :])
             return REAL_OPEN(file, mode, *args, **how)
         assert mode in ("wb", "ab", "xb"), "a file is written in a way that is not simulated"
         return self._do("create" if self._node(inside) is None else "open", inside, lambda: self._writer(inside, mode))
@@ -368,7 +371,7 @@ class Disk:
         """Append bytes to an open file; where that fails, a part of them may be there."""
         try:
             self._world.op("write", f"{path[len(self.root) :]} ({len(data)} bytes)")
-        except (Lost, Crash):
+        except (LostError, Crash):
             part = data[: self._world.rng.randrange(len(data) + 1)]
             REAL["write"](number, part)
             node.data += part
@@ -430,9 +433,10 @@ def _mixed(old: bytes, new: bytes, rng: random.Random) -> bytes:
 
 
 def _remove_real(place: str) -> None:
-    if os.path.isdir(place) and not os.path.islink(place):
-        for name in os.listdir(place):
-            _remove_real(f"{place}/{name}")
+    path = Path(place)
+    if path.is_dir() and not path.is_symlink():
+        for below in path.iterdir():
+            _remove_real(str(below))
         REAL["rmdir"](place)
     else:
         REAL["unlink"](place)

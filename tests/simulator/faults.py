@@ -1,7 +1,7 @@
 """Faults that are put into the code to see them found: each is a way in which such code is often wrong."""
 
 import os
-import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ from dfloc import digests, disk, epochs, lock, measured, storage
 from dfloc.features import store
 from dfloc.ledger import Attempt, Ledger
 from dfloc.outcome import EpochRecord
+from dfloc.owner import Owner
 from dfloc.sweep import prepare, run, work
 
 Fault = Callable[[], AbstractContextManager[Any]]
@@ -95,41 +96,41 @@ def lock_without_generation() -> AbstractContextManager[Any]:
     """A dead driver's lock is taken over by putting one's own in its place."""
 
     def attempt(self: lock.DriverLock) -> bool:
-        highest = self.highest()
-        owner = self.owner(highest)
+        highest, owner = self._look()
         if owner is not None and self._alive(highest, owner):
             return False
-        self._generation = max(1, highest)
+        self._generation, self._beaten = max(1, highest), lock.now()
         self._write(self._me)
         return True
 
     return mock.patch.object(lock.DriverLock, "_try", attempt)
 
 
-def lock_by_the_clock() -> AbstractContextManager[Any]:
-    """A lock counts as free once its file is older than two minutes by the wall clock."""
-    put, times = storage.put, dict[str, float]()
+def lock_by_its_age() -> AbstractContextManager[Any]:
+    """An owner lives as long as its file is young, whatever became of its process."""
+    put, put_new, times = storage.put, storage.put_new, dict[str, float]()
 
     def written(path: UPath, data: bytes) -> None:
-        times[path.path] = lock.time.time()
+        times[path.path] = time.time()
         put(path, data)
 
-    def alive(self: lock.DriverLock, generation: int, owner: lock.Owner) -> bool:
-        since = lock.time.time() - times.get(self._path(generation).path, 0.0)
-        return not owner.released and -lock.STALE_SECONDS < since < lock.STALE_SECONDS
+    def created(path: UPath, data: bytes) -> bool:
+        times.setdefault(path.path, time.time())
+        return put_new(path, data)
+
+    def alive(self: lock.DriverLock, generation: int, owner: Owner) -> bool:
+        since = time.time() - times.get(self._path(generation).path, 0.0)
+        return not owner.released and since < lock.LOST_SECONDS
 
     stack = ExitStack()
-    stack.enter_context(mock.patch.object(storage, "put", written))
+    stack.enter_context(mock.patch.multiple(storage, put=written, put_new=created))
     stack.enter_context(mock.patch.object(lock.DriverLock, "_alive", alive))
     return stack
 
 
 def lock_never_checked() -> AbstractContextManager[Any]:
     """A driver does not ask whether it still has its lock."""
-    stack = ExitStack()
-    stack.enter_context(mock.patch.object(lock.DriverLock, "check", lambda self: None))
-    stack.enter_context(mock.patch.object(lock.DriverLock, "held", lambda self: True))
-    return stack
+    return mock.patch.multiple(lock.DriverLock, check=lambda self: None, held=lambda self: True)
 
 
 def _held_back(which: Callable[[UPath], bool], until: Callable[[UPath], bool]) -> AbstractContextManager[Any]:
@@ -245,8 +246,8 @@ def retries_train_again() -> AbstractContextManager[Any]:
     return mock.patch.object(work, "Ledger", Forgetful)
 
 
-def record_forgotten() -> AbstractContextManager[Any]:
-    """What is planned is kept in memory, and its lists are thought to be there."""
+def lists_forgotten() -> AbstractContextManager[Any]:
+    """The lists of samples are thought to be there already."""
 
     def keep(self: run.Driver, prepared: prepare.Prepared) -> None:
         self._kept.update(prepared.resolved.lists)
@@ -255,19 +256,8 @@ def record_forgotten() -> AbstractContextManager[Any]:
 
 
 def scratch_left() -> AbstractContextManager[Any]:
-    """The scratch files of a killed write stay, and so do those of one that failed."""
-    real = disk.scratch
-
-    def scratch(path: Path, data: bytes) -> Path:
-        copy = path.with_name(f".{path.name}.left.part")
-        disk.make(path.parent)
-        shutil.copyfileobj  # noqa: B018
-        copy.write_bytes(data)
-        found = real(path, data)
-        copy.unlink()
-        return found
-
-    return mock.patch.object(disk, "scratch", scratch)
+    """Nobody takes away what killed writers have left."""
+    return mock.patch.multiple(lock.DriverLock, _tidy=lambda self: None)
 
 
 FAULTS: dict[str, Fault] = {
@@ -280,7 +270,7 @@ FAULTS: dict[str, Fault] = {
         written_in_place,
         looks_before_it_creates,
         lock_without_generation,
-        lock_by_the_clock,
+        lock_by_its_age,
         lock_never_checked,
         done_before_weights,
         receipt_before_features,
@@ -290,6 +280,7 @@ FAULTS: dict[str, Fault] = {
         digests_not_compared,
         receipts_not_compared,
         retries_train_again,
-        record_forgotten,
+        lists_forgotten,
+        scratch_left,
     )
 }

@@ -2,7 +2,6 @@
 
 import builtins
 import logging
-import os
 import random
 import tempfile
 import time
@@ -30,7 +29,7 @@ from dfloc.sweep.prepare import Options
 from tests.simulator import study
 from tests.simulator.chaos import Chaos
 from tests.simulator.cluster import Ray, Workers, reporters
-from tests.simulator.disk import Disk, Lost
+from tests.simulator.disk import Disk
 from tests.simulator.watch import Watch
 from tests.simulator.world import Event, Process, Thread, World
 
@@ -38,7 +37,7 @@ pyarrow.set_cpu_count(1)
 pyarrow.set_io_thread_count(1)
 
 PLACE = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
-OPS = 620  # of a start in which nothing goes wrong, about
+OPS = 600  # of a start in which nothing goes wrong, about
 QUICK = {"HEARTBEAT_SECONDS": lock.HEARTBEAT_SECONDS / 4, "LOST_SECONDS": lock.LOST_SECONDS / 4}
 STALE_SECONDS = lock.STALE_SECONDS / 4
 LAST_STARTS = 1  # in which nothing goes wrong any more: so many, and the study is done
@@ -91,7 +90,7 @@ class Simulation:
             put(mock.patch.object(time, "time", simulated("time", lambda: world.now + world.wall)))
             put(mock.patch.object(time, "monotonic", simulated("monotonic", lambda: world.now)))
             put(mock.patch.object(time, "sleep", simulated("sleep", world.sleep)))
-            put(mock.patch.object(uuid, "uuid4", lambda: uuid.UUID(int=self._random.getrandbits(128))))
+            put(mock.patch.multiple(uuid, uuid4=lambda: uuid.UUID(int=self._random.getrandbits(128))))
             put(mock.patch.object(lock, "threading", SimpleNamespace(Event=Event, Thread=Thread)))
             put(mock.patch.multiple(lock, now=lambda: world.now, **QUICK))
             put(mock.patch.dict(lock.DriverLock.__init__.__kwdefaults__, stale_seconds=STALE_SECONDS))
@@ -104,10 +103,9 @@ class Simulation:
             put(mock.patch.object(extract, "extract", self.workers.extract))
             put(mock.patch.object(build, "build", self._build))
             put(mock.patch.multiple(run, Tracker=_Tracker, data_of=lambda *parts: self.images))
-            put(mock.patch.object(run.cluster, "Cluster", Ray))
-            put(mock.patch.object(run.cluster, "check_device", lambda *parts: None))
+            put(mock.patch.multiple(run.cluster, Cluster=Ray, check_device=lambda *parts: None))
             put(mock.patch.multiple(prepare, SweepFile=_File, find=Path, expand=lambda *parts: self._resolved[0]))
-            put(mock.patch.object(prepare, "resolve", lambda *parts, **how: self._resolved[1]))
+            put(mock.patch.multiple(prepare, resolve=lambda *parts, **how: self._resolved[1]))
             put(self.disk.mounted())
             put(self.watch.watching())
             put(_logged(world))

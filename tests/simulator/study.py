@@ -44,12 +44,11 @@ stages:
     train: {domains: [sim/one], count: 4, valid: 2}
   finetune:
     from: base
-    grid: {n: [2, 4]}
-    train: {domains: [sim/two], count: n, valid: 2}
+    train: {domains: [sim/two], count: 2, valid: 2}
     trial: {epochs: 2}
   baselines:
     grid: {decoder: [all-fake]}
-    train: {domains: all, count: 4, valid: 2}
+    train: {domains: [sim/one], count: 4, valid: 2}
     trial: {decoder: {name: decoder}}
 evaluate: {domains: [sim/two], protocol: declip-2025}
 presets:

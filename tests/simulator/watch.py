@@ -11,7 +11,6 @@ from dfloc import measured
 from dfloc.config import TrialSpec
 from dfloc.data import lists
 from dfloc.errors import DflocError
-from dfloc.features.store import FeatureStore
 from dfloc.ledger import Attempt, Ledger
 from dfloc.lock import STALE_SECONDS, DriverLock
 from dfloc.outcome import EpochRecord

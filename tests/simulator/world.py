@@ -70,7 +70,6 @@ class World:
         wall: what the wall clock is ahead of it.
         ops: operations on the disk so far.
         boots: how often the machine was started anew.
-        log: readable lines.
         chaos: told of every operation; raises what happens to it.
         restless: probability that another process goes on before an operation.
     """
@@ -78,7 +77,7 @@ class World:
     def __init__(self, seed: int):
         self.rng = random.Random(seed)
         self.now, self.wall, self.ops, self.boots = 1000.0, WALL, 0, 0
-        self.log: list[str] = []
+        self._log: list[tuple[int, float, str, str]] = []
         self.violations: list[str] = []
         self.processes: list[Process] = []
         self.current: Process | None = None
@@ -109,8 +108,12 @@ class World:
 
     def note(self, text: str) -> None:
         """Add a line to the log."""
-        who = self.current.name if self.current else "-"
-        self.log.append(f"{self.ops:5d} {self.now - 1000:9.2f} s  {who:10s} {text}")
+        self._log.append((self.ops, self.now - 1000, self.current.name if self.current else "-", text))
+
+    @property
+    def log(self) -> list[str]:
+        """What happened, in readable lines."""
+        return [f"{ops:5d} {now:9.2f} s  {who:10s} {text}" for ops, now, who, text in self._log]
 
     def violate(self, text: str) -> None:
         """Record that an invariant does not hold, and end everything."""
