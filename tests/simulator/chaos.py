@@ -58,7 +58,9 @@ class Chaos:
             workers=tuple(at() for _ in range(rng.choice([0, 0, 1, 1, 2, 5]))),
             errors=tuple(errors),
             stop=at() if rng.random() < 0.1 else 0,
-            second=(at(), rng.choice(["here", "there"]), rng.random() < 0.5) if rng.random() < 0.25 else None,
+            second=(rng.choice([at(), rng.randrange(1, 8)]), rng.choice(["here", "there"]), rng.random() < 0.5)
+            if rng.random() < 0.25
+            else None,
             steps={at(): rng.choice([-7200.0, 7200.0])} if rng.random() < 0.2 else {},
             stall=at() if rng.random() < 0.1 else 0,
         )

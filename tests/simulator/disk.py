@@ -306,7 +306,8 @@ class Disk:
 
     @staticmethod
     def _path_of(number: int) -> str:
-        return str(Path(f"/proc/self/fd/{number}").readlink())
+        path = Path(f"/proc/self/fd/{number}").readlink()
+        return str(path.with_name("unnamed") if path.name.startswith("#") else path)
 
     def _os_open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         inside = self._inside(path)

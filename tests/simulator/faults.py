@@ -284,3 +284,6 @@ FAULTS: dict[str, Fault] = {
         scratch_left,
     )
 }
+
+WITHIN = dict.fromkeys(FAULTS, 150)
+"""Seeds after which a fault is found, from 1 on."""

@@ -49,7 +49,7 @@ class Result(NamedTuple):
     seed: int
     violations: list[str]
     log: list[str]
-    ops: int
+    writes: list[int]
     numbers: dict[str, Any]
 
 
@@ -224,7 +224,8 @@ def simulate(seed: int, starts: list[Chaos] | None = None, fault: Callable[[], A
             numbers = {} if one.world.violations else one.watch.numbers()
             if not one.world.violations and right and numbers != right:
                 one.world.violations.append("the numbers are others than those of a run in which nothing went wrong")
-    return Result(seed, one.world.violations, one.world.log, one.world.ops, numbers)
+    told = ([line.replace(one.disk.root, "") for line in lines] for lines in (one.world.violations, one.world.log))
+    return Result(seed, *told, one.world.writes, numbers)
 
 
 def _run(one: Simulation, starts: list[Chaos] | None) -> None:

@@ -69,6 +69,7 @@ class World:
         now: the monotonic clock.
         wall: what the wall clock is ahead of it.
         ops: operations on the disk so far.
+        writes: numbers of those that change something.
         boots: how often the machine was started anew.
         chaos: told of every operation; raises what happens to it.
         restless: probability that another process goes on before an operation.
@@ -77,6 +78,7 @@ class World:
     def __init__(self, seed: int):
         self.rng = random.Random(seed)
         self.now, self.wall, self.ops, self.boots = 1000.0, WALL, 0, 0
+        self.writes: list[int] = []
         self._log: list[tuple[int, float, str, str]] = []
         self.violations: list[str] = []
         self.processes: list[Process] = []
@@ -131,6 +133,8 @@ class World:
             raise Crash
         self.ops += 1
         self.now += OPERATION_SECONDS
+        if kind != "read":
+            self.writes.append(self.ops)
         self.note(f"{kind} {path}")
         self.chaos(me, kind, path)
         if self.rng.random() < self.restless:
