@@ -119,8 +119,9 @@ def told(error: BaseException | None, path: Path) -> DiskFullError | None:
             return error
         code = error.errno if isinstance(error, OSError) and error.errno in FULL else None
         if code or FULL_DATABASE in str(error):
-            place = path if path.is_dir() else path.parent
-            return DiskFullError(f"{FULL[code or errno.ENOSPC]}: {gigabytes(free(place))} free in {place}")
+            named = getattr(error, "filename", None)  # it may lie on another disk
+            place = Path(named) if isinstance(named, str) else path
+            return DiskFullError(f"{FULL[code or errno.ENOSPC]}: {_free(place)}")
         error = getattr(error, "cause", None) or error.__cause__ or error.__context__
     return None
 
@@ -129,6 +130,26 @@ def free(path: Path) -> int:
     """Return the bytes that are free where a file or folder is, or would be."""
     there = next(place for place in (path, *path.parents) if place.exists())
     return shutil.disk_usage(there).free
+
+
+def refuse(path: Path, size: int, what: str) -> None:
+    """Refuse what does not fit, before it is begun.
+
+    Args:
+        path: on the disk.
+        size: how many bytes it takes, at least.
+        what: it is, in the plural.
+
+    Raises:
+        DiskFullError: less is free.
+    """
+    if size > free(path):
+        raise DiskFullError(f"the disk is too small: {_free(path)}", f"{what} alone need {gigabytes(size)} more")
+
+
+def _free(path: Path) -> str:
+    places = (path.absolute(), *path.absolute().parents)
+    return f"{gigabytes(free(path))} free on {next(place for place in places if place.is_mount())}"
 
 
 def gigabytes(size: float) -> str:

@@ -35,20 +35,8 @@ LAYERS = {
 }
 GROUND_FLOOR = {
     *("arithmetic", "chatter", "config", "digests", "disk", "epochs", "errors", "lock", "measured", "outcome"),
-    *(
-        "logfile",
-        "owner",
-        "proof",
-        "record",
-        "registry",
-        "repro",
-        "storage",
-        "temp",
-        "workers",
-        "imports",
-        "packages",
-        "plugin",
-    ),
+    *("logfile", "owner", "proof", "record", "registry", "repro", "storage", "temp", "workers"),
+    *("imports", "packages", "plugin"),
 }
 
 # Who alone may import a library, or a part of it.

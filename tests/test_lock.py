@@ -94,6 +94,28 @@ def test_dead_owner_that_was_seen_here_is_taken_over_at_once(root: UPath) -> Non
         assert not mine.succeeds, "the one before ended in order"
 
 
+def test_who_succeeds_a_killed_driver_clears_what_its_writers_left(root: UPath) -> None:
+    left = [
+        "lists/.a.json.0123abcd.part",
+        f".seen-{'0' * 32}",
+        "reports/x/.index.html.00000000.part",
+        "sweeps/x/tune/t",
+    ]
+    kept = ["sweeps/x/plan.json", "mine/.a.0123abcd.part", ".a.part", "lists/.new.json.0123abcd.part"]
+    for name in [*left, *kept]:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+        os.utime((root / name).path, (0, 4e9 if "new" in name else 1000))
+    with DriverLock(root):
+        pass
+    with DriverLock(root):
+        assert all((root / name).exists() for name in left), "the one before ended in order"
+    put(root, 3, owner(ticks=1))
+    with DriverLock(root):
+        pass
+    assert [name for name in [*left, *kept] if (root / name).exists()] == kept
+
+
 def test_pid_that_was_given_anew_is_no_owner(root: UPath) -> None:
     ticks = owner().ticks
     assert ticks

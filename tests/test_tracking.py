@@ -84,6 +84,16 @@ def content(workspace: Workspace) -> dict[str, Any]:
     }
 
 
+def test_scratch_files_are_not_uploaded(workspace: Workspace, ledger: Ledger) -> None:
+    report = workspace.report("x")
+    for name in ("index.html", ".index.html.0123abcd.part", "csv/a.csv", "csv/.a.csv.0123abcd.part"):
+        (report / name).parent.mkdir(parents=True, exist_ok=True)
+        (report / name).write_text("x")
+    track(workspace, report=report)
+    held = Path(workspace.artifacts.path).rglob("report/**/*")
+    assert sorted(path.name for path in held if path.is_file()) == ["a.csv", "index.html"]
+
+
 def test_a_trial_is_a_run_under_its_sweep(workspace: Workspace, ledger: Ledger) -> None:
     track(workspace, RECORD, BASE, TUNED)
     runs = runs_of(workspace)

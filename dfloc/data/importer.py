@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from upath import UPath
 
-from dfloc import storage
+from dfloc import disk, storage
 from dfloc.data import dolos, rejects
 from dfloc.data.dolos import Sample
 from dfloc.data.folders import text
@@ -281,6 +281,8 @@ def _write(
             path = f"{domain}/{split}-{number:05}.parquet"
             jobs.append((path, (domain, split), ShardJob(scratch / path, members, group_rows, left)))
             left = max(0, left - len(members))
+    if storage.is_local(scratch):
+        disk.refuse(Path(scratch.path), sum(sum(part.sizes) for part in changed.values()), "the images and masks")
     total = sum(len(job.samples) for _, _, job in jobs)
     receipts: dict[int, Receipt] = {}
     with closing(_run([job for _, _, job in jobs])) as finished:
@@ -343,8 +345,4 @@ def _task(item: dict[str, Any], proof: Proof) -> dict[str, Any]:
         error = OSError(0, failure.strerror or str(failure))
     except DflocError as failure:
         error = failure
-    return {
-        "index": item["index"],
-        "receipt": pickle.dumps(receipt),
-        "error": pickle.dumps(error) if error else b"",
-    }
+    return {"index": item["index"], "receipt": pickle.dumps(receipt), "error": pickle.dumps(error) if error else b""}

@@ -52,8 +52,8 @@ def mend(workspace: Workspace, data: Sequence[UPath] = (), on_progress: Progress
 def _is_driven(workspace: Workspace) -> bool:
     try:
         return lock.driver(workspace.root) is not None
-    except WorkspaceError:
-        return False
+    except OSError:  # it cannot be read: what lies about may be a driver's
+        return True
 
 
 def _examine(workspace: Workspace, data: Sequence[UPath], driven: bool, on_progress: Progress | None) -> Diagnosis:

@@ -1,5 +1,7 @@
 """What a plan still writes, and whether there is room for it."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dfloc import disk, registry, storage
@@ -26,27 +28,39 @@ def of_all(plan: Plan) -> int:
     return of_features(plan) + weights + rows * ROW_BYTES
 
 
-def need(plan: Plan) -> str:
-    """Return what a plan needs, a clause."""
-    return f"the plan needs about {disk.gigabytes(of_all(plan))} more"
+class Room:
+    """What is told of the disk of a workspace before a plan is begun, and where it is full meanwhile.
 
-
-def look(plan: Plan, workspace: Workspace) -> str | None:
-    """Return a sentence where a plan may not fit; what it is certain of is refused before anything starts.
-
-    Raises:
-        DiskFullError: the features alone do not fit.
+    Args:
+        workspace: where everything goes.
+        say: shows a line.
     """
-    if not storage.is_local(workspace.root):
-        return None
-    place = Path(workspace.features.path)
-    has = disk.free(place)
-    free = f"{disk.gigabytes(has)} free in {place}"
-    if (features := of_features(plan)) > has:
-        raise DiskFullError(
-            f"the disk is too small: {free}", f"the features of the plan alone need {disk.gigabytes(features)} more"
-        )
-    return f"room may be short: {free}, {need(plan)}" if of_all(plan) > has else None
+
+    def __init__(self, workspace: Workspace, say: Callable[[str], None]):
+        self._workspace, self._say = workspace, say
+        self._need = ""
+
+    def look(self, plan: Plan) -> None:
+        """Say where a plan may not fit; what is certain not to fit is refused before it costs.
+
+        Raises:
+            DiskFullError: the features alone do not fit.
+        """
+        self._need = f"the plan needs about {disk.gigabytes(of_all(plan))} more"
+        if not storage.is_local(self._workspace.root):
+            return
+        place = Path(self._workspace.features.path)
+        disk.refuse(place, of_features(plan), "the features of the plan")
+        if of_all(plan) > (free := disk.free(place)):
+            self._say(f"room may be short: {disk.gigabytes(free)} free in {self._workspace.root}, {self._need}")
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Say of a full disk what the plan needs, too."""
+        try:
+            yield
+        except DiskFullError as full:
+            raise DiskFullError(full.what, full.need or self._need) from full
 
 
 def _weights(spec: TrialSpec) -> int:

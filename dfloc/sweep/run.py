@@ -10,20 +10,21 @@ from upath import UPath
 
 from dfloc import tracking_uri
 from dfloc.data import lists
-from dfloc.errors import ConfigError, DiskFullError, TrialError
+from dfloc.errors import ConfigError, TrialError
 from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger
 from dfloc.lock import DriverLock
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
-from dfloc.sweep import cluster, room
+from dfloc.sweep import cluster
 from dfloc.sweep.data import Shards
 from dfloc.sweep.hunt import Hunt
 from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Item, Plan
 from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, lacking, prepare, sources
 from dfloc.sweep.progress import Display
+from dfloc.sweep.room import Room
 from dfloc.sweep.tree import import_tree
 from dfloc.tracking import Tracker
 
@@ -77,10 +78,8 @@ def sweep(options: Options, console: Console) -> Outcome:
         on_wait=lambda owner: console.print(f"waiting for the driver on {owner.name}"),
     ) as lock:
         driver = Driver(options, console, workspace, lock)
-        try:
+        with driver.room.told():
             return driver.run()
-        except DiskFullError as full:
-            raise DiskFullError(full.what, driver.need or full.need) from full
 
 
 def tell(outcome: Outcome, console: Console, again: str) -> int:
@@ -116,7 +115,7 @@ class Driver:
         self.known = Known(workspace, on_load=self.say)
         self.ray = cluster.Cluster(options.address, console, workspace.root / "logs")
         self.tracker = Tracker(workspace, self.ledger, options.tracking)
-        self.need = ""
+        self.room = Room(workspace, self.say)
         self._kept: set[str] = set()
 
     def run(self) -> Outcome:
@@ -165,18 +164,12 @@ class Driver:
             self._begin(prepared.device, sources(self.options, self.workspace, expected))
             shards = import_tree(self.options, self.workspace, self.console)
             prepared = prepare(self.options, self.workspace, shards, self.known)
-            self._look_at_room(prepared.plan)
+            self.room.look(prepared.plan)
             return prepared
         if prepared.plan.left:
-            self._look_at_room(prepared.plan)
+            self.room.look(prepared.plan)
             self._begin(prepared.device, sources(self.options, self.workspace, expected))
         return prepared
-
-    def _look_at_room(self, plan: Plan) -> None:
-        """Refuse a plan that the disk cannot take, before it costs."""
-        if short := room.look(plan, self.workspace):
-            self.say(short)
-        self.need = room.need(plan)
 
     def _begin(self, device: str, data: Sequence[str]) -> None:
         self.ray.begin(self.workspace, device, self.options.gpus_per_trial, data)
