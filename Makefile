@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart studies install test test-all fuzz test-cluster test-docker
+.PHONY: quickstart studies install test test-all fuzz simulate test-cluster test-docker
 
 quickstart: install
 	$(BIN)/dfloc sweep exposure
@@ -28,6 +28,11 @@ test-all: test  # and what trains to a threshold, samples of faults and fuzz, ev
 
 fuzz: install  # thousands of mutated images, masks, weights and stored files, in process: a quarter of an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
+
+simulate: install  # a study through 10,000 seeds of lost power, kills and errors, at every write, and with faults put in
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulator --points
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulator --planted
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulator --count 10000
 
 test-cluster: install  # as root; apt-get install openssh-server rsync iproute2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hosts tests/cluster

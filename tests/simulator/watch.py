@@ -16,6 +16,7 @@ from dfloc.lock import STALE_SECONDS, DriverLock
 from dfloc.outcome import EpochRecord
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
+from dfloc.sweep.run import Driver
 from tests.simulator.cluster import Workers
 from tests.simulator.world import Process, World
 
@@ -52,7 +53,7 @@ class Watch:
                 (Attempt, "save_epoch", self._saved),
                 (Attempt, "finish", self._finished),
                 (Ledger, "put_rows", self._put),
-                (SweepRecord, "save", self._recorded),
+                (Driver, "_keep", self._recorded),
             ):
                 stack.enter_context(mock.patch.object(kind, name, _followed(getattr(kind, name), after)))
             stack.enter_context(mock.patch.object(Ledger, "begin", _led(Ledger.begin, self._begins)))
@@ -148,7 +149,7 @@ class Watch:
             self._world.violate(f"rows of trial {trial[:6]} were put, and are made again")
         self._rows[trial, key] = (self._world.ops, self._sum(trial, key))
 
-    def _recorded(self, record: SweepRecord, result: object, *args: object) -> None:
+    def _recorded(self, driver: Driver, record: SweepRecord, *args: object) -> None:
         self._planned.setdefault(record.sweep, set()).update(one.fingerprint for one in record.trials)
 
     def _entering(self, enter: Callable[[DriverLock], DriverLock]) -> Callable[[DriverLock], DriverLock]:
