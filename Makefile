@@ -7,6 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart studies install test test-all fuzz test-faults test-cluster test-docker
+.PHONY: quickstart studies install test test-all fuzz simulate test-cluster test-docker
 
 quickstart: install
 	$(BIN)/dfloc sweep exposure
@@ -31,6 +32,11 @@ fuzz: install  # thousands of mutated images, weights, stored and sweep files, i
 
 test-faults: install  # 20 sweeps, disturbed at drawn moments; as root, with slurm-wlm, munge and faketime, all of them
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --write
+
+simulate: install  # a study through 10,000 seeds of lost power, kills and errors, at every write, and with faults put in
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulator --points
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulator --planted
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulator --count 10000
 
 test-cluster: install  # as root; apt-get install openssh-server rsync iproute2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hosts tests/cluster

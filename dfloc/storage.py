@@ -237,7 +237,7 @@ def get_model(
     fields = get_json(path, cure)
     try:
         seal = fields.pop(SEAL, None) if isinstance(fields, dict) else None
-        if seal not in (None, _digest(fields), _digest(fields, path)):
+        if seal is not None and seal != _digest(fields, path) and seal != _digest(fields):
             raise WorkspaceError(f"{path} is damaged: not what was written; {cure}")
         found = model.model_validate(fields)
         if seal is None and wants_seal and wants_seal(found):

@@ -78,7 +78,7 @@ class Work:
 
 
 def run(work: Work) -> Iterator[Progress]:
-    """Do an item of work.
+    """Do an item of work; what an earlier try of it has finished is not done again.
 
     Yields:
         `{"epoch", "epochs", "goes_on": True}` first where an earlier attempt left an epoch to go on from; after each
@@ -86,7 +86,7 @@ def run(work: Work) -> Iterator[Progress]:
         own is in the ledger then; errors of the machine are raised, and may be tried again.
     """
     ledger = Ledger(work.workspace)
-    if work.train:
+    if work.train and not ledger.has_weights(work.spec.fingerprint):
         attempt = ledger.begin(work.spec)
         try:
             for progress in _train(work, ledger, attempt):
@@ -134,12 +134,13 @@ def _train(work: Work, ledger: Ledger, attempt: Attempt) -> Iterator[Progress]:
 
 
 def _evaluate(work: Work, ledger: Ledger) -> None:
-    """Score every evaluation; where the best epoch is the last one, its rows serve for both checkpoints."""
+    """Score what has no rows; where the best epoch is the last one, its rows serve for both checkpoints."""
     done = ledger.done(work.spec.fingerprint)
     same = done is not None and len(set(done.digests.values())) == 1
-    for which in sorted({evaluation.checkpoint for evaluation in work.evaluations}):
+    lacking = [evaluation for evaluation in work.evaluations if not ledger.has_scored(evaluation)]
+    for which in sorted({evaluation.checkpoint for evaluation in lacking}):
         score = _scorer(work, ledger, which)
-        for evaluation in (evaluation for evaluation in work.evaluations if evaluation.checkpoint == which):
+        for evaluation in (evaluation for evaluation in lacking if evaluation.checkpoint == which):
             twin = evaluation.model_copy(update={"checkpoint": "last" if which == "best" else "best"}).key
             if same and ledger.has_whole_rows(work.spec.fingerprint, twin):
                 table = _of_checkpoint(ledger.rows(work.spec.fingerprint, twin), which)

@@ -93,6 +93,19 @@ def test_evaluations_alone_leave_the_weights_alone(bench: Bench) -> None:
     assert lost.read_bytes() == rows
 
 
+def test_a_try_after_a_finished_one_repeats_nothing(bench: Bench) -> None:
+    base = bench.trial("base")
+    bench.run(base)
+    folder = bench.ledger.folder(base.fingerprint)
+    lost = folder / "rows" / f"{base.evaluations[0].key}.parquet"
+    rows, kept = lost.read_bytes(), {path: path.stat().st_ino for path in folder.rglob("*") if path != lost}
+    lost.unlink()
+    told = bench.run(base)
+    assert [set(entry) for entry in told] == [{"epoch", "epochs", "finished"}]
+    assert {path: path.stat().st_ino for path in folder.rglob("*") if path != lost} == kept
+    assert lost.read_bytes() == rows
+
+
 def test_goes_on_from_the_last_epoch_and_says_from_which(bench: Bench) -> None:
     base, other = (trial for trial in bench.trials.values() if trial.stage == "base")
     bench.run(other)

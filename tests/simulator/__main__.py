@@ -1,0 +1,94 @@
+"""Runs a study through all that can go wrong, seed by seed: `python -m tests.simulator`."""
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from tests.simulator.chaos import Chaos
+from tests.simulator.faults import FAULTS, WITHIN
+from tests.simulator.simulation import Result, simulate
+
+SHOWN = 160
+
+
+def seeds(first: int, count: int, fault: str | None = None) -> Iterator[Result]:
+    """Yield what came of seeds, each with what is drawn from it."""
+    for seed in range(first, first + count):
+        yield simulate(seed, fault=FAULTS[fault] if fault else None)
+
+
+def points(part: int, every: int) -> Iterator[Result]:
+    """Yield what comes of a loss of power at each write of a start in which nothing else goes wrong.
+
+    Args:
+        part: the first write.
+        every: the distance of two.
+    """
+    for number in simulate(0, starts=[]).writes[part::every]:
+        yield simulate(number, starts=[replace(Chaos(), power=number)])
+
+
+def planted(names: Sequence[str]) -> Iterator[Result]:
+    """Yield by which seed each fault is found; without a violation where it is not."""
+    for name in names:
+        found = next((one for one in seeds(1, WITHIN[name], name) if one.violations), None)
+        told = f"{name}: found by seed {found.seed}: {found.violations[0]}" if found else f"{name}: NOT FOUND"
+        yield Result(found.seed if found else 0, [] if found else [told], [told], found.writes if found else [], {})
+
+
+def _part(told: tuple[argparse.Namespace, int]) -> list[Result]:
+    """Return what came of a share of what is asked for."""
+    asked, part = told
+    if asked.planted:
+        return list(planted(list(FAULTS)[part :: asked.jobs]))
+    if asked.points:
+        found = points(part * asked.every, asked.every * asked.jobs)
+    else:
+        size = -(-asked.count // asked.jobs)
+        found = seeds(asked.first + part * size, min(size, asked.count - part * size), asked.fault)
+    return [one if one.violations else one._replace(log=[], numbers={}) for one in found]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is asked for; 1 where an invariant does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulator", description=__doc__)
+    parser.add_argument("--seed", type=int, help="this one alone; prints its operations up to a violation")
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--points", action="store_true", help="no seeds: power is lost at each write of a start")
+    parser.add_argument("--every", type=int, default=1, help="of the points one of so many")
+    parser.add_argument("--planted", action="store_true", help="no seeds: every planted fault is to be found")
+    parser.add_argument("--fault", choices=sorted(FAULTS), help="put this fault into the code")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    asked = parser.parse_args(arguments)
+    if asked.seed is not None:
+        (result,) = seeds(asked.seed, 1, asked.fault)
+        sys.stdout.writelines(f"{line[:SHOWN]}\n" for line in result.log)
+        sys.stdout.writelines(f"{line}\n" for line in result.violations)
+        return int(bool(result.violations))
+    begun = time.monotonic()
+    with multiprocessing.get_context("spawn").Pool(asked.jobs) as pool:
+        found = [one for part in pool.imap_unordered(_part, [(asked, n) for n in range(asked.jobs)]) for one in part]
+    bad = sorted((one for one in found if one.violations), key=lambda one: one.seed)
+    if asked.planted:
+        sys.stdout.writelines(f"{one.log[0][:SHOWN]}\n" for one in found)
+    for one in bad[:10] if not asked.planted else ():
+        again = f"--seed {one.seed}{f' --fault {asked.fault}' if asked.fault else ''}"
+        sys.stdout.write(f"python -m tests.simulator {again}: {one.violations[0]}\n")
+    writes, seconds = sum(len(one.writes) for one in found), time.monotonic() - begun
+    sys.stdout.write(f"{len(found)} runs, {writes:,} writes, {len(bad)} violations, {seconds:.0f} s\n")
+    return int(bool(bad))
+
+
+if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of a set is a part of the schedule
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "tests.simulator", *sys.argv[1:]],
+            os.environ | {"PYTHONHASHSEED": "0"},
+        )
+    sys.exit(main())
