@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 from upath import UPath
 
-from dfloc import storage, summary, tracking_uri
+from dfloc import storage, summary, tracking_uri, uris
 from dfloc.config import EvaluationSpec, fingerprint
 from dfloc.errors import ConfigError, DflocError
 from dfloc.ledger import Ledger
@@ -307,7 +307,7 @@ def trial_of(workspace: Workspace, run_id: str, uri: str | None = None) -> str:
     """
     uri = tracking_uri.check(workspace, uri)
     try:
-        if uri.startswith(tracking_uri.SQLITE) and not Path(uri.removeprefix(tracking_uri.SQLITE)).exists():
+        if (database := uris.database(uri)) and not database.exists():
             raise FileNotFoundError("there is no such store")
         tracking_uri.quiet(storage.local(workspace.root) / "logs" / "mlflow.log")
         tracking_uri.probe(uri, ANSWER_SECONDS)

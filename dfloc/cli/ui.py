@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import click
 
+from dfloc import uris
 from dfloc.cli.options import debug_option, workspace_option
 from dfloc.errors import ConfigError, DflocError
 
@@ -110,7 +111,7 @@ def _ends_on_signal() -> Iterator[None]:
 @contextmanager
 def _server(database: Path, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Start the server as a process group of its own, and end the whole group."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}"]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uris.of_database(database)]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     _log(database).parent.mkdir(exist_ok=True)
