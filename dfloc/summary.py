@@ -15,7 +15,6 @@ HEADS: Mapping[Checkpoint, str] = {"best": "test", "last": "test_last"}
 
 UNTOLD = frozenset({"prior", "standardize", "plugin"})  # fields of a decoder that stand in its spec.json alone
 FAILURE = "dfloc.failure"
-MAX_TAG = 5000  # characters that every MLflow store takes
 
 Group = Literal["mean", "id", "ood", "base", "held_out"]
 
@@ -125,7 +124,7 @@ def tags(ledger: Ledger, planned: PlannedTrial) -> dict[str, str]:
         if ledger.has_weights(name):
             words["dfloc.weights"] = str(ledger.weights(name, "best"))
     elif failure:
-        words[FAILURE] = failure.message[:MAX_TAG]
+        words[FAILURE] = failure.message
     return words
 
 
@@ -184,15 +183,20 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     return scores | _training(ledger, planned.fingerprint)
 
 
-def note(record: SweepRecord, tag: str) -> str:
-    """Return a sweep's description (Markdown): how to find its trials, by the tag that they carry."""
-    stages = dict.fromkeys(planned.stage for planned in record.trials)
+def note(record: SweepRecord, whole: str, stages: Mapping[str, str]) -> str:
+    """Return a sweep's description (Markdown): how to find its trials.
+
+    Args:
+        record: the sweep's.
+        whole: MLflow's search for all of them.
+        stages: that for those of each stage.
+    """
     paragraphs = [
         f"**{record.title}**",
         "All trials of this sweep, also those that another one recorded first; copy into the search field:",
-        f"    tags.`{tag}` != ''",
+        f"    {whole}",
         "or those of a stage:",
-        "\n".join(f"    tags.`{tag}` LIKE '%{stage}%'" for stage in stages),
+        *(f"    {search}" for search in stages.values()),
         "IoU against exposure: open the sweep's row by its +, tick the trials, Compare, Scatter Plot, "
         "X `exposure`, Y `test/held_out/iou`.",
         *record.notes,

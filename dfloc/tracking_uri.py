@@ -78,15 +78,17 @@ def probe(uri: str, seconds: float) -> None:
         raise OSError(f"{error}: {path}") from error
 
 
-def quiet(log: Path) -> None:
+def quiet(log: Path | None) -> None:
     """Have MLflow, not imported yet, give up early, report to nobody, and talk into a log file, not on the screen."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_SECONDS))
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ["MLFLOW_CONFIGURE_LOGGING"] = "false"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(log, delay=True)
+    handler: logging.Handler = logging.NullHandler()
+    if log:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(log, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in CHATTERERS:
         logging.getLogger(name).handlers = [handler]
