@@ -100,8 +100,9 @@ class Projection:
         stages = list(dict.fromkeys(each.stage for each in self._record.trials if each.fingerprint == name))
         stamp = fingerprint([LAYOUT, state, ", ".join(stages), sorted(each.key for each in found)])[:16]
         run = self._trials.get(name)
-        had = run.data.tags.get(self._tag("stamp")) if run and run.info.status == ENDS[state] else None
+        had = run.data.tags.get(key(self._tag("stamp"))) if run and run.info.status == ENDS[state] else None
         if had == stamp or (had == stamp + NO_FILES and not self._uploads):
+            self._move(run, planned)
             return
         numbers = summary.summary(self._record, self._ledger, planned)
         run = run or self._create(planned)
@@ -117,6 +118,13 @@ class Projection:
         whole = self._upload_rows(run.info.run_id, [each for each in found if each.trial == name])
         self._store.tag(run.info.run_id, {self._tag("stamp"): stamp + ("" if whole else NO_FILES)})
         self._trials[name] = self._store.run(run.info.run_id)
+
+    def _move(self, run: Any, planned: PlannedTrial) -> None:
+        """Name the place of the workspace on a run that is complete, where it was another one."""
+        if not run.data.tags.get(PLACE, "").endswith(f":{self._side.identity.path}"):
+            words = summary.tags(self._ledger, planned)
+            here = {name: word for name, word in words.items() if name == summary.WEIGHTS}
+            self._store.tag(run.info.run_id, self._whose() | here)
 
     def _create(self, planned: PlannedTrial) -> Any:
         epochs = self._ledger.epochs(planned.fingerprint)
@@ -169,7 +177,7 @@ class Projection:
         if planned.fingerprint in self._others:
             tags[SAME] = ", ".join(self._others[planned.fingerprint])
         past = {summary.FAILURE, STOPPED} - {*words, *tags} | self._found(had) - {key(name) for name in found_by}
-        self._store.tag(run.info.run_id, dict.fromkeys(sorted(had.keys() & past)))
+        self._store.untag(run.info.run_id, sorted(had.keys() & past))
         return tags | self._whose()
 
     def _ended(self, name: str) -> float:
@@ -185,18 +193,17 @@ class Projection:
         return bool(run.data.tags.get(WORKSPACE) == self._side.identity.id)
 
     def _tag(self, kind: str) -> str:
-        """Return the tag of this sweep on a trial's run, in MLflow's alphabet."""
-        return key(f"dfloc.{kind}.{self._record.sweep}")
-
-    def _stage(self, stage: str) -> str:
-        return key(f"dfloc.stage.{self._record.sweep}/{stage}")
+        """Return the tag of this sweep on a trial's run."""
+        return f"dfloc.{kind}.{self._record.sweep}"
 
     def _found_by(self, stages: Sequence[str]) -> dict[str, str]:
         """Return the tags by which the parent's description finds a trial: one of the sweep, and one a stage."""
-        return {self._tag("sweep"): ", ".join(stages), **{self._stage(stage): "true" for stage in stages}}
+        return {self._tag("sweep"): ", ".join(stages), **{f"{self._tag('stage')}/{stage}": "true" for stage in stages}}
 
     def _found(self, tags: Mapping[str, str]) -> set[str]:
-        return {name for name in tags if name == self._tag("sweep") or name.startswith(self._stage(""))}
+        """Return those tags, as a run has them."""
+        stage = key(f"{self._tag('stage')}/ ").rstrip()
+        return {name for name in tags if name == key(self._tag("sweep")) or name.startswith(stage)}
 
     def _upload_rows(self, run_id: str, evaluations: Sequence[EvaluationSpec]) -> bool:
         with tempfile.TemporaryDirectory() as scratch:
@@ -232,7 +239,7 @@ class Projection:
         """End the parent run; a run of a trial that the sweep does not have any more is found by it no longer."""
         for name, run in self._trials.items():
             if name not in self._planned and (past := self._found(run.data.tags)):
-                self._store.tag(run.info.run_id, dict.fromkeys([*sorted(past), self._tag("stamp")]))
+                self._store.untag(run.info.run_id, sorted(past | run.data.tags.keys() & {key(self._tag("stamp"))}))
         if report:
             with tempfile.TemporaryDirectory() as scratch:
                 scratch_file = shutil.ignore_patterns(".*.part")
@@ -289,8 +296,8 @@ class Projection:
     def _open_parent(self, found: Sequence[Any]) -> str:
         whose = f"tags.`{WORKSPACE}` = '{self._side.identity.id}'"
         stages = dict.fromkeys(planned.stage for planned in self._record.trials)
-        searches = {stage: f"tags.`{self._stage(stage)}` = 'true' AND {whose}" for stage in stages}
-        note = summary.note(self._record, f"tags.`{self._tag('sweep')}` != '' AND {whose}", searches)
+        whole, *parts = (f"tags.`{key(name)}` != '' AND {whose}" for name in self._found_by(list(stages)))
+        note = summary.note(self._record, whole, parts)
         tags = {PARENT: self._record.sweep, **self._whose(), PROTOCOL: self._record.protocol}
         tags["mlflow.note.content"] = note
         if not found:

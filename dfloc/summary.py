@@ -15,6 +15,7 @@ HEADS: Mapping[Checkpoint, str] = {"best": "test", "last": "test_last"}
 
 UNTOLD = frozenset({"prior", "standardize", "plugin"})  # fields of a decoder that stand in its spec.json alone
 FAILURE = "dfloc.failure"
+WEIGHTS = "dfloc.weights"
 
 Group = Literal["mean", "id", "ood", "base", "held_out"]
 
@@ -122,7 +123,7 @@ def tags(ledger: Ledger, planned: PlannedTrial) -> dict[str, str]:
     if done:
         words |= {f"dfloc.environment.{package}": version for package, version in done.versions.items()}
         if ledger.has_weights(name):
-            words["dfloc.weights"] = str(ledger.weights(name, "best"))
+            words[WEIGHTS] = str(ledger.weights(name, "best"))
     elif failure:
         words[FAILURE] = failure.message
     return words
@@ -183,20 +184,20 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     return scores | _training(ledger, planned.fingerprint)
 
 
-def note(record: SweepRecord, whole: str, stages: Mapping[str, str]) -> str:
+def note(record: SweepRecord, whole: str, parts: Iterable[str]) -> str:
     """Return a sweep's description (Markdown): how to find its trials.
 
     Args:
         record: the sweep's.
         whole: MLflow's search for all of them.
-        stages: that for those of each stage.
+        parts: those for the trials of each stage.
     """
     paragraphs = [
         f"**{record.title}**",
         "All trials of this sweep, also those that another one recorded first; copy into the search field:",
         f"    {whole}",
         "or those of a stage:",
-        *(f"    {search}" for search in stages.values()),
+        *(f"    {part}" for part in parts),
         "IoU against exposure: open the sweep's row by its +, tick the trials, Compare, Scatter Plot, "
         "X `exposure`, Y `test/held_out/iou`.",
         *record.notes,

@@ -51,6 +51,7 @@ class Tracker:
         ledger: what is projected.
         uri: another store; None = that of the environment, else sqlite in the workspace.
         experiment: MLflow's name for where the runs are put together.
+        new_identity: a workspace that is a copy gets an id of its own.
 
     Raises:
         ConfigError: the URI or the experiment's name cannot be understood.
@@ -59,13 +60,28 @@ class Tracker:
     Attributes:
         uri: the store's address.
         is_own: it is the database inside the workspace.
+        notes: lines for the screen: whose word the store is, and what the workspace is a copy of.
     """
 
-    def __init__(self, workspace: Workspace, ledger: Ledger, uri: str | None = None, experiment: str = EXPERIMENT):
+    def __init__(
+        self,
+        workspace: Workspace,
+        ledger: Ledger,
+        uri: str | None = None,
+        experiment: str = EXPERIMENT,
+        *,
+        new_identity: bool = False,
+    ):
         self.uri = tracking_uri.check(workspace, uri)
         self.is_own = storage.is_local(workspace.root) and self.uri == workspace.tracking_uri
-        found, self._original = identity.identify(workspace)
+        found, original = identity.identify(workspace, new_identity)
         self._side = Side(found, check_experiment(experiment), self.is_own)
+        self._is_muted = bool(original) and not self.is_own  # the runs there are the original's
+        inherited = tracking_uri.inherited(uri)
+        self.notes = [f"MLflow: the one at {tracking_uri.VARIABLE}={inherited}"] if inherited else []
+        if original:
+            until = f"; until then nothing is written to MLflow at {self.uri}" if self._is_muted else ""
+            self.notes.append(f"this workspace is a copy of {original}; --new-identity tells them apart{until}")
         self._workspace = workspace
         self._ledger = ledger
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -75,6 +91,11 @@ class Tracker:
         self._warned = False
         self._refusals: list[StoreError] = []
         self._bug: Exception | None = None
+
+    @property
+    def ui_words(self) -> list[str]:
+        """What `dfloc ui` needs to be told beside the workspace."""
+        return [] if self._side.experiment == EXPERIMENT else ["--experiment", self._side.experiment]
 
     def open(self, record: SweepRecord) -> None:
         """Find or make the sweep's parent run, and mend what a killed driver left RUNNING; returns at once."""
@@ -121,8 +142,8 @@ class Tracker:
                 self._projection, self._bug = None, error
 
     def _connect(self, seconds: float) -> None:
-        if self._original and not self.is_own:
-            return  # the runs are those of the workspace that this one is a copy of
+        if self._is_muted:
+            return
         self._store = Store(self.uri, _log(self._workspace), seconds)
         self._projection = Projection(self._store, self._side, self._ledger, self._record)
 

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from hashlib import sha256
 from itertools import zip_longest
@@ -139,13 +139,15 @@ class Store:
         words = {key(name): value(text) for name, text in tags.items()}
         return self._ask("a run", self._client.create_run, experiment, start, words, value(title, MAX_KEY))
 
-    def tag(self, run_id: str, tags: Mapping[str, str | None]) -> None:
-        """Set tags of a run; None takes one away."""
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
         for name, text in tags.items():
-            if text is None:
-                self._ask(f"to take tag {name} away", self._client.delete_tag, run_id, key(name))
-            else:
-                self._ask(f"tag {name}", self._client.set_tag, run_id, key(name), value(text))
+            self._ask(f"tag {name}", self._client.set_tag, run_id, key(name), value(text))
+
+    def untag(self, run_id: str, names: Iterable[str]) -> None:
+        """Take tags away, which are named as the run has them."""
+        for name in names:
+            self._ask(f"to take tag {name} away", self._client.delete_tag, run_id, name)
 
     def end(self, run_id: str, status: str, milliseconds: int | None = None) -> None:
         """Say how a run ended, or that it runs again."""

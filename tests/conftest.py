@@ -44,6 +44,16 @@ def ray_local() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's empty tables, which take seconds to make."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
 def write_tiny_tree(root: Path) -> None:
     """Write a tree of Dolos' layout: two paired generators and the real images, two crops of each photograph."""
     for place, (split, count) in enumerate(TINY_COUNTS.items()):
