@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from dfloc import storage, summary
+from dfloc.alphabet import key
 from dfloc.config import EvaluationSpec, fingerprint
 from dfloc.identity import Identity
 from dfloc.ledger import Ledger
 from dfloc.record import PlannedTrial, SweepRecord
-from dfloc.tracking_store import RELATIVE, RefusedError, Store, key
+from dfloc.tracking_store import RELATIVE, RefusedError, Store
 
 logger = logging.getLogger(__name__)
 

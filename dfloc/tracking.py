@@ -144,7 +144,8 @@ class Tracker:
     def _connect(self, seconds: float) -> None:
         if self._is_muted:
             return
-        self._store = Store(self.uri, _log(self._workspace), seconds)
+        self._store = Store(self.uri)
+        self._store.open(_log(self._workspace), seconds)
         self._projection = Projection(self._store, self._side, self._ledger, self._record)
 
     def _renew(self, record: SweepRecord) -> None:
@@ -204,7 +205,7 @@ def trial_of(workspace: Workspace, run_id: str, uri: str | None = None) -> str:
     if database and not database.exists():
         raise ConfigError(f"{missing} (there is no such store); see dfloc ui")
     try:
-        run = Store(uri, _log(workspace), ANSWER_SECONDS).run(run_id)
+        run = Store(uri).open(_log(workspace), ANSWER_SECONDS).run(run_id)
     except StoreError as error:
         raise ConfigError(f"{missing} ({error}); see dfloc ui") from error
     if FINGERPRINT not in run.data.tags:

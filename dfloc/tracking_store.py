@@ -2,7 +2,6 @@
 
 import logging
 import os
-import posixpath
 import re
 import sqlite3
 import time
@@ -11,19 +10,16 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from dfloc import tracking_uri, uris
+from dfloc.alphabet import MAX_KEY, MAX_PARAM, key, value
 
 T = TypeVar("T")
 
-MAX_KEY = 250  # characters that every MLflow store takes
-MAX_PARAM = 6000
-MAX_TAG = 5000
 MAX_METRICS = 800  # of one request, which takes 1000 metrics, params and tags together, of a million bytes
 MAX_WORDS = 50  # params, and tags, of one request
 MAX_CAUSE = 300
@@ -51,54 +47,38 @@ class RefusedError(StoreError):
     """
 
     def __init__(self, store: str, what: str, cause: str, status: int = 0):
-        cure = f"; {LOGIN}" if status in (401, 403) else ""
+        cure = f"; {LOGIN}" if status in (401, 403) else "; the next command tries again" if status >= 500 else ""
         super().__init__(f"{store} refused {what} ({cause}){cure}")
         self.cause = cause
         self.status = status
-
-
-def key(name: str) -> str:
-    """Return the name of a metric, param or tag in MLflow's alphabet: another sign becomes `:<its code>:`.
-
-    Two names never become one; a name that is too long ends in a digest of the whole.
-    """
-    found = re.sub(r"[^-/. \w]", lambda sign: f":{ord(sign.group()):x}:", name)
-    norm = posixpath.normpath(found)
-    if norm != found or norm.startswith(("/", "..")) or norm == ".":  # MLflow wants names that could be files
-        found = found.replace("/", ":2f:").replace(".", ":2e:") or "::"
-    return (
-        found
-        if len(found) <= MAX_KEY
-        else f"{found[: MAX_KEY - 20]}::{sha256(name.encode(errors='replace')).hexdigest()[:16]}"
-    )
-
-
-def value(text: str, most: int = MAX_TAG) -> str:
-    """Return a text that every store takes: whole signs alone, and no more than so many."""
-    clean = text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
-    return clean if len(clean) <= most else f"{clean[: most - 1]}…"
 
 
 class Store:
     """Where MLflow keeps its runs.
 
     Args:
-        uri: a database file's or a server's address, as `tracking_uri.check` returns it.
-        log: where MLflow talks; None = nowhere.
-        seconds: how long it is waited for at first.
-
-    Raises:
-        LostError: it does not answer, is locked or damaged.
+        uri: a database file's or a server's address, as `tracking_uri.check` returns it; it is opened by `open`.
     """
 
-    def __init__(self, uri: str, log: Path | None, seconds: float):
+    def __init__(self, uri: str):
         self.uri = uri
         self.database = uris.database(uri)
         self.name = f"MLflow's database {self.database}" if self.database else f"MLflow at {uri}"
         self._since: float | None = None
-        self._is_open = False
+        self._client: Any = None
+
+    def open(self, log: Path | None, seconds: float) -> "Store":
+        """Make the store ready, and return it.
+
+        Args:
+            log: where MLflow talks; None = nowhere.
+            seconds: how long it is waited for.
+
+        Raises:
+            LostError: it does not answer, is locked or damaged.
+        """
         self._client = self._ask("to be opened", self._open, log, seconds)
-        self._is_open = True
+        return self
 
     @property
     def busy_seconds(self) -> float:
@@ -137,7 +117,10 @@ class Store:
     def make_run(self, experiment: str, title: str, tags: Mapping[str, str], start: int | None = None) -> Any:
         """Create a run and return it."""
         words = {key(name): value(text) for name, text in tags.items()}
-        return self._ask("a run", self._client.create_run, experiment, start, words, value(title, MAX_KEY))
+        made = self._ask("a run", self._client.create_run, experiment, start, words, value(title, MAX_KEY))
+        if not made.info.run_id:
+            raise RefusedError(self.name, "a run", "its answer names none; is it an MLflow server?")
+        return made
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run."""
@@ -254,17 +237,17 @@ class Store:
 
     def _told(self, what: str, error: Exception) -> StoreError:
         """Return what was wrong, by a look at the store: not by the kinds of errors that its libraries have."""
-        cause = _cause(error)
+        cause, status = _cause(error), _status(error)
         if self.database:
-            if wrong := _wrong_with(self.database):
+            if (self._client or self.database.exists()) and (wrong := _wrong_with(self.database)):
                 return LostError(wrong)
-            if not self._is_open:
+            if not self._client:
                 return LostError(f"{self.name} cannot be used ({cause}); {OUR_WAY}")
-        elif _is_of_the_wire(error):
-            return LostError(f"{self.name} does not answer ({cause}); the next command fills it in")
-        elif elsewhere := _redirected(self.uri):
+        elif "timed out" not in cause and (elsewhere := _redirected(self.uri)):
             return LostError(f"{self.name} redirects to {elsewhere}; name that address by --tracking")
-        return RefusedError(self.name, what, cause, _status(error))
+        elif not status and _is_of_the_wire(error):
+            return LostError(f"{self.name} does not answer ({cause}); the next command fills it in")
+        return RefusedError(self.name, what, cause, status)
 
 
 def _keep_files_beside_databases() -> None:
@@ -336,8 +319,12 @@ def _is_of_the_wire(error: BaseException | None) -> bool:
 
 
 def _status(error: Exception) -> int:
+    """Return the status of HTTP that an error tells; 0 = none."""
+    if many := re.search(r"too many (\d{3}) error responses", str(error)):
+        return int(many.group(1))
     status = getattr(error, "get_http_status_code", lambda: 0)()
-    return status if isinstance(status, int) else 0
+    behind = _is_of_the_wire(error)  # what did not come is told as an error of the server's
+    return status if isinstance(status, int) and not behind else 0
 
 
 def _cause(error: BaseException) -> str:

@@ -37,7 +37,7 @@ LAYERS = {
 GROUND_FLOOR = {
     *("arithmetic", "chatter", "config", "digests", "disk", "epochs", "errors", "lock", "measured", "outcome"),
     *("proof", "record", "registry", "repro", "storage", "temp", "workers", "imports", "packages", "plugin"),
-    *("identity", "uris"),
+    *("alphabet", "identity", "uris"),
 }
 
 # Who alone may import a library, or a part of it.

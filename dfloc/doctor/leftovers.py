@@ -22,7 +22,7 @@ from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 
 _PART = r"\..+\.[0-9a-f]{8}\.part"
-_ROOT = re.compile(r"\.lock\.\d+\.[0-9a-f]{8}\.part|\.(seen|create|doctor)-[0-9a-f]{32}")
+_ROOT = re.compile(r"\.(lock\.\d+|workspace\.json|mlflow\.db)\.[0-9a-f]{8}\.part|\.(seen|create|doctor)-[0-9a-f]{32}")
 _OWN = ("shards", "features", "trials", "weights", "lists", "sweeps", "reports")
 
 
