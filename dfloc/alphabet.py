@@ -15,14 +15,12 @@ def key(name: str) -> str:
     Two names never become one; a name that is too long ends in a digest of the whole.
     """
     found = re.sub(r"[^-/. \w]", lambda sign: f":{ord(sign.group()):x}:", name)
-    norm = posixpath.normpath(found)
-    if norm != found or norm.startswith(("/", "..")) or norm == ".":  # MLflow wants names that could be files
-        found = found.replace("/", ":2f:").replace(".", ":2e:") or "::"
-    return (
-        found
-        if len(found) <= MAX_KEY
-        else f"{found[: MAX_KEY - 20]}::{sha256(name.encode(errors='replace')).hexdigest()[:16]}"
-    )
+    for sign in "/.":  # MLflow wants names that could be those of files
+        norm = posixpath.normpath(found)
+        if norm != found or norm == "." or norm.startswith(("/", "..")):
+            found = found.replace(sign, f":{ord(sign):x}:")
+    found = found or "::"
+    return found if len(found) <= MAX_KEY else f"{found[: MAX_KEY - 20]}::{sha256(found.encode()).hexdigest()[:16]}"
 
 
 def value(text: str, most: int = MAX_TAG) -> str:
