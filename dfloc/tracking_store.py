@@ -260,9 +260,10 @@ def _keep_files_beside_databases() -> None:
         database = uris.database(tracking_uri or "")
         if database is None:
             return MlflowArtifactsRepository(artifact_uri, tracking_uri, registry_uri)
-        place = files_of(database) / unquote(urlsplit(artifact_uri).path).lstrip("/")
-        if ".." in place.parts:
+        inside = Path(unquote(urlsplit(artifact_uri).path).lstrip("/"))
+        if ".." in inside.parts:
             raise ValueError(f"{artifact_uri} lies outside of {files_of(database)}")
+        place = files_of(database) / inside
         return LocalArtifactRepository(place.as_uri(), tracking_uri, registry_uri)
 
     artifact_repository_registry._artifact_repository_registry.register(RELATIVE.rstrip(":"), repository)

@@ -29,7 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def notes_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep what is noted as verified out of the home of whoever runs the tests."""
+    """Keep what is noted as verified, and what is tracked, out of what belongs to whoever runs the tests."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 

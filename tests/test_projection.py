@@ -72,7 +72,9 @@ def test_a_moved_workspace_takes_its_runs_and_files_along(workspace: Workspace, 
     half_done(workspace, record_of(BASELINE, sweep="other"))
     track(workspace, record_of(BASE))
     before = every_run(workspace.tracking_uri)
-    away = moved(workspace, tmp_path / "away")
+    away = Workspace(moved(workspace, tmp_path / "away").root / ".." / "away")
+    track(away)
+    away = Workspace(tmp_path / "away")
     track(away)
     runs = runs_of(away)
     assert before.keys() < every_run(away.tracking_uri).keys(), "no run was made twice"

@@ -65,7 +65,7 @@ def sweep(dry_run: bool, debug: bool, **given: Any) -> int:
     from dfloc.sweep import run
     from dfloc.sweep.prepare import Options
 
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)
     options = Options(**given)
     if dry_run:
         run.dry_run(options, console)
