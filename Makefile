@@ -6,8 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart studies install test test-all fuzz test-faults test-cluster test-docker
-.PHONY: quickstart studies install test test-all fuzz simulate test-cluster test-docker
+.PHONY: quickstart studies install test test-all fuzz simulate test-faults test-cluster test-docker
 
 quickstart: install
 	$(BIN)/dfloc sweep exposure

@@ -17,7 +17,7 @@ from fsspec import AbstractFileSystem
 from pydantic import BaseModel, ValidationError
 from upath import UPath
 
-from dfloc import disk
+from dfloc import disk, uris
 from dfloc.errors import WorkspaceError
 
 M = TypeVar("M", bound=BaseModel)
@@ -330,8 +330,12 @@ class Workspace:
 
     @property
     def tracking_uri(self) -> str:
-        """The default MLflow store."""
-        return f"sqlite:///{self.root}/mlflow.db"
+        """The default MLflow store.
+
+        Raises:
+            WorkspaceError: an object store holds no database.
+        """
+        return uris.of_database(local(self.root) / "mlflow.db")
 
     @property
     def artifacts(self) -> UPath:

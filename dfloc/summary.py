@@ -15,7 +15,7 @@ HEADS: Mapping[Checkpoint, str] = {"best": "test", "last": "test_last"}
 
 UNTOLD = frozenset({"prior", "standardize", "plugin"})  # fields of a decoder that stand in its spec.json alone
 FAILURE = "dfloc.failure"
-MAX_TAG = 5000  # characters that every MLflow store takes
+WEIGHTS = "dfloc.weights"
 
 Group = Literal["mean", "id", "ood", "base", "held_out"]
 
@@ -123,9 +123,9 @@ def tags(ledger: Ledger, planned: PlannedTrial) -> dict[str, str]:
     if done:
         words |= {f"dfloc.environment.{package}": version for package, version in done.versions.items()}
         if ledger.has_weights(name):
-            words["dfloc.weights"] = str(ledger.weights(name, "best"))
+            words[WEIGHTS] = str(ledger.weights(name, "best"))
     elif failure:
-        words[FAILURE] = failure.message[:MAX_TAG]
+        words[FAILURE] = failure.message
     return words
 
 
@@ -184,15 +184,20 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     return scores | _training(ledger, planned.fingerprint)
 
 
-def note(record: SweepRecord, tag: str) -> str:
-    """Return a sweep's description (Markdown): how to find its trials, by the tag that they carry."""
-    stages = dict.fromkeys(planned.stage for planned in record.trials)
+def note(record: SweepRecord, whole: str, parts: Iterable[str]) -> str:
+    """Return a sweep's description (Markdown): how to find its trials.
+
+    Args:
+        record: the sweep's.
+        whole: MLflow's search for all of them.
+        parts: those for the trials of each stage.
+    """
     paragraphs = [
         f"**{record.title}**",
         "All trials of this sweep, also those that another one recorded first; copy into the search field:",
-        f"    tags.`{tag}` != ''",
+        f"    {whole}",
         "or those of a stage:",
-        "\n".join(f"    tags.`{tag}` LIKE '%{stage}%'" for stage in stages),
+        *(f"    {part}" for part in parts),
         "IoU against exposure: open the sweep's row by its +, tick the trials, Compare, Scatter Plot, "
         "X `exposure`, Y `test/held_out/iou`.",
         *record.notes,

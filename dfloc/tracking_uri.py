@@ -1,8 +1,8 @@
-"""Where MLflow keeps its runs: which addresses are understood, and whether one answers."""
+"""Where MLflow keeps its runs: which addresses are understood, how a path becomes one, and whether one answers."""
 
+import http.client
 import logging
 import os
-import re
 import sqlite3
 import urllib.error
 import urllib.request
@@ -10,41 +10,50 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dfloc import storage
+from dfloc import uris
 from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.logfile import LogFile
 from dfloc.storage import Workspace
 
 FORMS = "known: sqlite:////<path>/mlflow.db, http://<host>:<port>, https://<host>"
-SQLITE = "sqlite:///"
+VARIABLE = "MLFLOW_TRACKING_URI"
 REQUEST_SECONDS = 10
 CHATTERERS = ("mlflow", "alembic", "sqlalchemy.engine", "huey")
 
 
+def inherited(uri: str | None) -> str | None:
+    """Return the address that stands in the environment, where no other is given."""
+    return os.environ.get(VARIABLE) or None if uri is None else None
+
+
 def check(workspace: Workspace, uri: str | None) -> str:
-    """Return the address of the store: the given one, or sqlite in the workspace.
+    """Return the address of the store: the given one, else that of the environment, else sqlite in the workspace.
 
     Raises:
         ConfigError: it cannot be understood, or the workspace cannot hold a database.
     """
-    if uri is None:
+    from_outside = inherited(uri)
+    if uri is None and from_outside is None:
         try:
-            storage.local(workspace.root)
+            return workspace.tracking_uri
         except WorkspaceError as error:
             raise ConfigError(
                 f"{workspace.root} cannot hold a database; name a store by --tracking; {FORMS}"
             ) from error
-        return workspace.tracking_uri
+    name, uri = (f"{VARIABLE}=", from_outside) if from_outside else ("tracking URI ", uri or "")
     try:
         parts = urlsplit(uri)
         served = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError as error:
-        raise ConfigError(f'tracking URI "{uri}" cannot be understood: {error}; {FORMS}') from error
-    if served or re.match(SQLITE + r"[^?#]*[^/?#]$", uri):
+        raise ConfigError(f'{name}"{uri}" cannot be understood: {error}; {FORMS}') from error
+    if served:
         return uri.rstrip("/")
+    path = None if set(uri) & set("?#") or uri.endswith("/") else uris.database(uri)
+    if path and path.name and uri.isprintable():
+        return uris.of_database(path)
     if parts.scheme == "file" or uri.startswith((".", "/", "~")):
-        raise ConfigError(f'tracking URI "{uri}" is a folder, in which MLflow 3 keeps no runs; {FORMS}')
-    raise ConfigError(f'tracking URI "{uri}" cannot be understood; {FORMS}')
+        raise ConfigError(f'{name}"{uri}" is a folder, in which MLflow 3 keeps no runs; {FORMS}')
+    raise ConfigError(f'{name}"{uri}" cannot be understood; {FORMS}')
 
 
 def probe(uri: str, seconds: float) -> None:
@@ -53,29 +62,31 @@ def probe(uri: str, seconds: float) -> None:
     Raises:
         OSError: it does not, within so many seconds (of each step), or the file is no database.
     """
-    if not uri.startswith(SQLITE):
+    path = uris.database(uri)
+    if path is None:
         try:
             with urllib.request.urlopen(f"{uri}/health", timeout=seconds):
                 return
         except urllib.error.HTTPError:
             return  # a refusal is an answer
-    path = Path(uri.removeprefix(SQLITE))
+        except (http.client.HTTPException, ValueError) as error:
+            raise OSError(f"it does not speak HTTP: {error!r}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with closing(sqlite3.connect(path, timeout=seconds)) as database:
-            database.execute("BEGIN IMMEDIATE")
+        with closing(sqlite3.connect(path, timeout=seconds)) as opened:
+            opened.execute("BEGIN IMMEDIATE")
     except sqlite3.Error as error:
         raise OSError(f"{error}: {path}") from error
 
 
-def quiet(log: Path) -> None:
+def quiet(log: Path | None) -> None:
     """Have MLflow, not imported yet, give up early, report to nobody, and talk into a log file, not on the screen."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_SECONDS))
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ["MLFLOW_CONFIGURE_LOGGING"] = "false"
-    handler = LogFile(log)
+    handler: logging.Handler = LogFile(log) if log else logging.NullHandler()
     for name in CHATTERERS:
         logging.getLogger(name).handlers = [handler]
         logging.getLogger(name).propagate = False

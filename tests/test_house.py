@@ -25,7 +25,8 @@ LAYERS = {
     **dict.fromkeys((f"dfloc.models.{name}" for name in ("base", "baselines", "decoders")), 1),
     **dict.fromkeys((f"dfloc.{name}" for name in ("losses", "metrics")), 1),
     "dfloc.features": 2,
-    **dict.fromkeys((f"dfloc.{name}" for name in ("engine", "ledger", "summary", "tracking", "tracking_uri")), 3),
+    **dict.fromkeys((f"dfloc.{name}" for name in ("engine", "ledger", "summary", "projection", "tracking")), 3),
+    **dict.fromkeys((f"dfloc.{name}" for name in ("tracking_store", "tracking_uri")), 3),
     "dfloc.report": 4,
     "dfloc.doctor": 5,
     "dfloc.sweep": 5,
@@ -34,9 +35,9 @@ LAYERS = {
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
-    *("arithmetic", "axis", "chatter", "config", "digests", "disk", "ending", "epochs", "errors", "imports"),
-    *("lock", "logfile", "measured", "memory", "outcome", "owner", "packages", "parent", "plugin", "proof"),
-    *("record", "registry", "repro", "screen", "slate", "storage", "temp", "workers"),
+    *("alphabet", "arithmetic", "axis", "chatter", "config", "digests", "disk", "ending", "epochs", "errors"),
+    *("identity", "imports", "lock", "logfile", "measured", "memory", "outcome", "owner", "packages", "parent"),
+    *("plugin", "proof", "record", "registry", "repro", "screen", "slate", "storage", "temp", "uris", "workers"),
 }
 
 # Who alone may import a library, or a part of it.
@@ -46,7 +47,7 @@ SOLE_IMPORTERS = {
     "ray.shutdown": ("dfloc.workers",),
     "ray.data": ("dfloc.workers", "dfloc.data.importer", "dfloc.features.extract"),
     "ray.tune": ("dfloc.sweep.schedule", "dfloc.sweep.trainable", "dfloc.sweep.run"),
-    "mlflow": ("dfloc.tracking",),
+    "mlflow": ("dfloc.tracking_store",),
     "click": ("dfloc.cli",),
     "plotly": ("dfloc.report",),
     "open_clip": ("dfloc.models.clip", "dfloc.models.hub", "dfloc.models.towers"),

@@ -1,4 +1,3 @@
-import logging
 import os
 import shutil
 import signal
@@ -15,28 +14,13 @@ import pytest
 from mlflow import MlflowClient
 from upath import UPath
 
-from dfloc import tracking
+from dfloc import summary, tracking, tracking_store
 from dfloc.errors import ConfigError
 from dfloc.ledger import Ledger
-from dfloc.record import PlannedTrial, SweepRecord
 from dfloc.storage import Workspace
 from dfloc.tracking import Tracker
-from tests.ended import DOMAINS, START, finish, planned_of, record_of, spec_of, train
-
-LDM, LAMA, P2, _ = DOMAINS
-SCORES = dict(zip(DOMAINS, (0.8, 0.2, 0.6, 0.4), strict=True))
-BASE = planned_of(spec_of(LDM, P2), "base", held_out=LAMA, seed=0)
-TUNED = planned_of(spec_of(LAMA, parent=BASE), "finetune", held_out=LAMA, n=6, seed=0)
-RECORD = record_of(BASE, TUNED)
-TAG = "dfloc.sweep.exposure-paper-dolos"
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's empty tables, which take seconds to make."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
+from tests.ended import START, finish, planned_of, record_of, spec_of, train
+from tests.tracked import BASE, P2, RECORD, SCORES, TAG, TUNED, runs_of, track, warnings_of
 
 
 @pytest.fixture
@@ -51,24 +35,6 @@ def ledger(workspace: Workspace) -> Ledger:
     for trial in (BASE, TUNED):
         finish(ledger, trial, SCORES)
     return ledger
-
-
-def track(
-    workspace: Workspace, record: SweepRecord = RECORD, *submitted: PlannedTrial, uri: str | None = None, **end: Any
-) -> None:
-    tracker = Tracker(workspace, Ledger(workspace), uri)
-    tracker.open(record)
-    for planned in submitted:
-        tracker.submit(planned)
-    tracker.close(**{"status": "FINISHED", **end})
-
-
-def runs_of(workspace: Workspace, uri: str | None = None, search: str = "") -> dict[str, Any]:
-    client = MlflowClient(tracking_uri=uri or workspace.tracking_uri)
-    experiment = client.get_experiment_by_name("dfloc")
-    runs = client.search_runs([experiment.experiment_id], search) if experiment else []
-    assert len({run.info.run_name for run in runs}) == len(runs), "a run is there twice"
-    return {run.info.run_name: run for run in runs}
 
 
 def content(workspace: Workspace) -> dict[str, Any]:
@@ -264,7 +230,7 @@ def test_a_trial_of_two_stages_names_both(workspace: Workspace, ledger: Ledger) 
 
 
 def test_more_epochs_than_one_request_takes(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "MAX_METRICS", 5)
+    monkeypatch.setattr(tracking_store, "MAX_METRICS", 5)
     train(Ledger(workspace), BASE)
     track(workspace)
     run = runs_of(workspace)["lama base seed=0"]
@@ -293,11 +259,7 @@ def test_a_deleted_experiment_and_strange_names(workspace: Workspace, ledger: Le
     client.delete_experiment(client.get_experiment_by_name("dfloc").experiment_id)
     track(workspace, record_of(BASE, sweep="exposure-paper-my data (1)+ü"))
     run = runs_of(workspace)["lama base seed=0"]
-    assert run.data.tags["dfloc.sweep.exposure-paper-my data _1__ü"] == "base"
-
-
-def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert run.data.tags["dfloc.sweep.exposure-paper-my data :28:1:29::2b:ü"] == "base"
 
 
 def test_a_silent_server_is_one_warning(
@@ -355,7 +317,7 @@ def test_a_mistake_of_our_own_is_not_swallowed(
     def broken(*_: object) -> None:
         raise ValueError("broken")
 
-    monkeypatch.setattr(tracking.summary, "params", broken)
+    monkeypatch.setattr(summary, "params", broken)
     with pytest.raises(ValueError, match="broken"):
         track(workspace, RECORD, BASE)
 

@@ -5,9 +5,10 @@ import time
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from upath import UPath
 
-from dfloc import tracking_uri
+from dfloc import tracking_uri, uris
 from dfloc.errors import ConfigError
 from dfloc.storage import Workspace
 
@@ -25,6 +26,42 @@ from dfloc.storage import Workspace
 )
 def test_known_forms(tmp_path: Path, uri: str | None, understood: str) -> None:
     assert tracking_uri.check(Workspace(tmp_path), uri) == understood.format(root=tmp_path)
+
+
+HOSTILE = (
+    *("a%41b", "a?b=c", "a#b", "a;b", "a b ", "a'b", 'a"b', "a&b=c", "a:b"),
+    *("ü \u4e2d", "-a", "~a", "[bold]a", "a\\b", "a*b"),
+)
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "".join(HOSTILE), "bytes \udcff"])
+def test_any_path_is_an_address_that_opens_this_file(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    uri = Workspace(folder).tracking_uri
+    assert uris.database(uri) == folder / "mlflow.db"
+    if "\udcff" not in name:
+        assert tracking_uri.check(Workspace(tmp_path), uri) == uri
+        engine = sqlalchemy.create_engine(uri)
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text("CREATE TABLE written (x)"))
+        engine.dispose()
+    tracking_uri.probe(uri, 1)
+    with sqlite3.connect(uris.read_only(folder / "mlflow.db"), uri=True) as opened:
+        assert opened.execute("SELECT name FROM sqlite_master").fetchall() == [("written",)][: "\udcff" not in name]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in folder.iterdir()] == ["mlflow.db"]
+
+
+def test_an_address_of_the_environment_is_used_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000/")
+    assert tracking_uri.check(Workspace(tmp_path), None) == "http://127.0.0.1:5000"
+    assert tracking_uri.check(Workspace(tmp_path), "http://127.0.0.1:6000") == "http://127.0.0.1:6000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
+    with pytest.raises(ConfigError, match='MLFLOW_TRACKING_URI="databricks" cannot be understood'):
+        tracking_uri.check(Workspace(tmp_path), None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert tracking_uri.check(Workspace(tmp_path), None) == f"sqlite:///{tmp_path}/mlflow.db"
 
 
 @pytest.mark.parametrize(

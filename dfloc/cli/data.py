@@ -227,7 +227,7 @@ def _table(facts: "Sequence[SplitFacts]", dolos: bool) -> None:
         expected = f"{'not ' if fact.differs else ''}{fact.expected.printed}" if fact.expected else "-"
         images = [f"{fact.images:,}", *([expected] if dolos else []), f"{fact.photographs:,}"]
         table.add_row(fact.domain, fact.split, *images, *shown, grey)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    Console(markup=False, width=None if sys.stdout.isatty() else 120).print(table)
 
 
 def _warn(folder: "UPath", manifest: "Manifest") -> None:

@@ -57,7 +57,7 @@ def diff(
     place = Workspace(workspace, create=False)
     ledger = Ledger(place)
     names = [lookup.fingerprint(place, run, tracking) for run in (a, b)]
-    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+    console = Console(soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else 160)
     for letter, name in zip("AB", names, strict=True):
         console.print(f"{letter}: trial {name[:12]}", highlight=False)
     _show_fields(console, compared.fields(ledger.spec(names[0]), ledger.spec(names[1])))

@@ -63,7 +63,7 @@ def evaluate(run: str | None, maps: Path | None, out: str | None, rows: str | No
         raise ConfigError("expected the RUN of a trial or --maps DIR, one of the two; see dfloc evaluate --help")
     if rows and not rows.endswith((".csv", ".parquet")):
         raise ConfigError(f"--rows {rows} should end in .csv or .parquet")
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)
     who, lines, table = _of_trial(run, given, console) if run else _of_maps(maps, given, console)
     _show(console, {**who, **given}, lines)
     if out:
@@ -119,7 +119,7 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> Non
     console.print(f"{what}; protocol {asked['protocol']}, fractions; intervals over photographs", highlight=False)
     for line in lines if asked["checkpoint"] != "none" else []:
         console.print(f"{line.domain}: {_by_pixels(line)}", highlight=False)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    Console(markup=False, width=None if sys.stdout.isatty() else 160).print(table)
     for line in lines:
         if line.trained_on is None:
             console.print(f"{line.domain}: which photographs the trial or an ancestor trained on is not known")

@@ -29,3 +29,6 @@ plugin_option = click.option(
 )
 debug_option = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 tracking_option = click.option("--tracking", metavar="URI", help="MLflow's store, where RUN is one of its runs.")
+experiment_option = click.option(
+    "--experiment", metavar="NAME", default="dfloc", show_default=True, help="MLflow's experiment that holds the runs."
+)

@@ -57,7 +57,7 @@ def predict(
     place = Workspace(workspace, create=False)
     spec = lookup.find(place, run, tracking)
     predictor = Predictor.load(place, spec, checkpoint, device, protocol)
-    with Display(Console(soft_wrap=True), "photographs", len(found)) as display:
+    with Display(Console(soft_wrap=True, markup=False), "photographs", len(found)) as display:
         for path in others:
             display.say(f"{path}: skipped, no photograph by its name")
         failed = 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dfloc.cli.options import debug_option, plugin_option, workspace_option
+from dfloc.cli.options import debug_option, experiment_option, plugin_option, workspace_option
 from dfloc.ending import CODES
 
 
@@ -51,7 +51,13 @@ def _print_schema(context: click.Context, parameter: click.Parameter, asked: boo
     help="Only this stage or case, and what it starts from (repeatable).",
 )
 @workspace_option
-@click.option("--tracking", metavar="URI", help="MLflow's store.  [default: a sqlite file in the workspace]")
+@click.option(
+    "--tracking",
+    metavar="URI",
+    help="MLflow's store.  [default: $MLFLOW_TRACKING_URI, else a sqlite file in the workspace]",
+)
+@experiment_option
+@click.option("--new-identity", is_flag=True, help="Take this workspace, a copy, for another one than its original.")
 @click.option("--address", help="Of a running Ray.  [default: $RAY_ADDRESS, else one is started here]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where trials run.  [default: the preset's]")
 @click.option("--max-concurrent", type=click.IntRange(1), help="Trials at once.  [default: as many as fit]")
@@ -77,7 +83,7 @@ def sweep(dry_run: bool, printed: bool, debug: bool, **given: Any) -> int:
 
     from dfloc.sweep import prepare, run
 
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)
     options = prepare.Options(**given)
     if printed:
         click.echo(prepare.merged(options), nl=False)

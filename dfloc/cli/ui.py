@@ -13,10 +13,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlencode
 
 import click
 
-from dfloc.cli.options import debug_option, workspace_option
+from dfloc import tracking_uri, uris
+from dfloc.cli.options import debug_option, experiment_option, workspace_option
 from dfloc.errors import ConfigError, DflocError
 
 START_SECONDS = 120
@@ -27,9 +29,10 @@ NEXT_PORTS = 50
 @click.command()
 @workspace_option
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Replaced if it is busy.")
+@experiment_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @debug_option
-def ui(workspace: str, port: int, host: str, debug: bool) -> None:
+def ui(workspace: str, port: int, experiment: str, host: str, debug: bool) -> None:
     """Open the MLflow UI on the workspace: every trial of every sweep that ran there. Ctrl-C ends it.
 
     \b
@@ -41,7 +44,7 @@ def ui(workspace: str, port: int, host: str, debug: bool) -> None:
         click.echo(f"port {port} is busy, using {free}")
     try:
         with _server(database, host, free) as server:
-            click.echo(f"MLflow UI: {_wait(server, host, free, database)}   (Ctrl-C ends it)")
+            click.echo(f"MLflow UI: {_wait(server, host, free, database, experiment)}   (Ctrl-C ends it)")
             code = server.wait()
             raise DflocError(f"the MLflow server ended by itself (exit code {code}); see {_log(database)}")
     except KeyboardInterrupt:
@@ -56,9 +59,15 @@ def _database(workspace: str) -> Path:
     if not (path / "mlflow.db").exists():
         raise ConfigError(
             f"workspace {path} has no MLflow runs; `dfloc sweep exposure --workspace {workspace}` makes them "
-            "(runs that went to a server by --tracking are there)"
+            f"({_elsewhere()})"
         )
     return path / "mlflow.db"
+
+
+def _elsewhere() -> str:
+    inherited = os.environ.get(tracking_uri.VARIABLE)
+    where = f"{tracking_uri.VARIABLE}={inherited}" if inherited else "a server by --tracking"
+    return f"runs that went to {where} are there"
 
 
 def _log(database: Path) -> Path:
@@ -93,7 +102,8 @@ def _free_port(host: str, port: int) -> int:
 @contextmanager
 def _server(database: Path, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Start the server as a process group of its own, and end the whole group."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}"]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uris.of_database(database)]
+    command += ["--artifacts-destination", (database.parent / "mlartifacts").as_uri()]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     _log(database).parent.mkdir(exist_ok=True)
@@ -125,16 +135,16 @@ def _end(server: subprocess.Popen[bytes]) -> None:
         server.wait()
 
 
-def _wait(server: subprocess.Popen[bytes], host: str, port: int, database: Path) -> str:
+def _wait(server: subprocess.Popen[bytes], host: str, port: int, database: Path, experiment: str) -> str:
     """Return the address of the table of trials, once the server answers."""
     base = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
     get = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-    until = time.monotonic() + START_SECONDS
+    until, asked = time.monotonic() + START_SECONDS, urlencode({"experiment_name": experiment})
     while time.monotonic() < until and server.poll() is None:
         try:
-            with get(f"{base}/api/2.0/mlflow/experiments/get-by-name?experiment_name=dfloc", timeout=5) as answer:
-                experiment = json.load(answer)["experiment"]["experiment_id"]
-                return f"{base}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+            with get(f"{base}/api/2.0/mlflow/experiments/get-by-name?{asked}", timeout=5) as answer:
+                number = json.load(answer)["experiment"]["experiment_id"]
+                return f"{base}/#/experiments/{number}/runs?workflowType=machine_learning"
         except urllib.error.HTTPError:
             return base
         except OSError:

@@ -10,7 +10,7 @@ from functools import partial
 from pydantic import BaseModel
 from upath import UPath
 
-from dfloc import disk, lock, storage
+from dfloc import disk, lock, storage, uris
 from dfloc.config import TrialSpec
 from dfloc.data.importer import OWNER, SCRATCH
 from dfloc.data.manifest import FILE_NAME, Manifest
@@ -21,7 +21,7 @@ from dfloc.owner import Owner
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 
-_ROOT = re.compile(r"\.lock\.\d+\.[0-9a-f]{8}\.part|\.(seen|create|doctor)-[0-9a-f]{32}")
+_ROOT = re.compile(r"\.(lock\.\d+|workspace\.json|mlflow\.db)\.[0-9a-f]{8}\.part|\.(seen|create|doctor)-[0-9a-f]{32}")
 _OWN = ("shards", "features", "trials", "weights", "lists", "sweeps", "reports")
 
 
@@ -120,7 +120,7 @@ def _left(path: UPath) -> Finding:
 
 def _database(path: UPath) -> Iterator[Finding]:
     try:
-        with closing(sqlite3.connect(f"file:{path.path}?mode=ro", uri=True, timeout=10)) as database:
+        with closing(sqlite3.connect(uris.read_only(storage.local(path)), uri=True, timeout=10)) as database:
             [wrong] = database.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError as error:
         if "locked" in str(error):

@@ -24,6 +24,7 @@ from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Plan, make
 from dfloc.sweep.resolve import Resolved, resolve
 from dfloc.sweep.space import expand
+from dfloc.tracking import EXPERIMENT
 
 MINI = "mini"
 ORIGIN = "origin.json"
@@ -43,7 +44,9 @@ class Options:
         settings: `key=value`, merged over file and preset.
         only: stages to keep, with those they start from.
         address: of a running Ray; None = one of this process.
-        tracking: MLflow's URI; None = a store in the workspace.
+        tracking: MLflow's URI; None = $MLFLOW_TRACKING_URI, else a store in the workspace.
+        experiment: MLflow's name for where the runs are put together.
+        new_identity: a workspace that is a copy gets an id of its own.
     """
 
     name: str
@@ -61,6 +64,8 @@ class Options:
     gpus_per_trial: float = 1.0
     address: str | None = None
     tracking: str | None = None
+    experiment: str = EXPERIMENT
+    new_identity: bool = False
     retry_failed: bool = False
     wait: bool = False
 

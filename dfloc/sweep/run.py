@@ -1,5 +1,6 @@
 """One sweep from its name to its report: plan -> features -> trials -> ledger -> tracking -> report."""
 
+import math
 import shlex
 import signal
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, lacking
 from dfloc.sweep.progress import Display
 from dfloc.sweep.room import Room
 from dfloc.sweep.tree import import_tree
-from dfloc.tracking import Tracker
+from dfloc.tracking import Tracker, check_experiment
 
 ROUNDS = 3
 HURRY_SECONDS = 2.0
@@ -76,6 +77,7 @@ def sweep(options: Options, console: Console) -> Outcome:
     if options.data is None and options.chosen_preset == "paper":
         raise ConfigError("preset paper needs Dolos: add --data DIR, or --dry-run to see the plan")
     tracking_uri.check(workspace, options.tracking)
+    check_experiment(options.experiment)
     with DriverLock(
         workspace.root,
         wait=options.wait,
@@ -120,13 +122,17 @@ class Driver:
         self.ledger = Ledger(workspace)
         self.known = Known(workspace, on_load=self.say)
         self.ray = cluster.Cluster(options.address, console, workspace.root / "logs")
-        self.tracker = Tracker(workspace, self.ledger, options.tracking)
+        self.tracker = Tracker(
+            workspace, self.ledger, options.tracking, options.experiment, new_identity=options.new_identity
+        )
         self.room = Room(workspace, self.say)
         self._kept: set[str] = set()
 
     def run(self) -> Outcome:
         """Do everything that is left."""
         try:
+            for line in self.tracker.notes:
+                self.say(line)
             prepared = self._prepare()
             self._say_plan(prepared.plan)
             self.record = self._keep(prepared)
@@ -139,7 +145,7 @@ class Driver:
             except BaseException as error:
                 if self.lock.held():
                     self.tracker.close(
-                        "KILLED", seconds=HURRY_SECONDS if isinstance(error, KeyboardInterrupt) else None
+                        "KILLED", seconds=HURRY_SECONDS if isinstance(error, KeyboardInterrupt) else math.inf
                     )
                 raise
             after = self._plan_again(prepared)
@@ -157,10 +163,11 @@ class Driver:
             self.ray.stop()
 
     def _compare(self) -> str:
-        if self.options.tracking:
+        if not self.tracker.is_own:
             return self.tracker.uri
         usual = self.workspace.root == Workspace("workspace", create=False).root
-        return "dfloc ui" if usual else f"dfloc ui --workspace {shlex.quote(str(self.workspace.root))}"
+        where = [] if usual else ["--workspace", str(self.workspace.root)]
+        return shlex.join(["dfloc", "ui", *where, *self.tracker.ui_words])
 
     def _prepare(self) -> Prepared:
         expected = data_of(self.options, self.workspace)

@@ -1,14 +1,18 @@
+import io
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
@@ -16,6 +20,11 @@ from mlflow import MlflowClient
 from dfloc.cli import ui as module
 from dfloc.cli.ui import ui
 from dfloc.errors import DflocError
+from dfloc.ledger import Ledger
+from dfloc.storage import Workspace
+from dfloc.tracking import trial_of
+from tests.ended import finish, record_of
+from tests.tracked import BASE, SCORES, TUNED, runs_of, track
 
 COMMAND = [sys.executable, "-c", "from dfloc.cli import main; main()", "ui"]
 
@@ -65,6 +74,35 @@ def test_a_server_that_does_not_start(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"no database" * 100)
     told = refused("--workspace", tmp_path)
     assert str(tmp_path / "logs" / "mlflow-ui.log") in told
+
+
+def test_files_of_a_moved_workspace_are_served_whatever_its_path(tmp_path: Path, empty_database: Path) -> None:
+    first, away = tmp_path / "first", tmp_path / "a%41?b#c;d 'e\" \u4e2d&f=g:h [i]"
+    first.mkdir()
+    shutil.copy(empty_database, first / "mlflow.db")
+    for trial in (BASE, TUNED):
+        finish(Ledger(Workspace(first)), trial, SCORES)
+    track(Workspace(first), record_of(BASE))
+    first.rename(away)
+    track(Workspace(away))
+    command = [*COMMAND, "--workspace", str(away), "--port", "5600"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert server.stdout is not None
+        base = re.findall(r"(http://127\.0\.0\.1:\d+)/#/experiments/\d+/runs", said := server.stdout.readline())
+        assert base, said
+        for name in ("lama base seed=0", "n=6 lama finetune seed=0"):
+            run = runs_of(Workspace(away))[name].info.run_id
+            query = urllib.parse.urlencode({"run_id": run, "path": "rows/best/celebahq-ldm.parquet"})
+            with urllib.request.urlopen(f"{base[0]}/get-artifact?{query}") as answer:
+                assert pq.read_table(io.BytesIO(answer.read())).num_rows == 2
+        assert trial_of(Workspace(away), run) == TUNED.fingerprint
+        assert trial_of(Workspace(away), run, base[0]) == TUNED.fingerprint
+    finally:
+        server.terminate()
+        server.wait(60)
+    assert [path.name for path in tmp_path.iterdir()] == [away.name]
+    assert {path.name for path in away.iterdir()} >= {"mlflow.db", "mlartifacts", "workspace.json", "logs", "trials"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
