@@ -9,7 +9,8 @@ from dfloc.config import AugmentSpec, Checkpoint, DecoderSpec, EvaluationSpec, L
 from dfloc.data import dolos, lists
 from dfloc.ledger import Ledger
 from dfloc.metrics import protocols, summarise
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 
 HEADS: Mapping[Checkpoint, str] = {"best": "test", "last": "test_last"}
 

@@ -17,7 +17,8 @@ from dfloc import storage, summary, tracking_uri
 from dfloc.config import EvaluationSpec, fingerprint
 from dfloc.errors import ConfigError, DflocError
 from dfloc.ledger import Ledger
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from dfloc import storage, summary
 from dfloc.config import Checkpoint, EvaluationSpec, MapRecipe, SampleList, TrialSpec
 from dfloc.errors import DataError
 from dfloc.ledger import Ledger
-from dfloc.record import PlannedTrial
+from dfloc.planned import PlannedTrial
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from dfloc.sweep.scores import line

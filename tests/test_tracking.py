@@ -18,7 +18,8 @@ from upath import UPath
 from dfloc import tracking
 from dfloc.errors import ConfigError
 from dfloc.ledger import Ledger
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.tracking import Tracker
 from tests.ended import DOMAINS, START, finish, planned_of, record_of, spec_of, train

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from upath import UPath
 
 from dfloc.errors import ConfigError, did_you_mean
-from dfloc.record import SweepRecord
+from dfloc.record import Starts, SweepRecord
 
 
 def find(
@@ -49,9 +49,7 @@ def find(
 
 
 def records(workspace: UPath) -> list[SweepRecord]:
-    """Return every record of the workspace, the one that was written last at the end."""
+    """Return every record of the workspace, the sweep that was started last at the end."""
     folder = workspace / "sweeps"
-    plans = [path / "plan.json" for path in folder.iterdir()] if folder.is_dir() else []
-    plans = sorted((path for path in plans if path.exists()), key=lambda path: (path.stat().st_mtime, path.path))
-    found = (SweepRecord.load(path.parent) for path in plans)
-    return [record for record in found if record is not None]
+    found = [Starts(path) for path in sorted(folder.iterdir(), key=str)] if folder.is_dir() else []
+    return [starts.union for starts in sorted((one for one in found if one.all), key=lambda one: one.newest)]

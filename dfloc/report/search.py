@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dfloc.record import SearchRecord
+from dfloc.planned import SearchRecord
 from dfloc.report import captions, overview, table
 from dfloc.report.groups import Study
 from dfloc.report.page import Section

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dfloc.record import PlannedTrial
+from dfloc.planned import PlannedTrial
 
 UNNAMED = frozenset({"train", "valid", "init", "seed", "lineage"})
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from dfloc.config import Frozen
-from dfloc.record import SearchAxis
+from dfloc.planned import SearchAxis
 from dfloc.sweep.points import Space
 
 Count = Annotated[int, Field(ge=1)]

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dfloc.record import SearchAxis
+from dfloc.planned import SearchAxis
 
 Point = dict[str, Any]
 

@@ -21,7 +21,8 @@ from dfloc.errors import DataError, WorkspaceError
 from dfloc.features.store import TRUTH
 from dfloc.ledger import Ledger
 from dfloc.lock import DriverLock, Owner
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from tests.command import Study
 from tests.old import planned, unpacked

@@ -5,7 +5,8 @@ import pytest
 
 from dfloc.ledger import Ledger
 from dfloc.outcome import EpochRecord, Stopped
-from dfloc.record import SearchAxis, SearchRecord, SweepRecord
+from dfloc.planned import SearchAxis, SearchRecord
+from dfloc.record import SweepRecord
 from dfloc.report import search
 from dfloc.report.build import build
 from dfloc.report.groups import Study

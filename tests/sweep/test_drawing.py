@@ -13,7 +13,8 @@ from dfloc.errors import ConfigError
 from dfloc.features.store import FeatureStore
 from dfloc.models import decoders
 from dfloc.outcome import EpochRecord
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import Starts, SweepRecord
 from dfloc.registry import map_spec
 from dfloc.repro import generator
 from dfloc.sweep.data import Shards
@@ -93,9 +94,9 @@ class Run:
     def go(self) -> "Run":
         plan, drawing = self.plan()
         folder = self.planner.workspace.sweep(plan.record.sweep)
-        record = plan.record.merged(SweepRecord.load(folder))
-        record.save(folder)
-        hunt = Hunt(drawing, record, keep=lambda record: record.save(folder), check=lambda: None, told=self.told.append)
+        starts = Starts(folder)
+        starts.begin(plan.record)
+        hunt = Hunt(drawing, keep=starts.add, check=lambda: None, told=self.told.append)
         searcher = ParentsFirst(plan.items, lambda pack: {"name": pack[0].trial.fingerprint}, hunt)
         for number in range(1000):
             config = searcher.suggest(f"t{number}")
@@ -257,14 +258,14 @@ def test_points_of_one_fingerprint_are_one_point(searched: Planner) -> None:
     assert search(searched, *linear, "search.trials=8").plan()[0].left == 0
 
 
-def test_another_recipe_draws_anew_and_keeps_the_old_trials_on_record(searched: Planner) -> None:
+def test_another_recipe_draws_anew_and_the_old_trials_are_told_as_replaced(searched: Planner) -> None:
     old = search(searched).go().points()
     run = search(searched, "stages.search.trial.batch=2").go()
     assert len(run.points()) == 7
     assert not {*run.points()} & {*old}
     record = SweepRecord.load(searched.workspace.sweep("tiny-own-tiny"))
     assert record
-    assert {name for names in old for name in names} < {trial.fingerprint for trial in record.trials}
+    assert {name for names in old for name in names} <= {trial.fingerprint for trial in record.replaced}
 
 
 def test_a_failed_point_is_not_repeated_and_retry_failed_runs_it(searched: Planner) -> None:

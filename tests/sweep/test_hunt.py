@@ -6,7 +6,7 @@ import pytest
 from mlflow import MlflowClient
 from upath import UPath
 
-from dfloc.record import PlannedTrial
+from dfloc.planned import PlannedTrial
 from dfloc.sweep.asha import Rungs
 from dfloc.sweep.cell import Cell
 from dfloc.sweep.file import SweepFile, find

@@ -9,7 +9,8 @@ from dfloc.config import TrialSpec
 from dfloc.errors import ConfigError, DflocError, WorkspaceError
 from dfloc.features.store import recipe_for
 from dfloc.ledger import Ledger
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.sweep.lookup import find
 from tests.engine.fakes import make_spec
