@@ -1,5 +1,6 @@
 """What a sweep plans: its trials, and what its search draws from."""
 
+from collections.abc import Collection
 from itertools import chain, product
 from typing import Any
 
@@ -10,6 +11,17 @@ from dfloc.config import EvaluationSpec, Frozen, TrialSpec
 
 POINT = "point"
 """The axis that numbers the points of a search, in the order of drawing: it tells no trial from another."""
+
+PLACED = frozenset({"held_out", "domain", "left_out"})
+"""Axes whose values are domains."""
+
+
+def is_of_today(spec: TrialSpec, fingerprint: str) -> bool:
+    """Return whether a spec has a fingerprint by the semantics of today; no, where a component is not here."""
+    try:
+        return spec.fingerprint == fingerprint
+    except KeyError:
+        return False
 
 
 def is_named(spec: TrialSpec, fingerprint: str) -> bool:
@@ -53,7 +65,12 @@ class PlannedTrial(Frozen):
         """How a person calls it, and the words by which it is found."""
         spec = self.spec
         domains = {*(each.domain for each in self.evaluations), *spec.train.counts, *spec.valid.counts}
-        return names.of(self.stage, self.case, self.axes, domains | {*spec.lineage.base, *spec.lineage.seen})
+        domains |= {
+            *spec.lineage.base,
+            *spec.lineage.seen,
+            *(str(self.axes[axis]) for axis in PLACED & self.axes.keys()),
+        }
+        return names.of(self.stage, self.case, self.axes, domains)
 
     @property
     def name(self) -> str:
@@ -70,6 +87,18 @@ class PlannedTrial(Frozen):
         mine = {_slot(each) for each in self.evaluations}
         more = [each for each in older.evaluations if _slot(each) not in mine]
         return self.model_copy(update={"evaluations": (*self.evaluations, *more)}) if more else self
+
+
+def cell(trial: PlannedTrial, searched: Collection[str]) -> str:
+    """Return what a trial stands for in its study: stage, case and the value of every axis, whatever kind it is of.
+
+    Args:
+        trial: of a study.
+        searched: its stages whose trials a search draws.
+    """
+    dropped = {POINT} if trial.stage in searched else set[str]()
+    axes = {axis: value for axis, value in trial.axes.items() if axis not in dropped}
+    return config.canonical([trial.stage, trial.case, axes])
 
 
 class SearchAxis(Frozen):

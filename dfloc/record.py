@@ -7,10 +7,10 @@ from typing import NamedTuple
 from pydantic import Field
 from upath import UPath
 
-from dfloc import config, storage
+from dfloc import storage
 from dfloc.config import Frozen
 from dfloc.errors import WorkspaceError
-from dfloc.planned import POINT, PlannedTrial, SearchRecord, is_named
+from dfloc.planned import PlannedTrial, SearchRecord, cell, is_named
 
 OLD = "plan.json"
 """Where one file held the union of all starts; it is read as the first one."""
@@ -78,6 +78,10 @@ class SweepRecord(Frozen):
     def protocols(self) -> tuple[str, ...]:
         """Whose scores are asked for: first the one of the page, then those of other starts."""
         return tuple(dict.fromkeys([self.protocol, *(name for trial in self.trials for name in trial.protocols)]))
+
+    def protocol_of(self, trial: PlannedTrial) -> str:
+        """Return the protocol by which a trial is told in one line: the page's, or the newest that it is scored by."""
+        return self.protocol if self.protocol in trial.protocols else (*trial.protocols, self.protocol)[0]
 
     def by(self, protocol: str) -> "SweepRecord":
         """Return what is to be scored by one protocol: no trial is unfinished since another start asks for others."""
@@ -252,7 +256,7 @@ def _speaking(
     for start in reversed(starts):
         newer = {*found}
         for trial in start.trials:
-            key, name = _cell(trial, searched), trial.fingerprint
+            key, name = cell(trial, searched), trial.fingerprint
             there = found.setdefault(key, {})
             if key not in newer:
                 order.append((key, name))
@@ -262,13 +266,6 @@ def _speaking(
             else:
                 replaced.setdefault((key, name), trial)
     return [found[key][name] for key, name in order], list(replaced.values())
-
-
-def _cell(trial: PlannedTrial, searched: Collection[str]) -> str:
-    """Return what a trial stands for in its study, whatever the values of its axes are."""
-    dropped = {POINT} if trial.stage in searched else set[str]()
-    axes = {axis: value for axis, value in trial.axes.items() if axis not in dropped}
-    return config.canonical([trial.stage, trial.case, axes])
 
 
 def _of_those(search: SearchRecord, trials: Sequence[PlannedTrial]) -> SearchRecord:

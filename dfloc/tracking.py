@@ -187,11 +187,10 @@ class _Projection:
         tags = {
             FINGERPRINT: planned.fingerprint,
             WORKSPACE: self._workspace,
-            PROTOCOL: self._record.protocol,
+            PROTOCOL: self._record.protocol_of(planned),
             MLFLOW_PARENT: self._parent,
         }
-        title = summary.title(self._record, planned)
-        return self._client.create_run(self._experiment, _milliseconds(start), tags, title)
+        return self._client.create_run(self._experiment, _milliseconds(start), tags, planned.name)
 
     def _log(self, run: Any, planned: PlannedTrial, numbers: dict[str, float], tags: dict[str, str]) -> None:
         """Log what the run lacks; what it has already is changed by the sweep alone that recorded it first."""
@@ -199,7 +198,7 @@ class _Projection:
 
         mine = run.data.tags.get(MLFLOW_PARENT) == self._parent or run.info.status == ENDS["stopped"]
         had, wanted = run.data.metrics, summary.curves(self._ledger, planned)
-        if mine or run.data.tags[PROTOCOL] == self._record.protocol:
+        if mine or run.data.tags[PROTOCOL] == self._record.protocol_of(planned):
             ended = self._ended(planned.fingerprint)
             kept = not mine and any(summary.is_mean(key) for key in had)  # means of two sweeps are over other domains
             for key, value in numbers.items():
@@ -212,7 +211,7 @@ class _Projection:
             if key not in had or (mine and had[key] != points[-1].value)
             for point in points
         ]
-        words = summary.tags(self._ledger, planned) | {PROTOCOL: self._record.protocol}
+        words = summary.tags(self._ledger, planned) | {PROTOCOL: self._record.protocol_of(planned)}
         tags = {key: word for key, word in words.items() if mine or key not in run.data.tags} | tags
         for past in (run.data.tags.keys() & {summary.FAILURE, STOPPED}) - {*words, *tags}:
             self._client.delete_tag(run.info.run_id, past)

@@ -34,8 +34,8 @@ LAYERS = {
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
-    *("arithmetic", "chatter", "config", "digests", "disk", "epochs", "errors", "lock", "measured", "outcome"),
-    *("proof", "record", "registry", "repro", "storage", "temp", "workers", "imports", "packages", "plugin"),
+    *("arithmetic", "chatter", "config", "digests", "disk", "epochs", "errors", "lock", "measured", "names", "outcome"),
+    *("planned", "proof", "record", "registry", "repro", "storage", "temp", "workers", "imports", "packages", "plugin"),
 }
 
 # Who alone may import a library, or a part of it.

@@ -119,23 +119,6 @@ def test_a_curve_that_is_continued_keeps_its_domain() -> None:
     assert again["exposure.domains"] == "none", "p2-9k is of the family of p2, which the base trained on"
 
 
-def test_titles_name_the_axes() -> None:
-    spec = spec_of(LAMA)
-    trials = [
-        planned_of(spec, "finetune", held_out=LAMA, n=16, draw=0, seed=0),
-        planned_of(spec, "finetune", **{"mode": "restart", "trial.optimizer.lr": 1e-4, "draw": 1, "seed": 2}),
-        planned_of(spec, "budgets").model_copy(update={"case": "train_all_4"}),
-    ]
-    record = record_of(*trials)
-    assert [summary.title(record, trial) for trial in trials] == [
-        "n=16 lama finetune seed=0",
-        "lr=0.0001 finetune mode=restart draw=1 seed=2",
-        "budgets train_all_4",
-    ]
-    twins = record.model_copy(update={"domains": (LAMA, "ffhq/lama")})
-    assert summary.title(twins, trials[0]) == "n=16 celebahq/lama finetune seed=0"
-
-
 def test_tags_name_weights_failures_and_random_backbones(ledger: Ledger) -> None:
     done, lost, failed = (planned_of(spec_of(LDM, seed=seed), "base", held_out=LAMA) for seed in range(3))
     for trial in (done, lost):

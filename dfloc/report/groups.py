@@ -114,7 +114,8 @@ class Study:
     def __init__(self, record: SweepRecord, results: Results):
         self.record = record
         self.results = results
-        own = [result.trial.axes | more for result, more in zip(results.all, variants(record.trials), strict=True)]
+        apart = variants(record.trials, record.replaced, [one.stage for one in record.searches])
+        own = [result.trial.axes | more for result, more in zip(results.all, apart, strict=True)]
         varying = _varying(record, own)
         found: dict[tuple[str, str, str], tuple[dict[str, Any], list[Result]]] = {}
         for result, axes in zip(results.all, own, strict=True):

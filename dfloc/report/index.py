@@ -1,14 +1,14 @@
 """One page over the reports of all sweeps of a workspace: what each asks, how far it is, and its headline."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from upath import UPath
 
 from dfloc import storage
 from dfloc.record import SweepRecord
 from dfloc.report import overview, search
-from dfloc.report.build import write
+from dfloc.report.build import by_protocol, write
 from dfloc.report.exposure import blocks
 from dfloc.report.find import records
 from dfloc.report.groups import Study
@@ -55,7 +55,8 @@ def build_all(workspace: Workspace, *, with_panel: bool = True) -> UPath:
     for record in sorted(records(workspace.root), key=lambda record: record.sweep):
         study = Study(record, Results(workspace, record))
         write(workspace, study, with_panel=with_panel)
-        entries.append(entry(study))
+        state = overview.state_line(study)
+        entries.append(replace(entry(by_protocol(workspace, study)[0]), record=record, state=state))
     page = workspace.report("index.html")
     storage.put(page, _html(entries).encode())
     return page

@@ -15,7 +15,8 @@ from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger
 from dfloc.lock import DriverLock
-from dfloc.record import Starts, SweepRecord
+from dfloc.record import Starts, SweepRecord, union
+from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster
 from dfloc.sweep.data import Shards
@@ -57,7 +58,8 @@ def dry_run(options: Options, console: Console) -> None:
     _say_data(console, options, prepared)
     for line in lacking(options, workspace, prepared):
         console.print(line, highlight=False, soft_wrap=True)
-    for line in prepared.plan.lines():
+    starts = Starts(workspace.sweep(prepared.plan.record.sweep))
+    for line in (*prepared.plan.lines(), *replaced(union([*starts.all.values(), prepared.plan.record]))):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -120,6 +122,8 @@ class Driver:
             prepared = self._prepare()
             self._say_plan(prepared.plan)
             self.record = self._keep(prepared)
+            for line in replaced(self.record):
+                self.say(line)
             self.tracker.open(self.record)
             try:
                 prepared, interrupted = self._work(prepared) if prepared.plan.left else (prepared, False)
