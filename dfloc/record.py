@@ -15,7 +15,7 @@ from dfloc.planned import PlannedTrial, SearchRecord, cell, is_named
 OLD = "plan.json"
 """Where one file held the union of all starts; it is read as the first one."""
 
-_FILE = re.compile(r"(\d{1,18})(?:\.(\d{1,18}))?\.json")
+_FILE = re.compile(r"([0-9]+)(?:\.([0-9]+))?\.json")
 _CURE = "delete it and start the sweep again"
 
 
@@ -181,8 +181,8 @@ class Starts:
 
     def begin(self, start: SweepRecord) -> None:
         """Put a start on record; where the newest one planned the same, only that the sweep was started, if need be."""
-        numbers = (path.name.partition(".")[0] for path in self._folder.parent.glob("*/starts/*.json"))
-        newest = max((int(number) for number in numbers if number.isdecimal()), default=0)
+        names = (_FILE.fullmatch(path.name) for path in self._folder.parent.glob("*/starts/*.json"))
+        newest = max((int(name[1]) for name in names if name), default=0)
         planning = [one for one in self.all.values() if one.stages]
         again = bool(planning) and _plan(planning[-1]) == _plan(start)
         if again and max(self.all) == newest:
@@ -230,6 +230,8 @@ def union(starts: Sequence[SweepRecord]) -> SweepRecord:
         behind[newest[trial.stage]] += 1
     order = sorted({*newest.values()} or {len(starts) - 1}, key=lambda number: (-behind[number], -number))
     first, about = starts[order[0]], [starts[number] for number in order]
+    stages = list(dict.fromkeys(stage for start in about for stage in start.stages))
+    trials.sort(key=lambda trial: stages.index(trial.stage))
     told = sorted(searches.values(), key=lambda one: newest[one.stage])
     kept = [_of_those(one, trials) for one in told]
     return first.model_copy(

@@ -76,6 +76,8 @@ class Group:
         states = {result.state for result in self.results}
         if "failed" in states:
             return "failed"
+        if states == {"done"}:
+            return "not scored"
         return "unfinished" if states & {"partial", "stopped", "done"} else "not run"
 
     def note(self, domains: Sequence[str], checkpoint: Checkpoint = "best") -> str:

@@ -168,7 +168,7 @@ class Small:
             return [path for name in ids for path in sorted((trials / name).glob(pattern))]
 
         going = sorted((trials / self.going.fingerprint).glob("attempts/*/*.*"))
-        records = sorted(root.glob("sweeps/*/plan.json"))
+        records = sorted(root.glob("sweeps/*/starts/*.json"))
         features = sorted(root.glob("features/*/*/*/*"))
         return {
             "rows": Kind(of("rows/*.parquet"), self.rows),
