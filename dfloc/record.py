@@ -1,6 +1,7 @@
 """What was planned under one sweep: the list of its starts, and their union, from which tracking and report draw."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -137,7 +138,10 @@ def read(path: UPath) -> SweepRecord:
     Raises:
         WorkspaceError: it is damaged, another sweep's, or a trial in it is not the one that it is named as.
     """
-    record = storage.get_model(SweepRecord, path, _CURE)
+    try:
+        record = storage.get_model(SweepRecord, path, _CURE, wants_seal=lambda _: path.name != OLD)
+    except FileNotFoundError as error:
+        raise WorkspaceError(f"{path} is a link to nothing; {_CURE}") from error
     if path.name != OLD and record.sweep != path.parent.parent.name:
         raise WorkspaceError(f"{path} is damaged: it is that of {record.sweep}; {_CURE}")
     if not storage.is_sealed(path):
@@ -214,8 +218,8 @@ def union(starts: Sequence[SweepRecord]) -> SweepRecord:
 
     By stage, case and axes (seed and draw among them) the trials of the newest start speak; others that stood there
     are replaced. A trial that several starts plan there is scored as all of them ask. Of each stage the newest search
-    stands, with the points that it took over or drew. What describes the page is that of the start which most trials
-    have as the newest one that plans their stage; notes are of every start that is the newest of a stage.
+    stands, with the points that it took over or drew. What describes the page is of the newest start that plans its
+    stage: the one that is searched, else that of most trials; notes are of every start that is the newest of a stage.
 
     Args:
         starts: the oldest first.
@@ -225,10 +229,9 @@ def union(starts: Sequence[SweepRecord]) -> SweepRecord:
     searches = {one.stage: one for start in starts for one in start.searches}
     newest = {stage: number for number, start in enumerate(starts) for stage in start.stages}
     trials, replaced = _speaking(starts, searches)
-    behind = [0] * len(starts)
-    for trial in trials:
-        behind[newest[trial.stage]] += 1
-    order = sorted({*newest.values()} or {len(starts) - 1}, key=lambda number: (-behind[number], -number))
+    behind = Counter(newest[trial.stage] for trial in trials)
+    behind.update({newest[stage]: len(trials) for stage in searches})
+    order = sorted({*newest.values()} or {len(starts) - 1}, key=lambda number: (behind[number], number), reverse=True)
     first, about = starts[order[0]], [starts[number] for number in order]
     stages = list(dict.fromkeys(stage for start in about for stage in start.stages))
     trials.sort(key=lambda trial: stages.index(trial.stage))

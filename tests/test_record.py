@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,8 @@ def test_an_old_record_is_the_first_start_and_is_never_touched(
         (lambda data: b"", "is no JSON"),
         (lambda data: data[: len(data) // 2], "is no JSON"),
         (lambda data: data.replace(b'"limit": null', b'"limit": 8888'), "is damaged: not what was written"),
+        (lambda data: data.replace(b'"sealed"', b'"notes"'), "is damaged"),
+        (lambda data: re.sub(rb',?\s*"sealed": "[0-9a-f]+"', b"", data), "its digest is gone"),
         (lambda data: b"[]", "is damaged"),
         (lambda data: b'{"sweep": 5}', "is damaged"),
         (lambda data: b"[" * 100_000, "is no JSON"),
@@ -242,6 +245,15 @@ def test_a_damaged_start_is_named(tmp_path: Path, base: PlannedTrial, spoil: Any
     path = Path(files(folder(tmp_path))[Place(1)].path)
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(WorkspaceError, match=f"{path}.*{message}.*delete it and start the sweep again"):
+        SweepRecord.load(folder(tmp_path))
+
+
+def test_a_link_to_nothing_is_named(tmp_path: Path, base: PlannedTrial) -> None:
+    start(base).save(folder(tmp_path))
+    path = Path(files(folder(tmp_path))[Place(1)].path)
+    path.unlink()
+    path.symlink_to("/nonexistent/x")
+    with pytest.raises(WorkspaceError, match=f"{path} is a link to nothing; delete it"):
         SweepRecord.load(folder(tmp_path))
 
 

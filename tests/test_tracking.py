@@ -223,7 +223,7 @@ def test_the_first_sweep_follows_its_rows(workspace: Workspace, ledger: Ledger) 
 
 
 def test_numbers_of_two_protocols_never_meet_in_a_run(workspace: Workspace, ledger: Ledger) -> None:
-    part = BASE.model_copy(update={"evaluations": BASE.evaluations[:2]})
+    part = planned_of(BASE.spec, "base", DOMAINS[:1], "dolos-2024", **BASE.axes)
     track(workspace, record_of(part, sweep="theirs", protocol="dolos-2024"))
     track(workspace)
     run = runs_of(workspace)["lama base seed=0"]

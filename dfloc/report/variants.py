@@ -1,6 +1,6 @@
 """What tells apart trials of one cell that were planned with different settings, and what newer starts replaced."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from dfloc.config import fingerprint
@@ -8,11 +8,12 @@ from dfloc.planned import PlannedTrial, cell, is_of_today
 from dfloc.record import SweepRecord
 
 UNNAMED = frozenset({"train", "valid", "init", "seed", "lineage"})
+SEMANTICS = "semantics"
 WORDS = {
     "train": "other training images",
     "valid": "other validation images",
     "init": "another parent",
-    "semantics": "code whose numbers were others",
+    SEMANTICS: "code whose numbers were others",
     "recipe": "maps of another code or recipe",
 }
 
@@ -41,7 +42,7 @@ def variants(
             told.setdefault(there[0].stage, set()).update(names)
     for stage, names in _parted(trials, replaced, searched).items():
         told.setdefault(stage, set()).update(names)
-        fields |= {trial.fingerprint: _settings(trial) for trial in trials if trial.stage == stage}
+        fields |= {trial.fingerprint: _settings(trial, names) for trial in trials if trial.stage == stage}
     result: list[dict[str, Any]] = []
     for trial in trials:
         apart = sorted(told.get(trial.stage, ()))
@@ -58,7 +59,7 @@ def replaced(record: SweepRecord) -> Iterator[str]:
     for old in record.replaced:
         new = speaking[cell(old, searched)][0]
         both = [_settings(old), _settings(new)]
-        why = " and ".join(_words(record, name, both) for name in sorted(_differing(both)))
+        why = " and ".join(_words(record, name, both) for name in sorted(_changed(old, new)))
         causes[why] = causes.get(why, 0) + 1
     if len(causes) == 1:
         yield f"{_trials(len(record.replaced))} replaced: {next(iter(causes))}"
@@ -102,16 +103,26 @@ def _parted(
 ) -> dict[str, set[str]]:
     """Return by stage the settings for which some trials were replaced, and which others that speak still have."""
     speaking, changed = _cells(trials, searched), dict[str, set[str]]()
-    for old in replaced:
-        both = [_settings(old), _settings(speaking[cell(old, searched)][0])]
-        names = {name for name in _differing(both) if name.split(".")[0] not in UNNAMED}
-        changed.setdefault(old.stage, set()).update(names)
+    for old in (one for one in replaced if cell(one, searched) in speaking):
+        changed.setdefault(old.stage, set()).update(_changed(old, speaking[cell(old, searched)][0]) - UNNAMED)
     found: dict[str, set[str]] = {}
     for stage, names in changed.items():
-        own = [_settings(trial) for trial in trials if trial.stage == stage]
+        own = [_settings(trial, names) for trial in trials if trial.stage == stage and names]
         apart = {name for name in names if len({str(each.get(name)) for each in own}) > 1}
         found |= {stage: apart} if apart else {}
     return found
+
+
+def _changed(old: PlannedTrial, new: PlannedTrial) -> set[str]:
+    """Return the settings in which a trial differs from the one that it replaced; at least the semantics do."""
+    names = _differing([_settings(old), _settings(new)])
+    if names - UNNAMED or (names and _is_of_today(old) == _is_of_today(new)):
+        return names
+    return {SEMANTICS}
+
+
+def _is_of_today(trial: PlannedTrial) -> bool:
+    return is_of_today(trial.spec, trial.fingerprint)
 
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -121,14 +132,16 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> set[str]:
     return named or differ
 
 
-def _settings(trial: PlannedTrial) -> dict[str, Any]:
+def _settings(trial: PlannedTrial, names: Collection[str] = ()) -> dict[str, Any]:
+    """Return what a trial could be told by; whether its numbers are those of today's code only if that is asked."""
     spec = trial.spec
     found = _flat(spec.model_dump(mode="json", exclude=set(UNNAMED) | {"maps"}))
     found["maps"] = " + ".join(recipe.map for recipe in spec.maps)
     found["weights"] = " + ".join(dict.fromkeys(recipe.weights for recipe in spec.maps))
     found["recipe"] = fingerprint([recipe.model_dump(exclude={"map", "weights", "plugin"}) for recipe in spec.maps])[:8]
     found["plugin"] = " + ".join(recipe.plugin[:8] for recipe in spec.maps if recipe.plugin) or "none"
-    found["semantics"] = "of today" if is_of_today(spec, trial.fingerprint) else "of before"
+    if SEMANTICS in names:
+        found[SEMANTICS] = "of today" if _is_of_today(trial) else "of before"
     lists = {"train": spec.train.digest[:8], "valid": spec.valid.digest[:8]}
     return found | lists | {"init": trial.parent[:8] if trial.parent else "none"}
 

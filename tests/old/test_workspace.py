@@ -57,7 +57,7 @@ def test_nothing_is_left_to_train_and_no_image_passes_again(workspace: Workspace
 def test_a_start_of_today_goes_on_from_the_old_record_and_leaves_it_as_it_was(
     workspace: Workspace, record: SweepRecord
 ) -> None:
-    """The old file is the first start; one that plans the same but a batch replaces its trials, and the page is whole."""
+    """The old file is the first start; the next one is put beside it, and the page is as it was."""
     folder = workspace.sweep(SWEEP)
     before = {path.path: path.read_bytes() for path in files(folder).values()}
     union = planned(workspace).record.save(folder)
