@@ -1,5 +1,6 @@
 """What tells apart trials of one cell that were planned with different settings, and what newer starts replaced."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from dfloc.planned import PlannedTrial, cell, is_of_today
 from dfloc.record import SweepRecord
 
 UNNAMED = frozenset({"train", "valid", "init", "seed", "lineage"})
+DIGEST = re.compile("[0-9a-f]{64}")
 SEMANTICS = "semantics"
 WORDS = {
     "train": "other training images",
@@ -88,6 +90,7 @@ def _word(record: SweepRecord, value: str) -> str:
     """Return a value as a person knows it: of weights the word that asked for them."""
     for digest, word in record.weights.items():
         value = value.replace(digest, f"{word}:{digest[:8]}" if len(digest) == 64 else word)
+    value = DIGEST.sub(lambda found: found[0][:8], value)
     return value if len(value) <= 60 else f"{value[:57]}..."
 
 
