@@ -10,7 +10,7 @@ from typing import Literal
 import pyarrow as pa
 from upath import UPath
 
-from dfloc import digests, epochs, measured, record, storage
+from dfloc import digests, epochs, measured, planned, storage
 from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
 from dfloc.data import lists
 from dfloc.errors import WorkspaceError
@@ -172,7 +172,7 @@ class Ledger:
             path, cure = folder / "spec.json", f"delete {trial}, it is trained again"
             try:
                 spec = storage.get_model(TrialSpec, path, cure)
-                if not record.is_named(spec, fingerprint):
+                if not planned.is_named(spec, fingerprint):
                     raise WorkspaceError(f"{path} is not the spec of this trial; {cure}")
             except FileNotFoundError:
                 continue

@@ -18,7 +18,8 @@ from dfloc.alphabet import key
 from dfloc.config import EvaluationSpec, fingerprint
 from dfloc.identity import Identity
 from dfloc.ledger import Ledger
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 from dfloc.tracking_store import RELATIVE, RefusedError, Store
 
 logger = logging.getLogger(__name__)
@@ -133,11 +134,10 @@ class Projection:
         tags = {
             FINGERPRINT: planned.fingerprint,
             **self._whose(),
-            PROTOCOL: self._record.protocol,
+            PROTOCOL: self._record.protocol_of(planned),
             MLFLOW_PARENT: self._parent,
         }
-        title = summary.title(self._record, planned)
-        return self._store.make_run(self._experiment, title, tags, _milliseconds(start))
+        return self._store.make_run(self._experiment, planned.name, tags, _milliseconds(start))
 
     def _log(self, run: Any, planned: PlannedTrial, numbers: Mapping[str, float], found_by: Mapping[str, str]) -> None:
         """Log what the run lacks; what it has already is changed by the sweep alone that recorded it first."""
@@ -145,7 +145,7 @@ class Projection:
         mine = data.tags.get(MLFLOW_PARENT) == self._parent or run.info.status == ENDS["stopped"]
         had = {key(name): data.metrics.get(key(name)) for name in (*numbers, *data.metrics)}
         points = summary.curves(self._ledger, planned)
-        if mine or data.tags.get(PROTOCOL) == self._record.protocol:
+        if mine or data.tags.get(PROTOCOL) == self._record.protocol_of(planned):
             ended = self._ended(planned.fingerprint)
             kept = not mine and any(summary.is_mean(name) for name in data.metrics)  # means are over other domains
             points |= {
@@ -170,7 +170,7 @@ class Projection:
     def _words(self, run: Any, planned: PlannedTrial, found_by: Mapping[str, str], mine: bool) -> dict[str, str]:
         """Return the tags that a run is to have, after taking away those that are not true any more."""
         had = run.data.tags
-        words = summary.tags(self._ledger, planned) | {PROTOCOL: self._record.protocol}
+        words = summary.tags(self._ledger, planned) | {PROTOCOL: self._record.protocol_of(planned)}
         tags = {name: word for name, word in words.items() if mine or key(name) not in had} | dict(found_by)
         stopped = self._ledger.stopped(planned.fingerprint, self._record.sweep)
         if stopped and self._ledger.state(planned.fingerprint, self._record.sweep) == "stopped":

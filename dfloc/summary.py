@@ -9,7 +9,8 @@ from dfloc.config import AugmentSpec, Checkpoint, DecoderSpec, EvaluationSpec, L
 from dfloc.data import dolos, lists
 from dfloc.ledger import Ledger
 from dfloc.metrics import protocols, summarise
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 
 HEADS: Mapping[Checkpoint, str] = {"best": "test", "last": "test_last"}
 
@@ -26,26 +27,6 @@ class Point(NamedTuple):
     value: float
     time: float
     epoch: int = 0
-
-
-def title(record: SweepRecord, planned: PlannedTrial) -> str:
-    """Return a name that tells a trial from its siblings: `n=16 lama finetune seed=0`.
-
-    A table shows the first 16 letters or so: numbers come first, then domains (without their source where the
-    generator alone is unambiguous), the stage, and what is left. The first draw is not named.
-    """
-    generators = [domain.rpartition("/")[2] for domain in record.domains]
-    numbers, domains, rest = [], [], []
-    for axis, value in planned.axes.items():
-        word = f"{axis.rpartition('.')[2]}={format(value, 'g') if isinstance(value, float) else value}"
-        if value in record.domains:
-            generator = str(value).rpartition("/")[2]
-            domains.append(generator if generators.count(generator) == 1 else str(value))
-        elif axis in ("seed", "draw") or not isinstance(value, int | float):
-            rest += [word] if axis != "draw" or value else []
-        else:
-            numbers.append(word)
-    return " ".join([*numbers, *domains, planned.stage, *([planned.case] if planned.case else []), *rest])
 
 
 def params(spec: TrialSpec, words: Mapping[str, str]) -> dict[str, str]:
@@ -146,10 +127,11 @@ def curves(ledger: Ledger, planned: PlannedTrial) -> dict[str, list[Point]]:
 
 
 def evaluated(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> list[EvaluationSpec]:
-    """Return the clean test evaluations whose rows are there: the trial's own, then those of its root ancestor."""
-    root = planned.spec.lineage.root
-    ancestors = [trial for trial in record.trials if trial.fingerprint == root][:1] if root else []
-    wanted = [*_clean_tests(planned), *(each for trial in ancestors for each in _clean_tests(trial))]
+    """Return the clean tests by its protocol whose rows are there: its own, then those of its root ancestor."""
+    root, protocol = planned.spec.lineage.root, record.protocol_of(planned)
+    every = (*record.trials, *record.replaced)
+    ancestors = [trial for trial in every if trial.fingerprint == root][:1] if root else []
+    wanted = [each for trial in (planned, *ancestors) for each in _clean_tests(trial) if each.protocol == protocol]
     return [each for each in wanted if ledger.has_rows(each.trial, each.key)]
 
 
@@ -169,14 +151,16 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     """
     found = evaluated(record, ledger, planned)
     own = [each for each in found if each.trial == planned.fingerprint]
-    measures = protocols.find(record.protocol).tracked
+    protocol = record.protocol_of(planned)
+    measures = protocols.find(protocol).tracked
     scores: dict[str, float] = {}
     for checkpoint, head in HEADS.items():
-        valid = validated(ledger, planned.fingerprint, planned.spec.valid, checkpoint, own[0].protocol) if own else None
+        valid = validated(ledger, planned.fingerprint, planned.spec.valid, checkpoint, protocol) if own else None
         for domain, values in _by_domain(ledger, own, checkpoint, valid).items():
             scores |= {f"{head}/{domain}/{measure}": values[measure] for measure in measures if measure in values}
-    if all(each in own for each in _clean_tests(planned) if each.checkpoint == "best"):
-        scores |= _means(record, planned.spec, scores)
+    wanted = [each for each in _clean_tests(planned) if (each.checkpoint, each.protocol) == ("best", protocol)]
+    if all(each in own for each in wanted):
+        scores |= _means(record, planned.spec, protocol, scores)
     root = _by_domain(ledger, [each for each in found if each.trial != planned.fingerprint], "best")
     for domain, values in root.items():
         if "iou" in values and f"test/{domain}/iou" in scores:
@@ -257,7 +241,7 @@ def is_mean(key: str) -> bool:
     return key.startswith(tuple(f"test/{group}/" for group in get_args(Group)))
 
 
-def _means(record: SweepRecord, spec: TrialSpec, scores: Mapping[str, float]) -> dict[str, float]:
+def _means(record: SweepRecord, spec: TrialSpec, protocol: str, scores: Mapping[str, float]) -> dict[str, float]:
     seen = {dolos.family(domain) for domain in (*spec.lineage.seen, *spec.train.counts)}
     base = _base(spec)  # empty: nobody knows what the root ancestor saw, so that no domain is known to be new
     groups: dict[Group, list[str]] = {
@@ -269,7 +253,7 @@ def _means(record: SweepRecord, spec: TrialSpec, scores: Mapping[str, float]) ->
     }
     means = {}
     for group, domains in groups.items():
-        for measure in protocols.find(record.protocol).tracked:
+        for measure in protocols.find(protocol).tracked:
             keys = [f"test/{domain}/{measure}" for domain in domains]
             values = [scores[key] for key in keys if key in scores]
             if values:

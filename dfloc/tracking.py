@@ -14,8 +14,9 @@ from upath import UPath
 from dfloc import disk, identity, storage, tracking_uri, uris
 from dfloc.errors import ConfigError, DflocError
 from dfloc.ledger import Ledger
+from dfloc.planned import PlannedTrial
 from dfloc.projection import FINGERPRINT, Projection, Side
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.tracking_store import LostError, RefusedError, Store, StoreError
 

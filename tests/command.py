@@ -19,7 +19,8 @@ from rich.console import Console
 
 import dfloc
 from dfloc.ledger import Ledger
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.sweep import run
 from dfloc.sweep.prepare import Options

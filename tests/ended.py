@@ -17,7 +17,8 @@ from dfloc.config import (
     TrialSpec,
 )
 from dfloc.ledger import EpochRecord, Ledger
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 
 DOMAINS = ("celebahq/ldm", "celebahq/lama", "celebahq/repaint-p2", "celebahq/repaint-p2-9k")
 START = 1_750_000_000.0

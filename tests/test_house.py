@@ -36,8 +36,9 @@ LAYERS = {
 }
 GROUND_FLOOR = {
     *("alphabet", "arithmetic", "axis", "chatter", "config", "digests", "disk", "ending", "epochs", "errors"),
-    *("identity", "imports", "lock", "logfile", "measured", "memory", "outcome", "owner", "packages", "parent"),
-    *("plugin", "proof", "record", "registry", "repro", "screen", "slate", "storage", "temp", "uris", "workers"),
+    *("identity", "imports", "lock", "logfile", "measured", "memory", "names", "outcome", "owner", "packages"),
+    *("parent", "planned", "plugin", "proof", "record", "registry", "repro", "screen", "slate", "storage"),
+    *("temp", "uris", "workers"),
 }
 
 # Who alone may import a library, or a part of it.

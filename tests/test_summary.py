@@ -8,7 +8,7 @@ from dfloc import storage, summary
 from dfloc.config import Checkpoint, EvaluationSpec, MapRecipe, SampleList, TrialSpec
 from dfloc.errors import DataError
 from dfloc.ledger import Ledger
-from dfloc.record import PlannedTrial
+from dfloc.planned import PlannedTrial
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from dfloc.sweep.scores import line
@@ -117,23 +117,6 @@ def test_a_curve_that_is_continued_keeps_its_domain() -> None:
     assert (told["exposure"], told["exposure.domains"]) == ("16", LAMA)
     again = summary.params(spec_of(P2_9K, parent=base), {})
     assert again["exposure.domains"] == "none", "p2-9k is of the family of p2, which the base trained on"
-
-
-def test_titles_name_the_axes() -> None:
-    spec = spec_of(LAMA)
-    trials = [
-        planned_of(spec, "finetune", held_out=LAMA, n=16, draw=0, seed=0),
-        planned_of(spec, "finetune", **{"mode": "restart", "trial.optimizer.lr": 1e-4, "draw": 1, "seed": 2}),
-        planned_of(spec, "budgets").model_copy(update={"case": "train_all_4"}),
-    ]
-    record = record_of(*trials)
-    assert [summary.title(record, trial) for trial in trials] == [
-        "n=16 lama finetune seed=0",
-        "lr=0.0001 finetune mode=restart draw=1 seed=2",
-        "budgets train_all_4",
-    ]
-    twins = record.model_copy(update={"domains": (LAMA, "ffhq/lama")})
-    assert summary.title(twins, trials[0]) == "n=16 celebahq/lama finetune seed=0"
 
 
 def test_tags_name_weights_failures_and_random_backbones(ledger: Ledger) -> None:

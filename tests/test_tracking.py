@@ -19,7 +19,7 @@ from dfloc.errors import ConfigError
 from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
 from dfloc.tracking import Tracker
-from tests.ended import START, finish, planned_of, record_of, spec_of, train
+from tests.ended import DOMAINS, START, finish, planned_of, record_of, spec_of, train
 from tests.tracked import BASE, P2, RECORD, SCORES, TAG, TUNED, runs_of, track, warnings_of
 
 
@@ -198,7 +198,7 @@ def test_the_first_sweep_follows_its_rows(workspace: Workspace, ledger: Ledger) 
 
 
 def test_numbers_of_two_protocols_never_meet_in_a_run(workspace: Workspace, ledger: Ledger) -> None:
-    part = BASE.model_copy(update={"evaluations": BASE.evaluations[:2]})
+    part = planned_of(BASE.spec, "base", DOMAINS[:1], "dolos-2024", **BASE.axes)
     track(workspace, record_of(part, sweep="theirs", protocol="dolos-2024"))
     track(workspace)
     run = runs_of(workspace)["lama base seed=0"]
@@ -294,12 +294,12 @@ def test_a_damaged_database_is_one_warning(
 def test_nothing_of_mlflow_reaches_the_screen(tmp_path: Path) -> None:
     """In a process of its own, whose MLflow is not imported yet, on a database that is made then and there."""
     finish(Ledger(Workspace(tmp_path)), BASE, SCORES)
-    record_of(BASE).save(UPath(tmp_path))
+    record_of(BASE).save(Workspace(tmp_path).sweep(RECORD.sweep))
     code = (
-        "import sys; from upath import UPath; from dfloc.ledger import Ledger; from dfloc.record import SweepRecord;"
+        "import sys; from dfloc.ledger import Ledger; from dfloc.record import SweepRecord;"
         "from dfloc.storage import Workspace; from dfloc.tracking import Tracker;"
         "space = Workspace(sys.argv[1]); tracker = Tracker(space, Ledger(space)); assert 'mlflow' not in sys.modules;"
-        "tracker.open(SweepRecord.load(space.root)); tracker.close('FINISHED')"
+        f"tracker.open(SweepRecord.load(space.sweep('{RECORD.sweep}'))); tracker.close('FINISHED')"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -7,7 +7,8 @@ import pytest
 from mlflow import MlflowClient
 
 from dfloc.ledger import Ledger
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.tracking import Tracker
 from tests.ended import DOMAINS, planned_of, record_of, spec_of

@@ -39,13 +39,13 @@ def diff(
 ) -> None:
     """Say which fields of the trials A and B differ, and how far their scores are apart on the images that both have.
 
-    A and B are fingerprints of trials or their first digits, ids of MLflow runs, or names as progress and report have
-    them. Differences are A less B, with a 95 % interval of a bootstrap that draws the same photographs for both; an
-    interval without 0 is marked by a star.
+    A and B are fingerprints of trials or their first digits, ids of MLflow runs, or words of their names, in any order,
+    as progress, MLflow and report have them. Differences are A less B, with a 95 % interval of a bootstrap that draws
+    the same photographs for both; an interval without 0 is marked by a star.
 
     \b
     dfloc diff 3fa9c1 77d0e2
-    dfloc diff 3fa9c1 "base held_out=celebahq/ldm seed=0" --metric ap
+    dfloc diff 3fa9c1 "base ldm seed=0" --metric ap
     """
     from rich.console import Console
 
@@ -59,7 +59,7 @@ def diff(
     names = [lookup.fingerprint(place, run, tracking) for run in (a, b)]
     console = Console(soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else 160)
     for letter, name in zip("AB", names, strict=True):
-        console.print(f"{letter}: trial {name[:12]}", highlight=False)
+        console.print(f"{letter}: trial {lookup.called(place, name)}", highlight=False, markup=False)
     _show_fields(console, compared.fields(ledger.spec(names[0]), ledger.spec(names[1])))
     of_a, of_b = (rows.table(ledger, name) for name in names)
     chosen = compared.choose(of_a, of_b, protocol)

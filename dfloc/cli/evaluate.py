@@ -42,14 +42,14 @@ TRIAL_ONLY = {"checkpoint": "best", "device": "cpu", "address": None, "tracking"
 def evaluate(run: str | None, maps: Path | None, out: str | None, rows: str | None, debug: bool, **given: Any) -> None:
     """Score the finished trial RUN, or --maps, on images, and print a line for each domain.
 
-    RUN is the fingerprint of a trial or its first digits, the id of its MLflow run, or its name as progress and report
-    have it. Rows go into the ledger beside the trial's others: a second time nothing is computed. Maps are NAME.png
-    (8 or 16 bits of grey, white = fake), NAME.npy (floats in [0, 1]) or NAME.npz (its array `map`), one for each image,
-    of any size.
+    RUN is the fingerprint of a trial or its first digits, the id of its MLflow run, or words of its name, in any order,
+    as progress, MLflow and report have it. Rows go into the ledger beside the trial's others: a second time nothing is
+    computed. Maps are NAME.png (8 or 16 bits of grey, white = fake), NAME.npy (floats in [0, 1]) or NAME.npz (its array
+    `map`), one for each image, of any size.
 
     \b
     dfloc evaluate 3fa9c1 --data shards/mine
-    dfloc evaluate "base held_out=celebahq/ldm seed=0" --data dolos --domain ldm --split valid --out ldm.csv
+    dfloc evaluate "base ldm seed=0" --data dolos --domain ldm --split valid --out ldm.csv
     dfloc evaluate 3fa9c1 --own mine/sd=FOLDER,fake=white,images=photos,masks=truth
     dfloc evaluate --maps trufor --data shards/mine --protocol dfloc-1
     """
@@ -76,10 +76,13 @@ Found = tuple[dict[str, str], "list[Line]", "pa.Table"]
 
 
 def _of_trial(run: str, given: dict[str, Any], console: "Console") -> Found:
+    from dfloc.storage import Workspace
+    from dfloc.sweep import lookup
     from dfloc.sweep.evaluate import Request, evaluate
 
     spec, lines, rows = evaluate(Request(run=run, **given), console)
-    said = f"trial {spec.fingerprint[:12]}, {given['checkpoint']} checkpoint"
+    called = lookup.called(Workspace(given["workspace"], create=False), spec.fingerprint)
+    said = f"trial {called}, {given['checkpoint']} checkpoint"
     return {"said": said, "trial": spec.fingerprint, "checkpoint": given["checkpoint"]}, lines, rows
 
 

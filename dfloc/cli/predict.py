@@ -37,13 +37,13 @@ def predict(
 ) -> int:
     """Say which pixels of each IMAGE (files or folders) the finished trial RUN takes for generated.
 
-    RUN is the fingerprint of a trial or its first digits, the id of its MLflow run, or its name as progress and report
-    have it. Of each image come, at its own size, NAME.prob.png (white = generated), NAME.overlay.png and NAME.json.
-    Images that cannot be read are named, the others are done, and the exit code is 1.
+    RUN is the fingerprint of a trial or its first digits, the id of its MLflow run, or words of its name, in any order,
+    as progress, MLflow and report have it. Of each image come, at its own size, NAME.prob.png (white = generated),
+    NAME.overlay.png and NAME.json. Images that cannot be read are named, the others are done, and the exit code is 1.
 
     \b
     dfloc predict 3fa9c1 photo.jpg
-    dfloc predict "finetune held_out=celebahq/ldm n=250 seed=0" photos --out maps --device cuda
+    dfloc predict "finetune n=250 ldm" photos --out maps --device cuda
     """
     from rich.console import Console
 

@@ -10,7 +10,7 @@ from functools import partial
 from pydantic import BaseModel
 from upath import UPath
 
-from dfloc import disk, lock, storage, uris
+from dfloc import disk, lock, record, storage, uris
 from dfloc.config import TrialSpec
 from dfloc.data.importer import OWNER, SCRATCH
 from dfloc.data.manifest import FILE_NAME, Manifest
@@ -43,7 +43,7 @@ def checks(workspace: Workspace, driven: bool) -> Iterator[Check]:
     if driven:
         return
     for path in sorted(root.glob("sweeps/*/tune"), key=str):
-        if (path.parent / "plan.json").exists():
+        if record.files(path.parent):
             yield Check("scratch", path, partial(iter, [_left(path)]))
     inside = (path for name in _OWN for path in (root / name).glob("**/.*.part") if disk.SCRATCH.fullmatch(path.name))
     for path in sorted((*inside, *(path for path in root.iterdir() if _ROOT.fullmatch(path.name))), key=str):
@@ -69,7 +69,7 @@ def is_workspace(workspace: Workspace) -> bool:
     shapes: tuple[tuple[type[BaseModel], Iterable[UPath]], ...] = (
         (Owner, _locks(root)),
         (Owner, root.glob(f"shards/*/{SCRATCH}/{OWNER}")),
-        (SweepRecord, root.glob("sweeps/*/plan.json")),
+        (SweepRecord, (path for folder in root.glob("sweeps/*") for path in record.files(folder).values())),
         (Manifest, root.glob(f"shards/*/{FILE_NAME}")),
         (Done, root.glob("trials/*/done.json")),
         (TrialSpec, root.glob("trials/*/attempts/*/spec.json")),

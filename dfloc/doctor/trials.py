@@ -8,12 +8,12 @@ from typing import NamedTuple
 from pydantic import BaseModel
 from upath import UPath
 
-from dfloc import digests, epochs, measured, storage
+from dfloc import digests, epochs, measured, record, storage
 from dfloc.config import EvaluationSpec, TrialSpec
 from dfloc.doctor.finding import Check, Finding, reason
 from dfloc.errors import WorkspaceError
 from dfloc.ledger import Done, Failure, Ledger, Stopped
-from dfloc.record import SweepRecord, is_named
+from dfloc.planned import is_named
 from dfloc.storage import Workspace
 
 _NAME = re.compile("[0-9a-f]{64}")
@@ -37,25 +37,22 @@ class Planned(NamedTuple):
 
 def planned(workspace: Workspace) -> tuple[Planned, list[Finding]]:
     """Read the records of all sweeps; return what they tell, and which are damaged or unverifiable."""
-    paths = sorted((each / "plan.json" for each in (workspace.root / "sweeps").glob("*")), key=str)
-    paths = [path for path in paths if path.exists() or path.is_symlink()]
+    sweeps = sorted((workspace.root / "sweeps").glob("*"), key=str)
+    paths = [(sweep.name, path) for sweep in sweeps for path in record.files(sweep).values()]
     found, damaged = Planned({}, {}, set(), len(paths)), []
-    for path in paths:
+    for sweep, path in paths:
         try:
-            if storage.dangles(path):
-                raise WorkspaceError(f"{path} is a link to nothing")
-            record = SweepRecord.load(path.parent)
+            start = record.read(path)
             if not storage.is_sealed(path):
                 damaged.append(Finding("record", path, "has no digest of its own", state="unverifiable"))
         except WorkspaceError as error:
-            after = f"start {path.parent.name} again: it is planned anew, what is finished stays"
+            after = f"start {sweep} again: it is planned anew, what is finished stays"
             damaged.append(Finding("record", path, reason(error, path), after, (path,)))
             continue
-        for trial in record.trials if record else ():
+        for trial in start.trials:
             found.maps.update((recipe.fingerprint, recipe.map) for recipe in trial.spec.maps)
-            found.evaluations.update((each.key, (each, path.parent.name)) for each in trial.evaluations)
-        if record:
-            found.data.add(record.data)
+            found.evaluations.update((each.key, (each, sweep)) for each in trial.evaluations)
+        found.data.add(start.data)
     return found, damaged
 
 

@@ -56,16 +56,26 @@ def build(workspace: Workspace, record: SweepRecord, *, shards: UPath | None = N
 
 def write(workspace: Workspace, study: Study, *, shards: UPath | None = None, with_panel: bool = True) -> UPath:
     """Write the report of a study that was read, as `build`."""
-    report = _report(workspace, study)
-    if with_panel and (block := panel.gallery(workspace, study, shards)):
+    studies = by_protocol(workspace, study)
+    report = _report(workspace, study, studies)
+    if with_panel and (block := panel.gallery(workspace, studies[0], shards)):
         report = report.before(("claims-study", "published", "behind"), Section("panel-study", PANEL, "", [block]))
     folder = workspace.report(study.record.sweep)
     for table in report.tables:
         storage.put(folder / f"{table.id}.csv", table.csv().encode())
-    storage.put(folder / "evaluations.csv", csv_text(list(_evaluations(study))).encode())
+    storage.put(folder / "evaluations.csv", csv_text(list(_evaluations(studies))).encode())
     storage.put(folder / "report.md", report.markdown().encode())
     storage.put(folder / "index.html", report.html().encode())
     return folder
+
+
+def by_protocol(workspace: Workspace, study: Study) -> list[Study]:
+    """Return what a page shows one after the other: a study of the trials and scores of each protocol, mostly one."""
+    record = study.record
+    if len(record.protocols) == 1:
+        return [study]
+    views = (record.by(protocol) for protocol in record.protocols)
+    return [Study(view, Results(workspace, view)) for view in views]
 
 
 def read(workspace: Workspace, record: SweepRecord) -> Report:
@@ -74,31 +84,45 @@ def read(workspace: Workspace, record: SweepRecord) -> Report:
     Raises:
         ConfigError, WorkspaceError: as `build`.
     """
-    return _report(workspace, Study(record, Results(workspace, record)))
+    study = Study(record, Results(workspace, record))
+    return _report(workspace, study, by_protocol(workspace, study))
 
 
-def _report(workspace: Workspace, study: Study) -> Report:
-    record = study.record
+def _report(workspace: Workspace, whole: Study, studies: Sequence[Study]) -> Report:
+    record, study = whole.record, studies[0]
     tables = published.choose(published.load(unpublished=True), record.tables)
+    sections, compared = _sections(workspace, study, tables)
+    for other in studies[1:]:
+        protocol = other.record.protocol
+        sections += [section.marked(protocol, protocol) for section in _sections(workspace, other, tables)[0]]
+    limit = f", --limit {record.limit}" if record.limit is not None else ""
+    return Report(
+        title=record.title,
+        subtitle=f"Sweep {record.sweep}: {record.name}, preset {record.preset}, data {record.data}{limit}. "
+        f"{overview.state_line(whole)}",
+        reading=reading.lines(study, published=compared),
+        warnings=overview.warnings(whole),
+        sections=sections,
+        footer=list(dict.fromkeys([line for each in studies for line in _footer(each, tables)])),
+    )
+
+
+def _footer(study: Study, tables: Sequence[published.Table]) -> list[str]:
+    return [*overview.footer(study), *beside.unplaced(study, tables)]
+
+
+def _sections(workspace: Workspace, study: Study, tables: Sequence[published.Table]) -> tuple[list[Section], bool]:
+    """Return the sections of one protocol, and whether published numbers stand beside."""
     found, trained = beside.pairs(study, tables), models.models(study)
     placed_pairs = placed.pairs(study, trained, tables)
     sections = [
-        search.section(study),
+        *search.sections(study),
         *_curves(workspace, study, _drawn(study, found)),
         *crossed.sections(study, trained, _drawn(study, placed_pairs)),
         claims.section(study),
         *_behind(study, [*beside.tables(study, found), *placed.tables(study, placed_pairs)]),
     ]
-    limit = f", --limit {record.limit}" if record.limit is not None else ""
-    return Report(
-        title=record.title,
-        subtitle=f"Sweep {record.sweep}: {record.name}, preset {record.preset}, data {record.data}{limit}. "
-        f"{overview.state_line(study)}",
-        reading=reading.lines(study, published=bool(found or placed_pairs)),
-        warnings=overview.warnings(study),
-        sections=[section for section in sections if section.blocks],
-        footer=[*overview.footer(study), *beside.unplaced(study, tables)],
-    )
+    return [section for section in sections if section.blocks], bool(found or placed_pairs)
 
 
 def _drawn(study: Study, found: Sequence[Pair]) -> list[Pair]:
@@ -138,8 +162,10 @@ def _behind(study: Study, compared: Sequence[Table]) -> Iterator[Section]:
     yield Section("behind", "Baselines, data and trials", "", [*solved, overview.data(study), overview.trials(study)])
 
 
-def _evaluations(study: Study) -> Iterator[list[object]]:
-    axes = list(dict.fromkeys(axis for result in study.results.all for axis in result.trial.axes))
+def _evaluations(studies: Sequence[Study]) -> Iterator[list[object]]:
+    every = [(study, result) for study in studies for result in study.results.all]
+    axes = list(dict.fromkeys(axis for _, result in every for axis in result.trial.axes))
+    metrics = list(dict.fromkeys(metric for study in studies for metric in study.metrics))
     yield [
         "stage",
         "case",
@@ -150,7 +176,7 @@ def _evaluations(study: Study) -> Iterator[list[object]]:
         "protocol",
         "num_images",
         "num_photographs",
-        *study.metrics,
+        *metrics,
         "iou_low",
         "iou_high",
         "empty",
@@ -160,17 +186,17 @@ def _evaluations(study: Study) -> Iterator[list[object]]:
         "trial",
         "evaluation",
     ]
-    for result in study.results.all:
+    for study, result in every:
         trial = result.trial
         head = [trial.stage, trial.case, *(trial.axes.get(axis, "") for axis in axes), result.state]
         tail = [trial.spec.steps, trial.spec.train.size, trial.fingerprint]
         for score in result.scores.values():
-            yield [*head, *_score(study, result, score), *tail, score.spec.key]
+            yield [*head, *_score(metrics, result, score), *tail, score.spec.key]
         if not result.scores:
-            yield [*head, "", "", study.record.protocol, *[""] * (len(study.metrics) + 6), *tail, ""]
+            yield [*head, "", "", study.record.protocol, *[""] * (len(metrics) + 6), *tail, ""]
 
 
-def _score(study: Study, result: Result, score: Score) -> list[object]:
+def _score(metrics: Sequence[str], result: Result, score: Score) -> list[object]:
     spec = score.spec
     found = pooled([run(result, [score])])
     return [
@@ -179,7 +205,7 @@ def _score(study: Study, result: Result, score: Score) -> list[object]:
         spec.protocol,
         score.num_images,
         score.num_photographs,
-        *("" if (mean := score.mean(metric)) is None else mean for metric in study.metrics),
+        *("" if (mean := score.mean(metric)) is None else mean for metric in metrics),
         found.low if found else "",
         found.high if found else "",
         score.empty,

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from upath import UPath
 
 from dfloc.errors import ConfigError, WorkspaceError, did_you_mean
-from dfloc.record import SweepRecord
+from dfloc.record import Starts, SweepRecord
 
 
 def find(
@@ -49,7 +49,7 @@ def find(
 
 
 def records(workspace: UPath, damaged: dict[str, str] | None = None) -> list[SweepRecord]:
-    """Return every record of the workspace, the one that was written last at the end.
+    """Return every record of the workspace, the sweep that was started last at the end.
 
     Args:
         workspace: where the sweeps ran.
@@ -59,14 +59,14 @@ def records(workspace: UPath, damaged: dict[str, str] | None = None) -> list[Swe
         WorkspaceError: a record is damaged, and `damaged` is not given.
     """
     folder = workspace / "sweeps"
-    plans = [path / "plan.json" for path in folder.iterdir()] if folder.is_dir() else []
-    plans = sorted((path for path in plans if path.exists()), key=lambda path: (path.stat().st_mtime, path.path))
     found = []
-    for path in plans:
+    for path in sorted(folder.iterdir(), key=str) if folder.is_dir() else []:
         try:
-            found.append(SweepRecord.load(path.parent))
+            starts = Starts(path)
         except WorkspaceError as error:
             if damaged is None:
                 raise
-            damaged[path.parent.name] = str(error)
-    return [record for record in found if record is not None]
+            damaged[path.name] = str(error)
+        else:
+            found += [starts] if starts.all else []
+    return [starts.union for starts in sorted(found, key=lambda one: one.newest)]

@@ -77,6 +77,8 @@ class Group:
         states = {result.state for result in self.results}
         if "failed" in states:
             return "failed"
+        if states == {"done"}:
+            return "not scored"
         return "unfinished" if states & {"partial", "stopped", "done"} else "not run"
 
     def note(self, domains: Sequence[str], checkpoint: Checkpoint = "best") -> str:
@@ -115,7 +117,8 @@ class Study:
     def __init__(self, record: SweepRecord, results: Results):
         self.record = record
         self.results = results
-        own = [result.trial.axes | more for result, more in zip(results.all, variants(record.trials), strict=True)]
+        apart = variants(record.trials, record.replaced, [one.stage for one in record.searches])
+        own = [result.trial.axes | more for result, more in zip(results.all, apart, strict=True)]
         varying = _varying(record, own)
         found: dict[tuple[str, str, str], tuple[dict[str, Value], list[Result]]] = {}
         for result, axes in zip(results.all, own, strict=True):

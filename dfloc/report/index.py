@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from upath import UPath
 
@@ -10,7 +10,7 @@ from dfloc import storage
 from dfloc.errors import DflocError
 from dfloc.record import SweepRecord
 from dfloc.report import overview, search
-from dfloc.report.build import write
+from dfloc.report.build import by_protocol, write
 from dfloc.report.exposure import blocks
 from dfloc.report.find import records
 from dfloc.report.groups import Study
@@ -57,7 +57,8 @@ def build_all(workspace: Workspace, *, with_panel: bool = True) -> tuple[UPath, 
         try:
             study = Study(record, Results(workspace, record))
             write(workspace, study, with_panel=with_panel)
-            entries.append(entry(study))
+            state = overview.state_line(study)
+            entries.append(replace(entry(by_protocol(workspace, study)[0]), record=study.record, state=state))
         except DflocError as error:
             failed[record.sweep] = str(error)
         except Exception as error:

@@ -163,10 +163,10 @@ def models(study: Study) -> list[Model]:
     and no column would stand twice. A curve (parents, their children, an axis n or count) is none, nor is a search.
     """
     parents = {result.trial.parent for result in study.results.all}
-    searched = study.record.search.stage if study.record.search else None  # its points have a table of their own
+    searched = {one.stage for one in study.record.searches}  # their points have tables of their own
     blocks: dict[tuple[str, str, str, str], list[Group]] = {}
     for group in study.groups:
-        if _is_cell(group, parents) and group.stage != searched:
+        if _is_cell(group, parents) and group.stage not in searched:
             own = {axis: str(group.axes[axis]) for axis in settings(group)}
             key = (_settings(group), group.stage, group.case, canonical(own))
             blocks.setdefault(key, []).append(group)

@@ -8,6 +8,7 @@ from dfloc.report.captions import provenance, random_weights
 from dfloc.report.groups import Study
 from dfloc.report.results import Result, Score
 from dfloc.report.table import Cell, Row, Table
+from dfloc.report.variants import replaced
 
 STATES = {
     "done": "finished",
@@ -35,13 +36,14 @@ def warnings(study: Study) -> list[str]:
     found = [PATH_ONLY] if study.path_only else []
     found += [SYNTHETIC] if record.synthetic else []
     found += record.notes
+    found += replaced(record)
     if record.limit is not None:
         found.append(f"Limited by --limit {record.limit}: every count is scaled down, nothing here is the full study.")
     collapsed = [result for result in results.by_fingerprint.values() if result.collapsed]
     if collapsed:
         found.append(f"COLLAPSED (over 90 % empty maps): {len(collapsed)} of the trials; they are marked.")
     failed = [result for result in results.by_fingerprint.values() if result.state == "failed"]
-    found += [f"Failed: {_name(result)}: {result.failure}" for result in failed[:5]]
+    found += [f"Failed: {result.trial.name}: {result.failure}" for result in failed[:5]]
     if len(failed) > 5:
         found.append(f"{len(failed) - 5} more trials failed; the table of all trials has the causes.")
     found += [f"Mixed versions: {words}." for words in _mixed(results.by_fingerprint.values())]
@@ -74,9 +76,9 @@ def trials(study: Study) -> Table:
         id="trials",
         title="Every planned trial.",
         caption=f"One row per stage, cell, seed and draw; test IoU, best epoch. {provenance(study, study.groups)}",
-        columns=["Stage", "Case", "Axes", "State", "Train", "Steps", "Epoch", "Valid. IoU", *domains, "Trial"],
+        columns=["Stage", "Case", "Axes", "State", "Train", "Steps", "Epoch", "Valid. IoU", *domains, "Name", "Trial"],
         rows=rows,
-        words=(0, 1, 2, 3),
+        words=(0, 1, 2, 3, 8 + len(domains)),
         folded=True,
     )
 
@@ -121,13 +123,9 @@ def _trial(result: Result, domains: tuple[str, ...]) -> list[Cell]:
         Cell(str(result.done.best_epoch) if result.done else table.DASH),
         table.number(result.valid),
         *(table.number(score.mean("iou") if score else None) for score in scores),
+        Cell(trial.name),
         Cell(trial.fingerprint[:12]),
     ]
-
-
-def _name(result: Result) -> str:
-    axes = ", ".join(f"{axis} = {value}" for axis, value in result.trial.axes.items())
-    return " ".join(filter(None, [result.trial.stage, result.trial.case, f"({axes})"]))
 
 
 def _versions(result: Result) -> str:

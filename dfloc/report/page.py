@@ -27,6 +27,14 @@ class Section:
     text: str
     blocks: Sequence[Figure | Table | Gallery]
 
+    def marked(self, mark: str, words: str) -> "Section":
+        """Return the section beside another of its kind: ids end in a mark, titles in words."""
+        blocks = [replace(block, id=f"{block.id}-{mark}", title=f"{block.title} ({words})") for block in self.blocks]
+        for place, block in enumerate(blocks):
+            if isinstance(block, Figure) and block.numbers:
+                blocks[place] = replace(block, numbers=f"{block.numbers}-{mark}")
+        return Section(f"{self.id}-{mark}", f"{self.title} ({words})", self.text, blocks)
+
 
 @dataclass(frozen=True)
 class Report:

@@ -87,9 +87,9 @@ def _marks() -> list[Line]:
         ),
         (
             "Marks",
-            "A hole (not run, unfinished, failed) is written, never left out. COLLAPSED: over 90 % of a trial's maps "
-            "are empty; empty maps: over 90 % of those on one test domain. Both are a cross in figures. All fake and "
-            "mean training mask look at no image.",
+            "A hole (not run, unfinished, not scored, failed) is written, never left out. COLLAPSED: over 90 % of a "
+            "trial's maps are empty; empty maps: over 90 % of those on one test domain. Both are a cross in figures. "
+            "All fake and mean training mask look at no image.",
         ),
     ]
 

@@ -14,7 +14,8 @@ from dfloc.data.generators import SOURCE
 from dfloc.ledger import Done, EpochRecord, Ledger, State
 from dfloc.metrics import protocols, summarise
 from dfloc.models.base import random_seed
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.summary import validated
 

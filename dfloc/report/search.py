@@ -1,11 +1,11 @@
 """A search: its points ranked by validation, what its axes matter, and how it went."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from dfloc.axis import Value
-from dfloc.record import SearchRecord
+from dfloc.planned import SearchRecord
 from dfloc.report import captions, overview, table
 from dfloc.report.groups import Study
 from dfloc.report.page import Section
@@ -56,15 +56,14 @@ class Point:
         return ", ".join(f"{name} = {word(value)}" for name, value in self.values.items())
 
 
-def section(study: Study) -> Section:
-    """Return what a report says of a search; without blocks where the sweep has none, or nothing was drawn."""
-    search = study.record.search
-    found = points(study, search) if search else []
-    if not search or not found:
-        return Section("search-study", "The search", "", [])
-    blocks: list[Figure | Table] = [_importance(search, found)] if search.importance else []
-    blocks += [_history(search, found), _table(study, search, found)]
-    return Section("search-study", "The search", TEXT, blocks)
+def sections(study: Study) -> Iterator[Section]:
+    """Yield what a report says of each search of which something was drawn, the newest first."""
+    for place, search in enumerate(reversed(study.record.searches)):
+        if found := points(study, search):
+            blocks: list[Figure | Table] = [_importance(search, found)] if search.importance else []
+            blocks += [_history(search, found), _table(study, search, found)]
+            one = Section("search-study", "The search", TEXT, blocks)
+            yield one.marked(str(place + 1), search.stage) if place else one
 
 
 def points(study: Study, search: SearchRecord) -> list[Point]:
@@ -79,12 +78,15 @@ def points(study: Study, search: SearchRecord) -> list[Point]:
 
 
 def headline(study: Study) -> str:
-    """Return the point that validation chooses; empty where the sweep has no search, or no point is finished."""
-    search = study.record.search
-    found = points(study, search) if search else []
+    """Return the point that validation chooses in each search; empty where there is none, or no point is finished."""
+    return " ".join(filter(None, (_headline(study, search) for search in reversed(study.record.searches))))
+
+
+def _headline(study: Study, search: SearchRecord) -> str:
+    found = points(study, search)
     done = [point for point in found if point.state == "done" and point.value is not None]
     best = max(done, key=lambda point: (point.value or 0.0, -point.number), default=None)
-    if not search or best is None:
+    if best is None:
         return ""
     scores = [score for domain in study.tested if (score := _tested(best, domain, search)) is not None]
     tested = f", test mean {sum(scores) / len(scores):.3f}" if scores and len(scores) == len(study.tested) else ""

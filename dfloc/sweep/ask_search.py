@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dfloc.axis import frozen
 from dfloc.config import Frozen, Whole
-from dfloc.record import SearchAxis
+from dfloc.planned import SearchAxis
 from dfloc.sweep.points import Space
 
 Count = Annotated[Whole, Field(ge=1)]

@@ -8,7 +8,8 @@ from typing import Any
 from dfloc import repro
 from dfloc.ledger import Ledger
 from dfloc.outcome import Stopped
-from dfloc.record import PlannedTrial, SearchAxis, SearchRecord, SweepRecord
+from dfloc.planned import POINT, PlannedTrial, SearchAxis, SearchRecord
+from dfloc.record import SweepRecord
 from dfloc.sweep import asha
 from dfloc.sweep.asha import Cut, Line, Rungs
 from dfloc.sweep.ask_search import SamplerAsk
@@ -17,7 +18,6 @@ from dfloc.sweep.points import Point, Space, Tried
 from dfloc.sweep.resolve import Resolved
 from dfloc.sweep.space import Study
 
-POINT = "point"  # the axis that numbers the points
 ATTEMPTS = 20  # of the sampler to give a point that was not drawn before
 WEIGHED_FROM = 4  # points, from which on the importance of an axis is computed
 AT_RANDOM = 200  # further ones where the space cannot be listed
@@ -53,8 +53,9 @@ class Drawing:
         self._ended: dict[str, tuple[str, float | None, int]] = {}
         self.points: list[Drawn] = []
         self._exhausted = False
-        if old and old.search:
-            self._recall(old, old.search)
+        if old:
+            for search in (one for one in old.searches if one.stage == self._ask.stage):
+                self._recall(old.trials, search)
         pruner, epochs = self._ask.pruner, max(cell.trial.epochs for cell in study.cover)
         self._epochs = () if pruner.name == "none" else asha.rungs(pruner.min_epochs, pruner.factor, epochs)
         self._rungs = Rungs(self._epochs, pruner.factor)
@@ -81,18 +82,29 @@ class Drawing:
         """Return a record that has every point."""
         there = {(trial.stage, trial.fingerprint) for trial in record.trials}
         new = [trial for trial in self._trials() if (trial.stage, trial.fingerprint) not in there]
-        search = SearchRecord(
+        return record.model_copy(update={"trials": (*record.trials, *new), "search": self._search(self.points)})
+
+    def drawn(self, trials: Sequence[PlannedTrial]) -> SweepRecord:
+        """Return what goes on record of the point that these trials are of, and of what has been learned so far.
+
+        Args:
+            trials: of the newest point; none: there is no new one.
+        """
+        search = self._search(self.points[-1:] if trials else ())
+        return self._resolved.record.model_copy(update={"trials": tuple(trials), "search": search})
+
+    def _search(self, points: Sequence[Drawn]) -> SearchRecord:
+        return SearchRecord(
             stage=self._ask.stage,
             objective=self._ask.objective,
             trials=self._ask.trials,
             axes={name: axis.model_dump() for name, axis in self._space.axes.items()},
             rungs=self._epochs,
             factor=self._ask.pruner.factor,
-            points=tuple(tuple(trial.fingerprint for trial in trials) for _, trials in self.points),
+            points=tuple(tuple(trial.fingerprint for trial in trials) for _, trials in points),
             exhausted=self._exhausted,
             **self._weighed(),
         )
-        return record.model_copy(update={"trials": (*record.trials, *new), "search": search})
 
     def draw(self, on_drawn: Callable[[Sequence[PlannedTrial]], None]) -> list[Item] | None:
         """Draw the next point.
@@ -150,10 +162,8 @@ class Drawing:
             "weighed": len(valued),
         }
 
-    def _recall(self, old: SweepRecord, search: SearchRecord) -> None:
-        found = {trial.fingerprint: trial for trial in old.trials if trial.stage == search.stage}
-        if search.stage != self._ask.stage:
-            return
+    def _recall(self, old: Sequence[PlannedTrial], search: SearchRecord) -> None:
+        found = {trial.fingerprint: trial for trial in old if trial.stage == search.stage}
         for fingerprints in search.points:
             if not found.keys() >= {*fingerprints}:
                 continue

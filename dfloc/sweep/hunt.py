@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 from dfloc.sweep.drawing import Drawing
 from dfloc.sweep.plan import Item
 
@@ -15,8 +16,7 @@ class Hunt:
 
     Args:
         drawing: what is drawn.
-        record: of the sweep, as it stands.
-        keep: writes a record that has a point more; refuses where this driver has lost its lock.
+        keep: puts a new point on record; refuses where this driver has lost its lock.
         check: refuses likewise, before a stop is written.
         told: of the name of a trial of a new point for which nothing is left to do.
     """
@@ -24,13 +24,12 @@ class Hunt:
     def __init__(
         self,
         drawing: Drawing,
-        record: SweepRecord,
         *,
         keep: Keep,
         check: Callable[[], None],
         told: Callable[[str], None],
     ):
-        self._drawing, self._record = drawing, record
+        self._drawing = drawing
         self._keep, self._check, self._told = keep, check, told
 
     def draw(self) -> list[Item] | None:
@@ -39,8 +38,7 @@ class Hunt:
 
         def on_drawn(trials: Sequence[PlannedTrial]) -> None:
             drawn.extend(trials)
-            self._record = self._drawing.added_to(self._record)
-            self._keep(self._record)
+            self._keep(self._drawing.drawn(trials))
 
         items = self._drawing.draw(on_drawn)
         for trial in drawn:

@@ -12,7 +12,7 @@ from dfloc.features.store import recipe_for
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger
 from dfloc.models import smp
-from dfloc.record import PlannedTrial
+from dfloc.planned import PlannedTrial
 from dfloc.registry import backbone
 from dfloc.storage import Workspace
 from dfloc.sweep import lookup

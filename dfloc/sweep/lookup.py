@@ -1,18 +1,29 @@
-"""Which trial is meant: by its fingerprint, its run in MLflow, or the name that a sweep calls it by."""
+"""Which trial is meant: by its fingerprint, its run in MLflow, or words of its name in any order."""
 
 import difflib
+import logging
 import re
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from dfloc import registry, tracking
 from dfloc.config import TrialSpec
 from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.features.store import recipe_for
 from dfloc.ledger import Ledger
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 from dfloc.report.find import records
 from dfloc.storage import Workspace
 
+logger = logging.getLogger(__name__)
+
 _HEXADECIMAL = re.compile(r"[0-9a-f]{6,64}")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+MAX_LISTED = 10
+LONGEST = 60  # letters of a word that are compared with others
+NEAR = 0.6
 
 
 def find(workspace: Workspace, run: str, tracking_uri: str | None = None) -> TrialSpec:
@@ -20,7 +31,7 @@ def find(workspace: Workspace, run: str, tracking_uri: str | None = None) -> Tri
 
     Args:
         workspace: where it was trained, or imported.
-        run: fingerprint or the first digits of one; the id of its MLflow run; or its name in a sweep.
+        run: fingerprint or the first digits of one; the id of its MLflow run; or words of its name in a sweep.
         tracking_uri: of the MLflow store; None = that of the workspace.
 
     Raises:
@@ -61,23 +72,78 @@ def fingerprint(workspace: Workspace, run: str, tracking_uri: str | None = None)
     return ledger.find(run)
 
 
-def _named(workspace: Workspace, name: str) -> str:
-    """Return the fingerprint of the one trial that any sweep of the workspace calls so."""
-    found: dict[str, str] = {}
-    names: set[str] = set()
-    for record in records(workspace.root):
-        for trial in record.trials:
-            names.add(trial.name)
-            if trial.name == name:
-                found.setdefault(trial.fingerprint, record.sweep)
-    if len(found) > 1:
-        listed = ", ".join(f"{fingerprint[:12]} (of {sweep})" for fingerprint, sweep in found.items())
-        raise ConfigError(f'{len(found)} trials are called "{name}": {listed}; name one by its digits')
-    if not found:
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.3)
-        hint = "; near: " + ", ".join(f'"{each}"' for each in near) if near else ""
-        raise ConfigError(
-            f'no trial is called "{name}" in {workspace.root}; expected a fingerprint (in small letters, its '
-            f"first six digits or more), the id of an MLflow run, or a name as progress and report have it{hint}"
-        )
-    return next(iter(found))
+def called(workspace: Workspace, fingerprint: str) -> str:
+    """Return a trial's first digits, and what the newest sweep that planned it calls it."""
+    try:
+        found = records(workspace.root)
+    except WorkspaceError as error:
+        logger.warning("no names of trials: %s", error)
+        found = []
+    every = [trial for record in found for trial in (*record.replaced, *record.trials)]
+    names = [trial.name for trial in every if trial.fingerprint == fingerprint]
+    return f"{fingerprint[:12]} ({names[-1]})" if names else fingerprint[:12]
+
+
+class _Candidate(NamedTuple):
+    """A trial under one of its names.
+
+    Attributes:
+        words: by which it is found.
+        own: those of the name itself.
+    """
+
+    fingerprint: str
+    name: str
+    words: frozenset[str]
+    own: frozenset[str]
+    sweep: str
+
+
+def _named(workspace: Workspace, asked: str) -> str:
+    """Return the fingerprint of the one trial that all the words are of; replaced ones come last."""
+    found, wanted = records(workspace.root), {*asked.casefold().split()}
+    speaking = [_candidate(trial, record) for record in found for trial in record.trials]
+    replaced = [_candidate(trial, record) for record in found for trial in record.replaced]
+    for candidates in (speaking, replaced):
+        fitting = [one for one in candidates if one.words >= wanted]
+        exact = [one for one in fitting if one.own == wanted]
+        by_fingerprint = {one.fingerprint: one for one in exact or fitting}
+        if len(by_fingerprint) == 1:
+            return next(iter(by_fingerprint))
+        if by_fingerprint:
+            many = list(by_fingerprint.values())
+            raise ConfigError(
+                f'{len(many)} trials are called "{asked}"; add words, or name one by its digits: {_listed(many)}'
+            )
+    near = _near({one.fingerprint: one for one in speaking or replaced}.values(), wanted)
+    hint = f"; near: {_listed(near)}" if near else ""
+    raise ConfigError(
+        f'no trial is called "{asked}" in {workspace.root}; expected words of a name as progress, MLflow and report '
+        f"have it, a fingerprint (in small letters, its first six digits or more), or the id of an MLflow run{hint}"
+    )
+
+
+def _candidate(trial: PlannedTrial, record: SweepRecord) -> _Candidate:
+    called = trial.called
+    return _Candidate(trial.fingerprint, called.text, called.words, called.own, record.sweep)
+
+
+def _listed(candidates: Sequence[_Candidate]) -> str:
+    listed = sorted(candidates, key=lambda one: one.name)[:MAX_LISTED]
+    more = f", and {len(candidates) - MAX_LISTED} more" if len(candidates) > MAX_LISTED else ""
+    return ", ".join(f'"{one.name}" {one.fingerprint[:12]} (of {one.sweep})' for one in listed) + more
+
+
+def _near(candidates: Collection[_Candidate], wanted: Collection[str]) -> list[_Candidate]:
+    """Return the candidates whose words are most like those wanted."""
+    vocabulary = {word for one in candidates for word in one.words}
+    likeness = {
+        asked: {word: difflib.SequenceMatcher(None, asked[:LONGEST], word[:LONGEST]).ratio() for word in vocabulary}
+        for asked in [*wanted][:MAX_LISTED]
+    }
+
+    def score(one: _Candidate) -> float:
+        return sum(max(found[word] for word in one.words) for found in likeness.values()) / max(1, len(likeness))
+
+    scored = sorted(((score(one), one) for one in candidates), key=lambda pair: -pair[0])
+    return [one for value, one in scored[:MAX_LISTED] if value >= NEAR]

@@ -15,7 +15,8 @@ from dfloc.errors import WorkspaceError
 from dfloc.features.extract import Job, missing
 from dfloc.features.store import CLEAN, TRUTH, FeatureStore, bytes_of
 from dfloc.ledger import Ledger
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 from dfloc.sweep.resolve import Resolved
 from dfloc.sweep.views import Views, views
 

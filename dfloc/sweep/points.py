@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from dfloc.axis import frozen
 from dfloc.errors import ConfigError
-from dfloc.record import SearchAxis
+from dfloc.planned import SearchAxis
 
 Point = dict[str, Any]
 

@@ -21,7 +21,8 @@ from dfloc.data.mixture import Mixture, as_list, replayed, select
 from dfloc.engine import member
 from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import protocols
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 from dfloc.registry import SOLVED, find
 from dfloc.sweep import counts, gaps, parts
 from dfloc.sweep.ask import Number

@@ -17,7 +17,8 @@ from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger
 from dfloc.lock import DriverLock
-from dfloc.record import SweepRecord
+from dfloc.record import Starts, SweepRecord, union
+from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster
 from dfloc.sweep.data import Shards
@@ -63,7 +64,8 @@ def dry_run(options: Options, console: Console) -> None:
     _say_data(console, options, prepared)
     for line in lacking(options, workspace, prepared):
         console.print(line, highlight=False, soft_wrap=True)
-    for line in prepared.plan.lines():
+    starts = Starts(workspace.sweep(prepared.plan.record.sweep))
+    for line in (*prepared.plan.lines(), *replaced(union([*starts.all.values(), prepared.plan.record]))):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -136,11 +138,13 @@ class Driver:
             prepared = self._prepare()
             self._say_plan(prepared.plan)
             self.record = self._keep(prepared)
+            for line in replaced(self.record):
+                self.say(line)
             self.tracker.open(self.record)
             try:
                 prepared, interrupted = self._work(prepared) if prepared.plan.left else (prepared, False)
                 if prepared.drawing:
-                    self._renew(prepared, prepared.drawing.added_to(self.record))
+                    self._renew(prepared, prepared.drawing.drawn(()))
                 report = self._report(self.record, data_folder(self.options, self.workspace))
             except BaseException as error:
                 if self.lock.held():
@@ -190,16 +194,15 @@ class Driver:
         self.ray.begin(self.workspace, device, self.options.gpus_per_trial, data)
 
     def _keep(self, prepared: Prepared) -> SweepRecord:
-        """Write what is planned: the record, and every list of samples."""
+        """Write what is planned: the start, and every list of samples; return the union of all starts."""
         self.lock.check()
-        folder = self.workspace.sweep(prepared.plan.record.sweep)
-        record = prepared.plan.record.merged(SweepRecord.load(folder))
-        record.save(folder)
+        self.starts = Starts(self.workspace.sweep(prepared.plan.record.sweep))
+        self.starts.begin(prepared.plan.record)
         self._keep_lists(prepared)
         if self.options.retry_failed:
             for item in prepared.plan.items:
                 self.ledger.forget_failure(item.trial.fingerprint)
-        return record
+        return self.starts.union
 
     def _keep_lists(self, prepared: Prepared) -> None:
         for digest, refs in prepared.resolved.lists.items():
@@ -207,25 +210,26 @@ class Driver:
                 lists.keep(self.workspace, digest, refs)
                 self._kept.add(digest)
 
-    def _renew(self, prepared: Prepared, record: SweepRecord) -> None:
+    def _renew(self, prepared: Prepared, drawn: SweepRecord) -> None:
+        """Put what a search has drawn on record."""
         self.lock.check()
-        record.save(self.workspace.sweep(record.sweep))
+        self.starts.add(drawn)
         self._keep_lists(prepared)
-        self.record = record
-        self.tracker.renew(record)
+        self.record = self.starts.union
+        self.tracker.renew(self.record)
 
     def _hunt(self, prepared: Prepared, display: Display) -> Hunt | None:
         """Return the search, which adds to the record."""
 
-        def keep(record: SweepRecord) -> None:
-            self._renew(prepared, record)
+        def keep(drawn: SweepRecord) -> None:
+            self._renew(prepared, drawn)
 
         def told(name: str) -> None:
             display.finished(name, "done before")
 
         if prepared.drawing is None:
             return None
-        return Hunt(prepared.drawing, self.record, keep=keep, check=self.lock.check, told=told)
+        return Hunt(prepared.drawing, keep=keep, check=self.lock.check, told=told)
 
     def _work(self, prepared: Prepared) -> tuple[Prepared, bool]:
         """Compute features, then run the trials; return what was run last, and whether the user stopped it.

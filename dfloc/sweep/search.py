@@ -13,7 +13,7 @@ from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dfloc import repro
-from dfloc.record import SearchAxis
+from dfloc.planned import SearchAxis
 from dfloc.sweep.ask_search import SamplerAsk
 from dfloc.sweep.points import Point, Space, Tried
 

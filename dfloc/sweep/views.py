@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from dfloc.config import AugmentSpec, MapRecipe, TrialSpec
 from dfloc.data.augment import digest, name_of, share_touched, views_of
 from dfloc.features.store import PIXELS, bytes_of
-from dfloc.record import PlannedTrial
+from dfloc.planned import PlannedTrial
 
 Size = Callable[[frozenset[str]], int]
 _Way = tuple[str, int | None]

@@ -148,11 +148,11 @@ def test_a_sweep_that_did_not_run_is_told_the_command_and_nothing_is_made(tmp_pa
 
 
 def test_a_damaged_record_is_named(workspace):
-    plan = workspace / "sweeps" / "exposure-mini-mini" / "plan.json"
+    [plan] = (workspace / "sweeps" / "exposure-mini-mini" / "starts").iterdir()
     plan.write_text('{"version": 1')
     error = run("exposure", "--workspace", str(workspace)).exception
     assert isinstance(error, WorkspaceError)
-    assert "plan.json is no JSON" in str(error)
+    assert f"{plan.name} is no JSON" in str(error)
 
 
 def test_help_needs_no_plotly():

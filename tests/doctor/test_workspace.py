@@ -22,7 +22,8 @@ from dfloc.features.store import TRUTH
 from dfloc.ledger import Ledger
 from dfloc.lock import DriverLock
 from dfloc.owner import Owner
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial, SearchAxis, SearchRecord
+from dfloc.record import OLD, Starts, SweepRecord, files
 from dfloc.storage import Workspace
 from tests.command import Study
 from tests.old import planned, unpacked
@@ -193,6 +194,32 @@ def test_a_record_of_a_sweep_is_planned_anew(old: Old) -> None:
     )
     workspace.mend(old.workspace)
     assert not path.exists()
+    assert not planned(old.workspace).items
+
+
+def test_each_start_and_point_of_a_sweep_is_looked_at_alone(old: Old) -> None:
+    folder = old.workspace.sweep(SWEEP)
+    starts, record = Starts(folder), SweepRecord.load(folder)
+    assert record is not None
+    axes = {"lr": SearchAxis(low=0.1, high=1)}
+    searching = SearchRecord(stage="scratch", objective="valid", trials=3, axes=axes)
+    starts.begin(record.model_copy(update={"trials": record.trials[:2], "search": searching}))
+    for number in range(1, 4):
+        starts.add(record.model_copy(update={"trials": record.trials[number:][:1], "search": searching}))
+    looked = workspace.examine(old.workspace)
+    assert not [*looked.of("damaged")]
+    assert [one.path.name for one in looked.of("unverifiable") if one.path.name.endswith("n.json")] == [OLD]
+    paths = [Path((folder / "starts" / name).path) for name in ("1.json", "1.2.json", "1.3.json")]
+    flip(paths[0])
+    cut(paths[1])
+    paths[2].unlink()
+    paths[2].symlink_to("/nonexistent/x")
+    named = found(old.workspace)
+    assert {*named} == {str(path.relative_to(old.root)) for path in paths}
+    assert {one.after for one in named.values()} == {f"start {SWEEP} again: it is planned anew, what is finished stays"}
+    workspace.mend(old.workspace)
+    assert found(old.workspace) == {}
+    assert [path.name for path in files(folder).values()] == [OLD, "1.1.json"]
     assert not planned(old.workspace).items
 
 

@@ -29,7 +29,8 @@ from dfloc.features.store import FeatureStore, recipe_for
 from dfloc.features.weights import Origin, WeightsIndex
 from dfloc.ledger import Ledger, Stopped
 from dfloc.outcome import EpochRecord
-from dfloc.record import DomainFacts, PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import DomainFacts, SweepRecord
 from dfloc.storage import Workspace
 from tests.conftest import write_tiny_tree
 from tests.engine.fakes import make_spec
@@ -167,7 +168,7 @@ class Small:
             return [path for name in ids for path in sorted((trials / name).glob(pattern))]
 
         going = sorted((trials / self.going.fingerprint).glob("attempts/*/*.*"))
-        records = sorted(root.glob("sweeps/*/plan.json"))
+        records = sorted(root.glob("sweeps/*/starts/*.json"))
         features = sorted(root.glob("features/*/*/*/*"))
         return {
             "rows": Kind(of("rows/*.parquet"), self.rows),

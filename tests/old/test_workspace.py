@@ -10,7 +10,7 @@ from upath import UPath
 from dfloc.data.manifest import Manifest, SampleRef, read_samples
 from dfloc.data.shards import ShardReader, decode_image, read_truth
 from dfloc.ledger import Ledger
-from dfloc.record import SweepRecord
+from dfloc.record import SweepRecord, files
 from dfloc.report.build import build
 from dfloc.storage import Workspace
 from dfloc.sweep.work import Work, run
@@ -52,6 +52,19 @@ def test_nothing_is_left_to_train_and_no_image_passes_again(workspace: Workspace
     keys = {trial.fingerprint: {each.key for each in trial.evaluations} for trial in record.trials}
     for item in plan.items:  # a later protocol may ask for more, of what is there for nothing
         assert not {each.key for each in item.evaluations} & keys[item.trial.fingerprint]
+
+
+def test_a_start_of_today_goes_on_from_the_old_record_and_leaves_it_as_it_was(
+    workspace: Workspace, record: SweepRecord
+) -> None:
+    """The old file is the first start; the next one is put beside it, and the page is as it was."""
+    folder = workspace.sweep(SWEEP)
+    before = {path.path: path.read_bytes() for path in files(folder).values()}
+    union = planned(workspace).record.save(folder)
+    assert {trial.fingerprint for trial in union.trials} == {trial.fingerprint for trial in record.trials}
+    assert union.replaced == ()
+    assert {path.path: path.read_bytes() for path in files(folder).values()}.items() >= before.items()
+    assert_same(points(Path(build(workspace, union).path) / "evaluations.csv"), points(HERE / "evaluations.csv"))
 
 
 def test_the_report_has_the_same_point_values(workspace: Workspace, record: SweepRecord) -> None:

@@ -3,7 +3,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from dfloc.data import dolos
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from dfloc.config import AugmentOp, AugmentSpec, DecoderSpec, LossSpec, MapRecipe, OptimizerSpec, ScheduleSpec
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 from tests.report.studies import DOLOS, MINI, Maker, record
 
 OPENAI, SAM2 = "ab" * 32, "cd" * 32

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from functools import cache
 from tempfile import TemporaryDirectory
 
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.sweep.known import Known
 from dfloc.sweep.prepare import Options, data_of, prepare

@@ -23,7 +23,8 @@ from dfloc.config import (
 )
 from dfloc.ledger import EpochRecord, Ledger
 from dfloc.metrics import protocols
-from dfloc.record import DomainFacts, PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import DomainFacts, SweepRecord
 from dfloc.storage import Workspace
 
 MINI = ("mini/checkerboard", "mini/reencode", "mini/renoise", "mini/telea")

@@ -9,7 +9,8 @@ import pytest
 from dfloc import storage, summary
 from dfloc.config import LossSpec
 from dfloc.ledger import Ledger
-from dfloc.record import SearchAxis, SweepRecord
+from dfloc.planned import SearchAxis
+from dfloc.record import SweepRecord
 from dfloc.report import heatmaps, models
 from dfloc.report.build import build
 from dfloc.report.groups import Study

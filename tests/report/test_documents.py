@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import yaml
 
-from dfloc.record import PlannedTrial
+from dfloc.planned import PlannedTrial
 from dfloc.report import areas, beside, budgets, figures, heatmaps, histories, models, placed, published, ranking
 from dfloc.report.beside import Pair
 from dfloc.report.groups import Study

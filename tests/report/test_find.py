@@ -20,7 +20,8 @@ def workspace(tmp_path) -> UPath:
     root = UPath(tmp_path)
     for age, record in enumerate(records):
         record.save(root / "sweeps" / record.sweep)
-        os.utime(tmp_path / "sweeps" / record.sweep / "plan.json", (1e9 + age, 1e9 + age))
+        [path] = (tmp_path / "sweeps" / record.sweep / "starts").iterdir()
+        os.utime(path, (1e9 - age, 1e9 - age))
     return root
 
 

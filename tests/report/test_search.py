@@ -5,7 +5,8 @@ import pytest
 
 from dfloc.ledger import Ledger
 from dfloc.outcome import EpochRecord, Stopped
-from dfloc.record import SearchAxis, SearchRecord, SweepRecord
+from dfloc.planned import SearchAxis, SearchRecord
+from dfloc.record import SweepRecord
 from dfloc.report import search
 from dfloc.report.build import build
 from dfloc.report.groups import Study
@@ -60,8 +61,12 @@ def _epoch(value: float) -> EpochRecord:
     return EpochRecord(epoch=1, steps=1, images=1, valid_loss=0, valid_iou=value, seconds=1, time=0)
 
 
+def blocks_of(study: Study) -> list[object]:
+    return [block for section in search.sections(study) for block in section.blocks]
+
+
 def table_of(study: Study) -> Table:
-    [found] = [block for block in search.section(study).blocks if isinstance(block, Table)]
+    [found] = [block for block in blocks_of(study) if isinstance(block, Table)]
     return found
 
 
@@ -90,7 +95,7 @@ def test_a_space_that_was_drawn_whole_says_so(tmp_path) -> None:
 
 def test_importance_is_drawn_as_it_is_on_record(tmp_path) -> None:
     study = searched(Workspace(tmp_path), importance={"layer": 0.8, "lr": 0.2}, weighed=4)
-    figures = {block.id: block for block in search.section(study).blocks if isinstance(block, Figure)}
+    figures = {block.id: block for block in blocks_of(study) if isinstance(block, Figure)}
     [panel] = figures["fig-importance"].panels
     [bar] = panel.figure.data
     assert dict(zip(bar.y, bar.x, strict=True)) == {"lr": 0.2, "layer": 0.8}
@@ -110,12 +115,12 @@ def test_a_study_without_a_search_has_no_such_headline(mini_study: Study) -> Non
 
 
 def test_no_importance_before_there_is_one(tmp_path) -> None:
-    blocks = search.section(searched(Workspace(tmp_path))).blocks
+    blocks = blocks_of(searched(Workspace(tmp_path)))
     assert [block.id for block in blocks] == ["fig-search", "search"]
 
 
 def test_the_history_has_the_best_so_far_of_finished_points(tmp_path) -> None:
-    [history] = [block for block in search.section(searched(Workspace(tmp_path))).blocks if block.id == "fig-search"]
+    [history] = [block for block in blocks_of(searched(Workspace(tmp_path))) if block.id == "fig-search"]
     done, stopped, best = history.panels[0].figure.data  # type: ignore[union-attr]
     assert list(done.x) == [0, 1, 4]
     assert (list(stopped.x), list(stopped.y)) == ([2], [0.55])
@@ -127,7 +132,7 @@ def test_a_point_that_was_stopped_before_each_fold_had_a_value_has_none(tmp_path
     study = searched(Workspace(tmp_path), left_out=studies.MINI[:2], objective="leave-one-training-domain-out")
     assert column(table_of(study), "State")[3] == "stopped early"
     assert column(table_of(study), "Objective")[3] == "-", "0.55 is that of the first fold alone"
-    [history] = [block for block in search.section(study).blocks if block.id == "fig-search"]
+    [history] = [block for block in blocks_of(study) if block.id == "fig-search"]
     assert not history.panels[0].figure.data[1].x  # type: ignore[union-attr]
     assert "before each trial had a value: 2, 3." in history.caption  # type: ignore[union-attr]
 
@@ -145,7 +150,7 @@ def test_of_left_out_domains_the_model_that_was_trained_without_one_is_tested_on
 
 
 def test_a_study_without_a_search_has_no_such_section(mini_study: Study) -> None:
-    assert not search.section(mini_study).blocks
+    assert not blocks_of(mini_study)
 
 
 def test_the_page_has_the_search_and_no_matrix_of_its_points(tmp_path) -> None:

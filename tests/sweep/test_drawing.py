@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from dfloc.errors import ConfigError
 from dfloc.features.store import FeatureStore
 from dfloc.models import decoders
 from dfloc.outcome import EpochRecord
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import Starts, SweepRecord, files
 from dfloc.registry import map_spec
 from dfloc.repro import generator
 from dfloc.sweep.data import Shards
@@ -69,6 +71,7 @@ class Run:
 
     Attributes:
         kill: after so many epochs of all trials.
+        keep: puts a point on record.
         told: names of trials that were done before.
         epochs: that were trained.
     """
@@ -77,6 +80,7 @@ class Run:
     settings: tuple[str, ...] = ()
     fare: Fare = fare
     kill: int = 10**6
+    keep: Callable[[Starts, SweepRecord], None] = Starts.add
     told: list[str] = field(default_factory=list)
     epochs: int = 0
 
@@ -93,9 +97,9 @@ class Run:
     def go(self) -> "Run":
         plan, drawing = self.plan()
         folder = self.planner.workspace.sweep(plan.record.sweep)
-        record = plan.record.merged(SweepRecord.load(folder))
-        record.save(folder)
-        hunt = Hunt(drawing, record, keep=lambda record: record.save(folder), check=lambda: None, told=self.told.append)
+        starts = Starts(folder)
+        starts.begin(plan.record)
+        hunt = Hunt(drawing, keep=partial(self.keep, starts), check=lambda: None, told=self.told.append)
         searcher = ParentsFirst(plan.items, lambda pack: {"name": pack[0].trial.fingerprint}, hunt)
         for number in range(1000):
             config = searcher.suggest(f"t{number}")
@@ -223,6 +227,54 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(searched: Planner, kill: 
     assert kill + rest.epochs == whole.epochs, "no epoch is trained twice"
 
 
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("point", [1, 2, 5])
+def test_a_kill_before_or_behind_the_record_of_a_point_loses_none_and_draws_none_twice(
+    searched: Planner, point: int, written: bool
+) -> None:
+    def keep(starts: Starts, drawn: SweepRecord) -> None:
+        number = len(starts.union.search.points) + 1 if starts.union.search else 0
+        if number < point or written:
+            starts.add(drawn)
+        if number == point:
+            raise KilledError
+
+    whole = search(at(searched, "whole")).go()
+    with pytest.raises(KilledError):
+        search(searched, keep=keep).go()
+    assert len(search(searched).points()) == point - (not written)
+    rest = search(searched).go()
+    assert (rest.points(), rest.states()) == (whole.points(), whole.states())
+    assert not [path for path in searched.workspace.sweep("tiny-own-tiny").rglob("*") if path.suffix == ".part"]
+
+
+def test_a_start_of_other_stages_or_another_protocol_keeps_what_was_drawn(searched: Planner) -> None:
+    whole = search(at(searched, "whole")).go()
+    search(searched, "search.trials=4").go()
+    place = searched.workspace.sweep("tiny-own-tiny")
+    other = searched.resolve("evaluate.protocol=dfloc-1", only=("baselines",)).record
+    record = other.save(place)
+    assert record.search
+    assert len(record.search.points) == 4
+    assert {trial.stage for trial in record.trials} == {"baselines", "search"}
+    assert record.protocols == ("declip-2025", "dfloc-1")
+    assert search(searched, "search.trials=4").plan()[0].left == 0
+    rest = search(searched).go()
+    assert rest.points() == whole.points()
+    assert {trial.stage for trial in (SweepRecord.load(place) or record).trials} == {"baselines", "search"}
+
+
+def test_the_same_search_again_adds_no_file(searched: Planner) -> None:
+    search(searched).go()
+    place = searched.workspace.sweep("tiny-own-tiny")
+    before = {path.path: path.read_bytes() for path in files(place).values()}
+    assert [path.rpartition("/")[2] for path in before] == ["1.json", *(f"1.{k}.json" for k in range(1, 8))]
+    search(searched).go()
+    assert {path.path: path.read_bytes() for path in files(place).values()} == before
+    search(searched, "search.trials=6").go()
+    assert len(files(place)) == 9
+
+
 def test_more_points_go_on_from_those_that_were_drawn(searched: Planner) -> None:
     first = search(searched, "search.trials=4").go()
     before = first.points()
@@ -257,14 +309,14 @@ def test_points_of_one_fingerprint_are_one_point(searched: Planner) -> None:
     assert search(searched, *linear, "search.trials=8").plan()[0].left == 0
 
 
-def test_another_recipe_draws_anew_and_keeps_the_old_trials_on_record(searched: Planner) -> None:
+def test_another_recipe_draws_anew_and_the_old_trials_are_told_as_replaced(searched: Planner) -> None:
     old = search(searched).go().points()
     run = search(searched, "stages.search.trial.batch=2").go()
     assert len(run.points()) == 7
     assert not {*run.points()} & {*old}
     record = SweepRecord.load(searched.workspace.sweep("tiny-own-tiny"))
     assert record
-    assert {name for names in old for name in names} < {trial.fingerprint for trial in record.trials}
+    assert {name for names in old for name in names} <= {trial.fingerprint for trial in record.replaced}
 
 
 def test_a_failed_point_is_not_repeated_and_retry_failed_runs_it(searched: Planner) -> None:

@@ -6,7 +6,7 @@ import pytest
 from mlflow import MlflowClient
 from upath import UPath
 
-from dfloc.record import PlannedTrial
+from dfloc.planned import PlannedTrial
 from dfloc.sweep.asha import Rungs
 from dfloc.sweep.cell import Cell
 from dfloc.sweep.file import SweepFile, find
@@ -49,6 +49,35 @@ def test_a_search_runs_is_extended_and_stops_its_worse_trials(
         assert study.ledger.state(name, path.name) == ("stopped" if cut else "done")
     _tracked(study, trials, path.name)
     assert "## The search" in (study.root / "reports" / path.name / "report.md").read_text()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_start_of_the_baselines_alone_keeps_the_search(tmp_path: Path, tiny_shards: UPath, ray_local: None) -> None:
+    study = Study(tmp_path / "workspace", Path(tiny_shards.path))
+    settings = ("trial.epochs=1", "search.pruner.name=none", "search.trials=2")
+    assert study.sweep(*settings, name="search", max_concurrent=1).code == 0
+    [path] = study.root.glob("sweeps/search-*")
+    before, files = study.record(path.name), sorted((path / "starts").iterdir())
+    again = study.sweep(*settings, "evaluate.protocol=dfloc-1", name="search", only=("baselines",))
+    assert again.code == 0, again.out
+    record = study.record(path.name)
+    assert before.search
+    assert record.search == before.search
+    assert len(record.search.points) == 2
+    assert {trial.fingerprint for trial in record.trials} == {trial.fingerprint for trial in before.trials}
+    assert sorted((path / "starts").iterdir())[: len(files)] == files
+    page = (study.root / "reports" / path.name / "report.md").read_text()
+    assert "## The search" in page
+    assert "| unfinished |" not in page
+    assert "Protocol declip-2025; " in page
+    assert "Protocol dfloc-1; " in page
+    assert f"{len(before.trials)} distinct trials: {len(before.trials)} finished." in page
+    client = MlflowClient(tracking_uri=f"sqlite:///{study.root}/mlflow.db")
+    [experiment] = [each for each in client.search_experiments() if each.name == "dfloc"]
+    names = {run.info.run_name for run in client.search_runs([experiment.experiment_id])}
+    assert names == {path.name, *(trial.name for trial in record.trials)}
+    assert "0 to run" in study.sweep(*settings, name="search", max_concurrent=1).out
 
 
 def _tracked(study: Study, trials: list[PlannedTrial], sweep: str) -> None:

@@ -1,5 +1,7 @@
-"""A trial is meant by its fingerprint, its MLflow run or its name in a sweep, and by nothing else."""
+"""A trial is meant by its fingerprint, its MLflow run or words of its name in a sweep, and by nothing else."""
 
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -9,13 +11,14 @@ from dfloc.config import TrialSpec
 from dfloc.errors import ConfigError, DflocError, WorkspaceError
 from dfloc.features.store import recipe_for
 from dfloc.ledger import Ledger
-from dfloc.record import PlannedTrial, SweepRecord
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.sweep.lookup import find
 from tests.engine.fakes import make_spec
 from tests.engine.test_predict import put_trial
 
-NAME = "finetune held_out=a/b n=4 seed=0"
+NAME = "n=4 b finetune seed=0"
 
 
 @pytest.fixture
@@ -28,8 +31,8 @@ def spec(workspace: Workspace) -> TrialSpec:
     return put_trial(workspace)
 
 
-def plan(workspace: Workspace, sweep: str, *specs: TrialSpec) -> None:
-    axes = {"held_out": "a/b", "n": 4, "seed": 0}
+def plan(workspace: Workspace, sweep: str, *specs: TrialSpec, **more: object) -> None:
+    axes = {"held_out": "a/b", "n": 4, **more, "seed": 0}
     trials = tuple(PlannedTrial(fingerprint=s.fingerprint, stage="finetune", axes=axes, spec=s) for s in specs)
     record = SweepRecord(
         sweep=sweep, name="x", title="X", preset="own", data="d", domains=("a/b",), protocol="p", trials=trials
@@ -51,21 +54,85 @@ def test_by_the_name_that_its_sweep_calls_it_by(workspace: Workspace, spec: Tria
     plan(workspace, "one", spec)
     plan(workspace, "two", spec)
     assert find(workspace, f" {NAME} ") == spec, "the same trial under two sweeps is one"
-    other = put_trial(workspace, epochs=7)
-    plan(workspace, "two", other)
-    with pytest.raises(ConfigError, match=r"2 trials are called .*\(of one\).*\(of two\); name one by") as told:
+    plan(workspace, "three", other := put_trial(workspace, epochs=7))
+    with pytest.raises(ConfigError, match=r"2 trials are called .*; add words, or name one by its digits: ") as told:
         find(workspace, NAME)
-    assert spec.fingerprint[:12] in str(told.value)
-    assert other.fingerprint[:12] in str(told.value)
+    for one, sweep in ((spec, "two"), (other, "three")):
+        assert f'"{NAME}" {one.fingerprint[:12]} (of {sweep})' in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        NAME,
+        "finetune",
+        "SEED=0 Finetune B n=4",
+        "finetune held_out=a/b n=4 seed=0",
+        "a/b",
+        "held_out=b",
+        " n=4\tfinetune ",
+        "n=4 n=4",
+    ],
+)
+def test_any_of_its_words_in_any_order_find_a_trial(workspace: Workspace, spec: TrialSpec, words: str) -> None:
+    plan(workspace, "one", spec)
+    assert find(workspace, words) == spec
+
+
+@pytest.mark.parametrize("words", ["n=4 scratch", "n=40", "n", "finetune=4", "b/a", "*", "[a-z]+", "é"])
+def test_a_word_that_it_has_not_does_not_find_it(workspace: Workspace, spec: TrialSpec, words: str) -> None:
+    plan(workspace, "one", spec)
+    with pytest.raises(ConfigError, match=re.escape(f'no trial is called "{words}"')):
+        find(workspace, words)
+
+
+def test_a_whole_name_wins_over_longer_ones(workspace: Workspace, spec: TrialSpec) -> None:
+    plan(workspace, "one", spec)
+    plan(workspace, "two", longer := put_trial(workspace, epochs=7), loss="dice")
+    assert find(workspace, "b finetune n=4 seed=0") == spec
+    assert find(workspace, "loss=dice") == longer
+    with pytest.raises(ConfigError, match="2 trials are called"):
+        find(workspace, "finetune n=4")
+
+
+def test_what_a_newer_start_replaced_is_found_where_nothing_newer_fits(workspace: Workspace, spec: TrialSpec) -> None:
+    plan(workspace, "one", spec)
+    plan(workspace, "one", newer := put_trial(workspace, epochs=7))
+    assert find(workspace, NAME) == newer
+    assert find(workspace, spec.fingerprint) == spec
+    plan(workspace, "one", third := put_trial(workspace, epochs=8), loss="dice")
+    assert find(workspace, NAME) == newer
+    assert find(workspace, "loss=dice") == third
+    record = SweepRecord.load(workspace.sweep("one"))
+    assert record
+    assert [trial.fingerprint for trial in record.replaced] == [spec.fingerprint]
 
 
 def test_a_name_that_is_nearly_right_is_told_what_is_near(workspace: Workspace, spec: TrialSpec) -> None:
     plan(workspace, "one", spec)
-    with pytest.raises(ConfigError, match=f'no trial is called .* near: "{NAME}"'):
-        find(workspace, "finetune n=4 seed=0")
+    with pytest.raises(ConfigError, match=f'no trial is called .* near: "{NAME}" {spec.fingerprint[:12]}'):
+        find(workspace, "finetune n=5 seed=0")
     for few_or_capital in (spec.fingerprint[:5], "ABCDEF"):
         with pytest.raises(ConfigError, match="small letters, its first six digits or more"):
             find(workspace, few_or_capital)
+
+
+def test_ten_near_ones_are_listed_at_most_and_quickly(workspace: Workspace) -> None:
+    trials = tuple(
+        PlannedTrial(fingerprint=f"{n:064x}", stage="finetune", axes={"n": n, "seed": 0}, spec=make_spec())
+        for n in range(3000)
+    )
+    many = SweepRecord(sweep="x", name="x", title="X", preset="o", data="d", domains=(), protocol="p", trials=trials)
+    many.save(workspace.sweep("x"))
+    began = time.process_time()
+    with pytest.raises(ConfigError, match=r"^3000 trials are called .*, and 2990 more$") as told:
+        find(workspace, "finetune seed=0")
+    assert str(told.value).count("finetune seed=0") == 11
+    with pytest.raises(ConfigError, match="no trial is called") as told:
+        find(workspace, f"finetune n=2999 sed=0 {'x' * 10_000}")
+    assert str(told.value).count("(of x)") == 10
+    assert '"n=2999 finetune seed=0"' in str(told.value)
+    assert time.process_time() - began < 20
 
 
 def test_by_its_mlflow_run(workspace: Workspace, spec: TrialSpec) -> None:

@@ -7,7 +7,7 @@ from dfloc.engine import checkpoint
 from dfloc.features.store import CLEAN, FeatureStore
 from dfloc.ledger import EpochRecord
 from dfloc.models import decoders
-from dfloc.record import PlannedTrial
+from dfloc.planned import PlannedTrial
 from dfloc.registry import map_spec
 from dfloc.repro import generator
 from dfloc.sweep.plan import Plan

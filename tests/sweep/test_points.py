@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dfloc.record import SearchAxis
+from dfloc.planned import SearchAxis
 from dfloc.sweep.ask_search import AxisAsk, SearchAsk
 from dfloc.sweep.points import Space
 

@@ -10,7 +10,7 @@ from dfloc.data.importer import import_samples
 from dfloc.data.manifest import Manifest
 from dfloc.data.mixture import Mixture, select
 from dfloc.errors import ConfigError, DataError
-from dfloc.record import PlannedTrial
+from dfloc.planned import PlannedTrial
 from dfloc.sweep.data import Shards
 from dfloc.sweep.resolve import Resolved
 from tests.sweep.conftest import Planner

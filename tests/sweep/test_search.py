@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from dfloc.record import SearchAxis
+from dfloc.planned import SearchAxis
 from dfloc.sweep.ask_search import SamplerAsk
 from dfloc.sweep.points import Point, Space, Tried
 from dfloc.sweep.search import importance, suggest

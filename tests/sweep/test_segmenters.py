@@ -11,7 +11,7 @@ from dfloc import storage
 from dfloc.engine import checkpoint
 from dfloc.features.store import FeatureStore
 from dfloc.models import encoders
-from dfloc.record import PlannedTrial
+from dfloc.planned import PlannedTrial
 from dfloc.sweep.work import Work, run
 from tests.models.test_pixels import fill
 from tests.sweep.conftest import Planner

@@ -17,7 +17,7 @@ from dfloc.errors import DataError, WorkspaceError
 from dfloc.features.extract import extract
 from dfloc.features.store import TRUTH, FeatureStore
 from dfloc.features.weights import WeightsIndex
-from dfloc.record import PlannedTrial
+from dfloc.planned import PlannedTrial
 from dfloc.sweep.work import Work, run
 from tests.sweep.conftest import Planner
 

@@ -1,0 +1,167 @@
+"""What a sweep plans: its trials, and what its search draws from."""
+
+from collections.abc import Collection
+from itertools import chain, product
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from dfloc import config, names
+from dfloc.axis import Value, frozen
+from dfloc.config import EvaluationSpec, Frozen, Real, TrialSpec
+
+POINT = "point"
+"""The axis that numbers the points of a search, in the order of drawing: it tells no trial from another."""
+
+PLACED = frozenset({"held_out", "domain", "left_out"})
+"""Axes whose values are domains."""
+
+
+def is_of_today(spec: TrialSpec, fingerprint: str) -> bool:
+    """Return whether a spec has a fingerprint by the semantics of today; no, where a component is not here."""
+    try:
+        return spec.fingerprint == fingerprint
+    except KeyError:
+        return False
+
+
+def is_named(spec: TrialSpec, fingerprint: str) -> bool:
+    """Return whether a spec is that of a fingerprint, by the semantics of today or of another version of dfloc.
+
+    One of a component that is not here cannot be told, and is.
+    """
+    try:
+        key = spec.key
+    except KeyError:
+        return True
+    now = key["semantics"]
+    others = product(*(range(number + 2) for number in now.values()))
+    versions = chain([now], (dict(zip(now, numbers, strict=True)) for numbers in others))
+    return any(config.fingerprint(key | {"semantics": one}) == fingerprint for one in versions)
+
+
+class PlannedTrial(Frozen):
+    """One trial as one stage of a sweep wants it.
+
+    Attributes:
+        fingerprint: its name in the ledger.
+        stage: the stage's name.
+        case: the name of the case inside the stage (a row of a table); empty where the stage has none.
+        axes: every axis' frozen value: those of the parent, of the stage, and `seed` and `draw`.
+        parent: fingerprint of the trial that it starts from.
+        spec: the resolved spec.
+        evaluations: what it is scored on, each with its key in the ledger.
+    """
+
+    fingerprint: str
+    stage: str
+    case: str = ""
+    axes: dict[str, Value] = Field(default_factory=dict)
+    parent: str | None = None
+    spec: TrialSpec
+    evaluations: tuple[EvaluationSpec, ...] = ()
+
+    @field_validator("axes", mode="before")
+    @classmethod
+    def _frozen(cls, axes: object) -> object:
+        """Freeze lists and mappings, as older records have them."""
+        return {axis: frozen(value) for axis, value in axes.items()} if isinstance(axes, dict) else axes
+
+    @property
+    def called(self) -> names.Name:
+        """How a person calls it, and the words by which it is found."""
+        spec = self.spec
+        domains = {*(each.domain for each in self.evaluations), *spec.train.counts, *spec.valid.counts}
+        domains |= {
+            *spec.lineage.base,
+            *spec.lineage.seen,
+            *(str(self.axes[axis]) for axis in PLACED & self.axes.keys()),
+        }
+        return names.of(self.stage, self.case, self.axes, domains)
+
+    @property
+    def name(self) -> str:
+        """The one name that it has on screen, in MLflow, in reports and in commands."""
+        return self.called.text
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Whose scores are asked of it, the newest start's first."""
+        return tuple(dict.fromkeys(each.protocol for each in self.evaluations))
+
+    def with_those_of(self, older: "PlannedTrial") -> "PlannedTrial":
+        """Return the trial with the evaluations that an older start asked of it, and a newer one does not ask anew."""
+        mine = {_slot(each) for each in self.evaluations}
+        more = [each for each in older.evaluations if _slot(each) not in mine]
+        return self.model_copy(update={"evaluations": (*self.evaluations, *more)}) if more else self
+
+
+def cell(trial: PlannedTrial, searched: Collection[str]) -> str:
+    """Return what a trial stands for in its study: stage, case and the value of every axis, whatever kind it is of.
+
+    Args:
+        trial: of a study.
+        searched: its stages whose trials a search draws.
+    """
+    dropped = {POINT} if trial.stage in searched else set[str]()
+    axes = {axis: value for axis, value in trial.axes.items() if axis not in dropped}
+    return config.canonical([trial.stage, trial.case, axes])
+
+
+class SearchAxis(Frozen):
+    """What a search may draw for one axis: one of some choices, or a number of a range.
+
+    Attributes:
+        choices: values of any kind; with `of`, those of each value of that other axis.
+        low: smallest number of a range.
+        high: largest number of a range.
+        log: a range is drawn evenly in its logarithm.
+        whole: a range gives whole numbers alone.
+        of: the axis on whose value the choices depend.
+    """
+
+    choices: tuple[Any, ...] | dict[str, tuple[Any, ...]] = ()
+    low: Real | None = None
+    high: Real | None = None
+    log: bool = False
+    whole: bool = False
+    of: str | None = None
+
+
+class SearchRecord(Frozen):
+    """What a sweep searches, and what it has drawn so far.
+
+    Attributes:
+        stage: the stage whose trials are drawn.
+        objective: valid | leave-one-training-domain-out.
+        trials: points to draw.
+        axes: what is drawn, by the axis' name.
+        rungs: epochs after which a trial may be stopped.
+        factor: of the trials that reached a rung, one in so many goes on.
+        points: fingerprints of the trials of each point, in the order in which they were drawn.
+        exhausted: there is no other point.
+        importance: share of the objective's variance that each axis explains; empty until there are enough points.
+        weighed: over how many points that is.
+    """
+
+    stage: str
+    objective: str
+    trials: int
+    axes: dict[str, SearchAxis]
+    rungs: tuple[int, ...] = ()
+    factor: int = 1
+    points: tuple[tuple[str, ...], ...] = ()
+    exhausted: bool = False
+    importance: dict[str, float] = Field(default_factory=dict)
+    weighed: int = 0
+
+
+def _slot(evaluation: EvaluationSpec) -> tuple[str, ...]:
+    """Return what an evaluation is of a trial, whatever its images are."""
+    return (
+        evaluation.checkpoint,
+        evaluation.domain,
+        evaluation.split,
+        evaluation.condition,
+        evaluation.protocol,
+    )
