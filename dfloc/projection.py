@@ -87,6 +87,11 @@ class Projection:
         self._record = record
         self._planned = {planned.fingerprint: planned for planned in reversed(record.trials)}
 
+    @property
+    def takes_files(self) -> bool:
+        """Whether its files could be written from here so far."""
+        return self._uploads
+
     def put(self, planned: PlannedTrial) -> None:
         """Bring the run of a trial up to date; nothing where it is already, or where the trial has not ended.
 

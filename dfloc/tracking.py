@@ -100,6 +100,11 @@ class Tracker:
         """What `dfloc ui` needs to be told beside the workspace."""
         return [] if self._side.experiment == EXPERIMENT else ["--experiment", self._side.experiment]
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the store has all that the record has; asked after `close`."""
+        return bool(self._projection and self._projection.takes_files) and not (self._warned or self._refusals)
+
     def open(self, record: SweepRecord) -> None:
         """Find or make the sweep's parent run, and mend what a killed driver left RUNNING; returns at once."""
         self._record = record

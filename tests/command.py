@@ -22,7 +22,7 @@ from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
-from dfloc.sweep import run
+from dfloc.sweep import run, said
 from dfloc.sweep.prepare import Options
 
 DFLOC = str(Path(sys.executable).with_name("dfloc"))
@@ -151,7 +151,7 @@ class Study:
             settings=settings,
             **how,
         )
-        code = run.tell(run.sweep(options, console), console, again="dfloc sweep")
+        code = said.tell(run.sweep(options, console), console, again="dfloc sweep")
         assert isinstance(console.file, io.StringIO)
         return Result(code, console.file.getvalue(), "")
 

@@ -79,9 +79,14 @@ def sweep(dry_run: bool, printed: bool, debug: bool, **given: Any) -> int:
     dfloc sweep exposure --seeds 3                                 three seeds, with intervals over them
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from dfloc.sweep import settled
+
+    if not (dry_run or printed) and (lines := settled.lines(given)):
+        click.echo("\n".join(lines))
+        return 0
     from rich.console import Console
 
-    from dfloc.sweep import prepare, run
+    from dfloc.sweep import prepare, run, said
 
     console = Console(soft_wrap=True, markup=False)
     options = prepare.Options(**given)
@@ -92,4 +97,4 @@ def sweep(dry_run: bool, printed: bool, debug: bool, **given: Any) -> int:
         run.dry_run(options, console)
         return 0
     outcome = run.sweep(options, console)
-    return run.tell(outcome, console, again=shlex.join(["dfloc", *sys.argv[1:]]))
+    return said.tell(outcome, console, again=shlex.join(["dfloc", *sys.argv[1:]]))

@@ -3,8 +3,9 @@
 import math
 import shlex
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -20,8 +21,9 @@ from dfloc.lock import DriverLock
 from dfloc.record import Starts, SweepRecord, union
 from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
-from dfloc.sweep import cluster
+from dfloc.sweep import cluster, said, settled
 from dfloc.sweep.data import Shards
+from dfloc.sweep.file import find
 from dfloc.sweep.hunt import Hunt
 from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Item, Plan
@@ -37,39 +39,18 @@ HURRY_SECONDS = 2.0
 STOPPING = ("stopping; what is in flight has seconds", "stopping after the epochs in flight; Ctrl-C again ends at once")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a sweep ended.
-
-    Attributes:
-        report: the folder of its report; None where nothing has been evaluated yet.
-        compare: where its trials stand side by side: MLflow's address, or the command that opens it.
-        left: trials that are still to run.
-        failed: name -> first cause, of what failed now or before.
-        interrupted: the user stopped it.
-    """
-
-    report: UPath | None
-    compare: str
-    left: int
-    failed: dict[str, str]
-    interrupted: bool
-
-
 def dry_run(options: Options, console: Console) -> None:
     """Print the plan; nothing is started, written or downloaded."""
     workspace = Workspace(options.workspace, create=False)
     data = data_of(options, workspace)
     prepared = prepare(options, workspace, data, Known(workspace, load=False))
-    _say_data(console, options, prepared)
-    for line in lacking(options, workspace, prepared):
-        console.print(line, highlight=False, soft_wrap=True)
     starts = Starts(workspace.sweep(prepared.plan.record.sweep))
-    for line in (*prepared.plan.lines(), *replaced(union([*starts.all.values(), prepared.plan.record]))):
+    ready = (*said.of_data(options, prepared), *lacking(options, workspace, prepared), *prepared.plan.lines())
+    for line in (*ready, *replaced(union([*starts.all.values(), prepared.plan.record]))):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def sweep(options: Options, console: Console) -> Outcome:
+def sweep(options: Options, console: Console) -> said.Outcome:
     """Run what is left of a sweep.
 
     Raises:
@@ -92,27 +73,6 @@ def sweep(options: Options, console: Console) -> Outcome:
             return driver.run()
 
 
-def tell(outcome: Outcome, console: Console, again: str) -> int:
-    """Say how a sweep ended and what to do next; return the exit code."""
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    if outcome.report:
-        say(f"report: {outcome.report}/index.html    compare: {outcome.compare}")
-    for name, cause in list(outcome.failed.items())[:3]:
-        say(f"failed: {name}: {cause}")
-    if outcome.interrupted:
-        say(f"stopped, everything finished is saved; {outcome.left} to run. Go on with: {again}")
-        return 130
-    if outcome.failed:
-        again = again if "--retry-failed" in again else f"{again} --retry-failed"
-        say(f"{len(outcome.failed)} trials failed, the causes are above; run them again with: {again}")
-        return 1
-    say(f"done, {outcome.left} to run")
-    return 0
-
-
 class Driver:
     """The process that owns a workspace while a sweep runs."""
 
@@ -130,19 +90,18 @@ class Driver:
         self.room = Room(workspace, self.say)
         self._kept: set[str] = set()
 
-    def run(self) -> Outcome:
+    def run(self) -> said.Outcome:
         """Do everything that is left."""
         try:
-            for line in self.tracker.notes:
-                self.say(line)
+            self._say(self.tracker.notes)
             prepared = self._prepare()
-            self._say_plan(prepared.plan)
+            self._say(said.of_plan(prepared.plan))
             self.record = self._keep(prepared)
-            for line in replaced(self.record):
-                self.say(line)
+            self._say(replaced(self.record))
             self.tracker.open(self.record)
             try:
-                prepared, interrupted = self._work(prepared) if prepared.plan.left else (prepared, False)
+                worked = bool(prepared.plan.left)
+                prepared, interrupted = self._work(prepared) if worked else (prepared, False)
                 if prepared.drawing:
                     self._renew(prepared, prepared.drawing.drawn(()))
                 report = self._report(self.record, data_folder(self.options, self.workspace))
@@ -152,19 +111,42 @@ class Driver:
                         "KILLED", seconds=HURRY_SECONDS if isinstance(error, KeyboardInterrupt) else math.inf
                     )
                 raise
-            after = self._plan_again(prepared)
-            failed, left = self._failures(after), after.left
-            lost = bool(left) and not failed and not interrupted
-            self.tracker.close("KILLED" if interrupted else "FAILED" if failed or lost else "FINISHED", report)
-            if lost:
-                first = after.items[0].name if after.items else "one that was not drawn"
-                raise TrialError(
-                    f"{left} trials ended without a result, the first is {first}; "
-                    f"see {self.ray.log}, then give the same command again"
-                )
-            return Outcome(report, self._compare(), left, failed, interrupted)
+            return self._end(prepared, worked, interrupted, report)
         finally:
             self.ray.stop()
+
+    def _end(self, prepared: Prepared, worked: bool, interrupted: bool, report: UPath | None) -> said.Outcome:
+        """Fill MLflow in and return how the sweep ended.
+
+        Raises:
+            TrialError: trials ended without a word.
+        """
+        after = self._plan_again(prepared) if worked else prepared.plan
+        failed, left = self._failures(after), after.left
+        lost = bool(left) and not failed and not interrupted
+        self.tracker.close("KILLED" if interrupted else "FAILED" if failed or lost else "FINISHED", report)
+        if lost:
+            first = after.items[0].name if after.items else "one that was not drawn"
+            raise TrialError(
+                f"{left} trials ended without a result, the first is {first}; "
+                f"see {self.ray.log}, then give the same command again"
+            )
+        outcome = said.Outcome(report, self._compare(), left, failed, interrupted)
+        if self.tracker.is_whole and not (left or failed or interrupted or self.tracker.notes):
+            self._settle(prepared, after, outcome)
+        return outcome
+
+    def _settle(self, prepared: Prepared, after: Plan, outcome: said.Outcome) -> None:
+        """Note what is said of a finished study, and every file that it rests on."""
+        head = (*said.of_data(self.options, prepared), f"workspace {self.workspace.root}", *said.of_plan(after))
+        lines = [*head, *replaced(self.record), *said.of_end(outcome, "")[0]]
+        words = (Path(word) for word in self.record.weights.values())
+        outside = [find(self.options.name), *(word for word in words if word.is_file())]
+        trials = {name for trial in self.record.trials for name in (trial.fingerprint, trial.parent) if name}
+        rests = [str(path.absolute()) for path in outside]
+        rests += [str(data_folder(self.options, self.workspace) / "manifest.json"), "workspace.json"]
+        rests += ["sweeps", "lists", "weights", *(f"trials/{name}" for name in sorted(trials))]
+        settled.keep(asdict(self.options), lines, rests, [f"reports/{self.record.sweep}", "mlflow.db"])
 
     def _compare(self) -> str:
         if not self.tracker.is_own:
@@ -177,8 +159,7 @@ class Driver:
         expected = data_of(self.options, self.workspace)
         prepared = prepare(self.options, self.workspace, expected, self.known)
         cluster.check_device(prepared.device, self.options.address)
-        _say_data(self.console, self.options, prepared)
-        self.say(f"workspace {self.workspace.root}")
+        self._say((*said.of_data(self.options, prepared), f"workspace {self.workspace.root}"))
         if not expected.present:
             self._begin(prepared.device, sources(self.options, self.workspace, expected))
             shards = import_tree(self.options, self.workspace, self.console)
@@ -341,29 +322,10 @@ class Driver:
         """Return what is still to run; Tune may end without a word, so the ledger is asked again."""
         return prepare(self.options, self.workspace, prepared.data, self.known).plan
 
-    def _say_plan(self, plan: Plan) -> None:
-        distinct = len({trial.fingerprint for trial in plan.record.trials}) + plan.to_draw
-        images = sum(job.rows for job in plan.jobs)
-        features = f", {images} images to pass through the backbones" if images else ""
-        stopped = f", {plan.stopped} stopped early" if plan.stopped else ""
-        self.say(f"{plan.record.sweep}: {distinct} trials, {plan.done} done, {plan.left} to run{stopped}{features}")
-        for note in (*plan.record.notes, *plan.notes):
-            self.say(note)
-        if plan.failed:
-            self.say(
-                f"not repeated: {len(plan.failed)} trials that failed, or whose parent did; --retry-failed runs them"
-            )
+    def _say(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.say(line)
 
     def say(self, text: str) -> None:
         """Show a line."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _say_data(console: Console, options: Options, prepared: Prepared) -> None:
-    data = prepared.data
-    if options.data is None and data.name == "mini":
-        console.print(
-            f"No --data: the built-in mini-Dolos, preset {options.chosen_preset}. "
-            "Its numbers show that everything works and say nothing about Dolos.",
-            highlight=False,
-        )

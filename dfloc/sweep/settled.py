@@ -19,6 +19,9 @@ from dfloc.errors import WorkspaceError
 from dfloc.storage import Workspace
 
 STORE = "MLFLOW_TRACKING_URI"
+ASKING = ("own", "tracking", "new_identity")
+"""Options for which more than the files of a workspace would have to be asked."""
+
 IDLE = frozenset({"max_concurrent", "gpus_per_trial", "wait", "address", "retry_failed"})
 """Options that say how trials run: where none is left, they change nothing."""
 
@@ -75,7 +78,7 @@ def keep(asked: Mapping[str, Any], said: Sequence[str], rests: Sequence[str], ma
 def _place(asked: Mapping[str, Any]) -> UPath | None:
     """Return the file that notes how a command ended; None where more than files would have to be asked."""
     root = Workspace(asked["workspace"], create=False).root
-    if not storage.is_local(root) or asked.get("own") or asked.get("tracking") or os.environ.get(STORE):
+    if not storage.is_local(root) or any(asked.get(name) for name in ASKING) or os.environ.get(STORE):
         return None
     words = {name: value for name, value in asked.items() if value and name not in IDLE}
     program = [dfloc.__version__, _seen([str(Path(dfloc.__file__).parent)])[0]]
