@@ -1,4 +1,4 @@
-"""An MLflow server that answers two requests, then drops most connections, for 300 s: python dropping_server.py PORT."""
+"""An MLflow server that answers two requests, then drops most of them, for 300 s: python dropping_server.py PORT."""
 
 import json
 import socket
