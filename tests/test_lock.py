@@ -118,7 +118,7 @@ def test_who_succeeds_a_killed_driver_clears_what_its_writers_left(root: UPath) 
     with DriverLock(root):
         pass
     with DriverLock(root):
-        assert all((root / name).exists() for name in left), "the one before ended in order"
+        assert all((root / name).exists() for name in left if "/" in name), "the one before ended in order"
     put(root, 3, owner(ticks=1))
     with DriverLock(root):
         pass
