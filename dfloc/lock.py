@@ -213,10 +213,13 @@ class DriverLock:
 
     def _tidy(self) -> None:
         """Take away what writers have left that were killed before this driver began, which the one before did not."""
-        if self.succeeds and storage.is_local(self._root):
-            root = storage.local(self._root)
-            for place in (root, *(root / name for name in FOLDERS)):
-                disk.clear(place, self._began, deep=place != root)
+        if not storage.is_local(self._root):
+            return
+        root = storage.local(self._root)
+        disk.clear(root, self._began, deep=False)  # a driver may die before it has a lock that shows it
+        if self.succeeds:
+            for name in FOLDERS:
+                disk.clear(root / name, self._began)
             for folder in root.glob("sweeps/*/tune"):
                 shutil.rmtree(folder, ignore_errors=True)
 

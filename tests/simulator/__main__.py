@@ -5,52 +5,12 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
-from tests.simulator.chaos import Chaos
-from tests.simulator.faults import FAULTS, WITHIN
-from tests.simulator.simulation import Result, simulate
+from tests.simulator import runs
+from tests.simulator.faults import FAULTS
 
 SHOWN = 160
-
-
-def seeds(first: int, count: int, fault: str | None = None) -> Iterator[Result]:
-    """Yield what came of seeds, each with what is drawn from it."""
-    for seed in range(first, first + count):
-        yield simulate(seed, fault=FAULTS[fault] if fault else None)
-
-
-def points(part: int, every: int) -> Iterator[Result]:
-    """Yield what comes of a loss of power at each write of a start in which nothing else goes wrong.
-
-    Args:
-        part: the first write.
-        every: the distance of two.
-    """
-    for number in simulate(0, starts=[]).writes[part::every]:
-        yield simulate(number, starts=[replace(Chaos(), power=number)])
-
-
-def planted(names: Sequence[str]) -> Iterator[Result]:
-    """Yield by which seed each fault is found; without a violation where it is not."""
-    for name in names:
-        found = next((one for one in seeds(1, WITHIN[name], name) if one.violations), None)
-        told = f"{name}: found by seed {found.seed}: {found.violations[0]}" if found else f"{name}: NOT FOUND"
-        yield Result(found.seed if found else 0, [] if found else [told], [told], found.writes if found else [], {})
-
-
-def _part(told: tuple[argparse.Namespace, int]) -> list[Result]:
-    """Return what came of a share of what is asked for."""
-    asked, part = told
-    if asked.planted:
-        return list(planted(list(FAULTS)[part :: asked.jobs]))
-    if asked.points:
-        found = points(part * asked.every, asked.every * asked.jobs)
-    else:
-        size = -(-asked.count // asked.jobs)
-        found = seeds(asked.first + part * size, min(size, asked.count - part * size), asked.fault)
-    return [one if one.violations else one._replace(log=[], numbers={}) for one in found]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,13 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args(arguments)
     if asked.seed is not None:
-        (result,) = seeds(asked.seed, 1, asked.fault)
+        (result,) = runs.seeds(asked.seed, 1, asked.fault)
         sys.stdout.writelines(f"{line[:SHOWN]}\n" for line in result.log)
         sys.stdout.writelines(f"{line}\n" for line in result.violations)
         return int(bool(result.violations))
     begun = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(asked.jobs) as pool:
-        found = [one for part in pool.imap_unordered(_part, [(asked, n) for n in range(asked.jobs)]) for one in part]
+        found = [
+            one for share in pool.imap_unordered(runs.part, [(asked, n) for n in range(asked.jobs)]) for one in share
+        ]
     bad = sorted((one for one in found if one.violations), key=lambda one: one.seed)
     if asked.planted:
         sys.stdout.writelines(f"{one.log[0][:SHOWN]}\n" for one in found)

@@ -51,6 +51,10 @@ class Chaos:
         if rng.random() < 0.2:
             first = at()
             errors.append((first, first + rng.choice([1, 5, 60, 1000]), 1.0, errno.ENOSPC, FILLS))
+        stall = at() if rng.random() < 0.1 else 0
+        second = (rng.choice([at(), rng.randrange(1, 8)]), rng.choice(["here", "there"]), rng.random() < 0.5)
+        if stall:
+            second = (stall + 1, "there", True)
         return cls(
             power=at() if rng.random() < 0.5 else 0,
             driver=at() if rng.random() < 0.2 else 0,
@@ -58,11 +62,9 @@ class Chaos:
             workers=tuple(at() for _ in range(rng.choice([0, 0, 1, 1, 2, 5]))),
             errors=tuple(errors),
             stop=at() if rng.random() < 0.1 else 0,
-            second=(rng.choice([at(), rng.randrange(1, 8)]), rng.choice(["here", "there"]), rng.random() < 0.5)
-            if rng.random() < 0.25
-            else None,
+            second=second if stall or rng.random() < 0.25 else None,
             steps={at(): rng.choice([-7200.0, 7200.0])} if rng.random() < 0.2 else {},
-            stall=at() if rng.random() < 0.1 else 0,
+            stall=stall,
         )
 
     @property

@@ -11,7 +11,6 @@ from unittest import mock
 from upath import UPath
 
 from dfloc import digests, disk, epochs, lock, measured, storage
-from dfloc.features import store
 from dfloc.ledger import Attempt, Ledger
 from dfloc.outcome import EpochRecord
 from dfloc.owner import Owner
@@ -133,56 +132,26 @@ def lock_never_checked() -> AbstractContextManager[Any]:
     return mock.patch.multiple(lock.DriverLock, check=lambda self: None, held=lambda self: True)
 
 
-def _held_back(which: Callable[[UPath], bool], until: Callable[[UPath], bool]) -> AbstractContextManager[Any]:
-    """Put some files only after another one."""
-    put, put_new = storage.put, storage.put_new
-    waiting: list[tuple[UPath, bytes]] = []
-
-    def later(path: UPath, data: bytes) -> None:
-        if which(path):
-            waiting.append((path, data))
-            return
-        put(path, data)
-        release(path)
-
-    def later_new(path: UPath, data: bytes) -> bool:
-        created = put_new(path, data)
-        release(path)
-        return created
-
-    def release(path: UPath) -> None:
-        while until(path) and waiting:
-            put(*waiting.pop(0))
-
-    return mock.patch.multiple(storage, put=later, put_new=later_new)
-
-
 def done_before_weights() -> AbstractContextManager[Any]:
-    """A trial is said to be finished before its weights are put."""
-    return _each_attempt(lambda path: path.suffix == ".safetensors", lambda path: path.name == "done.json")
-
-
-def receipt_before_features() -> AbstractContextManager[Any]:
-    """A group of features has its receipt before it is there."""
-    return mock.patch.object(store.FeatureStore, "put", _swapped_in(store.FeatureStore.put, ".npy", ".json"))
-
-
-def _each_attempt(which: Callable[[UPath], bool], until: Callable[[UPath], bool]) -> AbstractContextManager[Any]:
-    finish = Attempt.finish
+    """A trial is said to be finished, and its checkpoints are dropped, before its weights are put."""
+    finish, put = Attempt.finish, storage.put
 
     def finished(self: Attempt, *args: Any) -> bool:
-        with _held_back(which, until):
-            return finish(self, *args)
+        waiting: list[tuple[UPath, bytes]] = []
+
+        def later(path: UPath, data: bytes) -> None:
+            if path.suffix == ".safetensors":
+                waiting.append((path, data))
+            else:
+                put(path, data)
+
+        with mock.patch.object(storage, "put", later):
+            counts = finish(self, *args)
+        for path, data in waiting:
+            put(path, data)
+        return counts
 
     return mock.patch.object(Attempt, "finish", finished)
-
-
-def _swapped_in(method: Callable[..., Any], first: str, second: str) -> Callable[..., Any]:
-    def call(self: Any, *args: Any) -> Any:
-        with _held_back(lambda path: path.suffix == first, lambda path: path.suffix == second):
-            return method(self, *args)
-
-    return call
 
 
 def checkpoints_dropped_first() -> AbstractContextManager[Any]:
@@ -273,7 +242,6 @@ FAULTS: dict[str, Fault] = {
         lock_by_its_age,
         lock_never_checked,
         done_before_weights,
-        receipt_before_features,
         checkpoints_dropped_first,
         epochs_appended,
         epoch_before_its_checkpoint,

@@ -185,7 +185,7 @@ class Simulation:
             world.note("the driver is stalled")
             for one in world.processes:
                 if one.pid == driver.pid:
-                    one.stalled = world.now + 300
+                    one.stalled = world.now + 100
             if process.pid == driver.pid:
                 world.pause()
         if lost := chaos.error(world.rng, number, kind):
@@ -238,7 +238,7 @@ def _run(one: Simulation, starts: list[Chaos] | None) -> None:
         one.start(chaos)
         if world.violations:
             return
-        if starts is None and rng.random() < 0.1:
+        if starts is None and rng.random() < 0.3:
             _rot(one, rng)
     one._power = False
     for _ in range(LAST_STARTS):
