@@ -7,7 +7,7 @@ from typing import TextIO
 
 from upath import UPath
 
-from dfloc import disk, storage
+from dfloc import disk, slate, storage
 from dfloc.logfile import LogFile
 
 EARLY = ("ray._private", "ray.data", "ray.tune", "ray.train")
@@ -44,7 +44,9 @@ class Chatter:
         self._take(("ray",))
 
     def end(self) -> None:
-        """Give file descriptor 2 back."""
+        """Give file descriptor 2 back; where nothing of Python writes to it, as on the command line, it stays."""
+        if self._screen is sys.stderr and slate.facts():
+            return
         os.dup2(self._kept, 2)
         os.close(self._kept)
         if sys.stderr is not self._screen:

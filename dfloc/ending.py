@@ -16,6 +16,8 @@ from dfloc import slate
 SECONDS = 8.0
 """From a request to the end: who sends TERM to a job kills it after half a minute, or after ten seconds."""
 
+LOOK_SECONDS, GRACE_SECONDS = 0.25, 1.0
+
 GONE = 75
 """Exit code of a driver whose Ray is gone: sysexits' "temporary failure", the same command goes on."""
 
@@ -32,7 +34,7 @@ class Ended(KeyboardInterrupt):
 
     def __init__(self, number: int):
         super().__init__(number)
-        self.number = number
+        self.number: int = number
 
 
 def heard() -> list[signal.Signals]:
@@ -110,14 +112,18 @@ class Ending:
         self._listening.__exit__(None, None, None)
 
     def _end(self, number: int) -> NoReturn:
+        self.asked = number
         raise Ended(number)
 
     def _watch(self) -> None:
         until: float | None = None
         while True:
-            left = None if until is None else max(0.0, until - time.monotonic())
-            if not select.select([self._read], [], [], left)[0]:
-                self.now()
+            while not select.select([self._read], [], [], LOOK_SECONDS if until else None)[0]:
+                assert until is not None, "without a clock it waits"
+                if slate.gone(slate.facts()):  # the main thread may wait for it, a minute long
+                    until = min(until, time.monotonic() + GRACE_SECONDS)
+                if time.monotonic() >= until:
+                    self.now()
             number = int.from_bytes(os.read(self._read, 1))
             if not number:
                 os.close(self._read)
@@ -128,13 +134,16 @@ class Ending:
                 if not self.asked or number != signal.SIGINT:
                     self.asked = number
 
-    def now(self) -> NoReturn:
+    def now(self, number: int = 0) -> NoReturn:
         """End this process at once: nothing waits for threads, for Ray or for a server any more.
 
         Where its Ray is gone, the parent knows what came first, and says it.
+
+        Args:
+            number: of the signal, where it is known; 0 = the one that asked.
         """
         self._last.acquire()
-        number = self.asked or signal.SIGINT
+        number = number or self.asked or signal.SIGINT
         facts = slate.facts()
         if gone := facts.get("watched") and slate.gone(facts):
             slate.note(gone=gone)

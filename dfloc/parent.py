@@ -21,6 +21,9 @@ SWEEP_SECONDS = 5.0
 RAY_GRACE = 1.0
 
 _SET_DEATH_SIGNAL, _SET_SUBREAPER = 1, 36
+ORPHANED = signal.SIGURG
+"""What the keeper gets when the process that was started is gone; it means nothing else to it."""
+
 _SENT = 0
 """`si_code` of a signal that a process has sent; a terminal's has another."""
 
@@ -31,32 +34,63 @@ def can_start() -> bool:
 
 
 def start(page: Slate) -> None:
-    """Fork: the child returns and is the driver; the parent watches it, and ends as it ends.
+    """Fork twice: the grandchild returns and is the driver; the child keeps it, and this process ends as it ends.
 
-    The parent has loaded next to nothing, and forking costs a millisecond. Where it is killed, so is the driver.
+    Both have loaded next to nothing, and forking costs a millisecond. Where this process is killed, the keeper kills
+    the driver, and what that leaves: Ray's agents would look for their gcs_server for another minute.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     heard = {*ending.heard(), signal.SIGCHLD}  # one that is ignored stays so: blocked, it would be delivered
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
-    parent = os.getpid()
-    driver = os.fork()
-    if driver:
-        libc.prctl(_SET_SUBREAPER, 1, 0, 0, 0)
-        os._exit(_Parent(driver, page, heard).watch())
-    libc.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(128 + signal.SIGKILL)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*heard, ORPHANED})
+    if keeper := _fork(libc, ORPHANED):
+        os._exit(_follow(keeper, page, heard))
+    libc.prctl(_SET_SUBREAPER, 1, 0, 0, 0)
+    front = os.getppid()
+    if driver := _fork(libc, signal.SIGKILL):
+        os._exit(_Keeper(driver, front, page, heard - {signal.SIGINT} | {ORPHANED}).watch())
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     page.mine()
-    slate.note(watched=True)
+    slate.note(watched=True, driver=os.getpid())
 
 
-class _Parent:
-    """What the parent knows of its driver."""
+def _fork(libc: ctypes.CDLL, number: signal.Signals) -> int:
+    """Fork, as `os.fork`; the child gets a signal when its parent ends, and is not begun where that has ended."""
+    parent = os.getpid()
+    child = os.fork()
+    if not child:
+        libc.prctl(_SET_DEATH_SIGNAL, number, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(128 + signal.SIGKILL)
+    return child
 
-    def __init__(self, driver: int, page: Slate, heard: set[signal.Signals]):
+
+def _follow(keeper: int, page: Slate, heard: set[signal.Signals]) -> int:
+    """Pass signals on until the keeper has ended; return the exit code.
+
+    A Ctrl-C goes to all that are in the foreground: the driver is given only one that it did not get itself.
+    """
+    while not (found := os.waitpid(keeper, os.WNOHANG))[0]:
+        info = signal.sigwaitinfo(heard)
+        if info.si_signo in (signal.SIGTERM, signal.SIGHUP):
+            os.kill(keeper, info.si_signo)
+        elif info.si_signo == signal.SIGINT and info.si_code == _SENT:
+            since = time.monotonic() - ECHO_SECONDS
+            time.sleep(ECHO_SECONDS)
+            facts = page.read()
+            if "driver" in facts and facts.get("interrupted", 0) < since:
+                with suppress(ProcessLookupError):
+                    os.kill(facts["driver"], signal.SIGINT)
+    code = os.waitstatus_to_exitcode(found[1])
+    return code if code >= 0 else 128 - code
+
+
+class _Keeper:
+    """The parent of the driver: what it knows of it."""
+
+    def __init__(self, driver: int, front: int, page: Slate, heard: set[signal.Signals]):
         self._driver = driver
+        self._front = front
         self._page = page
         self._heard = heard
         self._asked = 0
@@ -70,7 +104,7 @@ class _Parent:
         while (status := self._reap()) is None:
             info = signal.sigtimedwait(self._heard, LOOK_SECONDS)
             if info is not None and info.si_signo != signal.SIGCHLD:
-                self._pass_on(info)
+                self._pass_on(info.si_signo)
             elif info is None:
                 self._look()
             if time.monotonic() > self._until:
@@ -91,19 +125,14 @@ class _Parent:
                     return found[1]
         return None
 
-    def _pass_on(self, info: signal.struct_siginfo) -> None:
-        """Give the driver a signal, but for a Ctrl-C that it got too, as all do that are in the foreground."""
-        if info.si_signo != signal.SIGINT:
-            self._asked = self._asked or info.si_signo
+    def _pass_on(self, number: int) -> None:
+        """Give the driver a signal, and see that it ends in time; kill it where who started it was killed."""
+        if number == ORPHANED:
+            number = signal.SIGKILL if os.getppid() != self._front else 0
+        else:
+            self._asked = self._asked or number
             self._until = min(self._until, time.monotonic() + LAST_SECONDS)
-        elif info.si_code != _SENT or self._was_interrupted(time.monotonic()):
-            return
-        os.kill(self._driver, info.si_signo)
-
-    def _was_interrupted(self, since: float) -> bool:
-        """Wait for a moment, and return whether the driver has got a Ctrl-C of its own."""
-        time.sleep(ECHO_SECONDS)
-        return float(self._page.read().get("interrupted", 0)) >= since - ECHO_SECONDS
+        os.kill(self._driver, number)
 
     def _look(self) -> None:
         """See what is held, and ask the driver to end where its Ray is gone; native code would wait for a minute."""

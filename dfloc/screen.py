@@ -90,5 +90,6 @@ def _over(stream: io.TextIOWrapper, descriptor: int, on_loss: Callable[[OSError]
         io.BufferedWriter(_Raw(descriptor, on_loss)),
         encoding=stream.encoding,
         errors="backslashreplace",  # a name need not be one that the terminal can show
-        line_buffering=stream.line_buffering,
+        line_buffering=stream.line_buffering or descriptor != 1,
+        write_through=stream.write_through,
     )

@@ -16,8 +16,9 @@ class Slate:
     """A file without a name, which both processes have open; a write after the last one counts.
 
     Facts are `command` (the words that go on), `left` (trials to run), `log` (of Ray's words), `ray` (name -> pid of
-    the processes of a Ray that was started here), `temp` (its folder), `interrupted` (when the last Ctrl-C came), and
-    `code` (what the driver ends with, once it has said all that is to be said).
+    the processes of a Ray that was started here), `temp` (its folder), `gone` (which of them is), `interrupted` (when
+    the last Ctrl-C came), `watched` (there is a parent), `driver` (its pid), and `code` (what the driver ends with,
+    once it has said all that is to be said).
     """
 
     def __init__(self) -> None:

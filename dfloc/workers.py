@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 from upath import UPath
@@ -29,6 +30,9 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 PROBE_SECONDS = 5
+LOST, LOST_SECONDS = "RAY_gcs_rpc_server_reconnect_timeout_s", 5
+"""How long processes of a Ray on one machine look for its gcs_server, when that is gone: a minute by default."""
+
 RAY = ("gcs_server", "raylet")
 """Processes without which Ray is gone."""
 
@@ -84,18 +88,20 @@ class Workers:
             raise
 
     def stop(self, failed: bool = False) -> None:
-        """End what was started.
+        """End what was started; of a process that was asked to end, its parent does it: Ray itself takes its time.
 
         Args:
             failed: leave the chatter where it is named.
         """
         leave = failed and self._chatter is not None and self.log is None
+        facts = slate.facts()
+        if facts.get("watched") and (isinstance(sys.exception(), KeyboardInterrupt) or slate.gone(facts)):
+            return
         if self._chatter:
             import ray
 
-            if not slate.gone(slate.facts()):  # a Ray that is gone is waited for, a minute long
-                slate.note(ray={})
-                ray.shutdown()
+            slate.note(ray={})
+            ray.shutdown()
             self._chatter.end()
             self._chatter = None
         if self._folder:
@@ -128,6 +134,8 @@ class Workers:
         assert self._folder is not None
         term = signal.getsignal(signal.SIGTERM)
         # Below a folder that is private: Ray opens this one to everybody.
+        if not self.address:
+            os.environ.setdefault(LOST, str(LOST_SECONDS))
         own = {} if self.address else {"_temp_dir": str(self._folder.path / "r"), "include_dashboard": False}
         ray.init(
             address=self.address or "local",
@@ -138,8 +146,12 @@ class Workers:
         )
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, term)  # Ray's own ends everything, with exit code 1 and without a word
+        ray._private.worker.print_to_stdstream = self._log_line  # what it says of its own processes
         if not self.address:
             slate.note(ray={one.name(): one.pid for one in psutil.Process().children() if one.name() in RAY})
+
+    def _log_line(self, data: dict[str, Any], *_: object, **__: object) -> None:
+        logging.getLogger("ray").warning("\n".join(map(str, data["lines"])))
 
     @property
     def _log(self) -> UPath:

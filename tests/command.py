@@ -48,23 +48,40 @@ class Started:
         folder: of what it says.
         through: a command that runs it.
         place: the folder that it runs in; None = that of the tests.
+        unread: nobody reads what it says.
         environment: added to a fresh shell's.
     """
 
     def __init__(
-        self, args: list[str], folder: Path, through: Sequence[str] = (), place: Path | None = None, **environment: str
+        self,
+        args: list[str],
+        folder: Path,
+        through: Sequence[str] = (),
+        place: Path | None = None,
+        unread: bool = False,
+        **environment: str,
     ):
         self.mark = uuid.uuid4().hex
         self._files = [folder / f"{self.mark}.{name}" for name in ("out", "err")]
         with self._files[0].open("wb") as out, self._files[1].open("wb") as err:
             self.process = subprocess.Popen(
                 [*through, DFLOC, *args],
-                stdout=out,
+                stdout=_unread() if unread else out,
                 stderr=err,
                 cwd=place,
                 env=fresh() | environment | {MARK: self.mark},
                 start_new_session=True,
             )
+
+    @property
+    def driver(self) -> psutil.Process:
+        """The process that works: the one that was started has a child, which keeps it."""
+        return psutil.Process(self.process.pid).children()[0].children()[0]
+
+    def pids(self, name: str = "") -> list[int]:
+        """Return its processes, or those of a name."""
+        found = [self.process.pid, *(one.pid for one in psutil.Process(self.process.pid).children(recursive=True))]
+        return [pid for pid in found if name in ("", psutil.Process(pid).name())]
 
     def alive(self) -> list[str]:
         """Return the commands of all its processes: each inherits its environment."""
@@ -118,9 +135,9 @@ class Study:
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         return Result(done.returncode, done.stdout, done.stderr, cpu)
 
-    def start(self, *args: str) -> Started:
+    def start(self, *args: str, unread: bool = False) -> Started:
         """Start `dfloc sweep` and return at once."""
-        return Started(["sweep", "exposure", *self.args, *args], self.root.parent)
+        return Started(["sweep", "exposure", *self.args, *args], self.root.parent, unread=unread)
 
     def sweep(self, *settings: str, name: str = "exposure", **how: Any) -> Result:
         """Run a sweep inside this process, on the Ray that it has."""
@@ -229,6 +246,13 @@ def wait(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
     while not condition():
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.05)
+
+
+def _unread() -> int:
+    """Return a file descriptor for what nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
 
 
 def fresh() -> dict[str, str]:

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from dfloc import parent, screen, slate
-from dfloc.ending import Ending
+from dfloc.ending import Ended, Ending
 from dfloc.slate import Slate
 
 DRIVING = (["sweep"], ["evaluate"], ["predict"], ["data", "import"])
@@ -53,6 +53,8 @@ def _run() -> int:
 
         try:
             return group.run()
+        except Ended as error:
+            end.now(error.number)
         except KeyboardInterrupt:
             end.now()
         except Exception as error:  # noqa: BLE001 (told raises what it does not know)

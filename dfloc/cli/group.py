@@ -82,7 +82,7 @@ def run() -> int:
     try:
         code: Any = cli(standalone_mode=False)
     except click.Abort as error:
-        raise KeyboardInterrupt from error
+        raise error.__cause__ or KeyboardInterrupt from error
     return code if isinstance(code, int) else 0
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from dfloc.cli.options import debug_option, plugin_option, workspace_option
+from dfloc.ending import CODES
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(context_settings={"show_default": True}, epilog=CODES)
 @click.argument("name")
 @click.option("--data", metavar="DIR", help="Folder of shards, or a tree of Dolos' layout, which is imported once.")
 @click.option(

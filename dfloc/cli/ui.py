@@ -13,8 +13,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import click
 
@@ -22,7 +20,7 @@ from dfloc.cli.options import debug_option, workspace_option
 from dfloc.errors import ConfigError, DflocError
 
 START_SECONDS = 120
-STOP_SECONDS = 10
+STOP_SECONDS = 5
 NEXT_PORTS = 50
 
 
@@ -42,7 +40,7 @@ def ui(workspace: str, port: int, host: str, debug: bool) -> None:
     if free != port:
         click.echo(f"port {port} is busy, using {free}")
     try:
-        with _ends_on_signal(), _server(database, host, free) as server:
+        with _server(database, host, free) as server:
             click.echo(f"MLflow UI: {_wait(server, host, free, database)}   (Ctrl-C ends it)")
             code = server.wait()
             raise DflocError(f"the MLflow server ended by itself (exit code {code}); see {_log(database)}")
@@ -90,21 +88,6 @@ def _free_port(host: str, port: int) -> int:
                 continue
             return candidate
     raise ConfigError(f"no free port from {port} on; name another by --port")
-
-
-@contextmanager
-def _ends_on_signal() -> Iterator[None]:
-    """Treat the end of the terminal, and a request to end, like Ctrl-C."""
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = {name: signal.signal(name, end) for name in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
 
 
 @contextmanager

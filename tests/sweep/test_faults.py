@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from tests.command import Result, Started, Study, runs, wait
 
 pytestmark = pytest.mark.ray
 
+DROPPING = Path(__file__).parents[1] / "cases" / "dropping_server.py"
 EPOCHS = 5
 LONG = ("stages.finetune.trial.epochs=5", "stages.finetune.trial.epoch_steps=25")
 ARGS = ["--only", "finetune", *(part for setting in LONG for part in ("--set", setting))]
@@ -147,7 +149,7 @@ def test_a_second_driver_is_refused_and_ctrl_c_once_ends_the_epochs(
     started.until(lambda: study.epochs_of(EPOCHS) >= 1)
     refused = study.command(*ARGS)
     assert refused.code == 2
-    assert f"pid {started.process.pid}, started" in refused.err
+    assert f"pid {started.driver.pid}, started" in refused.err
     assert refused.err.startswith(f"Error: another driver owns {study.root}")
     assert "--wait" in refused.err
     interrupt(started)
@@ -180,6 +182,67 @@ def test_ctrl_c_twice_ends_at_once_and_wait_waits(prepared: Study, whole: dict[s
     assert study.numbers() == whole
     assert runs(store(study)) == sorted([(name, "FINISHED") for name in (*whole, "sweep")])
     assert waiting.alive() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "whom", "code", "line"),
+    [
+        ("KILL", "driver", 137, r"killed by signal 9, when it and its workers held \d+\.\d of \d+\.\d GiB"),
+        ("KILL", "gcs_server", 75, "Ray's gcs_server is gone, and the driver with it"),
+        ("KILL", "raylet", 75, "Ray's raylet( or gcs_server)? is gone, and the driver with it"),
+        ("TERM", "all", 143, "ended by TERM"),
+        ("HUP", "all", 129, "ended by HUP"),
+        ("TERM", "driver", 143, "ended by TERM"),
+    ],
+)
+def test_whoever_is_ended_it_is_one_line_soon_and_the_same_command_goes_on(
+    name: str, whom: str, code: int, line: str, prepared: Study, whole: dict[str, Any], tmp_path: Path
+) -> None:
+    study = copy_of(prepared, tmp_path)
+    started = study.start(*ARGS, "--max-concurrent", "2")
+    started.until(lambda: study.epochs_of(EPOCHS) >= 2)
+    pids = {"driver": [started.driver.pid], "all": started.pids()}
+    for pid in pids.get(whom) or started.pids(whom):
+        with suppress(ProcessLookupError):
+            os.kill(pid, getattr(signal, f"SIG{name}"))
+    at = time.monotonic()
+    result = started.result()
+    assert time.monotonic() - at < 12
+    assert result.code == code
+    (said,) = [text for text in result.err.splitlines() if text.strip()]
+    left = r"everything finished is saved; \d+ to run(; log: \S+/logs/ray\.log)?\. Go on with: dfloc sweep exposure "
+    assert re.match(f"{line}.*; {left}", said)
+    assert "Raylet is terminated" not in result.out
+    wait(lambda: not started.alive(), 15)
+    again = study.command(*ARGS)
+    assert again.code == 0
+    assert study.numbers() == whole
+    assert runs(store(study)) == sorted([(name, "FINISHED") for name in (*whole, "sweep")])
+
+
+@pytest.mark.slow
+def test_a_reader_that_ends_and_a_server_that_drops_connections_lose_nothing(
+    prepared: Study, whole: dict[str, Any], tmp_path: Path
+) -> None:
+    study = copy_of(prepared, tmp_path)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen([sys.executable, str(DROPPING), str(port)])
+    try:
+        wait(lambda: answers(port), 30)
+        started = study.start(*ARGS, "--tracking", f"http://127.0.0.1:{port}", unread=True)
+        result = started.result()
+    finally:
+        server.kill()
+        server.wait()
+    assert result.code == 0
+    assert study.numbers() == whole
+    assert "Traceback" not in result.err
+    again = study.command(*ARGS)
+    assert again.code == 0
+    assert runs(store(study)) == sorted([(name, "FINISHED") for name in (*whole, "sweep")])
 
 
 def test_when_every_trial_fails_the_first_cause_is_told(prepared: Study, ray_local: None, tmp_path: Path) -> None:

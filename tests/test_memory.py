@@ -1,0 +1,65 @@
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from dfloc import memory
+from dfloc.memory import GIB, Held
+
+
+def test_what_is_held_is_said_with_what_it_means() -> None:
+    plain = Held(2 * GIB, 24 * GIB, 3, 20 * GIB)
+    words = "when it and its workers held 2.0 of 24.0 GiB"
+    assert plain.told(before=3) == f"{words}, not for want of memory as it seems"
+    assert plain.told(before=2) == f"{words}: memory ran out"
+    assert plain._replace(held=20 * GIB).told(before=3).endswith("held 20.0 of 24.0 GiB: memory may have run out")
+    assert plain._replace(free=GIB).told(before=3) == f"{words}: memory may have run out"
+
+
+def test_children_of_children_are_counted_with_what_they_hold() -> None:
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = bytearray(1 << 27); input()'])"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    try:
+        until = time.monotonic() + 60
+        while memory.look(memory.descendants(os.getpid())).held < 1 << 27:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert {child.pid, psutil.Process(child.pid).children()[0].pid} <= set(memory.descendants(os.getpid()))
+    finally:
+        child.communicate(b"\n")
+    assert child.pid not in memory.descendants(os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        (
+            ["0::/jobs/one"],
+            {"jobs/one/memory.max": "max", "jobs/memory.max": "4096", "jobs/one/memory.events": "low 0\noom_kill 2"},
+            [(0, 2), (4096, 0), (0, 0)],
+        ),
+        (
+            ["5:cpu:/x", "4:memory:/job"],
+            {"memory/job/memory.limit_in_bytes": "8192", "memory/job/memory.oom_control": "under_oom 0\noom_kill 1"},
+            [(8192, 1), (0, 0)],
+        ),
+        ([], {}, []),
+    ],
+)
+def test_the_limits_of_both_kinds_of_control_groups(
+    groups: list[str], files: dict[str, str], expected: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = {str(memory.CGROUPS / name): text.splitlines() for name, text in files.items()}
+    there["/proc/self/cgroup"] = groups
+    monkeypatch.setattr(memory, "_lines", lambda path: there.get(str(path), []))
+    assert list(memory._limits()) == expected
+
+
+def test_a_look_is_cheap() -> None:
+    start = time.process_time()
+    for _ in range(10):
+        memory.look(memory.descendants(os.getpid()))
+    assert time.process_time() - start < 1.0

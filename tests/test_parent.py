@@ -1,0 +1,222 @@
+"""How a command ends that is killed or asked to end: its line, its exit code, and what it leaves."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from dfloc import ending, slate
+from dfloc.slate import Slate
+from tests.command import fresh, wait
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no parent elsewhere")
+
+SCRIPT = """
+import _thread, os, signal, subprocess, sys, threading, time
+from dfloc import cli, slate
+from dfloc.cli import group
+
+sys.argv = ["dfloc", "sweep", "it's", "--wait"]
+
+def native():
+    os.write(1, b"begun\\n")
+    signal.pthread_sigmask(signal.SIG_BLOCK, set())
+    lock = threading.Lock()
+    while True:  # as native code, which never comes back to Python
+        try:
+            lock.acquire(); lock.acquire()
+        except KeyboardInterrupt:
+            pass
+
+def work():
+    os.write(1, b"begun\\n")
+    while True:
+        time.sleep(0.05)
+
+def ray():
+    one = subprocess.Popen(["sleep", "600"])
+    slate.note(ray={"raylet": one.pid}, log="/logs/ray.log", left=3)
+    os.write(1, f"ray {one.pid}\\n".encode())
+    native()
+
+def quits():
+    one = subprocess.Popen(["sleep", "600"])
+    slate.note(ray={"raylet": one.pid}, log="/logs/ray.log", left=3)
+    os._exit(1)
+
+def counts():
+    from dfloc import ending
+    seen = []
+    with ending.listening(seen.append):
+        os.write(1, b"begun\\n")
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            time.sleep(0.05)
+    return 10 + len(seen)
+
+group.run = {name: globals()[name] for name in ("native", "work", "ray", "quits", "counts")}.get(os.environ["DOES"])
+if os.environ["DOES"] == "code":
+    group.run = lambda: 5
+if __name__ == "__main__":
+    cli.main()
+"""
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    script, running = tmp_path / "script.py", list[subprocess.Popen[str]]()
+    script.write_text(SCRIPT)
+
+    def run(does: str, **how: Any) -> subprocess.Popen[str]:
+        running.append(
+            subprocess.Popen(
+                [sys.executable, str(script)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=fresh() | {"DOES": does},
+                start_new_session=True,
+                **how,
+            )
+        )
+        return running[-1]
+
+    yield run
+    for one in running:
+        if one.poll() is None:
+            os.killpg(one.pid, signal.SIGKILL)
+            one.wait()
+
+
+def begun(one: subprocess.Popen[str]) -> psutil.Process:
+    """Wait until it works; return its driver."""
+    assert one.stdout is not None
+    assert one.stdout.readline()
+    return psutil.Process(one.pid).children()[0].children()[0]
+
+
+def test_the_parents_have_loaded_next_to_nothing(start: Start) -> None:
+    one = start("work")
+    driver = begun(one)
+    for watches in (psutil.Process(one.pid), driver.parent()):
+        assert watches is not None
+        assert watches.num_threads() == 1
+        assert watches.memory_info().rss < 40 << 20
+        before = watches.cpu_times()
+        time.sleep(2)
+        assert sum(watches.cpu_times()[:2]) - sum(before[:2]) < 0.3
+    code = "import sys, dfloc.cli; print({'click', 'ray', 'torch', 'psutil', 'rich', 'pydantic'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize("target", ["front", "driver", "all"])
+@pytest.mark.parametrize(
+    ("does", "number", "code"), [("work", "TERM", 143), ("work", "HUP", 129), ("native", "TERM", 143)]
+)
+def test_asked_to_end_it_ends_in_time_with_its_code_and_line(
+    start: Start, does: str, number: str, code: int, target: str
+) -> None:
+    one = start(does)
+    driver, at = begun(one), time.monotonic()
+    send = {"front": one.send_signal, "driver": driver.send_signal, "all": lambda n: os.killpg(one.pid, n)}[target]
+    send(getattr(signal, f"SIG{number}"))
+    _, err = one.communicate(timeout=30)
+    assert one.returncode == code
+    assert err == f"ended by {number}; everything finished is saved. Go on with: dfloc sweep 'it'\"'\"'s' --wait\n"
+    assert time.monotonic() - at < 12
+    assert not driver.is_running()
+
+
+def test_killed_by_signal_9_the_parent_says_so_with_the_memory(start: Start) -> None:
+    one = start("work")
+    begun(one).kill()
+    _, err = one.communicate(timeout=30)
+    assert one.returncode == 137
+    assert err.startswith("killed by signal 9, when it and its workers held 0.0 of ")
+    assert err.endswith("everything finished is saved. Go on with: dfloc sweep 'it'\"'\"'s' --wait\n")
+    assert len(err.splitlines()) == 1
+
+
+def test_who_is_started_takes_everything_along(start: Start) -> None:
+    one = start("ray")
+    driver = begun(one)
+    below = [driver, *driver.children(recursive=True), *driver.parents()[:1]]
+    assert len(below) == 3
+    one.kill()
+    one.wait()
+    assert psutil.wait_procs(below, 5)[1] == []
+
+
+@pytest.mark.parametrize("does", ["ray", "quits"])
+def test_a_ray_that_is_gone_is_one_line_soon(start: Start, does: str) -> None:
+    one, at = start(does), time.monotonic()
+    if does == "ray":
+        assert one.stdout is not None
+        os.kill(int(one.stdout.readline().split()[1]), signal.SIGKILL)
+    _, err = one.communicate(timeout=30)
+    assert one.returncode == ending.GONE
+    assert err.startswith("Ray's raylet")
+    assert "is gone, and the driver with it; everything finished is saved; 3 to run; log: /logs/ray.log. Go on" in err
+    assert len(err.splitlines()) == 1
+    assert time.monotonic() - at < 15
+
+
+@pytest.mark.parametrize("to", ["front", "group"])
+def test_a_ctrl_c_comes_once_whoever_it_was_sent_to(start: Start, to: str) -> None:
+    one = start("counts", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    begun(one)
+    one.send_signal(signal.SIGINT) if to == "front" else os.killpg(one.pid, signal.SIGINT)
+    assert one.wait(30) == 11
+
+
+@pytest.mark.parametrize("name", ["HUP", "INT"])
+def test_what_is_ignored_at_the_start_stays_ignored(start: Start, name: str) -> None:
+    number = getattr(signal, f"SIG{name}")
+    one = start("counts", preexec_fn=lambda: signal.signal(number, signal.SIG_IGN))
+    begun(one)
+    os.killpg(one.pid, number)
+    assert one.wait(30) == 10
+
+
+def test_the_exit_code_is_passed_on(start: Start) -> None:
+    one = start("code")
+    assert one.communicate(timeout=60) == ("", "")
+    assert one.returncode == 5
+
+
+def test_a_slate_is_the_drivers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    slate.note(left=1)
+    assert slate.facts() == {}
+    page = Slate()
+    monkeypatch.setenv(slate.VARIABLE, "")
+    page.mine()
+    slate.note(left=1, log="a")
+    slate.note(left=0)
+    assert page.read() == slate.facts() == {"left": 0, "log": "a"}
+    slate.note(command="x" * slate.SIZE)
+    assert page.read() == {"left": 0, "log": "a"}
+    os.pwrite(page._file.fileno(), b'{"left": 12', 0)
+    assert page.read() == {}
+    page.close()
+    monkeypatch.setenv(slate.VARIABLE, f"{os.getpid() + 1}:1")
+    slate.note(left=1)
+    assert slate.facts() == {}
+
+
+def test_a_process_that_has_ended_is_gone() -> None:
+    one = subprocess.Popen(["sleep", "100"])
+    facts = {"ray": {"gcs_server": os.getpid(), "raylet": one.pid}}
+    assert slate.gone(facts) == slate.gone({}) == ""
+    one.kill()
+    wait(lambda: slate.gone(facts) == "raylet", 10)
+    one.wait()
+    assert slate.gone(facts) == "raylet"
