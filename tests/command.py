@@ -48,8 +48,8 @@ class Started:
         args: of the command.
         folder: of what it says.
         through: a command that runs it.
-        unread: nobody reads what it says.
         place: the folder that it runs in; None = that of the tests.
+        unread: nobody reads what it says.
         environment: added to a fresh shell's.
     """
 
@@ -58,8 +58,8 @@ class Started:
         args: list[str],
         folder: Path,
         through: Sequence[str] = (),
-        unread: bool = False,
         place: Path | None = None,
+        unread: bool = False,
         **environment: str,
     ):
         self.mark = uuid.uuid4().hex
@@ -138,7 +138,7 @@ class Study:
 
     def start(self, *args: str, unread: bool = False) -> Started:
         """Start `dfloc sweep` and return at once."""
-        return Started(["sweep", "exposure", *self.args, *args], self.root.parent, unread)
+        return Started(["sweep", "exposure", *self.args, *args], self.root.parent, unread=unread)
 
     def sweep(self, *settings: str, name: str = "exposure", **how: Any) -> Result:
         """Run a sweep inside this process, on the Ray that it has."""

@@ -3,6 +3,7 @@
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -40,6 +41,7 @@ def main() -> int:
     parser.add_argument("--number", type=int, action="append", help="a moment by its number; repeatable")
     parser.add_argument("--write", action="store_true", help="write the table into docs/FAULTS.md")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was begun is ended
     seed = asked.seed if asked.seed is not None else random.SystemRandom().randrange(10**6)
     chosen = [
         moment

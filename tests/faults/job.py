@@ -16,8 +16,8 @@ import psutil
 from tests.command import Started, Study, marked
 
 AGENTS = ("DashboardAgent", "RuntimeEnvAgent", "log_monitor")
-SHARED = ("plasma", "ray", "torch", "psm_", "sem.")
-"""How Ray, torch and Python begin the names of what they put into shared memory."""
+SHARED = ("plasma", "ray", "torch")
+"""How Ray and torch begin the names of what they put into shared memory."""
 
 SECONDS_TO_END = 15.0
 

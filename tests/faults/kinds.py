@@ -28,6 +28,15 @@ FAKETIME = (
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
 )
 STEPS = ("-5m", "-3h", "-2d")
+CLOCK = """
+import os, select, sys, time
+if "LD_PRELOAD" not in os.environ:
+    words = [sys.executable, *sys.orig_argv[1:]]
+    os.execve(sys.executable, words, os.environ | {"LD_PRELOAD": os.environ["DFLOC_TEST_CLOCK"]})
+del os.environ["LD_PRELOAD"]
+time.sleep = lambda seconds: select.select([], [], [], max(0, seconds)) and None
+"""
+"""Gives every Python process a clock of libfaketime's (0.9.10), of which Ray's gcs dies; and a sleep that it knows."""
 
 
 @contextlib.contextmanager
@@ -151,8 +160,12 @@ def clock_back(scene: Scene) -> Iterator[None]:
     step = scene.draw.choice(STEPS)
     clock = scene.folder / "clock"
     clock.write_text("+0")
+    (scene.folder / "path").mkdir()
+    (scene.folder / "path" / "sitecustomize.py").write_text(CLOCK)
     environment = {
         "LD_PRELOAD": _library(),
+        "PYTHONPATH": str(scene.folder / "path"),
+        "DFLOC_TEST_CLOCK": _library(),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_CACHE_DURATION": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
@@ -208,6 +221,18 @@ def _second(scene: Scene, first: Started, root: Path, through: list[str] | None 
     if result.code != 2 or not names or len(result.err.splitlines()) != 1:
         scene.faults.append(f"the second driver ended with {result.code}: {(result.out + result.err)[-300:]}")
     scene.faults += screen(result)
+
+
+@contextlib.contextmanager
+def reader_ends(scene: Scene) -> Iterator[None]:
+    """Who reads the output has seen enough after a line."""
+    study = scene.lay()
+    since = time.monotonic()
+    started = scene.bench.start(through=["sh", "-c", '"$@" | head -n 1', "sh"])
+    scene.end(started, Wanted((0,), lines=0), since)
+    if len(study.finished()) != len(scene.ground.numbers):
+        scene.faults.append(f"the sweep did not go on: {len(study.finished())} trials are finished")
+    yield
 
 
 @contextlib.contextmanager
@@ -269,5 +294,6 @@ KINDS = {
     "disk full": Kind("the disk is full", ALWAYS, disk_full, no_mount),
     "clock back": Kind("the clock goes back, and a second driver comes", AT_WORK, clock_back, no_faketime),
     "dropping server": Kind("MLflow's server drops connections", ALWAYS, dropping_server),
+    "reader ends": Kind("`dfloc sweep ... | head -n 1`", ALWAYS, reader_ends),
     "second driver": Kind("a second driver", AT_WORK, second_driver),
 }
