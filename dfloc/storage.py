@@ -337,11 +337,6 @@ class Workspace:
         """
         return uris.of_database(local(self.root) / "mlflow.db")
 
-    @property
-    def artifacts(self) -> UPath:
-        """MLflow's files."""
-        return self.root / "mlartifacts"
-
 
 def is_local(path: UPath) -> bool:
     """Return whether a path lies in a file system of this machine, mounted ones among them."""

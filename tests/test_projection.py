@@ -297,13 +297,13 @@ def test_no_scratch_file_of_a_report_is_uploaded(workspace: Workspace, tmp_path:
 
 
 def test_files_that_cannot_be_written_are_added_later(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
-    Path(workspace.artifacts.path).write_text("a file in the way")
+    Path(workspace.root.path, "mlartifacts").write_text("a file in the way")
     track(workspace)
     (warning,) = warnings_of(caplog)
     assert "MLflow gets no files, numbers alone" in warning
-    assert str(workspace.artifacts) in warning
+    assert str((workspace.root / "mlartifacts")) in warning
     assert {run.info.status for run in runs_of(workspace).values()} == {"FINISHED"}
-    workspace.artifacts.unlink()
+    (workspace.root / "mlartifacts").unlink()
     track(workspace)
-    assert len(list(Path(workspace.artifacts.path).rglob("*.parquet"))) == 16
+    assert len(list(Path(workspace.root.path, "mlartifacts").rglob("*.parquet"))) == 16
     assert len(warnings_of(caplog)) == 1

@@ -56,7 +56,7 @@ def test_scratch_files_are_not_uploaded(workspace: Workspace, ledger: Ledger) ->
         (report / name).parent.mkdir(parents=True, exist_ok=True)
         (report / name).write_text("x")
     track(workspace, report=report)
-    held = Path(workspace.artifacts.path).rglob("report/**/*")
+    held = Path(workspace.root.path, "mlartifacts").rglob("report/**/*")
     assert sorted(path.name for path in held if path.is_file()) == ["a.csv", "index.html"]
 
 
@@ -94,7 +94,7 @@ def test_epochs_and_rows_are_as_recorded(workspace: Workspace, ledger: Ledger) -
     assert len(files) == 4
     path = client.download_artifacts(run.info.run_id, "rows/last/celebahq-ldm.parquet")
     assert pq.read_table(path)["iou"].to_pylist() == pytest.approx([0.3, 0.5])
-    assert workspace.artifacts.exists()
+    assert (workspace.root / "mlartifacts").exists()
 
 
 def test_the_description_finds_the_trials(workspace: Workspace, ledger: Ledger) -> None:

@@ -5,15 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dfloc.config import (
-    EvaluationSpec,
-    InitFrom,
-    Lineage,
-    MapRecipe,
-    SampleList,
-    TrialSpec,
-    fingerprint,
-)
+from dfloc.config import EvaluationSpec, InitFrom, Lineage, MapRecipe, SampleList, TrialSpec, fingerprint
 from dfloc.data import dolos
 from dfloc.data.generators import SOURCE
 from dfloc.data.manifest import SampleRef, list_digest
