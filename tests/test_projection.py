@@ -301,7 +301,7 @@ def test_files_that_cannot_be_written_are_added_later(workspace: Workspace, capl
     track(workspace)
     (warning,) = warnings_of(caplog)
     assert "MLflow gets no files, numbers alone" in warning
-    assert str((workspace.root / "mlartifacts")) in warning
+    assert str(workspace.root / "mlartifacts") in warning
     assert {run.info.status for run in runs_of(workspace).values()} == {"FINISHED"}
     (workspace.root / "mlartifacts").unlink()
     track(workspace)
