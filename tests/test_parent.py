@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from dfloc import cli, ending, slate
+from dfloc.cli import group
 from dfloc.ending import Ended, Ending
 from dfloc.slate import Slate
 from tests.command import fresh, wait
@@ -232,3 +233,17 @@ def test_a_signal_that_comes_before_it_listens_ends_it_in_order_too(monkeypatch:
     monkeypatch.setattr(Ending, "now", lambda end, number=0: ended.append(number))
     cli._run()
     assert ended == [signal.SIGTERM]
+
+
+def test_click_adds_no_line_to_that_of_a_command_which_is_asked_to_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def asked(ctx: object, name: str) -> NoReturn:
+        raise Ended(signal.SIGHUP)
+
+    monkeypatch.setattr(sys, "argv", ["dfloc", "list"])
+    monkeypatch.setattr(group.cli, "get_command", asked)
+    with pytest.raises(Ended) as ended:
+        group.run()
+    assert ended.value.number == signal.SIGHUP
+    assert capsys.readouterr() == ("", "")
