@@ -253,5 +253,6 @@ FAULTS: dict[str, Fault] = {
     )
 }
 
-WITHIN = dict.fromkeys(FAULTS, 150)
+RARE = ("looks-before-it-creates", "lock-never-checked", "digests-not-compared")
+WITHIN = dict.fromkeys(FAULTS, 60) | dict.fromkeys(RARE, 1000)
 """Seeds after which a fault is found, from 1 on."""
