@@ -158,13 +158,24 @@ def gigabytes(size: float) -> str:
 
 
 def make(folder: Path) -> None:
-    """Make a folder; each new one's name is on the disk before anything is put into it."""
-    if folder.is_dir():
-        return
-    new = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make a folder; each new one's name is on the disk before anything is put into it.
+
+    So one that holds something has its name there; an empty one may be of a writer that died before.
+    """
+    new = [place for place in (folder, *folder.parents) if not place.is_dir()]
+    there = new[-1].parent if new else folder
+    if _is_empty(there):
+        sync(there.parent)
     for place in reversed(new):
+        place.mkdir(exist_ok=True)
         sync(place.parent)
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except PermissionError:  # one that may be entered and not be listed
+        return False
 
 
 def sync(folder: Path) -> None:

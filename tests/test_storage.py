@@ -153,6 +153,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_data_are_on_the_disk_before_their_name_and_the_name_before_put_returns(
     tmp_path: Path, calls: list[str]
 ) -> None:
+    (tmp_path / "kept").touch()
     storage.put(UPath(tmp_path / "there"), b"1")
     assert [call.replace("rename", "replace") for call in calls] == [
         "sync data",
@@ -165,12 +166,25 @@ def test_data_are_on_the_disk_before_their_name_and_the_name_before_put_returns(
 
 
 def test_a_new_folder_is_on_the_disk_before_anything_in_it(tmp_path: Path, calls: list[str]) -> None:
+    (tmp_path / "kept").touch()
     storage.put(UPath(tmp_path / "a" / "b" / "file"), b"1")
     assert calls[:3] == [f"sync {tmp_path.name}", "sync a", "sync data"]
     assert calls[-1] == "sync b"
     calls.clear()
     Workspace(tmp_path / "c" / "d")
     assert calls == [f"sync {tmp_path.name}", "sync c"]
+
+
+@pytest.mark.parametrize("below", ["file", "c/file"])
+def test_the_name_of_a_folder_whose_maker_died_is_on_the_disk_before_anything_in_it(
+    tmp_path: Path, calls: list[str], below: str
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    storage.put(UPath(tmp_path / "a" / "b" / below), b"1")
+    assert calls.index("sync a") < calls.index("sync data")
+    calls.clear()
+    storage.put(UPath(tmp_path / "a" / "b" / below), b"2")
+    assert "sync a" not in calls, "it holds something by now"
 
 
 def test_the_ledger_puts_data_before_the_name_that_announces_them(tmp_path: Path, calls: list[str]) -> None:

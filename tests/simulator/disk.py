@@ -376,6 +376,7 @@ class Disk:
             part = data[: self._world.rng.randrange(len(data) + 1)]
             REAL["write"](number, part)
             node.data += part
+            self._touch(number)
             raise
         REAL["write"](number, data)
         node.data += data

@@ -38,7 +38,8 @@ def part(told: tuple[argparse.Namespace, int]) -> list[Result]:
     """Return what came of a share of what is asked for."""
     asked, part = told
     if asked.planted:
-        return list(planted(list(FAULTS)[part :: asked.jobs]))
+        names = [name for name in FAULTS if WITHIN[name] <= asked.count]
+        return list(planted(names[part :: asked.jobs]))
     if asked.points:
         found = points(part * asked.every, asked.every * asked.jobs)
     else:
