@@ -68,7 +68,7 @@ def verified(path: UPath, sha256: str, afresh: bool = False) -> bool:
             return False
         with Path(path.path).open("rb") as file:
             found = os.fstat(file.fileno())
-            before = _identity(found)
+            before = identity(found)
             note = digest(f"{platform.node()} {before} {sha256}".encode())[:32].encode()
             if not afresh and _noted(note):
                 return True
@@ -79,7 +79,7 @@ def verified(path: UPath, sha256: str, afresh: bool = False) -> bool:
         return False
     except OSError as error:
         raise WorkspaceError(f"{path} cannot be read ({error}); look at its rights, or delete it") from error
-    if _identity(after) == before and time.time() - after.st_ctime > FRESH_SECONDS:
+    if identity(after) == before and time.time() - after.st_ctime > FRESH_SECONDS:
         _keep(note)
     return True
 
@@ -111,7 +111,8 @@ def _places() -> Iterator[Path]:
     yield Path(tempfile.gettempdir()) / f"dfloc-{os.getuid()}"
 
 
-def _identity(found: os.stat_result) -> tuple[int, ...]:
+def identity(found: os.stat_result) -> tuple[int, ...]:
+    """Return by what a file is told to be the same as before, without a look into it."""
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 

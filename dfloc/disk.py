@@ -122,7 +122,8 @@ def told(error: BaseException | None, path: Path) -> DiskFullError | None:
             named = getattr(error, "filename", None)  # it may lie on another disk
             place = Path(named) if isinstance(named, str) else path
             return DiskFullError(f"{FULL[code or errno.ENOSPC]}: {_free(place)}")
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+        named = getattr(error, "cause", None)  # by Ray
+        error = named if isinstance(named, BaseException) else error.__cause__ or error.__context__
     return None
 
 

@@ -26,7 +26,7 @@ LOST_SECONDS = 60.0
 
 STALE_SECONDS = 120.0
 
-FOLDERS = ("shards", "features", "trials", "weights", "lists", "sweeps", "reports", "mlartifacts")
+FOLDERS = ("shards", "features", "trials", "weights", "lists", "sweeps", "reports", "mlartifacts", "settled")
 """Of a workspace, in which scratch files are dfloc's."""
 
 TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR}

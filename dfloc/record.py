@@ -188,13 +188,24 @@ class Starts:
 
     def begin(self, start: SweepRecord) -> None:
         """Put a start on record; where the newest one planned the same, only that the sweep was started, if need be."""
-        names = (_FILE.fullmatch(path.name) for path in self._folder.parent.glob("*/starts/*.json"))
-        newest = max((int(name[1]) for name in names if name), default=0)
+        if not self.repeats(start):
+            again = self._planned(start)
+            self._put(
+                Place(self._last() + 1), start.model_copy(update={"trials": (), "search": None}) if again else start
+            )
+
+    def repeats(self, start: SweepRecord) -> bool:
+        """Return whether a start would put nothing on record: the newest one of the workspace planned the same."""
+        return self._planned(start) and max(self.all) == self._last()
+
+    def _planned(self, start: SweepRecord) -> bool:
         planning = [one for one in self.all.values() if one.stages]
-        again = bool(planning) and _plan(planning[-1]) == _plan(start)
-        if again and max(self.all) == newest:
-            return
-        self._put(Place(newest + 1), start.model_copy(update={"trials": (), "search": None}) if again else start)
+        return bool(planning) and _plan(planning[-1]) == _plan(start)
+
+    def _last(self) -> int:
+        """Return the number of the workspace's newest start."""
+        names = (_FILE.fullmatch(path.name) for path in self._folder.parent.glob("*/starts/*.json"))
+        return max((int(name[1]) for name in names if name), default=0)
 
     def add(self, drawn: SweepRecord) -> None:
         """Put on record what a search has drawn, or weighed, since the newest start that searches; if it is new."""

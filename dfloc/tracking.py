@@ -92,7 +92,7 @@ class Tracker:
         self._store: Store | None = None
         self._projection: Projection | None = None
         self._warned = self._hurried = False
-        self._refusals: list[StoreError] = []
+        self._missed: dict[str, Exception] = {}
         self._bug: Exception | None = None
 
     @property
@@ -103,7 +103,8 @@ class Tracker:
     @property
     def is_whole(self) -> bool:
         """Whether the store has all that the record has; asked after `close`."""
-        return bool(self._projection and self._projection.takes_files) and not (self._warned or self._refusals)
+        missed = self._warned or self._hurried or self._missed
+        return bool(self._projection and self._projection.takes_files and not missed)
 
     def open(self, record: SweepRecord) -> None:
         """Find or make the sweep's parent run, and mend what a killed driver left RUNNING; returns at once."""
@@ -136,10 +137,8 @@ class Tracker:
             if self._store and self._store.busy_seconds > STUCK_SECONDS:
                 self._lose(LostError(f"{self._store.name} does not end its answer; the next command fills it in"))
                 return
-        if len(self._refusals) > 1:
-            logger.warning(
-                "MLflow refused parts of %d trials more; the next command tries again", len(self._refusals) - 1
-            )
+        if len(self._missed) > 1:
+            logger.warning("MLflow lacks parts of %d trials more; the next command tries again", len(self._missed) - 1)
         if self._bug:
             raise self._bug
 
@@ -169,14 +168,14 @@ class Tracker:
             return
         try:
             self._projection.put(planned)
-        except RefusedError as error:
-            self._refusals.append(error)
-            if len(self._refusals) == 1:
-                logger.warning("trial %s: %s; all else is tracked", planned.fingerprint[:12], error)
-            if error.status > 400 and len(self._refusals) >= MAX_REFUSALS:
+        except (RefusedError, DflocError, OSError) as error:
+            if not self._missed:
+                refused = isinstance(error, RefusedError)
+                told = "trial %s: %s; all else is tracked" if refused else "trial %s is not tracked: %s"
+                logger.warning(told, planned.fingerprint[:12], error)
+            self._missed[planned.fingerprint] = error
+            if isinstance(error, RefusedError) and error.status > 400 and len(self._missed) >= MAX_REFUSALS:
                 raise
-        except (DflocError, OSError) as error:
-            logger.warning("trial %s is not tracked: %s", planned.fingerprint[:12], error)
 
     def _end(self, status: Status, report: UPath | None) -> None:
         if self._bug:

@@ -26,7 +26,6 @@ MAX_CAUSE = 300
 LOOK_SECONDS = 3
 FILES = "mlartifacts"
 RELATIVE = "mlflow-artifacts:"
-LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 OUR_WAY = "move it away, and the next command writes it anew from the ledger"
 
 
@@ -47,7 +46,13 @@ class RefusedError(StoreError):
     """
 
     def __init__(self, store: str, what: str, cause: str, status: int = 0):
-        cure = f"; {LOGIN}" if status in (401, 403) else "; the next command tries again" if status >= 500 else ""
+        cure = (
+            f"; {tracking_uri.LOGIN}"
+            if status in (401, 403)
+            else "; the next command tries again"
+            if status >= 500
+            else ""
+        )
         super().__init__(f"{store} refused {what} ({cause}){cure}")
         self.cause = cause
         self.status = status

@@ -17,6 +17,7 @@ from dfloc.storage import Workspace
 
 FORMS = "known: sqlite:////<path>/mlflow.db, http://<host>:<port>, https://<host>"
 VARIABLE = "MLFLOW_TRACKING_URI"
+LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 REQUEST_SECONDS = 10
 CHATTERERS = ("mlflow", "alembic", "sqlalchemy.engine", "huey")
 
@@ -46,6 +47,8 @@ def check(workspace: Workspace, uri: str | None) -> str:
         served = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError as error:
         raise ConfigError(f'{name}"{uri}" cannot be understood: {error}; {FORMS}') from error
+    if served and parts.username is not None:
+        raise ConfigError(f"{name}of {parts.hostname} has a name or password in it, which would be shown; {LOGIN}")
     if served:
         return uri.rstrip("/")
     path = None if set(uri) & set("?#") or uri.endswith("/") else uris.database(uri)

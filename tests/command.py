@@ -143,17 +143,14 @@ class Study:
     def sweep(self, *settings: str, name: str = "exposure", **how: Any) -> Result:
         """Run a sweep inside this process, on the Ray that it has."""
         console = Console(file=io.StringIO(), width=200)
-        options = Options(
-            name=name,
-            workspace=str(self.root),
-            data=str(self.data) if self.data else None,
-            preset="smoke",
-            settings=settings,
-            **how,
-        )
-        code = said.tell(run.sweep(options, console), console, again="dfloc sweep")
+        code = said.tell(run.sweep(self.options(*settings, name=name, **how), console), console, again="dfloc sweep")
         assert isinstance(console.file, io.StringIO)
         return Result(code, console.file.getvalue(), "")
+
+    def options(self, *settings: str, name: str = "exposure", **how: Any) -> Options:
+        """Return what `sweep` runs."""
+        data = str(self.data) if self.data else None
+        return Options(name=name, workspace=str(self.root), data=data, preset="smoke", settings=settings, **how)
 
     def record(self, sweep: str = "exposure-smoke-mini") -> SweepRecord:
         record = SweepRecord.load(Workspace(self.root).sweep(sweep))

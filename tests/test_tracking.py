@@ -1,13 +1,16 @@
+import errno
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pyarrow.parquet as pq
 import pytest
@@ -251,6 +254,46 @@ def test_damaged_rows_cost_one_trial_its_run(
         "base seed=3": "FINISHED",
     }
     assert f"trial {BASE.fingerprint[:12]} is not tracked" in caplog.text
+
+
+def test_trials_that_are_not_tracked_are_two_lines_and_the_store_is_not_whole(
+    workspace: Workspace, ledger: Ledger, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = [planned_of(spec_of(P2, seed=seed), "base", seed=seed) for seed in (3, 4)]
+    for trial in more:
+        finish(ledger, trial, SCORES)
+    full = OSError(errno.ENOSPC, "No space left on device", "/tmp/x.parquet")
+    with monkeypatch.context() as patch:
+        patch.setattr("dfloc.projection.pq.write_table", Mock(side_effect=full))
+        tracker = track(workspace, record_of(BASE, *more), BASE, *more)
+    first, rest = warnings_of(caplog)
+    assert first.startswith(f"trial {BASE.fingerprint[:12]} is not tracked: ")
+    assert rest == "MLflow lacks parts of 2 trials more; the next command tries again"
+    assert not tracker.is_whole
+    assert track(workspace, record_of(BASE, *more)).is_whole
+
+
+def test_a_driver_that_is_asked_to_end_does_not_wait_for_its_store(
+    workspace: Workspace, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking_store.Store, "log", lambda *_: answered.wait(60))
+        tracker = Tracker(workspace, ledger)
+        tracker.open(RECORD)
+        tracker.submit(BASE)
+        before = time.monotonic()
+        tracker.close("KILLED", seconds=0.5)
+        assert time.monotonic() - before < 5
+        assert not tracker.is_whole
+        answered.set()
+        tracker._thread.join(60)
+    assert track(workspace, status="KILLED", seconds=60).is_whole is False, "it has not been looked at"
+    runs = runs_of(workspace)
+    assert runs["exposure-paper-dolos"].info.status == "KILLED"
+    assert TUNED.name not in runs, "what is lacking is the next command's"
+    track(workspace)
+    assert {run.info.status for run in runs_of(workspace).values()} == {"FINISHED"}
 
 
 def test_a_deleted_experiment_and_strange_names(workspace: Workspace, ledger: Ledger) -> None:

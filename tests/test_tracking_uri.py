@@ -91,6 +91,19 @@ def test_other_forms_are_refused(tmp_path: Path, uri: str, told: str) -> None:
     assert "sqlite:////<path>/mlflow.db" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "uri", ["http://me:secret@127.0.0.1:5000", "https://secret@mlflow.example.org", "http://:secret@h"]
+)
+def test_a_password_in_an_address_is_refused_and_not_shown(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for given in (uri, None):
+        with pytest.raises(ConfigError, match="MLFLOW_TRACKING_PASSWORD") as caught:
+            tracking_uri.check(Workspace(tmp_path), given)
+        assert "secret" not in str(caught.value)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+
+
 def test_an_object_store_holds_no_database() -> None:
     with pytest.raises(ConfigError, match="--tracking"):
         tracking_uri.check(Workspace(UPath("memory://bucket/work")), None)

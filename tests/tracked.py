@@ -23,12 +23,13 @@ TAG = "dfloc.sweep.exposure-paper-dolos"
 
 def track(
     workspace: Workspace, record: SweepRecord = RECORD, *submitted: PlannedTrial, uri: str | None = None, **end: Any
-) -> None:
+) -> Tracker:
     tracker = Tracker(workspace, Ledger(workspace), uri)
     tracker.open(record)
     for planned in submitted:
         tracker.submit(planned)
     tracker.close(**{"status": "FINISHED", **end})
+    return tracker
 
 
 def runs_of(workspace: Workspace, uri: str | None = None, search: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What writers that are gone have left, the lock of the driver, and the store of the runs."""
+"""What writers that are gone have left, the lock, the identity, what is settled, and the store of the runs."""
 
 import re
 import sqlite3
@@ -10,23 +10,24 @@ from functools import partial
 from pydantic import BaseModel
 from upath import UPath
 
-from dfloc import disk, lock, record, storage, uris
+from dfloc import disk, identity, lock, record, storage, uris
 from dfloc.config import TrialSpec
 from dfloc.data.importer import OWNER, SCRATCH
 from dfloc.data.manifest import FILE_NAME, Manifest
 from dfloc.doctor.finding import GRACE_SECONDS, Check, Finding, reason
 from dfloc.errors import WorkspaceError
+from dfloc.identity import Identity
 from dfloc.ledger import Done
 from dfloc.owner import Owner
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
+from dfloc.sweep.settled import FOLDER, Settled
 
 _ROOT = re.compile(r"\.(lock\.\d+|workspace\.json|mlflow\.db)\.[0-9a-f]{8}\.part|\.(seen|create|doctor)-[0-9a-f]{32}")
-_OWN = ("shards", "features", "trials", "weights", "lists", "sweeps", "reports")
 
 
 def checks(workspace: Workspace, driven: bool) -> Iterator[Check]:
-    """Yield the checks of locks and scratch files, and of MLflow's database.
+    """Yield the checks of locks and scratch files, of the identity, of what is settled, and of MLflow's database.
 
     Args:
         workspace: whose.
@@ -37,6 +38,10 @@ def checks(workspace: Workspace, driven: bool) -> Iterator[Check]:
         yield Check("lock", path, partial(_lock, path))
     for folder in sorted(workspace.shards.glob(f"*/{SCRATCH}"), key=str):
         yield Check("scratch", folder, partial(_import, folder))
+    if (root / identity.FILE).exists():
+        yield Check("record", root / identity.FILE, partial(_identity, root / identity.FILE))
+    for path in sorted(root.glob(f"{FOLDER}/*.json"), key=str):
+        yield Check("record", path, partial(_settled, path))
     database = root / "mlflow.db"
     if storage.is_local(database) and (database.exists() or database.is_symlink()):
         yield Check("tracking", database, partial(_database, database))
@@ -45,7 +50,9 @@ def checks(workspace: Workspace, driven: bool) -> Iterator[Check]:
     for path in sorted(root.glob("sweeps/*/tune"), key=str):
         if record.files(path.parent):
             yield Check("scratch", path, partial(iter, [_left(path)]))
-    inside = (path for name in _OWN for path in (root / name).glob("**/.*.part") if disk.SCRATCH.fullmatch(path.name))
+    inside = (
+        path for name in lock.FOLDERS for path in (root / name).glob("**/.*.part") if disk.SCRATCH.fullmatch(path.name)
+    )
     for path in sorted((*inside, *(path for path in root.iterdir() if _ROOT.fullmatch(path.name))), key=str):
         if SCRATCH not in path.parts:
             yield Check(
@@ -93,6 +100,27 @@ def _lock(path: UPath) -> Iterator[Finding]:
     except WorkspaceError as error:
         after = "a driver that runs puts it anew within seconds"
         yield Finding("lock", path, reason(error, path), after, (path,))
+
+
+def _identity(path: UPath) -> Iterator[Finding]:
+    if wrong := _wrong(Identity, path):
+        after = "the workspace gets a new id: its own MLflow store goes on, its runs on a server are another one's then"
+        yield Finding("record", path, wrong, after, aside=(path,))
+
+
+def _settled(path: UPath) -> Iterator[Finding]:
+    if wrong := _wrong(Settled, path):
+        yield Finding("record", path, wrong, "the same command looks at everything once", (path,))
+
+
+def _wrong(model: type[BaseModel], path: UPath) -> str:
+    try:
+        storage.get_model(model, path, wants_seal=lambda _: True)
+    except FileNotFoundError:  # it is gone meanwhile
+        return ""
+    except WorkspaceError as error:
+        return reason(error, path)
+    return ""
 
 
 def _import(folder: UPath) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import cast
 
 import safetensors.torch
@@ -101,6 +102,11 @@ class WeightsIndex:
             )
         kept = self._kept(digest)
         return origin.word if _is_there(origin) or not kept.exists() else str(kept)
+
+    def files(self) -> list[str]:
+        """Return where a file is, or would be, for each word that was looked into."""
+        origins = (storage.get_model(Origin, path) for path in sorted(self._root.glob("*.json")))
+        return sorted({str(Path(_file(origin.word)[0]).absolute()) for origin in origins})
 
     def make(self, backbone: str, digest: str, device: str, plugin: str | None = None) -> Backbone:
         """Return a backbone with the weights of a digest.

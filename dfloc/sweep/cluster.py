@@ -24,6 +24,9 @@ class Cluster:
         console: where an inherited address is named.
         logs: folder of Ray's own chatter.
 
+    Attributes:
+        notes: what was said of the address.
+
     Raises:
         ConfigError: a `ray://` address.
     """
@@ -35,8 +38,9 @@ class Cluster:
                 f"{self._address}: the driver runs on a node of the cluster, not through ray://; "
                 "log in there (ray attach, ssh) or use ray job submit"
             )
-        if self._address and not address:
-            console.print(f"Ray: the one at RAY_ADDRESS={self._address}", highlight=False)
+        self.notes = [f"Ray: the one at RAY_ADDRESS={self._address}"] if self._address and not address else []
+        for line in self.notes:
+            console.print(line, highlight=False)
         self.log = logs / "ray.log"
         self.proof: Proof | None = None
         self._console = console

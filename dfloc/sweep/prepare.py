@@ -14,6 +14,7 @@ from dfloc.data.manifest import domains_of
 from dfloc.data.writer import GROUP_ROWS
 from dfloc.errors import ConfigError, DataError
 from dfloc.features.store import FeatureStore
+from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
@@ -208,6 +209,24 @@ def lacking(options: Options, workspace: Workspace, prepared: Prepared) -> Itera
     planned = {trial.fingerprint for trial in record.trials} if record else set()
     if finished := sum(ledger.state(fingerprint) == "done" for fingerprint in planned):
         yield f"the data are imported first; {finished} trials here are finished and stay if the data come out the same"
+
+
+def resting(options: Options, workspace: Workspace, record: SweepRecord) -> Iterator[str]:
+    """Yield the files and folders that a finished study rests on, absolute or relative to the workspace."""
+    yield str(find(options.name).absolute())
+    if options.data is not None:
+        yield str(Path(options.data).absolute() / "manifest.json")  # a tree becomes a folder of shards by it
+    yield from (str(data_folder(options, workspace)), *WeightsIndex(workspace).files())
+    yield from ("workspace.json", "sweeps", "lists", "weights")
+    ledger, names = Ledger(workspace), set[str]()
+    for trial in (*record.trials, *record.replaced):
+        name, start = trial.fingerprint, trial.spec.start
+        while name not in names:
+            names.add(name)
+            if start:
+                name = start.parent
+                start = ledger.spec(name).start if ledger.done(name) else None
+    yield from (f"trials/{name}" for name in sorted(names))
 
 
 def group_rows(options: Options) -> int:

@@ -1,11 +1,11 @@
 """One sweep from its name to its report: plan -> features -> trials -> ledger -> tracking -> report."""
 
+import logging
 import math
 import shlex
 import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +13,7 @@ from upath import UPath
 
 from dfloc import ending, slate, temp, tracking_uri
 from dfloc.data import lists
-from dfloc.errors import ConfigError, TrialError
+from dfloc.errors import ConfigError, DflocError, TrialError
 from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger
@@ -23,15 +23,16 @@ from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster, said, settled
 from dfloc.sweep.data import Shards
-from dfloc.sweep.file import find
 from dfloc.sweep.hunt import Hunt
 from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Item, Plan
-from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, lacking, prepare, sources
+from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, lacking, prepare, resting, sources
 from dfloc.sweep.progress import Display
 from dfloc.sweep.room import Room
 from dfloc.sweep.tree import import_tree
 from dfloc.tracking import Tracker, check_experiment
+
+logger = logging.getLogger(__name__)
 
 ROUNDS = 3
 HURRY_SECONDS = 2.0
@@ -104,6 +105,7 @@ class Driver:
                 prepared, interrupted = self._work(prepared) if worked else (prepared, False)
                 if prepared.drawing:
                     self._renew(prepared, prepared.drawing.drawn(()))
+                rests, seen = self._look()
                 report = self._report(self.record, data_folder(self.options, self.workspace))
             except BaseException as error:
                 if self.lock.held():
@@ -111,7 +113,9 @@ class Driver:
                         "KILLED", seconds=HURRY_SECONDS if isinstance(error, KeyboardInterrupt) else math.inf
                     )
                 raise
-            return self._end(prepared, worked, interrupted, report)
+            outcome = self._end(prepared, worked, interrupted, report)
+            self._settle(outcome, rests, seen)
+            return outcome
         finally:
             self.ray.stop()
 
@@ -131,22 +135,34 @@ class Driver:
                 f"{left} trials ended without a result, the first is {first}; "
                 f"see {self.ray.log}, then give the same command again"
             )
-        outcome = said.Outcome(report, self._compare(), left, failed, interrupted)
-        if self.tracker.is_whole and not (left or failed or interrupted or self.tracker.notes):
-            self._settle(prepared, after, outcome)
-        return outcome
+        return said.Outcome(report, self._compare(), left, failed, interrupted)
 
-    def _settle(self, prepared: Prepared, after: Plan, outcome: said.Outcome) -> None:
-        """Note what is said of a finished study, and every file that it rests on."""
-        head = (*said.of_data(self.options, prepared), f"workspace {self.workspace.root}", *said.of_plan(after))
-        lines = [*head, *replaced(self.record), *said.of_end(outcome, "")[0]]
-        words = (Path(word) for word in self.record.weights.values())
-        outside = [find(self.options.name), *(word for word in words if word.is_file())]
-        trials = {name for trial in self.record.trials for name in (trial.fingerprint, trial.parent) if name}
-        rests = [str(path.absolute()) for path in outside]
-        rests += [str(data_folder(self.options, self.workspace) / "manifest.json"), "workspace.json"]
-        rests += ["sweeps", "lists", "weights", *(f"trials/{name}" for name in sorted(trials))]
-        settled.keep(asdict(self.options), lines, rests, [f"reports/{self.record.sweep}", "mlflow.db"])
+    def _look(self) -> tuple[list[str], str]:
+        """Return what a finished study rests on, and how that is before it is read."""
+        try:
+            rests = list(resting(self.options, self.workspace, self.record))
+        except (DflocError, OSError) as error:  # who needs such a file says so
+            logger.info("not to be settled: %s", error)
+            return [], ""
+        return rests, settled.seen(asdict(self.options), rests, settle=True)
+
+    def _settle(self, outcome: said.Outcome, rests: Sequence[str], seen: str) -> None:
+        """Note what is said of a finished study, where the same command would find the same and write nothing."""
+        whole = self.tracker.is_whole and not self.tracker.notes
+        if outcome.left or outcome.failed or outcome.interrupted or not (rests and whole):
+            return
+        options = self.options
+        try:
+            starts = Starts(self.workspace.sweep(self.record.sweep))
+            again = prepare(options, self.workspace, data_of(options, self.workspace), Known(self.workspace))
+        except (DflocError, OSError) as error:  # as it is now the same command would say it
+            logger.info("not settled: %s", error)
+            return
+        if again.plan.left or starts.union != self.record or not starts.repeats(again.plan.record):
+            return
+        head = (*self.ray.notes, *said.of_data(options, again), f"workspace {self.workspace.root}")
+        lines = [*head, *said.of_plan(again.plan), *replaced(self.record), *said.of_end(outcome, "")[0]]
+        settled.keep(asdict(options), lines, rests, [f"reports/{self.record.sweep}", "mlflow.db"], seen)
 
     def _compare(self) -> str:
         if not self.tracker.is_own:

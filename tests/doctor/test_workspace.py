@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from dfloc import lock, storage
+from dfloc import identity, lock, storage
 from dfloc.config import TrialSpec, fingerprint
 from dfloc.data import importer, lists
 from dfloc.data.dolos import scan
@@ -25,6 +25,7 @@ from dfloc.owner import Owner
 from dfloc.planned import PlannedTrial, SearchAxis, SearchRecord
 from dfloc.record import OLD, Starts, SweepRecord, files
 from dfloc.storage import Workspace
+from dfloc.sweep.settled import Settled
 from tests.command import Study
 from tests.old import planned, unpacked
 from tests.old.make import SWEEP
@@ -322,6 +323,26 @@ def test_a_list_with_its_lines_needs_no_shards(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("old/train0", "old/train9", 1))
     [finding] = found(place).values()
     assert (finding.path.path, finding.remove) == (str(path), (finding.path,))
+
+
+def test_an_identity_is_set_aside_and_a_note_of_a_settled_study_taken_away(old: Old) -> None:
+    identity.identify(old.workspace)
+    note = old.root / "settled" / "0123.json"
+    whole = Settled(lines=("done",), rests=(), makes=(), asked="", seen="")
+    storage.put(UPath(note), storage.sealed(whole, UPath(note)))
+    (old.root / "settled/.1.json.0123abcd.part").write_text("")
+    os.utime(old.root / "settled/.1.json.0123abcd.part", (0, 0))
+    assert [*found(old.workspace)] == ["settled/.1.json.0123abcd.part"]
+    flip(note)
+    flip(old.root / "workspace.json")
+    findings = found(old.workspace)
+    assert sorted(findings) == ["settled/.1.json.0123abcd.part", "settled/0123.json", "workspace.json"]
+    assert "a new id" in findings["workspace.json"].after
+    workspace.mend(old.workspace)
+    assert found(old.workspace) == {}
+    assert [*(old.root / "settled").iterdir()] == []
+    assert (old.root / "workspace.json.damaged").exists()
+    identity.identify(old.workspace)
 
 
 def test_while_a_driver_runs_nothing_is_mended(old: Old) -> None:

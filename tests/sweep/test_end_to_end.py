@@ -1,7 +1,9 @@
 """The exposure study from the command line, and all that must not be computed again."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from upath import UPath
@@ -11,9 +13,11 @@ from dfloc.data.dolos import scan
 from dfloc.data.importer import import_samples
 from dfloc.data.manifest import Manifest
 from dfloc.storage import Workspace
+from dfloc.sweep import settled
 from dfloc.sweep.file import find
 from dfloc.sweep.known import Known
 from dfloc.sweep.prepare import Options, data_of, prepare
+from dfloc.sweep.run import Driver
 from tests.command import Result, Study, runs
 from tests.conftest import write_tiny_tree
 from tests.golden.points import PROCESSOR, assert_same, points, processor
@@ -54,6 +58,73 @@ def test_the_same_command_runs_nothing_without_ray_and_is_quick(finished: Study,
     assert again.cpu < 20
     assert study.finished() == before
     assert runs(f"sqlite:///{study.root}/mlflow.db") == store
+
+
+def test_a_finished_study_says_the_same_again_and_touches_nothing(copied: Study, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    first = copied.command(no_ray=scratch)
+    assert (first.code, first.err) == (0, "")
+    for library in ("torch", "mlflow", "plotly"):
+        (scratch / f"{library}.py").write_text(f"raise AssertionError('{library} was imported')\n")
+    before = identities(copied.root)
+    again = copied.command(no_ray=scratch)
+    assert (again.code, again.out, again.err) == (0, first.out, "")
+    assert again.cpu < 3
+    assert identities(copied.root) == before
+
+
+@pytest.mark.parametrize("what", ["rows", "page", "database"])
+def test_what_is_deleted_of_a_settled_study_is_made_again(
+    copied: Study, ray_local: None, tmp_path: Path, what: str
+) -> None:
+    copied.sweep()
+    assert settled.lines(asdict(copied.options())) is not None
+    made = {
+        "rows": min(copied.root.glob("trials/*/rows/*.parquet")),
+        "page": copied.root / "reports/exposure-smoke-mini/index.html",
+        "database": copied.root / "mlflow.db",
+    }[what]
+    made.unlink()
+    (tmp_path / "no").mkdir()  # MLflow keeps a database open in a process
+    again = copied.command(no_ray=tmp_path / "no") if what == "database" else copied.sweep()
+    assert made.exists()
+    assert ("1 to run" in again.out) == (what == "rows")
+    assert len(runs(f"sqlite:///{copied.root}/mlflow.db")) == 16
+    assert settled.lines(asdict(copied.options())), "and then it is settled again"
+
+
+def test_another_sweep_s_start_is_put_before_a_settled_one_s(copied: Study, ray_local: None) -> None:
+    copied.sweep()
+    copied.sweep(only=("base",))
+    assert settled.lines(asdict(copied.options())) is None
+    copied.sweep()
+    assert settled.lines(asdict(copied.options())) is not None
+    assert settled.lines(asdict(copied.options(only=("base",)))) is None
+
+
+def test_a_sweep_file_that_changes_meanwhile_is_not_settled(
+    copied: Study, ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(find("exposure").read_text())
+    copied.sweep(name=str(mine))
+    assert settled.lines(asdict(copied.options(name=str(mine)))) is not None
+    mine.write_text(mine.read_text() + "# another\n")
+    build = Driver._report
+
+    def change(*args: Any) -> Any:
+        mine.write_text("title: broken")
+        return build(*args)
+
+    monkeypatch.setattr(Driver, "_report", change)
+    assert copied.sweep(name=str(mine)).code == 0
+    assert settled.lines(asdict(copied.options(name=str(mine)))) is None
+
+
+def identities(root: Path) -> dict[str, tuple[int, ...]]:
+    found = ((path, path.lstat()) for path in (root, *root.rglob("*")))
+    return {str(path): (one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for path, one in found}
 
 
 def test_one_more_count_runs_the_new_trials_alone(copied: Study, ray_local: None) -> None:
