@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import pytest
 
-from dfloc import ending, slate
+from dfloc import cli, ending, slate
+from dfloc.cli import group
+from dfloc.ending import Ended, Ending
 from dfloc.slate import Slate
 from tests.command import fresh, wait
 
@@ -220,3 +222,28 @@ def test_a_process_that_has_ended_is_gone() -> None:
     wait(lambda: slate.gone(facts) == "raylet", 10)
     one.wait()
     assert slate.gone(facts) == "raylet"
+
+
+def test_a_signal_that_comes_before_it_listens_ends_it_in_order_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(end: Ending) -> NoReturn:
+        raise Ended(signal.SIGTERM)
+
+    ended = list[int]()
+    monkeypatch.setattr(Ending, "__enter__", interrupted)
+    monkeypatch.setattr(Ending, "now", lambda end, number=0: ended.append(number))
+    cli._run()
+    assert ended == [signal.SIGTERM]
+
+
+def test_click_adds_no_line_to_that_of_a_command_which_is_asked_to_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def asked(ctx: object, name: str) -> NoReturn:
+        raise Ended(signal.SIGHUP)
+
+    monkeypatch.setattr(sys, "argv", ["dfloc", "list"])
+    monkeypatch.setattr(group.cli, "get_command", asked)
+    with pytest.raises(Ended) as ended:
+        group.run()
+    assert ended.value.number == signal.SIGHUP
+    assert capsys.readouterr() == ("", "")

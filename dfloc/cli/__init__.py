@@ -48,16 +48,18 @@ def main() -> None:
 
 def _run() -> int:
     """Return the exit code; a process that is asked to end does so here."""
-    with Ending() as end:
-        from dfloc.cli import group
+    end = Ending()
+    try:
+        with end:  # a signal may come before it has begun
+            from dfloc.cli import group
 
-        try:
-            return group.run()
-        except Ended as error:
-            end.now(error.number)
-        except KeyboardInterrupt:
-            end.now()
-        except Exception as error:  # noqa: BLE001 (told raises what it does not know)
-            if end.asked or slate.gone(slate.facts()):  # which broke what was going on
-                end.now()
-            return group.told(error, debug="--debug" in sys.argv)
+            try:
+                return group.run()
+            except Exception as error:  # noqa: BLE001 (told raises what it does not know)
+                if end.asked or slate.gone(slate.facts()):  # which broke what was going on
+                    end.now()
+                return group.told(error, debug="--debug" in sys.argv)
+    except Ended as error:
+        end.now(error.number)
+    except KeyboardInterrupt:
+        end.now()

@@ -35,6 +35,10 @@ SHORT_HELP = {
 }
 
 
+class _AskedError(BaseException):
+    """A command was interrupted, or asked to end by a signal: its cause says which."""
+
+
 class LateGroup(click.Group):
     """A group whose commands are imported when they are asked for, so that `dfloc --help` is quick."""
 
@@ -55,6 +59,13 @@ class LateGroup(click.Group):
         """Write the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(SHORT_HELP.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; one that is asked to end says so itself, where click would write an empty line first."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _AskedError from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -82,7 +93,7 @@ def run() -> int:
     """Run the command that the command line names; return its exit code."""
     try:
         code: Any = cli(standalone_mode=False)
-    except click.Abort as error:
+    except (_AskedError, click.Abort) as error:
         raise error.__cause__ or KeyboardInterrupt from error
     return code if isinstance(code, int) else 0
 

@@ -96,10 +96,11 @@ def requeue(scene: Scene) -> Iterator[None]:
 def time_limit(scene: Scene) -> Iterator[None]:
     """The time limit comes: the script sees 143, puts the job back into the queue, and it resumes."""
     before = scene.draw.choice([25, 30, 35, 40])  # seconds before the limit, of a minute
-    with _begun(scene, "--time=1", f"--signal=TERM@{before}") as (_, batch):
+    with _begun(scene, "--time=1", f"--signal=TERM@{before}") as (queue, batch):
         scene.notes.append(f"TERM {before} s before the limit")
         if not batch.until(lambda: batch.state()[1] == 1):
             raise MissedError(batch.said)
+        queue.call("scontrol", "update", f"JobId={batch.number}", "TimeLimit=60")
         _judge(scene, batch, None)
         _resumes(scene, batch)
     yield
