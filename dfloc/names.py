@@ -12,8 +12,8 @@ PLACED = ("held_out", "domain", "left_out")
 POINT = "point"
 """The axis that numbers the points of a search, in the order of drawing: it tells no trial from another."""
 
-USUAL = "celebahq/"
-"""The source whose domains are called by their generators alone."""
+USUAL = re.compile("^(celebahq|mini)/(?=[^/]+$)")
+"""Of Dolos and of the built-in data: no generator is of both, so that it stands alone."""
 
 
 class Name(NamedTuple):
@@ -56,7 +56,7 @@ def of(stage: str, case: str, axes: Mapping[str, Value]) -> Name:
         shown = f"{value:g}" if POINT in axes and isinstance(value, float) else full
         if axis in placed:
             parts = shown.split("+")
-            shown = "+".join(part.removeprefix(USUAL) for part in parts)
+            shown = "+".join(USUAL.sub("", part) for part in parts)
             bare = "+".join(part.rpartition("/")[2] for part in parts)
             more += [f"{axis}={one}" for one in (bare, shown, full)] + ([bare, full] if len(placed) == 1 else [])
             named.append(shown if len(placed) == 1 else f"{axis}={shown}")

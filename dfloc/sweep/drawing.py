@@ -7,8 +7,8 @@ from typing import Any
 
 from dfloc import repro
 from dfloc.ledger import Ledger
-from dfloc.outcome import Stopped
 from dfloc.names import POINT
+from dfloc.outcome import Stopped
 from dfloc.planned import PlannedTrial, SearchAxis, SearchRecord
 from dfloc.record import SweepRecord
 from dfloc.sweep import asha
@@ -54,8 +54,9 @@ class Drawing:
         self._ended: dict[str, tuple[str, float | None, int]] = {}
         self.points: list[Drawn] = []
         self._exhausted = False
-        for start, search in ((start, one) for start in old for one in start.searches if one.stage == self._ask.stage):
-            self._recall(start.trials, search)
+        for start in old:
+            for search in (one for one in start.searches if one.stage == self._ask.stage):
+                self._recall(start.trials, search)
         pruner, epochs = self._ask.pruner, max(cell.trial.epochs for cell in study.cover)
         self._epochs = () if pruner.name == "none" else asha.rungs(pruner.min_epochs, pruner.factor, epochs)
         self._rungs = Rungs(self._epochs, pruner.factor)
