@@ -33,7 +33,8 @@ def find(
     """
     damaged: dict[str, str] = {}
     there = records(workspace, damaged)
-    if meant := [why for sweep, why in damaged.items() if f"{sweep}-".startswith(f"{name}-")]:
+    meant = [why for sweep, why in damaged.items() if f"{sweep}-".startswith(f"{name}-")]
+    if meant and not any(record.sweep == name for record in there):
         raise WorkspaceError(meant[0])
     named = [record for record in there if name in (record.name, record.sweep)]
     if not named:
