@@ -10,12 +10,6 @@ from dfloc import config, names
 from dfloc.axis import Value, frozen
 from dfloc.config import EvaluationSpec, Frozen, Real, TrialSpec
 
-POINT = "point"
-"""The axis that numbers the points of a search, in the order of drawing: it tells no trial from another."""
-
-PLACED = frozenset({"held_out", "domain", "left_out"})
-"""Axes whose values are domains."""
-
 
 def is_of_today(spec: TrialSpec, fingerprint: str) -> bool:
     """Return whether a spec has a fingerprint by the semantics of today; no, where a component is not here."""
@@ -70,14 +64,7 @@ class PlannedTrial(Frozen):
     @property
     def called(self) -> names.Name:
         """How a person calls it, and the words by which it is found."""
-        spec = self.spec
-        domains = {*(each.domain for each in self.evaluations), *spec.train.counts, *spec.valid.counts}
-        domains |= {
-            *spec.lineage.base,
-            *spec.lineage.seen,
-            *(str(self.axes[axis]) for axis in PLACED & self.axes.keys()),
-        }
-        return names.of(self.stage, self.case, self.axes, domains)
+        return names.of(self.stage, self.case, self.axes)
 
     @property
     def name(self) -> str:
@@ -103,7 +90,7 @@ def cell(trial: PlannedTrial, searched: Collection[str]) -> str:
         trial: of a study.
         searched: its stages whose trials a search draws.
     """
-    dropped = {POINT} if trial.stage in searched else set[str]()
+    dropped = {names.POINT} if trial.stage in searched else set[str]()
     axes = {axis: value for axis, value in trial.axes.items() if axis not in dropped}
     return config.canonical([trial.stage, trial.case, axes])
 

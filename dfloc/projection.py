@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from dfloc import disk, storage, summary
-from dfloc.alphabet import key
+from dfloc.alphabet import MAX_KEY, key, value
 from dfloc.config import EvaluationSpec, fingerprint
 from dfloc.identity import Identity
 from dfloc.ledger import Ledger
@@ -36,6 +36,7 @@ WORKSPACE = "dfloc.workspace"
 PLACE = "dfloc.workspace_path"
 SAME = "dfloc.same_trial"
 MLFLOW_PARENT = "mlflow.parentRunId"
+MLFLOW_NAME = "mlflow.runName"
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Projection:
         stages = list(dict.fromkeys(each.stage for each in self._record.trials if each.fingerprint == name))
         stamp = fingerprint([LAYOUT, state, ", ".join(stages), sorted(each.key for each in found)])[:16]
         run = self._trials.get(name)
+        self._rename(run, planned)
         had = run.data.tags.get(key(self._tag("stamp"))) if run and run.info.status == ENDS[state] else None
         if had == stamp or (had == stamp + NO_FILES and not self._uploads):
             self._move(run, planned)
@@ -125,6 +127,12 @@ class Projection:
         whole = self._upload_rows(run.info.run_id, [each for each in found if each.trial == name])
         self._store.tag(run.info.run_id, {self._tag("stamp"): stamp + ("" if whole else NO_FILES)})
         self._trials[name] = self._store.run(run.info.run_id)
+
+    def _rename(self, run: Any, planned: PlannedTrial) -> None:
+        """Give a run that this sweep recorded first the name that its trial has by now."""
+        name = value(planned.name, MAX_KEY)
+        if run and run.data.tags.get(MLFLOW_PARENT) == self._parent and run.info.run_name != name:
+            self._store.tag(run.info.run_id, {MLFLOW_NAME: name})
 
     def _move(self, run: Any, planned: PlannedTrial) -> None:
         """Name the place of the workspace on a run that is complete, where it was another one."""

@@ -109,10 +109,13 @@ def test_the_newest_trial_of_a_cell_speaks_and_the_others_are_replaced(base: Pla
     "value", [[{"name": "focal", "gamma": 1}, 2], {"b": [1, {"c": None}], "a": 0.5}, True, None, 1e-3, "x y"]
 )
 def test_an_axis_may_have_any_value_of_json(base: PlannedTrial, tmp_path: Path, value: Any) -> None:
-    trials = [base.model_copy(update={"axes": {"loss": value}}), base.model_copy(update={"axes": {"loss": "other"}})]
+    def of(trial: PlannedTrial, loss: Any) -> PlannedTrial:
+        return PlannedTrial(**{**dict(trial), "axes": {"loss": loss}})
+
+    trials = [of(base, value), of(base, "other")]
     start(*trials).save(folder(tmp_path))
     again = json.loads(json.dumps(value)) if not isinstance(value, dict) else dict(reversed(value.items()))
-    new = other(trials[0], batch=7).model_copy(update={"axes": {"loss": again}})
+    new = of(other(trials[0], batch=7), again)
     found = start(new).save(folder(tmp_path))
     assert [trial.spec.batch for trial in found.trials] == [7, base.spec.batch]
     assert found.replaced == (trials[0],)

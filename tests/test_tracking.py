@@ -232,6 +232,19 @@ def test_a_trial_of_two_stages_names_both(workspace: Workspace, ledger: Ledger) 
     assert runs_of(workspace)["lama base seed=0"].data.tags[TAG] == "base, budgets"
 
 
+def test_a_run_is_called_as_its_trial_is_by_now(workspace: Workspace, ledger: Ledger) -> None:
+    """A search that is planned anew counts its points anew; what another sweep recorded first keeps its name."""
+    points = [BASE.model_copy(update={"axes": {"seed": 0, "point": point}}) for point in (5, 2)]
+    assert [trial.name for trial in points] == ["point=5 base seed=0", "point=2 base seed=0"]
+    ids = []
+    for point in points:
+        track(workspace, record_of(point))
+        ids.append(runs_of(workspace)[point.name].info.run_id)
+    assert ids[0] == ids[1]
+    track(workspace, record_of(points[0], sweep="another"))
+    assert runs_of(workspace)[points[1].name].info.run_id == ids[0]
+
+
 def test_more_epochs_than_one_request_takes(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking_store, "MAX_METRICS", 5)
     train(Ledger(workspace), BASE)

@@ -15,9 +15,13 @@ def name(text: str, groups: Iterable[Group]) -> Cell:
 
 
 def score(group: Group, domains: Sequence[str], metric: str = "iou", checkpoint: Checkpoint = "best") -> Cell:
-    """Return the mean over domains with its interval, or the hole; nearly empty maps are told below it."""
+    """Return the mean over domains with its interval, or the hole; nearly empty maps are told below it.
+
+    Where there is no domain, or the protocol has no such number, nothing lacks.
+    """
     found = group.score(domains, metric, checkpoint)
-    cell = table.estimate(found, group.hole)
+    lacks = not group.scored or (domains and metric in group.metrics)
+    cell = table.estimate(found, group.hole if lacks else table.DASH)
     note = group.note(domains, checkpoint) if found else ""
     below = "; ".join(filter(None, [cell.small, note]))
     return replace(cell, small=below, mark="bad" if note == COLLAPSED else cell.mark)

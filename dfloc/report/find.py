@@ -29,8 +29,13 @@ def find(
 
     Raises:
         ConfigError: no sweep has the name, or it was not run yet, or not so; says what is there and what to do.
+        WorkspaceError: the record of a sweep that may be meant is damaged.
     """
-    there = records(workspace)
+    damaged: dict[str, str] = {}
+    there = records(workspace, damaged)
+    meant = [why for sweep, why in damaged.items() if f"{sweep}-".startswith(f"{name}-")]
+    if meant and not any(record.sweep == name for record in there):
+        raise WorkspaceError(meant[0])
     named = [record for record in there if name in (record.name, record.sweep)]
     if not named:
         if name in known:

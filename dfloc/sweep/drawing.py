@@ -7,8 +7,9 @@ from typing import Any
 
 from dfloc import repro
 from dfloc.ledger import Ledger
+from dfloc.names import POINT
 from dfloc.outcome import Stopped
-from dfloc.planned import POINT, PlannedTrial, SearchAxis, SearchRecord
+from dfloc.planned import PlannedTrial, SearchAxis, SearchRecord
 from dfloc.record import SweepRecord
 from dfloc.sweep import asha
 from dfloc.sweep.asha import Cut, Line, Rungs
@@ -36,14 +37,14 @@ class Drawing:
         study: with a search.
         resolved: its trials, and those that stand for the ones to draw.
         ledger: what is finished.
-        old: what an earlier start recorded. Of its points those are taken over that lie in the space, and whose trials
-            are still the same.
+        old: what earlier starts recorded. Of all their points those are taken over that lie in the space, and whose
+            trials are still the same, as far as seeds and draws go.
 
     Attributes:
         points: what was drawn, in order.
     """
 
-    def __init__(self, study: Study, resolved: Resolved, ledger: Ledger, old: SweepRecord | None):
+    def __init__(self, study: Study, resolved: Resolved, ledger: Ledger, old: Sequence[SweepRecord]):
         assert study.ask.search
         assert study.draw
         self._ask, self._cells, self._chosen = study.ask.search, study.draw, study.chosen
@@ -53,9 +54,9 @@ class Drawing:
         self._ended: dict[str, tuple[str, float | None, int]] = {}
         self.points: list[Drawn] = []
         self._exhausted = False
-        if old:
-            for search in (one for one in old.searches if one.stage == self._ask.stage):
-                self._recall(old.trials, search)
+        for start in old:
+            for search in (one for one in start.searches if one.stage == self._ask.stage):
+                self._recall(start.trials, search)
         pruner, epochs = self._ask.pruner, max(cell.trial.epochs for cell in study.cover)
         self._epochs = () if pruner.name == "none" else asha.rungs(pruner.min_epochs, pruner.factor, epochs)
         self._rungs = Rungs(self._epochs, pruner.factor)
@@ -172,8 +173,9 @@ class Drawing:
             point = {name: self._chosen.get((name, value), value) for name, value in values.items()}
             if not self._space.holds(point):
                 continue
-            trials = self._plan(point, len(self.points))
-            if tuple(trial.fingerprint for trial in trials) == fingerprints:
+            trials = self._plan(point, len(self.points)) if self._is_new(point) else []
+            names, others = {trial.fingerprint for trial in trials}, {*fingerprints}
+            if names and (names <= others or names > others):  # with fewer seeds or draws now, or with more
                 self.points.append((point, trials))
         same = {name: SearchAxis(**axis.model_dump()) for name, axis in self._space.axes.items()} == search.axes
         self._exhausted = search.exhausted and same and len(self.points) == len(search.points)

@@ -175,19 +175,18 @@ class SweepFile:
         self.preset, self._settings = preset, [Setting.read(one) for one in texts]
         chosen = (self._content.get("presets") or {}).get(preset) or {}
         try:
-            merged = OmegaConf.merge(_yielding(self._content, chosen), chosen)
+            merged = _over(self._content, chosen)
         except Exception as error:
             raise ConfigError(f"{self._giver(['presets', preset])}: preset {preset}: {_clash(error)}") from error
-        said = OmegaConf.create({})
+        said, found = OmegaConf.create({}), merged
         for setting in self._settings:
             setting.check(merged)
             try:
                 OmegaConf.update(said, ".".join(setting.parts), setting.value)
-                OmegaConf.merge(merged, said)
+                found = _over(merged, _spelled_out(said))
             except Exception as error:
                 raise ConfigError(f"{setting}: {_clash(error)}") from error
-        said = _spelled_out(said)
-        return OmegaConf.merge(_yielding(merged, said), said)
+        return found
 
     def _unresolved(self, error: Exception) -> ConfigError:
         """Return what is wrong with a `${...}`, and where it stands."""
@@ -239,6 +238,10 @@ def _spelled_out(content: Any) -> Any:
         }
 
     return OmegaConf.create(walk(OmegaConf.to_container(content)))
+
+
+def _over(content: Any, later: Any) -> Any:
+    return OmegaConf.merge(_yielding(content, later), later)
 
 
 def _yielding(content: Any, later: Any) -> Any:

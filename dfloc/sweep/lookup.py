@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from dfloc import registry, tracking
+from dfloc import names, registry, tracking
 from dfloc.config import TrialSpec
 from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.features.store import recipe_for
@@ -65,21 +65,18 @@ def fingerprint(workspace: Workspace, run: str, tracking_uri: str | None = None)
         ConfigError, WorkspaceError: none or several are meant.
     """
     ledger, run = Ledger(workspace), run.strip()
-    if not _HEXADECIMAL.fullmatch(run):
+    is_hexadecimal = bool(_HEXADECIMAL.fullmatch(run))
+    is_there = is_hexadecimal and any(workspace.trials.glob(f"{run}*"))
+    if not is_hexadecimal or (not is_there and _is_word(workspace, run)):
         return _named(workspace, run)
-    if _RUN_ID.fullmatch(run) and not any(workspace.trials.glob(f"{run}*")):
+    if _RUN_ID.fullmatch(run) and not is_there:
         return tracking.trial_of(workspace, run, tracking_uri)
     return ledger.find(run)
 
 
 def called(workspace: Workspace, fingerprint: str) -> str:
     """Return a trial's first digits, and what the newest sweep that planned it calls it."""
-    try:
-        found = records(workspace.root)
-    except WorkspaceError as error:
-        logger.warning("no names of trials: %s", error)
-        found = []
-    every = [trial for record in found for trial in (*record.replaced, *record.trials)]
+    every = [trial for record in _records(workspace) for trial in (*record.replaced, *record.trials)]
     names = [trial.name for trial in every if trial.fingerprint == fingerprint]
     return f"{fingerprint[:12]} ({names[-1]})" if names else fingerprint[:12]
 
@@ -99,9 +96,24 @@ class _Candidate(NamedTuple):
     sweep: str
 
 
+def _records(workspace: Workspace) -> list[SweepRecord]:
+    """Return the records that can be read, the newest last; of others it is said that their names are not known."""
+    damaged: dict[str, str] = {}
+    found = records(workspace.root, damaged)
+    for why in damaged.values():
+        logger.warning("names of trials are not known: %s", why)
+    return found
+
+
+def _is_word(workspace: Workspace, run: str) -> bool:
+    """Return whether digits are a word of a name too, as a stage called `facade`."""
+    found = records(workspace.root, {})
+    return any(run in trial.called.words for record in found for trial in (*record.trials, *record.replaced))
+
+
 def _named(workspace: Workspace, asked: str) -> str:
     """Return the fingerprint of the one trial that all the words are of; replaced ones come last."""
-    found, wanted = records(workspace.root), {*asked.casefold().split()}
+    found, wanted = _records(workspace), {*names.joined(asked).casefold().split()}
     speaking = [_candidate(trial, record) for record in found for trial in record.trials]
     replaced = [_candidate(trial, record) for record in found for trial in record.replaced]
     for candidates in (speaking, replaced):

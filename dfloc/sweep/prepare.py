@@ -16,7 +16,7 @@ from dfloc.errors import ConfigError, DataError
 from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger
-from dfloc.record import SweepRecord
+from dfloc.record import Starts, SweepRecord
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Data, Expected, Shards
 from dfloc.sweep.drawing import Drawing
@@ -161,8 +161,8 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
     resolved = resolve(study, data, known, preset=options.chosen_preset, device=device, limit=options.limit)
     ledger, drawing = Ledger(workspace), None
     if study.draw and len(resolved.cover) == len(study.cover):
-        old = SweepRecord.load(workspace.sweep(resolved.record.sweep))
-        drawing = Drawing(study, resolved, ledger, old)
+        old = Starts(workspace.sweep(resolved.record.sweep)).all
+        drawing = Drawing(study, resolved, ledger, [*old.values()])
         resolved = drawing.resolved(options.retry_failed)
     else:
         resolved = replace(resolved, cover=())

@@ -3,7 +3,7 @@ import os
 import pytest
 from upath import UPath
 
-from dfloc.errors import ConfigError
+from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.report.find import find
 from tests.report import studies
 
@@ -65,3 +65,16 @@ def test_a_workspace_that_is_a_file_has_no_sweeps(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match="was not run"):
         find(UPath(tmp_path / "file"), "exposure", ["exposure"])
+
+
+def test_a_damaged_record_stops_the_sweeps_alone_that_may_be_meant(workspace):
+    mini = studies.mini().model_copy(update={"trials": (), "name": "other", "sweep": "other-mini-mini"})
+    mini.save(workspace / "sweeps" / "other-mini-mini")
+    [path] = (workspace / "sweeps" / "exposure-mini-mini-limit8" / "starts").iterdir()
+    path.write_text("{")
+    assert find(workspace, "other", ["exposure"]).name == "other"
+    for full in ("exposure-mini-mini", "exposure-paper-dolos"):
+        assert find(workspace, full, ["exposure"]).sweep == full
+    for meant in ("exposure", "exposure-mini-mini-limit8"):
+        with pytest.raises(WorkspaceError, match=rf"{path} is no JSON.*delete it and start the sweep again"):
+            find(workspace, meant, ["exposure"])

@@ -168,8 +168,11 @@ def test_another_protocol_for_one_stage_leaves_nothing_unfinished(tmp_path: Path
 def test_a_protocol_that_all_stages_were_planned_by_last_is_that_of_the_page(tmp_path: Path) -> None:
     study = study_of(tmp_path, planned(), planned(protocol="dfloc-1"))
     assert study.record.protocols == ("dfloc-1", "declip-2025")
-    words = read(Workspace(tmp_path / "workspace"), study.record).markdown()
+    report = read(Workspace(tmp_path / "workspace"), study.record)
+    words = report.markdown()
     assert words.index("Protocol dfloc-1; 68") < words.index("Protocol declip-2025; 68")
+    said = {cell.text for table in report.tables for row in table.rows for cell in row.cells}
+    assert "not scored" not in said, "a number that a protocol does not have is none that lacks"
 
 
 def test_a_trial_is_told_in_mlflow_by_the_protocol_of_the_page_or_its_own(tmp_path: Path) -> None:

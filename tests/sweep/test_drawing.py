@@ -88,8 +88,8 @@ class Run:
         study = expand(SweepFile(self.planner.file).choose("own", self.settings), only=("search",))
         data, workspace = Shards(self.planner.shards, "tiny"), self.planner.workspace
         resolved = resolve(study, data, Known(workspace), preset="own", device="cpu")
-        old = SweepRecord.load(workspace.sweep(resolved.record.sweep))
-        drawing = Drawing(study, resolved, self.planner.ledger, old)
+        old = Starts(workspace.sweep(resolved.record.sweep)).all
+        drawing = Drawing(study, resolved, self.planner.ledger, [*old.values()])
         store = FeatureStore(workspace.features)
         drawn = drawing.resolved(retry_failed)
         return make(drawn, self.planner.ledger, store, workspace.root / "sweeps", retry_failed), drawing
@@ -281,6 +281,31 @@ def test_more_points_go_on_from_those_that_were_drawn(searched: Planner) -> None
     more = search(searched, "search.trials=7").go()
     assert more.points()[:4] == before
     assert more.points() == search(at(searched, "at-once")).go().points()
+
+
+def test_a_search_that_comes_back_to_an_earlier_space_finds_its_points(searched: Planner) -> None:
+    """Between them another space was searched, another recipe, and no search at all: nothing is drawn twice."""
+    first = search(searched).go()
+    narrow = search(searched, "search.space.lr={low: 1e-4, high: 2e-4, log: true}", "search.trials=2").go()
+    search(searched, "stages.search.trial.batch=2", "search.trials=2").go()
+    searched.resolve(only=("baselines",)).record.save(searched.workspace.sweep("tiny-own-tiny"))
+    again = search(searched)
+    assert again.plan()[0].left == 0
+    assert again.go().epochs == 0
+    assert {*again.points()} >= {*first.points()}
+    assert len({*again.points()}) == len(again.points())
+    assert narrow.points(), "of another space"
+
+
+def test_more_seeds_or_fewer_keep_the_points(searched: Planner) -> None:
+    settings = ("search.pruner=none", "search.trials=2")
+    before = search(searched, *settings).go().points()
+    two = search(searched, *settings, "seeds=2").go()
+    assert [names[:1] for names in two.points()] == before
+    assert [len(names) for names in two.points()] == [2, 2]
+    fewer = search(searched, *settings).go()
+    assert fewer.epochs == 0
+    assert fewer.points() == before
 
 
 def test_what_the_ledger_has_is_told_and_not_run_again(searched: Planner) -> None:

@@ -18,7 +18,7 @@ from dfloc.sweep.lookup import find
 from tests.engine.fakes import make_spec
 from tests.engine.test_predict import put_trial
 
-NAME = "n=4 b finetune seed=0"
+NAME = "n=4 a/b finetune seed=0"
 
 
 @pytest.fixture
@@ -72,6 +72,7 @@ def test_by_the_name_that_its_sweep_calls_it_by(workspace: Workspace, spec: Tria
         "held_out=b",
         " n=4\tfinetune ",
         "n=4 n=4",
+        "held_out=A/B",
     ],
 )
 def test_any_of_its_words_in_any_order_find_a_trial(workspace: Workspace, spec: TrialSpec, words: str) -> None:
@@ -89,7 +90,7 @@ def test_a_word_that_it_has_not_does_not_find_it(workspace: Workspace, spec: Tri
 def test_a_whole_name_wins_over_longer_ones(workspace: Workspace, spec: TrialSpec) -> None:
     plan(workspace, "one", spec)
     plan(workspace, "two", longer := put_trial(workspace, epochs=7), loss="dice")
-    assert find(workspace, "b finetune n=4 seed=0") == spec
+    assert find(workspace, "a/b finetune n=4 seed=0") == spec
     assert find(workspace, "loss=dice") == longer
     with pytest.raises(ConfigError, match="2 trials are called"):
         find(workspace, "finetune n=4")
@@ -179,3 +180,35 @@ def test_numbers_of_another_version_are_not_mixed(
     monkeypatch.setattr("dfloc.config.SEMANTICS", dict(registry.SEMANTICS))
     with pytest.raises(WorkspaceError, match=f"{said} by code whose numbers were others"):
         find(workspace, name)
+
+
+def test_a_word_of_hexadecimal_digits_is_a_word_where_no_fingerprint_begins_so(
+    workspace: Workspace, spec: TrialSpec
+) -> None:
+    trial = PlannedTrial(fingerprint=spec.fingerprint, stage="facade", case="decade", axes={"seed": 0}, spec=spec)
+    about = {"sweep": "one", "name": "x", "title": "X", "preset": "own", "data": "d", "domains": (), "protocol": "p"}
+    SweepRecord(**about, trials=(trial,)).save(workspace.sweep("one"))
+    for words in ("facade", "decade", "decade facade"):
+        assert find(workspace, words) == spec
+    with pytest.raises(WorkspaceError, match="no trial facad1"):
+        find(workspace, "facad1")
+
+
+@pytest.mark.parametrize(
+    "words", ["loss=focal(gamma=3,alpha=1)", "loss=focal(gamma=3, alpha=1)", "maps=srm/stats + x/y"]
+)
+def test_a_value_may_be_written_as_the_page_has_it(workspace: Workspace, spec: TrialSpec, words: str) -> None:
+    plan(workspace, "one", spec, loss="focal(gamma=3, alpha=1)", maps="srm/stats + x/y")
+    assert find(workspace, words) == spec
+    assert find(workspace, f"N=4 {words}") == spec
+
+
+def test_a_damaged_record_of_another_sweep_hides_its_own_names_alone(
+    workspace: Workspace, spec: TrialSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan(workspace, "one", spec)
+    plan(workspace, "two", put_trial(workspace, epochs=7), loss="dice")
+    [path] = (workspace.sweep("two") / "starts").iterdir()
+    path.write_text("{")
+    assert find(workspace, "finetune") == spec
+    assert f"names of trials are not known: {path} is no JSON" in caplog.text
