@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import select
 import shutil
 import signal
 import sys
@@ -174,4 +175,5 @@ class _Keeper:
     def _say(self, text: str) -> None:
         show = SHOW_CURSOR if os.isatty(1) else ""
         with suppress(OSError):
-            os.write(2, f"{show}{text}\n".encode(errors="backslashreplace"))
+            if select.select([], [2], [], LOOK_SECONDS)[1]:  # its reader may have stopped reading
+                os.write(2, f"{show}{text}\n".encode(errors="backslashreplace"))

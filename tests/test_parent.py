@@ -1,11 +1,13 @@
 """How a command ends that is killed or asked to end: its line, its exit code, and what it leaves."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +82,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
         running.append(
             subprocess.Popen(
                 [sys.executable, str(script)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
                 text=True,
                 env=fresh() | {"DOES": does},
                 start_new_session=True,
-                **how,
+                **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how,
             )
         )
         return running[-1]
@@ -134,6 +134,35 @@ def test_asked_to_end_it_ends_in_time_with_its_code_and_line(
     assert err == f"ended by {number}; everything finished is saved. Go on with: dfloc sweep 'it'\"'\"'s' --wait\n"
     assert time.monotonic() - at < 12
     assert not driver.is_running()
+
+
+def test_told_again_and_again_it_is_one_line(start: Start) -> None:
+    """`timeout` sends TERM to the process and to its group."""
+    one = start("work")
+    driver = begun(one)
+    with suppress(psutil.NoSuchProcess):
+        while driver.status() != psutil.STATUS_ZOMBIE:
+            driver.terminate()
+    _, err = one.communicate(timeout=30)
+    assert one.returncode == 143
+    assert re.fullmatch(r"ended by TERM; .*\n", err)
+
+
+def test_a_screen_that_nobody_reads_keeps_no_ending(start: Start) -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with suppress(BlockingIOError):
+        while os.write(write, b"-" * 4096):
+            pass
+    os.set_blocking(write, True)
+    one = start("work", stderr=write)
+    driver, at = begun(one), time.monotonic()
+    one.terminate()
+    assert one.wait(30) == 143
+    assert time.monotonic() - at < 12
+    assert not driver.is_running()
+    os.close(read)
+    os.close(write)
 
 
 def test_killed_by_signal_9_the_parent_says_so_with_the_memory(start: Start) -> None:
