@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from dfloc import ending, slate
+from dfloc import ending, parent, slate
 from dfloc.slate import Slate
 from tests.command import fresh, wait
 
@@ -173,6 +173,25 @@ def test_killed_by_signal_9_the_parent_says_so_with_the_memory(start: Start) -> 
     assert err.startswith("killed by signal 9, when it and its workers held 0.0 of ")
     assert err.endswith("everything finished is saved. Go on with: dfloc sweep 'it'\"'\"'s' --wait\n")
     assert len(err.splitlines()) == 1
+
+
+def test_a_driver_that_was_killed_is_not_taken_for_one_whose_ray_is_gone() -> None:
+    """Ray's processes end with their driver, and the parent may see that first."""
+    driver, ray = (subprocess.Popen(["sleep", "600"]) for _ in range(2))
+    page = Slate()
+    page.mine()
+    try:
+        slate.note(ray={"raylet": ray.pid}, watched=True)
+        keeper = parent._Keeper(driver.pid, os.getpid(), page, {signal.SIGCHLD})
+        for one in (driver, ray):
+            one.kill()
+            os.waitid(os.P_PID, one.pid, os.WEXITED | os.WNOWAIT)
+        keeper._look()
+        line, code = keeper._ended(os.waitpid(driver.pid, 0)[1], page.read())
+    finally:
+        page.close()
+        ray.wait()
+    assert (line[:19], code) == ("killed by signal 9,", 137)
 
 
 def test_who_is_started_takes_everything_along(start: Start) -> None:
