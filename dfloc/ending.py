@@ -91,6 +91,7 @@ class Ending:
 
     def __init__(self, seconds: float = SECONDS):
         self.asked = 0
+        self._raised = False
         self._seconds = seconds
         self._last = threading.Lock()
 
@@ -111,8 +112,11 @@ class Ending:
         os.close(self._write)
         self._listening.__exit__(None, None, None)
 
-    def _end(self, number: int) -> NoReturn:
+    def _end(self, number: int) -> None:
+        if self._last.locked() or (self._raised and number != signal.SIGINT):  # `timeout` sends TERM twice
+            return
         self.asked = number
+        self._raised |= number != signal.SIGINT
         raise Ended(number)
 
     def _watch(self) -> None:

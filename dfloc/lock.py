@@ -26,7 +26,7 @@ LOST_SECONDS = 60.0
 
 STALE_SECONDS = 120.0
 
-FOLDERS = ("shards", "features", "trials", "weights", "lists", "sweeps", "reports", "mlartifacts", "settled")
+FOLDERS = ("shards", "features", "trials", "weights", "lists", "sweeps", "settled", "reports", "mlartifacts")
 """Of a workspace, in which scratch files are dfloc's."""
 
 TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR}
@@ -264,6 +264,7 @@ class DriverLock:
             before = now()
             try:
                 if not self._is_mine():
+                    self._why = "it is another driver's, or was deleted"
                     return
                 self._write(self._me.model_copy(update={"counter": self._me.counter + 1}))
             except Exception as error:  # noqa: BLE001 (whatever a storage raises, the next beat tries again)

@@ -22,7 +22,7 @@ class LogFile(logging.Handler):
     def __init__(self, path: Path):
         super().__init__()
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        self._path = path
+        self._path = path.absolute()  # the current folder may change before the first line
         self._handle = -1
         self._said = False
 

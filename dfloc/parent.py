@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import select
 import shutil
 import signal
 import sys
@@ -163,7 +164,8 @@ class _Keeper:
         if self._asked or number in (signal.SIGTERM, signal.SIGHUP):
             return ending.name(number), 128 + number
         gone = self._gone or facts.get("gone") or ("raylet or gcs_server" if not number and facts.get("ray") else "")
-        if gone:
+        killed = number == signal.SIGKILL and time.monotonic() < self._until  # not by this process; Ray dies with it
+        if gone and not killed:
             return f"Ray's {gone} is gone, and the driver with it", ending.GONE
         if number:
             held = self._seen.told(self._kills) if number == signal.SIGKILL else signal.strsignal(number)
@@ -174,4 +176,5 @@ class _Keeper:
     def _say(self, text: str) -> None:
         show = SHOW_CURSOR if os.isatty(1) else ""
         with suppress(OSError):
-            os.write(2, f"{show}{text}\n".encode(errors="backslashreplace"))
+            if select.select([], [2], [], LOOK_SECONDS)[1]:  # its reader may have stopped reading
+                os.write(2, f"{show}{text}\n".encode(errors="backslashreplace"))

@@ -3,10 +3,8 @@
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,7 +130,8 @@ class Workers:
         import ray
 
         assert self._folder is not None
-        term = signal.getsignal(signal.SIGTERM)
+        # Ray's own handler of TERM ends everything, with exit code 1 and without a word.
+        ray._private.utils.set_sigterm_handler = lambda handler: None
         # Below a folder that is private: Ray opens this one to everybody.
         if not self.address:
             os.environ.setdefault(LOST, str(LOST_SECONDS))
@@ -144,8 +143,6 @@ class Workers:
             configure_logging=False,
             **own,
         )
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, term)  # Ray's own ends everything, with exit code 1 and without a word
         ray._private.worker.print_to_stdstream = self._log_line  # what it says of its own processes
         if not self.address:
             slate.note(ray={one.name(): one.pid for one in psutil.Process().children() if one.name() in RAY})

@@ -21,6 +21,7 @@ from dfloc import owner as owners
 from dfloc.errors import WorkspaceError
 from dfloc.lock import DriverLock, driver
 from dfloc.owner import Owner
+from tests.command import wait
 
 ELSEWHERE = {"boot": "11111111-2222-3333-4444-555555555555"}
 OTHER_CONTAINER = {"namespace": "pid:[1]"}
@@ -106,6 +107,7 @@ def test_what_a_driver_left_that_died_before_it_had_a_lock_goes(root: UPath) -> 
 def test_who_succeeds_a_killed_driver_clears_what_its_writers_left(root: UPath) -> None:
     left = [
         "lists/.a.json.0123abcd.part",
+        "settled/.b.json.0123abcd.part",
         f".seen-{'0' * 32}",
         "reports/x/.index.html.00000000.part",
         "sweeps/x/tune/t",
@@ -502,3 +504,14 @@ def test_processes_that_are_hidden_are_watched(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "self").unlink()
     (tmp_path / "self").symlink_to(str(os.getpid()))
     assert who.lives() is None, "hidepid"
+
+
+def test_a_driver_whose_lock_was_deleted_says_so_however_late(
+    root: UPath, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with DriverLock(root) as mine:
+        (root / "lock.1").unlink()
+        wait(lambda: not mine._beat.is_alive(), 10)
+        monkeypatch.setattr(lock, "LOST_SECONDS", 0)
+        with pytest.raises(WorkspaceError, match=r"it is another driver's, or was deleted"):
+            mine.check()

@@ -85,3 +85,14 @@ def test_a_full_disk_prints_no_traceback_at_the_end_either(tmp_path: Path) -> No
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_relative_path_counts_from_where_it_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    log = LogFile(Path("a.log"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    log.handle(logging.makeLogRecord({"msg": "line"}))
+    log.close()
+    assert "line" in (tmp_path / "a.log").read_text()
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -1,18 +1,20 @@
 """How a command ends that is killed or asked to end: its line, its exit code, and what it leaves."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import psutil
 import pytest
 
-from dfloc import cli, ending, slate
+from dfloc import cli, ending, parent, slate
 from dfloc.cli import group
 from dfloc.ending import Ended, Ending
 from dfloc.slate import Slate
@@ -82,12 +84,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
         running.append(
             subprocess.Popen(
                 [sys.executable, str(script)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
                 text=True,
                 env=fresh() | {"DOES": does},
                 start_new_session=True,
-                **how,
+                **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how,
             )
         )
         return running[-1]
@@ -138,6 +138,35 @@ def test_asked_to_end_it_ends_in_time_with_its_code_and_line(
     assert not driver.is_running()
 
 
+def test_told_again_and_again_it_is_one_line(start: Start) -> None:
+    """`timeout` sends TERM to the process and to its group."""
+    one = start("work")
+    driver = begun(one)
+    with suppress(psutil.NoSuchProcess):
+        while driver.status() != psutil.STATUS_ZOMBIE:
+            driver.terminate()
+    _, err = one.communicate(timeout=30)
+    assert one.returncode == 143
+    assert re.fullmatch(r"ended by TERM; .*\n", err)
+
+
+def test_a_screen_that_nobody_reads_keeps_no_ending(start: Start) -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with suppress(BlockingIOError):
+        while os.write(write, b"-" * 4096):
+            pass
+    os.set_blocking(write, True)
+    one = start("work", stderr=write)
+    driver, at = begun(one), time.monotonic()
+    one.terminate()
+    assert one.wait(30) == 143
+    assert time.monotonic() - at < 12
+    assert not driver.is_running()
+    os.close(read)
+    os.close(write)
+
+
 def test_killed_by_signal_9_the_parent_says_so_with_the_memory(start: Start) -> None:
     one = start("work")
     begun(one).kill()
@@ -146,6 +175,25 @@ def test_killed_by_signal_9_the_parent_says_so_with_the_memory(start: Start) -> 
     assert err.startswith("killed by signal 9, when it and its workers held 0.0 of ")
     assert err.endswith("everything finished is saved. Go on with: dfloc sweep 'it'\"'\"'s' --wait\n")
     assert len(err.splitlines()) == 1
+
+
+def test_a_driver_that_was_killed_is_not_taken_for_one_whose_ray_is_gone() -> None:
+    """Ray's processes end with their driver, and the parent may see that first."""
+    driver, ray = (subprocess.Popen(["sleep", "600"]) for _ in range(2))
+    page = Slate()
+    page.mine()
+    try:
+        slate.note(ray={"raylet": ray.pid}, watched=True)
+        keeper = parent._Keeper(driver.pid, os.getpid(), page, {signal.SIGCHLD})
+        for one in (driver, ray):
+            one.kill()
+            os.waitid(os.P_PID, one.pid, os.WEXITED | os.WNOWAIT)
+        keeper._look()
+        line, code = keeper._ended(os.waitpid(driver.pid, 0)[1], page.read())
+    finally:
+        page.close()
+        ray.wait()
+    assert (line[:19], code) == ("killed by signal 9,", 137)
 
 
 def test_who_is_started_takes_everything_along(start: Start) -> None:

@@ -22,6 +22,23 @@ from dfloc.workers import Workers, first_cause
 from tests.command import DFLOC, HARMFUL, fresh, other_checkout
 
 ROOT = Path(dfloc.__file__).parent.parent
+TERM = """
+import os, signal, sys, time
+from ray._private.node import Node
+from dfloc import cli
+from dfloc.cli import group
+from dfloc.workers import Workers
+
+def asks(node):
+    os.write(1, b"asked\\n")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(30)
+
+Node.start_head_processes = asks
+group.run = lambda: Workers().start()
+sys.argv = ["dfloc", "sweep", "x"]
+cli.main()
+"""
 TIMED_OUT = "The current node timed out during startup. This could happen because\nof something."
 
 
@@ -249,6 +266,15 @@ def test_ctrl_c_during_the_start_leaves_nothing(user: Path, monkeypatch: pytest.
     with pytest.raises(KeyboardInterrupt):
         Workers().start()
     assert not seen.places[0].parent.exists()
+
+
+def test_term_during_the_start_is_an_ending_like_any_other(tmp_path: Path) -> None:
+    """Ray puts a handler of its own in place, twice, and ends with exit code 1."""
+    script = tmp_path / "script.py"
+    script.write_text(TERM)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=fresh(), timeout=120)
+    assert (done.returncode, done.stdout) == (143, "asked\n"), done
+    assert re.fullmatch(r"ended by TERM; everything finished is saved. Go on with: dfloc sweep x\n", done.stderr)
 
 
 def test_a_ray_at_an_address_is_asked_once_and_told_no_temp_folder(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:

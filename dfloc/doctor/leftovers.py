@@ -50,9 +50,8 @@ def checks(workspace: Workspace, driven: bool) -> Iterator[Check]:
     for path in sorted(root.glob("sweeps/*/tune"), key=str):
         if record.files(path.parent):
             yield Check("scratch", path, partial(iter, [_left(path)]))
-    inside = (
-        path for name in lock.FOLDERS for path in (root / name).glob("**/.*.part") if disk.SCRATCH.fullmatch(path.name)
-    )
+    parts = (path for name in lock.FOLDERS for path in (root / name).glob("**/.*.part"))
+    inside = (path for path in parts if disk.SCRATCH.fullmatch(path.name))
     for path in sorted((*inside, *(path for path in root.iterdir() if _ROOT.fullmatch(path.name))), key=str):
         if SCRATCH not in path.parts:
             yield Check(

@@ -18,7 +18,7 @@ from dfloc import storage
 from dfloc.data.folders import EXTENSIONS, text, walk
 from dfloc.data.shards import Pixels, decode_image
 from dfloc.engine.predict import Predictor
-from dfloc.errors import ConfigError, DataError, DflocError
+from dfloc.errors import ConfigError, DataError, DflocError, DiskFullError
 
 TINT = (255, 0, 0)
 OUTLINE = (255, 255, 0)
@@ -88,10 +88,15 @@ def predict(
 
     Yields:
         Each photograph, with what is wrong with it; empty where its files were written.
+
+    Raises:
+        DiskFullError: there is no room for the files; no other photograph is tried.
     """
     for photo in photos:
         try:
             _predict(predictor, photo, out, told)
+        except DiskFullError:
+            raise
         except (DflocError, OSError) as error:
             yield photo, str(error)
         else:

@@ -260,6 +260,11 @@ class Driver:
         assert self.ray.proof is not None
         if plan.jobs:
             total = sum(job.rows for job in plan.jobs)
+
+            def on_progress(done: int, total: int) -> None:
+                self.lock.check()
+                display.advance(done, total)
+
             with Display(self.console, "features of images", total) as display:
                 store = FeatureStore(self.workspace.features)
                 extract.extract(
@@ -268,7 +273,7 @@ class Driver:
                     plan.jobs,
                     weights=WeightsIndex(self.workspace),
                     device=prepared.device,
-                    on_progress=display.advance,
+                    on_progress=on_progress,
                     proof=self.ray.proof,
                 )
 
@@ -282,6 +287,7 @@ class Driver:
         assert isinstance(prepared.data, Shards)
 
         def on_report(item: Item, entry: dict[str, Any]) -> None:
+            self.lock.check()
             if display.reported(item.name, entry):
                 self._ended(item)
 
@@ -310,7 +316,6 @@ class Driver:
 
     def _ended(self, item: Item) -> None:
         """Have a trial tracked that has ended, and count it."""
-        self.lock.check()
         self.tracker.submit(item.trial)
         self._leave(self._left - 1)
 

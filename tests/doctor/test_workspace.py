@@ -131,8 +131,9 @@ def test_all_damage_is_named_and_mended_and_then_made_again(old: Old, monkeypatc
     database = old.root / "mlflow.db"
     database.write_bytes(b"no database" * 100)
     marker = old.root / f".seen-{'0123' * 8}"
-    scratch = [old.root / "lists/.x.json.01234567.part", marker, old.root / "shards/pair/.import"]
-    for path in (*scratch[:2], scratch[2] / "mine" / "a.parquet", old.root / f"sweeps/{SWEEP}/tune/state"):
+    parts = [old.root / folder / ".x.json.01234567.part" for folder in ("lists", "settled", "mlartifacts")]
+    scratch = [*parts, marker, old.root / "shards/pair/.import"]
+    for path in (*scratch[:-1], scratch[-1] / "mine" / "a.parquet", old.root / f"sweeps/{SWEEP}/tune/state"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
 

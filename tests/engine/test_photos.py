@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import resource
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 from dfloc.engine import photos
 from dfloc.engine.photos import Photo, find, overlay
 from dfloc.engine.predict import Prediction, Predictor, facts
-from dfloc.errors import ConfigError
+from dfloc.errors import ConfigError, DiskFullError
 from dfloc.storage import Workspace
 from tests.engine.fakes import make_spec
 from tests.engine.test_predict import put_trial
@@ -213,6 +214,17 @@ def test_a_name_that_is_no_utf8_can_be_shown(predictor: Predictor, tmp_path: Pat
     photo = find([path])[0][0]
     assert photo.shown.endswith("caf\\udce9.png")
     assert [wrong for _, wrong in photos.predict(predictor, [photo], tmp_path / "out", told())] == [""]
+
+
+def test_a_full_disk_is_told_once_and_nothing_more_is_tried(predictor: Predictor, folder: Path, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(DiskFullError, match="a file is larger than"):
+            wrongs(predictor, [folder], tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
 
 
 def test_an_output_folder_that_is_a_file_is_named(predictor: Predictor, folder: Path) -> None:

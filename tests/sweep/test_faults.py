@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from dfloc.errors import WorkspaceError
 from dfloc.features.store import TRUTH
 from dfloc.sweep import run
 from tests.command import Result, Started, Study, runs, wait
@@ -267,6 +268,28 @@ def test_when_every_trial_fails_the_first_cause_is_told(prepared: Study, ray_loc
     retried = study.sweep(*wild, only=("finetune",), retry_failed=True)
     assert "6 to run" in retried.out
     assert len(list(study.root.glob("trials/*/attempts/*"))) == attempts + 2
+
+
+@pytest.mark.parametrize("step", ["trials", "features of images"])
+def test_a_driver_whose_lock_is_gone_stops_at_the_next_report(
+    step: str, prepared: Study, ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, shown, enter = copy_of(prepared, tmp_path), list[Path](), run.Display.__enter__
+    if step != "trials":
+        shutil.rmtree(study.root / "features")
+
+    def entered(display: run.Display) -> run.Display:
+        for path in study.root.glob("lock.*") if display._what == step else []:
+            path.unlink()
+            shown.append(path)
+        return enter(display)
+
+    monkeypatch.setattr(run.Display, "__enter__", entered)
+    with pytest.raises(WorkspaceError, match=r"another driver (took over|may have taken over)"):
+        study.sweep(*LONG, "stages.base.trial.epochs=5", "stages.base.trial.epoch_steps=25", only=("finetune",))
+    assert len(shown) == 1
+    assert not study.finished()
+    assert step == "trials" or not list(study.root.glob("trials/*"))
 
 
 def interrupt(started: Started) -> None:
