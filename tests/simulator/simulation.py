@@ -3,11 +3,12 @@
 import builtins
 import logging
 import random
+import signal
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from unittest import mock
 
 import pyarrow
 
-from dfloc import lock, owner, storage
+from dfloc import ending, identity, lock, owner, storage
 from dfloc.disk import SCRATCH
 from dfloc.errors import DflocError
 from dfloc.features import extract, store
@@ -99,10 +100,11 @@ class Simulation:
             put(mock.patch.multiple(work, **self.engine.stand_ins()))
             put(mock.patch.multiple(trainable, Proof=_Proof, tune=SimpleNamespace(report=self._report)))
             put(mock.patch.object(schedule, "tune", self.workers.tuner(world)))
-            put(mock.patch.object(schedule, "signal", _Signals(world)))
+            put(mock.patch.object(ending, "listening", _listening(world)))
+            put(mock.patch.object(identity, "socket", SimpleNamespace(gethostname=lambda: world.current.host)))
             put(mock.patch.object(extract, "extract", self.workers.extract))
             put(mock.patch.object(build, "build", self._build))
-            put(mock.patch.multiple(run, Tracker=_Tracker, data_of=lambda *parts: self.images))
+            put(mock.patch.multiple(run, Tracker=_Tracker, Room=_Room, data_of=lambda *parts: self.images))
             put(mock.patch.multiple(run.cluster, Cluster=Ray, check_device=lambda *parts: None))
             put(mock.patch.multiple(prepare, SweepFile=_File, find=Path, expand=lambda *parts: self._resolved[0]))
             put(mock.patch.multiple(prepare, resolve=lambda *parts, **how: self._resolved[1]))
@@ -178,7 +180,7 @@ class Simulation:
                 world.kill(chosen)
         if number == chaos.stop and driver.handlers:
             world.note("the user asks to stop")
-            next(iter(driver.handlers.values()))(2, None)
+            driver.handlers[-1](signal.SIGINT)
         if chaos.second and number == chaos.second[0]:
             self._drive(f"second {self._starts}", *chaos.second[1:])
         if number == chaos.stall:
@@ -334,24 +336,34 @@ class _Proof:
         pass
 
 
-class _Signals:
-    SIGINT, SIGTERM = 2, 15
+def _listening(world: World) -> Callable[[Callable[[int], None]], AbstractContextManager[None]]:
+    """Return what stands for `dfloc.ending.listening`."""
 
-    def __init__(self, world: World):
-        self._world = world
+    @contextmanager
+    def listening(on: Callable[[int], None]) -> Iterator[None]:
+        assert world.current is not None
+        handlers = world.current.handlers
+        handlers.append(on)
+        try:
+            yield
+        finally:
+            handlers.remove(on)
 
-    def signal(self, number: int, handler: Any) -> Any:
-        assert self._world.current is not None
-        before = self._world.current.handlers.get(number)
-        self._world.current.handlers[number] = handler
-        return before
+    return listening
+
+
+class _Room:
+    def __init__(self, *parts: Any):
+        self.look = self.told = lambda *plan: ExitStack()
 
 
 class _Tracker:
-    uri = "nowhere"
+    uri, ui_words = "nowhere", ()
+    is_own = is_whole = False
+    notes = ()
 
-    def __init__(self, *parts: Any):
-        pass
+    def __init__(self, workspace: Workspace, *parts: Any, new_identity: bool):
+        identity.identify(workspace, new_identity)
 
     def open(self, record: Any) -> None:
         pass
