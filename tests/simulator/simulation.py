@@ -1,6 +1,7 @@
 """One seed: a study from its first start to its end, through all that goes wrong; and what must hold meanwhile."""
 
 import builtins
+import json
 import logging
 import random
 import signal
@@ -9,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -98,6 +99,7 @@ class Simulation:
             put(mock.patch.dict(lock.DriverLock.__init__.__kwdefaults__, stale_seconds=STALE_SECONDS))
             put(mock.patch.multiple(owner, **_identity(world)))
             put(mock.patch.object(store, "ThreadPoolExecutor", _Serial))
+            put(mock.patch.object(storage, "json_bytes", _json_bytes))
             put(mock.patch.multiple(work, **self.engine.stand_ins()))
             put(mock.patch.multiple(trainable, Proof=_Proof, tune=SimpleNamespace(report=self._report)))
             put(mock.patch.object(schedule, "tune", self.workers.tuner(world)))
@@ -314,6 +316,19 @@ def _identity(world: World) -> dict[str, Any]:
         "_here": lambda: (f"{me().host} {world.boots}", "pid:[1]"),
         "_start": lambda pid: pid * 100 if world.alive(pid) else None,
     }
+
+
+def _json_bytes(value: object) -> bytes:
+    """Stand for `storage.json_bytes`: seeds write the same records over and over, in an encoder that is slow."""
+    return _indented(json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False))
+
+
+_encode = storage.json_bytes
+
+
+@lru_cache(10_000)
+def _indented(text: str) -> bytes:
+    return _encode(json.loads(text))
 
 
 class _Serial:
