@@ -118,7 +118,7 @@ class Watch:
         for folder in self._workspace.trials.iterdir():
             done = ledger.done(folder.name)
             epochs = [one.model_dump(exclude={"time"}) for one in ledger.epochs(folder.name)]
-            rows = {path.stem: self._sum(folder.name, path.stem) for path in (folder / "rows").glob("*.parquet")}
+            rows = {path.stem: measured.read(path, folder.name).to_pylist() for path in folder.glob("rows/*.parquet")}
             found[folder.name] = (done and (done.digests, done.best_epoch, done.epochs), epochs, rows)
         return found
 
