@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--points", action="store_true", help="no seeds: power is lost at each write of a start")
     parser.add_argument("--every", type=int, default=1, help="of the points one of so many")
-    parser.add_argument("--planted", action="store_true", help="find each planted fault")
+    parser.add_argument("--planted", action="store_true", help="find each planted fault for which COUNT seeds do")
     parser.add_argument("--fault", choices=sorted(FAULTS), help="put this fault into the code")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args(arguments)

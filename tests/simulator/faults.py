@@ -253,5 +253,12 @@ FAULTS: dict[str, Fault] = {
     )
 }
 
-WITHIN = 200
-"""Seeds within which each fault is found, from 1 on."""
+SELDOM = (
+    "looks-before-it-creates",
+    "lock-without-generation",
+    "digests-not-compared",
+    "receipts-not-compared",
+    "epoch-before-its-checkpoint",
+)
+WITHIN = dict.fromkeys(FAULTS, 40) | dict.fromkeys(SELDOM, 400)
+"""Seeds within which a fault is found, from 1 on."""

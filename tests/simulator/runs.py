@@ -29,7 +29,7 @@ def points(part: int, every: int) -> Iterator[Result]:
 def planted(names: Sequence[str]) -> Iterator[Result]:
     """Yield by which seed each fault is found; without a violation where it is not."""
     for name in names:
-        found = next((one for one in seeds(1, WITHIN, name) if _shows(name, one)), None)
+        found = next((one for one in seeds(1, WITHIN[name], name) if _shows(name, one)), None)
         told = f"{name}: found by seed {found.seed}: {found.violations[0]}" if found else f"{name}: NOT FOUND"
         yield Result(found.seed if found else 0, [] if found else [told], [told], found.writes if found else [], {})
 
@@ -43,7 +43,8 @@ def part(told: tuple[argparse.Namespace, int]) -> list[Result]:
     """Return what came of a share of what is asked for."""
     asked, part = told
     if asked.planted:
-        return list(planted([*FAULTS][part :: asked.jobs]))
+        names = [name for name in FAULTS if WITHIN[name] <= asked.count]
+        return list(planted(names[part :: asked.jobs]))
     if asked.points:
         found = points(part * asked.every, asked.every * asked.jobs)
     else:
