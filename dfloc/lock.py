@@ -212,16 +212,15 @@ class DriverLock:
         return self._patiently(self._is_mine)
 
     def _tidy(self) -> None:
-        """Take away what writers have left that were killed before this driver began, which the one before did not."""
+        """Take away what writers have left that were killed before this driver began: a worker may die alone."""
         if not storage.is_local(self._root):
             return
         root = storage.local(self._root)
-        disk.clear(root, self._began, deep=False)  # a driver may die before it has a lock that shows it
-        if self.succeeds:
-            for name in FOLDERS:
-                disk.clear(root / name, self._began)
-            for folder in root.glob("sweeps/*/tune"):
-                shutil.rmtree(folder, ignore_errors=True)
+        disk.clear(root, self._began, deep=False)
+        for name in FOLDERS:
+            disk.clear(root / name, self._began)
+        for folder in root.glob("sweeps/*/tune"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _clear(self) -> None:
         """Take away the files of earlier generations; they are of no use to anybody."""

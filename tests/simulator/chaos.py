@@ -52,7 +52,7 @@ class Chaos:
             first = at()
             errors.append((first, first + rng.choice([1, 5, 60, 1000]), 1.0, errno.ENOSPC, FILLS))
         stall = at() if rng.random() < 0.1 else 0
-        second = (rng.choice([at(), rng.randrange(1, 8)]), rng.choice(["here", "there"]), rng.random() < 0.5)
+        second = (rng.choice([at(), rng.randrange(1, 8)]), rng.choice(["here", "there"]), rng.random() < 0.6)
         if stall:
             second = (stall + 1, "there", True)
         return cls(
@@ -62,7 +62,7 @@ class Chaos:
             workers=tuple(at() for _ in range(rng.choice([0, 0, 1, 1, 2, 5]))),
             errors=tuple(errors),
             stop=at() if rng.random() < 0.1 else 0,
-            second=second if stall or rng.random() < 0.25 else None,
+            second=second if stall or rng.random() < 0.3 else None,
             steps={at(): rng.choice([-7200.0, 7200.0])} if rng.random() < 0.2 else {},
             stall=stall,
         )

@@ -65,6 +65,7 @@ class Disk:
         REAL["mkdir"](self.root)
         self._top = Node(folder=True)
         self._open: dict[int, Node] = {}
+        self._paths: dict[int, str] = {}  # of what is open
         self.nameless = True
 
     @contextmanager
@@ -299,15 +300,10 @@ class Disk:
                 node.synced = node.data
 
         try:
-            self._do("sync folder" if node.entries is not None else "sync", self._path_of(number), effect)
+            self._do("sync folder" if node.entries is not None else "sync", self._paths[number], effect)
         except LostError:
             node.poisoned = node.entries is None
             raise
-
-    @staticmethod
-    def _path_of(number: int) -> str:
-        path = Path(f"/proc/self/fd/{number}").readlink()
-        return str(path.with_name("unnamed") if path.name.startswith("#") else path)
 
     def _os_open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         inside = self._inside(path)
@@ -317,7 +313,7 @@ class Disk:
             if not self.nameless:
                 raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path)
             number = int(self._do("create unnamed in", inside, lambda: REAL["open"](path, flags, mode)))
-            self._open[number] = Node(folder=False)
+            self._open[number], self._paths[number] = Node(folder=False), f"{inside}/unnamed"
             return number
         if flags & os.O_CREAT:
             assert flags & os.O_EXCL, "a file is written in a way that is not simulated"
@@ -326,7 +322,7 @@ class Disk:
         number = int(REAL["open"](path, flags, mode))
         node = self._node(inside)
         assert node is not None
-        self._open[number] = node
+        self._open[number], self._paths[number] = node, inside
         return number
 
     def _create(self, path: str, flags: int) -> int:
@@ -338,7 +334,7 @@ class Disk:
             self._name(path, node)
         elif flags & os.O_TRUNC:
             node.data = b""
-        self._open[number] = node
+        self._open[number], self._paths[number] = node, path
         self._touch(number)
         return number
 
@@ -346,7 +342,7 @@ class Disk:
         node = self._open.get(number)
         if node is None:
             return int(REAL["write"](number, data))
-        self.write(number, node, bytes(data), self._path_of(number))
+        self.write(number, node, bytes(data), self._paths[number])
         return len(data)
 
     def _close(self, number: int) -> None:

@@ -253,13 +253,12 @@ FAULTS: dict[str, Fault] = {
     )
 }
 
-RARE = (
+SELDOM = (
     "looks-before-it-creates",
-    "lock-never-checked",
+    "lock-without-generation",
     "digests-not-compared",
-    "checkpoints-dropped-first",
-    "done-before-weights",
     "receipts-not-compared",
+    "epoch-before-its-checkpoint",
 )
-WITHIN = dict.fromkeys(FAULTS, 200) | dict.fromkeys(RARE, 1000)
-"""Seeds after which a fault is found, from 1 on."""
+WITHIN = dict.fromkeys(FAULTS, 40) | dict.fromkeys(SELDOM, 400)
+"""Seeds within which a fault is found, from 1 on."""

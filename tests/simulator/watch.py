@@ -70,10 +70,17 @@ class Watch:
     def writes(self, process: Process, kind: str, path: str) -> None:
         """Be told of an operation: a driver that was taken over may end what it is writing, and begins nothing."""
         shared = path.startswith(("/sweeps", "/reports"))
-        if process.pid in self._taken and shared and kind == "rename":
+        named = kind == "rename" or (kind == "link" and not path.endswith(".part"))
+        if process.pid in self._taken and shared and named:
             self._taken[process.pid] += 1
             if self._taken[process.pid] > 1:
                 self._world.violate("a driver that was taken over goes on writing")
+
+    def submitted(self, trial: object) -> None:
+        """Be told that a driver has a trial tracked, which it asks its lock for."""
+        me = self._world.current
+        if me is not None and me.pid in self._taken:
+            self._world.violate("a driver that was taken over goes on tracking")
 
     def crashed(self) -> None:
         """Forget who was running."""
@@ -111,7 +118,7 @@ class Watch:
         for folder in self._workspace.trials.iterdir():
             done = ledger.done(folder.name)
             epochs = [one.model_dump(exclude={"time"}) for one in ledger.epochs(folder.name)]
-            rows = {path.stem: self._sum(folder.name, path.stem) for path in (folder / "rows").glob("*.parquet")}
+            rows = {path.stem: measured.read(path, folder.name).to_pylist() for path in folder.glob("rows/*.parquet")}
             found[folder.name] = (done and (done.digests, done.best_epoch, done.epochs), epochs, rows)
         return found
 

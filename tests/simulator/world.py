@@ -32,7 +32,7 @@ class Process:
         self.error: BaseException | None = None
         self.result: object = None
         self.last = 0.0  # when it did something last
-        self.handlers: dict[int, Callable[..., object]] = {}
+        self.handlers: list[Callable[[int], object]] = []  # of signals, the innermost last
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def launch(self) -> None:
