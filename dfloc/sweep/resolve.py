@@ -213,7 +213,8 @@ class Resolver:
     ) -> SampleList:
         asked = mixture.model_dump(exclude_defaults=True) | dict(extra or {})
         if not self.data.present:
-            return _expected(asked, {domain: count or 0 for domain, count in mixture.counts.items()})
+            there = {domain: counts.images(domain, mixture.split, self.data) for domain in mixture.counts}
+            return _expected(asked, there | {name: n for name, n in mixture.counts.items() if n is not None})
         return self._keep(select(self.data.samples, mixture, avoid), asked)
 
     def _keep(self, refs: list[SampleRef], asked: dict[str, object]) -> SampleList:

@@ -386,8 +386,8 @@ def test_what_is_no_number_is_refused(tmp_path: Path, word: str) -> None:
         (("stages.base.train={domains: [nosuch], count: all}",), "count: all}: unknown domain"),
         (("grid.trial.loss=[bce]", "grid.trial.loss.gamma=[1]"), "grid.trial.loss is a list, which is given whole"),
         (
-            ("stages.finetune.train={mode: cumulative, count: {s/a: 3, rest: 4}}", "stages.finetune.grid={}"),
-            "mode cumul",
+            ("stages.finetune.train={mode: cumulative, count: {rest: 4}}", "stages.finetune.grid.n=null"),
+            "rest: 4}}: stage",
         ),
     ],
 )
