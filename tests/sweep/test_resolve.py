@@ -303,7 +303,7 @@ class Normed(torch.nn.Sequential):
     def __init__(self, channels):
         super().__init__(torch.nn.AdaptiveAvgPool2d(1), torch.nn.BatchNorm2d(channels), torch.nn.Conv2d(channels, 1, 1))
 
-DECODERS = {"normed": lambda spec, maps: Normed(maps[0].channels)}
+DECODERS = {"normed": lambda spec, maps, generator: Normed(maps[0].channels)}
 """
 
 
