@@ -12,6 +12,7 @@ from dfloc.sweep.ask_search import SearchAsk
 Count = Annotated[Whole, Field(ge=1)]
 Number = Count | Literal["all"]
 ByDomain = Annotated[dict[str, Number], Field(min_length=1)]
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
 Mode = Literal["restart", "cumulative", "incremental"]
 
 # Names become folders, tags, and words of `--only STAGE/CASE`.
@@ -44,10 +45,10 @@ class TrainAsk(Frozen):
             incremental (likewise, on the new images alone).
     """
 
-    domains: str | tuple[str, ...]
+    domains: str | Names
     count: Number | ByDomain
     valid: Number | ByDomain
-    valid_domains: str | tuple[str, ...] | None = None
+    valid_domains: str | Names | None = None
     pairing: Pairing = "stems"
     within: Count | None = None
     replay: Literal["none", "equal"] = "none"

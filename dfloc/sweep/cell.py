@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,11 +14,12 @@ from dfloc.axis import Value, frozen
 from dfloc.data import dolos
 from dfloc.errors import ConfigError
 from dfloc.sweep.ask import CaseAsk, CellAsk, StudyAsk, TrainAsk, TrialAsk
-from dfloc.sweep.counts import DOMAIN_AXES, numbered
+from dfloc.sweep.counts import DOMAIN_AXES, in_full, numbered
 from dfloc.sweep.data import Data
 from dfloc.sweep.fields import Path, bind, fields_of, flat, merged, plain, put, reached, words_in
 from dfloc.sweep.file import SweepFile
 from dfloc.sweep.limit import Scale
+from dfloc.sweep.mistakes import blamed
 from dfloc.sweep.points import Point, Space
 
 Axes = dict[str, Any]
@@ -67,13 +68,9 @@ class Cell:
         axes = (f"{axis}={value}" for axis, value in self.axes.items())
         return " ".join(filter(None, [self.stage, self.case, *axes]))
 
-    @contextmanager
-    def blames(self, *fields: str) -> Iterator[None]:
+    def blames(self, *fields: str) -> AbstractContextManager[None]:
         """Put before what is said of a wrong value where it was given, as one of these fields."""
-        try:
-            yield
-        except ConfigError as error:
-            raise ConfigError(f"{self.where(*(tuple(field.split('.')) for field in fields))}: {error}") from error
+        return blamed(lambda: self.where(*(tuple(field.split(".")) for field in fields)))
 
     @property
     def base(self) -> "Cell | None":
@@ -139,6 +136,10 @@ class Case:
         self._spelled: Spelled = {} if spelled is None else spelled
         self._grid: dict[str, Sequence[Any]] = {**flat({**ask.grid, **asked.grid, **extra.grid}), **axes}
         self._grid |= {axis: [value] for axis, value in (point or {}).items()}
+        self._known, self._device = {*ask.domains, *data.local}, ask.device
+        for axis, values in self._grid.items():
+            if not values:
+                raise ConfigError(f"{file.place(self._in_grids(axis))}: axis {axis} has no values; name one at least")
         for axis in DOMAIN_AXES & self._grid.keys():
             self._grid[axis] = [self._domain(axis, str(name)) for name in self._grid[axis]]
         self._body: dict[str, Any] = {
@@ -150,16 +151,12 @@ class Case:
             self._body["from"] = extra.parent or asked.parent
         count = self._body["train"].get("count")
         self._count_axis = count if isinstance(count, str) else None
-        self._refuse_idle({*asked.grid, *extra.grid})
-        if point and ask.search:
-            others = {axis.of for axis in ask.search.space.values()}
-            self._refuse_idle({*point} - others, f"{file.where('search', 'space')}: ")
+        others = {axis.of for axis in ask.search.space.values()} if ask.search else set()
+        self._refuse_idle({*asked.grid, *extra.grid, *({*(point or {})} - others)})
 
     def _domain(self, axis: str, name: str) -> str:
-        try:
+        with self._blames(axis):
             full = dolos.resolve(name, self._domains)
-        except ConfigError as error:
-            raise ConfigError(f"{self._file.place(self._in_grids(axis))}: {error}") from error
         self._spelled.setdefault((axis, full), {})[as_json(name)] = name
         return full
 
@@ -204,6 +201,10 @@ class Case:
         """What the cells of the case are written below, the most special place first."""
         return f"stages.{self._stage}.cases.{self._case}.", f"stages.{self._stage}.", ""
 
+    def _blames(self, axis: str) -> AbstractContextManager[None]:
+        """Put before what is said of an axis where it was given."""
+        return blamed(lambda: self._file.place(self._in_grids(axis)))
+
     def _in_grids(self, axis: str) -> list[str]:
         return [*(f"{head}grid.{axis}" for head in self._heads), f"search.space.{axis}"]
 
@@ -213,19 +214,25 @@ class Case:
 
     def _cell(self, axes: Axes, parent: Cell | None) -> Cell:
         bound = bind(self._body, axes)
-        for axis, value in axes.items():
-            if "." in axis:
-                put(bound, axis.split("."), value)
+        for axis in sorted((axis for axis in axes if "." in axis), key=lambda axis: axis.count(".")):
+            with self._blames(axis):
+                put(bound, axis.split("."), axes[axis])
         try:
             ask = CellAsk.model_validate(bound)
         except ValidationError as error:
             raise self._file.mistake(error, CellAsk, self.where) from None
         seed = axes["seed"] if ask.trial.seed is None else ask.trial.seed
         start, checkpoint = (ask.parent.trial, ask.parent.checkpoint) if ask.parent else (None, "best")
-        train = numbered(ask.train, self._stage, axes, self._domains, self._data)
+        train = in_full(ask.train, self._known)
+        with blamed(lambda: self.where(("train", "domains"), ("train", "count"), ("train", "valid"))):
+            train = numbered(train, self._stage, axes, self._domains, self._data)
         train = self._scale.ask(train) if self._scale else train
-        values = self._frozen(axes, ask.model_copy(update={"train": train}), parent) | {"seed": seed}
-        axes, trial = {**axes, "seed": seed}, ask.trial.model_copy(update={"seed": seed})
+        precision = ask.trial.precision
+        if precision == "auto":
+            precision = "bf16" if self._device == "cuda" else "fp32"
+        trial = ask.trial.model_copy(update={"seed": seed, "precision": precision})
+        values = self._frozen(axes, ask.model_copy(update={"train": train, "trial": trial}), parent) | {"seed": seed}
+        axes = {**axes, "seed": seed}
         return Cell(self._stage, self._case, values, axes, train, trial, self.where, parent, start, checkpoint)
 
     def _frozen(self, axes: Axes, ask: CellAsk, parent: Cell | None) -> dict[str, Value]:
@@ -247,7 +254,9 @@ class Case:
                 yield cell
                 continue
             if not isinstance(cell.train.count, int) or not (cell.parent or cell.start):
-                raise ConfigError(f"stage {cell.stage}: mode {cell.train.mode} needs one `count` for all and a `from`")
+                where = cell.where(("train", "mode"))
+                needs = "needs one `count` for all and a `from`"
+                raise ConfigError(f"{where}: stage {cell.stage}: mode {cell.train.mode} {needs}")
             line = repr(sorted((axis, value) for axis, value in cell.axes.items() if axis != self._count_axis))
             before = last.get(line)
             skipped = 0
@@ -258,13 +267,14 @@ class Case:
             last[line] = replace(cell, parent=before or cell.parent, start=start, skipped=skipped)
             yield last[line]
 
-    def _refuse_idle(self, own: set[str], where: str = "") -> None:
+    def _refuse_idle(self, own: set[str]) -> None:
         """Refuse an axis that no field of the stage takes its value from."""
         read = words_in(self._body)
         for axis in sorted(axis for axis in own & self._grid.keys() if "." not in axis):
+            where = self._file.place(self._in_grids(axis))
             if axis not in read and axis != "held_out":
                 raise ConfigError(
-                    f'{where}axis "{axis}" of stage {self._stage} is read by nothing; write `count: {axis}` where it '
+                    f'{where}: axis "{axis}" of stage {self._stage} is read by nothing; write `count: {axis}` where it '
                     "belongs, or name the field that it changes, as in "
                     f"--set stages.{self._stage}.grid.trial.optimizer.lr=[...]"
                 )
@@ -272,7 +282,7 @@ class Case:
 
 def as_json(value: Any) -> str:
     """Return a value as a sweep file may have it."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def parent_name(parent: Any) -> str | None:

@@ -55,18 +55,43 @@ def by_domain(asked: Number | Mapping[str, Number], found: Sequence[str], domain
         domains: of the study; `first` is its first one.
 
     Raises:
-        ConfigError: a domain has no number, or a key is no domain.
+        ConfigError: a domain has no number, a key is no domain, or two are the same one.
     """
     if not isinstance(asked, Mapping):
         return dict.fromkeys(found, asked)
-    known = {*domains, *found}
-    given = {key if key in ("first", "rest") else dolos.resolve(key, known): n for key, n in asked.items()}
-    if "first" in given:
-        given[domains[0]] = given.pop("first")
+    known, given = {*domains, *found}, dict[str, Number]()
+    for key, number in asked.items():
+        name = domains[0] if key == "first" else key if key == "rest" else dolos.resolve(key, known)
+        if name in given:
+            raise ConfigError(f"count names {name} twice, by {key} and by another key")
+        given[name] = number
     lacking = [name for name in found if name not in given and "rest" not in given]
     if lacking:
         raise ConfigError(f"count names no number for {', '.join(lacking)}; add the key rest")
     return {name: given[name] if name in given else given["rest"] for name in found}
+
+
+def in_full(ask: TrainAsk, known: Collection[str]) -> TrainAsk:
+    """Return the same with full names for short ones, in the order in which they stand.
+
+    Args:
+        ask: of a cell.
+        known: domains; a name that stands for none, or for several, is left to be refused where it is used.
+    """
+    new: dict[str, object] = {}
+    for field in ("domains", "valid_domains"):
+        asked = getattr(ask, field)
+        new[field] = tuple(_full(name, known) for name in asked) if isinstance(asked, tuple) else _full(asked, known)
+    for field in ("count", "valid"):
+        asked = getattr(ask, field)
+        full = {_full(name, known): n for name, n in asked.items()} if isinstance(asked, Mapping) else {}
+        new |= {field: full} if full and len(full) == len(asked) else {}
+    return ask.model_copy(update=new)
+
+
+def _full(name: str | None, known: Collection[str]) -> str | None:
+    found = [one for one in known if name == one.partition("/")[2]]
+    return found[0] if len(found) == 1 else name
 
 
 def numbered(ask: TrainAsk, stage: str, axes: Mapping[str, object], domains: Sequence[str], data: Data) -> TrainAsk:

@@ -9,6 +9,8 @@ from dfloc import registry
 from dfloc.config import LossSpec
 from dfloc.errors import ConfigError
 from dfloc.sweep.ask import AugmentAsk, DecoderAsk
+from dfloc.sweep.mistakes import shown
+from dfloc.sweep.setting import BARE
 
 Path = tuple[str, ...]
 
@@ -80,10 +82,7 @@ def flat(grid: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:
         if isinstance(value, Mapping):
             axes |= flat(value, f"{name}.")
         else:
-            values = [value] if isinstance(value, str | int | float) else list(value)
-            if not values:
-                raise ConfigError(f"axis {name} has no values; give a list, as in --set {name}=[1,2]")
-            axes[name] = values
+            axes[name] = [value] if isinstance(value, str | int | float) else list(value)
     return axes
 
 
@@ -98,8 +97,17 @@ def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def put(body: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Set what stands at the end of a path."""
-    for part in path[:-1]:
-        body[part] = dict(body.get(part, {}))
+    """Set what stands at the end of a path; a bare name on the way is spelled out.
+
+    Raises:
+        ConfigError: what stands on the way has no parts.
+    """
+    for length, part in enumerate(path[:-1], 1):
+        above = body.get(part, {})
+        above = {BARE[part]: above} if part in BARE and isinstance(above, str) else above
+        if not isinstance(above, Mapping):
+            whole = ".".join(path[:length])
+            raise ConfigError(f"axis {'.'.join(path)} is a part of {whole}, which is {shown(above)} and has no parts")
+        body[part] = dict(above)
         body = body[part]
     body[path[-1]] = value

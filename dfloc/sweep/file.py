@@ -40,11 +40,14 @@ class SweepFile:
         self._text = text.read(path)
         content = self._text.values
         self._shapes(content)
-        self._content = _spelled_out(OmegaConf.create(content))
+        content = _spelled_out(content)
+        self._presets = content.pop("presets", None) or {}
+        self._content = OmegaConf.create(content)
+        self._merged: tuple[Any, Any] | None = None
 
     def presets(self) -> list[str]:
         """Return the names of the presets."""
-        return list(self._content.get("presets") or {})
+        return list(self._presets)
 
     @property
     def title(self) -> str:
@@ -77,17 +80,16 @@ class SweepFile:
         Raises:
             ConfigError: an unknown preset, a setting without `=`, a key that no sweep has, an unknown `${...}`.
         """
-        merged = self._merge(preset, settings)
+        merged, self._merged = self._merge(preset, settings), None
         if domains is not None:
             merged["domains"] = list(domains)
         try:
             values = OmegaConf.to_container(merged, resolve=True)
         except Exception as error:
-            odd = [key for key in merged if key not in (*field_names(StudyAsk, ()), "presets")]
+            odd = [key for key in merged if key not in field_names(StudyAsk, ())]
             also = f'; is it "{odd[0]}", which no sweep has?' if odd else ""
             raise ConfigError(f"{self._unresolved(error)}{also}") from error
         assert isinstance(values, dict)
-        values.pop("presets", None)
         self.values = _without_nulls(values)
         return self
 
@@ -123,6 +125,10 @@ class SweepFile:
                 if kept and holds(self.values, kept):
                     return self._giver(kept, changed=not dropped)
         return str(self.path)
+
+    def giver(self, key: str) -> str:
+        """Return where a key of the file was given, before anything is merged; to be asked after `domains_asked`."""
+        return self._giver([key], changed=True)
 
     def _giver(self, parts: Sequence[str], changed: bool = False) -> str:
         """Return where a key was given: a line, or the last `--set`, before the line if it is `changed` by it."""
@@ -172,20 +178,23 @@ class SweepFile:
     def _merge(self, preset: str, texts: Sequence[str]) -> Any:
         if self.presets() and preset not in self.presets():
             raise unknown("preset", preset, self.presets())
+        if self._merged and self._merged[0] == (preset, *texts):
+            return self._merged[1]
         self.preset, self._settings = preset, [Setting.read(one) for one in texts]
-        chosen = (self._content.get("presets") or {}).get(preset) or {}
+        chosen = OmegaConf.create(self._presets.get(preset) or {})
         try:
             merged = _over(self._content, chosen)
         except Exception as error:
             raise ConfigError(f"{self._giver(['presets', preset])}: preset {preset}: {_clash(error)}") from error
         said, found = OmegaConf.create({}), merged
         for setting in self._settings:
-            setting.check(merged)
+            setting.check(merged, said)
             try:
                 OmegaConf.update(said, ".".join(setting.parts), setting.value)
-                found = _over(merged, _spelled_out(said))
+                found = _over(merged, OmegaConf.create(_spelled_out(OmegaConf.to_container(said))))
             except Exception as error:
                 raise ConfigError(f"{setting}: {_clash(error)}") from error
+        self._merged = (preset, *texts), found
         return found
 
     def _unresolved(self, error: Exception) -> ConfigError:
@@ -226,18 +235,14 @@ def shipped() -> dict[str, Path]:
     return {}
 
 
-def _spelled_out(content: Any) -> Any:
-    """Return a configuration with every bare name as the mapping that it stands for."""
-
-    def walk(value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        return {
-            key: {BARE[key]: item} if key in BARE and isinstance(item, str) else item if key in AXES else walk(item)
-            for key, item in value.items()
-        }
-
-    return OmegaConf.create(walk(OmegaConf.to_container(content)))
+def _spelled_out(value: Any) -> Any:
+    """Return plain values with every bare name as the mapping that it stands for."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        key: {BARE[key]: item} if key in BARE and isinstance(item, str) else item if key in AXES else _spelled_out(item)
+        for key, item in value.items()
+    }
 
 
 def _over(content: Any, later: Any) -> Any:

@@ -1,13 +1,14 @@
 """What pydantic finds wrong with a sweep file, in words of the file."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from dfloc.errors import did_you_mean
+from dfloc.errors import ConfigError, WorkspaceError, did_you_mean
 from dfloc.sweep.ask import NAMED, field_names
 
 # Where a field may be of several types, pydantic names the type that it tried inside the path of the field.
@@ -31,6 +32,15 @@ WANTED = {
     "string_pattern_mismatch": f"should be named by {NAMED.replace(' +', '')}",
 }
 ORDER = ("extra_forbidden", "missing")
+
+
+@contextmanager
+def blamed(where: Callable[[], str]) -> Iterator[None]:
+    """Put before what is said of a wrong value where it was given."""
+    try:
+        yield
+    except (ConfigError, WorkspaceError) as error:
+        raise ConfigError(f"{where()}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -309,8 +309,7 @@ def _num_images(resolved: Resolved, recipe: MapRecipe) -> int:
             for domain, count in samples.counts.items():
                 largest[domain, split] = max(largest[domain, split], count)
         for domain, asked in ((each.domain, each.test.size) for each in trial.evaluations if each.split == "test"):
-            facts = resolved.record.facts[domain]["test"] if domain in resolved.record.facts else None
-            largest[domain, "test"] = max(largest[domain, "test"], asked or (facts.images if facts else 0))
+            largest[domain, "test"] = max(largest[domain, "test"], asked)
     return sum(largest.values())
 
 

@@ -17,11 +17,13 @@ from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger
 from dfloc.record import Starts, SweepRecord
+from dfloc.report import published
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Data, Expected, Shards
 from dfloc.sweep.drawing import Drawing
 from dfloc.sweep.file import SweepFile, find
 from dfloc.sweep.known import Known
+from dfloc.sweep.mistakes import blamed
 from dfloc.sweep.plan import Plan, make
 from dfloc.sweep.resolve import Resolved, resolve
 from dfloc.sweep.space import expand
@@ -157,8 +159,9 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
     """
     file = _chosen(options, workspace, data)
     study = expand(file, options.only, options.seeds, options.draws, options.limit, data)
-    device = options.device or study.ask.device
-    resolved = resolve(study, data, known, preset=options.chosen_preset, device=device, limit=options.limit)
+    with blamed(lambda: file.where("tables")):
+        published.choose(published.load(unpublished=True) if study.ask.tables else {}, study.ask.tables)
+    resolved = resolve(study, data, known, preset=options.chosen_preset, limit=options.limit)
     ledger, drawing = Ledger(workspace), None
     if study.draw and len(resolved.cover) == len(study.cover):
         old = Starts(workspace.sweep(resolved.record.sweep)).all
@@ -173,7 +176,7 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
         workspace.root / "sweeps",
         options.retry_failed,
     )
-    return Prepared(plan, resolved, device, data, drawing)
+    return Prepared(plan, resolved, study.ask.device, data, drawing)
 
 
 def merged(options: Options) -> str:
@@ -186,16 +189,20 @@ def merged(options: Options) -> str:
     data = data_of(options, workspace)
     file = _chosen(options, workspace, data)
     expand(file, options.only, options.seeds, options.draws, options.limit, data)
-    said = {"seeds": options.seeds, "draws": options.draws, "device": options.device}
+    said = {"seeds": options.seeds, "draws": options.draws}
     file.values |= {key: value for key, value in said.items() if value is not None}
     return file.written()
 
 
 def _chosen(options: Options, workspace: Workspace, data: Data) -> SweepFile:
     file = SweepFile(find(options.name))
-    domains = _domains(file.domains_asked(options.chosen_preset, options.settings), data)
+    asked = file.domains_asked(options.chosen_preset, options.settings)
+    with blamed(lambda: file.giver("domains")):
+        domains = _domains(asked, data)
     domains = list(dict.fromkeys([*domains, *_counted(own_samples(options, workspace))]))
-    return file.choose(options.chosen_preset, options.settings, domains)
+    file.choose(options.chosen_preset, options.settings, domains)
+    file.values |= {"device": options.device} if options.device else {}
+    return file
 
 
 def lacking(options: Options, workspace: Workspace, prepared: Prepared) -> Iterator[str]:

@@ -58,7 +58,6 @@ class Resolver:
     Args:
         study: the cells.
         data: what they are planned against.
-        device: where the trials run; settles `precision: auto`.
         known: what the workspace knows of weights and finished trials.
         limit: largest number of test images of a domain.
 
@@ -68,10 +67,9 @@ class Resolver:
         skipped: stage -> domains that its cells need and the data lack, one entry for each cell that is left out.
     """
 
-    def __init__(self, study: Study, data: Data, device: str, known: Known, limit: int | None = None):
+    def __init__(self, study: Study, data: Data, known: Known, limit: int | None = None):
         self.study = study
         self.data = data
-        self.device = device
         self.known = known
         self.limit = limit
         self.lists: dict[str, list[SampleRef]] = {}
@@ -79,7 +77,10 @@ class Resolver:
         self.notes: dict[str, None] = {}
         self._planned: dict[int, PlannedTrial] = {}
         self._lacking: dict[int, set[str]] = {}
-        tests = [self._full(name) for name in study.ask.evaluate.domains]
+        with study.first.blames("evaluate.domains"):
+            tests = [self._full(name) for name in study.ask.evaluate.domains]
+        with study.first.blames("evaluate.protocol"):
+            find("protocol", study.ask.evaluate.protocol)
         there = {domain: data.facts(domain) for domain in tests if data.has(domain)}
         self._tests = {domain: self._test_list(domain) for domain, facts in there.items() if "test" in facts}
         for domain in there.keys() - self._tests.keys():
@@ -111,7 +112,8 @@ class Resolver:
         return inherited | {name for name in names if not self.data.has(name)}
 
     def _plan(self, cell: Cell) -> PlannedTrial:
-        parent = self._planned[id(cell.parent)] if cell.parent else self.known.start(cell)
+        with cell.blames("from"):
+            parent = self._planned[id(cell.parent)] if cell.parent else self.known.start(cell)
         train = self._train_list(cell, parent)
         valid_domains = self._names(cell.train.judges, cell)
         valid = self._list(
@@ -139,9 +141,7 @@ class Resolver:
                 maps = self.known.recipes(ask.maps, ask.weights, ask.input)
             with cell.blames("trial.decoder"):
                 decoder = parts.decoder(ask, maps, self.known)
-        precision = ask.precision
-        if precision == "auto":
-            precision = "bf16" if self.device == "cuda" else "fp32"
+        assert ask.precision != "auto"
         spec = TrialSpec(
             train=train,
             valid=valid,
@@ -153,7 +153,7 @@ class Resolver:
             seed=ask.seed or 0,
             select=ask.select,
             targets=ask.targets,
-            precision=precision,
+            precision=ask.precision,
             init={"decoder": InitFrom(parent=parent.fingerprint, checkpoint=cell.checkpoint)} if parent else {},
             lineage=self._lineage(train, parent),
             **_learned(cell, maps),
@@ -213,7 +213,8 @@ class Resolver:
     ) -> SampleList:
         asked = mixture.model_dump(exclude_defaults=True) | dict(extra or {})
         if not self.data.present:
-            return _expected(asked, {domain: count or 0 for domain, count in mixture.counts.items()})
+            there = {domain: counts.images(domain, mixture.split, self.data) for domain in mixture.counts}
+            return _expected(asked, there | {name: n for name, n in mixture.counts.items() if n is not None})
         return self._keep(select(self.data.samples, mixture, avoid), asked)
 
     def _keep(self, refs: list[SampleRef], asked: dict[str, object]) -> SampleList:
@@ -231,7 +232,6 @@ class Resolver:
 
     def _evaluations(self, trial: str) -> tuple[EvaluationSpec, ...]:
         protocol = self.study.ask.evaluate.protocol
-        find("protocol", protocol)
         return tuple(
             EvaluationSpec(trial=trial, checkpoint=checkpoint, domain=domain, test=test, protocol=protocol)
             for checkpoint in CHECKPOINTS
@@ -273,7 +273,7 @@ class Resolver:
         return {name: number for name, number in found.items() if number != "all"}  # a cell has a number for each
 
 
-def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str, limit: int | None = None) -> Resolved:
+def resolve(study: Study, data: Data, known: Known, *, preset: str, limit: int | None = None) -> Resolved:
     """Return the record of a sweep and the lists of its samples.
 
     Raises:
@@ -281,10 +281,11 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, device: str,
         DataError: every cell of the study needs a domain that the data lack, or nothing could be scored.
     """
     ask = study.ask
-    resolver = Resolver(study, data, device, known, limit)
+    resolver = Resolver(study, data, known, limit)
     gaps.refuse_short(study, data)
     trials, cover = resolver.planned(study.cells), resolver.planned(study.cover)
-    known.refuse_idle()
+    with study.first.blames("trial.weights"):
+        known.refuse_idle()
     if ask.search and not any(axis.of for axis in ask.search.space.values()):
         _refuse_lone(study.cover, cover)
     domains = tuple(domain for domain in ask.domains if data.has(domain))

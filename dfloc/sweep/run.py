@@ -85,16 +85,12 @@ class Driver:
         self.ledger = Ledger(workspace)
         self.known = Known(workspace, on_load=self.say)
         self.ray = cluster.Cluster(options.address, console, workspace.root / "logs")
-        self.tracker = Tracker(
-            workspace, self.ledger, options.tracking, options.experiment, new_identity=options.new_identity
-        )
         self.room = Room(workspace, self.say)
         self._kept: set[str] = set()
 
     def run(self) -> said.Outcome:
         """Do everything that is left."""
         try:
-            self._say(self.tracker.notes)
             prepared = self._prepare()
             self._say(said.of_plan(prepared.plan))
             self.record = self._keep(prepared)
@@ -175,7 +171,8 @@ class Driver:
         expected = data_of(self.options, self.workspace)
         prepared = prepare(self.options, self.workspace, expected, self.known)
         cluster.check_device(prepared.device, self.options.address)
-        self._say((*said.of_data(self.options, prepared), f"workspace {self.workspace.root}"))
+        self.tracker = self._tracked()
+        self._say((*said.of_data(self.options, prepared), f"workspace {self.workspace.root}", *self.tracker.notes))
         if not expected.present:
             self._begin(prepared.device, sources(self.options, self.workspace, expected))
             shards = import_tree(self.options, self.workspace, self.console)
@@ -186,6 +183,11 @@ class Driver:
             self.room.look(prepared.plan)
             self._begin(prepared.device, sources(self.options, self.workspace, expected))
         return prepared
+
+    def _tracked(self) -> Tracker:
+        """Return what tells MLflow; the first thing that a sweep without a mistake makes, an identity, is made here."""
+        asked = self.options
+        return Tracker(self.workspace, self.ledger, asked.tracking, asked.experiment, new_identity=asked.new_identity)
 
     def _begin(self, device: str, data: Sequence[str]) -> None:
         self.ray.begin(self.workspace, device, self.options.gpus_per_trial, data)

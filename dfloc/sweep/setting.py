@@ -57,11 +57,12 @@ class Setting:
     def __str__(self) -> str:
         return f"--set {self.text}"
 
-    def check(self, content: Any) -> None:
+    def check(self, content: Any, said: Any) -> None:
         """Refuse a key that no sweep has, and a stage or case that this one has not.
 
         Args:
             content: the file, its preset merged in.
+            said: what the settings before it say.
 
         Raises:
             ConfigError: says what is near.
@@ -77,13 +78,13 @@ class Setting:
             if parts[2:3] == ("cases",) and len(parts) > 3:
                 cases = (stage.get("cases") if OmegaConf.is_dict(stage) else None) or {}
                 self._has(key, "case", parts[3:4], cases)
-        node = content
-        for place, part in enumerate(parts):
-            if OmegaConf.is_list(node):
-                whole = ".".join(parts[:place])
-                raise ConfigError(f"{key}: {whole} is a list, which is given whole: --set {whole}=[...]")
-            plain = OmegaConf.is_dict(node) and not OmegaConf.is_interpolation(node, part)
-            node = node.get(part) if plain else None
+        for node in (content, said):
+            for place, part in enumerate(parts):
+                if OmegaConf.is_list(node):
+                    whole = ".".join(parts[:place])
+                    raise ConfigError(f"{key}: {whole} is a list, which is given whole: --set {whole}=[...]")
+                plain = OmegaConf.is_dict(node) and not OmegaConf.is_interpolation(node, part)
+                node = node.get(part) if plain else None
 
     def _has(self, key: str, kind: str, word: Sequence[str], known: Any) -> None:
         if not word or word[0] not in known:

@@ -39,6 +39,11 @@ class Study:
     scale: Scale = field(default_factory=lambda: Scale(1, 1))
     unscaled: tuple[Cell, ...] = ()
 
+    @property
+    def first(self) -> Cell:
+        """Any of its cells, which knows where that was given which all have in common."""
+        return next(iter((*self.cells, *self.cover)))
+
 
 def expand(
     file: SweepFile,

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from dfloc import cli
-from dfloc.cli import COMMANDS
 from dfloc.cli.advice import OPTION, _options, completed
+from dfloc.cli.group import COMMANDS
 from dfloc.errors import DataError
 from tests.test_house import TREES
 
@@ -17,6 +17,7 @@ OTHERS = {
     "--gcs-address",
     "--autoscaling-config",
     "--backend-store-uri",
+    "--artifacts-destination",
     "--workers",
     "--help",
     "--no-build-isolation",

@@ -57,6 +57,10 @@ def assert_one_message(result: Result, *words: str) -> None:
         (["exposure", "--set", "trial.maps=[smr/stats]"], ['unknown backbone "smr"', 'did you mean "srm"']),
         (["exposure", "--set", "domains=[mini/telea,mini/rencode]"], ['"mini/rencode"', '"mini/reencode"']),
         (["exposure", "--set", "trial.loss=bec"], ['unknown loss "bec"', 'did you mean "bce"']),
+        (
+            ["exposure", "--set", "tables=[s000.budgts]"],
+            ["tables=[s000.budgts]: ", 'mean "s000.budgets"'],
+        ),
         (["exposure", "--preset", "papr"], ['unknown preset "papr"', 'did you mean "paper"']),
         (["exposure", "--only", "replya"], ['unknown stage "replya"', 'did you mean "replay"']),
         (["exposure", "--preset", "paper"], ["preset paper needs Dolos", "--data DIR"]),

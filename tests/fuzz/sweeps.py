@@ -5,6 +5,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -74,6 +75,16 @@ def sources() -> dict[str, str]:
     return {name: path.read_text() for name, path in shipped().items() if name not in ("segmenters", "cross-domain")}
 
 
+@cache
+def _read(source: str) -> Any:
+    return yaml.load(source, text.Loader)
+
+
+def read(source: str) -> Any:
+    """Return the content of a sweep that dfloc ships, to be changed."""
+    return deepcopy(_read(source))
+
+
 def options(path: Path, asked: Asked) -> Options:
     """Return what a command line would say."""
     where = str(folder() / "workspace")
@@ -136,8 +147,8 @@ def differences(source: str, shown: str, asked: Asked) -> Iterator[tuple[str, st
 
     What is written is read anew here, as texts alone, by another reader than the one that is judged.
     """
-    given = _texts(yaml.compose(source, yaml.BaseLoader))
-    came = dict(_leaves(_texts(yaml.compose(shown, yaml.BaseLoader))))
+    given = _texts(yaml.compose(source, yaml.CBaseLoader))
+    came = dict(_leaves(_texts(yaml.compose(shown, yaml.CBaseLoader))))
     preset = (given.get("presets") or {}).get(asked.preset) or {}
     later = {key for key, _ in _leaves(preset)} | {tuple(one.partition("=")[0].split(".")) for one in asked.settings}
     for key, wrote in _leaves({name: value for name, value in given.items() if name not in ("presets", "domains")}):
@@ -189,7 +200,7 @@ class _Raw(str):
 
 def hostile_tree(source: str, rng: Random) -> bytes:
     """Change one to three places of a file's tree."""
-    tree = yaml.load(source, text.Loader)
+    tree = read(source)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         place, key = rng.choice([*_places(tree)])
         how = rng.randrange(8)
@@ -281,7 +292,7 @@ def _make(rng: Random) -> Case:
     source = sources()[name]
     how = rng.choice((hostile_tree, hostile_tree, hostile_text, None))
     data = how(source, rng) if how else source.encode()
-    tree = yaml.load(source, text.Loader)
+    tree = read(source)
     settings = tuple(_setting(tree, rng) for _ in range(rng.choice((1, 1, 2)))) if how is None else ()
     more = {key: draw(rng) for key, draw in OPTIONS if rng.random() < 0.06}
     asked = Asked(rng.choice(PRESETS), settings, more)

@@ -283,7 +283,7 @@ def _resolved(folder: Path) -> tuple[Any, Any]:
         images = study.Images()
         asked = expand(SweepFile(study.write(folder)).choose("smoke", (), images.local))
         known = Known(Workspace(folder / "none", create=False))
-        _studies["small"] = asked, resolve(asked, images, known, preset="smoke", device="cpu")
+        _studies["small"] = asked, resolve(asked, images, known, preset="smoke")
     return _studies["small"]
 
 

@@ -57,7 +57,7 @@ class Planner:
     def resolve(self, *settings: str, limit: int | None = None, **how: int) -> Resolved:
         data = Shards(self.shards, "tiny")
         study = expand(SweepFile(self.file).choose("own", settings), limit=limit, data=data, **how)
-        return resolve(study, data, Known(self.workspace), preset="own", device="cpu", limit=limit)
+        return resolve(study, data, Known(self.workspace), preset="own", limit=limit)
 
     def plan(self, *settings: str, retry_failed: bool = False, **how: int) -> Plan:
         store = FeatureStore(self.workspace.features)

@@ -87,7 +87,7 @@ class Run:
     def plan(self, retry_failed: bool = False) -> tuple[Plan, Drawing]:
         study = expand(SweepFile(self.planner.file).choose("own", self.settings), only=("search",))
         data, workspace = Shards(self.planner.shards, "tiny"), self.planner.workspace
-        resolved = resolve(study, data, Known(workspace), preset="own", device="cpu")
+        resolved = resolve(study, data, Known(workspace), preset="own")
         old = Starts(workspace.sweep(resolved.record.sweep)).all
         drawing = Drawing(study, resolved, self.planner.ledger, [*old.values()])
         store = FeatureStore(workspace.features)
@@ -210,7 +210,7 @@ def test_the_spec_of_a_point_is_the_one_that_a_grid_would_give(searched: Planner
     searched.file.write_text(searched.file.read_text().replace(SEARCH, ""))
     study = expand(SweepFile(searched.file).choose("own", grid), only=("search",))
     data = Shards(searched.shards, "tiny")
-    listed = resolve(study, data, Known(searched.workspace), preset="own", device="cpu").record.trials
+    listed = resolve(study, data, Known(searched.workspace), preset="own").record.trials
     assert len(drawn) == 7
     assert {trial.fingerprint for trial in drawn} < {trial.fingerprint for trial in listed}
     assert len(listed) == 8

@@ -11,9 +11,13 @@ from dfloc.data.manifest import Manifest
 from dfloc.data.mixture import Mixture, select
 from dfloc.errors import ConfigError, DataError
 from dfloc.planned import PlannedTrial
-from dfloc.sweep.data import Shards
-from dfloc.sweep.resolve import Resolved
-from tests.sweep.conftest import Planner
+from dfloc.storage import Workspace
+from dfloc.sweep.data import Expected, Shards
+from dfloc.sweep.file import SweepFile
+from dfloc.sweep.known import Known
+from dfloc.sweep.resolve import Resolved, resolve
+from dfloc.sweep.space import expand
+from tests.sweep.conftest import STUDY, Planner
 
 
 def trials(resolved: Resolved, stage: str, **axes: object) -> list[PlannedTrial]:
@@ -219,6 +223,24 @@ def test_all_is_the_number_that_there_are(
     assert found != planner.resolve(limit=limit).record.trials
 
 
+def test_all_is_what_data_that_are_not_there_are_said_to_have(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(STUDY)
+    data = Expected("tiny", {name: {"train": 9, "valid": 3, "test": 5} for name in ("tiny/blur", "tiny/noise")}, {})
+    settings = ("stages.base.train={count: all, valid: all}", "evaluate.count=all")
+    study = expand(SweepFile(path).choose("own", settings), data=data)
+    base = resolve(study, data, Known(Workspace(tmp_path, create=False)), preset="own").record.trials[0]
+    assert (base.spec.train.size, base.spec.valid.size) == (9, 3)
+    assert {evaluation.test.size for evaluation in base.evaluations if evaluation.split == "test"} == {5}
+
+
+def test_a_test_list_is_all_that_there_is_unless_a_number_is_given(planner: Planner) -> None:
+    plain, every, three = (planner.resolve(*how) for how in ((), ("evaluate.count=all",), ("evaluate.count=3",)))
+    keys = [{one.key for trial in each.record.trials for one in trial.evaluations} for each in (plain, every, three)]
+    assert keys[0] == keys[1]
+    assert keys[0].isdisjoint(keys[2])
+
+
 def test_all_of_what_the_parent_did_not_see_is_no_number(planner: Planner) -> None:
     with pytest.raises(ConfigError, match="stage finetune: pairing disjoint needs a number, not `all`"):
         planner.resolve("stages.finetune.train={count: all, pairing: disjoint}", "stages.finetune.grid.n=null")
@@ -274,9 +296,57 @@ def test_what_leaves_no_image_alone_or_can_be_trained_on_one_is_planned(
     assert planner.resolve(*settings).record.trials
 
 
+OWN = """
+import torch
+
+class Normed(torch.nn.Sequential):
+    def __init__(self, channels):
+        super().__init__(torch.nn.AdaptiveAvgPool2d(1), torch.nn.BatchNorm2d(channels), torch.nn.Conv2d(channels, 1, 1))
+
+DECODERS = {"normed": lambda spec, maps, generator: Normed(maps[0].channels)}
+"""
+
+
+def test_a_plug_in_that_cannot_be_trained_on_one_image_is_told_at_the_plan(planner: Planner) -> None:
+    plugin.use([plugin.Plugin("own.py", OWN)])
+    try:
+        with pytest.raises(ConfigError, match=r"^--set trial\.batch=5: base .*decoder normed cannot be trained on one"):
+            planner.resolve("trial.decoder={name: normed}", "trial.batch=5")
+        assert planner.resolve("trial.decoder={name: normed}", "trial.batch=3").record.trials
+    finally:
+        plugin.use(())
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "one"),
+    [
+        ("trial.precision", "[auto, fp32]", "fp32"),
+        ("train.domains", "[[blur], [tiny/blur]]", "tiny/blur"),
+        ("train.domains", "[blur, tiny/blur]", "tiny/blur"),
+        ("train.count", "[{blur: 3, rest: 4}, {tiny/blur: 3, rest: 4}]", "rest=4, tiny/blur=3"),
+    ],
+)
+def test_a_value_that_is_settled_by_device_or_data_is_one(planner: Planner, axis: str, values: str, one: str) -> None:
+    found = planner.resolve(f"stages.base.grid.{axis}={values}", "stages.base.train.domains=all")
+    bases = trials(found, "base")
+    assert [trial.axes[axis] for trial in bases] == [one] * len(bases)
+    assert len(bases) == 2, "one of each held_out"
+    assert any(f"{axis} is {one} in" in note for note in found.record.notes)
+
+
+def test_a_domain_that_has_two_numbers_is_refused(planner: Planner) -> None:
+    for count in ("{blur: 3, tiny/blur: 4, rest: 2}", "{first: 3, blur: 4, rest: 2}"):
+        with pytest.raises(ConfigError, match=r"train\.count=.*count names tiny/blur twice"):
+            planner.resolve("stages.base.train.domains=all", f"stages.base.train.count={count}")
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        ("evaluate.domains=[blurr]", r'--set evaluate\.domains=\[blurr\]: unknown domain "blurr"'),
+        ("evaluate.protocol=x", r'--set evaluate\.protocol=x: unknown protocol "x"'),
+        ("stages.base.from={trial: abcdef}", r"--set stages\.base\.from=.*: no trial abcdef"),
+        ("grid.trial.weights=[random]", r'--set grid\.trial\.weights=\[random\]: trial\.weights is "random"'),
         ("grid.trial.loss=[bce,bec]", r'--set grid\.trial\.loss=\[bce,bec\]: unknown loss "bec"'),
         ("trial.loss=bec", r'--set trial\.loss=bec: unknown loss "bec"'),
         ("stages.base.grid.trial.decoder=[linear,cnov]", r"--set stages\.base\.grid\.trial\.decoder=.*unknown decoder"),

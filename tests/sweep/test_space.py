@@ -236,8 +236,9 @@ def test_domain_axes_take_short_names_and_refuse_unknown_ones(tmp_path: Path) ->
 
 
 def test_an_axis_that_nothing_reads_is_refused_with_the_cure(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r'axis "lr" of stage finetune is read by nothing.*trial\.optimizer\.lr'):
-        small(tmp_path, "stages.finetune.grid.lr=[1e-3,1e-4]")
+    said = r'^--set stages.finetune.grid.lr=\[1e-3\]: axis "lr" of stage finetune is read by nothing.*optimizer\.lr'
+    with pytest.raises(ConfigError, match=said):
+        small(tmp_path, "stages.finetune.grid.lr=[1e-3]")
 
 
 def test_a_mistake_inside_a_case_is_named() -> None:
@@ -301,7 +302,7 @@ def bases(found: Study, axis: str) -> list[object]:
     [
         ("trial.loss", "[{name: focal, gamma: 1}, {gamma: 3, name: focal}]", ["focal(gamma=1)", "focal(gamma=3)"], ""),
         ("trial.loss", "[bce, {name: bce}]", ["bce"], 'trial.loss is bce in "bce" and {"name": "bce"}'),
-        ("trial.loss", "[focal, {name: focal, gamma: 2}]", ["focal"], 'and {"gamma": 2, "name": "focal"}'),
+        ("trial.loss", "[focal, {name: focal, gamma: 2}]", ["focal"], 'and {"name": "focal", "gamma": 2}'),
         ("trial.loss", "[bce, {name: bce, gamma: 3}]", ["bce"], "that is planned once"),
         ("trial.optimizer.lr", "[1e-3, 0.001, 1, 1.0]", [0.001, 1], "trial.optimizer.lr is 1 in 1 and 1.0"),
         ("trial.decoder.standardize", "[true, false]", ["true", "false"], ""),
@@ -377,6 +378,17 @@ def test_what_is_no_number_is_refused(tmp_path: Path, word: str) -> None:
         (("trial.decoder.depth=5", "trial.decoder.grid=4"), "--set trial.decoder.depth=5: "),
         (("stages.base.train.count={s/a: 3, rest: '4'}",), "train.count.rest: should be"),
         (("grid.held_out=[nosuch]",), '--set grid.held_out=[nosuch]: unknown domain "nosuch"'),
+        (("stages.base.grid.m=[]",), "--set stages.base.grid.m=[]: axis m has no values"),
+        (("grid.trial.epochs.x=[1]",), "--set grid.trial.epochs.x=[1]: axis trial.epochs.x is a part of trial.epochs"),
+        (("grid.trial.maps.0=[srm/stats]",), "which is ['srm/stats'] and has no parts"),
+        (("stages.base.grid.train.count.first=[4]",), "is a part of train.count, which is 12 and has no parts"),
+        (("stages.base.train.domains=[]",), "--set stages.base.train.domains=[]: train.domains: "),
+        (("stages.base.train={domains: [nosuch], count: all}",), "count: all}: unknown domain"),
+        (("grid.trial.loss=[bce]", "grid.trial.loss.gamma=[1]"), "grid.trial.loss is a list, which is given whole"),
+        (
+            ("stages.finetune.train={mode: cumulative, count: {rest: 4}}", "stages.finetune.grid.n=null"),
+            "rest: 4}}: stage",
+        ),
     ],
 )
 def test_a_wrong_value_is_blamed_on_what_gave_it(tmp_path: Path, settings: tuple[str, ...], blamed: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from dfloc import storage
+from dfloc import plugin, storage
 from dfloc.config import TrialSpec
 from dfloc.data import lists
 from dfloc.data.manifest import Manifest, SampleRef, read_samples
@@ -248,3 +248,28 @@ def test_an_inverted_target_is_not_trained_on(bench: Bench) -> None:
     assert [job.recipes for job in plan.jobs] == [(TRUTH,)]
     extract(store, bench.planner.shards, plan.jobs, weights=WeightsIndex(bench.planner.workspace))
     assert file.read_bytes() == data
+
+
+AWAY = """
+import torch
+
+class Away(torch.nn.Conv2d):
+    def solve(self, source):
+        pass
+
+    def forward(self, x_BCHW):
+        raise OSError("the table of colours is away")
+
+DECODERS = {"away": lambda spec, maps, generator: Away(maps[0].channels, 1, 1)}
+"""
+
+
+def test_an_own_decoders_oserror_is_raised_with_its_text_for_another_try(planner: Planner, features: UPath) -> None:
+    plugin.use([plugin.Plugin("away.py", AWAY)])
+    try:
+        bench = Bench(planner, features, "trial.decoder={name: away}")
+        with pytest.raises(OSError, match=r"^the table of colours is away$"):
+            bench.run(bench.trial("base"))
+    finally:
+        plugin.use(())
+    assert bench.ledger.failure(bench.trial("base").fingerprint) is None, "a network drive may be there again"
