@@ -94,7 +94,7 @@ def sweep(dry_run: bool, printed: bool, debug: bool, **given: Any) -> int:
         click.echo(prepare.merged(options), nl=False)
         return 0
     if dry_run:
-        run.dry_run(options, console)
+        said.dry_run(options, console)
         return 0
     outcome = run.sweep(options, console)
     return said.tell(outcome, console, again=shlex.join(["dfloc", *sys.argv[1:]]))

@@ -18,7 +18,7 @@ from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger
 from dfloc.lock import DriverLock
-from dfloc.record import Starts, SweepRecord, union
+from dfloc.record import Starts, SweepRecord
 from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster, said, settled
@@ -26,7 +26,7 @@ from dfloc.sweep.data import Shards
 from dfloc.sweep.hunt import Hunt
 from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Item, Plan
-from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, lacking, prepare, resting, sources
+from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, prepare, resting, sources
 from dfloc.sweep.progress import Display
 from dfloc.sweep.room import Room
 from dfloc.sweep.tree import import_tree
@@ -38,17 +38,6 @@ ROUNDS = 3
 HURRY_SECONDS = 2.0
 """For MLflow, where the process is asked to end."""
 STOPPING = ("stopping; what is in flight has seconds", "stopping after the epochs in flight; Ctrl-C again ends at once")
-
-
-def dry_run(options: Options, console: Console) -> None:
-    """Print the plan; nothing is started, written or downloaded."""
-    workspace = Workspace(options.workspace, create=False)
-    data = data_of(options, workspace)
-    prepared = prepare(options, workspace, data, Known(workspace, load=False))
-    starts = Starts(workspace.sweep(prepared.plan.record.sweep))
-    ready = (*said.of_data(options, prepared), *lacking(options, workspace, prepared), *prepared.plan.lines())
-    for line in (*ready, *replaced(union([*starts.all.values(), prepared.plan.record]))):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def sweep(options: Options, console: Console) -> said.Outcome:

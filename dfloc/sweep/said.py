@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from rich.console import Console
 from upath import UPath
 
+from dfloc.record import Starts, union
+from dfloc.report.variants import replaced
+from dfloc.storage import Workspace
+from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Plan
-from dfloc.sweep.prepare import MINI, Options, Prepared
+from dfloc.sweep.prepare import MINI, Options, Prepared, data_of, lacking, prepare
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,17 @@ class Outcome:
     left: int
     failed: dict[str, str]
     interrupted: bool
+
+
+def dry_run(options: Options, console: Console) -> None:
+    """Print the plan; nothing is started, written or downloaded."""
+    workspace = Workspace(options.workspace, create=False)
+    data = data_of(options, workspace)
+    prepared = prepare(options, workspace, data, Known(workspace, load=False))
+    starts = Starts(workspace.sweep(prepared.plan.record.sweep))
+    ready = (*of_data(options, prepared), *lacking(options, workspace, prepared), *prepared.plan.lines())
+    for line in (*ready, *replaced(union([*starts.all.values(), prepared.plan.record]))):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def of_data(options: Options, prepared: Prepared) -> Iterator[str]:
