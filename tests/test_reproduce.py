@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from dfloc.report import published
-from dfloc.sweep import said
 from dfloc.sweep.prepare import Options
+from dfloc.sweep.said import dry_run
 
 DOC = (Path(__file__).parent.parent / "docs/REPRODUCE.md").read_text()
 ROWS = re.findall(r"^\| [2-9] \| (.*?) \| `dfloc sweep (\S+) --data DOLOS (.*?)` \| (.*?) \| (.*?) \|$", DOC, re.M)
@@ -29,7 +29,7 @@ def test_a_command_costs_what_is_said(
     assert len(words) == 2 * sum(map(len, given.values()))
     console = Console(file=io.StringIO(), width=200)
     asked = Options(name, str(tmp_path), preset="paper", only=given["--only"], settings=given["--set"])
-    said.dry_run(asked, console)
+    dry_run(asked, console)
     assert isinstance(console.file, io.StringIO)
     said = console.file.getvalue()
     assert int(re.findall(r"distinct trials: (\d+)", said)[0]) == sum(

@@ -10,11 +10,11 @@ from upath import UPath
 from dfloc import storage
 from dfloc.outcome import Cost, Done
 from dfloc.storage import Workspace
-from dfloc.sweep import said
 from dfloc.sweep.cell import Cell
 from dfloc.sweep.file import SweepFile, shipped
 from dfloc.sweep.known import Known
 from dfloc.sweep.prepare import Options, data_of, prepare
+from dfloc.sweep.said import dry_run
 from dfloc.sweep.space import expand
 from tests.command import Study
 from tests.conftest import TINY_COUNTS
@@ -77,7 +77,7 @@ def test_mini_keeps_every_axis_of_the_paper(name: str) -> None:
 
 def test_a_dry_run_counts_the_test_images_that_are_asked_for(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
-    said.dry_run(Options("single-domain", str(tmp_path / "workspace"), preset="mini"), console)
+    dry_run(Options("single-domain", str(tmp_path / "workspace"), preset="mini"), console)
     assert isinstance(console.file, io.StringIO)
     assert f"{4 * (8 + 4 + 16)} images through sam2.1-tiny" in console.file.getvalue()
 
@@ -87,7 +87,7 @@ def test_a_dry_run_before_an_import_says_what_is_finished(tmp_path: Path) -> Non
     options = Options("single-domain", str(tmp_path / "workspace"), preset="mini")
     console = Console(file=io.StringIO(), width=200)
     assert isinstance(console.file, io.StringIO)
-    said.dry_run(options, console)
+    dry_run(options, console)
     assert "finished" not in console.file.getvalue()
     prepared = prepare(options, workspace, data_of(options, workspace), Known(workspace, load=False))
     record = prepared.plan.record
@@ -96,6 +96,6 @@ def test_a_dry_run_before_an_import_says_what_is_finished(tmp_path: Path) -> Non
     done = Done(attempt="a", epochs=1, best_epoch=1, digests={}, cost=cost, versions={}, time=0.0)
     for trial in record.trials[:2]:
         storage.put_json(workspace.trials / trial.fingerprint / "done.json", done.model_dump(mode="json"))
-    said.dry_run(options, console)
+    dry_run(options, console)
     said = "the data are imported first; 2 trials here are finished and stay if the data come out the same"
     assert said in console.file.getvalue()
