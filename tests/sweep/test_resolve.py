@@ -312,7 +312,7 @@ def test_a_plug_in_that_cannot_be_trained_on_one_image_is_told_at_the_plan(plann
     try:
         with pytest.raises(ConfigError, match=r"^--set trial\.batch=5: base .*decoder normed cannot be trained on one"):
             planner.resolve("trial.decoder={name: normed}", "trial.batch=5")
-        assert planner.resolve("trial.decoder={name: normed}", "trial.batch=3").record.trials
+        assert planner.resolve("trial.decoder={name: normed}", "trial.batch=4").record.trials
     finally:
         plugin.use(())
 
