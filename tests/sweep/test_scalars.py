@@ -1,7 +1,14 @@
-import pytest
-import yaml
+from typing import Any
 
-from dfloc.sweep import scalars
+import pytest
+
+from dfloc.errors import ConfigError
+from dfloc.sweep.text import Text
+
+
+def load(text: str) -> Any:
+    """Return what a sweep file reads where this stands behind a key."""
+    return Text(f"key: {text}", "sweep.yaml").values["key"]
 
 
 @pytest.mark.parametrize(
@@ -26,8 +33,8 @@ from dfloc.sweep import scalars
     ],
 )
 def test_what_looks_like_a_number_to_yaml_1_1_alone_is_the_text_that_it_is(text: str) -> None:
-    assert scalars.load(text) == text
-    assert scalars.load(f"a: [{text}]") == {"a": [text]}
+    assert load(text) == text
+    assert load(f"[{text}]") == [text]
 
 
 @pytest.mark.parametrize(
@@ -52,13 +59,13 @@ def test_what_looks_like_a_number_to_yaml_1_1_alone_is_the_text_that_it_is(text:
     ],
 )
 def test_a_number_is_what_a_person_writes_as_one(text: str, value: object) -> None:
-    read = scalars.load(text)
+    read = load(text)
     assert (read, type(read)) == (value, type(value))
 
 
 def test_anchors_and_merges_are_read_and_a_key_stands_once() -> None:
-    assert scalars.load("a: &a {b: 1}\nc: {<<: *a, d: 2}") == {"a": {"b": 1}, "c": {"b": 1, "d": 2}}
-    with pytest.raises(yaml.MarkedYAMLError, match="key a twice"):
-        scalars.load("a: 1\na: 2")
-    with pytest.raises(yaml.YAMLError):
-        scalars.load("!!python/object/apply:os.system [true]")
+    assert load("{a: &a {b: 1}, c: {<<: *a, d: 2}}") == {"a": {"b": 1}, "c": {"b": 1, "d": 2}}
+    with pytest.raises(ConfigError, match='key "a" stands twice'):
+        load("{a: 1, a: 2}")
+    with pytest.raises(ConfigError, match="only plain values are read"):
+        load("!!python/object/apply:os.system [true]")
