@@ -154,8 +154,8 @@ class Ending:
         else:
             interrupted = "Interrupted; what is finished is saved, and the same command goes on."
             said = interrupted if number == signal.SIGINT else line(name(number), facts)
+            slate.note(code=128 + number)  # or the parent, which ends what is late, would say it once more
             sys.stdout.write(SHOW_CURSOR if sys.stdout.isatty() else "")
             sys.stderr.write(f"{said}\n")
-            slate.note(code=128 + number)
         sys.stdout.flush()
         os._exit(128 + number)

@@ -80,10 +80,7 @@ class Attempt:
         if not counts and not self._ledger.has_weights(self._fingerprint):
             storage.put(path, data)
             counts = True
-        for folder in epochs.attempts(self._trial):
-            for path in folder.iterdir():
-                if ".state" in path.name:
-                    path.unlink(missing_ok=True)
+        self._ledger.drop_checkpoints(self._fingerprint)
         return counts
 
     def _put_records(self) -> None:
@@ -254,6 +251,13 @@ class Ledger:
         for folder in epochs.attempts(self.folder(spec.fingerprint)):
             folder.fs.rm(folder.path, recursive=True)
         self.begin(spec).finish(weights, weights, 0, versions)
+
+    def drop_checkpoints(self, fingerprint: str) -> None:
+        """Delete the epoch checkpoints of a finished trial; who finished it may have been killed before it did."""
+        for folder in epochs.attempts(self.folder(fingerprint)):
+            for path in folder.iterdir():
+                if ".state" in path.name:
+                    path.unlink(missing_ok=True)
 
     def begin(self, spec: TrialSpec) -> Attempt:
         """Start an attempt that goes on from the newest valid epoch of the most advanced earlier one."""

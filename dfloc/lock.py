@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from upath import UPath
 
-from dfloc import disk, storage
+from dfloc import disk, record, storage
 from dfloc.errors import WorkspaceError
 from dfloc.owner import Owner
 
@@ -220,7 +220,8 @@ class DriverLock:
         for name in FOLDERS:
             disk.clear(root / name, self._began)
         for folder in root.glob("sweeps/*/tune"):
-            shutil.rmtree(folder, ignore_errors=True)
+            if record.files(UPath(folder.parent)):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _clear(self) -> None:
         """Take away the files of earlier generations; they are of no use to anybody."""

@@ -275,7 +275,7 @@ def test_trials_that_are_not_tracked_are_two_lines_and_the_store_is_not_whole(
     more = [planned_of(spec_of(P2, seed=seed), "base", seed=seed) for seed in (3, 4)]
     for trial in more:
         finish(ledger, trial, SCORES)
-    full = OSError(errno.ENOSPC, "No space left on device", "/tmp/x.parquet")
+    full = OSError(errno.ENOSPC, "No space left on device", "elsewhere/x.parquet")
     with monkeypatch.context() as patch:
         patch.setattr("dfloc.projection.pq.write_table", Mock(side_effect=full))
         tracker = track(workspace, record_of(BASE, *more), BASE, *more)

@@ -90,6 +90,8 @@ class Driver:
                 prepared, interrupted = self._work(prepared) if worked else (prepared, False)
                 if prepared.drawing:
                     self._renew(prepared, prepared.drawing.drawn(()))
+                if worked or self.lock.succeeds:
+                    self._drop_checkpoints()
                 rests, seen = self._look()
                 report = self._report(self.record, data_folder(self.options, self.workspace))
             except BaseException as error:
@@ -121,6 +123,12 @@ class Driver:
                 f"see {self.ray.log}, then give the same command again"
             )
         return said.Outcome(report, self._compare(), left, failed, interrupted)
+
+    def _drop_checkpoints(self) -> None:
+        """Drop those of finished trials: a worker may have been killed before it did."""
+        for name in {trial.fingerprint for trial in self.record.trials}:
+            if self.ledger.state(name) == "done":
+                self.ledger.drop_checkpoints(name)
 
     def _look(self) -> tuple[list[str], str]:
         """Return what a finished study rests on, and how that is before it is read."""

@@ -93,8 +93,8 @@ def evaluations(study: Study) -> list[dict[str, str]]:
 
 
 def names(root: Path) -> set[str]:
-    """Return the names of all files of a workspace but its logs, without the digests and numbers in them."""
-    found = (str(path.relative_to(root)) for path in _files(root) if path.parent.name != "logs")
+    """Return the names of all files of a workspace but its logs and notes, without the digests and numbers in them."""
+    found = (str(path.relative_to(root)) for path in _files(root) if path.parent.name not in ("logs", "settled"))
     return {re.sub(r"[0-9a-f]{20,64}|(?<=\block\.)\d+", "#", name) for name in found}
 
 

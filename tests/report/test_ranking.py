@@ -223,8 +223,9 @@ def test_only_the_best_models_have_a_panel(study_for):
 
 def test_a_record_that_was_read_has_the_same_names(study_for, tmp_path):
     study = study_for("sam2_decoders")
-    study.record.save(Workspace(tmp_path).sweep("x"))
-    read = study.record.load(Workspace(tmp_path).sweep("x"))
+    folder = Workspace(tmp_path).sweep(study.record.sweep)
+    study.record.save(folder)
+    read = study.record.load(folder)
     again = models.models(Study(read, study.results))
     assert [model.name for model in again] == [model.name for model in models.models(study)]
     assert again[0].name == "via-224, depth = 4, sam2.1-small/image_embed"

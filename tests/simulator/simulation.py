@@ -290,6 +290,7 @@ def _resolved(folder: Path) -> tuple[Any, Any]:
 class _File:
     def __init__(self, path: Path):
         self.path = path
+        self.values: dict[str, Any] = {}
 
     def domains_asked(self, *parts: Any) -> list[str]:
         return ["sim/one", "sim/two"]

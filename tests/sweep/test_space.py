@@ -189,7 +189,7 @@ def test_a_file_that_would_fill_or_break_what_reads_it_is_one_line(tmp_path: Pat
     with pytest.raises(ConfigError, match=r"small.yaml") as told:
         small(tmp_path, text=f"stages: {{}}\n{text}")
     assert "\n" not in str(told.value)
-    assert len(str(told.value)) < 500
+    assert len(str(told.value).replace(str(tmp_path), "")) < 500
 
 
 def test_a_setting_that_breaks_what_reads_it_is_one_line() -> None:
