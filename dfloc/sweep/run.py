@@ -96,9 +96,8 @@ class Driver:
                 report = self._report(self.record, data_folder(self.options, self.workspace))
             except BaseException as error:
                 if self.lock.held():
-                    self.tracker.close(
-                        "KILLED", seconds=HURRY_SECONDS if isinstance(error, KeyboardInterrupt) else math.inf
-                    )
+                    hurry = HURRY_SECONDS if isinstance(error, KeyboardInterrupt) else math.inf
+                    self.tracker.close("KILLED", seconds=hurry)
                 raise
             outcome = self._end(prepared, worked, interrupted, report)
             self._settle(outcome, rests, seen)
