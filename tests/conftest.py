@@ -4,6 +4,7 @@ import fcntl
 import json
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,15 @@ def notes_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep what is noted as verified, and what is tracked, out of what belongs to whoever runs the tests."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_as_in_a_terminal() -> None:
+    """Listen to what `nohup` and a shell's `&` have had ignored: what tests start would inherit that."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

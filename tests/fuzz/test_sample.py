@@ -148,7 +148,7 @@ def test_stored_files_that_are_not_compared_are_found(monkeypatch: pytest.Monkey
         return model.model_validate(fields)
 
     monkeypatch.setattr(storage, "get_model", trusting)
-    found = _faults(stored.PART, 150)
+    found = _faults(stored.PART, 200)
     assert found["wrong"] > 3
     assert found["raised"] > 3
 
