@@ -189,16 +189,23 @@ class Study:
                 found.append(len(path.read_bytes().splitlines()))
         return max(found)
 
-    def copy(self, root: Path, tracked: bool = True) -> "Study":
-        """Return this study in another workspace; its immutable files are shared. Data stay where they are."""
+    def copy(self, root: Path, tracked: bool = True, alone: bool = False) -> "Study":
+        """Return this study in another workspace; its immutable files are shared. Data stay where they are.
+
+        Args:
+            root: of the other workspace.
+            tracked: with MLflow's store.
+            alone: share nothing, not even the data: a link to a file from elsewhere changes when it was last changed.
+        """
         names = ("features", "lists", "trials", "sweeps", *(["mlflow.db", "mlartifacts"] if tracked else []))
+        data = self.data or self.root / "shards" / "mini"
         root.mkdir()
         for name in names:
             if (self.root / name).is_dir():
-                shutil.copytree(self.root / name, root / name, copy_function=os.link)
+                shutil.copytree(self.root / name, root / name, copy_function=shutil.copy2 if alone else os.link)
             elif (self.root / name).exists():
                 shutil.copy2(self.root / name, root / name)
-        return Study(root, self.data or self.root / "shards" / "mini")
+        return Study(root, shutil.copytree(data, root.parent / "shards" / data.name) if alone else data)
 
 
 def other_checkout(folder: Path) -> Path:

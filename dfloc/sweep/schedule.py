@@ -258,9 +258,9 @@ class Packs:
             before = self.stopped
             if late.is_set() or slate.gone(slate.facts()) or (before and number == signal.SIGINT):
                 raise ending.Ended(before or number)
+            self.stopped, searcher.stopping = number, True  # before all else: the next one interrupts this one
             if number != signal.SIGINT and before in (0, signal.SIGINT):
                 clock.start()
-            self.stopped, searcher.stopping = number, True
             if not before:
                 self._on_stop(number)
 

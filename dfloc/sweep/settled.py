@@ -85,7 +85,10 @@ def keep(
     """
     try:
         path = _place(asked)
-        if path is None or seen(asked, rests) != before:
+        if path is None:
+            return
+        if seen(asked, rests) != before:
+            logger.info("not noted as settled: what it rests on has changed meanwhile")
             return
         found = seen(asked, (*rests, *makes))
         settled = Settled(

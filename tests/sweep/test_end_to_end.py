@@ -25,6 +25,12 @@ from tests.golden.points import PROCESSOR, assert_same, points, processor
 pytestmark = pytest.mark.ray
 
 
+@pytest.fixture
+def alone(finished: Study, tmp_path: Path) -> Study:
+    """The finished study, of which no other test shares a file; without its MLflow store."""
+    return finished.copy(tmp_path / "workspace", tracked=False, alone=True)
+
+
 def test_the_first_run_ends_with_a_report_and_a_quiet_screen(first_run: tuple[Study, Result]) -> None:
     finished, result = first_run
     assert result.code == 0
@@ -60,56 +66,56 @@ def test_the_same_command_runs_nothing_without_ray_and_is_quick(finished: Study,
     assert runs(f"sqlite:///{study.root}/mlflow.db") == store
 
 
-def test_a_finished_study_says_the_same_again_and_touches_nothing(copied: Study, tmp_path: Path) -> None:
+def test_a_finished_study_says_the_same_again_and_touches_nothing(alone: Study, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    first = copied.command(no_ray=scratch)
+    first = alone.command(no_ray=scratch)
     assert (first.code, first.err) == (0, "")
     for library in ("torch", "mlflow", "plotly"):
         (scratch / f"{library}.py").write_text(f"raise AssertionError('{library} was imported')\n")
-    before = identities(copied.root)
-    again = copied.command(no_ray=scratch)
+    before = identities(alone.root)
+    again = alone.command(no_ray=scratch)
     assert (again.code, again.out, again.err) == (0, first.out, "")
     assert again.cpu < 3
-    assert identities(copied.root) == before
+    assert identities(alone.root) == before
 
 
 @pytest.mark.parametrize("what", ["rows", "page", "database"])
 def test_what_is_deleted_of_a_settled_study_is_made_again(
-    copied: Study, ray_local: None, tmp_path: Path, what: str
+    alone: Study, ray_local: None, tmp_path: Path, what: str
 ) -> None:
-    copied.sweep()
-    assert settled.lines(asdict(copied.options())) is not None
+    alone.sweep()
+    assert settled.lines(asdict(alone.options())) is not None
     made = {
-        "rows": min(copied.root.glob("trials/*/rows/*.parquet")),
-        "page": copied.root / "reports/exposure-smoke-mini/index.html",
-        "database": copied.root / "mlflow.db",
+        "rows": min(alone.root.glob("trials/*/rows/*.parquet")),
+        "page": alone.root / "reports/exposure-smoke-mini/index.html",
+        "database": alone.root / "mlflow.db",
     }[what]
     made.unlink()
     (tmp_path / "no").mkdir()  # MLflow keeps a database open in a process
-    again = copied.command(no_ray=tmp_path / "no") if what == "database" else copied.sweep()
+    again = alone.command(no_ray=tmp_path / "no") if what == "database" else alone.sweep()
     assert made.exists()
     assert ("1 to run" in again.out) == (what == "rows")
-    assert len(runs(f"sqlite:///{copied.root}/mlflow.db")) == 16
-    assert settled.lines(asdict(copied.options())), "and then it is settled again"
+    assert len(runs(f"sqlite:///{alone.root}/mlflow.db")) == 16
+    assert settled.lines(asdict(alone.options())), "and then it is settled again"
 
 
-def test_another_sweep_s_start_is_put_before_a_settled_one_s(copied: Study, ray_local: None) -> None:
-    copied.sweep()
-    copied.sweep(only=("base",))
-    assert settled.lines(asdict(copied.options())) is None
-    copied.sweep()
-    assert settled.lines(asdict(copied.options())) is not None
-    assert settled.lines(asdict(copied.options(only=("base",)))) is None
+def test_another_sweep_s_start_is_put_before_a_settled_one_s(alone: Study, ray_local: None) -> None:
+    alone.sweep()
+    alone.sweep(only=("base",))
+    assert settled.lines(asdict(alone.options())) is None
+    alone.sweep()
+    assert settled.lines(asdict(alone.options())) is not None
+    assert settled.lines(asdict(alone.options(only=("base",)))) is None
 
 
 def test_a_sweep_file_that_changes_meanwhile_is_not_settled(
-    copied: Study, ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    alone: Study, ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text(find("exposure").read_text())
-    copied.sweep(name=str(mine))
-    assert settled.lines(asdict(copied.options(name=str(mine)))) is not None
+    alone.sweep(name=str(mine))
+    assert settled.lines(asdict(alone.options(name=str(mine)))) is not None
     mine.write_text(mine.read_text() + "# another\n")
     build = Driver._report
 
@@ -118,8 +124,8 @@ def test_a_sweep_file_that_changes_meanwhile_is_not_settled(
         return build(*args)
 
     monkeypatch.setattr(Driver, "_report", change)
-    assert copied.sweep(name=str(mine)).code == 0
-    assert settled.lines(asdict(copied.options(name=str(mine)))) is None
+    assert alone.sweep(name=str(mine)).code == 0
+    assert settled.lines(asdict(alone.options(name=str(mine)))) is None
 
 
 def identities(root: Path) -> dict[str, tuple[int, ...]]:

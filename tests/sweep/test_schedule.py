@@ -1,4 +1,5 @@
 import signal
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,6 +74,23 @@ def test_first_ctrl_c_hands_out_nothing_more_and_the_second_ends(items: Sequence
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_two_of_a_signal_at_once_start_one_clock(items: Sequence[Item], monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[float] = []
+
+    class Clock(threading.Timer):
+        def start(self) -> None:
+            started.append(self.interval)
+            if len(started) < 3:
+                signal.raise_signal(signal.SIGHUP)  # the keeper's comes while a thread is waited for
+
+    monkeypatch.setattr(threading, "Timer", Clock)
+    told: list[int] = []
+    packs = Packs(items, on_report=lambda item, entry: None, on_stop=told.append)
+    with packs._listening(searcher(items)):
+        signal.raise_signal(signal.SIGHUP)
+    assert (len(started), told, packs.stopped) == (1, [signal.SIGHUP], signal.SIGHUP)
 
 
 def test_an_error_of_the_driver_ends_the_run_in_order(items: Sequence[Item]) -> None:
