@@ -44,6 +44,7 @@ def start(page: Slate) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     heard = {*ending.heard(), signal.SIGCHLD}  # one that is ignored stays so: blocked, it would be delivered
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*heard, ORPHANED})
+    libc.prctl(_SET_SUBREAPER, 1, 0, 0, 0)
     if keeper := _fork(libc, ORPHANED):
         os._exit(_follow(keeper, page, heard))
     libc.prctl(_SET_SUBREAPER, 1, 0, 0, 0)
@@ -83,7 +84,36 @@ def _follow(keeper: int, page: Slate, heard: set[signal.Signals]) -> int:
                 with suppress(ProcessLookupError):
                     os.kill(facts["driver"], signal.SIGINT)
     code = os.waitstatus_to_exitcode(found[1])
-    return code if code >= 0 else 128 - code
+    if code >= 0:
+        return code
+    facts = page.read()
+    _sweep(facts)
+    if "code" in facts:
+        return int(facts["code"])
+    _say(ending.line(f"the process that kept the driver was killed by signal {-code}", facts))
+    return 128 - code
+
+
+def _sweep(facts: dict[str, Any]) -> None:
+    """End what the driver has left, Ray's workers say, and remove its temp folder."""
+    until = time.monotonic() + SWEEP_SECONDS
+    while (left := memory.descendants(os.getpid())) and time.monotonic() < until:
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+    if facts.get("temp"):
+        shutil.rmtree(facts["temp"], ignore_errors=True)
+
+
+def _say(text: str) -> None:
+    show = SHOW_CURSOR if os.isatty(1) else ""
+    with suppress(OSError):
+        if select.select([], [2], [], LOOK_SECONDS)[1]:  # its reader may have stopped reading
+            os.write(2, f"{show}{text}\n".encode(errors="backslashreplace"))
 
 
 class _Keeper:
@@ -111,11 +141,11 @@ class _Keeper:
             if time.monotonic() > self._until:
                 os.kill(self._driver, signal.SIGKILL)
         facts = self._page.read()
-        self._sweep(facts)
+        _sweep(facts)
         if "code" in facts:
             return int(facts["code"])
         cause, code = self._ended(status, facts)
-        self._say(ending.line(cause, facts, log=not self._asked))
+        _say(ending.line(cause, facts, log=not self._asked))
         return code
 
     def _reap(self) -> int | None:
@@ -146,18 +176,6 @@ class _Keeper:
         self._until = min(self._until, time.monotonic() + LAST_SECONDS - 2 * RAY_GRACE)
         os.kill(self._driver, signal.SIGTERM)
 
-    def _sweep(self, facts: dict[str, Any]) -> None:
-        """End what the driver has left, Ray's workers say, and remove its temp folder."""
-        until = time.monotonic() + SWEEP_SECONDS
-        while (left := memory.descendants(os.getpid())) and time.monotonic() < until:
-            for pid in left:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.05)
-            self._reap()
-        if facts.get("temp"):
-            shutil.rmtree(facts["temp"], ignore_errors=True)
-
     def _ended(self, status: int, facts: dict[str, Any]) -> tuple[str, int]:
         """Return how the driver ended that did not say so itself, and the exit code."""
         number = self._asked or (os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0)
@@ -172,9 +190,3 @@ class _Keeper:
             return f"killed by signal {number}, {held}", 128 + number
         code = os.waitstatus_to_exitcode(status)
         return f"the driver ended without a word, exit code {code}", code or ending.GONE
-
-    def _say(self, text: str) -> None:
-        show = SHOW_CURSOR if os.isatty(1) else ""
-        with suppress(OSError):
-            if select.select([], [2], [], LOOK_SECONDS)[1]:  # its reader may have stopped reading
-                os.write(2, f"{show}{text}\n".encode(errors="backslashreplace"))

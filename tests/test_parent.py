@@ -177,6 +177,20 @@ def test_killed_by_signal_9_the_parent_says_so_with_the_memory(start: Start) -> 
     assert len(err.splitlines()) == 1
 
 
+def test_killed_in_the_middle_the_first_says_so_and_leaves_nothing(start: Start) -> None:
+    one = start("ray")
+    driver = begun(one)
+    below = [driver, *driver.children(recursive=True)]
+    driver.parent().kill()
+    _, err = one.communicate(timeout=30)
+    assert one.returncode == 137
+    assert err == (
+        "the process that kept the driver was killed by signal 9; everything finished is saved; 3 to run. "
+        "Go on with: dfloc sweep 'it'\"'\"'s' --wait\n"
+    )
+    assert [process for process in below if process.is_running()] == []
+
+
 def test_a_driver_that_was_killed_is_not_taken_for_one_whose_ray_is_gone() -> None:
     """Ray's processes end with their driver, and the parent may see that first."""
     driver, ray = (subprocess.Popen(["sleep", "600"]) for _ in range(2))

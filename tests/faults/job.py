@@ -92,7 +92,7 @@ def _named(mark: str, pattern: str) -> list[psutil.Process]:
 
 def line(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
-        return " ".join(process.cmdline())
+        return " ".join(process.cmdline()).strip()  # Ray's workers fill theirs up with blanks
     return ""
 
 
