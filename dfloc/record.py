@@ -188,11 +188,11 @@ class Starts:
 
     def begin(self, start: SweepRecord) -> None:
         """Put a start on record; where the newest one planned the same, only that the sweep was started, if need be."""
-        if not self.repeats(start):
-            again = self._planned(start)
-            self._put(
-                Place(self._last() + 1), start.model_copy(update={"trials": (), "search": None}) if again else start
-            )
+        if self.repeats(start):
+            storage.settle(self._folder / "starts")  # who put it may have died before its name was on the disk
+            return
+        again = self._planned(start)
+        self._put(Place(self._last() + 1), start.model_copy(update={"trials": (), "search": None}) if again else start)
 
     def repeats(self, start: SweepRecord) -> bool:
         """Return whether a start would put nothing on record: the newest one of the workspace planned the same."""

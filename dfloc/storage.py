@@ -89,6 +89,12 @@ def put_new(path: UPath, data: bytes) -> bool:
     return True
 
 
+def settle(folder: UPath) -> None:
+    """Bring the names in a folder, if there is one, down to the disk: those of others, too."""
+    if is_local(folder) and folder.is_dir():
+        disk.sync(Path(folder.path))
+
+
 def prove_exclusive(folder: UPath) -> None:
     """Prove of an object store that of those who create one file at once exactly one wins; a file system links.
 

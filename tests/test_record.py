@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from upath import UPath
@@ -150,6 +151,24 @@ def test_repeating_a_command_adds_no_file(tmp_path: Path, base: PlannedTrial, so
     start(solved).save(place)
     start(solved).save(place)
     assert names(place) == ["1.json", "2.json"]
+
+
+def test_a_start_of_a_killed_driver_is_on_the_disk_before_another_builds_on_it(
+    tmp_path: Path, base: PlannedTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(path: Path) -> None:
+        if path.name == "starts":
+            raise KeyboardInterrupt
+
+    place = folder(tmp_path)
+    monkeypatch.setattr("dfloc.storage.disk.sync", kill)
+    with pytest.raises(KeyboardInterrupt):
+        Starts(place).begin(start(base))
+    assert names(place) == ["1.json"]
+    synced = Mock()
+    monkeypatch.setattr("dfloc.storage.disk.sync", synced)
+    Starts(place).begin(start(base))
+    assert [call.args for call in synced.call_args_list] == [(Path(place.path) / "starts",)]
 
 
 def test_each_file_is_written_once(tmp_path: Path, base: PlannedTrial, solved: PlannedTrial) -> None:

@@ -39,6 +39,7 @@ class Watch:
         self._planned: dict[str, set[str]] = {}
         self._begun: dict[int, int] = {}
         self._drivers: dict[int, tuple[Process, str]] = {}
+        self._ending = set[int]()
         self._taken: dict[int, int] = {}  # a driver that was taken over -> its writes since
 
     def born(self, pid: int) -> int:
@@ -86,6 +87,7 @@ class Watch:
         """Forget who was running."""
         self._begun.clear()
         self._drivers.clear()
+        self._ending.clear()
         self._taken.clear()
 
     def check(self) -> None:
@@ -167,6 +169,8 @@ class Watch:
             for pid, (other, _) in self._drivers.items():
                 if pid == me.pid or not self._world.alive(pid):
                     continue
+                if pid in self._ending and not lock.succeeds:  # it has released the lock, and is about to know it
+                    continue
                 if me.host == other.host or self._world.now - other.last < HEARD_SECONDS:
                     self._world.violate(f"{me.name} drives, and so does {other.name}")
                 self._taken.setdefault(pid, 0)
@@ -178,6 +182,8 @@ class Watch:
     def _leaving(self, leave: Callable[..., None]) -> Callable[..., None]:
         def left(lock: DriverLock, *how: object) -> None:
             me = self._world.current
+            if me is not None:
+                self._ending.add(me.pid)
             leave(lock, *how)
             if me is not None:
                 self._drivers.pop(me.pid, None)
