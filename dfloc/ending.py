@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -27,6 +27,8 @@ CODES = (
 )
 NAMES = ("INT", "TERM", "HUP")
 SHOW_CURSOR = "\x1b[?25h"
+SAY_SECONDS = 1.0
+"""For a last line whose reader may have stopped reading."""
 
 
 class Ended(KeyboardInterrupt):
@@ -76,6 +78,14 @@ def name(number: int) -> str:
     return f"ended by {signal.Signals(number).name.removeprefix('SIG')}"
 
 
+def say(text: str, descriptor: int) -> None:
+    """Write a last line, past every buffer: whoever holds one may wait for a reader."""
+    show = SHOW_CURSOR if os.isatty(1) else ""
+    with suppress(OSError):
+        if select.select([], [descriptor], [], SAY_SECONDS)[1]:
+            os.write(descriptor, f"{show}{text}\n".encode(errors="backslashreplace"))
+
+
 class Ending:
     """Raises `Ended` where the main thread is; ends the process where that does not come out in time.
 
@@ -91,7 +101,7 @@ class Ending:
 
     def __init__(self, seconds: float = SECONDS):
         self.asked = 0
-        self._raised = False
+        self._raised = self._left = False
         self._seconds = seconds
         self._last = threading.Lock()
 
@@ -106,14 +116,18 @@ class Ending:
         threading.Thread(target=self._watch, name="dfloc-ending", daemon=True).start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._left = kind is not None and issubclass(kind, KeyboardInterrupt)  # `now` follows: nothing disturbs it
         if threading.current_thread() is threading.main_thread():
             signal.set_wakeup_fd(self._wakeup)
         os.close(self._write)
-        self._listening.__exit__(None, None, None)
+        if not self._left:
+            self._listening.__exit__(None, None, None)
 
     def _end(self, number: int) -> None:
-        if self._last.locked() or (self._raised and number != signal.SIGINT):  # `timeout` sends TERM twice
+        if (
+            self._left or self._last.locked() or (self._raised and number != signal.SIGINT)
+        ):  # `timeout` sends TERM twice
             return
         self.asked = number
         self._raised |= number != signal.SIGINT
@@ -135,7 +149,7 @@ class Ending:
             if number in heard():
                 if until is None and (number != signal.SIGINT or self.asked):
                     until = time.monotonic() + self._seconds
-                if not self.asked or number != signal.SIGINT:
+                if self.asked in (0, signal.SIGINT):
                     self.asked = number
 
     def now(self, number: int = 0) -> NoReturn:
@@ -154,8 +168,9 @@ class Ending:
         else:
             interrupted = "Interrupted; what is finished is saved, and the same command goes on."
             said = interrupted if number == signal.SIGINT else line(name(number), facts)
+            say(said, sys.stderr.fileno())
             slate.note(code=128 + number)  # or the parent, which ends what is late, would say it once more
-            sys.stdout.write(SHOW_CURSOR if sys.stdout.isatty() else "")
-            sys.stderr.write(f"{said}\n")
-        sys.stdout.flush()
+        last = threading.Thread(target=sys.stdout.flush, daemon=True)
+        last.start()
+        last.join(SAY_SECONDS)
         os._exit(128 + number)

@@ -58,11 +58,12 @@ def look(pids: Iterable[int]) -> Held:
     held = sum(one.get("RssAnon", 0) for one in status) + max((one.get("RssShmem", 0) for one in status), default=0)
     limits = list(_limits())
     total = min([machine["MemTotal"], *(limit for limit, _ in limits if limit)])
-    return Held(held, total, sum(kills for _, kills in limits), machine.get("MemAvailable", machine["MemTotal"]))
+    kills = next((number for _, number in limits if number is not None), 0)  # those around it count others', too
+    return Held(held, total, kills, machine.get("MemAvailable", machine["MemTotal"]))
 
 
-def _limits() -> Iterator[tuple[int, int]]:
-    """Yield limit (0: none) and kills of each control group that this process is in, of either version."""
+def _limits() -> Iterator[tuple[int, int | None]]:
+    """Yield limit (0: none) and kills (None: not told) of each control group around this process, its own first."""
     for line in _lines(Path("/proc/self/cgroup")):
         _, names, below = line.split(":", 2)
         if names and "memory" not in names.split(","):
@@ -73,7 +74,7 @@ def _limits() -> Iterator[tuple[int, int]]:
         for folder in (group, *group.parents):
             text = "".join(_lines(folder / files[0])).strip()
             events = dict(line.split() for line in _lines(folder / files[1]) if len(line.split()) == 2)
-            yield int(text) if text.isdecimal() else 0, int(events.get("oom_kill", 0))
+            yield int(text) if text.isdecimal() else 0, int(events["oom_kill"]) if "oom_kill" in events else None
             if folder == root:
                 break
 

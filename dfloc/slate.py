@@ -11,6 +11,8 @@ VARIABLE = "DFLOC_SLATE"
 
 SIZE = 1 << 16
 
+_noted: dict[str, Any] = {}
+
 
 class Slate:
     """A file without a name, which both processes have open; a write after the last one counts.
@@ -29,6 +31,8 @@ class Slate:
 
     def mine(self) -> None:
         """Have `note` of this process write here."""
+        _noted.clear()
+        _noted.update(self.read())
         os.environ[VARIABLE] = f"{os.getpid()}:{self._file.fileno()}"
 
     def close(self) -> None:
@@ -43,10 +47,14 @@ class Slate:
 
 def note(**facts: object) -> None:
     """Write facts down, where this process has a slate."""
-    if (descriptor := _mine()) is not None:
-        text = json.dumps(_read(descriptor) | facts).encode() + b"\n"
+    _noted.update(facts)
+    while (descriptor := _mine()) is not None:
+        noted = dict(_noted)
+        text = json.dumps(noted).encode() + b"\n"
         if len(text) <= SIZE:
             os.pwrite(descriptor, text, 0)
+        if noted == _noted:  # or a signal's handler, or another thread, has noted more, and this was older
+            return
 
 
 def facts() -> dict[str, Any]:

@@ -89,12 +89,6 @@ def put_new(path: UPath, data: bytes) -> bool:
     return True
 
 
-def settle(folder: UPath) -> None:
-    """Bring the names in a folder, if there is one, down to the disk: those of others, too."""
-    if is_local(folder) and folder.is_dir():
-        disk.sync(Path(folder.path))
-
-
 def prove_exclusive(folder: UPath) -> None:
     """Prove of an object store that of those who create one file at once exactly one wins; a file system links.
 
@@ -280,14 +274,14 @@ class Workspace:
             raise WorkspaceError("the workspace's name is empty; name a folder by --workspace")
         try:
             path = UPath(root)
-            path.fs  # noqa: B018 (the library of a URL is looked for here)
-        except (ImportError, ValueError) as error:
-            raise WorkspaceError(f"workspace {root} cannot be used: {error}; name a folder by --workspace") from error
-        if is_local(path):
-            self.root = UPath(Path(path.path).absolute())
-        else:
-            self.root = UPath(path, use_listings_cache=False)  # a listing that is kept hides what others write
-        if self.root.exists() and not self.root.is_dir():
+            # a listing that is kept hides what others write
+            remote = not is_local(path) and UPath(path, use_listings_cache=False)
+            self.root = remote or UPath(Path(path.path).absolute())
+            blocked = self.root.exists() and not self.root.is_dir()
+        except Exception as error:  # whatever the library of a URL raises
+            why = f"{str(error) or type(error).__name__}; name a folder by --workspace"
+            raise WorkspaceError(f"workspace {root} cannot be used: {why}") from error
+        if blocked:
             raise WorkspaceError(f"workspace {self.root} is a file, not a folder; name another by --workspace")
         if not create:
             return
@@ -297,7 +291,7 @@ class Workspace:
                     disk.make(Path(self.root.path))
             else:
                 self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+        except (OSError, NotImplementedError) as error:
             raise WorkspaceError(f"cannot make workspace {self.root}: {error}; name another by --workspace") from error
         prove_exclusive(self.root)
 

@@ -3,6 +3,7 @@
 import http.client
 import logging
 import os
+import re
 import sqlite3
 import urllib.error
 import urllib.request
@@ -46,7 +47,7 @@ def check(workspace: Workspace, uri: str | None) -> str:
         parts = urlsplit(uri)
         served = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError as error:
-        raise ConfigError(f'{name}"{uri}" cannot be understood: {error}; {FORMS}') from error
+        raise ConfigError(f"{name}{_shown(uri)} cannot be understood; {FORMS}") from error
     if served and parts.username is not None:
         raise ConfigError(f"{name}of {parts.hostname} has a name or password in it, which would be shown; {LOGIN}")
     if served:
@@ -55,8 +56,15 @@ def check(workspace: Workspace, uri: str | None) -> str:
     if path and path.name and uri.isprintable():
         return uris.of_database(path)
     if parts.scheme == "file" or uri.startswith((".", "/", "~")):
-        raise ConfigError(f'{name}"{uri}" is a folder, in which MLflow 3 keeps no runs; {FORMS}')
-    raise ConfigError(f'{name}"{uri}" cannot be understood; {FORMS}')
+        raise ConfigError(f"{name}{_shown(uri)} is a folder, in which MLflow 3 keeps no runs; {FORMS}")
+    raise ConfigError(f"{name}{_shown(uri)} cannot be understood; {FORMS}")
+
+
+def _shown(uri: str) -> str:
+    """Return an address as an error quotes it: what may be a name and password in it is left out."""
+    if not uri.startswith((".", "/", "~", "file:", "sqlite:")):
+        uri = re.sub(r"^([^/@]*://)?.*@", r"\1***@", uri, flags=re.DOTALL)
+    return f'"{uri}"'
 
 
 def probe(uri: str, seconds: float) -> None:

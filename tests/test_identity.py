@@ -67,6 +67,19 @@ def test_a_copy_whose_original_is_gone_was_moved(first: Path, tmp_path: Path) ->
     assert (found.path, original) == (str(tmp_path / "copy"), None)
 
 
+def test_a_copy_that_ran_where_its_original_is_not_seen_gets_its_own_id_when_asked(
+    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = identify(Workspace(first))[0]
+    shutil.copytree(first, tmp_path / "copy")
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    monkeypatch.setattr("dfloc.identity._still_at", lambda *_: None)
+    assert identify(Workspace(tmp_path / "copy"))[0].id == before.id, "it may have been moved"
+    own = identify(Workspace(tmp_path / "copy"), new=True)[0]
+    assert own.id != before.id
+    assert identify(Workspace(tmp_path / "copy"), new=True) == (own, None), "the same command again changes nothing"
+
+
 def test_equal_paths_on_two_machines(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = id_of(first)
     monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")

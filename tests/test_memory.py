@@ -39,24 +39,28 @@ def test_children_of_children_are_counted_with_what_they_hold() -> None:
     [
         (
             ["0::/jobs/one"],
-            {"jobs/one/memory.max": "max", "jobs/memory.max": "4096", "jobs/one/memory.events": "low 0\noom_kill 2"},
-            [(0, 2), (4096, 0), (0, 0)],
+            {"jobs/one/memory.max": "max", "jobs/memory.max": "4096", "jobs/one/memory.events": "low 0\noom_kill 2"}
+            | {"jobs/memory.events": "oom_kill 7"},
+            [(0, 2), (4096, 7), (0, None)],
         ),
         (
             ["5:cpu:/x", "4:memory:/job"],
             {"memory/job/memory.limit_in_bytes": "8192", "memory/job/memory.oom_control": "under_oom 0\noom_kill 1"},
-            [(8192, 1), (0, 0)],
+            [(8192, 1), (0, None)],
         ),
         ([], {}, []),
     ],
 )
 def test_the_limits_of_both_kinds_of_control_groups(
-    groups: list[str], files: dict[str, str], expected: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+    groups: list[str], files: dict[str, str], expected: list[tuple[int, int | None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = {str(memory.CGROUPS / name): text.splitlines() for name, text in files.items()}
     there["/proc/self/cgroup"] = groups
     monkeypatch.setattr(memory, "_lines", lambda path: there.get(str(path), []))
     assert list(memory._limits()) == expected
+    own = next((kills for _, kills in expected if kills is not None), 0)
+    monkeypatch.setattr(memory, "_kib", lambda path: {"MemTotal": 1 << 30})
+    assert memory.look([]).kills == own, "others' of the groups around it are not of this sweep"
 
 
 def test_a_look_is_cheap() -> None:

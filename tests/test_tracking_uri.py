@@ -53,6 +53,29 @@ def test_any_path_is_an_address_that_opens_this_file(tmp_path: Path, name: str) 
     assert [path.name for path in folder.iterdir()] == ["mlflow.db"]
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql://user:secret@db/mlflow",
+        "http://user:secret@host:99999",
+        "http://user:secret@host",
+        "https://user:secret@",
+        "http://user:sec/secret@host",
+        "user:secret@host",
+        "http://user:a@secret@[::1",
+    ],
+)
+def test_a_password_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    with pytest.raises(ConfigError) as given:
+        tracking_uri.check(Workspace(tmp_path), uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(ConfigError) as inherited:
+        tracking_uri.check(Workspace(tmp_path), None)
+    for told in (str(given.value), str(inherited.value)):
+        assert "secret" not in told
+        assert "understood" in told or "name or password" in told
+
+
 def test_an_address_of_the_environment_is_used_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000/")
     assert tracking_uri.check(Workspace(tmp_path), None) == "http://127.0.0.1:5000"

@@ -246,7 +246,7 @@ class Packs:
     @contextmanager
     def _listening(self, searcher: ParentsFirst) -> Iterator[None]:
         """The first Ctrl-C ends the epochs in flight, the second one everything; TERM and HUP do not wait for long."""
-        late = threading.Event()
+        late, ticking, told = threading.Event(), threading.Lock(), threading.Lock()
 
         def expire() -> None:
             late.set()
@@ -254,15 +254,15 @@ class Packs:
 
         clock = threading.Timer(GRACE_SECONDS, expire)
 
-        def ask(number: int) -> None:
+        def ask(number: int) -> None:  # the next signal may interrupt this one anywhere
             before = self.stopped
             if late.is_set() or slate.gone(slate.facts()) or (before and number == signal.SIGINT):
                 raise ending.Ended(before or number)
-            self.stopped, searcher.stopping = number, True  # before all else: the next one interrupts this one
-            if number != signal.SIGINT and before in (0, signal.SIGINT):
+            self.stopped, searcher.stopping = number, True
+            if number != signal.SIGINT and ticking.acquire(blocking=False):
                 clock.start()
-            if not before:
-                self._on_stop(number)
+            if told.acquire(blocking=False):  # not here: what is interrupted may be writing
+                threading.Thread(target=self._on_stop, args=(number,), daemon=True).start()
 
         try:
             with ending.listening(ask):

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from dfloc import slate
 from dfloc.errors import WorkspaceError
 from dfloc.sweep.plan import Item
 from dfloc.sweep.schedule import Packs, ParentsFirst
+from tests.command import wait
 from tests.sweep.conftest import Planner
 
 
@@ -68,7 +70,7 @@ def test_first_ctrl_c_hands_out_nothing_more_and_the_second_ends(items: Sequence
     before = signal.getsignal(signal.SIGINT)
     with packs._listening(found):
         signal.raise_signal(signal.SIGINT)
-        assert told == [signal.SIGINT]
+        wait(lambda: told == [signal.SIGINT])
         assert packs.stopped == signal.SIGINT
         assert found.suggest("t0") == "FINISHED"
         with pytest.raises(KeyboardInterrupt):
@@ -76,21 +78,49 @@ def test_first_ctrl_c_hands_out_nothing_more_and_the_second_ends(items: Sequence
     assert signal.getsignal(signal.SIGINT) == before
 
 
-def test_two_of_a_signal_at_once_start_one_clock(items: Sequence[Item], monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[float] = []
+@pytest.mark.parametrize("where", ["clock", "look"])
+def test_signals_that_interrupt_each_other_start_one_clock_and_say_one_line(
+    items: Sequence[Item], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    started, look = list[float](), slate.gone
+
+    def nested(*told: Any) -> str:
+        if len(started) < 3 and not looked:
+            looked.append(1)
+            signal.raise_signal(signal.SIGTERM)
+        return look({})
 
     class Clock(threading.Timer):
         def start(self) -> None:
             started.append(self.interval)
-            if len(started) < 3:
+            if where == "clock" and len(started) < 3:
                 signal.raise_signal(signal.SIGHUP)  # the keeper's comes while a thread is waited for
 
+    looked: list[int] = []
     monkeypatch.setattr(threading, "Timer", Clock)
+    if where == "look":
+        monkeypatch.setattr(slate, "gone", nested)
     told: list[int] = []
     packs = Packs(items, on_report=lambda item, entry: None, on_stop=told.append)
     with packs._listening(searcher(items)):
         signal.raise_signal(signal.SIGHUP)
-    assert (len(started), told, packs.stopped) == (1, [signal.SIGHUP], signal.SIGHUP)
+    wait(lambda: bool(told))
+    assert (len(started), len(told), bool(looked)) == (1, 1, where == "look")
+
+
+def test_a_ctrl_c_may_interrupt_what_is_being_written(items: Sequence[Item]) -> None:
+    said: list[int] = []
+    writing = threading.Lock()
+
+    def say(number: int) -> None:
+        with writing:
+            said.append(number)
+
+    packs = Packs(items, on_report=lambda item, entry: None, on_stop=say)
+    with packs._listening(searcher(items)), writing:
+        signal.raise_signal(signal.SIGINT)
+        assert said == []
+    wait(lambda: said == [signal.SIGINT])
 
 
 def test_an_error_of_the_driver_ends_the_run_in_order(items: Sequence[Item]) -> None:
