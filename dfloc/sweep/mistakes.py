@@ -31,6 +31,11 @@ WANTED = {
     "float_parsing": "should be a number in plain digits, as in 3 or 1e-3",
     "string_pattern_mismatch": f"should be named by {NAMED.replace(' +', '')}",
 }
+# The same where a bound is told with it.
+BOUNDS = {
+    "less_than_equal": "should be at most {le:,}",
+    "too_long": "should have at most {max_length:,} entries",
+}
 ORDER = ("extra_forbidden", "missing")
 
 
@@ -101,7 +106,7 @@ def distinct(error: ValidationError) -> list[Found]:
     found: dict[tuple[str | int, ...], Found] = {}
     for one in error.errors():
         loc = tuple(part for part in one["loc"] if not UNION_BRANCH.fullmatch(str(part)))
-        why = WANTED.get(one["type"]) or one["msg"].removeprefix("Value error, ")
+        why = _why(one["type"], one["msg"], one.get("ctx", {}))
         if loc in found and why not in found[loc].why:
             why = f"{found[loc].why}, or {why}"
         found[loc] = Found(loc, one["type"], why, one["input"])
@@ -110,6 +115,13 @@ def distinct(error: ValidationError) -> list[Found]:
         (one for loc, one in found.items() if loc not in deeper),
         key=lambda one: ORDER.index(one.kind) if one.kind in ORDER else len(ORDER),
     )
+
+
+def _why(kind: str, message: str, context: Mapping[str, Any]) -> str:
+    """Return what a value should be, by pydantic's words for a mistake."""
+    if kind in BOUNDS:
+        return BOUNDS[kind].format(**context)
+    return WANTED.get(kind) or message.removeprefix("Value error, ").replace("Input should", "should")
 
 
 def shown(value: object) -> str:

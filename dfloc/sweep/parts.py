@@ -126,7 +126,7 @@ def refuse_lone(spec: TrialSpec, name: str) -> None:
         return
     word = f"{decoder.architecture} on {decoder.encoder}" if decoder.name == "smp" else decoder.name
     has = f"{size} training images in batches of {batch} leave one" if batch > 1 else "its batch is 1"
-    near = sorted(range(2, max(batch, size) + 2), key=lambda other: (abs(other - batch), other))
+    near = sorted(range(2, size + 2), key=lambda other: (abs(other - batch), other))
     fits = next((other for other in near if spec.epoch_steps is not None or size % other != 1), None)
     cure = f"another batch, such as {fits}, or another count" if fits else "more images"
     raise ConfigError(f"{name}: decoder {word} cannot be trained on one image, but {has}; ask for {cure}")

@@ -73,6 +73,8 @@ def assert_one_message(result: Result, *words: str) -> None:
         (["exposure", "--data", "pictures"], ["pictures", "<source>/fake/<generator>"]),
         (["exposure", "--workspace", "picture.png"], ["picture.png is a file", "--workspace"]),
         (["exposure", "--seeds", "0"], ["--seeds", "0"]),
+        (["exposure", "--seeds", "9" * 30], ["--seeds", "1<=x<=10000"]),
+        (["exposure", "--draws", "20000"], ["--draws", "1<=x<=10000"]),
         (["exposure", "--limit", "many"], ["--limit", "many"]),
         (["exposure", "--device", "gpu"], ["--device", "gpu"]),
         (["typo.yaml"], ["typo.yaml line", 'unknown key "epohcs"', 'did you mean "epochs"']),

@@ -72,7 +72,7 @@ def refused(tmp_path: Path, *settings: str, text: str | bytes = SMALL, **how: in
         ("A small study", "[" * 60 + "]" * 60, "small.yaml line 3: lists or mappings are nested deeper than 50"),
         ("A small", "A \0 small", "small.yaml line 3: no YAML: character"),
         ("[2, 4, 8]", f"[{'1,' * 30_000}]", "small.yaml line 20: it stands for more than 20,000 values"),
-        ("evaluate:", "seeds: 1000000000\nevaluate:", "stage base asks for 3,000,000,000 trials by its axes held_out"),
+        ("evaluate:", "seeds: 9999\nevaluate:", "stage base asks for 29,997 trials by its axes held_out"),
     ],
 )
 def test_a_shape_that_is_none_is_one_sentence_with_its_line(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -180,6 +180,27 @@ def test_a_mistake_of_the_file_is_not_blamed_on_a_setting(tmp_path: Path, settin
     assert refused(tmp_path, setting, text=wrong).startswith("small.yaml line 12: trial.epochs")
     lacking = SMALL.replace("  epochs: 2\n", "")
     assert refused(tmp_path, setting, text=lacking).startswith("small.yaml line 6: trial.epochs is missing")
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ("seeds=20000", "seeds: should be at most 10,000, but it is 20000"),
+        ("draws=20000", "draws: should be at most 10,000, but it is 20000"),
+        ("trial.decoder.channels=[9000000000000000000]", "trial.decoder.channels.0: should be at most 65,536"),
+        (f"trial.decoder.channels=[{'8,' * 33}]", "trial.decoder.channels: should have at most 32 entries"),
+        ("trial.decoder.depth=4000000000000", "trial.decoder.depth: should be at most 1,000"),
+        ("trial.decoder.out_size=9000000000", "trial.decoder.out_size: should be at most 4,096"),
+        ("trial.decoder.grid=9000000000", "trial.decoder.grid: should be at most 4,096"),
+        ("trial.epochs=20000000", "trial.epochs: should be at most 100,000"),
+        ("trial.epoch_steps=20000000", "trial.epoch_steps: should be at most 1,000,000"),
+        ("trial.batch=4611686018427387904", "trial.batch: should be at most 1,000,000"),
+    ],
+)
+def test_a_number_that_no_machine_could_carry_out_is_refused_before_it_is_tried(
+    tmp_path: Path, setting: str, why: str
+) -> None:
+    assert refused(tmp_path, setting).startswith(f"--set {setting}: {why}")
 
 
 def test_only_says_which_word_is_wrong(tmp_path: Path) -> None:

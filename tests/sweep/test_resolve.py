@@ -264,6 +264,10 @@ DEEP = "trial.decoder={name: smp, architecture: deeplabv3plus, encoder: mobilene
             "1 training images in batches of 4 leave one; ask for more images",
         ),
         (
+            (PIXELS, DEEP, "trial.batch=1000000", "stages.finetune.grid.n=[1]"),
+            "1 training images in batches of 1000000 leave one; ask for more images",
+        ),
+        (
             ("trial.decoder.grid=1", "trial.batch=5"),
             "decoder conv cannot be trained on one image, but 6 training images",
         ),
