@@ -13,6 +13,7 @@ Count = Annotated[Whole, Field(ge=1)]
 Seeds = Annotated[Whole, Field(ge=1, le=10_000)]  # as many trials as are planned at once (`cell.MAX_CELLS`)
 Side = Annotated[Whole, Field(ge=1, le=4096)]  # of a grid, in pixels
 Widths = Annotated[tuple[Annotated[Whole, Field(ge=1, le=65_536)], ...], Field(max_length=32)]
+Word = Annotated[str, Field(min_length=1)]
 Number = Count | Literal["all"]
 ByDomain = Annotated[dict[str, Number], Field(min_length=1)]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -117,7 +118,7 @@ class TrialAsk(Frozen):
     """
 
     maps: Annotated[tuple[str, ...], Field(min_length=1)]
-    weights: str | dict[str, str] | None = None
+    weights: Word | dict[str, Word] | None = None
     input: Annotated[tuple[Count, ...], Field(min_length=1, max_length=2)] | None = None
     decoder: DecoderAsk
     loss: LossSpec
@@ -197,8 +198,8 @@ class CaseAsk(Frozen):
     @field_validator("parent", mode="before")
     @classmethod
     def _stage_or_trial(cls, value: object) -> object:
-        stage = value.get("stage", "") if isinstance(value, dict) else value
-        if value is not None and not isinstance(stage, str):
+        stage = value.get("stage", "another key" if value else "") if isinstance(value, dict) else value
+        if value is not None and not (isinstance(stage, str) and stage):
             raise ValueError("should be the name of a stage, or {trial: NAME}")
         return value
 

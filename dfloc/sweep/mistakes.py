@@ -23,6 +23,7 @@ WANTED = {
     "float_type": "should be a number in plain digits, as in 3 or 1e-3, without quotes",
     "finite_number": "should be a finite number in plain digits, as in 3 or 1e-3, without quotes",
     "string_type": "should be a text; put it in quotes",
+    "string_too_short": "should be a word, or be left out",
     "tuple_type": "should be a list, as in [a, b]",
     "dict_type": "should be a mapping, as in {key: value}",
     "model_type": "should be a mapping, as in {key: value}",

@@ -93,8 +93,10 @@ def augment(asked: AugmentAsk | None, maps: Sequence[MapRecipe]) -> AugmentSpec 
     Raises:
         ConfigError: both a name and ops, neither, no such name, or ops that cannot be carried out (on these maps).
     """
-    if asked is None or asked.name == "none":
+    if asked is None or (asked.name == "none" and not asked.ops):
         return None
+    if asked.name == "none":
+        raise ConfigError("augment none has no ops; leave out its name, or empty its ops: {name: none, ops: []}")
     if (asked.name is None) == (not asked.ops):
         raise ConfigError("augment names a set of operations or lists its ops: {name: blur} or {ops: [{name: blur}]}")
     if asked.name is not None and asked.name not in augmentations.NAMED:

@@ -16,7 +16,7 @@ from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.registry import SOLVED, find
-from dfloc.sweep import counts, gaps, parts
+from dfloc.sweep import counts, gaps, parts, unused
 from dfloc.sweep.ask import Number
 from dfloc.sweep.cell import Cell
 from dfloc.sweep.data import Data, Shards
@@ -286,6 +286,7 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, limit: int |
     trials, cover = resolver.planned(study.cells), resolver.planned(study.cover)
     with study.first.blames("trial.weights"):
         known.refuse_idle()
+    unused.refuse(study, data)
     if ask.search and not any(axis.of for axis in ask.search.space.values()):
         _refuse_lone(study.cover, cover)
     domains = tuple(domain for domain in ask.domains if data.has(domain))

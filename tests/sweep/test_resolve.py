@@ -300,6 +300,44 @@ def test_what_leaves_no_image_alone_or_can_be_trained_on_one_is_planned(
     assert planner.resolve(*settings).record.trials
 
 
+@pytest.mark.parametrize(
+    ("setting", "more", "said"),
+    [
+        (
+            "stages.base.train.count={tiny/blur: 4, rest: 2}",
+            ("stages.base.train.domains=[noise]",),
+            "train.count names tiny/blur, but base held_out=",
+        ),
+        (
+            "stages.base.train.valid={tiny/blur: 1, tiny/noise: 2}",
+            ("stages.base.train.domains=[noise]",),
+            "train.valid names tiny/blur, but base held_out=",
+        ),
+        ("trial.weights={clip-rn50: random}", (), "weights for clip-rn50, but no trial reads a map of it"),
+        ("trial.augment={name: none, ops: [{name: blur, sigma: [0, 1]}]}", (), "augment none has no ops; leave out"),
+    ],
+)
+def test_a_value_that_no_trial_would_read_is_refused(
+    planner: Planner, setting: str, more: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(ConfigError) as told:
+        planner.resolve(*more, setting)
+    assert f"--set {setting}: {said}" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "stages.base.train.count={tiny/blur: 4, tiny/noise: 2}",
+        "stages.finetune.train.valid={tiny/blur: 1, rest: 2}",
+        "stages.baselines.train.count={first: 4, rest: 2}",
+        "trial.augment={name: none, ops: []}",
+    ],
+)
+def test_a_value_that_some_trial_reads_is_planned(planner: Planner, setting: str) -> None:
+    assert planner.resolve(setting, "stages.finetune.grid.held_out=[blur]").record.trials
+
+
 OWN = """
 import torch
 
