@@ -105,6 +105,8 @@ class Text:
                     "does not name a key of this file as ${key}; functions and the environment are not asked by a study"
                 )
                 raise self._no(node, f"{_cut(value)} {why}")
+            if "\\${" in value:
+                raise self._no(node, f"{_cut(value)} has a backslash before ${{, which is not kept; leave both out")
             if value == MISSING:
                 raise self._no(node, f'"{MISSING}" stands for no value; write one, or leave the key out')
         elif node.tag not in (LIST, MAPPING):
@@ -161,6 +163,14 @@ class _Dumper(yaml.SafeDumper):
 
 for _of, _pattern, _first in PATTERNS:
     _Dumper.add_implicit_resolver(_of, re.compile(f"(?:{_pattern})$"), [c if c != "\0" else "" for c in _first])
+
+
+def _text(dumper: _Dumper, data: str) -> yaml.ScalarNode:
+    """Return a text with what YAML would fold, or cannot show, written as an escape."""
+    return dumper.represent_scalar(TEXT, data, style=None if data.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _text)
 
 
 def written(values: Any) -> str:

@@ -15,6 +15,7 @@ from dfloc.sweep.space import expand
 from tests.fuzz import sweeps
 from tests.sweep.test_space import SMALL, small
 
+ODD = ("\x85", "\u2028", "\u2029", "\n", "\n\n", "\t", "\xa0", "\ufeff", "\x07", " \n ")
 PRESETS = ("paper", "mini", "smoke")
 
 
@@ -64,6 +65,7 @@ def refused(tmp_path: Path, *settings: str, text: str | bytes = SMALL, **how: in
         ("A small study", "${oc.env:HOME}", "small.yaml line 3: ${oc.env:HOME} does not name a key of this file"),
         ("A small study", "${oc.${name}:HOME}", "small.yaml line 3: ${oc.${name}:HOME} does not name a key"),
         ("A small study", "${oc.decode:3}", "small.yaml line 3: ${oc.decode:3} does not name a key"),
+        ("A small study", "\\${name}", "small.yaml line 3: \\${name} has a backslash before ${"),
         ("A small study", "${a", "small.yaml line 3: ${a does not name a key"),
         ("A small study", "${a.b}", "small.yaml line 3: title: ${a.b} names no key of the sweep"),
         ("A small study", "${title}", "small.yaml line 3: title: it stands for itself"),
@@ -235,7 +237,24 @@ def test_what_is_printed_has_what_was_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["010", "on", "1e-3", "true", "null", "~", "1:30", "", " a", "#", "a: b", "- a", "ü", "1"]
+    "word",
+    [
+        "010",
+        "on",
+        "1e-3",
+        "true",
+        "null",
+        "~",
+        "1:30",
+        "",
+        " a",
+        "#",
+        "a: b",
+        "- a",
+        "ü",
+        "1",
+        *(f"a{odd}b" for odd in ODD),
+    ],
 )
 def test_a_text_is_written_as_one(word: str) -> None:
     values = {"a": word, "b": [word], "c": 0.001, "d": 3, "e": True, word: 1e-07}
