@@ -223,7 +223,7 @@ class EvaluateAsk(Frozen):
         count: test images of each domain; all where it is left out.
     """
 
-    domains: tuple[str, ...]
+    domains: Names
     protocol: str
     count: Number | None = None
 

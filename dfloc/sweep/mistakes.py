@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from dfloc.errors import ConfigError, WorkspaceError, did_you_mean
 from dfloc.sweep.ask import NAMED, field_names
+from dfloc.sweep.text import cut
 
 # Where a field may be of several types, pydantic names the type that it tried inside the path of the field.
 UNION_BRANCH = re.compile(r"constrained-\w+|int|str|\w+\[.*|\[key\]")
@@ -24,6 +25,7 @@ WANTED = {
     "finite_number": "should be a finite number in plain digits, as in 3 or 1e-3, without quotes",
     "string_type": "should be a text; put it in quotes",
     "string_too_short": "should be a word, or be left out",
+    "too_short": "should have one entry at least",
     "tuple_type": "should be a list, as in [a, b]",
     "dict_type": "should be a mapping, as in {key: value}",
     "model_type": "should be a mapping, as in {key: value}",
@@ -68,13 +70,13 @@ class Found:
     @property
     def path(self) -> str:
         """Its keys with dots."""
-        return ".".join(str(part)[:MAX_SHOWN] for part in self.loc)
+        return ".".join(cut(str(part)) for part in self.loc)
 
     def sentence(self, model: type[BaseModel]) -> str:
         """Return it in words, but for a missing key; `model`: what was checked."""
         if self.kind == "extra_forbidden":
             above, word = self.path.rpartition(".")[0] or "the sweep", str(self.loc[-1])
-            return f'unknown key "{word}" in {above}; {did_you_mean(word, field_names(model, self.loc[:-1]))}'
+            return f'unknown key "{cut(word)}" in {above}; {did_you_mean(word, field_names(model, self.loc[:-1]))}'
         return f"{self.path}: {self.why}, but it is {shown(self.value)}"
 
 

@@ -137,8 +137,7 @@ class Resolver:
             self.notes.update(dict.fromkeys(told(cell, parent.spec)))
             decoder = parts.goes_on(parent.spec.decoder, ask.decoder)
         else:
-            with cell.blames("trial.maps", "trial.weights", "trial.input"):
-                maps = self.known.recipes(ask.maps, ask.weights, ask.input)
+            maps = self.known.recipes_of(cell)
             with cell.blames("trial.decoder"):
                 decoder = parts.decoder(ask, maps, self.known)
         assert ask.precision != "auto"

@@ -68,6 +68,7 @@ def assert_one_message(result: Result, *words: str) -> None:
         (["exposure", "--tracking", ""], ['tracking URI ""', "http://<host>:<port>"]),
         (["exposure", "--address", "ray://head:10001"], ["ray://head:10001", "ray job submit"]),
         (["exposure", "--data", "gone"], ["--data gone", "there is none"]),
+        (["exposure", "--data", ""], ['--data "" names no folder', "leave --data out"]),
         (["exposure", "--data", "picture.png"], ["--data picture.png", "a folder"]),
         (["exposure", "--data", "empty"], ["empty", "<source>/fake/<generator>"]),
         (["exposure", "--data", "pictures"], ["pictures", "<source>/fake/<generator>"]),

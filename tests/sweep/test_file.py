@@ -150,6 +150,11 @@ def test_of_many_mistakes_the_first_few_and_the_number_are_said(tmp_path: Path) 
         ("trial.epochs=${oc.env:X}", "--set trial.epochs=${oc.env:X}: ${oc.env:X} does not name a key"),
         ("title=${nope}", "--set title=${nope}: title: ${nope} names no key of the sweep"),
         ("title={a: 1, a: 2}", '--set title={a: 1, a: 2}: key "a" stands twice'),
+        ("title=${........epochs}", "title: ${........epochs} names no key of the sweep"),
+        ("stages={}", "--set stages: the stages are those of the file; change a key of one, as in --set stages.base."),
+        ("evaluate.domains=[]", "evaluate.domains: should have one entry at least, but it is []"),
+        ("stages.base.train.count={}", "or should be 'all', or should have one entry at least, but it is {}"),
+        ("stages.base.grid.held_out=[null]", "axis held_out should have names of domains, but one value is empty"),
         ("trial=[1]", "--set trial=[1]: a list stands where the sweep has a mapping"),
         ("trial.epochs=!!python/x", "--set trial.epochs=!!python/x: tag !!python/x: only plain values"),
         ('stages.base={cases: {"a/b": {}}}', "stages.base.cases.a/b: should be named by letters"),
@@ -159,6 +164,20 @@ def test_a_wrong_setting_is_one_sentence(tmp_path: Path, setting: str, message: 
     told = refused(tmp_path, setting)
     assert message in told
     assert told.startswith("--set ")
+
+
+LONG = "x" * 5000
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *(f"{LONG}=1", f"trial.{LONG}=1", f"stages.{LONG}=1", f"trial={{{LONG}: 1}}", f"trial={{{LONG[:90]}: 1}}"),
+        *(f"trial.epochs={LONG}", LONG, f"{LONG}.=1", f"{LONG}=[", f"title=${{{LONG}}}"),
+    ],
+)
+def test_a_long_word_is_said_by_its_beginning(tmp_path: Path, setting: str) -> None:
+    assert LONG[:201] not in refused(tmp_path, setting)
 
 
 @pytest.mark.parametrize(

@@ -301,6 +301,20 @@ def test_what_leaves_no_image_alone_or_can_be_trained_on_one_is_planned(
 
 
 @pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("trial.input=[224]", "input [224]: srm sees 256 pixels, which stands last"),
+        ("trial.maps=[srm/stat]", 'unknown map of srm "stat"'),
+        ("trial.weights={clip-rn5: random}", 'unknown backbone "clip-rn5"'),
+    ],
+)
+def test_maps_weights_and_sizes_are_each_blamed_on_their_own_key(planner: Planner, setting: str, said: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        planner.resolve("stages.base.trial.batch=3", setting)
+    assert f"--set {setting}: {said}" in str(told.value)
+
+
+@pytest.mark.parametrize(
     ("setting", "more", "said"),
     [
         (
