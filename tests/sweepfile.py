@@ -165,7 +165,7 @@ def shown(kind: Mapping[str, Any]) -> str:
     words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
     limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     limits |= {"multipleOf": "a multiple of"}
-    said = [f"{sign} {kind[name]:g}" for name, sign in limits.items() if name in kind]
+    said = [f"{sign} {kind[name]:,.12g}" for name, sign in limits.items() if name in kind]
     return " ".join([words.get(kind.get("type", ""), "any"), *said])
 
 

@@ -10,6 +10,8 @@ import click
 from dfloc.cli.options import debug_option, experiment_option, plugin_option, workspace_option
 from dfloc.ending import CODES
 
+MAX_SEEDS = 10_000  # as in a sweep file
+
 
 def _print_schema(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
     if asked:
@@ -41,8 +43,8 @@ def _print_schema(context: click.Context, parameter: click.Parameter, asked: boo
     help="Print the JSON schema of a sweep file, for an editor; docs/SWEEPFILE.md has every key.",
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the sweep (repeatable).")
-@click.option("--seeds", type=click.IntRange(1), help="Number of trial seeds.")
-@click.option("--draws", type=click.IntRange(1), help="Number of draws of the samples (mixture seeds).")
+@click.option("--seeds", type=click.IntRange(1, MAX_SEEDS), help="Number of trial seeds.")
+@click.option("--draws", type=click.IntRange(1, MAX_SEEDS), help="Number of draws of the samples (mixture seeds).")
 @click.option("--limit", type=click.IntRange(1), help="Scale every count down, the largest to N.")
 @click.option(
     "--only",

@@ -10,6 +10,10 @@ from dfloc.data.mixture import Pairing
 from dfloc.sweep.ask_search import SearchAsk
 
 Count = Annotated[Whole, Field(ge=1)]
+Seeds = Annotated[Whole, Field(ge=1, le=10_000)]  # as many trials as are planned at once (`cell.MAX_CELLS`)
+Side = Annotated[Whole, Field(ge=1, le=4096)]  # of a grid, in pixels
+Widths = Annotated[tuple[Annotated[Whole, Field(ge=1, le=65_536)], ...], Field(max_length=32)]
+Word = Annotated[str, Field(min_length=1)]
 Number = Count | Literal["all"]
 ByDomain = Annotated[dict[str, Number], Field(min_length=1)]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -63,12 +67,17 @@ class TrainAsk(Frozen):
 class DecoderAsk(DecoderSpec):
     """A decoder as a user writes it.
 
+    What is larger than a decoder can be is refused here, so that a stored spec stays readable whatever it has.
+
     Attributes:
         channels: width of each stage; auto = the plan of the first map (`registry.BackboneRow.channels`).
         weights: of the encoder: imagenet or another tag, a file, random.
     """
 
-    channels: tuple[Count, ...] | Literal["auto"] = "auto"  # type: ignore[assignment]
+    depth: Annotated[Whole, Field(ge=4, le=1000, multiple_of=4)] = 12
+    channels: Widths | Literal["auto"] = "auto"  # type: ignore[assignment]
+    out_size: Side = 256
+    grid: Side | None = None
 
 
 class AugmentAsk(Frozen):
@@ -109,15 +118,15 @@ class TrialAsk(Frozen):
     """
 
     maps: Annotated[tuple[str, ...], Field(min_length=1)]
-    weights: str | dict[str, str] | None = None
+    weights: Word | dict[str, Word] | None = None
     input: Annotated[tuple[Count, ...], Field(min_length=1, max_length=2)] | None = None
     decoder: DecoderAsk
     loss: LossSpec
     optimizer: OptimizerSpec
     schedule: ScheduleSpec
-    epochs: Count
-    epoch_steps: Count | None = None
-    batch: Count
+    epochs: Annotated[Whole, Field(ge=1, le=100_000)]
+    epoch_steps: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
+    batch: Annotated[Whole, Field(ge=1, le=1_000_000)]
     select: Literal["iou", "loss", "last"] = "iou"
     targets: Literal["own", "shuffled"] = "own"
     augment: AugmentAsk | None = None
@@ -189,8 +198,8 @@ class CaseAsk(Frozen):
     @field_validator("parent", mode="before")
     @classmethod
     def _stage_or_trial(cls, value: object) -> object:
-        stage = value.get("stage", "") if isinstance(value, dict) else value
-        if value is not None and not isinstance(stage, str):
+        stage = value.get("stage", "another key" if value else "") if isinstance(value, dict) else value
+        if value is not None and not (isinstance(stage, str) and stage):
             raise ValueError("should be the name of a stage, or {trial: NAME}")
         return value
 
@@ -214,7 +223,7 @@ class EvaluateAsk(Frozen):
         count: test images of each domain; all where it is left out.
     """
 
-    domains: tuple[str, ...]
+    domains: Names
     protocol: str
     count: Number | None = None
 
@@ -243,8 +252,8 @@ class StudyAsk(Frozen):
     domains: Annotated[tuple[str, ...], Field(min_length=1)]
     device: Literal["cpu", "cuda"] = "cuda"
     grid: dict[str, Any] = Field(default_factory=dict)
-    seeds: Count = 1
-    draws: Count = 1
+    seeds: Seeds = 1
+    draws: Seeds = 1
     trial: dict[str, Any] = Field(default_factory=dict)
     stages: Annotated[dict[Name, StageAsk], Field(min_length=1)]
     evaluate: EvaluateAsk

@@ -19,7 +19,7 @@ from dfloc.sweep.data import Data
 from dfloc.sweep.fields import Path, bind, fields_of, flat, merged, plain, put, reached, words_in
 from dfloc.sweep.file import SweepFile
 from dfloc.sweep.limit import Scale
-from dfloc.sweep.mistakes import blamed
+from dfloc.sweep.mistakes import blamed, shown
 from dfloc.sweep.points import Point, Space
 
 Axes = dict[str, Any]
@@ -141,7 +141,7 @@ class Case:
             if not values:
                 raise ConfigError(f"{file.place(self._in_grids(axis))}: axis {axis} has no values; name one at least")
         for axis in DOMAIN_AXES & self._grid.keys():
-            self._grid[axis] = [self._domain(axis, str(name)) for name in self._grid[axis]]
+            self._grid[axis] = [self._domain(axis, name) for name in self._grid[axis]]
         self._body: dict[str, Any] = {
             "train": merged(asked.train, extra.train),
             "trial": merged(ask.trial, asked.trial, extra.trial),
@@ -154,8 +154,10 @@ class Case:
         others = {axis.of for axis in ask.search.space.values()} if ask.search else set()
         self._refuse_idle({*asked.grid, *extra.grid, *({*(point or {})} - others)})
 
-    def _domain(self, axis: str, name: str) -> str:
+    def _domain(self, axis: str, name: Any) -> str:
         with self._blames(axis):
+            if not isinstance(name, str):
+                raise ConfigError(f"axis {axis} should have names of domains, but one value is {shown(name)}")
             full = dolos.resolve(name, self._domains)
         self._spelled.setdefault((axis, full), {})[as_json(name)] = name
         return full

@@ -53,6 +53,22 @@ class Known:
             self.words[digest] = self._index.source(backbone, digest) if loaded else word
         return self._digests[backbone, word]
 
+    def recipes_of(self, cell: Cell) -> tuple[MapRecipe, ...]:
+        """Return the recipes of a cell's maps.
+
+        Raises:
+            ConfigError: as for `recipes`, or no such map; says where that was given.
+        """
+        ask = cell.trial
+        with cell.blames("trial.maps"):
+            for name in ask.maps:
+                registry.map_spec(name)
+        with cell.blames("trial.input"):
+            for name in ask.maps:
+                _via(name.partition("/")[0], ask.input)
+        with cell.blames("trial.weights", "trial.maps"):
+            return self.recipes(ask.maps, ask.weights, ask.input)
+
     def recipes(
         self,
         maps: Sequence[str],

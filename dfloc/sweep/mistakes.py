@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from dfloc.errors import ConfigError, WorkspaceError, did_you_mean
 from dfloc.sweep.ask import NAMED, field_names
+from dfloc.sweep.text import cut
 
 # Where a field may be of several types, pydantic names the type that it tried inside the path of the field.
 UNION_BRANCH = re.compile(r"constrained-\w+|int|str|\w+\[.*|\[key\]")
@@ -23,6 +24,8 @@ WANTED = {
     "float_type": "should be a number in plain digits, as in 3 or 1e-3, without quotes",
     "finite_number": "should be a finite number in plain digits, as in 3 or 1e-3, without quotes",
     "string_type": "should be a text; put it in quotes",
+    "string_too_short": "should be a word, or be left out",
+    "too_short": "should have one entry at least",
     "tuple_type": "should be a list, as in [a, b]",
     "dict_type": "should be a mapping, as in {key: value}",
     "model_type": "should be a mapping, as in {key: value}",
@@ -30,6 +33,11 @@ WANTED = {
     "int_parsing_size": "should be a whole number of fewer digits",
     "float_parsing": "should be a number in plain digits, as in 3 or 1e-3",
     "string_pattern_mismatch": f"should be named by {NAMED.replace(' +', '')}",
+}
+# The same where a bound is told with it.
+BOUNDS = {
+    "less_than_equal": "should be at most {le:,}",
+    "too_long": "should have at most {max_length:,} entries",
 }
 ORDER = ("extra_forbidden", "missing")
 
@@ -62,13 +70,13 @@ class Found:
     @property
     def path(self) -> str:
         """Its keys with dots."""
-        return ".".join(str(part)[:MAX_SHOWN] for part in self.loc)
+        return ".".join(cut(str(part)) for part in self.loc)
 
     def sentence(self, model: type[BaseModel]) -> str:
         """Return it in words, but for a missing key; `model`: what was checked."""
         if self.kind == "extra_forbidden":
             above, word = self.path.rpartition(".")[0] or "the sweep", str(self.loc[-1])
-            return f'unknown key "{word}" in {above}; {did_you_mean(word, field_names(model, self.loc[:-1]))}'
+            return f'unknown key "{cut(word)}" in {above}; {did_you_mean(word, field_names(model, self.loc[:-1]))}'
         return f"{self.path}: {self.why}, but it is {shown(self.value)}"
 
 
@@ -101,7 +109,7 @@ def distinct(error: ValidationError) -> list[Found]:
     found: dict[tuple[str | int, ...], Found] = {}
     for one in error.errors():
         loc = tuple(part for part in one["loc"] if not UNION_BRANCH.fullmatch(str(part)))
-        why = WANTED.get(one["type"]) or one["msg"].removeprefix("Value error, ")
+        why = _why(one["type"], one["msg"], one.get("ctx", {}))
         if loc in found and why not in found[loc].why:
             why = f"{found[loc].why}, or {why}"
         found[loc] = Found(loc, one["type"], why, one["input"])
@@ -110,6 +118,13 @@ def distinct(error: ValidationError) -> list[Found]:
         (one for loc, one in found.items() if loc not in deeper),
         key=lambda one: ORDER.index(one.kind) if one.kind in ORDER else len(ORDER),
     )
+
+
+def _why(kind: str, message: str, context: Mapping[str, Any]) -> str:
+    """Return what a value should be, by pydantic's words for a mistake."""
+    if kind in BOUNDS:
+        return BOUNDS[kind].format(**context)
+    return WANTED.get(kind) or message.removeprefix("Value error, ").replace("Input should", "should")
 
 
 def shown(value: object) -> str:

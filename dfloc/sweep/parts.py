@@ -93,8 +93,10 @@ def augment(asked: AugmentAsk | None, maps: Sequence[MapRecipe]) -> AugmentSpec 
     Raises:
         ConfigError: both a name and ops, neither, no such name, or ops that cannot be carried out (on these maps).
     """
-    if asked is None or asked.name == "none":
+    if asked is None or (asked.name == "none" and not asked.ops):
         return None
+    if asked.name == "none":
+        raise ConfigError("augment none has no ops; leave out its name, or empty its ops: {name: none, ops: []}")
     if (asked.name is None) == (not asked.ops):
         raise ConfigError("augment names a set of operations or lists its ops: {name: blur} or {ops: [{name: blur}]}")
     if asked.name is not None and asked.name not in augmentations.NAMED:
@@ -126,7 +128,7 @@ def refuse_lone(spec: TrialSpec, name: str) -> None:
         return
     word = f"{decoder.architecture} on {decoder.encoder}" if decoder.name == "smp" else decoder.name
     has = f"{size} training images in batches of {batch} leave one" if batch > 1 else "its batch is 1"
-    near = sorted(range(2, max(batch, size) + 2), key=lambda other: (abs(other - batch), other))
+    near = sorted(range(2, size + 2), key=lambda other: (abs(other - batch), other))
     fits = next((other for other in near if spec.epoch_steps is not None or size % other != 1), None)
     cure = f"another batch, such as {fits}, or another count" if fits else "more images"
     raise ConfigError(f"{name}: decoder {word} cannot be trained on one image, but {has}; ask for {cure}")

@@ -97,6 +97,8 @@ def data_folder(options: Options, workspace: Workspace) -> UPath:
     """
     if options.data is None:
         return workspace.shards / MINI
+    if not options.data:
+        raise DataError('--data "" names no folder; name one, or leave --data out for the built-in data')
     given = UPath(options.data)
     if not given.is_dir():
         raise DataError(f"--data {options.data} should be a folder of shards or a tree of images, but there is none")
@@ -270,11 +272,13 @@ def _domains(asked: object, data: Data) -> list[str]:
     """Return the study's domains by their full names."""
     if isinstance(asked, str):
         head, _, number = asked.partition(":")
-        if head == "data" and (not number or number.isdecimal()):
-            chosen = data.local[: int(number) if number else None]
-            if len(chosen) < 2:
-                raise DataError(f"a study needs two local domains at least; the data {data.name} have {len(chosen)}")
-            return list(chosen)
+        if head == "data" and (not number or (number.isascii() and number.isdecimal())):
+            least = "a study needs two local domains at least"
+            if number.strip("0") in ("", "1") and number:
+                raise ConfigError(f"{least}, but {asked} asks for {number}; ask for data:2 or more")
+            if len(data.local) < 2:
+                raise DataError(f"{least}; the data {data.name} have {len(data.local)}")
+            return list(data.local[: int(number[:9]) if number else None])
         asked = [asked]
     if not isinstance(asked, list) or not all(isinstance(name, str) for name in asked):
         raise ConfigError(f'domains should be a list of names, "data" or "data:2", but it is {asked!r}')

@@ -16,7 +16,7 @@ from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.registry import SOLVED, find
-from dfloc.sweep import counts, gaps, parts
+from dfloc.sweep import counts, gaps, parts, unused
 from dfloc.sweep.ask import Number
 from dfloc.sweep.cell import Cell
 from dfloc.sweep.data import Data, Shards
@@ -137,8 +137,7 @@ class Resolver:
             self.notes.update(dict.fromkeys(told(cell, parent.spec)))
             decoder = parts.goes_on(parent.spec.decoder, ask.decoder)
         else:
-            with cell.blames("trial.maps", "trial.weights", "trial.input"):
-                maps = self.known.recipes(ask.maps, ask.weights, ask.input)
+            maps = self.known.recipes_of(cell)
             with cell.blames("trial.decoder"):
                 decoder = parts.decoder(ask, maps, self.known)
         assert ask.precision != "auto"
@@ -286,6 +285,7 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, limit: int |
     trials, cover = resolver.planned(study.cells), resolver.planned(study.cover)
     with study.first.blames("trial.weights"):
         known.refuse_idle()
+    unused.refuse(study, data)
     if ask.search and not any(axis.of for axis in ask.search.space.values()):
         _refuse_lone(study.cover, cover)
     domains = tuple(domain for domain in ask.domains if data.has(domain))

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from dfloc.errors import ConfigError, did_you_mean
 from dfloc.sweep.ask import StudyAsk, field_names
-from dfloc.sweep.text import Text
+from dfloc.sweep.text import Text, cut
 
 # Keys whose value may be a bare name: `loss: bce` stands for `loss: {name: bce}`.
 BARE = {
@@ -47,15 +47,17 @@ class Setting:
         key, sign, value = text.partition("=")
         parts = tuple(part.strip() for part in key.split("."))
         if not sign or not key.strip():
-            raise ConfigError(f'--set "{text}" should be key=value, as in --set trial.optimizer.lr=3e-4')
+            raise ConfigError(f'--set "{_short(text)}" should be key=value, as in --set trial.optimizer.lr=3e-4')
         if not all(parts):
-            raise ConfigError(f'--set "{text}" has nothing between two dots of its key, or at an end of it')
+            raise ConfigError(f'--set "{_short(text)}" has nothing between two dots of its key, or at an end of it')
         if "[" in key:
-            raise ConfigError(f'--set "{text}" should have words and dots before the =; a list is given whole: [1, 2]')
-        return cls(text, parts, Text(value, f"--set {text}", lines=False).values)
+            raise ConfigError(
+                f'--set "{_short(text)}" should have words and dots before the =; a list is given whole: [1, 2]'
+            )
+        return cls(text, parts, Text(value, f"--set {_short(text)}", lines=False).values)
 
     def __str__(self) -> str:
-        return f"--set {self.text}"
+        return f"--set {_short(self.text)}"
 
     def check(self, content: Any, said: Any) -> None:
         """Refuse a key that no sweep has, and a stage or case that this one has not.
@@ -67,12 +69,15 @@ class Setting:
         Raises:
             ConfigError: says what is near.
         """
-        key, parts = f"--set {'.'.join(self.parts)}", self.parts
+        key, parts = f"--set {cut('.'.join(self.parts))}", self.parts
         roots = field_names(StudyAsk, ())
         if parts[0] not in roots:
-            raise ConfigError(f'{key}: unknown key "{parts[0]}"; {did_you_mean(parts[0], roots)}')
+            raise ConfigError(f'{key}: unknown key "{cut(parts[0])}"; {did_you_mean(parts[0], roots)}')
         if parts[0] == "stages":
             stages = content.get("stages") or {}
+            if len(parts) == 1:
+                near = f"--set stages.{next(iter(stages), 'NAME')}.train.count=8"
+                raise ConfigError(f"{key}: the stages are those of the file; change a key of one, as in {near}")
             self._has(key, "stage", parts[1:2], stages)
             stage = stages[parts[1]]
             if parts[2:3] == ("cases",) and len(parts) > 3:
@@ -89,7 +94,7 @@ class Setting:
     def _has(self, key: str, kind: str, word: Sequence[str], known: Any) -> None:
         if not word or word[0] not in known:
             name = word[0] if word else ""
-            raise ConfigError(f'{key}: unknown {kind} "{name}"; {did_you_mean(name, map(str, known))}')
+            raise ConfigError(f'{key}: unknown {kind} "{cut(name)}"; {did_you_mean(name, map(str, known))}')
 
     def gives(self, place: Sequence[str]) -> bool:
         """Return whether the value at a path is this one, or lies in it."""
@@ -99,6 +104,12 @@ class Setting:
     def lies_below(self, place: Sequence[str]) -> bool:
         """Return whether this changes a part of the value at a path."""
         return len(self.parts) > len(place) and self.parts[: len(place)] == tuple(place)
+
+
+def _short(text: str) -> str:
+    """Return a setting as a message has it: the key and the value cut where they are long."""
+    key, sign, value = text.partition("=")
+    return f"{cut(key)}{sign}{cut(value, 200)}"
 
 
 def holds(value: Any, parts: Sequence[str], key: str = "") -> bool:

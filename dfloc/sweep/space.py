@@ -81,7 +81,9 @@ def expand(
     scale = Scale(limit, most)
     scaled = _Expansion(file, ask, axes, scale, data)
     dropped = len(made.cells) - len(scaled.cells)
-    notes = (*made.notes, f"limited to {limit} of {most} images: each count of training and validation by that factor")
+    notes = made.notes
+    if limit < most:
+        notes += (f"limited to {limit} of {most} images: each count of training and validation by that factor",)
     if dropped:
         notes += (
             f"--limit {limit}: {dropped} of {len(made.cells)} trials fell together with another and were dropped",

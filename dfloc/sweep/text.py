@@ -104,7 +104,9 @@ class Text:
                 why = (
                     "does not name a key of this file as ${key}; functions and the environment are not asked by a study"
                 )
-                raise self._no(node, f"{_cut(value)} {why}")
+                raise self._no(node, f"{cut(value)} {why}")
+            if "\\${" in value:
+                raise self._no(node, f"{cut(value)} has a backslash before ${{, which is not kept; leave both out")
             if value == MISSING:
                 raise self._no(node, f'"{MISSING}" stands for no value; write one, or leave the key out')
         elif node.tag not in (LIST, MAPPING):
@@ -163,6 +165,14 @@ for _of, _pattern, _first in PATTERNS:
     _Dumper.add_implicit_resolver(_of, re.compile(f"(?:{_pattern})$"), [c if c != "\0" else "" for c in _first])
 
 
+def _text(dumper: _Dumper, data: str) -> yaml.ScalarNode:
+    """Return a text with what YAML would fold, or cannot show, written as an escape."""
+    return dumper.represent_scalar(TEXT, data, style=None if data.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _text)
+
+
 def written(values: Any) -> str:
     """Return values as YAML of which `Text` gives the same values."""
     return str(
@@ -178,10 +188,11 @@ def _below(node: yaml.Node, name: str) -> list[tuple[yaml.Node, str]]:
 
 
 def _short(tag: str) -> str:
-    return _cut(tag.replace("tag:yaml.org,2002:", "!!"))
+    return cut(tag.replace("tag:yaml.org,2002:", "!!"))
 
 
-def _cut(text: str, most: int = 60) -> str:
+def cut(text: str, most: int = 80) -> str:
+    """Return the beginning of what a user wrote, if it is long."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 

@@ -15,6 +15,7 @@ from dfloc.sweep.space import expand
 from tests.fuzz import sweeps
 from tests.sweep.test_space import SMALL, small
 
+ODD = ("\x85", "\u2028", "\u2029", "\n", "\n\n", "\t", "\xa0", "\ufeff", "\x07", " \n ")
 PRESETS = ("paper", "mini", "smoke")
 
 
@@ -44,6 +45,9 @@ def refused(tmp_path: Path, *settings: str, text: str | bytes = SMALL, **how: in
         ("    from: base", "    cases: {a: 3}", "small.yaml line 19: stages.finetune.cases.a: should be a mapping"),
         ("    from: base", "    cases: {a/b: {}}", "line 19: stages.finetune.cases.a/b: should be named by letters"),
         ("    from: base", "    from: [base]", "small.yaml line 19: stages.finetune.from: should be the name of a"),
+        ("    from: base", "    from: ''", "small.yaml line 19: stages.finetune.from: should be the name of a"),
+        ("    from: base", "    from: {}", "small.yaml line 19: stages.finetune.from: should be the name of a"),
+        ("  batch: 4", "  batch: 4\n  weights: ''", "line 14: trial.weights: should be a word, or be left out"),
         ("  finetune:", "  a/b:", "small.yaml line 18: stages.a/b: should be named by letters"),
         ("  finetune:", "  a b:", "small.yaml line 18: stages.a b: should be named by letters"),
         ("  finetune:", '  "":', "small.yaml line 18: stages.: should be named by letters"),
@@ -61,6 +65,7 @@ def refused(tmp_path: Path, *settings: str, text: str | bytes = SMALL, **how: in
         ("A small study", "${oc.env:HOME}", "small.yaml line 3: ${oc.env:HOME} does not name a key of this file"),
         ("A small study", "${oc.${name}:HOME}", "small.yaml line 3: ${oc.${name}:HOME} does not name a key"),
         ("A small study", "${oc.decode:3}", "small.yaml line 3: ${oc.decode:3} does not name a key"),
+        ("A small study", "\\${name}", "small.yaml line 3: \\${name} has a backslash before ${"),
         ("A small study", "${a", "small.yaml line 3: ${a does not name a key"),
         ("A small study", "${a.b}", "small.yaml line 3: title: ${a.b} names no key of the sweep"),
         ("A small study", "${title}", "small.yaml line 3: title: it stands for itself"),
@@ -72,7 +77,7 @@ def refused(tmp_path: Path, *settings: str, text: str | bytes = SMALL, **how: in
         ("A small study", "[" * 60 + "]" * 60, "small.yaml line 3: lists or mappings are nested deeper than 50"),
         ("A small", "A \0 small", "small.yaml line 3: no YAML: character"),
         ("[2, 4, 8]", f"[{'1,' * 30_000}]", "small.yaml line 20: it stands for more than 20,000 values"),
-        ("evaluate:", "seeds: 1000000000\nevaluate:", "stage base asks for 3,000,000,000 trials by its axes held_out"),
+        ("evaluate:", "seeds: 9999\nevaluate:", "stage base asks for 29,997 trials by its axes held_out"),
     ],
 )
 def test_a_shape_that_is_none_is_one_sentence_with_its_line(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -145,6 +150,11 @@ def test_of_many_mistakes_the_first_few_and_the_number_are_said(tmp_path: Path) 
         ("trial.epochs=${oc.env:X}", "--set trial.epochs=${oc.env:X}: ${oc.env:X} does not name a key"),
         ("title=${nope}", "--set title=${nope}: title: ${nope} names no key of the sweep"),
         ("title={a: 1, a: 2}", '--set title={a: 1, a: 2}: key "a" stands twice'),
+        ("title=${........epochs}", "title: ${........epochs} names no key of the sweep"),
+        ("stages={}", "--set stages: the stages are those of the file; change a key of one, as in --set stages.base."),
+        ("evaluate.domains=[]", "evaluate.domains: should have one entry at least, but it is []"),
+        ("stages.base.train.count={}", "or should be 'all', or should have one entry at least, but it is {}"),
+        ("stages.base.grid.held_out=[null]", "axis held_out should have names of domains, but one value is empty"),
         ("trial=[1]", "--set trial=[1]: a list stands where the sweep has a mapping"),
         ("trial.epochs=!!python/x", "--set trial.epochs=!!python/x: tag !!python/x: only plain values"),
         ('stages.base={cases: {"a/b": {}}}', "stages.base.cases.a/b: should be named by letters"),
@@ -154,6 +164,20 @@ def test_a_wrong_setting_is_one_sentence(tmp_path: Path, setting: str, message: 
     told = refused(tmp_path, setting)
     assert message in told
     assert told.startswith("--set ")
+
+
+LONG = "x" * 5000
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *(f"{LONG}=1", f"trial.{LONG}=1", f"stages.{LONG}=1", f"trial={{{LONG}: 1}}", f"trial={{{LONG[:90]}: 1}}"),
+        *(f"trial.epochs={LONG}", LONG, f"{LONG}.=1", f"{LONG}=[", f"title=${{{LONG}}}"),
+    ],
+)
+def test_a_long_word_is_said_by_its_beginning(tmp_path: Path, setting: str) -> None:
+    assert LONG[:201] not in refused(tmp_path, setting)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +204,27 @@ def test_a_mistake_of_the_file_is_not_blamed_on_a_setting(tmp_path: Path, settin
     assert refused(tmp_path, setting, text=wrong).startswith("small.yaml line 12: trial.epochs")
     lacking = SMALL.replace("  epochs: 2\n", "")
     assert refused(tmp_path, setting, text=lacking).startswith("small.yaml line 6: trial.epochs is missing")
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ("seeds=20000", "seeds: should be at most 10,000, but it is 20000"),
+        ("draws=20000", "draws: should be at most 10,000, but it is 20000"),
+        ("trial.decoder.channels=[9000000000000000000]", "trial.decoder.channels.0: should be at most 65,536"),
+        (f"trial.decoder.channels=[{'8,' * 33}]", "trial.decoder.channels: should have at most 32 entries"),
+        ("trial.decoder.depth=4000000000000", "trial.decoder.depth: should be at most 1,000"),
+        ("trial.decoder.out_size=9000000000", "trial.decoder.out_size: should be at most 4,096"),
+        ("trial.decoder.grid=9000000000", "trial.decoder.grid: should be at most 4,096"),
+        ("trial.epochs=20000000", "trial.epochs: should be at most 100,000"),
+        ("trial.epoch_steps=20000000", "trial.epoch_steps: should be at most 1,000,000"),
+        ("trial.batch=4611686018427387904", "trial.batch: should be at most 1,000,000"),
+    ],
+)
+def test_a_number_that_no_machine_could_carry_out_is_refused_before_it_is_tried(
+    tmp_path: Path, setting: str, why: str
+) -> None:
+    assert refused(tmp_path, setting).startswith(f"--set {setting}: {why}")
 
 
 def test_only_says_which_word_is_wrong(tmp_path: Path) -> None:
@@ -211,7 +256,24 @@ def test_what_is_printed_has_what_was_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["010", "on", "1e-3", "true", "null", "~", "1:30", "", " a", "#", "a: b", "- a", "ü", "1"]
+    "word",
+    [
+        "010",
+        "on",
+        "1e-3",
+        "true",
+        "null",
+        "~",
+        "1:30",
+        "",
+        " a",
+        "#",
+        "a: b",
+        "- a",
+        "ü",
+        "1",
+        *(f"a{odd}b" for odd in ODD),
+    ],
 )
 def test_a_text_is_written_as_one(word: str) -> None:
     values = {"a": word, "b": [word], "c": 0.001, "d": 3, "e": True, word: 1e-07}

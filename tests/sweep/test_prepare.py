@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -83,6 +84,23 @@ def test_short_and_unknown_domains(workspace: Workspace, tiny_tree: Path) -> Non
     asked = options(tiny_tree, preset="smoke", settings=("domains=[noise]",))
     with pytest.raises(ConfigError, match="stage base: no domain is left to train on"):
         prepare(asked, workspace, data_of(asked, workspace), Known(workspace))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("data:1", "a study needs two local domains at least, but data:1 asks for 1; ask for data:2 or more"),
+        ("data:0", "a study needs two local domains at least, but data:0 asks for 0; ask for data:2 or more"),
+        ("data:\u0663", 'unknown domain "data:\u0663"; known: mini/'),
+    ],
+)
+def test_a_number_of_domains_that_is_none_is_blamed_on_what_asks_for_it(
+    workspace: Workspace, asked: str, said: str
+) -> None:
+    wrong = options(settings=(f"domains={asked}",))
+    with pytest.raises(ConfigError, match=re.escape(f"--set domains={asked}: {said}")):
+        prepare(wrong, workspace, data_of(wrong, workspace), Known(workspace))
+    assert prepare(options(settings=("domains=data:02",)), workspace, data_of(options(), workspace), Known(workspace))
 
 
 def as_dolos(tree: Path, **generators: str) -> Path:

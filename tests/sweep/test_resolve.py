@@ -264,6 +264,10 @@ DEEP = "trial.decoder={name: smp, architecture: deeplabv3plus, encoder: mobilene
             "1 training images in batches of 4 leave one; ask for more images",
         ),
         (
+            (PIXELS, DEEP, "trial.batch=1000000", "stages.finetune.grid.n=[1]"),
+            "1 training images in batches of 1000000 leave one; ask for more images",
+        ),
+        (
             ("trial.decoder.grid=1", "trial.batch=5"),
             "decoder conv cannot be trained on one image, but 6 training images",
         ),
@@ -294,6 +298,58 @@ def test_what_leaves_no_image_alone_or_can_be_trained_on_one_is_planned(
     planner: Planner, settings: tuple[str, ...]
 ) -> None:
     assert planner.resolve(*settings).record.trials
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("trial.input=[224]", "input [224]: srm sees 256 pixels, which stands last"),
+        ("trial.maps=[srm/stat]", 'unknown map of srm "stat"'),
+        ("trial.weights={clip-rn5: random}", 'unknown backbone "clip-rn5"'),
+    ],
+)
+def test_maps_weights_and_sizes_are_each_blamed_on_their_own_key(planner: Planner, setting: str, said: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        planner.resolve("stages.base.trial.batch=3", setting)
+    assert f"--set {setting}: {said}" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "more", "said"),
+    [
+        (
+            "stages.base.train.count={tiny/blur: 4, rest: 2}",
+            ("stages.base.train.domains=[noise]",),
+            "train.count names tiny/blur, but base held_out=",
+        ),
+        (
+            "stages.base.train.valid={tiny/blur: 1, tiny/noise: 2}",
+            ("stages.base.train.domains=[noise]",),
+            "train.valid names tiny/blur, but base held_out=",
+        ),
+        ("trial.weights={clip-rn50: random}", (), "weights for clip-rn50, but no trial reads a map of it"),
+        ("trial.augment={name: none, ops: [{name: blur, sigma: [0, 1]}]}", (), "augment none has no ops; leave out"),
+    ],
+)
+def test_a_value_that_no_trial_would_read_is_refused(
+    planner: Planner, setting: str, more: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(ConfigError) as told:
+        planner.resolve(*more, setting)
+    assert f"--set {setting}: {said}" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "stages.base.train.count={tiny/blur: 4, tiny/noise: 2}",
+        "stages.finetune.train.valid={tiny/blur: 1, rest: 2}",
+        "stages.baselines.train.count={first: 4, rest: 2}",
+        "trial.augment={name: none, ops: []}",
+    ],
+)
+def test_a_value_that_some_trial_reads_is_planned(planner: Planner, setting: str) -> None:
+    assert planner.resolve(setting, "stages.finetune.grid.held_out=[blur]").record.trials
 
 
 OWN = """

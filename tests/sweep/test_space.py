@@ -139,6 +139,7 @@ def test_limit_scales_all_counts_by_one_factor_and_drops_points_that_fall_togeth
     assert note in limited.notes
     points = [cell.axes["n"] for cell in limited.cells if cell.stage == "finetune"][:12]
     assert points == [round(n * 90 / 9000) or 1 for n in range(250, 3001, 250)]
+    assert study("paper", limit=9000).notes == full.notes, "nothing was scaled"
     few = study("paper", limit=9)
     assert sorted({cell.axes["n"] for cell in few.cells if cell.stage == "finetune"}) == [1, 2, 3]
     assert len(few.cells) < len(full.cells)
@@ -193,7 +194,7 @@ def test_a_file_that_would_fill_or_break_what_reads_it_is_one_line(tmp_path: Pat
 
 
 def test_a_setting_that_breaks_what_reads_it_is_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"--set trial=\[+\]+: "):
+    with pytest.raises(ConfigError, match=r"--set trial=\[+\.\.\.: "):
         study("smoke", "trial=" + "[" * 1500 + "]" * 1500)
 
 
