@@ -92,8 +92,7 @@ class SweepRecord(Frozen):
         if self.protocols == (protocol,):
             return self
         trials = tuple(trial for trial in self.trials if not trial.evaluations or protocol in trial.protocols)
-        names = {trial.fingerprint for trial in trials}
-        searches = tuple(one for one in self.searches if any(names.issuperset(point) for point in one.points))
+        searches = tuple(one for one in (_of_those(one, trials) for one in self.searches) if one.points)
         update = {"search": searches[-1] if searches else None, "earlier": searches[:-1]}
         return self.model_copy(update={"protocol": protocol, "trials": trials, **update})
 
