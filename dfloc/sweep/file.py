@@ -178,6 +178,8 @@ class SweepFile:
     def _merge(self, preset: str, texts: Sequence[str]) -> Any:
         if self.presets() and preset not in self.presets():
             raise unknown("preset", preset, self.presets())
+        if not NAME.fullmatch(preset):
+            raise ConfigError(f"--preset should be named by {NAMED}, but it is {mistakes.shown(preset)}")
         if self._merged and self._merged[0] == (preset, *texts):
             return self._merged[1]
         self.preset, self._settings = preset, [Setting.read(one) for one in texts]
