@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pydantic import Field
 from upath import UPath
 
-from dfloc import disk, storage
+from dfloc import storage
 from dfloc.config import Frozen
 from dfloc.errors import WorkspaceError
 from dfloc.planned import PlannedTrial, SearchRecord, cell, is_named
@@ -92,7 +92,7 @@ class SweepRecord(Frozen):
         if self.protocols == (protocol,):
             return self
         trials = tuple(trial for trial in self.trials if not trial.evaluations or protocol in trial.protocols)
-        searches = tuple(one for one in (_of_those(search, trials) for search in self.searches) if one.points)
+        searches = tuple(one for one in (_of_those(one, trials) for one in self.searches) if one.points)
         update = {"search": searches[-1] if searches else None, "earlier": searches[:-1]}
         return self.model_copy(update={"protocol": protocol, "trials": trials, **update})
 
@@ -188,9 +188,7 @@ class Starts:
     def begin(self, start: SweepRecord) -> None:
         """Put a start on record; where the newest one planned the same, only that the sweep was started, if need be."""
         if self.repeats(start):
-            starts = self._folder / "starts"
-            if storage.is_local(starts) and starts.exists():  # who put it may have died before its name was on the disk
-                disk.sync(storage.local(starts))
+            storage.settle(self._folder / "starts")  # who put it may have died before its name was on the disk
             return
         again = self._planned(start)
         self._put(Place(self._last() + 1), start.model_copy(update={"trials": (), "search": None}) if again else start)

@@ -143,6 +143,16 @@ def test_only_trials_that_a_protocol_is_asked_of_are_of_its_part(base: PlannedTr
     assert found.protocol_of(base) == "declip-2025"
 
 
+def test_the_part_of_a_protocol_has_the_points_that_it_is_asked_of(maker: Maker) -> None:
+    points = [maker.plan("search", {MINI[0]: 53}, lr=lr, point=number) for number, lr in enumerate((0.1, 0.01, 1e-3))]
+    newer = [by(point, "dfloc-1") for point in points[1:]]
+    first = start(*points[:2], search=searching("search", *points[:2]))
+    found = union([first, start(*newer, search=searching("search", *newer), protocol="dfloc-1")])
+    assert found.search
+    drawn = {name: [one.points for one in found.by(name).searches] for name in ("declip-2025", "dfloc-1", "other")}
+    assert drawn == {"declip-2025": [((newer[0].fingerprint,),)], "dfloc-1": [found.search.points], "other": []}
+
+
 def test_repeating_a_command_adds_no_file(tmp_path: Path, base: PlannedTrial, solved: PlannedTrial) -> None:
     place = folder(tmp_path)
     for _ in range(3):

@@ -179,7 +179,7 @@ class SweepFile:
         if self.presets() and preset not in self.presets():
             raise unknown("preset", preset, self.presets())
         if not NAME.fullmatch(preset):
-            raise ConfigError(f"preset {mistakes.shown(preset)} should be a name: {NAMED}")
+            raise ConfigError(f"--preset should be named by {NAMED}, but it is {mistakes.shown(preset)}")
         if self._merged and self._merged[0] == (preset, *texts):
             return self._merged[1]
         self.preset, self._settings = preset, [Setting.read(one) for one in texts]
@@ -202,10 +202,10 @@ class SweepFile:
     def _unresolved(self, error: Exception) -> ConfigError:
         """Return what is wrong with a `${...}`, and where it stands."""
         key = str(getattr(error, "full_key", None) or "")
-        lacking = re.search(r"(?:Interpolation key|Error resolving key) '(.*?)'", str(error))
+        lacking = re.match(r"Interpolation key '(.*)' not found", str(error))
         why = "it stands for itself" if "ecursi" in str(error) else _told(error)
         if lacking:
-            why = f"${{{text.cut(lacking[1])}}} names no key of the sweep"
+            why = f"${{{lacking[1]}}} names no key of the sweep"
         parts = re.split(r"[.\[\]]+", key.rstrip("]"))
         return ConfigError(f"{self._giver(parts, changed=True)}: {key}: {why}")
 

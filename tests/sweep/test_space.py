@@ -285,6 +285,14 @@ def test_a_file_without_presets_needs_none(tmp_path: Path) -> None:
     assert len(expand(SweepFile(path).choose("mini")).cells) == 12
 
 
+@pytest.mark.parametrize("preset", ["../../evil", "", "a b/c", "a" * 101])
+def test_a_preset_that_is_no_folder_is_refused_where_the_file_has_none(tmp_path: Path, preset: str) -> None:
+    path = tmp_path / "plain.yaml"
+    path.write_text(SMALL.partition("presets:")[0])
+    with pytest.raises(ConfigError, match=r"^--preset should be named by letters"):
+        SweepFile(path).choose(preset)
+
+
 @pytest.mark.parametrize("name", ["../../evil", "", "a b"])
 def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="name"):
