@@ -46,11 +46,11 @@ def sweep(options: Options, console: Console) -> said.Outcome:
     Raises:
         DflocError: bad input, another driver, no such device; nothing was started then.
     """
-    workspace = Workspace(options.workspace)
     if options.data is None and options.chosen_preset == "paper":
         raise ConfigError("preset paper needs Dolos: add --data DIR, or --dry-run to see the plan")
-    tracking_uri.check(workspace, options.tracking)
+    tracking_uri.check(Workspace(options.workspace, create=False), options.tracking)
     check_experiment(options.experiment)
+    workspace = Workspace(options.workspace)
     with DriverLock(
         workspace.root,
         wait=options.wait,
