@@ -25,7 +25,7 @@ class Identity(Frozen):
         id: random; it stays wherever the workspace is moved.
         host: of the machine on which a driver saw it last.
         path: where that was.
-        given: the place where it got its id; empty in files of before.
+        given: the place where it got its id; "" = not known, of before this was written down.
     """
 
     id: str
@@ -47,18 +47,18 @@ def identify(workspace: Workspace, new: bool = False) -> tuple[Identity, Path | 
 
     Args:
         workspace: whose id is asked.
-        new: give it another id, unless it was given the one that it has here: then that is its own already.
+        new: give it another id unless it got the one that it has at this place.
 
     Raises:
         WorkspaceError: `workspace.json` is damaged.
     """
     file = workspace.root / FILE
-    here = Identity(id=uuid.uuid4().hex, host=socket.gethostname(), path=_words(workspace))
-    mine = here.model_copy(update={"given": here.place})
+    mine = Identity(id=uuid.uuid4().hex, host=socket.gethostname(), path=_words(workspace))
+    mine = mine.model_copy(update={"given": mine.place})
     if not file.exists() and storage.put_new(file, storage.sealed(mine)):
         return mine, None
     found = storage.get_model(Identity, file, CURE, wants_seal=lambda _: True)
-    if found.place == mine.place and not (new and found.given != mine.place):
+    if found.place == mine.place and (not new or found.given == mine.place):
         return found, None
     original = None if new else _still_at(found, workspace)
     if original is None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pydantic import Field
 from upath import UPath
 
-from dfloc import storage
+from dfloc import disk, storage
 from dfloc.config import Frozen
 from dfloc.errors import WorkspaceError
 from dfloc.planned import PlannedTrial, SearchRecord, cell, is_named
@@ -188,7 +188,9 @@ class Starts:
     def begin(self, start: SweepRecord) -> None:
         """Put a start on record; where the newest one planned the same, only that the sweep was started, if need be."""
         if self.repeats(start):
-            storage.settle(self._folder / "starts")  # who put it may have died before its name was on the disk
+            starts = self._folder / "starts"
+            if storage.is_local(starts) and starts.exists():  # who put it may have died before its name was on the disk
+                disk.sync(storage.local(starts))
             return
         again = self._planned(start)
         self._put(Place(self._last() + 1), start.model_copy(update={"trials": (), "search": None}) if again else start)

@@ -309,7 +309,7 @@ def _redirected(uri: str) -> str:
             return ""
     except urllib.error.HTTPError as answer:
         place = str(answer.headers.get("Location") or "") if answer.code // 100 == 3 else ""
-        return place.removesuffix("/health")
+        return tracking_uri.shown(place.removesuffix("/health"))
     except Exception as error:  # noqa: BLE001 (whatever it is, it is no redirection)
         logging.getLogger(__name__).debug("no redirection: %s", error)
         return ""

@@ -28,6 +28,14 @@ def inherited(uri: str | None) -> str | None:
     return os.environ.get(VARIABLE) or None if uri is None else None
 
 
+def shown(uri: str) -> str:
+    """Return an address for the screen: without name, password and query; in a path an @ is a sign like any other."""
+    if uris.database(uri) or uri.startswith((".", "/", "~", "file:///")):
+        return uri
+    head = match[0] if (match := re.match(r"[\w+.-]+:/+", uri)) else ""
+    return head + uri.removeprefix(head).rpartition("@")[2].partition("?")[0]
+
+
 def check(workspace: Workspace, uri: str | None) -> str:
     """Return the address of the store: the given one, else that of the environment, else sqlite in the workspace.
 
@@ -43,12 +51,13 @@ def check(workspace: Workspace, uri: str | None) -> str:
                 f"{workspace.root} cannot hold a database; name a store by --tracking; {FORMS}"
             ) from error
     name, uri = (f"{VARIABLE}=", from_outside) if from_outside else ("tracking URI ", uri or "")
+    bare = shown(uri)
     try:
-        parts = urlsplit(uri)
-        served = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        parts = urlsplit(bare)
+        served = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and "?" not in uri
     except ValueError as error:
-        raise ConfigError(f"{name}{_shown(uri)} cannot be understood; {FORMS}") from error
-    if served and parts.username is not None:
+        raise ConfigError(f'{name}"{bare}" cannot be understood: {error}; {FORMS}') from error
+    if served and bare != uri:
         raise ConfigError(f"{name}of {parts.hostname} has a name or password in it, which would be shown; {LOGIN}")
     if served:
         return uri.rstrip("/")
@@ -56,15 +65,8 @@ def check(workspace: Workspace, uri: str | None) -> str:
     if path and path.name and uri.isprintable():
         return uris.of_database(path)
     if parts.scheme == "file" or uri.startswith((".", "/", "~")):
-        raise ConfigError(f"{name}{_shown(uri)} is a folder, in which MLflow 3 keeps no runs; {FORMS}")
-    raise ConfigError(f"{name}{_shown(uri)} cannot be understood; {FORMS}")
-
-
-def _shown(uri: str) -> str:
-    """Return an address as an error quotes it: what may be a name and password in it is left out."""
-    if not uri.startswith((".", "/", "~", "file:", "sqlite:")):
-        uri = re.sub(r"^([^/@]*://)?.*@", r"\1***@", uri, flags=re.DOTALL)
-    return f'"{uri}"'
+        raise ConfigError(f'{name}"{bare}" is a folder, in which MLflow 3 keeps no runs; {FORMS}')
+    raise ConfigError(f'{name}"{bare}" cannot be understood; {FORMS}')
 
 
 def probe(uri: str, seconds: float) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dfloc import identity
+from dfloc import identity, storage
+from dfloc.config import Frozen
 from dfloc.errors import WorkspaceError
 from dfloc.identity import identify
 from dfloc.storage import Workspace
@@ -87,6 +88,33 @@ def test_equal_paths_on_two_machines(first: Path, monkeypatch: pytest.MonkeyPatc
     assert id_of(first) == before
     monkeypatch.setattr(socket, "gethostname", lambda: "third")
     assert identify(Workspace(first), new=True)[0].id != before
+
+
+def test_a_copy_that_ran_on_another_machine_gets_its_own_id_when_it_is_told(
+    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(first, tmp_path / "copy")
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    before = id_of(first)
+    first.rename(tmp_path / "not to be seen from there")
+    assert identify(Workspace(tmp_path / "copy"))[0].id == before
+    own, original = identify(Workspace(tmp_path / "copy"), new=True)
+    assert (own.id != before, original) == (True, None)
+    assert identify(Workspace(tmp_path / "copy"), new=True) == (own, None), "the same command again changes nothing"
+
+
+def test_an_identity_that_does_not_say_where_it_was_given_is_read_and_replaced_once(first: Path) -> None:
+    class Old(Frozen):
+        id: str
+        host: str
+        path: str
+
+    old = Old(id="0" * 32, host=socket.gethostname(), path=str(first))
+    (first / "workspace.json").write_bytes(storage.sealed(old))
+    assert identify(Workspace(first))[0].id == old.id == id_of(first)
+    own, _ = identify(Workspace(first), new=True)
+    assert own.id != old.id
+    assert identify(Workspace(first), new=True) == (own, None)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"id": "x"}', '{"id": "x", "host": "h", "path": "/p"}', "\0"])

@@ -296,6 +296,7 @@ ANSWERS = {
     "500": (lambda line: http("500 Internal Server Error", b"oh\nno"), "refused"),
     "503": (lambda line: http("503 Service Unavailable", b""), "refused"),
     "moved": (lambda line: http("302 Found", b"", "Location: http://127.0.0.1:9/health"), "127.0.0.1:9"),
+    "moved with a password": (lambda line: http("302 Found", b"", "Location: http://me:pw@h/health"), "to http://h;"),
 }
 
 

@@ -127,6 +127,38 @@ def test_a_password_in_an_address_is_refused_and_not_shown(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
 
 
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("postgresql://user:secret@db/mlflow", '"postgresql://db/mlflow" cannot'),
+        ("postgresql://db/mlflow?user=me&password=secret", '"postgresql://db/mlflow" cannot'),
+        ("http://user:secret@host:99999", '"http://host:99999" cannot'),
+        ("https://user:secret@", '"https://" cannot'),
+        ("http://user:sec/ret@host", "of host has a name"),
+        ("http://user:secr@et@host", "of host has a name"),
+        ("http://user:12/secret@host", "of host has a name"),
+        ("http://host/?token=secret", '"http://host/" cannot'),
+        ("user:secret@host:5000", '"host:5000" cannot'),
+    ],
+)
+def test_what_cannot_be_understood_is_shown_without_its_password(
+    tmp_path: Path, uri: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for given in (uri, None):
+        with pytest.raises(ConfigError) as caught:
+            tracking_uri.check(Workspace(tmp_path), given)
+        assert told in str(caught.value)
+        assert not any(part in str(caught.value) for part in ("secr", "sec/", "et@", "user:", "ret@"))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+
+
+@pytest.mark.parametrize(
+    "uri", ["sqlite:////data/a@b/mlflow.db", "./a@b", "/a@b", "~/a@b", "file:///a@b", "http://h/a"]
+)
+def test_an_address_without_a_password_is_shown_as_it_is(uri: str) -> None:
+    assert tracking_uri.shown(uri) == uri
+
+
 def test_an_object_store_holds_no_database() -> None:
     with pytest.raises(ConfigError, match="--tracking"):
         tracking_uri.check(Workspace(UPath("memory://bucket/work")), None)

@@ -66,7 +66,7 @@ def _database(workspace: str) -> Path:
 
 def _elsewhere() -> str:
     inherited = os.environ.get(tracking_uri.VARIABLE)
-    where = f"{tracking_uri.VARIABLE}={inherited}" if inherited else "a server by --tracking"
+    where = f"{tracking_uri.VARIABLE}={tracking_uri.shown(inherited)}" if inherited else "a server by --tracking"
     return f"runs that went to {where} are there"
 
 

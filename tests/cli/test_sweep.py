@@ -96,6 +96,13 @@ def test_a_mistake_is_named_with_its_cure(dfloc: Dfloc, tmp_path: Path, args: li
     assert left == set(), "something was made before the mistake was found"
 
 
+@pytest.mark.parametrize("args", [("--tracking", "https://user:secret@"), ("--preset", "paper")])
+def test_what_is_refused_at_once_leaves_no_workspace(dfloc: Dfloc, tmp_path: Path, args: tuple[str, ...]) -> None:
+    refused = dfloc("sweep", "exposure", *args)
+    assert (refused.code, "secret" in refused.out + refused.err) == (2, False)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_cuda_without_a_gpu(dfloc: Dfloc) -> None:
     assert_one_message(dfloc("sweep", "exposure", "--device", "cuda"), "CUDA device", "--device cpu")

@@ -60,6 +60,14 @@ def test_an_empty_workspace_says_what_fills_it(tmp_path: Path) -> None:
     assert "is a file" in refused("--workspace", tmp_path / "file")
 
 
+def test_an_empty_workspace_names_a_store_elsewhere_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:secret@db/mlflow")
+    told = refused("--workspace", tmp_path / "none")
+    assert "MLFLOW_TRACKING_URI=postgresql://db/mlflow are there" in told
+
+
 def test_a_host_that_is_not_here(workspace: Path) -> None:
     assert "cannot listen on 192.0.2.1" in refused("--workspace", workspace, "--host", "192.0.2.1")
     assert 'host "no.such.host.invalid"' in refused("--workspace", workspace, "--host", "no.such.host.invalid")
