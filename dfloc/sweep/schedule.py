@@ -23,6 +23,9 @@ INFRASTRUCTURE_RETRIES = 3
 GRACE_SECONDS = 3.0
 """For epochs in flight, where the process is told to end: it is killed soon, and the rest takes time too."""
 
+TELL_SECONDS = 1.0
+"""For the line that it is stopping, where nobody reads it."""
+
 
 class More(Protocol):
     """Where items come from that are not known before others have run: a search."""
@@ -253,6 +256,7 @@ class Packs:
             _thread.interrupt_main(signal.SIGTERM)
 
         clock = threading.Timer(GRACE_SECONDS, expire)
+        tells = threading.Thread(target=lambda: self._on_stop(self.stopped), daemon=True)
 
         def ask(number: int) -> None:  # the next signal may interrupt this one anywhere
             before = self.stopped
@@ -261,14 +265,16 @@ class Packs:
             self.stopped, searcher.stopping = number, True
             if number != signal.SIGINT and ticking.acquire(blocking=False):
                 clock.start()
-            if told.acquire(blocking=False):  # not here: what is interrupted may be writing
-                threading.Thread(target=self._on_stop, args=(number,), daemon=True).start()
+            if told.acquire(blocking=False):
+                tells.start()  # not here: what is interrupted may be writing
 
         try:
             with ending.listening(ask):
                 yield
         finally:
             clock.cancel()
+            if tells.ident:
+                tells.join(TELL_SECONDS)
 
 
 class _StopWhenAsked(tune.Stopper):  # type: ignore[misc]
