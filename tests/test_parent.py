@@ -288,6 +288,7 @@ def test_output_that_nobody_reads_keeps_no_ending(start: Start, name: str, code:
 def test_a_slow_end_is_named_by_what_asked_first(start: Start, then: str) -> None:
     one = start("slow", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     driver = begun(one)
+    time.sleep(0.5)
     driver.send_signal(signal.SIGHUP)
     time.sleep(0.5)
     driver.send_signal(getattr(signal, f"SIG{then}"))
