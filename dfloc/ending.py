@@ -115,9 +115,13 @@ class Ending:
     def _end(self, number: int) -> None:
         if self._last.locked() or (self._raised and number != signal.SIGINT):  # `timeout` sends TERM twice
             return
-        self.asked = number
+        self._ask(number)
         self._raised |= number != signal.SIGINT
-        raise Ended(number)
+        raise Ended(self.asked)
+
+    def _ask(self, number: int) -> None:
+        if self.asked in (0, signal.SIGINT):  # the first of TERM and HUP is told
+            self.asked = number
 
     def _watch(self) -> None:
         until: float | None = None
@@ -135,8 +139,7 @@ class Ending:
             if number in heard():
                 if until is None and (number != signal.SIGINT or self.asked):
                     until = time.monotonic() + self._seconds
-                if not self.asked or number != signal.SIGINT:
-                    self.asked = number
+                self._ask(number)
 
     def now(self, number: int = 0) -> NoReturn:
         """End this process at once: nothing waits for threads, for Ray or for a server any more.

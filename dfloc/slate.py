@@ -1,19 +1,21 @@
 """What the driver writes down for the process that watches it, in memory that outlives it."""
 
+import fcntl
 import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 VARIABLE = "DFLOC_SLATE"
 """Names the process that writes, and its file descriptor: a worker, which inherits it, writes nothing."""
 
-SIZE = 1 << 16
-
 
 class Slate:
-    """A file without a name, which both processes have open; a write after the last one counts.
+    """A file without a name, which both processes have open; of two notes of a fact the last one counts.
+
+    A note is one write at the end of the file, so that a handler of signals or another thread may come in between.
 
     Facts are `command` (the words that go on), `left` (trials to run), `log` (of Ray's words), `ray` (name -> pid of
     the processes of a Ray that was started here), `temp` (its folder), `gone` (which of them is), `interrupted` (when
@@ -26,6 +28,7 @@ class Slate:
             self._file = os.fdopen(os.memfd_create("dfloc-slate"), "r+b", buffering=0)
         else:
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (both processes keep it)
+        fcntl.fcntl(self._file, fcntl.F_SETFL, os.O_APPEND)
 
     def mine(self) -> None:
         """Have `note` of this process write here."""
@@ -37,16 +40,14 @@ class Slate:
         self._file.close()
 
     def read(self) -> dict[str, Any]:
-        """Return the facts; none where nothing was noted, or a writer was killed in between."""
+        """Return the facts; none where nothing was noted."""
         return _read(self._file.fileno())
 
 
 def note(**facts: object) -> None:
     """Write facts down, where this process has a slate."""
     if (descriptor := _mine()) is not None:
-        text = json.dumps(_read(descriptor) | facts).encode() + b"\n"
-        if len(text) <= SIZE:
-            os.pwrite(descriptor, text, 0)
+        os.write(descriptor, json.dumps(facts).encode() + b"\n")
 
 
 def facts() -> dict[str, Any]:
@@ -66,11 +67,11 @@ def _mine() -> int | None:
 
 
 def _read(descriptor: int) -> dict[str, Any]:
-    try:
-        found = json.loads(os.pread(descriptor, SIZE, 0).partition(b"\n")[0] or b"{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    facts: dict[str, Any] = {}
+    for line in os.pread(descriptor, os.fstat(descriptor).st_size, 0).splitlines():
+        with suppress(ValueError):  # its writer is at it, or was killed
+            facts |= json.loads(line)
+    return facts
 
 
 def _lives(pid: int) -> bool:

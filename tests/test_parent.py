@@ -1,5 +1,6 @@
 """How a command ends that is killed or asked to end: its line, its exit code, and what it leaves."""
 
+import json
 import os
 import re
 import signal
@@ -44,6 +45,14 @@ def work():
     while True:
         time.sleep(0.05)
 
+def slow():
+    while True:  # what it leaves behind takes long
+        try:
+            os.write(1, b"begun\\n")
+            time.sleep(600)
+        except KeyboardInterrupt:
+            pass
+
 def ray():
     one = subprocess.Popen(["sleep", "600"])
     slate.note(ray={"raylet": one.pid}, log="/logs/ray.log", left=3)
@@ -65,9 +74,10 @@ def counts():
             time.sleep(0.05)
     return 10 + len(seen)
 
-group.run = {name: globals()[name] for name in ("native", "work", "ray", "quits", "counts")}.get(os.environ["DOES"])
-if os.environ["DOES"] == "code":
-    group.run = lambda: 5
+def code():
+    return 5
+
+group.run = globals()[os.environ["DOES"]]
 if __name__ == "__main__":
     cli.main()
 """
@@ -257,6 +267,18 @@ def test_the_exit_code_is_passed_on(start: Start) -> None:
     assert one.returncode == 5
 
 
+@pytest.mark.parametrize("then", ["TERM", "INT"])
+def test_a_slow_end_is_named_by_what_asked_first(start: Start, then: str) -> None:
+    one = start("slow", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    driver = begun(one)
+    driver.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    driver.send_signal(getattr(signal, f"SIG{then}"))
+    _, err = one.communicate(timeout=30)
+    assert one.returncode == 129
+    assert re.fullmatch(r"ended by HUP; .*\n", err)
+
+
 def test_a_slate_is_the_drivers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     slate.note(left=1)
     assert slate.facts() == {}
@@ -266,14 +288,29 @@ def test_a_slate_is_the_drivers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     slate.note(left=1, log="a")
     slate.note(left=0)
     assert page.read() == slate.facts() == {"left": 0, "log": "a"}
-    slate.note(command="x" * slate.SIZE)
+    os.write(page._file.fileno(), b'{"left": 12')
     assert page.read() == {"left": 0, "log": "a"}
-    os.pwrite(page._file.fileno(), b'{"left": 12', 0)
-    assert page.read() == {}
     page.close()
     monkeypatch.setenv(slate.VARIABLE, f"{os.getpid() + 1}:1")
     slate.note(left=1)
     assert slate.facts() == {}
+
+
+def test_what_a_handler_notes_while_another_fact_is_noted_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    dumps = json.dumps
+
+    def interrupted(facts: dict[str, Any]) -> str:
+        monkeypatch.setattr(json, "dumps", dumps)
+        slate.note(interrupted=1.5)
+        return dumps(facts)
+
+    page = Slate()
+    monkeypatch.setenv(slate.VARIABLE, "")
+    page.mine()
+    monkeypatch.setattr(json, "dumps", interrupted)
+    slate.note(left=2)
+    assert page.read() == {"left": 2, "interrupted": 1.5}
+    page.close()
 
 
 def test_a_process_that_has_ended_is_gone() -> None:
