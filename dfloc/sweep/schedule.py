@@ -23,6 +23,9 @@ INFRASTRUCTURE_RETRIES = 3
 GRACE_SECONDS = 3.0
 """For epochs in flight, where the process is told to end: it is killed soon, and the rest takes time too."""
 
+TELL_SECONDS = 1.0
+"""For the line that it is stopping, at the end, where nobody reads it."""
+
 
 class More(Protocol):
     """Where items come from that are not known before others have run: a search."""
@@ -144,7 +147,7 @@ class Packs:
     Args:
         items: parents before children.
         on_report: told of every report of an item: `epoch`, `epochs`, and at its end `finished` or `failed`.
-        on_stop: told when the process is asked to stop, and by which signal.
+        on_stop: told when the process is asked to stop, and by which signal; by another thread, which may write.
         more: where further items come from while these run.
 
     Attributes:
@@ -253,22 +256,27 @@ class Packs:
             _thread.interrupt_main(signal.SIGTERM)
 
         clock = threading.Timer(GRACE_SECONDS, expire)
+        tells = threading.Thread(target=lambda: self._on_stop(self.stopped), daemon=True)  # a handler may not write
 
         def ask(number: int) -> None:
             before = self.stopped
-            if late.is_set() or slate.gone(slate.facts()) or (before and number == signal.SIGINT):
-                raise ending.Ended(before or number)
-            self.stopped, searcher.stopping = number, True  # before all else: the next one interrupts this one
+            if before in (0, signal.SIGINT):
+                self.stopped = number  # before any call: there the next one may interrupt this one
+            searcher.stopping = True
+            if late.is_set() or (before and number == signal.SIGINT) or slate.gone(slate.facts()):
+                raise ending.Ended(self.stopped)
             if number != signal.SIGINT and before in (0, signal.SIGINT):
                 clock.start()
             if not before:
-                self._on_stop(number)
+                tells.start()
 
         try:
             with ending.listening(ask):
                 yield
         finally:
             clock.cancel()
+            if tells.ident:
+                tells.join(TELL_SECONDS)
 
 
 class _StopWhenAsked(tune.Stopper):  # type: ignore[misc]
