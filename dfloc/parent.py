@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import select
 import shutil
 import signal
 import sys
@@ -12,7 +11,6 @@ from contextlib import suppress
 from typing import Any
 
 from dfloc import ending, memory, slate
-from dfloc.ending import SHOW_CURSOR
 from dfloc.slate import Slate
 
 LOOK_SECONDS = 1.0
@@ -90,7 +88,7 @@ def _follow(keeper: int, page: Slate, heard: set[signal.Signals]) -> int:
     _sweep(facts)
     if "code" in facts:
         return int(facts["code"])
-    _say(ending.line(f"the process that kept the driver was killed by signal {-code}", facts))
+    ending.say(ending.line(f"the process that kept the driver was killed by signal {-code}", facts))
     return 128 - code
 
 
@@ -107,13 +105,6 @@ def _sweep(facts: dict[str, Any]) -> None:
                 pass
     if facts.get("temp"):
         shutil.rmtree(facts["temp"], ignore_errors=True)
-
-
-def _say(text: str) -> None:
-    show = SHOW_CURSOR if os.isatty(1) else ""
-    with suppress(OSError):
-        if select.select([], [2], [], LOOK_SECONDS)[1]:  # its reader may have stopped reading
-            os.write(2, f"{show}{text}\n".encode(errors="backslashreplace"))
 
 
 class _Keeper:
@@ -145,7 +136,7 @@ class _Keeper:
         if "code" in facts:
             return int(facts["code"])
         cause, code = self._ended(status, facts)
-        _say(ending.line(cause, facts, log=not self._asked))
+        ending.say(ending.line(cause, facts, log=not self._asked))
         return code
 
     def _reap(self) -> int | None:

@@ -45,6 +45,23 @@ def work():
     while True:
         time.sleep(0.05)
 
+def prints():
+    while True:
+        print("begun", flush=True)
+
+def twice():
+    note = slate.note
+    def noted(**facts):
+        note(**facts)
+        if "code" in facts:
+            os.kill(os.getpid(), signal.SIGTERM)
+    slate.note = noted
+    os.kill(os.getpid(), signal.SIGTERM)
+    work()
+
+def early():
+    work()
+
 def slow():
     while True:  # what it leaves behind takes long
         try:
@@ -78,6 +95,8 @@ def code():
     return 5
 
 group.run = globals()[os.environ["DOES"]]
+if os.environ["DOES"] == "early":
+    cli.screen.occupy = lambda: os.kill(os.getpid(), signal.SIGINT)
 if __name__ == "__main__":
     cli.main()
 """
@@ -175,6 +194,35 @@ def test_a_screen_that_nobody_reads_keeps_no_ending(start: Start) -> None:
     assert not driver.is_running()
     os.close(read)
     os.close(write)
+
+
+@pytest.mark.parametrize("names", ["TERM", "INT", "INT INT INT"])
+def test_output_that_nobody_reads_keeps_no_ending(start: Start, names: str) -> None:
+    one = start("prints", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    driver = begun(one)
+    time.sleep(1)
+    for name in names.split():
+        with suppress(psutil.NoSuchProcess):
+            driver.send_signal(getattr(signal, f"SIG{name}"))
+        time.sleep(0.2)
+    assert one.wait(30) == (143 if names == "TERM" else 130)
+    assert one.stderr is not None
+    cause = "ended by TERM" if names == "TERM" else "Interrupted"
+    assert one.stderr.read() == f"{cause}; everything finished is saved. Go on with: dfloc sweep 'it'\"'\"'s' --wait\n"
+
+
+def test_a_second_signal_takes_no_last_line_away(start: Start) -> None:
+    one = start("twice")
+    _, err = one.communicate(timeout=30)
+    assert one.returncode == 143
+    assert re.fullmatch(r"ended by TERM; .*\n", err)
+
+
+def test_a_ctrl_c_before_anything_has_begun_is_one_line_too(start: Start) -> None:
+    one = start("early", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    _, err = one.communicate(timeout=30)
+    assert one.returncode == 130
+    assert re.fullmatch(r"Interrupted; .*\n", err)
 
 
 def test_killed_by_signal_9_the_parent_says_so_with_the_memory(start: Start) -> None:
