@@ -27,8 +27,6 @@ CODES = (
 )
 NAMES = ("INT", "TERM", "HUP")
 SHOW_CURSOR = "\x1b[?25h"
-SAY_SECONDS = 1.0
-"""For a last line whose reader may have stopped reading."""
 
 
 class Ended(KeyboardInterrupt):
@@ -73,17 +71,24 @@ def line(cause: str, facts: dict[str, Any], log: bool = False) -> str:
     return f"{'; '.join(words)}. Go on with: {facts.get('command', 'the same command')}"
 
 
+def say(text: str, descriptor: int = 2) -> None:
+    """Write the last line past all buffers, and wait a second at most for one who reads it."""
+    show = SHOW_CURSOR if os.isatty(1) else ""
+    with suppress(OSError):
+        if select.select([], [descriptor], [], GRACE_SECONDS)[1]:
+            os.write(descriptor, f"{show}{text}\n".encode(errors="backslashreplace"))
+
+
+def deaf() -> None:
+    """Hear no signal any more: this process ends."""
+    if threading.current_thread() is threading.main_thread():
+        for number in heard():
+            signal.signal(number, signal.SIG_IGN)
+
+
 def name(number: int) -> str:
     """Return what an ending by a signal is called."""
     return f"ended by {signal.Signals(number).name.removeprefix('SIG')}"
-
-
-def say(text: str, descriptor: int) -> None:
-    """Write a last line, past every buffer: whoever holds one may wait for a reader."""
-    show = SHOW_CURSOR if os.isatty(1) else ""
-    with suppress(OSError):
-        if select.select([], [descriptor], [], SAY_SECONDS)[1]:
-            os.write(descriptor, f"{show}{text}\n".encode(errors="backslashreplace"))
 
 
 class Ending:
@@ -101,7 +106,7 @@ class Ending:
 
     def __init__(self, seconds: float = SECONDS):
         self.asked = 0
-        self._raised = self._left = False
+        self._raised = False
         self._seconds = seconds
         self._last = threading.Lock()
 
@@ -117,16 +122,17 @@ class Ending:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._left = kind is not None and issubclass(kind, KeyboardInterrupt)  # `now` follows: nothing disturbs it
+        leaves = self._last.locked() or issubclass(kind or Exception, KeyboardInterrupt)
+        if leaves:  # by default a second signal would end it before its last line
+            deaf()
         if threading.current_thread() is threading.main_thread():
             signal.set_wakeup_fd(self._wakeup)
         os.close(self._write)
-        if not self._left:
+        if not leaves:
             self._listening.__exit__(None, None, None)
 
     def _end(self, number: int) -> None:
-        again = self._raised and number != signal.SIGINT  # `timeout` sends TERM twice
-        if again or self._left or self._last.locked():
+        if self._last.locked() or (self._raised and number != signal.SIGINT):  # `timeout` sends TERM twice
             return
         self._ask(number)
         self._raised |= number != signal.SIGINT
@@ -155,7 +161,7 @@ class Ending:
                 self._ask(number)
 
     def now(self, number: int = 0) -> NoReturn:
-        """End this process at once: nothing waits for threads, for Ray or for a server any more.
+        """End this process at once: nothing waits for threads, for Ray, for a server or for a reader any more.
 
         Where its Ray is gone, the parent knows what came first, and says it.
 
@@ -163,16 +169,16 @@ class Ending:
             number: of the signal, where it is known; 0 = the one that asked.
         """
         self._last.acquire()
+        deaf()
         number = number or self.asked or signal.SIGINT
         facts = slate.facts()
         if gone := facts.get("watched") and slate.gone(facts):
             slate.note(gone=gone)
         else:
-            interrupted = "Interrupted; what is finished is saved, and the same command goes on."
-            said = interrupted if number == signal.SIGINT else line(name(number), facts)
-            say(said, sys.stderr.fileno())
+            say(line("Interrupted" if number == signal.SIGINT else name(number), facts), sys.stderr.fileno())
             slate.note(code=128 + number)  # or the parent, which ends what is late, would say it once more
-        last = threading.Thread(target=sys.stdout.flush, daemon=True)
-        last.start()
-        last.join(SAY_SECONDS)
+        flushes = threading.Thread(target=sys.stdout.flush, daemon=True)  # the main one may hold its lock
+        with suppress(RuntimeError):
+            flushes.start()
+            flushes.join(GRACE_SECONDS)
         os._exit(128 + number)

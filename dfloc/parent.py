@@ -88,7 +88,7 @@ def _follow(keeper: int, page: Slate, heard: set[signal.Signals]) -> int:
     _sweep(facts)
     if "code" in facts:
         return int(facts["code"])
-    ending.say(ending.line(f"the process that kept the driver was killed by signal {-code}", facts), 2)
+    ending.say(ending.line(f"the process that kept the driver was killed by signal {-code}", facts))
     return 128 - code
 
 
@@ -136,7 +136,7 @@ class _Keeper:
         if "code" in facts:
             return int(facts["code"])
         cause, code = self._ended(status, facts)
-        ending.say(ending.line(cause, facts, log=not self._asked), 2)
+        ending.say(ending.line(cause, facts, log=not self._asked))
         return code
 
     def _reap(self) -> int | None:

@@ -45,18 +45,30 @@ def work():
     while True:
         time.sleep(0.05)
 
+def prints():
+    while True:
+        print("begun", flush=True)
+
+def twice():
+    note = slate.note
+    def noted(**facts):
+        note(**facts)
+        if "code" in facts:
+            os.kill(os.getpid(), signal.SIGTERM)
+    slate.note = noted
+    os.kill(os.getpid(), signal.SIGTERM)
+    work()
+
+def early():
+    work()
+
 def slow():
-    os.write(1, b"begun\\n")
-    while True:  # what is left behind takes long
+    while True:  # what it leaves behind takes long
         try:
+            os.write(1, b"begun\\n")
             time.sleep(600)
         except KeyboardInterrupt:
             pass
-
-def chatty():
-    os.write(2, b"begun\\n")
-    while True:
-        print("x" * 65536)
 
 def ray():
     one = subprocess.Popen(["sleep", "600"])
@@ -79,10 +91,12 @@ def counts():
             time.sleep(0.05)
     return 10 + len(seen)
 
-WORKS = ("native", "work", "slow", "chatty", "ray", "quits", "counts")
-group.run = {name: globals()[name] for name in WORKS}.get(os.environ["DOES"])
-if os.environ["DOES"] == "code":
-    group.run = lambda: 5
+def code():
+    return 5
+
+group.run = globals()[os.environ["DOES"]]
+if os.environ["DOES"] == "early":
+    cli.screen.occupy = lambda: os.kill(os.getpid(), signal.SIGINT)
 if __name__ == "__main__":
     cli.main()
 """
@@ -182,6 +196,35 @@ def test_a_screen_that_nobody_reads_keeps_no_ending(start: Start) -> None:
     os.close(write)
 
 
+@pytest.mark.parametrize("names", ["TERM", "INT", "INT INT INT"])
+def test_output_that_nobody_reads_keeps_no_ending(start: Start, names: str) -> None:
+    one = start("prints", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    driver = begun(one)
+    time.sleep(1)
+    for name in names.split():
+        with suppress(psutil.NoSuchProcess):
+            driver.send_signal(getattr(signal, f"SIG{name}"))
+        time.sleep(0.2)
+    assert one.wait(30) == (143 if names == "TERM" else 130)
+    assert one.stderr is not None
+    cause = "ended by TERM" if names == "TERM" else "Interrupted"
+    assert one.stderr.read() == f"{cause}; everything finished is saved. Go on with: dfloc sweep 'it'\"'\"'s' --wait\n"
+
+
+def test_a_second_signal_takes_no_last_line_away(start: Start) -> None:
+    one = start("twice")
+    _, err = one.communicate(timeout=30)
+    assert one.returncode == 143
+    assert re.fullmatch(r"ended by TERM; .*\n", err)
+
+
+def test_a_ctrl_c_before_anything_has_begun_is_one_line_too(start: Start) -> None:
+    one = start("early", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    _, err = one.communicate(timeout=30)
+    assert one.returncode == 130
+    assert re.fullmatch(r"Interrupted; .*\n", err)
+
+
 def test_killed_by_signal_9_the_parent_says_so_with_the_memory(start: Start) -> None:
     one = start("work")
     begun(one).kill()
@@ -272,23 +315,10 @@ def test_the_exit_code_is_passed_on(start: Start) -> None:
     assert one.returncode == 5
 
 
-@pytest.mark.parametrize(("name", "code", "line"), [("TERM", 143, "ended by TERM; "), ("INT", 130, "Interrupted; ")])
-def test_output_that_nobody_reads_keeps_no_ending(start: Start, name: str, code: int, line: str) -> None:
-    one = start("chatty", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
-    assert one.stderr is not None
-    assert one.stderr.readline() == "begun\n"
-    time.sleep(0.5)
-    driver = psutil.Process(one.pid).children()[0].children()[0]
-    driver.send_signal(getattr(signal, f"SIG{name}"))
-    assert one.wait(20) == code
-    assert one.stderr.read().startswith(line)
-
-
 @pytest.mark.parametrize("then", ["TERM", "INT"])
 def test_a_slow_end_is_named_by_what_asked_first(start: Start, then: str) -> None:
     one = start("slow", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     driver = begun(one)
-    time.sleep(0.5)
     driver.send_signal(signal.SIGHUP)
     time.sleep(0.5)
     driver.send_signal(getattr(signal, f"SIG{then}"))

@@ -1,10 +1,11 @@
 """The command line: how `dfloc` starts and ends; its commands are imported when they are asked for."""
 
 import shlex
+import signal
 import sys
 from typing import Any
 
-from dfloc import parent, screen, slate
+from dfloc import ending, parent, screen, slate
 from dfloc.ending import Ended, Ending
 from dfloc.slate import Slate
 
@@ -23,6 +24,7 @@ def __getattr__(name: str) -> Any:
 
 def main() -> None:
     """Run the command line; an error of a user is one or two lines, and an exit code."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ending.heard())  # until there is somebody who answers
     screen.occupy()
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     driving = any(words[: len(start)] == start for start in DRIVING) and not {"-h", "--help"} & set(sys.argv)
@@ -34,7 +36,6 @@ def main() -> None:
     shown = screen.Screen()
     try:
         code = _run()
-        sys.stdout.flush()
         if shown.lost and not driving:
             code = code or 2
         slate.note(code=code)
@@ -51,14 +52,17 @@ def _run() -> int:
     end = Ending()
     try:
         with end:  # a signal may come before it has begun
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ending.heard())
             from dfloc.cli import group
 
             try:
-                return group.run()
+                code = group.run()
             except Exception as error:  # noqa: BLE001 (told raises what it does not know)
                 if end.asked or slate.gone(slate.facts()):  # which broke what was going on
                     end.now()
-                return group.told(error, debug="--debug" in sys.argv)
+                code = group.told(error, debug="--debug" in sys.argv)
+            sys.stdout.flush()
+            return code
     except Ended as error:
         end.now(error.number)
     except KeyboardInterrupt:

@@ -24,7 +24,7 @@ GRACE_SECONDS = 3.0
 """For epochs in flight, where the process is told to end: it is killed soon, and the rest takes time too."""
 
 TELL_SECONDS = 1.0
-"""For the line that it is stopping, where nobody reads it."""
+"""For the line that it is stopping, at the end, where nobody reads it."""
 
 
 class More(Protocol):
@@ -147,7 +147,7 @@ class Packs:
     Args:
         items: parents before children.
         on_report: told of every report of an item: `epoch`, `epochs`, and at its end `finished` or `failed`.
-        on_stop: told when the process is asked to stop, and by which signal.
+        on_stop: told when the process is asked to stop, and by which signal; by another thread, which may write.
         more: where further items come from while these run.
 
     Attributes:
@@ -249,24 +249,26 @@ class Packs:
     @contextmanager
     def _listening(self, searcher: ParentsFirst) -> Iterator[None]:
         """The first Ctrl-C ends the epochs in flight, the second one everything; TERM and HUP do not wait for long."""
-        late, ticking, told = threading.Event(), threading.Lock(), threading.Lock()
+        late = threading.Event()
 
         def expire() -> None:
             late.set()
             _thread.interrupt_main(signal.SIGTERM)
 
         clock = threading.Timer(GRACE_SECONDS, expire)
-        tells = threading.Thread(target=lambda: self._on_stop(self.stopped), daemon=True)
+        tells = threading.Thread(target=lambda: self._on_stop(self.stopped), daemon=True)  # a handler may not write
 
-        def ask(number: int) -> None:  # the next signal may interrupt this one anywhere
+        def ask(number: int) -> None:
             before = self.stopped
-            if late.is_set() or slate.gone(slate.facts()) or (before and number == signal.SIGINT):
-                raise ending.Ended(before or number)
-            self.stopped, searcher.stopping = number, True
-            if number != signal.SIGINT and ticking.acquire(blocking=False):
+            if before in (0, signal.SIGINT):
+                self.stopped = number  # before any call: there the next one may interrupt this one
+            searcher.stopping = True
+            if late.is_set() or (before and number == signal.SIGINT) or slate.gone(slate.facts()):
+                raise ending.Ended(self.stopped)
+            if number != signal.SIGINT and before in (0, signal.SIGINT):
                 clock.start()
-            if told.acquire(blocking=False):
-                tells.start()  # not here: what is interrupted may be writing
+            if not before:
+                tells.start()
 
         try:
             with ending.listening(ask):

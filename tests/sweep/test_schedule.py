@@ -1,5 +1,7 @@
+import io
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,7 +72,7 @@ def test_first_ctrl_c_hands_out_nothing_more_and_the_second_ends(items: Sequence
     before = signal.getsignal(signal.SIGINT)
     with packs._listening(found):
         signal.raise_signal(signal.SIGINT)
-        wait(lambda: told == [signal.SIGINT])
+        wait(lambda: told == [signal.SIGINT], 10)
         assert packs.stopped == signal.SIGINT
         assert found.suggest("t0") == "FINISHED"
         with pytest.raises(KeyboardInterrupt):
@@ -78,49 +80,68 @@ def test_first_ctrl_c_hands_out_nothing_more_and_the_second_ends(items: Sequence
     assert signal.getsignal(signal.SIGINT) == before
 
 
-@pytest.mark.parametrize("where", ["clock", "look"])
-def test_signals_that_interrupt_each_other_start_one_clock_and_say_one_line(
-    items: Sequence[Item], monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    started, look = list[float](), slate.gone
-
-    def nested(*told: Any) -> str:
-        if len(started) < 3 and not looked:
-            looked.append(1)
-            signal.raise_signal(signal.SIGTERM)
-        return look({})
+def test_two_of_a_signal_at_once_start_one_clock(items: Sequence[Item], monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[float] = []
 
     class Clock(threading.Timer):
         def start(self) -> None:
             started.append(self.interval)
-            if where == "clock" and len(started) < 3:
+            if len(started) < 3:
                 signal.raise_signal(signal.SIGHUP)  # the keeper's comes while a thread is waited for
 
-    looked: list[int] = []
     monkeypatch.setattr(threading, "Timer", Clock)
-    if where == "look":
-        monkeypatch.setattr(slate, "gone", nested)
     told: list[int] = []
     packs = Packs(items, on_report=lambda item, entry: None, on_stop=told.append)
     with packs._listening(searcher(items)):
         signal.raise_signal(signal.SIGHUP)
-    wait(lambda: bool(told))
-    assert (len(started), len(told), bool(looked)) == (1, 1, where == "look")
+    assert (len(started), told, packs.stopped) == (1, [signal.SIGHUP], signal.SIGHUP)
 
 
-def test_a_ctrl_c_may_interrupt_what_is_being_written(items: Sequence[Item]) -> None:
-    said: list[int] = []
-    writing = threading.Lock()
+def test_another_signal_while_one_is_answered_starts_no_second_clock(
+    items: Sequence[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hups = [signal.SIGHUP]
+    monkeypatch.setattr(slate, "gone", lambda facts: "" if not hups else signal.raise_signal(hups.pop()) or "")
+    told: list[int] = []
+    packs = Packs(items, on_report=lambda item, entry: None, on_stop=told.append)
+    with packs._listening(searcher(items)):
+        signal.raise_signal(signal.SIGTERM)
+    assert (told, packs.stopped) == ([signal.SIGTERM], signal.SIGTERM)
 
-    def say(number: int) -> None:
-        with writing:
-            said.append(number)
 
-    packs = Packs(items, on_report=lambda item, entry: None, on_stop=say)
-    with packs._listening(searcher(items)), writing:
+def test_a_signal_that_interrupts_a_write_is_told_once(items: Sequence[Item]) -> None:
+    class Slow(io.RawIOBase):
+        written = b""
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any, /) -> int:
+            if not self.written:
+                signal.raise_signal(signal.SIGINT)
+            self.written += bytes(data)
+            return len(data)
+
+    slow = Slow()
+    screen = io.TextIOWrapper(io.BufferedWriter(slow), write_through=True)
+
+    def say(line: str) -> None:
+        screen.write(f"{line}\n")
+        screen.flush()
+
+    packs = Packs(items, on_report=lambda item, entry: None, on_stop=lambda number: say("stopping"))
+    with packs._listening(searcher(items)):
+        say("a line")
+    assert slow.written == b"a line\nstopping\n"
+
+
+def test_a_line_that_nobody_reads_keeps_no_signal_and_no_end(items: Sequence[Item]) -> None:
+    read, at = threading.Event(), time.monotonic()
+    packs = Packs(items, on_report=lambda item, entry: None, on_stop=lambda number: read.wait(60))
+    with packs._listening(searcher(items)):
         signal.raise_signal(signal.SIGINT)
-        assert said == []
-    wait(lambda: said == [signal.SIGINT])
+    assert time.monotonic() - at < 10
+    read.set()
 
 
 def test_an_error_of_the_driver_ends_the_run_in_order(items: Sequence[Item]) -> None:
