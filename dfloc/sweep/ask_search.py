@@ -1,7 +1,7 @@
 """The vocabulary of `search:` in a sweep file: what is drawn, how, and by what it is judged."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -117,22 +117,8 @@ class SearchAsk(Frozen):
     def _bare_name(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value
 
-    @field_validator("space", mode="before")
-    @classmethod
-    def _flat(cls, value: object) -> object:
-        return _flat_axes(value) if isinstance(value, Mapping) else value
-
     @field_validator("space")
     @classmethod
     def _in_order(cls, value: dict[str, AxisAsk]) -> dict[str, AxisAsk]:
         Space(value)
         return value
-
-
-def _flat_axes(space: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Return axes by dotted name: `{trial: {loss: [...]}}` is the axis `trial.loss`."""
-    axes: dict[str, Any] = {}
-    for key, value in space.items():
-        deeper = isinstance(value, Mapping) and value and not value.keys() & SearchAxis.model_fields.keys()
-        axes |= _flat_axes(value, f"{prefix}{key}.") if deeper else {f"{prefix}{key}": value}
-    return axes
