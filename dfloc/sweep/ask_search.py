@@ -31,7 +31,10 @@ class AxisAsk(SearchAxis):
             raise ValueError("an axis of a search is a list of choices, or {low, high, log}")
         given = dict(value)
         if isinstance(given.get("choices"), Mapping):
-            given["choices"] = {str(frozen(key)): choices for key, choices in given["choices"].items()}
+            names = [str(frozen(key)) for key in given["choices"]]
+            if again := next((name for name in names if names.count(name) > 1), ""):
+                raise ValueError(f"choices has {again} twice, written in two ways; leave one of them out")
+            given["choices"] = dict(zip(names, given["choices"].values(), strict=True))
         if all(type(given.get(end)) is int for end in ("low", "high")):
             given.setdefault("whole", True)
         return given
@@ -51,6 +54,8 @@ class AxisAsk(SearchAxis):
             raise ValueError("a range has low and high, and no choices")
         if self.low >= self.high:
             raise ValueError(f"low should be less than high, but they are {self.low:g} and {self.high:g}")
+        if self.whole and (self.low % 1 or self.high % 1):
+            raise ValueError(f"a whole range has whole ends, but they are {self.low:g} and {self.high:g}")
         if self.log and self.low <= 0:
             raise ValueError(f"a logarithm needs low > 0, but low is {self.low:g}")
         return self

@@ -297,6 +297,38 @@ def test_a_nested_space_names_fields_as_a_grid_does(tmp_path: Path) -> None:
     }
 
 
+SEARCHED = """search:
+  stage: base
+  trials: 2
+  space: {trial.batch: [2, 4]}
+  pruner: none
+presets:"""
+OF = "search.space.trial.loss={of: trial.batch, choices: {2: [bce], %s: [dice], %s: [bce]}}"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("search.space.trial.epochs={low: 1.2, high: 1.8, whole: true}", "a whole range has whole ends.* 1.2 and 1.8"),
+        ("search.space.trial.decoder.depth={low: 4, high: 8}", r"multiple of 4, but it is 5; .*write `choices: "),
+        (OF % ("4", "4.0"), 'key "4" stands twice; leave one of them out'),
+        (OF % ("4", '"4"'), 'key "4" stands twice'),
+    ],
+)  # fmt: skip
+def test_a_search_that_would_not_draw_what_it_says_is_refused(tmp_path: Path, setting: str, message: str) -> None:
+    text = SMALL.replace("presets:", SEARCHED).replace("    from: base\n", "    grid: {held_out: [a]}\n")
+    text = text.replace("    grid: {held_out: [a]}\n    grid: {n:", "    grid: {held_out: [a], n:")
+    assert small(tmp_path, text=text).cover
+    with pytest.raises(ConfigError, match=message):
+        small(tmp_path, setting, text=text)
+
+
+def test_a_range_of_numbers_that_a_field_takes_is_drawn_from(tmp_path: Path) -> None:
+    text = SMALL.replace("presets:", SEARCHED).replace("    from: base\n", "").replace("held_out, count", "all, count")
+    found = small(tmp_path, "search.space.trial.epochs={low: 2, high: 9}", text=text)
+    assert {cell.trial.epochs for cell in found.cover} == {2, 9}
+
+
 def test_a_mistake_inside_a_case_is_named() -> None:
     with pytest.raises(ConfigError, match=r'--set .*: unknown key "trian".*known: from, grid, train'):
         study("mini", "stages.budgets.cases.train_all_4.trian.count=2", domains=FOUR)
