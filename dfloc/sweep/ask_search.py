@@ -1,7 +1,7 @@
 """The vocabulary of `search:` in a sweep file: what is drawn, how, and by what it is judged."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -31,7 +31,10 @@ class AxisAsk(SearchAxis):
             raise ValueError("an axis of a search is a list of choices, or {low, high, log}")
         given = dict(value)
         if isinstance(given.get("choices"), Mapping):
-            given["choices"] = {str(frozen(key)): choices for key, choices in given["choices"].items()}
+            names = [str(frozen(key)) for key in given["choices"]]
+            if again := next((name for name in names if names.count(name) > 1), ""):
+                raise ValueError(f"choices has {again} twice, written in two ways; leave one of them out")
+            given["choices"] = dict(zip(names, given["choices"].values(), strict=True))
         if all(type(given.get(end)) is int for end in ("low", "high")):
             given.setdefault("whole", True)
         return given
@@ -51,6 +54,8 @@ class AxisAsk(SearchAxis):
             raise ValueError("a range has low and high, and no choices")
         if self.low >= self.high:
             raise ValueError(f"low should be less than high, but they are {self.low:g} and {self.high:g}")
+        if self.whole and (self.low % 1 or self.high % 1):
+            raise ValueError(f"a whole range has whole ends, but they are {self.low:g} and {self.high:g}")
         if self.log and self.low <= 0:
             raise ValueError(f"a logarithm needs low > 0, but low is {self.low:g}")
         return self
@@ -117,22 +122,8 @@ class SearchAsk(Frozen):
     def _bare_name(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value
 
-    @field_validator("space", mode="before")
-    @classmethod
-    def _flat(cls, value: object) -> object:
-        return _flat_axes(value) if isinstance(value, Mapping) else value
-
     @field_validator("space")
     @classmethod
     def _in_order(cls, value: dict[str, AxisAsk]) -> dict[str, AxisAsk]:
         Space(value)
         return value
-
-
-def _flat_axes(space: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Return axes by dotted name: `{trial: {loss: [...]}}` is the axis `trial.loss`."""
-    axes: dict[str, Any] = {}
-    for key, value in space.items():
-        deeper = isinstance(value, Mapping) and value and not value.keys() & SearchAxis.model_fields.keys()
-        axes |= _flat_axes(value, f"{prefix}{key}.") if deeper else {f"{prefix}{key}": value}
-    return axes

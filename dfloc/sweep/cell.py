@@ -16,7 +16,7 @@ from dfloc.errors import ConfigError
 from dfloc.sweep.ask import CaseAsk, CellAsk, StudyAsk, TrainAsk, TrialAsk
 from dfloc.sweep.counts import DOMAIN_AXES, in_full, numbered
 from dfloc.sweep.data import Data
-from dfloc.sweep.fields import Path, bind, fields_of, flat, merged, plain, put, reached, words_in
+from dfloc.sweep.fields import Path, bind, fields_of, merged, plain, put, reached, words_in
 from dfloc.sweep.file import SweepFile
 from dfloc.sweep.limit import Scale
 from dfloc.sweep.mistakes import blamed, shown
@@ -134,7 +134,8 @@ class Case:
         self._file, self._stage, self._case, self._scale = file, stage, case, scale
         self._domains, self._data = ask.domains, data
         self._spelled: Spelled = {} if spelled is None else spelled
-        self._grid: dict[str, Sequence[Any]] = {**flat({**ask.grid, **asked.grid, **extra.grid}), **axes}
+        grid = {**ask.grid, **asked.grid, **extra.grid}
+        self._grid: dict[str, Sequence[Any]] = {**{axis: _listed(values) for axis, values in grid.items()}, **axes}
         self._grid |= {axis: [value] for axis, value in (point or {}).items()}
         self._known, self._device = {*ask.domains, *data.local}, ask.device
         for axis, values in self._grid.items():
@@ -280,6 +281,11 @@ class Case:
                     "belongs, or name the field that it changes, as in "
                     f"--set stages.{self._stage}.grid.trial.optimizer.lr=[...]"
                 )
+
+
+def _listed(values: Any) -> list[Any]:
+    """Return the values of an axis; one that stands alone is a list too."""
+    return [values] if isinstance(values, str | int | float) else list(values)
 
 
 def as_json(value: Any) -> str:

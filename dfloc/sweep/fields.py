@@ -74,18 +74,6 @@ def bind(value: Any, axes: Mapping[str, Any]) -> Any:
     return value
 
 
-def flat(grid: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:
-    """Return axes by dotted name; `grid: {trial: {loss: [...]}}` is the axis `trial.loss`."""
-    axes: dict[str, list[Any]] = {}
-    for key, value in grid.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            axes |= flat(value, f"{name}.")
-        else:
-            axes[name] = [value] if isinstance(value, str | int | float) else list(value)
-    return axes
-
-
 def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
     """Return mappings as one, later ones over earlier ones, key by key."""
     result: dict[str, Any] = {}

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,8 @@ import dfloc
 from dfloc.errors import ConfigError, unknown
 from dfloc.sweep import mistakes, text
 from dfloc.sweep.ask import NAME, NAMED, StudyAsk, field_names
-from dfloc.sweep.setting import BARE, Setting, holds
-
-# Keys below which values stand for themselves.
-AXES = ("grid", "space")
+from dfloc.sweep.setting import Setting, holds
+from dfloc.sweep.spelling import spelled_out, yielding
 
 
 class SweepFile:
@@ -40,7 +39,7 @@ class SweepFile:
         self._text = text.read(path)
         content = self._text.values
         self._shapes(content)
-        content = _spelled_out(content)
+        content = spelled_out(content, self._giver)
         self._presets = content.pop("presets", None) or {}
         self._content = OmegaConf.create(content)
         self._merged: tuple[Any, Any] | None = None
@@ -90,7 +89,7 @@ class SweepFile:
             also = f'; is it "{odd[0]}", which no sweep has?' if odd else ""
             raise ConfigError(f"{self._unresolved(error)}{also}") from error
         assert isinstance(values, dict)
-        self.values = _without_nulls(values)
+        self.values = spelled_out(_without_nulls(values), lambda path: self._giver(path, changed=True))
         return self
 
     def mistake(
@@ -191,9 +190,10 @@ class SweepFile:
         said, found = OmegaConf.create({}), merged
         for setting in self._settings:
             setting.check(merged, said)
+            values = spelled_out(setting.nested, partial(_said, setting))
             try:
-                OmegaConf.update(said, ".".join(setting.parts), setting.value)
-                found = _over(merged, OmegaConf.create(_spelled_out(OmegaConf.to_container(said))))
+                said = _over(said, OmegaConf.create(values))
+                found = _over(merged, said)
             except Exception as error:
                 raise ConfigError(f"{setting}: {_clash(error)}") from error
         self._merged = (preset, *texts), found
@@ -237,39 +237,14 @@ def shipped() -> dict[str, Path]:
     return {}
 
 
-def _spelled_out(value: Any) -> Any:
-    """Return plain values with every bare name as the mapping that it stands for."""
-    if not isinstance(value, Mapping):
-        return value
-    return {
-        key: {BARE[key]: item} if key in BARE and isinstance(item, str) else item if key in AXES else _spelled_out(item)
-        for key, item in value.items()
-    }
+def _said(setting: Setting, path: Sequence[str]) -> str:
+    """Return where a key of a setting stands."""
+    return str(setting)
 
 
 def _over(content: Any, later: Any) -> Any:
-    return OmegaConf.merge(_yielding(content, later), later)
-
-
-def _yielding(content: Any, later: Any) -> Any:
-    """Return a configuration less the axes of its search that a later one writes in another form: as list or range."""
-    new, old = map(_space, (later, content))
-    if not (OmegaConf.is_dict(new) and OmegaConf.is_dict(old)):
-        return content
-    kinds = {name: OmegaConf.is_dict(axis) for name, axis in new.items() if name in old and axis is not None}
-    other = [name for name, is_dict in kinds.items() if OmegaConf.is_dict(old[name]) != is_dict]
-    if not other:
-        return content
-    values = OmegaConf.to_container(content)
-    assert isinstance(values, dict)
-    for name in other:
-        del values["search"]["space"][name]
-    return OmegaConf.create(values)
-
-
-def _space(content: Any) -> Any:
-    search = content.get("search")
-    return search.get("space") if OmegaConf.is_dict(search) else None
+    values, new = OmegaConf.to_container(content), OmegaConf.to_container(later)
+    return OmegaConf.merge(OmegaConf.create(yielding(values, new)), later)
 
 
 def _without_nulls(value: Any) -> Any:

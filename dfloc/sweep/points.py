@@ -93,6 +93,11 @@ class Space:
             for row in range(rows)
         ]
 
+    def inside(self) -> list[Point]:
+        """Return points with the second number of each whole range, which a field of steps does not take."""
+        second = {name: int(axis.low) + 1 for name, axis in self.axes.items() if axis.whole and axis.low is not None}
+        return [{**point, **second} for point in self.cover([])] if second else []
+
     def _holds(self, name: str, point: Mapping[str, Any]) -> bool:
         axis, value = self.axes[name], point[name]
         if axis.low is None or axis.high is None:

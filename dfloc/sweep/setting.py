@@ -59,6 +59,14 @@ class Setting:
     def __str__(self) -> str:
         return f"--set {_short(self.text)}"
 
+    @property
+    def nested(self) -> Any:
+        """The value below its keys, as a sweep file has it."""
+        value = self.value
+        for part in reversed(self.parts):
+            value = {part: value}
+        return value
+
     def check(self, content: Any, said: Any) -> None:
         """Refuse a key that no sweep has, and a stage or case that this one has not.
 
@@ -84,12 +92,21 @@ class Setting:
                 cases = (stage.get("cases") if OmegaConf.is_dict(stage) else None) or {}
                 self._has(key, "case", parts[3:4], cases)
         for node in (content, said):
-            for place, part in enumerate(parts):
-                if OmegaConf.is_list(node):
-                    whole = ".".join(parts[:place])
-                    raise ConfigError(f"{key}: {whole} is a list, which is given whole: --set {whole}=[...]")
-                plain = OmegaConf.is_dict(node) and not OmegaConf.is_interpolation(node, part)
-                node = node.get(part) if plain else None
+            self._not_below_a_list(node)
+
+    def _not_below_a_list(self, node: Any) -> None:
+        rest = [*self.parts]
+        while rest and node is not None:
+            if OmegaConf.is_list(node):
+                whole = ".".join(self.parts[: -len(rest)])
+                raise ConfigError(
+                    f"--set {'.'.join(self.parts)}: {whole} is a list, which is given whole: --set {whole}=[...]"
+                )
+            words = (str(name).split(".") for name in (node if OmegaConf.is_dict(node) else ()))
+            name = next((each for each in words if rest[: len(each)] == each), [])
+            key = ".".join(name)
+            node = node.get(key) if name and not OmegaConf.is_interpolation(node, key) else None
+            rest = rest[len(name) :]
 
     def _has(self, key: str, kind: str, word: Sequence[str], known: Any) -> None:
         if not word or word[0] not in known:

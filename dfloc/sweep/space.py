@@ -119,8 +119,17 @@ class _Expansion:
             reading = Case(file, ask, self._searched, "", axes, scale, data, next(iter(space.cover([])))).reading(space)
             self.cover = tuple(cell for point in space.cover(reading) for cell in self.draw(point))
             _check(file, ask.search, self.cover)
+            self._check_ranges(space)
             distinct = ask.search.model_copy(update={"space": self._distinct(ask.search.space)})
             self._ask = ask.model_copy(update={"search": distinct})
+
+    def _check_ranges(self, space: Space) -> None:
+        """Refuse a range of whole numbers between whose ends there are some that a field does not take."""
+        try:
+            for point in space.inside():
+                self.draw(point)
+        except ConfigError as error:
+            raise ConfigError(f"{error}; a range gives every number: write `choices: [...]` for some") from error
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from dfloc.axis import frozen
 from dfloc.errors import ConfigError
 from dfloc.sweep.scalars import MERGE, NULL, PATTERNS, Loader
 
@@ -125,6 +126,8 @@ class Text:
             word = str(key.value)
             if key.tag not in (TEXT, MERGE) and (name != NUMBERED or key.tag == NULL):
                 raise self._no(key, f'key {word or "(nothing)"} is no word; put it in quotes: "{word}"')
+            if name == NUMBERED:
+                word = str(frozen(self._maker.construct_object(key)))
             if word in seen:
                 lines = f" in lines {seen[word]} and {line}" if line != seen[word] else f" in line {line}"
                 raise self._no(key, f'key "{word}" stands twice{lines if self._lines else ""}; leave one of them out')

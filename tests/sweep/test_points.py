@@ -63,13 +63,6 @@ def test_ends_without_a_point_mean_whole_numbers() -> None:
     assert [type(point["depth"]) for point in space.cover([])] == [int, int]
 
 
-def test_a_nested_space_names_fields_as_a_grid_does() -> None:
-    assert set(asked(trial={"loss": ["bce"], "optimizer": {"lr": {"low": 1e-4, "high": 1e-2}}}).space) == {
-        "trial.loss",
-        "trial.optimizer.lr",
-    }
-
-
 @pytest.mark.parametrize(
     ("axis", "message"),
     [

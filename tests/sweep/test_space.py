@@ -242,6 +242,94 @@ def test_an_axis_that_nothing_reads_is_refused_with_the_cure(tmp_path: Path) -> 
         small(tmp_path, "stages.finetune.grid.lr=[1e-3]")
 
 
+GRID, LOSS = 'grid: {held_out: "${domains}"}', "{held_out: [a], trial.loss: [bce, dice]}"
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings", "losses", "batches"),
+    [
+        ("{}", ["grid.trial.loss=[bce,dice]", "stages.base.grid.trial.batch=[2,4]"], "bce dice", {2, 4}),
+        ("{}", ["stages.base.grid.trial={loss: [dice], batch: [2]}"], "dice", {2}),
+        ("{stages: {base: {grid: {held_out: [a], trial: {loss: [jaccard]}}}}}", [], "jaccard", {4}),
+        ("{}", ["stages.base.grid.trial.loss=[jaccard]"], "jaccard", {4}),
+        ("{}", ["stages.base.grid.trial.loss=null"], "bce", {4}),
+        ("{}", ["stages.base.grid.trial=null"], "bce", {4}),
+        ("{}", ["stages.base.grid={trial.loss: [dice]}", "stages.base.grid.trial.loss=[focal]"], "focal", {4}),
+        ("{grid: {trial.batch: [8]}}", ["grid.trial={batch: [2, 4]}", "grid.trial.loss=[dice]"], "bce dice", {2, 4}),
+    ],
+)
+def test_an_axis_is_one_whether_it_is_written_with_dots_or_nested(
+    tmp_path: Path, preset: str, settings: list[str], losses: str, batches: set[int]
+) -> None:
+    for grid in (LOSS, LOSS.replace("trial.loss: [bce, dice]", "trial: {loss: [bce, dice]}")):
+        text = SMALL.replace(GRID, f"grid: {grid}").replace("own: {}", f"own: {preset}")
+        if settings[:1] == ["grid.trial.loss=[bce,dice]"]:
+            text = text.replace(grid, "{held_out: [a]}")
+        cells = [cell for cell in small(tmp_path, *settings, text=text).cells if cell.stage == "base"]
+        found = {(cell.trial.loss.name, cell.trial.batch) for cell in cells}
+        assert found == {(loss, batch) for loss in losses.split() for batch in batches}
+        assert len(cells) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "settings", "message"),
+    [
+        (GRID, 'grid: {trial.batch: [2], trial: {batch: [4]}}', [], r"line \d+: grid names axis trial.batch twice"),
+        ("own: {}", "own: {grid: {trial: {batch: [4]}, trial.batch: [2]}}", [], r"line \d+: grid names axis"),
+        ("x", "x", ["grid={trial.batch: [2], trial: {batch: [4]}}"], r"^--set grid=.*twice, with dots and nested"),
+        ("x", "x", ["search={space: {trial.batch: [2], trial: {batch: [4]}}}"], r"^--set .*space names axis"),
+    ],
+)  # fmt: skip
+def test_an_axis_that_one_mapping_names_twice_is_refused(
+    tmp_path: Path, old: str, new: str, settings: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        small(tmp_path, *settings, text=SMALL.replace(old, new))
+
+
+def test_a_nested_space_names_fields_as_a_grid_does(tmp_path: Path) -> None:
+    search = "search: {stage: finetune, trials: 2, space: {trial.loss: [bce, dice], n: [2]}, pruner: none}\npresets:"
+    text = SMALL.replace("    grid: {n: [2, 4, 8]}\n", "").replace("presets:", search)
+    choice, range_ = "search.space.trial.loss=[focal]", "search.space.trial.optimizer.lr={low: 1e-4, high: 1e-2}"
+    found = small(tmp_path, choice, range_, "search.space.trial.optimizer.lr.low=1e-3", text=text)
+    assert {(cell.trial.loss.name, cell.trial.optimizer.lr) for cell in found.cover} == {
+        ("focal", 1e-3),
+        ("focal", 1e-2),
+    }
+
+
+SEARCHED = """search:
+  stage: base
+  trials: 2
+  space: {trial.batch: [2, 4]}
+  pruner: none
+presets:"""
+OF = "search.space.trial.loss={of: trial.batch, choices: {2: [bce], %s: [dice], %s: [bce]}}"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("search.space.trial.epochs={low: 1.2, high: 1.8, whole: true}", "a whole range has whole ends.* 1.2 and 1.8"),
+        ("search.space.trial.decoder.depth={low: 4, high: 8}", r"multiple of 4, but it is 5; .*write `choices: "),
+        (OF % ("4", "4.0"), 'key "4" stands twice; leave one of them out'),
+        (OF % ("4", '"4"'), 'key "4" stands twice'),
+    ],
+)  # fmt: skip
+def test_a_search_that_would_not_draw_what_it_says_is_refused(tmp_path: Path, setting: str, message: str) -> None:
+    text = SMALL.replace("presets:", SEARCHED).replace("    from: base\n", "    grid: {held_out: [a]}\n")
+    text = text.replace("    grid: {held_out: [a]}\n    grid: {n:", "    grid: {held_out: [a], n:")
+    assert small(tmp_path, text=text).cover
+    with pytest.raises(ConfigError, match=message):
+        small(tmp_path, setting, text=text)
+
+
+def test_a_range_of_numbers_that_a_field_takes_is_drawn_from(tmp_path: Path) -> None:
+    text = SMALL.replace("presets:", SEARCHED).replace("    from: base\n", "").replace("held_out, count", "all, count")
+    found = small(tmp_path, "search.space.trial.epochs={low: 2, high: 9}", text=text)
+    assert {cell.trial.epochs for cell in found.cover} == {2, 9}
+
+
 def test_a_mistake_inside_a_case_is_named() -> None:
     with pytest.raises(ConfigError, match=r'--set .*: unknown key "trian".*known: from, grid, train'):
         study("mini", "stages.budgets.cases.train_all_4.trian.count=2", domains=FOUR)
