@@ -164,6 +164,8 @@ class FromAsk(Frozen):
     def _one(self) -> "FromAsk":
         if self.stage is None and self.trial is None:
             raise ValueError("`from` names a stage or a trial")
+        if self.stage is not None and self.trial is not None:
+            raise ValueError("`from` names a stage or a trial, not both; take one of them away, as by stage: null")
         return self
 
 

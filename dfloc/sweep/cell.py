@@ -135,6 +135,8 @@ class Case:
         self._domains, self._data = ask.domains, data
         self._spelled: Spelled = {} if spelled is None else spelled
         grid = {**ask.grid, **asked.grid, **extra.grid}
+        for axis in sorted(grid.keys() & {*axes, *(point or {})}):
+            raise ConfigError(f"{file.place(self._in_grids(axis))}: {_taken(axis, axes)}")
         self._grid: dict[str, Sequence[Any]] = {**{axis: _listed(values) for axis, values in grid.items()}, **axes}
         self._grid |= {axis: [value] for axis, value in (point or {}).items()}
         self._known, self._device = {*ask.domains, *data.local}, ask.device
@@ -150,6 +152,7 @@ class Case:
         self.before = parent_name(extra.parent or asked.parent)
         if extra.parent or asked.parent:
             self._body["from"] = extra.parent or asked.parent
+        self._refuse_parents()
         count = self._body["train"].get("count")
         self._count_axis = count if isinstance(count, str) else None
         others = {axis.of for axis in ask.search.space.values()} if ask.search else set()
@@ -270,6 +273,16 @@ class Case:
             last[line] = replace(cell, parent=before or cell.parent, start=start, skipped=skipped)
             yield last[line]
 
+    def _refuse_parents(self) -> None:
+        """Refuse an axis whose value would be the stage to start from, or a trial beside one."""
+        heads = [("from",), ("from", "stage"), *([("from", "trial")] if self.before else [])]
+        for axis in self._grid:
+            if any(field in heads for field in fields_of(self._body, axis)):
+                raise ConfigError(
+                    f"{self._file.place(self._in_grids(axis))}: axis {axis} of stage {self._stage} cannot say what is "
+                    "started from: that is one stage for all; make a stage or a case of each, with its own `from`"
+                )
+
     def _refuse_idle(self, own: set[str]) -> None:
         """Refuse an axis that no field of the stage takes its value from."""
         read = words_in(self._body)
@@ -286,6 +299,14 @@ class Case:
 def _listed(values: Any) -> list[Any]:
     """Return the values of an axis; one that stands alone is a list too."""
     return [values] if isinstance(values, str | int | float) else list(values)
+
+
+def _taken(axis: str, axes: Mapping[str, Any]) -> str:
+    """Return why an axis cannot stand in a grid."""
+    if axis not in axes:
+        return f"axis {axis} stands in grid and in search.space; leave it out of one of them"
+    pinned = ", or name the seed by trial.seed" if axis == "seed" else ""
+    return f"axis {axis} is no key of a grid: write `{axis}s: 2` for two of them, or --{axis}s 2{pinned}"
 
 
 def as_json(value: Any) -> str:

@@ -1,6 +1,6 @@
 """A sweep file -> the cells of its stages: every trial that the study asks for, before data is looked at."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from dfloc.sweep.ask import StageAsk, StudyAsk
 from dfloc.sweep.ask_search import AxisAsk, SearchAsk
 from dfloc.sweep.cell import Case, Cell, Spelled, as_json, parent_name, without_each
 from dfloc.sweep.data import Data, Expected
+from dfloc.sweep.fields import words_in
 from dfloc.sweep.file import SweepFile
 from dfloc.sweep.limit import Scale, largest
 from dfloc.sweep.points import Point, Space
@@ -110,6 +111,7 @@ class _Expansion:
         self._by_stage: dict[str, list[Cell]] = {}
         self._spelled: dict[str, Spelled] = {}
         self._searched = _searched(file, ask)
+        _refuse_idle(file, ask, {"held_out", *axes})
         for name in _in_order(ask, file):
             self._by_stage[name] = [] if name == self._searched else self._stage(name)
         self.cells = [cell for cells in self._by_stage.values() for cell in cells]
@@ -201,6 +203,27 @@ def _searched(file: SweepFile, ask: StudyAsk) -> str:
     if children:
         raise ConfigError(f"{where}: stage {children[0]} starts from {name}, whose trials are drawn while it runs")
     return name
+
+
+def _refuse_idle(file: SweepFile, ask: StudyAsk, known: Collection[str]) -> None:
+    """Refuse an axis of the whole file that no stage reads.
+
+    Args:
+        file: of the study.
+        ask: what it has.
+        known: axes that need not be named.
+
+    Raises:
+        ConfigError: says where, and what it may be meant for.
+    """
+    bodies = [body for stage in ask.stages.values() for body in (stage, *stage.cases.values())]
+    read = words_in([ask.trial, *(part for body in bodies for part in (body.train, body.trial, body.parent))])
+    for axis in ask.grid:
+        if "." not in axis and axis not in {*read, *known}:
+            raise ConfigError(
+                f'{file.where("grid", axis)}: axis "{axis}" is read by no stage; write `count: {axis}` where it '
+                "belongs, or name the field that it changes, as in --set grid.trial.optimizer.lr=[...]"
+            )
 
 
 def _check(file: SweepFile, search: SearchAsk, cover: Sequence[Cell]) -> None:

@@ -36,7 +36,9 @@ def spelled_out(value: Any, where: Callable[[Sequence[str]], str], path: tuple[s
 
 
 def yielding(value: Any, later: Any, path: tuple[str, ...] = ()) -> Any:
-    """Return values less the axes that later ones write in another form, as list or range, or take away from above.
+    """Return values less what later ones write in another form: an axis as list or range, a `from` as stage or trial.
+
+    An axis that is taken away takes those below it along.
 
     Args:
         value: spelled out, as `later` is.
@@ -45,6 +47,9 @@ def yielding(value: Any, later: Any, path: tuple[str, ...] = ()) -> Any:
     """
     if not (isinstance(value, Mapping) and isinstance(later, Mapping)):
         return value
+    if path[-1:] == ("from",):
+        other = {"stage": "trial", "trial": "stage"}
+        return {key: item for key, item in value.items() if later.get(other.get(key)) is None}
     if not _holds_axes(path):
         return {key: yielding(item, later.get(key), (*path, key)) for key, item in value.items()}
     return {axis: item for axis, item in value.items() if not _yields(axis, item, later)}

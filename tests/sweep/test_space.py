@@ -312,6 +312,8 @@ OF = "search.space.trial.loss={of: trial.batch, choices: {2: [bce], %s: [dice], 
     [
         ("search.space.trial.epochs={low: 1.2, high: 1.8, whole: true}", "a whole range has whole ends.* 1.2 and 1.8"),
         ("search.space.trial.decoder.depth={low: 4, high: 8}", r"multiple of 4, but it is 5; .*write `choices: "),
+        ("stages.base.grid.trial.batch=[2]", "axis trial.batch stands in grid and in search.space; leave it out"),
+        ("grid.trial.batch=[2]", "axis trial.batch stands in grid and in search.space"),
         (OF % ("4", "4.0"), 'key "4" stands twice; leave one of them out'),
         (OF % ("4", '"4"'), 'key "4" stands twice'),
     ],
@@ -328,6 +330,31 @@ def test_a_range_of_numbers_that_a_field_takes_is_drawn_from(tmp_path: Path) -> 
     text = SMALL.replace("presets:", SEARCHED).replace("    from: base\n", "").replace("held_out, count", "all, count")
     found = small(tmp_path, "search.space.trial.epochs={low: 2, high: 9}", text=text)
     assert {cell.trial.epochs for cell in found.cover} == {2, 9}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("grid.seed=[5,6]", r"^--set grid.seed=.*axis seed is no key of a grid: write `seeds: 2`.*--seeds.*trial.seed"),
+        ("stages.base.grid.draw=[5]", r"axis draw is no key of a grid: write `draws: 2` for two.*, or --draws 2$"),
+        ("stages.finetune.grid.from.stage=[base]", r"^--set .*: axis from.stage of stage finetune cannot say what is"),
+        ("stages.finetune.grid.from.trial=[abc]", "axis from.trial of stage finetune cannot say what is"),
+        ("stages.finetune.grid.base=[base]", "axis base of stage finetune cannot say what is"),
+        ("stages.finetune.from={stage: base, trial: abc}", "names a stage or a trial, not both; take one of them away"),
+        ("grid.lr=[1e-3, 1e-4]", r'^--set grid.lr=.*: axis "lr" is read by no stage; write `count: lr`'),
+    ],
+)  # fmt: skip
+def test_an_axis_that_could_not_do_what_it_says_is_refused(tmp_path: Path, setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        small(tmp_path, setting)
+
+
+def test_a_trial_to_start_from_takes_the_place_of_a_stage_and_may_be_an_axis(tmp_path: Path) -> None:
+    settings = ("stages.finetune.from={trial: abc}", "stages.finetune.grid={n: [2], held_out: [a]}")
+    found = small(tmp_path, *settings, "stages.finetune.grid.from.trial=[abc, abd]").cells
+    assert [cell.start for cell in found if cell.stage == "finetune"] == ["abc", "abd"]
+    back = small(tmp_path, settings[0], "stages.finetune.from.stage=base").cells
+    assert {cell.begun for cell in back} == {None}
 
 
 def test_a_mistake_inside_a_case_is_named() -> None:
