@@ -202,10 +202,10 @@ class SweepFile:
     def _unresolved(self, error: Exception) -> ConfigError:
         """Return what is wrong with a `${...}`, and where it stands."""
         key = str(getattr(error, "full_key", None) or "")
-        lacking = re.match(r"Interpolation key '(.*)' not found", str(error))
+        lacking = re.search(r"(?:Interpolation key|Error resolving key) '(.*?)'", str(error))
         why = "it stands for itself" if "ecursi" in str(error) else _told(error)
         if lacking:
-            why = f"${{{lacking[1]}}} names no key of the sweep"
+            why = f"${{{text.cut(lacking[1])}}} names no key of the sweep"
         parts = re.split(r"[.\[\]]+", key.rstrip("]"))
         return ConfigError(f"{self._giver(parts, changed=True)}: {key}: {why}")
 

@@ -175,7 +175,7 @@ def test_ctrl_c_twice_ends_at_once_and_wait_waits(prepared: Study, whole: dict[s
     interrupt(started)
     result = started.result()
     assert result.code == 130
-    assert "the same command goes on" in result.err
+    assert "Go on with: dfloc sweep" in result.err
     assert "Traceback" not in result.err
     wait(lambda: not started.alive(), 10)
     last = waiting.result()
