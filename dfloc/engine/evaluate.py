@@ -46,7 +46,8 @@ def evaluate(
 
     Returns:
         One row for each sample, in the order of the list: `id, stem, domain, split, condition, protocol, checkpoint,
-        trial, tp, fp, fn, tn` (pixels), `mask_area` (share of fake pixels), `mean_prob` and the protocol's keys.
+        trial`, what `metrics.counts` says (`tp, fp, fn, tn` in pixels, `mask_area`, `mean_prob` and, of some protocols,
+        more) and the protocol's keys.
 
     Raises:
         DataError: the samples are not those that the evaluation names, or a map has a probability that is no number.

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dfloc.metrics import pixel
-from dfloc.metrics.protocols import Protocol, bilinear, over_half
+from dfloc.metrics.protocols import OVER_HALF, Protocol, bilinear, over_half
 
 
 def declip_2025() -> Protocol:
@@ -14,6 +14,10 @@ def declip_2025() -> Protocol:
     over 127.5. `iou`: both empty counts 1. `f1_fixed`, `f1_best` leave out a border band, so that a truth under 15x15
     has nothing to find; `f1_best` is an oracle's (the image's own best threshold) and NaN for a map that is constant
     on the pixels that count. `ap` is over all pixels, 0 where nothing is fake. All are fractions.
+
+    In one thing `ap` is not DeCLIP's: rounding may take a saturated map a few 1e-7 over 1 where it is made smaller, and
+    torchmetrics, which DeCLIP calls, takes such a map for logits and puts a sigmoid on it, so that probabilities about
+    2e-7 apart become equal. Ours does not; the row says `out_of_range`, and a report counts them.
     """
     return Protocol(
         name="declip-2025",
@@ -23,6 +27,9 @@ def declip_2025() -> Protocol:
         resize=bilinear,
         measure=_measure,
         tracked=("iou", "ap"),
+        truth=OVER_HALF,
+        out_of_range="before AP DeCLIP puts a sigmoid on a map that rounding takes out of [0, 1] when it is resized; "
+        "ours is of the map as it is",
     )
 
 

@@ -25,6 +25,7 @@ def dolos_2024() -> Protocol:
         resize=_bicubic,
         measure=_measure,
         tracked=("iou", "pbca"),
+        truth="a pixel is fake where the mask is not wholly real; maps are resized to the mask, bicubic",
     )
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from dfloc.metrics import pixel, sets
-from dfloc.metrics.protocols import Protocol, bilinear, over_half
+from dfloc.metrics.protocols import OVER_HALF, Protocol, bilinear, over_half
 from dfloc.metrics.table import Table, column
 
 GRID = tuple(step / 20 for step in range(1, 20))
@@ -35,6 +35,7 @@ def dfloc_1() -> Protocol:
         resize=bilinear,
         measure=_measure,
         tracked=("iou", "f1", "ap", "auc", "pooled_iou", "f1_valid"),
+        truth=OVER_HALF,
         grid=GRID,
         of_set=_of_set,
     )

@@ -17,6 +17,7 @@ from dfloc.metrics.table import Table
 CHUNK_PIXELS = 2**18  # what is measured at once: memory does not grow with the batch, and a cache holds it
 COUNTS = ("tp", "fp", "fn", "tn")
 GRID_COUNTS = ("grid_tp", "grid_fp")
+OVER_HALF = "a pixel is fake where the mask is fake by over half; maps are resized to the mask, bilinear"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,10 @@ class Protocol:
         measure: prob_BHW, called_BHW and fake_BHW (bool) of one size -> a float64 value per image and key.
         tracked: keys, and numbers of a set, that stand in MLflow.
         grid: thresholds at which rows count as well, so that one can be chosen on validation images afterwards.
+        truth: which pixels are fake and how a map meets them, in words.
         of_set: rows of a set -> numbers of the set, beside the means of the keys and `pooled_iou`.
+        out_of_range: what its source does otherwise with a map that rounding takes out of [0, 1] when it is resized,
+            in words; rows then say which are (`out_of_range`). Empty: nothing.
     """
 
     name: str
@@ -42,8 +46,10 @@ class Protocol:
     resize: Callable[[Tensor, tuple[int, int]], Tensor]
     measure: Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
     tracked: tuple[str, ...]
+    truth: str
     grid: tuple[float, ...] = ()
     of_set: Callable[[Table], dict[str, float]] = lambda rows: {}
+    out_of_range: str = ""
 
 
 def bilinear(prob_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
@@ -90,16 +96,19 @@ def counts(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") -
 
     Returns:
         tp, fp, fn, tn (int64, pixels), mask_area (share of fake pixels) and mean_prob (of the map before it is
-        resized), each [B]; of a protocol with a grid also `grid_tp` and `grid_fp`, [B, thresholds].
+        resized), each [B]; of a protocol with a grid also `grid_tp` and `grid_fp`, [B, thresholds]; of one whose
+        source treats them otherwise `out_of_range` (bool), [B].
 
     Raises:
         DataError, ConfigError: as `score`.
     """
     rule = find(protocol)
-    parts, grids = [], []
+    parts, grids, outside = [], [], []
     for prob_BHW, called_BHW, fake_BHW in _aligned(prob_Bhw, truth_BHW, rule):
         if rule.grid:
             grids.append(torch.stack(pixel.above(prob_BHW, fake_BHW, rule.grid)))
+        if rule.out_of_range:
+            outside.append(~((prob_BHW >= 0) & (prob_BHW <= 1)).flatten(1).all(1))
         pairs = (called_BHW & fake_BHW, called_BHW & ~fake_BHW, ~called_BHW & fake_BHW, ~called_BHW & ~fake_BHW)
         parts.append(torch.stack([pair_BHW.sum((1, 2)) for pair_BHW in pairs]))
     count_4B = torch.cat(parts, dim=1)
@@ -109,6 +118,7 @@ def counts(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") -
         "mask_area": area_B,
         "mean_prob": prob_Bhw.double().mean((1, 2)),
         **on_grid,
+        **({"out_of_range": torch.cat(outside)} if outside else {}),
     }
 
 

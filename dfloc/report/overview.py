@@ -1,8 +1,9 @@
 """What stands behind the numbers: every trial and its state, the data, versions, values that are no number."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from dfloc.metrics import protocols
 from dfloc.report import table
 from dfloc.report.captions import provenance, random_weights
 from dfloc.report.groups import Study
@@ -60,6 +61,7 @@ def footer(study: Study) -> list[str]:
         f"Protocol {study.record.protocol}; {len(scores):,} evaluations, {images:,} rows (one per image).",
         f"Values that the protocol leaves undefined (NaN), left out of means: {nan}.",
     ]
+    lines += _out_of_range(study, scores)
     versions = sorted({_versions(result) for result in study.results.by_fingerprint.values() if result.done})
     return [*lines, *(f"Trained with {words}." for words in versions)]
 
@@ -126,6 +128,19 @@ def _trial(result: Result, domains: tuple[str, ...]) -> list[Cell]:
         Cell(trial.name),
         Cell(trial.fingerprint[:12]),
     ]
+
+
+def _out_of_range(study: Study, scores: Sequence[Score]) -> list[str]:
+    """Return where the source of the protocol would have scored another map, and on how many images."""
+    rule = protocols.find(study.record.protocol).out_of_range
+    known = [score for score in scores if score.out_of_range is not None]
+    if not rule or not scores:
+        return []
+    images = sum(score.num_images for score in known)
+    found = f"{sum(score.out_of_range or 0 for score in known):,} of {images:,} images here" if known else ""
+    older = len(scores) - len(known)
+    uncounted = f"not counted in {older:,} older evaluation{'s' * (older > 1)}" if older else ""
+    return [f"Not as in the source: {rule}: {', '.join(filter(None, [found, uncounted]))}."]
 
 
 def _versions(result: Result) -> str:

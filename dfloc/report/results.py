@@ -7,6 +7,7 @@ from functools import cache, cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dfloc.config import Checkpoint, EvaluationSpec
@@ -20,6 +21,7 @@ from dfloc.storage import Workspace
 from dfloc.summary import validated
 
 MOSTLY_EMPTY = 0.9
+OUTSIDE = "out_of_range"
 
 Values = NDArray[np.float64]
 Valid = Callable[[Checkpoint], pa.Table | None]  # the rows that a threshold is chosen on
@@ -36,6 +38,7 @@ class Score:
         areas: share of fake pixels of each image's truth.
         pooled_iou: over all pixels of the set; 1 where nothing is fake nor called so.
         of_set: every number of the set (`metrics.summarise`); F1 at the threshold that validation chose, say.
+        out_of_range: images whose resized map left [0, 1] (`Protocol.out_of_range`); None: the rows do not say it.
     """
 
     spec: EvaluationSpec
@@ -45,6 +48,7 @@ class Score:
     areas: Values
     pooled_iou: float
     of_set: Mapping[str, float] = field(default_factory=dict)
+    out_of_range: int | None = None
 
     def mean(self, metric: str) -> float | None:
         """Return the mean over images that have a number; None where none has, or the protocol has no such metric."""
@@ -191,4 +195,5 @@ class Results:
             areas=rows["mask_area"].to_numpy().astype(np.float64),
             pooled_iou=int(tp.sum()) / union if union else 1.0,
             of_set=summarise(rows, spec.protocol, valid(spec.checkpoint)),
+            out_of_range=pc.sum(rows[OUTSIDE], min_count=0).as_py() if OUTSIDE in rows.column_names else None,
         )

@@ -13,7 +13,7 @@ from dfloc.errors import DataError
 from tests.engine.conftest import SIZES, Data
 
 COLUMNS = {"id", "stem", "domain", "split", "condition", "protocol", "checkpoint", "mask_area", "tp", "fp", "fn", "tn",
-           "mean_prob", "trial"}  # fmt: skip
+           "mean_prob", "out_of_range", "trial"}  # fmt: skip
 PROTOCOL_KEYS = {"iou", "f1_fixed", "f1_best", "ap", "pbca"}
 
 

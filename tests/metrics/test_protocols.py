@@ -5,6 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 from torch.nn import functional
 
 from dfloc.errors import ConfigError, DataError
@@ -48,6 +49,24 @@ def test_declip_edge_cases(case):
     got = score(prob_BHW, fake_BHW, "declip-2025")
     assert list(got) == KEYS
     np.testing.assert_allclose([got[key].item() for key in KEYS[:4]], expected, atol=5e-4)
+
+
+def test_a_map_that_rounding_takes_over_1_is_counted_and_its_ap_is_not_of_a_sigmoid():
+    prob_BHW = torch.full((2, 256, 256), 1e-9)
+    prob_BHW[:, 128:192] = 2e-9
+    prob_BHW[0, :128], prob_BHW[1, :128] = 1, 0.9
+    fake_BHW = torch.zeros(2, 64, 64, dtype=torch.bool)
+    fake_BHW[:, :48] = True
+    resized_BHW = functional.interpolate(prob_BHW[:, None], (64, 64), mode="bilinear", antialias=True)[:, 0]
+    assert [each.max().item() > 1 for each in resized_BHW] == [True, False]
+    truth = fake_BHW[0].flatten()
+    found = counts(prob_BHW, fake_BHW)
+    assert found["out_of_range"].tolist() == [True, False]
+    ap = score(prob_BHW, fake_BHW)["ap"]
+    np.testing.assert_allclose(ap, [average_precision_score(truth, each.flatten()) for each in resized_BHW])
+    assert average_precision_score(truth, resized_BHW[0].sigmoid().flatten()) == pytest.approx(0.921875)
+    assert "out_of_range" not in counts(prob_BHW, fake_BHW, "dfloc-1")
+    assert "out_of_range" not in counts(prob_BHW, fake_BHW, "dolos-2024")
 
 
 def test_all_cases_in_one_batch_are_the_cases_alone():

@@ -6,6 +6,7 @@ from dfloc.config import DecoderSpec
 from dfloc.errors import WorkspaceError
 from dfloc.ledger import Ledger
 from dfloc.report import index, overview
+from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report import studies
@@ -131,3 +132,28 @@ def test_what_is_trained_from_random_weights_means_nothing_on_built_in_data_alon
         assert said == (scratch and decoder.encoder is not None)
         assert ("path only" in index.entry(study).mark) == (scratch and built_in)
         assert (overview.PATH_ONLY in overview.warnings(study)) == (scratch and built_in)
+
+
+def test_maps_out_of_range_are_counted_where_the_rows_say_it(tmp_path):
+    record = studies.mini()
+    record = record.model_copy(update={"trials": record.trials[:2]})
+    workspace = Workspace(tmp_path)
+    studies.fill(workspace, record)
+    assert told(workspace, record) == "not counted in 16 older evaluations."
+    ledger = Ledger(workspace)
+    for trial, outside in zip(record.trials, (3, 0), strict=True):
+        for spec in trial.evaluations[: 1 + outside]:
+            rows = ledger.rows(spec.trial, spec.key)
+            ledger.put_rows(
+                spec.trial,
+                spec.key,
+                rows.append_column("out_of_range", pa.array([True] * outside + [False] * (40 - outside))),
+            )
+    assert told(workspace, record) == "12 of 200 images here, not counted in 11 older evaluations."
+    dolos = record.model_copy(update={"protocol": "dolos-2024"})
+    assert not any("sigmoid" in line for line in overview.footer(Study(dolos, Results(workspace, dolos))))
+
+
+def told(workspace, record) -> str:
+    (line,) = [line for line in overview.footer(Study(record, Results(workspace, record))) if "sigmoid" in line]
+    return line.rpartition("as it is: ")[2]

@@ -86,6 +86,25 @@ def test_every_local_domain_is_scored_and_its_rows_are_the_trials(scored: tuple[
         assert list(line.values) == ["iou", "f1_fixed", "f1_best", "ap", "pbca"]
 
 
+def test_rows_of_an_earlier_version_stand_beside_new_ones(bench: Bench) -> None:
+    bench.evaluate(domains=("tiny/blur",))
+    ledger = Ledger(bench.workspace)
+    [name] = bench.rows()
+    key = name.partition(".")[0]
+    new = ledger.rows(bench.spec.fingerprint, key)
+    ledger.put_rows(bench.spec.fingerprint, key, new.drop_columns(["out_of_range"]))
+    asked = Request(
+        workspace=str(bench.workspace.root),
+        run=bench.spec.fingerprint,
+        data=str(bench.shards),
+        protocol="declip-2025",
+    )
+    scored = evaluate(asked, bench.console)
+    assert [line.domain for line in scored.lines] == ["tiny/blur", "tiny/noise"]
+    assert scored.rows["out_of_range"].to_pylist() == [None] * 4 + [False] * 4
+    assert scored.rows["iou"].to_pylist()[:4] == new["iou"].to_pylist()
+
+
 def test_predict_says_of_the_same_files_what_the_rows_say(scored: tuple[Bench, list[Line]], tmp_path: Path) -> None:
     """From the PNG of a 64x64 test image, by this test's own counting: tp, mean probability, and IoU of the domain."""
     bench, lines = scored
