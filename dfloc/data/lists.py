@@ -46,18 +46,18 @@ def ids(workspace: Workspace, digest: str) -> tuple[str, ...] | None:
     Raises:
         WorkspaceError: it is damaged.
     """
-    path = _path(workspace, digest)
-    if not path.exists():
-        return None
-    lines = storage.get_json(path, CURE)
-    if isinstance(lines, list) and lines and all(isinstance(line, str) for line in lines):
-        beside = [_read_beside(_beside(workspace, digest, what), what) or [] for what in ("pixels", "stems")]
-        if len(lines) < max(map(len, beside)):
-            raise WorkspaceError(f"{path} is damaged: it has fewer ids than images; {CURE}")
-        return tuple(sorted(lines))
-    if not _are_lines(lines) or lines_digest(tuple(line) for line in lines) != digest:
-        raise WorkspaceError(f"{path} is damaged: not the list that it is named by; {CURE}")
-    return tuple(line[0] for line in lines)
+    lines = _read(workspace, digest)
+    return None if lines is None else tuple(line[0] for line in lines)
+
+
+def mask_kinds(workspace: Workspace, digest: str) -> tuple[str, ...] | None:
+    """Return the kinds of the masks of a list, sorted; None where it is not in the workspace, or holds ids alone.
+
+    Raises:
+        WorkspaceError: it is damaged.
+    """
+    lines = _read(workspace, digest) or [("",)]
+    return None if len(lines[0]) == 1 else tuple(sorted({line[3] for line in lines}))
 
 
 def pixels(workspace: Workspace, digest: str) -> frozenset[str] | None:
@@ -94,6 +94,21 @@ def stems(workspace: Workspace, digest: str, data: Sequence[UPath] = ()) -> dict
         if len(known) < len(names):
             known = _of_shards(folder, set(names)) | known
     return {name: known[name] for name in names} if len(known) == len(names) else None
+
+
+def _read(workspace: Workspace, digest: str) -> list[tuple[str, ...]] | None:
+    path = _path(workspace, digest)
+    if not path.exists():
+        return None
+    lines = storage.get_json(path, CURE)
+    if isinstance(lines, list) and lines and all(isinstance(line, str) for line in lines):
+        beside = [_read_beside(_beside(workspace, digest, what), what) or [] for what in ("pixels", "stems")]
+        if len(lines) < max(map(len, beside)):
+            raise WorkspaceError(f"{path} is damaged: it has fewer ids than images; {CURE}")
+        return [(line,) for line in sorted(lines)]
+    if not _are_lines(lines) or lines_digest(tuple(line) for line in lines) != digest:
+        raise WorkspaceError(f"{path} is damaged: not the list that it is named by; {CURE}")
+    return [tuple(line) for line in lines]
 
 
 def _by_dolos(name: str) -> str:

@@ -2,17 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dfloc.report import captions
 from dfloc.report.budgets import Line, lines
 from dfloc.report.comparable import Setting, gaps
 from dfloc.report.estimate import Estimate
 from dfloc.report.exposure import blocks, name_of
-from dfloc.report.groups import Group, Study
+from dfloc.report.groups import Group, Model, Study
 from dfloc.report.published import Cell as Published
 from dfloc.report.published import Table as PublishedTable
-from dfloc.report.table import DASH, Cell, Row, Table
+from dfloc.report.results import Score
+from dfloc.report.table import DASH, Cell, Row, Table, estimate
 
 PLACES = (  # axes of the tables that `placed` finds a place for
     ("test_domain", "train_domain"),
@@ -29,7 +30,8 @@ EXPOSURE = ("test_domain", "num_samples_of_held_out_domain")
 BUDGETS = ("training_data", "test_domain")
 RULE = (
     "difference = ours less published, only where the published value is sound and our trial meets what its table "
-    "requires and was trained as its document or code says; a letter says why there is none. Weights out of a file are "
+    "requires and was trained as its document or code says; a letter says why there is none. Intervals are of ours "
+    "alone, also that of a difference: how uncertain a published number is, is not known. Weights out of a file are "
     "not known to be the published ones."
 )
 
@@ -41,6 +43,7 @@ class Pair:
     Attributes:
         where: the row that it stands in: held-out domain or budget.
         n: images of the held-out domain; None for a budget.
+        scores: what ours is the mean of.
         note: what must be said of our maps; empty where nothing.
         gaps: empty where the two can be compared.
     """
@@ -51,8 +54,14 @@ class Pair:
     n: int | None
     domain: str
     ours: Estimate | None
+    scores: tuple[Score, ...]
     note: str
     gaps: tuple[str, ...]
+
+    @property
+    def difference(self) -> Estimate | None:
+        """Ours less the published number, with the interval of ours; None where they may not be subtracted."""
+        return self.ours.less(self.published.value) if self.ours and not self.gaps else None
 
 
 def pairs(study: Study, tables: Sequence[PublishedTable]) -> list[Pair]:
@@ -122,7 +131,14 @@ def _pair(
         why += gaps(cell, table.protocol, domain, setting(study, group, n))
     elif cell.status != "ok":
         why.append(f"published value {cell.status}: {cell.reason}")
-    return Pair(table, cell, where, n, domain, ours, group.note([domain]) if group else "", tuple(why))
+    scores = scores_of([(group, [domain])] if group and ours else [])
+    return Pair(table, cell, where, n, domain, ours, scores, group.note([domain]) if group else "", tuple(why))
+
+
+def scores_of(models: Sequence[Model]) -> tuple[Score, ...]:
+    """Return what some groups answer for, each on its domains, best epoch."""
+    every = [(result, domain) for group, domains in models for result in group.scored for domain in domains]
+    return tuple(result.scores["best", domain] for result, domain in every if ("best", domain) in result.scores)
 
 
 def setting(study: Study, group: Group, n: int | None = None) -> Setting:
@@ -157,19 +173,33 @@ def _table(study: Study, name: str, title: str, found: Sequence[Pair]) -> Table:
     return Table(
         id=name,
         title=title,
-        caption=f"IoU in per cent; {RULE} Source: {_cites(found)}. {captions.provenance(study, study.groups)}",
+        caption=f"IoU in per cent; {RULE} Source: {_cites(found)}. {terms(study, found)} "
+        f"{captions.provenance(study, study.groups)}",
         columns=[
             "Held out" if found[0].n is not None else "Data seen",
             *(["n"] if found[0].n is not None else []),
             *(f"{domain} {end}" for domain in study.record.domains for end in ends),
         ],
         rows=rows,
+        across=None,
         notes=[
             *(f"{letter}: {reason}" for reason, letter in reasons.items()),
             *_not_tested(study, found),
             *captions.baseline_note(study, per_cent=True),
         ],
     )
+
+
+def terms(study: Study, found: Sequence[Pair]) -> str:
+    """Return which masks and lists some published numbers and ours are of."""
+    sources = {pair.table.id: pair.table for pair in found}
+    return captions.compared(study, list(sources.values()), [score for pair in found for score in pair.scores])
+
+
+def quoted(study: Study, found: Sequence[Pair]) -> str:
+    """Return what the caption of a figure says of the published numbers in it, and a space; nothing where none is."""
+    words = "How uncertain a published number is, is not known: the interval of a difference is that of ours alone."
+    return f"{words} {terms(study, found)} " if found else ""
 
 
 def ends_of(study: Study) -> tuple[str, str, str]:
@@ -193,7 +223,7 @@ def _not_tested(study: Study, found: Sequence[Pair]) -> list[str]:
 
 
 def compared(pair: Pair | None, reasons: dict[str, str]) -> list[Cell]:
-    """Return published, ours and difference in per cent; a letter for each reason why there is none."""
+    """Return published, ours and difference in per cent, ours with intervals; a letter for each reason for no third."""
     if pair is None:
         return [Cell(DASH, mark="hole")] * 3
     letters = [reasons.setdefault(gap, _letter(len(reasons))) for gap in pair.gaps]
@@ -201,11 +231,21 @@ def compared(pair: Pair | None, reasons: dict[str, str]) -> list[Cell]:
     published = Cell(f"{100 * pair.published.value:.1f}", mark="" if sound else "doubt")
     if pair.ours is None:
         return [published, Cell(DASH, mark="hole"), Cell(" ".join(letters), mark="hole")]
-    ours = Cell(f"{100 * pair.ours.value:.1f}", pair.note, exact=(100 * pair.ours.value,))
-    if letters:
+    ours = estimate(pair.ours, DASH, per_cent=True)
+    ours = replace(ours, small="; ".join(filter(None, [ours.small, pair.note])))
+    if pair.difference is None:
         return [published, ours, Cell(" ".join(letters), mark="hole")]
-    difference = 100 * (pair.ours.value - pair.published.value)
-    return [published, ours, Cell(f"{difference:+.1f}", exact=(difference,))]
+    return [published, ours, replace(estimate(pair.difference, DASH, signed=True, per_cent=True), small="")]
+
+
+def told(pair: Pair) -> list[str]:
+    """Return ours and the difference in words, as fractions, or why there is none; nothing where ours is a hole."""
+    if pair.ours is None:
+        return []
+    lines = [f"ours: {pair.ours.value:.3f} ({pair.ours.low:.3f} … {pair.ours.high:.3f})"]
+    if (less := pair.difference) is None:
+        return [*lines, f"no difference: {'; '.join(pair.gaps)}"]
+    return [*lines, f"difference: {less.value:+.3f} ({less.low:+.3f} … {less.high:+.3f})"]
 
 
 def _letter(place: int) -> str:

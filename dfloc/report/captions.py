@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 from dfloc.config import fingerprint
+from dfloc.data import dolos
+from dfloc.metrics import protocols
 from dfloc.report.groups import Facet, Group, Study
+from dfloc.report.published import Table as Published
 from dfloc.report.results import Result, Score
 
 BASELINES = {"all-fake": "all fake", "mean-mask": "mean training mask", "threshold": "local-variance threshold"}
@@ -39,6 +42,43 @@ def random_weights(results: Iterable[Result]) -> str:
 def digest(scores: Iterable[Score]) -> str:
     """Return a short name of the test lists of some scores."""
     return fingerprint(sorted({score.spec.test.digest for score in scores}))[:10]
+
+
+def compared(study: Study, sources: Sequence[Published], scores: Iterable[Score]) -> str:
+    """Return which test lists and masks ours are scored on, and which the published numbers, as far as it is known."""
+    lists = {(score.spec.domain, score.spec.test.digest): score.num_images for score in scores}
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for (domain, digest_), images in lists.items():
+        kinds = study.results.mask_kinds(digest_)
+        masks = f"masks {_list(kinds)}" if kinds else "kind of masks not recorded"
+        alike.setdefault(masks, []).append((f"{domain} {digest_[:10]}", f"{images:,}"))
+    ours = "; ".join(f"{_counted(each)}, {masks}" for masks, each in alike.items()) or "none is scored"
+    own, by = study.record.protocol, dict[str, list[str]]()
+    for source in sources:
+        by.setdefault(_published(source, own), []).append(source.id)
+    told = "; ".join(f"{words} ({_list(ids)})" if len(by) > 1 else words for words, ids in by.items())
+    rule = protocols.find(own).truth
+    return f"Test lists of ours: {ours}; by {own}: {rule}. Published, with no digests of lists: {told}."
+
+
+def _published(source: Published, own: str) -> str:
+    """Return on which test sets, and by which rule for masks, a published table was scored, as far as it is known."""
+    counts = [(domain, dolos.COUNTS.get(domain, {}).get("test")) for domain in source.tested]
+    tested = _counted([(domain, count.printed if count else "") for domain, count in counts])
+    masks = "masks of Dolos" if any(cell.requires.get("data") == "dolos" for cell in source.cells.values()) else ""
+    protocol = "a protocol that is not known" if source.protocol == "unknown" else source.protocol
+    if source.protocol not in ("unknown", own):
+        protocol += f": {protocols.find(source.protocol).truth}"
+    lists = ", ".join(filter(None, [tested or "test sets not stated", masks]))
+    return "; ".join(filter(None, [lists, f"by {protocol}", source.aggregate]))
+
+
+def _counted(lists: Sequence[tuple[str, str]]) -> str:
+    """Return names with their numbers of images; one number once, an empty one not at all."""
+    names, counts = zip(*lists, strict=True) if lists else ((), ())
+    if len(set(counts)) == 1 and counts[0]:
+        return f"{_list(names)}, {counts[0]} images{' each' * (len(names) > 1)}"
+    return _list([f"{name} ({count} images)" if count else name for name, count in lists])
 
 
 def baselines(study: Study, name: str, facet: Facet = ()) -> dict[str, Group]:

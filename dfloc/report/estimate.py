@@ -1,7 +1,7 @@
 """A number with its interval, from the rows of one or several runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +47,10 @@ class Estimate:
     runs: int
     photographs: int
     planned: int = 1
+
+    def less(self, point: float) -> "Estimate":
+        """Return the difference to a number whose own uncertainty is not known: the interval is of this one alone."""
+        return replace(self, value=self.value - point, low=self.low - point, high=self.high - point)
 
 
 def pooled(runs: Sequence[Run], metric: str = "iou", planned: int = 1) -> Estimate | None:

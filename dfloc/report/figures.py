@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from dfloc.report import captions
+from dfloc.report import beside, captions
 from dfloc.report.beside import Pair
 from dfloc.report.estimate import Estimate
 from dfloc.report.exposure import CURVES, blocks, name_of
@@ -35,7 +35,7 @@ class Point(NamedTuple):
 def panels(study: Study, published: Sequence[Pair]) -> Figure:
     """Return IoU on each test domain against n, one panel for each held-out domain."""
     colour = colours(study.record.domains)
-    drawn, used = [], []
+    drawn, used, compared = [], [], list[Pair]()
     for facet, held_out, curve in blocks(study):
         used += list(curve.values())
         figure = axes(X)
@@ -47,8 +47,9 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         mean = _points(curve, study.record.domains)
         _line(figure, "mean of all test domains", mean, GREY, dash="dash", width=1.5, bars=False)
         _baseline(figure, study, held_out, facet, max(curve))
-        beside = [pair for pair in published if pair.where == name_of(facet, held_out) and pair.n is not None]
-        _published(figure, [pair for pair in beside if pair.domain in colour], colour)
+        mine = [pair for pair in published if pair.where == name_of(facet, held_out) and pair.n is not None]
+        compared += [pair for pair in mine if pair.domain in colour]
+        _published(figure, [pair for pair in mine if pair.domain in colour], colour)
         drawn.append(Panel(f"Held out: {name_of(facet, held_out)}", figure, _words(study, held_out, curve)))
     keys = [Key(domain, colour[domain]) for domain in study.record.domains]
     keys += [
@@ -62,7 +63,7 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         title="Test IoU against n, images of the held-out domain.",
         caption="One panel for each domain that the base never saw, drawn thick; n = 0 is the base itself. Points of "
         "one n are drawn side by side. A cross: over 90 % empty maps, of the trial or on that domain. Steps stand in "
-        "the hover. " + captions.provenance(study, used),
+        f"the hover. {beside.quoted(study, compared)}{captions.provenance(study, used)}",
         panels=drawn,
         legend=keys,
         numbers="exposure",
@@ -225,9 +226,14 @@ def _published(figure: go.Figure, found: Sequence[Pair], colour: Mapping[str, st
 def _published_hover(pair: Pair) -> str:
     text = f"<b>published</b> {escape(pair.domain)}, n = {pair.n:,}: {pair.published.value:.3f}"
     reason = pair.published.reason
-    words = reason.split()
-    lines = [" ".join(words[i : i + 9]) for i in range(0, len(words), 9)]
-    return "<br>".join([text, *([f"<i>{pair.published.status}</i>:"] if reason else []), *map(escape, lines)])
+    own = [line for words in beside.told(pair) for line in _wrapped(words)]
+    head = [f"<i>{pair.published.status}</i>:"] if reason else []
+    return "<br>".join([text, *head, *map(escape, [*_wrapped(reason), *own])])
+
+
+def _wrapped(text: str) -> list[str]:
+    words = text.split()
+    return [" ".join(words[i : i + 9]) for i in range(0, len(words), 9)]
 
 
 def _words(study: Study, held_out: str, curve: Mapping[int, Group]) -> str:

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from dfloc.report import captions
+from dfloc.report import beside, captions
 from dfloc.report.beside import Pair
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
 from dfloc.report.models import Column, Model, Part, Which, known, narrow, parts, settings, unknown, valued, wide
 from dfloc.report.plot import Figure, Key, Panel, Tile, heat, told
-from dfloc.report.published import Cell as Published
 
 MAX_PANELS = 16
 WIDE = 5  # columns from which on numbers have two decimals
@@ -34,7 +33,7 @@ def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()
         caption="One panel for each model, the same colours in all: white is 0, dark blue is 1. A frame: in-domain. "
         "x: over 90 % empty maps. A published number with ? is doubtful by its source; of a table called context, the "
         f"protocol or main settings are not known.{fewer} "
-        f"{captions.provenance(study, groups)}",
+        f"{beside.quoted(study, _matrices(published))}{captions.provenance(study, groups)}",
         panels=drawn,
         legend=[FRAME],
         numbers="train-test" if wide(found) else "tested",
@@ -109,18 +108,23 @@ def _beside(study: Study, training: str, block: Sequence[tuple[Model, Column]]) 
     return Panel(f"Trained on {training}", figure, f"{'; '.join(said)}.")
 
 
+def _matrices(found: Sequence[Pair]) -> list[Pair]:
+    return [pair for pair in found if pair.table.metric == "iou" and pair.table.rows_axis == "test_domain"]
+
+
 def _published(found: Sequence[Pair]) -> list[Panel]:
     """Return the published matrices of IoU."""
     by_table: dict[str, list[Pair]] = {}
-    for pair in found:
-        if pair.table.metric == "iou" and pair.table.rows_axis == "test_domain":
-            by_table.setdefault(pair.table.id, []).append(pair)
+    for pair in _matrices(found):
+        by_table.setdefault(pair.table.id, []).append(pair)
     drawn = []
     for name, pairs in by_table.items():
-        cells = {(str(pair.published.row), pair.domain): pair.published for pair in pairs}
+        cells: dict[tuple[str, str], list[Pair]] = {}
+        for pair in pairs:
+            cells.setdefault((str(pair.published.row), pair.domain), []).append(pair)
         rows, columns = (list(dict.fromkeys(key[side] for key in cells)) for side in (0, 1))
         digits = 2 if len(columns) > WIDE else 3
-        tiles = [[_quoted(cells.get((row, column)), digits) for column in columns] for row in rows]
+        tiles = [[_quoted(cells.get((row, column), []), digits) for column in columns] for row in rows]
         source = pairs[0].table
         words = f"{source.kind}: table {name}; its numbers stand beside ours below."
         figure = heat(rows, columns, tiles, "trained on", "tested on")
@@ -129,14 +133,17 @@ def _published(found: Sequence[Pair]) -> list[Panel]:
     return drawn
 
 
-def _quoted(cell: Published | None, digits: int) -> Tile:
-    if cell is None:
+def _quoted(found: Sequence[Pair], digits: int) -> Tile:
+    """Return a published number, and in its hover those of ours that stand beside it."""
+    if not found:
         return Tile(None, "-", [])
+    cell = found[0].published
+    ours = [f"{pair.where}, {line}" for pair in found for line in beside.told(pair)]
     text = f"{cell.value:.{digits}f}{'' if cell.status == 'ok' else ' ?'}"
     training, domain = str(cell.col), str(cell.row)
     others = training.startswith("without-") and not domain.endswith(f"/{training.removeprefix('without-')}")
     framed = training == domain or others or training.startswith("train_all")
-    return Tile(cell.value, text, [f"published: {cell.value:.3f}", cell.reason], framed)
+    return Tile(cell.value, text, [f"published: {cell.value:.3f}", cell.reason, *ours], framed)
 
 
 def _tile(column: Column, domain: str, digits: int) -> Tile:

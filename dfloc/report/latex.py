@@ -198,6 +198,8 @@ def _best(table: Table) -> set[tuple[int, int]]:
 
 def _rivals(table: Table) -> list[list[tuple[int, int]]]:
     """Return the places of numbers of which one is the best: along each row, or down each block of a column."""
+    if table.across is None:
+        return []
     if table.across:
         return [[(place, column) for column in table.across] for place, row in enumerate(table.rows) if not row.muted]
     return [[(place, column) for place in rows] for column in range(len(table.columns)) for rows in _blocks(table)]

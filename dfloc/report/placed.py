@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from dfloc.data import dolos
 from dfloc.report import captions
-from dfloc.report.beside import RULE, Pair, compared, ends_of, setting
+from dfloc.report.beside import RULE, Pair, compared, ends_of, scores_of, setting, terms
 from dfloc.report.comparable import fits, gaps
 from dfloc.report.groups import Model as Cells
 from dfloc.report.groups import Study
@@ -84,7 +84,8 @@ def _pair(study: Study, table: PublishedTable, cell: Published, name: str, model
         for domain in domains:
             why += gaps(asked, table.protocol, domain, setting(study, group))
     notes = dict.fromkeys(note for group, domains in ours.cells if (note := group.note(domains)))
-    return Pair(table, cell, name, None, _named(study, cell.col), value, "; ".join(notes), tuple(dict.fromkeys(why)))
+    scores, gap = scores_of(ours.cells if value else []), tuple(dict.fromkeys(why))
+    return Pair(table, cell, name, None, _named(study, cell.col), value, scores, "; ".join(notes), gap)
 
 
 def _missing(cell: Published, model: Model | None, ours: Ours) -> str:
@@ -113,7 +114,7 @@ def _table(study: Study, found: Sequence[Pair]) -> Table:
         id=f"published-{source.id.replace('.', '-')}",
         title=f"{source.kind} beside measured: {source.where}.",
         caption=f"Rows: {_words(source.rows_axis)}; columns: {_words(source.cols_axis)}; in per cent. {RULE} "
-        f"Source: {source.cite} ({source.id}). {captions.provenance(study, study.groups)}",
+        f"Source: {source.cite} ({source.id}). {terms(study, found)} {captions.provenance(study, study.groups)}",
         columns=[
             "Our model",
             _words(source.rows_axis),
@@ -121,6 +122,7 @@ def _table(study: Study, found: Sequence[Pair]) -> Table:
         ],
         rows=rows,
         words=(0, 1),
+        across=None,
         notes=[
             *(f"{letter}: {reason}" for reason, letter in reasons.items()),
             *captions.baseline_note(study, per_cent=True),

@@ -44,6 +44,7 @@ class Table:
     Attributes:
         held_out: full name of the domain that an exposure table fine-tunes on; empty for other tables.
         unit: as the document prints it: percent | fraction | another word.
+        aggregate: which images its numbers are the mean of, in words; empty where its source does not say.
         comparable: whether protocol and main settings are known, so that a difference may be printed.
         cells: by (row, column); a dash of the document has none.
     """
@@ -54,6 +55,7 @@ class Table:
     metric: Any
     unit: str
     protocol: str
+    aggregate: str
     comparable: bool
     held_out: str
     rows_axis: str
@@ -64,6 +66,13 @@ class Table:
     def kind(self) -> str:
         """What to call it: no document prints the matrices of the author's notebooks."""
         return "Author's notebook" if self.id.startswith("nb.") else "Published"
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """The domains that its localizers are tested on; empty where that is not known."""
+        asked = [cell.requires.get("test", ()) for cell in self.cells.values()]
+        lists = [[each["localization"]] if isinstance(each, Mapping) else each for each in asked]
+        return tuple(dict.fromkeys(domain for each in lists for domain in each))
 
 
 def load(path: Path = SHIPPED, *, unpublished: bool = False) -> dict[str, Table]:
@@ -103,6 +112,7 @@ def _table(study: Mapping[str, Any], names: Mapping[str, str], sources: Mapping[
         metric=study["metric"],
         unit=study["unit"],
         protocol=study["protocol"],
+        aggregate=study.get("aggregate", ""),
         comparable=study["comparable"] == "yes",
         held_out=names.get(study.get("held_out", ""), ""),
         rows_axis=study["rows_axis"],

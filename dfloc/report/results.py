@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dfloc.config import Checkpoint, EvaluationSpec
+from dfloc.data import lists
 from dfloc.data.generators import SOURCE
 from dfloc.ledger import Done, EpochRecord, Ledger, State
 from dfloc.metrics import protocols, summarise
@@ -128,11 +129,15 @@ class Results:
     Args:
         workspace: where the ledger is.
         record: what was planned.
+
+    Attributes:
+        mask_kinds: the kinds of the masks of a list (`lists.mask_kinds`).
     """
 
     def __init__(self, workspace: Workspace, record: SweepRecord):
         self.record = record
         self._ledger = Ledger(workspace)
+        self.mask_kinds: Callable[[str], tuple[str, ...] | None] = cache(partial(lists.mask_kinds, workspace))
         self._scores: dict[str, Score | None] = {}
         self._photographs: dict[str, int] = {}
         self.all = [self._result(trial) for trial in record.trials]

@@ -60,7 +60,8 @@ class Table:
         caption: what is shown, and protocol, data and seeds.
         columns: heads.
         words: indices of the columns that hold words and are set flush left.
-        across: indices of columns whose best number each row has; empty: each column has one of each block of rows.
+        across: indices of columns whose best number each row has; empty: each column has one of each block of rows;
+            None: no number is the best.
         notes: footnotes.
         folded: the HTML page shows it on a click.
     """
@@ -71,7 +72,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Row]
     words: Sequence[int] = (0,)
-    across: Sequence[int] = ()
+    across: Sequence[int] | None = ()
     notes: Sequence[str] = ()
     folded: bool = False
 
@@ -168,20 +169,21 @@ def runs(found: int, planned: int) -> str:
     return f"{found} of {planned} runs" if found < planned else ""
 
 
-def estimate(found: Estimate | None, hole: str, *, signed: bool = False) -> Cell:
+def estimate(found: Estimate | None, hole: str, *, signed: bool = False, per_cent: bool = False) -> Cell:
     """Return a number with its interval, or the mark of a hole; where fewer runs count than were planned, it says so.
 
     Args:
         found: the number.
         hole: what to write where there is none.
         signed: whether a plus is written.
+        per_cent: whether it stands beside published per cents.
     """
     if found is None:
         return Cell(hole, mark="bad" if hole == "failed" else "hole")
-    sign = "+" if signed else ""
-    span = f"{found.low:{sign}.3f}", f"{found.high:{sign}.3f}"
-    short = runs(found.runs, found.planned)
-    return Cell(f"{found.value:{sign}.3f}", short, span, exact=(found.value, found.low, found.high))
+    form, scale = f"{'+' if signed else ''}.{1 if per_cent else 3}f", 100 if per_cent else 1
+    exact = (scale * found.value, scale * found.low, scale * found.high)
+    text, low, high = (f"{value:{form}}" for value in exact)
+    return Cell(text, runs(found.runs, found.planned), (low, high), exact=exact)
 
 
 def _md(text: str) -> str:

@@ -35,6 +35,18 @@ def test_a_list_holds_the_lines_that_its_name_is_the_digest_of(workspace: Worksp
     assert lines[0] == ["x/y/train/a-0.png", "a" * 64, "a" * 64, "fake_is_white"]
 
 
+def test_a_list_says_what_kinds_of_masks_it_has_and_one_of_ids_alone_does_not(workspace: Workspace) -> None:
+    assert lists.mask_kinds(workspace, DIGEST) is None
+    lists.keep(workspace, DIGEST, SAMPLES)
+    assert lists.mask_kinds(workspace, DIGEST) == ("fake_is_white",)
+    mixed = [*SAMPLES, ref("x/y/train/r.png")._replace(mask_kind="real")]
+    lists.keep(workspace, list_digest(mixed), mixed)
+    assert lists.mask_kinds(workspace, list_digest(mixed)) == ("fake_is_white", "real")
+    storage.put_json(workspace.lists / f"{DIGEST}.json", list(IDS))
+    assert lists.ids(workspace, DIGEST) == IDS
+    assert lists.mask_kinds(workspace, DIGEST) is None
+
+
 def test_any_change_of_a_list_is_refused(workspace: Workspace) -> None:
     lists.keep(workspace, DIGEST, SAMPLES)
     path = workspace.lists / f"{DIGEST}.json"

@@ -1,10 +1,20 @@
+import csv
+import io
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from dfloc.report import beside, published, reading
+from dfloc.config import SampleList, fingerprint
+from dfloc.data import lists
+from dfloc.data.manifest import SampleRef, list_digest
+from dfloc.report import beside, captions, latex, published, reading
+from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
+from dfloc.storage import Workspace
 from tests.report.conftest import small_paper, texts
-from tests.report.studies import DOLOS, Maker, truth
+from tests.report.studies import DOLOS, Maker, fill, truth
 from tests.report.studies import record as record_of
 
 FUSED = ("clip-vit-l14/layer20", "clip-rn50/layer3")
@@ -55,6 +65,80 @@ def test_suspect_and_mixed_values_have_no_difference(found, paper_study):
     mixed = texts(budgets, "3000-each-per-model")
     assert mixed[1] == "40.8"
     assert not mixed[3].startswith(("+", "-"))
+
+
+def test_ours_and_the_difference_have_the_interval_of_ours_alone(found):
+    known = replace(of(found, "celebahq/lama", 1000, "celebahq/pluralistic"), ours=Estimate(0.65, 0.6, 0.71, 2, 9, 3))
+    assert known.published.value == pytest.approx(0.6472)
+    published, ours, difference = beside.compared(known, {})
+    assert (published.text, published.span) == ("64.7", None)
+    assert (ours.text, ours.span, ours.small) == ("65.0", ("60.0", "71.0"), "2 of 3 runs")
+    assert (difference.text, difference.span, difference.small) == ("+0.3", ("-4.7", "+6.3"), "")
+    np.testing.assert_allclose(ours.exact, [65, 60, 71])
+    np.testing.assert_allclose(difference.exact, [0.28, -4.72, 6.28])
+    assert beside.told(known) == ["ours: 0.650 (0.600 … 0.710)", "difference: +0.003 (-0.047 … +0.063)"]
+    refused = replace(known, gaps=("epochs 10, ours 11",))
+    assert beside.compared(refused, {})[2].text == "a"
+    assert beside.told(refused)[1] == "no difference: epochs 10, ours 11"
+
+
+def test_intervals_stand_in_csv_markdown_and_latex_and_no_number_is_the_best(study_of):
+    maker = Maker(DOLOS, FUSED, "ab" * 32, 3000, 30, 300, 60, None, 12)
+    base = maker.plan("base", dict.fromkeys((*DOLOS[:2], DOLOS[3]), 3000), held_out=DOLOS[2])
+    for n in (1000, 2000):
+        maker.plan("finetune", {DOLOS[2]: n}, parent=base, epochs=10, held_out=DOLOS[2], n=n)
+    study = study_of(record_of(maker, "paper", tables=("s000.exposure.lama",)))
+    (curves,) = beside.tables(study, beside.pairs(study, published.choose(published.load(), study.record.tables)))
+    row = next(row for row in csv.DictReader(io.StringIO(curves.csv())) if row["n"] == "1,000")
+    score = study.curve("finetune", DOLOS[2])[1000].score([DOLOS[3]])
+    for name, less in (("ours", 0), ("difference", 0.6472)):
+        ends = [float(row[f"{DOLOS[3]} {name}: {end}"]) for end in ("low", "high")]
+        np.testing.assert_allclose(ends, [100 * (score.low - less), 100 * (score.high - less)])
+    low, high = (f"{100 * (end - 0.6472):+.1f}" for end in (score.low, score.high))
+    assert f"({low} … {high})" in curves.markdown()
+    body = latex.latex(curves)
+    assert f"[{low}, {high}]".replace("-", "$-$") in body
+    assert "textbf" not in body.partition("midrule")[2]
+    assert "how uncertain a published number is, is not known" in curves.caption
+
+
+def test_the_caption_says_which_lists_and_masks_are_compared(found, paper_study):
+    digest = fingerprint(["test", "celebahq/ldm"])[:10]
+    for table in beside.tables(paper_study, found):
+        assert f"Test lists of ours: celebahq/ldm {digest}, celebahq/repaint-p2-9k " in table.caption
+        assert "12 images each, kind of masks not recorded; by declip-2025: a pixel is fake where" in table.caption
+        assert "celebahq/pluralistic, 900 images each, masks of Dolos; by declip-2025" in table.caption
+
+
+def test_the_masks_of_a_list_that_is_kept_are_named_and_each_source_has_its_rule(tmp_path):
+    domain = DOLOS[0]
+    refs = [
+        SampleRef(
+            f"{domain}/test/{i}.png", f"p{i}", f"s{i % 3}", domain, "test", "a" * 64, "b" * 64, kind, "s", "d", 0, i
+        )
+        for i, kind in enumerate(["fake_is_black"] * 5 + ["real"])
+    ]
+    maker = Maker((domain,), FUSED, "ab" * 32)
+    maker.plan("base", {domain: 30})
+    test = SampleList(digest=list_digest(refs), counts={domain: 6})
+    planned = maker.trials[0]
+    asked = [each.model_copy(update={"test": test}) for each in planned.evaluations]
+    maker.trials[0] = planned.model_copy(update={"evaluations": tuple(asked)})
+    workspace, record = Workspace(tmp_path), record_of(maker, "paper")
+    lists.keep(workspace, test.digest, refs)
+    fill(workspace, record)
+    study = Study(record, Results(workspace, record))
+    every = published.load()
+    words = captions.compared(
+        study, [every[name] for name in ("s004.table2", "s002.leave_one_out", "s001.decoders")], study.results.scores()
+    )
+    assert f"{domain} {test.digest[:10]}, 6 images, masks fake_is_black, real; by declip-2025: " in words
+    assert (
+        "celebahq/repaint-p2, 8.5k images, masks of Dolos; by dolos-2024: a pixel is fake where the mask is not "
+        in words
+    )
+    assert "test sets not stated, masks of Dolos; by a protocol that is not known; not stated; full sets" in words
+    assert "by declip-2025; single-domain training; " in words
 
 
 def test_on_built_in_data_nothing_published_stands(paper_study, study_of):

@@ -60,6 +60,11 @@ def test_published_points_are_filled_or_hollow_with_the_reason(paper_study):
     assert {n for n, shape in shapes.items() if shape == "diamond-open"} == {250, 500, 750}
     assert points.y[points.x.index(1000)] == pytest.approx(0.701)
     assert "proved by the saved logs" in points.text[points.x.index(250)].replace("<br>", " ")
+    ours = next(pair for pair in found if (pair.where, pair.n, pair.domain) == ("celebahq/lama", 1000, "celebahq/lama"))
+    assert points.text[points.x.index(1000)].endswith("<br>".join(["", *beside.told(ours)]))
+    assert "difference: " in points.text[points.x.index(1000)]
+    assert "Published, with no digests of lists: celebahq/ldm" in figures.panels(paper_study, found).caption
+    assert "ublished" not in figures.panels(paper_study, []).caption
 
 
 def test_published_points_of_a_domain_that_is_not_tested_are_not_drawn(paper_study, paper_workspace):

@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from dfloc.report import models, placed, published
+from dfloc.report import beside, heatmaps, models, placed, published
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
@@ -32,7 +33,7 @@ def trial_of(study, **axes):
 
 
 def test_a_matrix_is_matched_by_model_data_and_test_domain(made):
-    study, pairs = made(crossed.single_domain())
+    study, pairs = made(crossed.single_domain(num_test=60))
     (pair,) = at(pairs, "s000.single_domain.vit_rn50", REPAINT, LDM)
     assert pair.published.value == pytest.approx(0.462)
     assert (pair.where, pair.gaps) == ("vit-rn50-conv-12", ())
@@ -46,6 +47,16 @@ def test_a_matrix_is_matched_by_model_data_and_test_domain(made):
         f"{100 * ours:.1f}",
         f"{100 * ours - 46.2:+.1f}",
     ]
+    spans = [cell.exact[1:] for cell in row.cells[place + 1 : place + 3]]
+    assert np.subtract(*spans) == pytest.approx([46.2, 46.2])
+    assert spans[0] == pytest.approx([100 * pair.ours.low, 100 * pair.ours.high])
+    assert "900 images each, masks of Dolos; by declip-2025" in table.caption
+    figure = heatmaps.crossed(study, models.models(study), pairs)
+    (panel,) = [panel for panel in figure.panels if panel.title.endswith("vit_rn50")]
+    (trace,) = panel.figure.data
+    hover = trace.customdata[list(DOLOS).index(REPAINT)][list(DOLOS).index(LDM)]
+    assert f"vit-rn50-conv-12, {beside.told(pair)[1]}" in hover
+    assert "Test lists of ours: celebahq/ldm" in figure.caption
 
 
 def test_what_a_source_does_not_state_is_no_difference(made):

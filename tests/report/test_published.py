@@ -30,6 +30,15 @@ def test_status_and_reason_of_cells():
     assert "ViT alone" in row.reason
 
 
+def test_a_table_says_where_its_localizers_are_tested_and_what_it_averages():
+    tables = load()
+    assert tables["s004.table2"].tested == ("celebahq/repaint-p2",)
+    assert tables["s000.exposure.ldm"].tested[0] == "celebahq/ldm"
+    assert len(tables["s000.exposure.ldm"].tested) == 4
+    assert tables["s002.same_generator"].tested == ()
+    assert tables["s000.budgets"].aggregate.startswith("mean over the 900 test images")
+
+
 def test_rows_and_columns_replace_what_is_required():
     tables = load()
     row = tables["s000.budgets"].cells["3000-each-per-model", "celebahq/ldm"].requires
