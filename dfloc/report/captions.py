@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from dfloc import registry
 from dfloc.config import fingerprint
 from dfloc.data import dolos
 from dfloc.metrics import protocols
@@ -67,7 +68,7 @@ def _published(source: Published, own: str) -> str:
     tested = _counted([(domain, count.printed if count else "") for domain, count in counts])
     masks = "masks of Dolos" if any(cell.requires.get("data") == "dolos" for cell in source.cells.values()) else ""
     protocol = "a protocol that is not known" if source.protocol == "unknown" else source.protocol
-    if source.protocol not in ("unknown", own):
+    if source.protocol != own and source.protocol in registry.names("protocol"):
         protocol += f": {protocols.find(source.protocol).truth}"
     lists = ", ".join(filter(None, [tested or "test sets not stated", masks]))
     return "; ".join(filter(None, [lists, f"by {protocol}", source.aggregate]))

@@ -129,9 +129,10 @@ def test_the_masks_of_a_list_that_is_kept_are_named_and_each_source_has_its_rule
     fill(workspace, record)
     study = Study(record, Results(workspace, record))
     every = published.load()
-    words = captions.compared(
-        study, [every[name] for name in ("s004.table2", "s002.leave_one_out", "s001.decoders")], study.results.scores()
-    )
+    sources = [every[name] for name in ("s004.table2", "s002.leave_one_out", "s001.decoders")]
+    sources.append(replace(every["s000.budgets"], protocol="their-own", aggregate=""))
+    words = captions.compared(study, sources, study.results.scores())
+    assert "celebahq/pluralistic, 900 images each, masks of Dolos; by their-own (s000.budgets)" in words
     assert f"{domain} {test.digest[:10]}, 6 images, masks fake_is_black, real; by declip-2025: " in words
     assert (
         "celebahq/repaint-p2, 8.5k images, masks of Dolos; by dolos-2024: a pixel is fake where the mask is not "
