@@ -266,7 +266,7 @@ def test_runs_of_an_older_layout_are_written_again(workspace: Workspace, monkeyp
     client.delete_tag(run, "dfloc.stage.exposure-paper-dolos/base")
     track(workspace)
     assert len(names_found(workspace)[1]) == 0, "nothing tells that it lacks something"
-    monkeypatch.setattr("dfloc.projection.LAYOUT", 3)
+    monkeypatch.setattr("dfloc.run_layout.NUMBER", 4)
     track(workspace)
     assert names_found(workspace)[1] == {"lama base seed=0"}
 
