@@ -153,11 +153,19 @@ class Projection:
         return self._store.make_run(self._experiment, planned.name, tags, _milliseconds(start))
 
     def _of_today(self, run: Any, planned: PlannedTrial) -> Any:
-        """Return a run of this layout: one of an older is made again, unless it has numbers of another protocol."""
+        """Return a run of this layout: one of an older is made again, unless it has numbers of another protocol.
+
+        It stays under the sweep that recorded it first, and has its tags, those of a user among them.
+        """
         had = run.data.tags
         same = had.get(MLFLOW_PARENT) == self._parent or had.get(PROTOCOL) == self._record.protocol_of(planned)
-        again = same and not run_layout.is_of_today(run)
-        return run_layout.made_again(self._store, self._experiment, run) if again else run
+        if run_layout.is_of_today(run) or not same:
+            return run
+        title, start = run.info.run_name, run.info.start_time
+        made = self._store.make_run(self._experiment, title, run_layout.tags(), start, before=run)
+        self._trials[planned.fingerprint] = made
+        self._store.delete(run.info.run_id)
+        return made
 
     def _log(self, run: Any, planned: PlannedTrial, numbers: Mapping[str, float], found_by: Mapping[str, str]) -> None:
         """Log what the run lacks; what it has already is changed by the sweep alone that recorded it first."""

@@ -19,16 +19,6 @@ def is_of_today(run: Any) -> bool:
     return bool(run.data.tags.get(TAG) == tags()[TAG])
 
 
-def made_again(store: Store, experiment: str, old: Any) -> Any:
-    """Return a new run in the place of an old one, which MLflow keeps among its deleted ones.
-
-    It stays under the sweep that recorded it first, and has its tags, those of a user among them.
-    """
-    made = store.make_run(experiment, old.info.run_name, tags(), old.info.start_time, before=old)
-    store.delete(old.info.run_id)
-    return made
-
-
 def by_tag(store: Store, tag: str, runs: Sequence[Any]) -> dict[str, Any]:
     """Return the run of each value of a tag; one is deleted that was about to be when its driver died."""
     found: dict[str, Any] = {}
