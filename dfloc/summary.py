@@ -1,6 +1,6 @@
 """What one trial says in a table: its name, its params and its scores."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Literal, NamedTuple, get_args
 
 import pyarrow as pa
@@ -161,11 +161,12 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     Returns:
         `test/<domain>/<measure>` of the best epoch and `test_last/<domain>/<measure>` of the last one, of the measures
         that the protocol has tracked;
-        `test/<group>/<measure>`: mean over the study's local domains and over those that are in-domain, out-of-domain
-        and base (absent without members, and until every planned domain is there); held-out is the domain of the axis
-        `held_out`, of a trial without it the mean over the study's domains outside the base;
+        `test/<group>/<measure>`: mean over the study's tested domains and over those of them that are in-domain,
+        out-of-domain and base (absent without members, and until all of them are there); held-out is the domain of the
+        axis `held_out`, of a trial without it the mean over the tested domains outside the base;
         `forgetting/<domain>`, of the domains that the root ancestor was trained on: its IoU minus the trial's own;
-        `cost/seconds`, `cost/images_per_second`; `best/epoch`, and `best/valid_iou` there.
+        `cost/seconds`, `cost/images_per_second`, `cost/steps` (those taken; the param `steps` is what was planned,
+        which a schedule may end before); `best/epoch`, and `best/valid_iou` there.
 
     Raises:
         WorkspaceError, DataError: rows are damaged.
@@ -181,7 +182,7 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
             scores |= {f"{head}/{domain}/{measure}": values[measure] for measure in measures if measure in values}
     wanted = [each for each in _clean_tests(planned) if (each.checkpoint, each.protocol) == ("best", protocol)]
     if all(each in own for each in wanted):
-        scores |= _means(record, planned, scores)
+        scores |= _means(record, planned, {each.domain for each in wanted}, scores)
     root = _by_domain(ledger, [each for each in found if each.trial != planned.fingerprint], "best")
     for domain, values in root.items():
         if domain in planned.spec.lineage.base and "iou" in values and f"test/{domain}/iou" in scores:
@@ -252,7 +253,12 @@ def _training(ledger: Ledger, name: str) -> dict[str, float]:
     done = ledger.done(name)
     if done is None:
         return {}
-    costs = {"cost/seconds": done.cost.seconds, "cost/images_per_second": done.cost.images_per_second}
+    cost = done.cost
+    costs = {
+        "cost/seconds": cost.seconds,
+        "cost/images_per_second": cost.images_per_second,
+        "cost/steps": float(cost.steps),
+    }
     iou = ledger.epochs(name)[done.best_epoch - 1].valid_iou
     return costs | {"best/epoch": float(done.best_epoch), "best/valid_iou": iou}
 
@@ -262,20 +268,25 @@ def is_mean(key: str) -> bool:
     return key.startswith(tuple(f"test/{group}/" for group in get_args(Group)))
 
 
-def _means(record: SweepRecord, planned: PlannedTrial, scores: Mapping[str, float]) -> dict[str, float]:
+def _means(
+    record: SweepRecord, planned: PlannedTrial, tested: Set[str], scores: Mapping[str, float]
+) -> dict[str, float]:
     base = _base(planned.spec)  # empty: nobody knows what the root ancestor saw, so that no domain is known to be new
     held_out = axes(record, planned).get("held_out")
+    domains = record.tested
     groups: dict[Group, list[str]] = {
-        "mean": list(record.domains),
-        "id": [domain for domain in record.domains if relation(planned.spec, domain) == "in"],
-        "ood": [domain for domain in record.domains if relation(planned.spec, domain) == "out"],
-        "base": [domain for domain in record.domains if domain in base],
-        "held_out": [str(held_out)] if held_out else [each for each in record.domains if base and each not in base],
+        "mean": list(domains),
+        "id": [domain for domain in domains if relation(planned.spec, domain) == "in"],
+        "ood": [domain for domain in domains if relation(planned.spec, domain) == "out"],
+        "base": [domain for domain in domains if domain in base],
+        "held_out": [str(held_out)] if held_out else [domain for domain in domains if base and domain not in base],
     }
     means = {}
-    for group, domains in groups.items():
+    for group, members in groups.items():
+        if not tested >= {*members}:
+            continue
         for measure in protocols.find(record.protocol_of(planned)).tracked:
-            keys = [f"test/{domain}/{measure}" for domain in domains]
+            keys = [f"test/{domain}/{measure}" for domain in members]
             values = [scores[key] for key in keys if key in scores]
             if values:
                 means[f"test/{group}/{measure}"] = sum(values) / len(values)

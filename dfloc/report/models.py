@@ -256,7 +256,8 @@ def _column(study: Study, group: Group) -> Column:
     counts = group.first.trial.spec.train.counts
     if domain := group.axes.get("domain"):
         return Column(str(domain), ONE, group)
-    if held_out := group.axes.get("held_out"):
+    held_out = group.axes.get("held_out")
+    if held_out and relation(group.first.trial.spec, str(held_out)) != "in":
         return Column(f"without-{held_out}", WITHOUT, group)
     if len(counts) == 1:
         return Column(next(iter(counts)), ONE, group)
