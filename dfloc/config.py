@@ -222,7 +222,8 @@ class Lineage(Frozen):
         seen: domains of all ancestors.
         base: domains of the root ancestor; of the trial itself where it has none.
         root: fingerprint of the root ancestor; empty where the trial has none.
-        exposure: images of domains that the root did not train on, over the whole lineage; 0 without a parent.
+        exposure: images of families that the root did not train on, over the whole lineage; 0 without a parent. Of a
+            trial with the axis `held_out` it is counted when read (`summary.params`).
     """
 
     seen: tuple[str, ...] = ()

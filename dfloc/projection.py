@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow.parquet as pq
 from upath import UPath
 
-from dfloc import disk, storage, summary
+from dfloc import disk, run_layout, storage, summary
 from dfloc.alphabet import MAX_KEY, key, value
 from dfloc.config import EvaluationSpec, fingerprint
 from dfloc.identity import Identity
@@ -24,7 +24,6 @@ from dfloc.tracking_store import RELATIVE, RefusedError, Store
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = 2  # raised when the names or meanings of params, metrics or tags change: older runs are then written again
 ENDS = {"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 NO_FILES = " without files"
 
@@ -76,7 +75,7 @@ class Projection:
         if side.own:
             self._follow(experiment, runs)
         own = [self._mended(run) for run in runs if self._is_own(run)]
-        self._trials = {run.data.tags[FINGERPRINT]: run for run in own if FINGERPRINT in run.data.tags}
+        self._trials = run_layout.by_tag(store, FINGERPRINT, own)
         self._others: dict[str, list[str]] = {}
         for run in runs:
             if not self._is_own(run) and FINGERPRINT in run.data.tags:
@@ -106,7 +105,7 @@ class Projection:
         planned = self._planned[name]
         found = summary.evaluated(self._record, self._ledger, planned)
         stages = list(dict.fromkeys(each.stage for each in self._record.trials if each.fingerprint == name))
-        stamp = fingerprint([LAYOUT, state, ", ".join(stages), sorted(each.key for each in found)])[:16]
+        stamp = fingerprint([run_layout.NUMBER, state, ", ".join(stages), sorted(each.key for each in found)])[:16]
         run = self._trials.get(name)
         self._rename(run, planned)
         had = run.data.tags.get(key(self._tag("stamp"))) if run and run.info.status == ENDS[state] else None
@@ -114,7 +113,7 @@ class Projection:
             self._move(run, planned)
             return
         numbers = summary.summary(self._record, self._ledger, planned)
-        run = run or self._create(planned)
+        run = self._of_today(run, planned) if run else self._create(planned)
         try:
             if had != stamp + NO_FILES:
                 self._log(run, planned, numbers, self._found_by(stages))
@@ -137,7 +136,7 @@ class Projection:
     def _move(self, run: Any, planned: PlannedTrial) -> None:
         """Name the place of the workspace on a run that is complete, where it was another one."""
         if not run.data.tags.get(PLACE, "").endswith(f":{self._side.identity.path}"):
-            words = summary.tags(self._ledger, planned)
+            words = summary.tags(self._record, self._ledger, planned)
             here = {name: word for name, word in words.items() if name == summary.WEIGHTS}
             self._store.tag(run.info.run_id, self._whose() | here)
 
@@ -149,8 +148,24 @@ class Projection:
             **self._whose(),
             PROTOCOL: self._record.protocol_of(planned),
             MLFLOW_PARENT: self._parent,
+            **run_layout.tags(),
         }
         return self._store.make_run(self._experiment, planned.name, tags, _milliseconds(start))
+
+    def _of_today(self, run: Any, planned: PlannedTrial) -> Any:
+        """Return a run of this layout: one of an older is made again, unless it has numbers of another protocol.
+
+        It stays under the sweep that recorded it first, and has its tags, those of a user among them.
+        """
+        had = run.data.tags
+        same = had.get(MLFLOW_PARENT) == self._parent or had.get(PROTOCOL) == self._record.protocol_of(planned)
+        if run_layout.is_of_today(run) or not same:
+            return run
+        title, start = run.info.run_name, run.info.start_time
+        made = self._store.make_run(self._experiment, title, run_layout.tags(), start, before=run)
+        self._trials[planned.fingerprint] = made
+        self._store.delete(run.info.run_id)
+        return made
 
     def _log(self, run: Any, planned: PlannedTrial, numbers: Mapping[str, float], found_by: Mapping[str, str]) -> None:
         """Log what the run lacks; what it has already is changed by the sweep alone that recorded it first."""
@@ -172,7 +187,8 @@ class Projection:
             if had.get(key(name)) is None or (mine and had[key(name)] != some[-1].value)
             for point in some
         ]
-        params = summary.params(planned.spec, self._record.weights)
+        held_out = str(summary.axes(self._record, planned).get("held_out", ""))
+        params = summary.params(planned.spec, self._record.weights, held_out)
         self._store.log(
             run.info.run_id,
             metrics,
@@ -183,7 +199,7 @@ class Projection:
     def _words(self, run: Any, planned: PlannedTrial, found_by: Mapping[str, str], mine: bool) -> dict[str, str]:
         """Return the tags that a run is to have, after taking away those that are not true any more."""
         had = run.data.tags
-        words = summary.tags(self._ledger, planned) | {PROTOCOL: self._record.protocol_of(planned)}
+        words = summary.tags(self._record, self._ledger, planned) | {PROTOCOL: self._record.protocol_of(planned)}
         tags = {name: word for name, word in words.items() if mine or key(name) not in had} | dict(found_by)
         stopped = self._ledger.stopped(planned.fingerprint, self._record.sweep)
         if stopped and self._ledger.state(planned.fingerprint, self._record.sweep) == "stopped":

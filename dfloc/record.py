@@ -79,6 +79,12 @@ class SweepRecord(Frozen):
         return tuple(dict.fromkeys([*(trial.stage for trial in self.trials), *(one.stage for one in self.searches)]))
 
     @property
+    def tested(self) -> tuple[str, ...]:
+        """The study's domains that its trials are tested on, over which means run; others where none of them is."""
+        asked = {each.domain: None for trial in self.trials for each in trial.evaluations if each.split == "test"}
+        return tuple(domain for domain in self.domains if domain in asked) or tuple(asked) or self.domains
+
+    @property
     def protocols(self) -> tuple[str, ...]:
         """Whose scores are asked for: first the one of the page, then those of other starts."""
         return tuple(dict.fromkeys([self.protocol, *(name for trial in self.trials for name in trial.protocols)]))

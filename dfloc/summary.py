@@ -1,10 +1,11 @@
 """What one trial says in a table: its name, its params and its scores."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Literal, NamedTuple, get_args
 
 import pyarrow as pa
 
+from dfloc.axis import Value
 from dfloc.config import AugmentSpec, Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, SampleList, TrialSpec
 from dfloc.data import dolos, lists
 from dfloc.ledger import Ledger
@@ -19,6 +20,7 @@ FAILURE = "dfloc.failure"
 WEIGHTS = "dfloc.weights"
 
 Group = Literal["mean", "id", "ood", "base", "held_out"]
+Relation = Literal["in", "out", "unknown"]
 
 
 class Point(NamedTuple):
@@ -29,7 +31,24 @@ class Point(NamedTuple):
     epoch: int = 0
 
 
-def params(spec: TrialSpec, words: Mapping[str, str]) -> dict[str, str]:
+def axes(record: SweepRecord, planned: PlannedTrial) -> dict[str, Value]:
+    """Return the axes of a trial in every stage of a sweep that has it; the first stage's value of each."""
+    same = [each.axes for each in record.trials if each.fingerprint == planned.fingerprint]
+    return {axis: value for one in reversed([planned.axes, *same]) for axis, value in one.items()}
+
+
+def relation(spec: TrialSpec, domain: str) -> Relation:
+    """Return whether a trial or an ancestor was trained on a domain's family: in-domain, or out-of-domain.
+
+    Neither is known where the training of the root ancestor is not.
+    """
+    seen = (*spec.lineage.seen, *spec.lineage.base, *spec.train.counts)
+    if dolos.family(domain) in {dolos.family(name) for name in seen}:
+        return "in"
+    return "out" if spec.lineage.base else "unknown"
+
+
+def params(spec: TrialSpec, words: Mapping[str, str], held_out: str = "") -> dict[str, str]:
     """Return the fields of a spec that make trials different, under the names by which `--set` knows them.
 
     The keys are the same for every trial, whatever the sweep; numbers are written so that they can be plotted.
@@ -37,17 +56,18 @@ def params(spec: TrialSpec, words: Mapping[str, str]) -> dict[str, str]:
     Args:
         spec: the trial's.
         words: digest of weights -> the word by which they were asked for.
+        held_out: the domain of the trial's axis; empty where it has none.
     """
-    start = spec.start
+    start, exposed = spec.start, _exposed(spec, held_out)
     return {
-        "exposure": str(spec.lineage.exposure),
+        "exposure": str(exposed.get(held_out, 0) if held_out else spec.lineage.exposure),
         "steps": str(spec.steps),
         "train.domains": _listed(spec.train.counts),
         "train.counts": _listed(spec.train.counts.values()),
         "train.images": str(spec.train.size),
         "train.targets": spec.targets,
         "valid.images": str(spec.valid.size),
-        "exposure.domains": _listed(_new(spec) if start else ()),
+        "exposure.domains": _listed(exposed),
         "base.domains": _listed(_base(spec)),
         "init": f"{start.checkpoint} of {start.parent[:12]}" if start else "none",
         "maps": _listed(recipe.map for recipe in spec.maps),
@@ -93,10 +113,10 @@ def augment(spec: AugmentSpec | None) -> str:
     return "+".join(said)
 
 
-def tags(ledger: Ledger, planned: PlannedTrial) -> dict[str, str]:
+def tags(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[str, str]:
     """Return what is said of an ended trial in words: its axes, its weights, where it ran, why it failed."""
     name, done, failure = planned.fingerprint, ledger.done(planned.fingerprint), ledger.failure(planned.fingerprint)
-    words = {f"dfloc.axis.{axis}": str(value) for axis, value in planned.axes.items()}
+    words = {f"dfloc.axis.{axis}": str(value) for axis, value in axes(record, planned).items()}
     if planned.case:
         words["dfloc.case"] = planned.case
     if any(recipe.weights.startswith("random:") for recipe in planned.spec.maps):
@@ -141,10 +161,12 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     Returns:
         `test/<domain>/<measure>` of the best epoch and `test_last/<domain>/<measure>` of the last one, of the measures
         that the protocol has tracked;
-        `test/<group>/<measure>`: mean over the study's local domains and over those that are in-domain, out-of-domain,
-        base and held-out (absent without members, and until every planned domain is there); `forgetting/<domain>`:
-        IoU of the root ancestor minus the trial's own; `cost/seconds`, `cost/images_per_second`; `best/epoch`, and
-        `best/valid_iou` there.
+        `test/<group>/<measure>`: mean over the study's tested domains and over those of them that are in-domain,
+        out-of-domain and base (absent without members, and until all of them are there); held-out is the domain of the
+        axis `held_out`, of a trial without it the mean over the tested domains outside the base;
+        `forgetting/<domain>`, of the domains that the root ancestor was trained on: its IoU minus the trial's own;
+        `cost/seconds`, `cost/images_per_second`, `cost/steps` (those taken; the param `steps` is what was planned,
+        which a schedule may end before); `best/epoch`, and `best/valid_iou` there.
 
     Raises:
         WorkspaceError, DataError: rows are damaged.
@@ -160,10 +182,10 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
             scores |= {f"{head}/{domain}/{measure}": values[measure] for measure in measures if measure in values}
     wanted = [each for each in _clean_tests(planned) if (each.checkpoint, each.protocol) == ("best", protocol)]
     if all(each in own for each in wanted):
-        scores |= _means(record, planned.spec, protocol, scores)
+        scores |= _means(record, planned, {each.domain for each in wanted}, scores)
     root = _by_domain(ledger, [each for each in found if each.trial != planned.fingerprint], "best")
     for domain, values in root.items():
-        if "iou" in values and f"test/{domain}/iou" in scores:
+        if domain in planned.spec.lineage.base and "iou" in values and f"test/{domain}/iou" in scores:
             scores[f"forgetting/{domain}"] = values["iou"] - scores[f"test/{domain}/iou"]
     return scores | _training(ledger, planned.fingerprint)
 
@@ -231,7 +253,12 @@ def _training(ledger: Ledger, name: str) -> dict[str, float]:
     done = ledger.done(name)
     if done is None:
         return {}
-    costs = {"cost/seconds": done.cost.seconds, "cost/images_per_second": done.cost.images_per_second}
+    cost = done.cost
+    costs = {
+        "cost/seconds": cost.seconds,
+        "cost/images_per_second": cost.images_per_second,
+        "cost/steps": float(cost.steps),
+    }
     iou = ledger.epochs(name)[done.best_epoch - 1].valid_iou
     return costs | {"best/epoch": float(done.best_epoch), "best/valid_iou": iou}
 
@@ -241,30 +268,43 @@ def is_mean(key: str) -> bool:
     return key.startswith(tuple(f"test/{group}/" for group in get_args(Group)))
 
 
-def _means(record: SweepRecord, spec: TrialSpec, protocol: str, scores: Mapping[str, float]) -> dict[str, float]:
-    seen = {dolos.family(domain) for domain in (*spec.lineage.seen, *spec.train.counts)}
-    base = _base(spec)  # empty: nobody knows what the root ancestor saw, so that no domain is known to be new
+def _means(
+    record: SweepRecord, planned: PlannedTrial, tested: Set[str], scores: Mapping[str, float]
+) -> dict[str, float]:
+    base = _base(planned.spec)  # empty: nobody knows what the root ancestor saw, so that no domain is known to be new
+    held_out = axes(record, planned).get("held_out")
+    domains = record.tested
     groups: dict[Group, list[str]] = {
-        "mean": list(record.domains),
-        "id": [domain for domain in record.domains if dolos.family(domain) in seen],
-        "ood": [domain for domain in record.domains if base and dolos.family(domain) not in seen],
-        "base": [domain for domain in record.domains if domain in base],
-        "held_out": [domain for domain in record.domains if base and domain not in base],
+        "mean": list(domains),
+        "id": [domain for domain in domains if relation(planned.spec, domain) == "in"],
+        "ood": [domain for domain in domains if relation(planned.spec, domain) == "out"],
+        "base": [domain for domain in domains if domain in base],
+        "held_out": [str(held_out)] if held_out else [domain for domain in domains if base and domain not in base],
     }
     means = {}
-    for group, domains in groups.items():
-        for measure in protocols.find(protocol).tracked:
-            keys = [f"test/{domain}/{measure}" for domain in domains]
+    for group, members in groups.items():
+        if not tested >= {*members}:
+            continue
+        for measure in protocols.find(record.protocol_of(planned)).tracked:
+            keys = [f"test/{domain}/{measure}" for domain in members]
             values = [scores[key] for key in keys if key in scores]
             if values:
                 means[f"test/{group}/{measure}"] = sum(values) / len(values)
     return means
 
 
-def _new(spec: TrialSpec) -> list[str]:
-    """Return the domains that `exposure` counts: of no family of the root ancestor, also along a continued curve."""
+def _exposed(spec: TrialSpec, held_out: str) -> dict[str, int]:
+    """Return the held-out domains that a trial is trained on, and how many images of each it has seen along a curve.
+
+    Without the axis these are the domains of no family of the root ancestor; a trial without a parent has none.
+    """
     families = {dolos.family(domain) for domain in spec.lineage.base}
-    return [domain for domain in spec.train.counts if dolos.family(domain) not in families]
+    before = int(spec.train.asked.get("skip", 0))  # what the points before saw (mode `incremental`)
+    return {
+        domain: before + count
+        for domain, count in spec.train.counts.items()
+        if (domain == held_out if held_out else spec.start and dolos.family(domain) not in families)
+    }
 
 
 def _base(spec: TrialSpec) -> tuple[str, ...]:

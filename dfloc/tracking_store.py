@@ -119,13 +119,19 @@ class Store:
         """Return a run."""
         return self._ask(f"run {run_id}", self._client.get_run, run_id)
 
-    def make_run(self, experiment: str, title: str, tags: Mapping[str, str], start: int | None = None) -> Any:
-        """Create a run and return it."""
-        words = {key(name): value(text) for name, text in tags.items()}
+    def make_run(
+        self, experiment: str, title: str, tags: Mapping[str, str], start: int | None = None, before: Any = None
+    ) -> Any:
+        """Create a run and return it; with `before` that one's tags too."""
+        words = dict(before.data.tags if before else {}) | {key(name): value(text) for name, text in tags.items()}
         made = self._ask("a run", self._client.create_run, experiment, start, words, value(title, MAX_KEY))
         if not made.info.run_id:
             raise RefusedError(self.name, "a run", "its answer names none; is it an MLflow server?")
         return made
+
+    def delete(self, run_id: str) -> None:
+        """Take a run away; MLflow keeps it among its deleted ones."""
+        self._ask("to delete a run", self._client.delete_run, run_id)
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run."""

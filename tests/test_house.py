@@ -25,7 +25,9 @@ LAYERS = {
     **dict.fromkeys((f"dfloc.models.{name}" for name in ("base", "baselines", "decoders")), 1),
     **dict.fromkeys((f"dfloc.{name}" for name in ("losses", "metrics")), 1),
     "dfloc.features": 2,
-    **dict.fromkeys((f"dfloc.{name}" for name in ("engine", "ledger", "summary", "projection", "tracking")), 3),
+    **dict.fromkeys(
+        (f"dfloc.{name}" for name in ("engine", "ledger", "summary", "projection", "run_layout", "tracking")), 3
+    ),
     **dict.fromkeys((f"dfloc.{name}" for name in ("tracking_store", "tracking_uri")), 3),
     "dfloc.report": 4,
     "dfloc.doctor": 5,

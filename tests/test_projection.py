@@ -9,13 +9,14 @@ import pytest
 from mlflow import MlflowClient
 from upath import UPath
 
-from dfloc import uris
+from dfloc import run_layout, uris
 from dfloc.errors import ConfigError
 from dfloc.identity import identify
 from dfloc.ledger import Ledger
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.tracking import Tracker, trial_of
+from dfloc.tracking_store import LostError, RefusedError, Store
 from tests.ended import finish, planned_of, record_of, spec_of
 from tests.tracked import BASE, LAMA, P2, RECORD, SCORES, TUNED, runs_of, track, warnings_of
 
@@ -259,16 +260,72 @@ def test_what_a_sweep_does_not_have_any_more_is_not_found(workspace: Workspace) 
     assert names_found(workspace)[0] == {base, "n=6 lama finetune seed=0"}
 
 
-def test_runs_of_an_older_layout_are_written_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def older(workspace: Workspace) -> str:
+    """The id of a run that an older dfloc has written, to which its user added a note and two sweeps belong."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dfloc.run_layout.NUMBER", run_layout.NUMBER - 1)
+        patch.setattr("dfloc.summary.params", lambda *_: {"exposure": "99"})
+        track(workspace)
+        track(workspace, record_of(BASE, sweep="other (1)"))
+    client, run = MlflowClient(tracking_uri=workspace.tracking_uri), runs_of(workspace)["lama base seed=0"].info.run_id
+    client.log_metric(run, "forgetting/celebahq/lama", 0.5)
+    client.set_tag(run, "mlflow.note.content", "a note")
+    client.set_tag(run, "mine", "a word")
+    return run
+
+
+def test_runs_of_an_older_layout_are_made_again(workspace: Workspace, older: str) -> None:
+    before = MlflowClient(tracking_uri=workspace.tracking_uri).get_run(older)
     track(workspace)
-    client = MlflowClient(tracking_uri=workspace.tracking_uri)
-    run = runs_of(workspace)["lama base seed=0"].info.run_id
-    client.delete_tag(run, "dfloc.stage.exposure-paper-dolos/base")
-    track(workspace)
-    assert len(names_found(workspace)[1]) == 0, "nothing tells that it lacks something"
-    monkeypatch.setattr("dfloc.projection.LAYOUT", 3)
-    track(workspace)
+    made = runs_of(workspace)["lama base seed=0"]
+    assert made.info.run_id != older
+    assert made.info.start_time == before.info.start_time
+    assert "forgetting/celebahq/lama" not in made.data.metrics
+    assert made.data.params["exposure"] == "0"
+    assert made.data.metrics["test/held_out/iou"] == pytest.approx(SCORES[LAMA])
+    kept = {"mlflow.parentRunId", "mlflow.note.content", "mine"}
+    kept |= {name for name in before.data.tags if "other" in name and "stamp" not in name}
+    assert len(kept) == 3 + 2, "the other sweep finds it yet"
+    assert {name: made.data.tags[name] for name in kept} == {name: before.data.tags[name] for name in kept}
     assert names_found(workspace)[1] == {"lama base seed=0"}
+    assert MlflowClient(tracking_uri=workspace.tracking_uri).get_run(older).info.lifecycle_stage == "deleted"
+    assert trial_of(workspace, older) == BASE.fingerprint
+    whole = every_run(workspace.tracking_uri)
+    track(workspace)
+    assert every_run(workspace.tracking_uri).keys() == whole.keys(), "once is enough"
+    track(workspace, record_of(BASE, sweep="other (1)"))
+    assert runs_of(workspace)["lama base seed=0"].data.metrics == made.data.metrics
+    assert every_run(workspace.tracking_uri).keys() == whole.keys()
+
+
+@pytest.mark.parametrize("died", [True, False])
+def test_a_run_that_could_not_be_deleted_is_not_there_twice(
+    workspace: Workspace, older: str, monkeypatch: pytest.MonkeyPatch, died: bool
+) -> None:
+    def refuse(store: Store, run_id: str) -> None:
+        raise LostError("gone") if died else RefusedError("MLflow", "to delete a run", "no")
+
+    monkeypatch.setattr(Store, "delete", refuse)
+    track(workspace)
+    assert sum("dfloc.layout" in run["data"]["tags"] for run in every_run(workspace.tracking_uri).values()) > 0
+    monkeypatch.undo()
+    track(workspace)
+    assert older not in every_run(workspace.tracking_uri)
+    assert len(every_run(workspace.tracking_uri)) == 4, "two trials and two sweeps, each once"
+    assert runs_of(workspace)["lama base seed=0"].data.tags["mine"] == "a word"
+    assert runs_of(workspace)["lama base seed=0"].data.metrics["test/held_out/iou"] == pytest.approx(SCORES[LAMA])
+
+
+def test_an_older_run_of_another_protocol_is_left_to_its_own_sweep(workspace: Workspace, older: str) -> None:
+    theirs = planned_of(BASE.spec, "base", protocol="dolos-2024", held_out=LAMA, seed=0)
+    finish(Ledger(workspace), theirs, SCORES)
+    track(workspace, record_of(theirs, sweep="theirs", protocol="dolos-2024"))
+    run = runs_of(workspace)["lama base seed=0"]
+    assert (run.info.run_id, run.data.params["exposure"]) == (older, "99")
+    assert run.data.tags["dfloc.sweep.theirs"] == "base"
+    track(workspace)
+    assert runs_of(workspace)["lama base seed=0"].data.params["exposure"] == "0"
 
 
 def test_an_experiment_of_another_name(workspace: Workspace) -> None:

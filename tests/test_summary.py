@@ -47,8 +47,52 @@ def test_means_go_by_family_and_by_the_root(ledger: Ledger) -> None:
     assert child["test/base/iou"] == pytest.approx(0.6)
     assert child["test/held_out/iou"] == pytest.approx(0.6)
     assert child["forgetting/celebahq/ldm"] == pytest.approx(0.3)
-    assert child["forgetting/celebahq/lama"] == pytest.approx(-0.7)
+    assert [key for key in child if key.startswith("forgetting")] == [f"forgetting/{LDM}", f"forgetting/{P2}"]
     assert child["test/mean/ap"] == pytest.approx(0.25)
+
+
+def test_the_axis_says_which_domain_is_held_out(ledger: Ledger) -> None:
+    """From scratch it is what the trial is trained on, and no domain outside of that; it is one domain."""
+    scores = {LDM: 0.5, LAMA: 0.9, P2: 0.7, P2_9K: 0.3}
+    held_out = {"held_out": LAMA}
+    scratch, other = (planned_of(spec_of(LAMA), "scratch", **axes) for axes in (held_out, {}))
+    base = planned_of(spec_of(LDM, LAMA), "base", held_out=P2)
+    tuned = planned_of(spec_of(LAMA, P2_9K, parent=planned_of(spec_of(LDM), "base")), "finetune", **held_out)
+    for trial in (scratch, base, tuned):
+        finish(ledger, trial, scores)
+    told = {
+        trial.stage + str(len(trial.axes)): summary.summary(record_of(trial), ledger, trial)
+        for trial in (scratch, other, base, tuned)
+    }
+    found = {name: numbers["test/held_out/iou"] for name, numbers in told.items()}
+    assert found == pytest.approx({"scratch1": 0.9, "scratch0": 0.5, "base1": 0.7, "finetune1": 0.9})
+    assert told["scratch1"]["test/base/iou"] == pytest.approx(0.9), "it is the root of itself"
+    untested = planned_of(scratch.spec, "scratch", tested=(LDM,), **held_out)
+    assert "test/held_out/iou" not in summary.summary(record_of(untested), ledger, untested)
+
+
+def test_a_trial_of_two_stages_has_the_axes_of_both(ledger: Ledger) -> None:
+    """The budgets' model of one domain is the one from scratch at the largest n."""
+    scratch = planned_of(spec_of(LAMA), "scratch", held_out=LAMA, n=6, seed=0)
+    budgets = planned_of(scratch.spec, "budgets", domain=LAMA, seed=0)
+    finish(ledger, scratch, {LDM: 0.5, LAMA: 0.9, P2: 0.7, P2_9K: 0.3})
+    record = record_of(budgets, scratch)
+    for trial in record.trials:
+        assert summary.summary(record, ledger, trial)["test/held_out/iou"] == pytest.approx(0.9)
+        axes = {"domain": LAMA, "held_out": LAMA, "n": "6", "seed": "0"}
+        told = summary.tags(record, ledger, trial)
+        assert {name: told[f"dfloc.axis.{name}"] for name in axes} == axes
+
+
+def test_only_what_the_root_was_trained_on_is_forgotten(ledger: Ledger) -> None:
+    """Also the domain that is held out, where the root was trained on it nevertheless."""
+    root = planned_of(spec_of(LDM, LAMA), "base")
+    tuned = planned_of(spec_of(LAMA, P2, parent=root), "finetune", held_out=LAMA)
+    finish(ledger, root, {LDM: 0.8, LAMA: 0.6, P2: 0.1, P2_9K: 0.1})
+    finish(ledger, tuned, {LDM: 0.5, LAMA: 0.9, P2: 0.7, P2_9K: 0.3})
+    scores = summary.summary(record_of(root, tuned), ledger, tuned)
+    lost = {key: value for key, value in scores.items() if key.startswith("forgetting")}
+    assert lost == pytest.approx({f"forgetting/{LDM}": 0.3, f"forgetting/{LAMA}": -0.3})
 
 
 def test_where_nobody_knows_what_the_root_saw_no_domain_is_new(ledger: Ledger) -> None:
@@ -107,6 +151,26 @@ def test_params_tell_trials_apart_and_can_be_plotted() -> None:
     assert told[1]["init"] == f"best of {base.fingerprint[:12]}"
 
 
+def test_exposure_is_of_the_held_out_domain_whatever_stands_before() -> None:
+    base = planned_of(spec_of(LDM, P2), "base")
+    both = spec_of(LAMA, P2_9K, count=5, parent=base)
+    next_point = spec_of(LAMA, count=4, parent=base)
+    asked = {"mode": "incremental", "skip": 12}
+    next_point = next_point.model_copy(update={"train": next_point.train.model_copy(update={"asked": asked})})
+    specs = {"base": base.spec, "scratch": spec_of(LAMA, count=7), "all": spec_of(LDM, LAMA), "replay": both}
+    told = {name: summary.params(spec, {}, LAMA) for name, spec in (specs | {"next": next_point}).items()}
+    assert {name: params["exposure"] for name, params in told.items()} == {
+        "base": "0",
+        "scratch": "7",
+        "all": "6",
+        "replay": "5",
+        "next": "16",
+    }
+    assert {params["exposure.domains"] for name, params in told.items() if name != "base"} == {LAMA}
+    assert told["base"]["exposure.domains"] == "none"
+    assert summary.params(spec_of(LAMA, count=7), {})["exposure"] == "0", "no axis: no domain is outside of its base"
+
+
 def test_a_curve_that_is_continued_keeps_its_domain() -> None:
     base = planned_of(spec_of(LDM, P2), "base")
     four = planned_of(spec_of(LAMA, count=4, parent=base), "finetune")
@@ -125,16 +189,17 @@ def test_tags_name_weights_failures_and_random_backbones(ledger: Ledger) -> None
         train(ledger, trial)
     ledger.weights(lost.fingerprint, "last").unlink()
     ledger.begin(failed.spec).fail("nan", "loss is no number at step 7")
-    assert summary.tags(ledger, done) == {
+    record = record_of(done, lost, failed)
+    assert summary.tags(record, ledger, done) == {
         "dfloc.axis.held_out": LAMA,
         "dfloc.environment.torch": "2.14.1",
         "dfloc.weights": str(ledger.weights(done.fingerprint, "best")),
     }
-    assert "dfloc.weights" not in summary.tags(ledger, lost)
-    assert summary.tags(ledger, failed)["dfloc.failure"] == "loss is no number at step 7"
+    assert "dfloc.weights" not in summary.tags(record, ledger, lost)
+    assert summary.tags(record, ledger, failed)["dfloc.failure"] == "loss is no number at step 7"
     recipe = MapRecipe(map="clip/x", weights="random:0", input_size=224, resize="pil-bilinear", semantics={})
     drawn = done.model_copy(update={"spec": done.spec.model_copy(update={"maps": (recipe,)})})
-    assert summary.tags(ledger, drawn)["dfloc.random_weights"] == "true"
+    assert summary.tags(record, ledger, drawn)["dfloc.random_weights"] == "true"
 
 
 def scored(

@@ -42,7 +42,7 @@ class Line:
 
 def lines(study: Study, stage: str = "budgets") -> list[Line]:
     """Return the budgets of a stage in the order of the plan: a case whose trials differ by `domain` is one line."""
-    domains = study.record.domains
+    domains = study.tested
     found: dict[tuple[str, str], list[Group]] = {}
     for group in study.stage(stage):
         rest = [f"{axis} = {value}" for axis, value in group.axes.items() if axis not in ("domain", "held_out", "n")]
@@ -114,7 +114,7 @@ def _single(study: Study, total: int) -> list[Line]:
 
 def baselines(study: Study) -> Table:
     """Return what looks at no image or learns nothing."""
-    domains = study.record.domains
+    domains = study.tested
     rows = []
     for words, group in captions.solved(study).items():
         for metric, label in (("iou", "IoU"), ("ap", "AP")):
@@ -134,7 +134,7 @@ def baselines(study: Study) -> Table:
 
 def _columns(study: Study) -> list[str]:
     heads = ["Data seen", "Training images", "Maps", "Valid. labels", "Steps", "Valid. IoU"]
-    return [*heads, *study.record.domains, "Mean", "AP, mean"]
+    return [*heads, *study.tested, "Mean", "AP, mean"]
 
 
 def _ranked(study: Study, found: Sequence[Line]) -> list[Row]:
@@ -143,12 +143,12 @@ def _ranked(study: Study, found: Sequence[Line]) -> list[Row]:
 
 
 def _row(study: Study, line: Line) -> Row:
-    domains = study.record.domains
+    domains = study.tested
     groups = line.groups
     specs = [group.first.trial.spec for group in groups]
     numbers = [
         cells.name(line.name, groups),
-        Cell(_counts(domains, [spec.train.counts for spec in specs])),
+        Cell(_counts(study.record.domains, [spec.train.counts for spec in specs])),
         Cell(" + ".join(recipe.map for recipe in specs[0].maps)),
         Cell(f"{sum(spec.valid.size for spec in specs):,}"),
         Cell(" … ".join(f"{steps:,}" for steps in sorted({spec.steps for spec in specs}))),
@@ -162,7 +162,7 @@ def _row(study: Study, line: Line) -> Row:
 def _baseline_rows(study: Study) -> list[Row]:
     rows: list[Row] = []
     for words, group in captions.solved(study).items():
-        row = _row(study, Line(words, dict.fromkeys(study.record.domains, group)))
+        row = _row(study, Line(words, dict.fromkeys(study.tested, group)))
         kept = [*row.cells[:2], Cell(""), row.cells[3], Cell("none"), *row.cells[5:]]
         rows.append(Row(kept, starts=not rows, muted=True))
     return rows

@@ -31,7 +31,7 @@ def blocks(study: Study, stage: str = "finetune") -> Iterator[tuple[Facet, str, 
 
 def curves(study: Study) -> Table:
     """Return the numbers of the main figure."""
-    domains = study.record.domains
+    domains = study.tested
     rows, used = [], []
     for facet, held_out, curve in blocks(study):
         for place, (n, group) in enumerate(curve.items()):
@@ -135,11 +135,11 @@ def controls(study: Study) -> Table:
 
 def forgetting(study: Study) -> Table:
     """Return what the domains of the base lose."""
-    domains = study.record.domains
+    domains = study.tested
     rows, used = [], []
     for stage in ("finetune", "replay"):
         for facet, held_out, curve in blocks(study, stage):
-            seen = [domain for domain in study.seen(curve) if domain != held_out]
+            seen = study.seen(curve)
             for place, n in enumerate(n for n in curve if n):
                 group = curve[n]
                 used.append(group)

@@ -34,17 +34,17 @@ class Point(NamedTuple):
 
 def panels(study: Study, published: Sequence[Pair]) -> Figure:
     """Return IoU on each test domain against n, one panel for each held-out domain."""
-    colour = colours(study.record.domains)
+    colour = colours([*dict.fromkeys([*study.record.domains, *study.tested])])
     drawn, used, compared = [], [], list[Pair]()
     for facet, held_out, curve in blocks(study):
         used += list(curve.values())
         figure = axes(X)
-        for place, domain in enumerate(study.record.domains):
+        for place, domain in enumerate(study.tested):
             strong = domain == held_out
-            shift = (place - (len(study.record.domains) - 1) / 2) * max(curve) * 0.008
+            shift = (place - (len(study.tested) - 1) / 2) * max(curve) * 0.008
             points = _points(curve, [domain])
             _line(figure, domain, points, colour[domain], shift=shift, width=3.5 if strong else 1.5)
-        mean = _points(curve, study.record.domains)
+        mean = _points(curve, study.tested)
         _line(figure, "mean of all test domains", mean, GREY, dash="dash", width=1.5, bars=False)
         _baseline(figure, study, held_out, facet, max(curve))
         mine = [pair for pair in published if pair.where == name_of(facet, held_out) and pair.n is not None]
@@ -134,7 +134,7 @@ def controls(study: Study) -> Figure:
 def _kinds(
     study: Study, curves: Mapping[str, Mapping[int, Group]]
 ) -> list[tuple[str, str, str, Callable[[str], list[str]]]]:
-    domains = list(study.record.domains)
+    domains = study.tested
     return [
         ("held-out domain", "#000000", "solid", lambda held_out: [held_out]),
         ("seen domains, mean", "#000000", "dot", lambda held_out: study.seen(curves[held_out])),

@@ -127,7 +127,7 @@ class Study:
             found.setdefault((result.trial.stage, result.trial.case, name), (shared, []))[1].append(result)
         self.groups = [_group(axes, results, varying) for axes, results in found.values()]
         asked = {each.domain: None for trial in record.trials for each in trial.evaluations if each.split == "test"}
-        self.tested = [domain for domain in record.domains if domain in asked] or list(asked) or list(record.domains)
+        self.tested = list(record.tested)
         self.extra = [domain for domain in asked if domain not in self.tested]
         self._of = {result.trial.fingerprint: group for group in self.groups for result in group.results}
 
@@ -182,9 +182,9 @@ class Study:
         return dict(sorted(points.items()))
 
     def seen(self, curve: Mapping[int, Group]) -> list[str]:
-        """Return the study's domains that the base of a curve was trained on, whether it is of this sweep or not."""
+        """Return the tested domains that the base of a curve was trained on, whether it is of this sweep or not."""
         base = {domain for group in curve.values() for domain in group.first.trial.spec.lineage.base}
-        return [domain for domain in self.record.domains if domain in base]
+        return [domain for domain in self.tested if domain in base]
 
     def mean_of(self, models: Sequence[Model], metric: str = "iou") -> Estimate | None:
         """Return the mean over all pairs of a model and one of its domains; None where they have no run in common."""

@@ -7,11 +7,11 @@ from functools import cached_property
 from dfloc import registry
 from dfloc.axis import Value
 from dfloc.config import TrialSpec, canonical
-from dfloc.data import dolos
 from dfloc.report import recipe
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study, common_runs, mean_valid, scored_places
 from dfloc.report.results import Score
+from dfloc.summary import relation
 
 ONE, WITHOUT, ALL = "one domain", "all but one", "several domains"
 UNTELLING = ("none", "all", "auto", "default", "true", "false")  # words that say nothing without their axis
@@ -35,15 +35,9 @@ class Column:
     kind: str
     group: Group
 
-    @cached_property
-    def families(self) -> frozenset[str]:
-        """What it or an ancestor was trained on."""
-        spec = self.group.first.trial.spec
-        return frozenset(dolos.family(domain) for domain in (*spec.lineage.seen, *spec.train.counts))
-
     def knows(self, domain: str) -> bool:
-        """Return whether a test domain is in-domain: it was trained on one of its family."""
-        return dolos.family(domain) in self.families
+        """Return whether a test domain is in-domain: it or an ancestor was trained on one of its family."""
+        return relation(self.group.first.trial.spec, domain) == "in"
 
 
 def every(_: Column, __: str) -> bool:
@@ -58,7 +52,7 @@ def known(column: Column, domain: str) -> bool:
 
 def unknown(column: Column, domain: str) -> bool:
     """Choose cells that are out-of-domain (OOD)."""
-    return not column.knows(domain)
+    return relation(column.group.first.trial.spec, domain) == "out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,7 +256,8 @@ def _column(study: Study, group: Group) -> Column:
     counts = group.first.trial.spec.train.counts
     if domain := group.axes.get("domain"):
         return Column(str(domain), ONE, group)
-    if held_out := group.axes.get("held_out"):
+    held_out = group.axes.get("held_out")
+    if held_out and relation(group.first.trial.spec, str(held_out)) != "in":
         return Column(f"without-{held_out}", WITHOUT, group)
     if len(counts) == 1:
         return Column(next(iter(counts)), ONE, group)

@@ -38,13 +38,13 @@ def _curves() -> list[Line]:
         (
             "n",
             "Images of the held-out domain that the base is fine-tuned on; n = 0 is the base itself. More n also means "
-            "more optimiser steps, which stand beside it.",
+            "more optimiser steps, which stand beside it as planned: a schedule may end before.",
         ),
         (
             "Held-out, in-domain, out-of-domain",
-            "The held-out domain is the one that the base never saw; the others are its seen or base domains. A test "
-            "domain is in-domain once the model or an ancestor was trained on its family, else out-of-domain: the "
-            "held-out domain is out-of-domain at n = 0 alone.",
+            "The held-out domain is the one that the base never saw; seen, or base domains are those that the base was "
+            "trained on. A test domain is in-domain once the model or an ancestor was trained on its family, else "
+            "out-of-domain: the held-out domain is out-of-domain at n = 0 alone.",
         ),
     ]
 
@@ -58,9 +58,9 @@ def _crossed() -> list[Line]:
         ),
         (
             "In-domain (ID), out-of-domain (OOD)",
-            "A test domain is in-domain where the model was trained on one of its family (repaint-p2 and "
-            "repaint-p2-9k are one), else out-of-domain. ID and OOD are means over such cells of train x test; a mean "
-            "without cells is not there.",
+            "A test domain is in-domain where the model or an ancestor was trained on its family (repaint-p2 and "
+            "repaint-p2-9k are one), else out-of-domain; neither where nobody knows what an imported model was trained "
+            "on. ID and OOD are means over such cells of train x test; a mean without cells is not there.",
         ),
     ]
 

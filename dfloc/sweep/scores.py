@@ -1,21 +1,19 @@
 """What rows of one domain are worth: means, an interval, numbers of the set, and what the trial had seen before."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from upath import UPath
 
 from dfloc.config import EvaluationSpec, TrialSpec
-from dfloc.data import dolos, lists
+from dfloc.data import lists
 from dfloc.data.manifest import SampleRef
 from dfloc.ledger import Ledger
 from dfloc.metrics import bootstrap, protocols, summarise
 from dfloc.storage import Workspace
-from dfloc.summary import validated
-
-Relation = Literal["in", "out", "unknown"]
+from dfloc.summary import Relation, relation, validated
 
 
 class Line(NamedTuple):
@@ -113,14 +111,6 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
         of_set={key: value for key, value in numbers.items() if key not in keys and not key.startswith("nan/")},
         num_valid=0 if valid is None else len(valid),
     )
-
-
-def relation(spec: TrialSpec, domain: str) -> Relation:
-    """Return whether a trial or an ancestor trained on a domain's family; unknown where the root's training is."""
-    seen = (*spec.lineage.seen, *spec.lineage.base, *spec.train.counts)
-    if dolos.family(domain) in {dolos.family(name) for name in seen}:
-        return "in"
-    return "out" if spec.lineage.base else "unknown"
 
 
 def _trained_on(workspace: Workspace, spec: TrialSpec, data: Sequence[UPath]) -> set[str] | None:

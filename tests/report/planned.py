@@ -1,9 +1,10 @@
 """The trials of the sweeps that dfloc ships, as they are planned without data; few test images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from tempfile import TemporaryDirectory
 
+from dfloc.config import Checkpoint
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
@@ -13,7 +14,14 @@ from dfloc.sweep.prepare import Options, data_of, prepare
 Keep = Callable[[PlannedTrial], bool]
 
 
-def planned(name: str, preset: str = "paper", keep: Keep = lambda _: True, num_test: int = 6) -> SweepRecord:
+def planned(
+    name: str,
+    preset: str = "paper",
+    keep: Keep = lambda _: True,
+    num_test: int = 6,
+    seeds: int = 1,
+    checkpoints: Sequence[Checkpoint] = ("best",),
+) -> SweepRecord:
     """Return the record of a sweep.
 
     Args:
@@ -21,25 +29,27 @@ def planned(name: str, preset: str = "paper", keep: Keep = lambda _: True, num_t
         preset: of its file.
         keep: which trials are kept.
         num_test: images of each test list, in place of those that were planned.
+        seeds: of each trial.
+        checkpoints: which are tested.
     """
-    record = _record(name, preset)
-    trials = tuple(_smaller(trial, num_test) for trial in record.trials if keep(trial))
+    record = _record(name, preset, seeds)
+    trials = tuple(_smaller(trial, num_test, checkpoints) for trial in record.trials if keep(trial))
     return record.model_copy(update={"trials": trials})
 
 
 @cache
-def _record(name: str, preset: str) -> SweepRecord:
+def _record(name: str, preset: str, seeds: int) -> SweepRecord:
     with TemporaryDirectory() as folder:
-        options = Options(name, folder, preset=preset)
+        options = Options(name, folder, preset=preset, seeds=seeds)
         workspace = Workspace(folder, create=False)
         data = data_of(options, workspace)
         return prepare(options, workspace, data, Known(workspace, load=False)).resolved.record
 
 
-def _smaller(trial: PlannedTrial, num_test: int) -> PlannedTrial:
+def _smaller(trial: PlannedTrial, num_test: int, checkpoints: Sequence[Checkpoint]) -> PlannedTrial:
     found = [
         each.model_copy(update={"test": each.test.model_copy(update={"counts": {each.domain: num_test}})})
         for each in trial.evaluations
-        if (each.split, each.checkpoint) == ("test", "best")
+        if each.split == "test" and each.checkpoint in checkpoints
     ]
     return trial.model_copy(update={"evaluations": tuple(found)})

@@ -76,7 +76,7 @@ def test_a_report_has_every_value_by_its_name(built):
 def test_tags_and_names_have_the_words(built):
     workspace, record, (axis, _), _ = built
     trial = record.trials[0]
-    tags = summary.tags(Ledger(workspace), trial)
+    tags = summary.tags(record, Ledger(workspace), trial)
     assert tags["dfloc.axis.trial.loss"] == "focal(gamma=1)"
     assert "focal(gamma=1)" in trial.name
     assert tags[f"dfloc.axis.{axis}"] == str(trial.axes[axis])

@@ -1,6 +1,8 @@
 import pytest
 
-from dfloc.report import exposure, figures, overview
+from dfloc import summary
+from dfloc.ledger import Ledger
+from dfloc.report import budgets, exposure, figures, overview
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
@@ -176,6 +178,35 @@ def test_random_weights_are_told_under_every_table(study_of):
     study = study_of(studies.record(maker, "mini", synthetic=True))
     for table in (exposure.curves(study), exposure.forgetting(study), overview.data(study), overview.trials(study)):
         assert "Weights: random:0, so these numbers mean nothing." in table.caption
+
+
+def test_what_the_base_knew_of_the_held_out_domain_is_told_as_forgotten(study_of):
+    """Where a base was trained on the domain that is held out, it is one of the base's as in MLflow."""
+    maker = Maker()
+    base = maker.plan("base", dict.fromkeys(MINI[:2], 53), held_out=MINI[0])
+    maker.plan("finetune", {MINI[0]: 4}, parent=base, epochs=4, held_out=MINI[0], n=4)
+    study = study_of(studies.record(maker, "mini"), lambda trial, domain: 0.5 if trial.parent else 0.8)
+    [row] = exposure.forgetting(study).rows
+    assert [cell.text for cell in row.cells[5:]] == ["+0.300", "+0.300", "not of the base", "not of the base", "+0.300"]
+
+
+def test_means_run_over_the_domains_that_are_tested(study_of, tmp_path):
+    """As in MLflow; a domain that no trial is tested on has no column, and makes no mean a hole."""
+    maker = Maker(tests=MINI[:3])
+    maker.curves([4], epochs=4)
+    maker.plan("budgets", dict.fromkeys(MINI, 53), case="train_all_4")
+    maker.baselines()
+    study = study_of(studies.record(maker, "mini"))
+    row = texts(exposure.curves(study), MINI[0], "4")
+    assert row[5:] == [f"{value:.3f}" for value in (0.74 - 0.1 * 44 / 48, 0.3, 0.3, (0.74 - 0.1 * 44 / 48 + 0.6) / 3)]
+    [mixed, *_] = budgets.budgets(study).rows
+    assert [cell.text for cell in mixed.cells[1:2]] == ["4 x 53"]
+    assert [cell.text for cell in mixed.cells[6:10]] == ["0.740"] * 4
+    assert "0.300" in [cell.text for cell in exposure.controls(study).rows[0].cells], "the base's tested domains"
+    trial = study.curve("finetune", MINI[0])[4].first.trial
+    numbers = summary.summary(study.record, Ledger(Workspace(tmp_path / "workspace")), trial)
+    assert f"{numbers['test/mean/iou']:.3f}" == row[-1]
+    assert numbers["test/base/iou"] == pytest.approx(0.3)
 
 
 def test_seen_is_what_a_base_of_another_sweep_was_trained_on(study_of):

@@ -1,5 +1,6 @@
 import pytest
 
+from dfloc.config import Lineage
 from dfloc.report import models
 from dfloc.report.groups import Study
 from dfloc.report.models import ALL, ONE, WITHOUT, every, known, unknown
@@ -115,6 +116,27 @@ def test_a_kind_is_ranked_by_validation_not_by_test(tmp_path):
 
 def test_a_fine_tuning_study_has_no_matrix(mini_study):
     assert models.models(mini_study) == []
+
+
+def test_only_what_was_not_trained_on_is_left_out_of_a_column(tmp_path):
+    """The axis alone does not say it: from scratch the held-out domain is what a model is trained on."""
+    maker = Maker(valid=3)
+    crossed.leave_one_out(maker, "leave-one-out", 9)
+    for domain in MINI:
+        maker.plan("alone", {domain: 27}, held_out=domain)
+    study = make(studies.record(maker, "mini", synthetic=True), tmp_path)
+    found = {column.name: column.kind for model in models.models(study) for column in model.columns}
+    assert found == dict.fromkeys(MINI, ONE) | {f"without-{domain}": WITHOUT for domain in MINI}
+
+
+def test_where_nobody_knows_what_was_trained_on_no_cell_is_out_of_domain(tmp_path):
+    """As MLflow has no mean there, and as evaluate says unknown."""
+    maker = Maker(valid=3)
+    maker.plan("imported", {MINI[0]: 9}, spec={"lineage": Lineage(root="ab" * 32)})
+    study = make(studies.record(maker, "mini", synthetic=True), tmp_path)
+    column = models.Column("imported", ONE, study.groups[0])
+    assert [known(column, domain) for domain in MINI] == [True, False, False, False]
+    assert not any(unknown(column, domain) for domain in MINI)
 
 
 def test_test_domains_are_those_that_are_tested(tmp_path):

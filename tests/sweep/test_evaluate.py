@@ -25,10 +25,11 @@ from dfloc.features.store import TRUTH, FeatureStore
 from dfloc.ledger import Ledger
 from dfloc.proof import Proof
 from dfloc.storage import Workspace
+from dfloc.summary import relation
 from dfloc.sweep import cluster, scores
 from dfloc.sweep import evaluate as module
 from dfloc.sweep.evaluate import Request, evaluate
-from dfloc.sweep.scores import Line, relation
+from dfloc.sweep.scores import Line
 from tests.engine.fakes import make_spec
 from tests.engine.test_predict import put_trial
 
