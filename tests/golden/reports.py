@@ -11,7 +11,6 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +19,6 @@ from unittest import mock
 from rich.console import Console
 from upath import UPath
 
-from dfloc.data import dolos
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord, union
 from dfloc.report.build import build
@@ -31,6 +29,7 @@ from dfloc.sweep.prepare import Options, Prepared, data_of, prepare
 from dfloc.sweep.said import dry_run
 from tests.golden import compare, trials
 from tests.golden.filled import HOLES, SCORED, Filled, smaller
+from tests.report.planned import any_number_of_images
 
 HERE = Path(__file__).parent
 REPORTS = HERE / "reports"
@@ -89,29 +88,12 @@ CASES: Mapping[str, Case] = {
 }
 
 
-class _Any(dolos.Count):
-    """A published count for which any number of images stands."""
-
-    def matches(self, found: int) -> bool:
-        return True
-
-
-@contextmanager
-def _few_images() -> Iterator[None]:
-    """Let lists of a few images stand for the published ones, and let no file wait for the disk."""
-    counts = {
-        domain: {split: _Any(*count) for split, count in splits.items()} for domain, splits in dolos.COUNTS.items()
-    }
-    with mock.patch.object(dolos, "COUNTS", counts), mock.patch.object(os, "fsync"):
-        yield
-
-
 def files(case: Case) -> dict[str, str]:
     """Build a report; return its CSV files and report.md by name, numbers rounded as they are compared."""
     with TemporaryDirectory() as folder:
         workspace = Workspace(folder)
         prepared = [_prepared(workspace, start) for start in case.starts]
-        with _few_images():
+        with any_number_of_images(), mock.patch.object(os, "fsync"):  # no file waits for the disk
             filled = Filled(workspace, case.fates, case.one_in, case.last)
             record = union([_run(filled, each, case.points) for each in prepared])
             built = Path(str(build(workspace, record, with_panel=False)))
