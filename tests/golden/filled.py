@@ -138,7 +138,7 @@ def num_images(domain: str) -> int:
 
 @cache
 def ids(domain: str, split: str, count: int) -> tuple[str, ...]:
-    """Return the names of images, two or three of a photograph, some photographs shared with other domains."""
+    """Return the names of images: some are of one photograph, most photographs are shared with other domains."""
     names = []
     for place in range(count):
         photograph = seed("photograph", split, domain if place % 3 == 0 else "", place // 2) % 900
