@@ -54,6 +54,28 @@ def test_the_same_files_are_packed_to_the_same_bytes(tmp_path: Path) -> None:
     assert compare.unpack(tmp_path / "x.tar.xz") == files
 
 
+def test_the_command_says_what_has_changed_and_writes_that_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, folder = "source-shift", tmp_path / "reports"
+    monkeypatch.setattr(reports, "HERE", tmp_path)
+    monkeypatch.setattr(reports, "REPORTS", folder)
+    assert reports.main([name]) == 1, "nothing is kept yet"
+    assert not folder.exists()
+    assert reports.main([name, "--write"]) == 0
+    assert f"{name}/models.csv: is new" in capsys.readouterr().out
+    data = reports.archive(name).read_bytes()
+    assert data == compare.pack(compare.unpack(reports.archive(name)))
+    assert reports.main([name]) == 0
+    assert capsys.readouterr().out == f"reports/{name}.tar.xz: unchanged\n"
+    kept = compare.unpack(reports.archive(name))
+    kept["models.csv"] = kept["models.csv"].replace("xception", "Xception")
+    reports.archive(name).write_bytes(compare.pack(kept))
+    assert reports.main([name, "--write"]) == 0
+    assert f"{name}/models.csv: row 2 (Xception" in capsys.readouterr().out
+    assert reports.archive(name).read_bytes() == data
+
+
 OLD = "Name,IoU,IoU: low\nbase,0.5,0.4\ntuned,0.75,0.7\nreplay,0.625,0.6\n"
 
 
