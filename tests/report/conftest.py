@@ -2,32 +2,21 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from dfloc.data import dolos
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report import studies
+from tests.report.planned import any_number_of_images
 
 Make = Callable[..., Study]
-
-
-class Few(dolos.Count):
-    """A published count for which any number of images stands."""
-
-    def matches(self, found: int) -> bool:
-        return True
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_test_images() -> Iterator[None]:
     """Made-up studies of Dolos are tested on a few images."""
-    counts = {
-        domain: {split: Few(*count) for split, count in splits.items()} for domain, splits in dolos.COUNTS.items()
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dolos, "COUNTS", counts)
+    with any_number_of_images():
         yield
 
 

@@ -1,0 +1,278 @@
+"""Rows and ledgers of trials that were only planned: every number follows from spec, image and nothing else."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dfloc.config import EvaluationSpec, TrialSpec, canonical
+from dfloc.ledger import EpochRecord, Ledger, Stopped
+from dfloc.metrics import protocols
+from dfloc.planned import PlannedTrial
+from dfloc.record import SweepRecord
+from dfloc.storage import Workspace, json_bytes
+
+PIXELS = 256 * 256
+IMAGES = (40, 25, 32, 16)  # of a list, by its domain
+KEPT = 50  # one in so many of a training list's ids is put into the workspace
+VERSIONS = ({"dfloc": "0.1.0", "torch": "2.14.1", "device": "cpu"}, {"dfloc": "0.1.1", "torch": "2.14.1"})
+SCORED = ("empty", "all fake", "empty on one domain", "best alone")
+"""What becomes of a trial besides being finished and right; its best epoch is scored on all domains."""
+HOLES = ("failed", "new", "partial", "one domain", *SCORED)
+"""The same, and what leaves holes."""
+SOLVED: Mapping[str, float] = {"mean-mask": 0.24, "threshold": 0.29}
+
+
+class Filled:
+    """A workspace in which the trials of a record have run, more or less.
+
+    Args:
+        workspace: an empty one.
+        fates: what becomes of some trials.
+        one_in: for each fate, one in so many trials meets it.
+        last: of so many trials, one has its last epoch evaluated too.
+    """
+
+    def __init__(self, workspace: Workspace, fates: Sequence[str] = HOLES, one_in: int = 90, last: int = 1):
+        self._workspace, self._ledger = workspace, Ledger(workspace)
+        self._possible, self._one_in, self._last = fates, one_in, last
+        self._names: dict[str, str] = {}
+        self._fates: dict[str, str] = {}
+
+    def fill(self, record: SweepRecord) -> None:
+        """Write what its trials leave behind; one that was filled before stays as it is."""
+        for trial in record.trials:
+            if trial.fingerprint not in self._names:
+                self._names[trial.fingerprint] = self._name(trial)
+                self._fates[trial.fingerprint] = self._fate(trial)
+                self._fill(record, trial)
+
+    def _name(self, trial: PlannedTrial) -> str:
+        """Return what tells trials apart but for digests, which other data would change."""
+        spec = trial.spec.model_dump(mode="json", exclude_defaults=True, exclude={"train", "valid", "init", "lineage"})
+        parent = self._names.get(trial.parent or "", "")
+        counts = [trial.spec.train.counts, trial.spec.valid.counts, trial.spec.train.asked.get("replay") is not None]
+        return f"{seed(canonical([spec, counts, parent, trial.axes['draw']])):016x}"
+
+    def _fate(self, trial: PlannedTrial) -> str:
+        parent = self._fates.get(trial.parent or "", "")
+        if parent in ("failed", "new", "partial"):
+            return "new"
+        if trial.spec.decoder.name == "all-fake":
+            return "all fake"
+        place = seed("fate", self._names[trial.fingerprint]) % self._one_in
+        return self._possible[place] if place < len(self._possible) else ""
+
+    def _fill(self, record: SweepRecord, trial: PlannedTrial) -> None:
+        name, fate = self._names[trial.fingerprint], self._fates[trial.fingerprint]
+        self._keep(trial.spec.valid.digest, trial.spec.valid.counts, "valid", 1)
+        self._keep(trial.spec.train.digest, trial.spec.train.counts, "train", KEPT)
+        if fate == "new":
+            return
+        attempt = self._ledger.begin(trial.spec)
+        if fate == "failed":
+            attempt.fail("nan", f"the loss is NaN at step {seed(name) % 90}", epoch=1, step=seed(name) % 90)
+            return
+        epochs = _epochs(trial.spec, name)
+        if fate == "partial":
+            attempt.save_epoch(b"state", epochs[:1])
+            return
+        if record.search and trial.stage == record.search.stage and seed("rung", name) % 3:
+            cut = record.search.rungs[0]
+            attempt.save_epoch(b"state", epochs[:cut])
+            value = max(epoch.valid_iou for epoch in epochs[:cut])
+            self._ledger.stop(trial.fingerprint, record.sweep, Stopped(epoch=cut, value=value, needed=0.7, time=0))
+            return
+        attempt.save_epoch(b"state", epochs)
+        best = max(epochs, key=lambda epoch: epoch.valid_iou).epoch
+        attempt.finish(b"best", b"last", best, VERSIONS[seed("version", name) % 20 == 0])
+        self._evaluate(trial, name, fate)
+
+    def _evaluate(self, trial: PlannedTrial, name: str, fate: str) -> None:
+        tests = dict.fromkeys(each.domain for each in trial.evaluations if each.split == "test")
+        lone = [*tests][seed("domain", name) % len(tests)] if tests else ""
+        has_last = fate != "best alone" and seed("last", name) % self._last == 0
+        for each in trial.evaluations:
+            if (fate == "one domain" and each.domain == lone) or (each.checkpoint == "last" and not has_last):
+                continue
+            maps = fate if fate in ("empty", "all fake") else ""
+            if fate == "empty on one domain" and each.domain == lone:
+                maps = "empty"
+            self._ledger.put_rows(trial.fingerprint, each.key, rows(each, trial.spec, name, maps))
+
+    def _keep(self, digest: str, counts: Mapping[str, int], split: str, one_in: int) -> None:
+        """Put a list of samples, as ids alone: nobody has the images that its digest is over."""
+        path = self._workspace.lists / f"{digest}.json"
+        if not path.exists():
+            names = [
+                sample
+                for domain, count in counts.items()
+                for sample in ids(domain, split, -(-count // one_in) if split == "train" else num_images(domain))
+            ]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(json_bytes(sorted(names)))
+
+
+def smaller(record: SweepRecord) -> SweepRecord:
+    """Return a record whose lists to be scored have few images."""
+    return record.model_copy(update={"trials": tuple(_smaller(trial) for trial in record.trials)})
+
+
+def _smaller(trial: PlannedTrial) -> PlannedTrial:
+    found = []
+    for each in trial.evaluations:
+        test = each.test.model_copy(update={"counts": {each.domain: num_images(each.domain)}})
+        found.append(each.model_copy(update={"test": test}))
+    return trial.model_copy(update={"evaluations": tuple(found)})
+
+
+def num_images(domain: str) -> int:
+    """Return how many images a list of a domain has."""
+    return IMAGES[seed("images", domain) % len(IMAGES)]
+
+
+@cache
+def ids(domain: str, split: str, count: int) -> tuple[str, ...]:
+    """Return the names of images: some are of one photograph, most photographs are shared with other domains."""
+    names = []
+    for place in range(count):
+        photograph = seed("photograph", split, domain if place % 3 == 0 else "", place // 2) % 900
+        names.append(f"{domain}/{split}/{photograph:03d}-{place}.png")
+    return tuple(names)
+
+
+def rows(each: EvaluationSpec, spec: TrialSpec, name: str, maps: str = "") -> pa.Table:
+    """Return the rows of an evaluation, their numbers in line with one another.
+
+    Args:
+        each: the evaluation.
+        spec: of the trial.
+        name: what tells the trial from others.
+        maps: how its maps are degenerate: empty | all fake; as they should be where it is empty.
+    """
+    names = ids(each.domain, each.split, each.test.size)
+    stems = [f"{each.domain.split('/')[0]}/{one.split('/')[3].split('-')[0]}" for one in names]
+    fake = np.asarray([_fake(one) for one in names])
+    share = np.asarray([_overlap(each, spec, name, *both) for both in zip(names, stems, strict=True)])
+    missed = 0.2 + 0.6 * unit("missed", name)
+    fn = np.round(fake * (1 - share) * missed).astype(np.int64)
+    tp = fake - fn
+    fp = np.where(fake > 0, np.round(tp / share) - fake, np.round(300 * share - 150)).astype(np.int64)
+    fp = np.clip(fp, 0, PIXELS - fake)
+    if maps == "empty":
+        tp, fp, fn = np.zeros_like(fake), np.zeros_like(fake), fake
+    elif maps == "all fake":
+        tp, fp, fn = fake, PIXELS - fake, np.zeros_like(fake)
+    draws = np.random.default_rng(seed("draws", each.checkpoint, name, each.domain, each.split)).random((3, len(names)))
+    measures = _measures(each.protocol, tp, fp, fn, draws, maps)
+    return pa.table(
+        {
+            "id": names,
+            "stem": stems,
+            **{
+                key: [getattr(each, key)] * len(names)
+                for key in ("domain", "split", "condition", "protocol", "checkpoint", "trial")
+            },
+            "mask_area": fake / PIXELS,
+            **{"tp": tp, "fp": fp, "fn": fn, "tn": PIXELS - tp - fp - fn},
+            "mean_prob": draws[0],
+            **measures,
+            **_on_grid(each.protocol, tp, fp, fake),
+        }
+    )
+
+
+def _overlap(each: EvaluationSpec, spec: TrialSpec, name: str, image: str, stem: str) -> float:
+    """Return the share of a map's pixels and the truth's that both have: of the trial, the photograph, the image."""
+    late = 0.02 * unit("late", name, each.domain) if each.checkpoint == "last" else 0.0
+    noise = 0.2 * (unit("stem", stem) - 0.5) + 0.16 * (unit("image", image, name) - 0.5)
+    own = 0.08 * (unit("stem", stem, name) - 0.5)
+    return min(0.98, max(0.02, skill(spec, name, each.domain) - late + noise + own))
+
+
+def skill(spec: TrialSpec, name: str, domain: str) -> float:
+    """Return how well a trial does on a domain: by what it saw, by its parts, and by chance."""
+    if spec.decoder.name in SOLVED:
+        return SOLVED[spec.decoder.name]
+    counts, base = spec.train.counts, spec.lineage.base
+    seen = counts.get(domain, 0) / max(counts.values())
+    if domain in counts:
+        images = counts[domain] if base and domain not in base else max(counts.values()) * seen
+        level = 0.46 + 0.07 * math.log10(1 + images) - 0.02 * len(counts)
+    else:
+        level = 0.36 if domain in base else 0.22
+    parts = canonical([[recipe.map for recipe in spec.maps], spec.decoder.depth, spec.loss.name, spec.decoder.encoder])
+    level += 0.08 * (unit("parts", parts) - 0.5) + 0.05 * (unit("domain", domain) - 0.5)
+    level += 0.03 * (spec.augment is not None) - 0.04 * (spec.maps[0].via is not None)
+    return level + 0.05 * (unit("trial", name) - 0.5) + 0.04 * (unit("trial", name, domain) - 0.5)
+
+
+def _epochs(spec: TrialSpec, name: str) -> list[EpochRecord]:
+    valid = sum(skill(spec, name, domain) for domain in spec.valid.counts) / len(spec.valid.counts)
+    return [
+        EpochRecord(
+            epoch=number,
+            steps=spec.steps * number // 4,
+            images=spec.train.size,
+            lr=1e-3,
+            train_loss=0.7 - 0.1 * number * unit("loss", name),
+            valid_loss=0.8 - 0.1 * number * unit("loss", name),
+            valid_iou=valid - 0.02 * abs(number - 3) + 0.03 * unit("valid", number, name),
+            seconds=10 + unit("seconds", number, name),
+            time=1e9 + number,
+        )
+        for number in range(1, 5)
+    ]
+
+
+def _measures(
+    protocol: str, tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, draws: np.ndarray, maps: str
+) -> dict[str, np.ndarray]:
+    """Return the protocol's numbers, NaN where it has them: no best threshold of a constant map, nothing to rank."""
+    fake, union = tp + fn, tp + fp + fn
+    f1 = np.where(union > 0, 2 * tp / np.maximum(1, union + tp), 1.0)
+    undefined = np.nan if protocol == "dfloc-1" else 0.0
+    ap = np.where(fake > 0, fake / PIXELS if maps else np.minimum(0.99, f1 + 0.1 * draws[0]), undefined)
+    best = np.minimum(1.0, f1 + 0.05 + 0.1 * draws[1])
+    measures = {
+        "iou": np.where(union > 0, tp / np.maximum(1, union), 1.0),
+        "f1": f1,
+        "f1_fixed": f1,
+        "f1_best": np.full(len(tp), np.nan) if maps else np.where(draws[2] < 0.04, np.nan, best),
+        "ap": ap,
+        "auc": np.where(fake > 0, 0.5 if maps else 0.5 + 0.5 * ap, np.nan),
+        "mcc": np.zeros(len(tp)) if maps else 0.9 * f1 - 0.05 * draws[2],
+        "pbca": (PIXELS - fp - fn) / PIXELS,
+    }
+    return {key: measures[key] for key in protocols.find(protocol).keys}
+
+
+def _on_grid(protocol: str, tp: np.ndarray, fp: np.ndarray, fake: np.ndarray) -> dict[str, Any]:
+    """Return what the rows count at each threshold of the protocol's grid: fewer pixels at a higher one."""
+    grid = np.asarray(protocols.find(protocol).grid)
+    if not len(grid):
+        return {}
+    found = np.minimum(fake[:, None], tp[:, None] * 2 * (1 - grid)).astype(np.int64)
+    false = np.minimum(PIXELS - fake[:, None], fp[:, None] * 4 * (1 - grid) ** 2).astype(np.int64)
+    return {"grid_tp": found.tolist(), "grid_fp": false.tolist()}
+
+
+def _fake(image: str) -> int:
+    """Return the fake pixels of an image's truth; one in thirty has none."""
+    return 0 if seed("none", image) % 30 == 0 else int(PIXELS * (0.02 + 0.6 * unit("area", image) ** 2))
+
+
+def seed(*parts: object) -> int:
+    """Return a number that follows from the text of some parts alone."""
+    return int.from_bytes(hashlib.sha256(json.dumps(parts, default=str).encode()).digest()[:8], "big")
+
+
+@cache
+def unit(*parts: object) -> float:
+    """Return a number in [0, 1) that follows from the text of some parts alone."""
+    return seed(*parts) / 2**64
