@@ -146,8 +146,8 @@ def along(curves: Iterable[Mapping[int, Group]]) -> list[Field]:
     """Return what differs along some curves, of the smallest n and of the others, beside the training images."""
     found = []
     for curve in curves:
-        first, *others = [group for n, group in curve.items() if n] or [None]
-        found += [(first, other) for other in others if first and other]
+        tuned = [group for n, group in curve.items() if n]
+        found += [(tuned[0], other) for other in tuned[1:]]
     return besides(found, ("train",))
 
 
