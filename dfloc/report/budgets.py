@@ -101,7 +101,7 @@ def equal_total(study: Study) -> Table:
 def _also(pairs: Sequence[tuple[Group, Group]]) -> str:
     """Return a sentence where models of all domains and of one differ in more than their images."""
     words = differs.words(besides(pairs, ("train",)))
-    return f" Of all domains and of one also differ: {words}." if words else ""
+    return f" Models of all domains and of one also differ in {words}." if words else ""
 
 
 def _by_total(found: Sequence[Line]) -> dict[int, list[Line]]:

@@ -9,7 +9,6 @@ from dfloc.report.controls import MAIN, SCRATCH, TUNED, Control, besides, contro
 from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.table import Cell, Row, Table
 
-ALSO = "also differs:"
 HEADS = ("Held out", "n", "Valid. labels", "Steps")
 MEASURES: tuple[tuple[str, Checkpoint], ...] = (
     ("iou", "best"),
@@ -142,7 +141,7 @@ def _control_heads(study: Study, found: Sequence[Control]) -> tuple[list[str], d
         columns += ["Seen: fine-tuned"] if seen else []
         for one in (one for one in found if not seen or one.kind != SCRATCH):
             if words := differs.words(besides(pairs(study, one), one.kind.compared)):
-                under[len(columns) + 1] = f"{ALSO} {words}"
+                under[len(columns) + 1] = f"also differs: {words}"
             head = f"Fine-tuned less {one.short}"
             columns += [f"Seen: {one.short}", f"{head}, seen"] if seen else [f"Held out: {one.short}", head]
     return [*columns, "Held out: all fake", "Held out: mean mask"], under
@@ -212,7 +211,7 @@ def _against(study: Study, group: Group, other: Group | None, domains: Sequence[
     cell = table.estimate(study.less(group, other, domains), table.DASH, signed=True)
     also = differs.words(besides([(group, other)], control.kind.compared))
     if also and cell.exact:
-        cell = replace(cell, small="; ".join(filter(None, [cell.small, f"{ALSO} {also}"])), mark="doubt")
+        cell = replace(cell, small="; ".join(filter(None, [cell.small, f"also {also}"])), mark="doubt")
     return [cells.score(other, domains), cell]
 
 
