@@ -2,15 +2,27 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dfloc.config import TrialSpec
+from dfloc.report import recipe
 
 RECORDED = ("lineage", "train.asked", "valid.asked")  # what determines nothing
 NONE = "-"
+WHOLE: Mapping[str, Callable[[TrialSpec], str]] = {  # fields that are one word to a reader
+    "maps": lambda spec: recipe.maps(spec) or "pixels",
+    "loss": lambda spec: recipe.loss(spec.loss),
+    "augment": lambda spec: recipe.augment(spec.augment),
+}
 LISTS = {"train": "training images", "valid": "validation images"}
-WORDS = {"init": "start", "optimizer.lr": "learning rate", "epoch_steps": "steps of an epoch", "select": "selection"}
+WORDS = {
+    "init": "start",
+    "augment": "augmentation",
+    "optimizer.lr": "learning rate",
+    "epoch_steps": "steps of an epoch",
+    "select": "selection",
+}
 DIGEST = re.compile("(random:)?[0-9a-f]{64}")
 
 
@@ -76,6 +88,9 @@ def _told(a: TrialSpec, b: TrialSpec, compared: Collection[str]) -> Iterator[Fie
             seen.add(top)
         elif top == "init":
             yield Field(WORDS[top], "", "")
+            seen.add(top)
+        elif top in WHOLE and (both := [WHOLE[top](side) for side in (a, b)])[0] != both[1]:
+            yield Field(WORDS.get(top, top), *both)
             seen.add(top)
         else:
             name = WORDS.get(path, path.removesuffix(".name").replace(".", " ").replace("_", " "))

@@ -2,9 +2,10 @@
 
 import pytest
 
-from dfloc.config import AugmentOp, AugmentSpec, InitFrom, Lineage, SampleList
+from dfloc.config import AugmentOp, AugmentSpec, InitFrom, Lineage, LossSpec, SampleList
+from dfloc.report import recipe
 from dfloc.report.differs import Field, besides, fields, words
-from tests.engine.fakes import make_spec
+from tests.engine.fakes import RECIPE, make_spec
 
 
 def test_fields_that_differ_by_their_paths() -> None:
@@ -65,6 +66,9 @@ def test_nothing_differs_besides_what_is_compared() -> None:
         ({"optimizer": {"name": "adamw", "lr": 3e-4}}, "learning rate {lr} / 0.0003"),
         ({"schedule": {"name": "plateau"}}, "schedule constant / plateau"),
         ({"seed": 7}, "seed 0 / 7"),
+        ({"loss": LossSpec(name="focal", gamma=3)}, "loss bce / focal(gamma=3.0)"),
+        ({"augment": AugmentSpec(ops=(AugmentOp(name="blur", sigma=(0, 3)),))}, "augmentation none / {augment}"),
+        ({"maps": (*make_spec().maps, RECIPE.model_copy(update={"map": "srm/variance"}))}, "maps srm/stats / {maps}"),
         ({"select": "last"}, "selection iou / last"),
         ({"decoder": {"depth": 8, "batch_norm": "frozen"}}, "decoder depth 4 / 8, decoder batch norm train / frozen"),
         ({"batch": 3, "epoch_steps": 9}, "steps {steps} / 27, steps of an epoch {epoch_steps} / 9, batch {batch} / 3"),
@@ -75,6 +79,8 @@ def test_each_setting_is_said_in_words(changes, said) -> None:
     known = {
         "valid": a.valid.size,
         "lr": a.optimizer.lr,
+        "augment": recipe.augment(b.augment),
+        "maps": "srm/stats + srm/variance",
         "steps": a.steps,
         "batch": a.batch,
         "epoch_steps": a.epoch_steps or "none",
