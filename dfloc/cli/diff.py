@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dfloc.config import Checkpoint
-    from dfloc.sweep.diff import Difference, Field
+    from dfloc.report.differs import Field
+    from dfloc.sweep.diff import Difference
 
 SHOWN = 40  # characters of a value
 
@@ -50,6 +51,7 @@ def diff(
     from rich.console import Console
 
     from dfloc.ledger import Ledger
+    from dfloc.report import differs
     from dfloc.storage import Workspace
     from dfloc.sweep import diff as compared
     from dfloc.sweep import lookup, rows
@@ -60,7 +62,7 @@ def diff(
     console = Console(soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else 160)
     for letter, name in zip("AB", names, strict=True):
         console.print(f"{letter}: trial {lookup.called(place, name)}", highlight=False, markup=False)
-    _show_fields(console, compared.fields(ledger.spec(names[0]), ledger.spec(names[1])))
+    _show_fields(console, differs.fields(ledger.spec(names[0]), ledger.spec(names[1])))
     of_a, of_b = (rows.table(ledger, name) for name in names)
     chosen = compared.choose(of_a, of_b, protocol)
     found = compared.differences(of_a, of_b, chosen, metric, checkpoint)

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
-from dfloc.report import captions, cells, table
+from dfloc.report import captions, cells, differs, table
+from dfloc.report.controls import besides
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study, mean_valid, over
 from dfloc.report.table import Cell, Row, Table
@@ -74,9 +76,10 @@ def budgets(study: Study) -> Table:
 
 def equal_total(study: Study) -> Table:
     """Return few images of every domain beside as many in all of one domain."""
-    rows, found = [], []
+    rows, found, pairs = [], [], list[tuple[Group, Group]]()
     for total, mixed in _by_total(lines(study, "equal-total")).items():
         single = _single(study, total)
+        pairs += product(_all(mixed), _all(single))
         block = _ranked(study, [*mixed, *single])
         if not single:
             missing = Cell(f"{total:,} of one domain", "no model of one domain has this total", mark="hole")
@@ -88,11 +91,17 @@ def equal_total(study: Study) -> Table:
         title="Diversity at an equal total: few images of every domain beside as many in all of one.",
         caption="Rows between two rules have the same number of training images; count: images of each domain. "
         "Models of one domain are tested on their own. Ranked by validation IoU, which each row measures on its own "
-        f"validation list. {captions.provenance(study, _all(found))}",
+        f"validation list.{_also(pairs)} {captions.provenance(study, _all(found))}",
         columns=_columns(study),
         rows=[*rows, *_baseline_rows(study)],
         words=(0, 1, 2),
     )
+
+
+def _also(pairs: Sequence[tuple[Group, Group]]) -> str:
+    """Return a sentence where models of all domains and of one differ in more than their images."""
+    words = differs.words(besides(pairs, ("train",)))
+    return f" Models of all domains and of one also differ in {words}." if words else ""
 
 
 def _by_total(found: Sequence[Line]) -> dict[int, list[Line]]:

@@ -23,6 +23,7 @@ from dfloc.report import (
     search,
 )
 from dfloc.report.beside import Pair
+from dfloc.report.controls import MAIN, controls_of
 from dfloc.report.estimate import pooled
 from dfloc.report.groups import Study, run
 from dfloc.report.page import Report, Section
@@ -131,7 +132,7 @@ def _drawn(study: Study, found: Sequence[Pair]) -> list[Pair]:
 
 
 def _curves(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iterator[Section]:
-    tuned, controlled = study.stage("finetune"), study.stage("scratch") or study.stage("replay")
+    tuned, controlled = study.stage(MAIN), controls_of(study)
     yield Section(
         "exposure-study",
         "How many samples of a new domain?",

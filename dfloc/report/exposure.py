@@ -1,14 +1,14 @@
 """Tables of the fine-tuning curves: what is gained, what is lost, and what the controls say."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from dfloc.config import Checkpoint
-from dfloc.report import captions, cells, table
+from dfloc.report import captions, cells, differs, table
+from dfloc.report.controls import MAIN, SCRATCH, TUNED, Control, besides, controls_of, pairs
 from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.table import Cell, Row, Table
 
-CURVES = {"finetune": "fine-tuned", "replay": "with replay", "scratch": "from scratch"}
 HEADS = ("Held out", "n", "Valid. labels", "Steps")
 MEASURES: tuple[tuple[str, Checkpoint], ...] = (
     ("iou", "best"),
@@ -20,12 +20,14 @@ MEASURES: tuple[tuple[str, Checkpoint], ...] = (
 )
 SHORT_BASELINES = ("all-fake", "mean-mask")
 
+Block = tuple[Facet, str, dict[int, Group]]
 
-def blocks(study: Study, stage: str = "finetune") -> Iterator[tuple[Facet, str, dict[int, Group]]]:
+
+def blocks(study: Study) -> Iterator[Block]:
     """Yield (facet, held-out domain, groups by n), in the order of the study's domains."""
-    for facet in study.facets(stage):
+    for facet in study.facets(MAIN):
         for held_out in study.record.domains:
-            if curve := study.curve(stage, held_out, facet):
+            if curve := study.curve(MAIN, held_out, facet):
                 yield facet, held_out, curve
 
 
@@ -103,33 +105,53 @@ def best_last(study: Study) -> Table:
 
 
 def controls(study: Study) -> Table:
-    """Return fine-tuned beside scratch and replay."""
+    """Return fine-tuned beside its controls, on the held-out domain and, where they have a base, on the seen ones."""
+    found = controls_of(study)
     rows, used = [], []
     for facet, held_out, curve in blocks(study):
-        scratch, replay = (study.curve(stage, held_out, facet) for stage in ("scratch", "replay"))
+        theirs = [(one, one.curve(held_out, facet)) for one in found]
         seen = study.seen(curve)
         for place, n in enumerate(n for n in curve if n):
             group = curve[n]
-            used += [found for found in (group, scratch.get(n), replay.get(n)) if found]
-            *head, steps = _head(facet, held_out, n, group)
-            if n in scratch:
-                steps = replace(steps, small=f"scratch {scratch[n].first.trial.spec.steps:,}")
-            line = [*head, steps, cells.score(group, [held_out])]
-            line += _against(study, group, scratch.get(n), [held_out])
-            line += _against(study, group, replay.get(n), [held_out])
-            line += [cells.score(group, seen), *_against(study, group, replay.get(n), seen)]
+            used += [group, *(points[n] for _, points in theirs if n in points)]
+            line = [*_head(facet, held_out, n, group), cells.score(group, [held_out])]
+            for one, points in theirs:
+                line += _against(study, group, points.get(n), [held_out], one)
+            line.append(cells.score(group, seen))
+            for one, points in theirs:
+                line += _against(study, group, points.get(n), seen, one) if one.kind != SCRATCH else []
             rows.append(Row([*line, *_baselines(study, held_out, facet)], starts=place == 0))
-    heads = "Held out: fine-tuned | Held out: scratch | Fine-tuned less scratch"
-    heads += " | Held out: replay | Fine-tuned less replay | Seen: fine-tuned | Seen: replay"
-    heads += " | Fine-tuned less replay, seen | Held out: all fake | Held out: mean mask"
+    columns, under = _control_heads(study, found)
     return Table(
         id="controls",
         title="Is fine-tuning better than starting anew, and what does replay keep?",
-        caption="Scratch: the same n images, no parent, the base's epochs. Replay: n more images of the base's own "
-        "training list. Seen: mean of the base's domains. Differences by a bootstrap paired by photograph. "
+        caption="Scratch: the same n images, no parent. Replay: n more images of the base's own training list. Seen: "
+        f"mean of the base's domains. Differences by a bootstrap paired by photograph.{_unequal(under)} "
         f"{captions.provenance(study, used)}",
-        columns=[*HEADS, *heads.split(" | ")],
+        columns=columns,
+        under=under,
         rows=rows,
+    )
+
+
+def _control_heads(study: Study, found: Sequence[Control]) -> tuple[list[str], dict[int, str]]:
+    """Return the heads of the controls, and below each difference what differs besides, over all of its cells."""
+    columns, under = [*HEADS, "Held out: fine-tuned"], {}
+    for seen in (False, True):
+        columns += ["Seen: fine-tuned"] if seen else []
+        for one in (one for one in found if not seen or one.kind != SCRATCH):
+            if words := differs.words(besides(pairs(study, one), one.kind.compared)):
+                under[len(columns) + 1] = f"also differs: {words}"
+            head = f"Fine-tuned less {one.short}"
+            columns += [f"Seen: {one.short}", f"{head}, seen"] if seen else [f"Held out: {one.short}", head]
+    return [*columns, "Held out: all fake", "Held out: mean mask"], under
+
+
+def _unequal(under: Mapping[int, str]) -> str:
+    return (
+        " In italics: a difference that is no answer, since its sides also differ in what stands below."
+        if under
+        else ""
     )
 
 
@@ -137,14 +159,14 @@ def forgetting(study: Study) -> Table:
     """Return what the domains of the base lose."""
     domains = study.tested
     rows, used = [], []
-    for stage in ("finetune", "replay"):
-        for facet, held_out, curve in blocks(study, stage):
+    for label, found in [(TUNED.label, blocks(study)), *_rooted(study)]:
+        for facet, held_out, curve in found:
             seen = study.seen(curve)
             for place, n in enumerate(n for n in curve if n):
                 group = curve[n]
                 used.append(group)
                 base = study.base(group)
-                line = [Cell(CURVES[stage]), *_head(facet, held_out, n, group)]
+                line = [Cell(label), *_head(facet, held_out, n, group)]
                 for domain in domains:
                     hole = Cell("held out" if domain == held_out else "not of the base", mark="hole")
                     line.append(_lost(study, base, group, [domain]) if domain in seen else hole)
@@ -153,12 +175,22 @@ def forgetting(study: Study) -> Table:
         id="forgetting",
         title="Forgetting.",
         caption="IoU of the root ancestor less ours on the domains that it was trained on, best epochs; positive = "
-        f"forgotten. A bootstrap paired by photograph. {captions.provenance(study, used)}",
+        "forgotten: the work of the whole fine-tuning, not of one setting. A bootstrap paired by photograph. "
+        f"{captions.provenance(study, used)}",
         columns=["Model", *HEADS, *domains, "Mean of seen"],
         rows=rows,
         words=(0, 1),
         notes=captions.baseline_note(study),
     )
+
+
+def _rooted(study: Study) -> Iterator[tuple[str, Iterator[Block]]]:
+    """Yield the name and the curves of each control that has a base."""
+    for one in controls_of(study):
+        if one.kind != SCRATCH:
+            places = ((facet, held_out) for facet in one.facets for held_out in study.record.domains)
+            found = ((facet, held_out, one.curve(held_out, facet)) for facet, held_out in places)
+            yield one.label, (block for block in found if block[2])
 
 
 def _head(facet: Facet, held_out: str, n: int, group: Group) -> list[Cell]:
@@ -172,10 +204,15 @@ def name_of(facet: Facet, held_out: str) -> str:
     return ", ".join([held_out, *(f"{axis} = {value}" for axis, value in facet)])
 
 
-def _against(study: Study, group: Group, control: Group | None, domains: Sequence[str]) -> list[Cell]:
-    if control is None:
+def _against(study: Study, group: Group, other: Group | None, domains: Sequence[str], control: Control) -> list[Cell]:
+    """Return a control's score and the difference; the mark and the words of one that is no answer."""
+    if other is None:
         return [Cell("not planned", mark="hole"), Cell(table.DASH, mark="hole")]
-    return [cells.score(control, domains), table.estimate(study.less(group, control, domains), table.DASH, signed=True)]
+    cell = table.estimate(study.less(group, other, domains), table.DASH, signed=True)
+    also = differs.words(besides([(group, other)], control.kind.compared))
+    if also and cell.exact:
+        cell = replace(cell, small="; ".join(filter(None, [cell.small, f"also {also}"])), mark="doubt")
+    return [cells.score(other, domains), cell]
 
 
 def _lost(study: Study, base: Group | None, group: Group, domains: Sequence[str]) -> Cell:

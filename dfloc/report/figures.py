@@ -6,17 +6,18 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from dfloc.report import beside, captions
+from dfloc.report import beside, captions, differs
 from dfloc.report.beside import Pair
+from dfloc.report.controls import SCRATCH, TUNED, Control, along, besides, controls_of, pairs
 from dfloc.report.estimate import Estimate
-from dfloc.report.exposure import CURVES, blocks, name_of
+from dfloc.report.exposure import blocks, name_of
 from dfloc.report.groups import COLLAPSED, EMPTY, Facet, Group, Model, Study
 from dfloc.report.plot import GREY, Figure, Key, Panel, axes, colours, told
 from dfloc.report.plot import bars as error_bars
 from dfloc.report.table import escape
 
 X = "n, images of the held-out domain"
-SHAPES = {"finetune": ("circle", "solid"), "replay": ("square", "dash"), "scratch": ("triangle-up", "dot")}
+MEAN_MASK = Key("mean training mask", "#999999", "dot", "")
 
 
 class Point(NamedTuple):
@@ -90,9 +91,9 @@ def means(study: Study) -> Figure:
         id="fig-mean",
         title="The mean of the panels above.",
         caption="For each n, averaged over the held-out domains: IoU on the held-out domain, on those that the "
-        "base was trained on, and on all. An n at which a panel has a hole is left out. More n is also more steps, "
-        "which stand in the hover; n = 0 has those of the base. A cross: over 90 % empty maps, of one of the "
-        "trials or on its domain. " + captions.provenance(study, used),
+        f"base was trained on, and on all. An n at which a panel has a hole is left out.{_more(study)} n = 0 has the "
+        "steps of the base. A cross: over 90 % empty maps, of one of the trials or on its domain. "
+        + captions.provenance(study, used),
         panels=drawn,
         legend=[Key(label, colour, dash) for label, colour, dash, _ in _kinds(study, {})],
         numbers="exposure",
@@ -100,35 +101,54 @@ def means(study: Study) -> Figure:
 
 
 def controls(study: Study) -> Figure:
-    """Return fine-tuned, scratch and replay beside each other, on the held-out and on the seen domains."""
+    """Return fine-tuned beside its controls, on the held-out and on the seen domains."""
     colour = colours(study.record.domains)
+    found = controls_of(study)
     drawn, used = [], []
     for facet, held_out, tuned in blocks(study):
+        curves = [(TUNED.label, TUNED.shape, tuned)]
+        start = {0: tuned[0]} if 0 in tuned else {}
+        for one in found:
+            curve = one.curve(held_out, facet)
+            curves.append((one.label, one.shape, start | curve if curve and one.kind != SCRATCH else curve))
+        used += [group for _, _, curve in curves for group in curve.values()]
         places = (("on the held-out domain", [held_out]), ("mean of the seen domains", study.seen(tuned)))
         for words, domains in places:
-            figure = axes(X)
-            told = []
-            for stage, label in CURVES.items():
-                curve = study.curve(stage, held_out, facet)
-                used += list(curve.values())
+            figure, said = axes(X), []
+            for label, (marker, dash), curve in curves:
                 points = _points(curve, domains)
-                marker, dash = SHAPES[stage]
                 _line(figure, label, points, colour[held_out], dash=dash, marker=marker)
-                told.append(f"{label}: {_series(points)}")
+                said.append(f"{label}: {_series(points)}")
             if domains == [held_out]:
-                _baseline(figure, study, held_out, facet, max(study.curve("finetune", held_out, facet), default=0))
-            drawn.append(Panel(f"Held out: {name_of(facet, held_out)}, {words}", figure, ". ".join(told)))
-    keys = [Key(label, GREY, SHAPES[stage][1], SHAPES[stage][0]) for stage, label in CURVES.items()]
+                _baseline(figure, study, held_out, facet, max(tuned))
+            drawn.append(Panel(f"Held out: {name_of(facet, held_out)}, {words}", figure, ". ".join(said)))
+    shapes = [(TUNED.label, TUNED.shape), *((one.label, one.shape) for one in found)]
     return Figure(
         id="fig-controls",
         title="Fine-tuned beside scratch and replay.",
         caption="For each held-out domain, test IoU on it and on the domains of the base. Scratch: the same n images, "
-        "no parent. Replay: n more images of the base's own. A cross: over 90 % empty maps. "
+        f"no parent. Replay: n more images of the base's own. A cross: over 90 % empty maps.{_unequal(study, found)} "
         + captions.provenance(study, used),
         panels=drawn,
-        legend=[*keys, Key("mean training mask", "#999999", "dot", "")],
+        legend=[*(Key(label, GREY, dash, marker) for label, (marker, dash) in shapes), MEAN_MASK],
         numbers="controls",
     )
+
+
+def _unequal(study: Study, found: Sequence[Control]) -> str:
+    """Return a sentence for each control that differs from fine-tuned in more than what it is for."""
+    also = {one.label: differs.words(besides(pairs(study, one), one.kind.compared)) for one in found}
+    return "".join(
+        f" Fine-tuned and {label} also differ in {words}: their distance is no answer."
+        for label, words in also.items()
+        if words
+    )
+
+
+def _more(study: Study) -> str:
+    """Return a sentence where more than n differs along the curves."""
+    words = differs.words(along(curve for _, _, curve in blocks(study)))
+    return f" Between the smallest n and the others also differ: {words}." if words else ""
 
 
 def _kinds(

@@ -73,7 +73,7 @@ def latex(table: Table) -> str:
     """Return a table as LaTeX, for the packages that its first line names."""
     best = _best(table)
     body = [_row(table, place, row, best) for place, row in enumerate(table.rows)]
-    heads = " & ".join(escape(name) for name in table.columns) + r" \\"
+    heads = " & ".join(escape(table.head(place)) for place in range(len(table.columns))) + r" \\"
     columns = "".join(_alignment(table, place) for place in range(len(table.columns)))
     caption = _caption(table, bold=bool(best))
     notes = [rf"\par\smallskip{{\footnotesize {escape(note)}}}" for note in table.notes]

@@ -5,7 +5,8 @@ from dataclasses import replace
 from functools import partial
 
 from dfloc.config import TrialSpec
-from dfloc.report import captions, cells, recipe, table
+from dfloc.report import captions, cells, differs, recipe, table
+from dfloc.report.controls import besides
 from dfloc.report.exposure import SHORT_BASELINES
 from dfloc.report.groups import Group, Study
 from dfloc.report.models import Column, Model, Part, Which, every, foreign, heads, known, narrow, parts, unknown, wide
@@ -25,6 +26,10 @@ LABELS = {
 MEANS: Mapping[str, Which] = {"ID": known, "OOD": unknown, "All": every}
 RECIPE = ("Batch", "Schedule", "Selection", "Initialisation", "Epochs")
 COSTS = ("Images/s", "Hours")
+TOLD = (  # fields that have a column, or stand below one
+    *("maps", "decoder", "loss", "augment", "optimizer", "precision"),
+    *("batch", "schedule", "select", "epochs", "epoch_steps", "train"),
+)
 AT_CHOICE, FALSE_ALARM = "f1_valid", "false_alarm_area"
 CHOICE = (
     " The validation threshold is the one whose mean F1 is best on the training's own validation images; IoU by mask "
@@ -109,8 +114,8 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
         "rows between two rules are of one kind of training data, ranked by the mean validation IoU of the trainings, "
         "of the runs that all of them have, as are their means; "
         "its best is set in bold, and an oracle is the best test number, which nobody could choose. Parameters and "
-        f"convolutions are counted on the decoder as it is built.{_mixed(study, found)} The same for all: {same}. "
-        f"{captions.provenance(study, _groups(found))}",
+        f"convolutions are counted on the decoder as it is built.{_mixed(study, found)} The same for all: {same}."
+        f"{_also(study, found)} {captions.provenance(study, _groups(found))}",
         columns=columns,
         rows=rows,
         words=[0, 1, *(columns.index(head) for head in ("Maps", "Decoder", *own, *RECIPE[1:]))],
@@ -226,6 +231,19 @@ def _groups(found: Sequence[Model]) -> list[Group]:
 def _unknown_sizes(found: Sequence[Model]) -> list[str]:
     there = all(recipe.size(model.spec) for model in found)
     return [] if there else ["unknown: the decoder's library or plug-in is not there where this page was built."]
+
+
+def _also(study: Study, found: Sequence[Model]) -> str:
+    """Return a sentence where models that are trained on the same differ in more than what has a column."""
+    pairs = [
+        (first.group, column.group)
+        for block in parts(study, found).values()
+        for part in block[1:]
+        for column in part.columns
+        if (first := block[0].model.column(column.name))
+    ]
+    words = differs.words(besides(pairs, TOLD))
+    return f" The first of a block and the others also differ in {words}." if words else ""
 
 
 def _sources(study: Study, found: Sequence[Model]) -> str:

@@ -37,8 +37,8 @@ def _curves() -> list[Line]:
     return [
         (
             "n",
-            "Images of the held-out domain that the base is fine-tuned on; n = 0 is the base itself. More n also means "
-            "more optimiser steps, which stand beside it as planned: a schedule may end before.",
+            "Images of the held-out domain that the base is fine-tuned on; n = 0 is the base itself. Optimiser "
+            "steps stand beside it as planned (a schedule may end before); where they grow with n, the captions say so.",
         ),
         (
             "Held-out, in-domain, out-of-domain",

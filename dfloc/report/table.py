@@ -3,8 +3,8 @@
 import csv
 import html
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dfloc.report.estimate import Estimate
 
@@ -59,6 +59,7 @@ class Table:
         title: one sentence.
         caption: what is shown, and protocol, data and seeds.
         columns: heads.
+        under: small print below heads, by their index.
         words: indices of the columns that hold words and are set flush left.
         across: indices of columns whose best number each row has; empty: each column has one of each block of rows;
             None: no number is the best.
@@ -71,6 +72,7 @@ class Table:
     caption: str
     columns: Sequence[str]
     rows: Sequence[Row]
+    under: Mapping[int, str] = field(default_factory=dict)
     words: Sequence[int] = (0,)
     across: Sequence[int] | None = ()
     notes: Sequence[str] = ()
@@ -78,7 +80,7 @@ class Table:
 
     def html(self) -> str:
         """Return the table as a figure of HTML, everything escaped; it scrolls inside its own box."""
-        heads = "".join(f"<th{self._side(i)} scope=col>{_breakable(name)}</th>" for i, name in enumerate(self.columns))
+        heads = "".join(self._head_html(i, name) for i, name in enumerate(self.columns))
         body = "\n".join(self._row_html(row) for row in self.rows)
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
         table = f"<table><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table>"
@@ -95,7 +97,7 @@ class Table:
         lines = [
             f"**{_md(self.title)}** {_md(self.caption)} [CSV]({self.id}.csv)",
             "",
-            "| " + " | ".join(_md(name) for name in self.columns) + " |",
+            "| " + " | ".join(_md(self.head(i)) for i in range(len(self.columns))) + " |",
             "|" + "|".join("---" if i in self.words else "---:" for i in range(len(self.columns))) + "|",
         ]
         for row in self.rows:
@@ -119,6 +121,14 @@ class Table:
                 line += [cell.small] if i in smalls else []
             lines.append(line)
         return csv_text(lines)
+
+    def head(self, column: int) -> str:
+        """Return a head with its small print in brackets."""
+        return f"{self.columns[column]} ({self.under[column]})" if column in self.under else self.columns[column]
+
+    def _head_html(self, column: int, name: str) -> str:
+        below = f"<small>{escape(self.under[column])}</small>" if column in self.under else ""
+        return f"<th{self._side(column)} scope=col>{_breakable(name)}{below}</th>"
 
     def _side(self, column: int) -> str:
         return " class=words" if column in self.words else ""

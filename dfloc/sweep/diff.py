@@ -1,28 +1,15 @@
-"""Two trials side by side: fields of their specs that differ, and paired differences of their scores."""
+"""Two trials side by side: paired differences of their scores."""
 
-import json
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dfloc.config import Checkpoint, TrialSpec
+from dfloc.config import Checkpoint
 from dfloc.errors import ConfigError, DataError, unknown
 from dfloc.metrics import bootstrap, protocols
 from dfloc.metrics.bootstrap import Interval
-
-RECORDED = ("lineage", "train.asked", "valid.asked")  # what determines nothing
-NONE = "-"
-
-
-class Field(NamedTuple):
-    """A field of a spec, by its path, and its value in either."""
-
-    path: str
-    a: str
-    b: str
 
 
 class Difference(NamedTuple):
@@ -42,30 +29,6 @@ class Difference(NamedTuple):
     a: float
     b: float
     difference: Interval
-
-
-def fields(a: TrialSpec, b: TrialSpec) -> list[Field]:
-    """Return the fields that differ, in the order of the spec; what is only recorded is left out."""
-    flat_a, flat_b = (dict(_flat(spec.model_dump(mode="json"))) for spec in (a, b))
-    paths = dict.fromkeys([*flat_a, *flat_b])
-    found = (Field(path, flat_a.get(path, NONE), flat_b.get(path, NONE)) for path in paths)
-    return [field for field in found if field.a != field.b]
-
-
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (path, value) of every leaf; lists of plain values are leaves."""
-    if path in RECORDED:
-        return
-    if isinstance(value, dict) and value:
-        for key, part in value.items():
-            yield from _flat(part, f"{path}.{key}" if path else key)
-    elif isinstance(value, list) and any(isinstance(part, dict | list) for part in value):
-        for index, part in enumerate(value):
-            yield from _flat(part, f"{path}.{index}")
-    elif value is None or value in ({}, []):
-        yield path, NONE
-    else:
-        yield path, value if isinstance(value, str) else json.dumps(value)
 
 
 def choose(a: pa.Table, b: pa.Table, protocol: str | None) -> str:

@@ -44,7 +44,7 @@ def test_fields_and_differences(dfloc: Dfloc, workspace: Workspace) -> None:
     assert [f"A: trial {a.fingerprint[:12]}".split(), f"B: trial {b.fingerprint[:12]}".split()] == lines[:2]
     assert ["decoder.depth", "4", "12"] in lines
     assert ["epochs", "3", "7"] in lines
-    assert [line[0] for line in lines if len(line) == 3] == ["A:", "B:", "field", "decoder.depth", "epochs"]
+    assert [line[0] for line in lines if len(line) == 3] == ["A:", "B:", "field", "decoder.depth", "epochs", "steps"]
     means = [f"{np.mean(IOUS):.3f}", f"{np.mean(IOUS) + 0.25:.3f}"]
     assert lines[-1] == ["a/b", "test", "12", "6", *means, "-0.250", "-0.250", "to", "-0.250", "*"]
     other = dfloc("diff", a.fingerprint, b.fingerprint, "--metric", "ap").out.splitlines()[-1].split()

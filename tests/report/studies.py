@@ -65,15 +65,24 @@ class Maker:
         decoder: str = "conv",
         maps: Sequence[str] | None = None,
         spec: dict[str, Any] | None = None,
+        lists: str = "",
         **axes: Any,
     ) -> PlannedTrial:
-        """Plan one trial; `spec`: fields of the TrialSpec that are not the maker's own."""
-        valid = {domain: max(self.valid, count // 10) for domain, count in counts.items()}
+        """Plan one trial.
+
+        Args:
+            spec: fields of the TrialSpec that are not the maker's own.
+            lists: stages that name the same train and validate on the same images; empty: no other stage does.
+        """
+        held_out = axes.get("held_out")
+        validated = [held_out] if parent and held_out in counts else counts
+        valid = {domain: max(self.valid, counts[domain] // 10) for domain in validated}
         root = (parent.spec.lineage.root or parent.fingerprint) if parent else ""
         base = parent.spec.lineage.base if parent else tuple(sorted(counts))
+        new = [count for domain, count in counts.items() if domain not in base]
         made = TrialSpec(
-            train=self._list("train", counts, stage, case, axes),
-            valid=self._list("valid", valid, stage, case, {}),
+            train=self._list("train", counts, lists or stage, case, {} if lists else axes),
+            valid=self._list("valid", valid, lists or stage, case, {}),
             maps=tuple(self._recipe(name) for name in maps or self.maps),
             decoder=DecoderSpec(name=decoder, depth=self.depth, init="declip"),
             loss=LossSpec(name="bce"),
@@ -84,7 +93,7 @@ class Maker:
             batch=64 if len(maps or self.maps) == 1 else 32,
             seed=self.seed,
             init={"decoder": InitFrom(parent=parent.fingerprint)} if parent else {},
-            lineage=Lineage(base=base, root=root, exposure=sum(counts.values()) if parent else 0),
+            lineage=Lineage(base=base, root=root, exposure=sum(new) if parent else 0),
         ).model_copy(update=spec or {})
         trial = PlannedTrial(
             fingerprint=made.fingerprint,
@@ -106,9 +115,10 @@ class Maker:
             for n in ns:
                 own = {held_out: n}
                 replayed = own | dict.fromkeys(seen, max(1, n // len(seen)))
-                self.plan("finetune", own, parent=base, epochs=epochs, held_out=held_out, n=n, **extra)
-                self.plan("scratch", own, held_out=held_out, n=n)
-                self.plan("replay", replayed, parent=base, epochs=epochs, held_out=held_out, n=n)
+                cell = {"held_out": held_out, "n": n, "lists": "curves"}
+                self.plan("finetune", own, parent=base, epochs=epochs, **cell, **extra)
+                self.plan("scratch", own, **cell)
+                self.plan("replay", replayed, parent=base, epochs=epochs, **cell)
 
     def baselines(self) -> None:
         every = dict.fromkeys(self.domains, self.base_count)

@@ -58,6 +58,18 @@ def test_equal_totals_stand_beside_single_domains(mini_study, paper_study):
     assert {name for name, _ in block(paper_study)[3:]} == {"count = 2250", "9000-each-per-model"}
 
 
+def test_the_caption_of_equal_totals_says_what_else_differs(mini_study, paper_study):
+    """By hand: 3,000 images are 94 steps at a batch of 32 and 47 at 64, 30 times; 9,000 are 282, on both sides."""
+    caption = budgets.equal_total(mini_study).caption
+    assert " Models of all domains and of one also differ in validation images 52 / 13. " in caption
+    caption = budgets.equal_total(paper_study).caption
+    assert (
+        "also differ in steps 2,820 / 1,410, validation images 1,200 / 300 … 900, maps clip-vit-l14/layer20 + "
+        in caption
+    )
+    assert "batch 32 / 64. " in caption
+
+
 def test_every_row_of_a_block_has_its_total(mini_study, paper_study):
     for study in (mini_study, paper_study):
         for line in [*budgets.lines(study, "equal-total"), *budgets.lines(study, "scratch")]:

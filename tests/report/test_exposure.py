@@ -2,7 +2,7 @@ import pytest
 
 from dfloc import summary
 from dfloc.ledger import Ledger
-from dfloc.report import budgets, exposure, figures, overview
+from dfloc.report import budgets, exposure, figures, latex, overview
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
@@ -74,14 +74,94 @@ def test_controls_are_subtracted_in_pairs(study_of):
     assert row[1:4] == ["16", "13", "40"]
     assert row[4:9] == ["0.700", "0.600", "+0.100", "0.650", "+0.050"]
     assert row[9:12] == ["0.700", "0.900", "-0.200"]
-    assert table.rows[0].cells[3].small == "scratch 80"
+
+
+def test_a_difference_of_other_steps_is_no_answer(study_of):
+    """10 steps an epoch: 4 epochs beside 8 are 40 steps beside 80; replay takes as many as fine-tuning."""
+    table = exposure.controls(study_of(studies.mini()))
+    cells = {head: table.rows[1].cells[place] for place, head in enumerate(table.columns)}
+    less = cells["Fine-tuned less scratch"]
+    assert (less.mark, less.small) == ("doubt", "also steps 40 / 80, epochs 4 / 8")
+    assert (cells["Fine-tuned less replay"].mark, cells["Fine-tuned less replay"].small) == ("", "")
+    assert table.under == {6: "also differs: steps 40 / 80, epochs 4 / 8"}
+    assert "no answer" in table.caption
+    assert "<small>also differs: steps 40 / 80, epochs 4 / 8</small></th>" in table.html()
+    head = "Fine-tuned less scratch (also differs: steps 40 / 80, epochs 4 / 8)"
+    assert head in table.markdown()
+    assert head in latex.latex(table)
+    assert table.csv().splitlines()[0].startswith("Held out,n,Valid. labels,Steps,")
+
+
+def test_with_equal_steps_the_difference_is_an_answer(study_of):
+    maker = Maker()
+    maker.curves([4, 16], epochs=4)
+    for trial in [trial for trial in maker.trials if trial.stage == "scratch"]:
+        cell = {"held_out": trial.axes["held_out"], "n": trial.axes["n"], "lists": "curves"}
+        maker.plan("anew", trial.spec.train.counts, epochs=4, **cell)
+
+    def of(trial, domain):
+        return {"finetune": 0.7, "scratch": 0.9, "anew": 0.65}.get(trial.stage, 0.5)
+
+    table = exposure.controls(study_of(studies.record(maker, "mini", synthetic=True), of))
+    row = dict(zip(table.columns, table.rows[1].cells, strict=True))
+    assert row["Held out: scratch, equal steps"].text == "0.650"
+    equal, longer = row["Fine-tuned less scratch, equal steps"], row["Fine-tuned less scratch"]
+    assert (equal.text, equal.mark) == ("+0.050", "")
+    assert (longer.text, longer.mark) == ("-0.200", "doubt")
+    assert [table.columns[place] for place in table.under] == ["Fine-tuned less scratch"]
+
+
+def test_replay_of_twice_the_steps_is_no_answer(study_of):
+    """By hand: 250 images at a batch of 64 are 4 steps, 10 epochs 40; with 249 old images beside, 8 and 80."""
+    maker = Maker(epoch_steps=None)
+    maker.curves([250], epochs=10)
+    table = exposure.controls(study_of(studies.record(maker, "mini", synthetic=True)))
+    less = table.rows[0].cells[table.columns.index("Fine-tuned less replay")]
+    assert (less.mark, less.small) == ("doubt", "also steps 40 / 80")
+
+
+def test_controls_are_found_by_what_they_are_and_not_by_their_stage(study_of):
+    record = studies.mini()
+    called = {"scratch": "anew", "replay": "old-and-new"}
+    trials = [trial.model_copy(update={"stage": called.get(trial.stage, trial.stage)}) for trial in record.trials]
+    other = record.model_copy(update={"trials": tuple(trials)})
+    for table in (exposure.controls, exposure.forgetting):
+        assert table(study_of(other)).csv() == table(study_of(record)).csv()
+
+
+def test_the_same_trainings_under_another_stage_are_no_control(study_of):
+    record = studies.mini()
+    again = [trial.model_copy(update={"stage": "again"}) for trial in record.trials if trial.stage == "finetune"]
+    both = record.model_copy(update={"trials": (*record.trials, *again)})
+    assert exposure.controls(study_of(both)).columns == exposure.controls(study_of(record)).columns
+
+
+def test_a_fine_tuning_of_other_length_is_a_control(study_of):
+    """By hand: 50 images at a batch of 64 are 1 step an epoch, 130 are 3; 3 an epoch for both are 30 in 10 epochs."""
+    maker = Maker(epoch_steps=None)
+    maker.curves([50, 130], epochs=10)
+    maker.epoch_steps = 3
+    bases = {trial.axes["held_out"]: trial for trial in maker.trials if trial.stage == "base"}
+    for trial in [trial for trial in maker.trials if trial.stage == "finetune"]:
+        cell = {"held_out": trial.axes["held_out"], "n": trial.axes["n"], "lists": "curves"}
+        maker.plan("long", trial.spec.train.counts, parent=bases[cell["held_out"]], epochs=10, **cell)
+    study = study_of(studies.record(maker, "mini", synthetic=True))
+    columns = exposure.controls(study).columns
+    assert "Fine-tuned less fine-tuned, 30 steps at every n" in columns
+    assert "Fine-tuned less fine-tuned, 30 steps at every n, seen" in columns
+    models = {row.cells[0].text for row in exposure.forgetting(study).rows}
+    assert models == {"fine-tuned", "with replay", "fine-tuned, 30 steps at every n"}
+    assert "Between the smallest n and the others also differ: steps 10 / 30." in figures.means(study).caption
 
 
 def test_a_control_that_was_not_planned_says_so(study_of):
     record = studies.mini()
-    record = record.model_copy(update={"trials": tuple(t for t in record.trials if t.stage != "replay")})
-    row = texts(exposure.controls(study_of(record)), "mini/telea", "16")
+    planned = tuple(t for t in record.trials if t.stage != "replay" or t.axes["n"] != 16)
+    row = texts(exposure.controls(study_of(record.model_copy(update={"trials": planned}))), "mini/telea", "16")
     assert row[7] == "not planned"
+    none = tuple(t for t in record.trials if t.stage != "replay")
+    table = exposure.controls(study_of(record.model_copy(update={"trials": none})))
+    assert not any("less replay" in head for head in table.columns)
 
 
 def test_forgetting_is_positive_where_something_is_lost(mini_study):

@@ -52,6 +52,16 @@ def test_controls_show_three_models_on_held_out_and_seen(mini_study):
     assert scratch.y[-1] == pytest.approx(group.score(list(MINI[1:])).value)
 
 
+def test_the_controls_caption_says_what_else_differs(mini_study):
+    caption = figures.controls(mini_study).caption
+    assert (
+        "Fine-tuned and from scratch also differ in steps 40 / 80, epochs 4 / 8: their distance is no answer."
+        in caption
+    )
+    assert "with replay also" not in caption
+    assert "also differ" not in figures.means(mini_study).caption, "ten steps an epoch, whatever n is"
+
+
 def test_published_points_are_filled_or_hollow_with_the_reason(paper_study):
     found = beside.pairs(paper_study, published.choose(published.load(), paper_study.record.tables))
     panel = figures.panels(paper_study, found).panels[2]

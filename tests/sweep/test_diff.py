@@ -1,4 +1,4 @@
-"""What differs between two trials: fields, and paired differences of hand-made rows."""
+"""How two trials differ: paired differences of hand-made rows."""
 
 import math
 
@@ -6,10 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dfloc.config import AugmentOp, AugmentSpec, InitFrom, SampleList
 from dfloc.errors import ConfigError, DataError
-from dfloc.sweep.diff import Field, choose, differences, fields
-from tests.engine.fakes import make_spec
+from dfloc.sweep.diff import choose, differences
 
 
 def rows(ious: list[float], first: int = 0, **changes: object) -> pa.Table:
@@ -22,31 +20,6 @@ def rows(ious: list[float], first: int = 0, **changes: object) -> pa.Table:
         for k, v in zip(names, ious, strict=True)
     ]
     return pa.Table.from_pylist(one)
-
-
-def test_fields_that_differ_by_their_paths() -> None:
-    a = make_spec()
-    b = make_spec(
-        decoder={"depth": 8, "channels": (4, 8)},
-        train=SampleList(digest="u", counts={"a/b": 10, "a/c": 2}, asked={"only": "recorded"}),
-        epochs=5,
-        init={"decoder": InitFrom(parent="p")},
-        augment=AugmentSpec(ops=(AugmentOp(name="blur", sigma=(0, 3)),)),
-    )
-    found = {field.path: (field.a, field.b) for field in fields(a, b)}
-    assert found == {
-        "train.digest": ("t", "u"),
-        "train.counts.a/c": ("-", "2"),
-        "decoder.depth": ("4", "8"),
-        "decoder.channels": ("[4, 4]", "[4, 8]"),
-        "epochs": ("3", "5"),
-    } | {key: value for key, value in found.items() if key.startswith(("init.", "augment"))}
-    assert found["init.decoder.parent"] == ("-", "p")
-    assert found["augment.ops.0.sigma"] == ("-", "[0.0, 3.0]")
-    assert fields(a, a) == []
-    assert fields(a, make_spec(maps=(a.maps[0].model_copy(update={"map": "srm/variance"}),))) == [
-        Field("maps.0.map", "srm/stats", "srm/variance")
-    ]
 
 
 def test_the_difference_is_paired_by_photograph() -> None:
