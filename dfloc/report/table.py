@@ -3,9 +3,11 @@
 import csv
 import html
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from dfloc.metrics.intervals import holm
 from dfloc.report.estimate import Estimate
 
 DASH = "-"
@@ -22,6 +24,7 @@ class Cell:
         span: an interval, which stands below it too.
         mark: a CSS class (hole, bad, strong); empty for none.
         exact: the number and the ends of its interval, not rounded, for the CSV; empty for words.
+        p: of a difference that is put to the test with all others of the page (`starred`); NaN for all else.
     """
 
     text: str
@@ -29,6 +32,7 @@ class Cell:
     span: tuple[str, str] | None = None
     mark: str = ""
     exact: tuple[float, ...] = ()
+    p: float = math.nan
 
     @property
     def below(self) -> list[str]:
@@ -169,19 +173,49 @@ def runs(found: int, planned: int) -> str:
 
 
 def estimate(found: Estimate | None, hole: str, *, signed: bool = False) -> Cell:
-    """Return a number with its interval, or the mark of a hole; where fewer runs count than were planned, it says so.
+    """Return a number with its interval, or the mark of a hole; what limits it is said below.
 
     Args:
         found: the number.
         hole: what to write where there is none.
-        signed: whether a plus is written.
+        signed: whether it is a difference: a plus is written, and whether it is luck is tested.
     """
     if found is None:
         return Cell(hole, mark="bad" if hole == "failed" else "hole")
     sign = "+" if signed else ""
-    span = f"{found.low:{sign}.3f}", f"{found.high:{sign}.3f}"
-    short = runs(found.runs, found.planned)
-    return Cell(f"{found.value:{sign}.3f}", short, span, exact=(found.value, found.low, found.high))
+    small = [runs(found.runs, found.planned)]
+    small += ["on these two trainings"] if signed and found.runs == 1 else []
+    if not found.known:
+        plural = "photograph" if found.photographs == 1 else "photographs"
+        small.append(f"no interval: too few photographs ({found.photographs} {plural})")
+    ends = (found.low, found.high) if found.known else ()
+    return Cell(
+        f"{found.value:{sign}.3f}",
+        "; ".join(filter(None, small)),
+        (f"{found.low:{sign}.3f}", f"{found.high:{sign}.3f}") if ends else None,
+        exact=(found.value, *ends),
+        p=found.p,
+    )
+
+
+def starred(tables: Sequence[Table]) -> list[Table]:
+    """Return the tables of a page with a star at each difference that luck does not explain, all tested together."""
+    tested = [cell.p for table in tables for row in table.rows for cell in row.cells if not math.isnan(cell.p)]
+    apart = iter(holm(tested))
+    rule = (
+        f" A star: not 0 at a level of 5 %, by Holm's procedure over the {len(tested)} differences of this page that "
+        "have several trainings a side."
+    )
+    found = []
+    for table in tables:
+        rows = [replace(row, cells=[_star(cell, apart) for cell in row.cells]) for row in table.rows]
+        mine = any(not math.isnan(cell.p) for row in table.rows for cell in row.cells)
+        found.append(replace(table, rows=rows, caption=table.caption + rule) if mine else table)
+    return found
+
+
+def _star(cell: Cell, apart: Iterator[bool]) -> Cell:
+    return cell if math.isnan(cell.p) or not next(apart) else replace(cell, text=f"{cell.text}*")
 
 
 def _md(text: str) -> str:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.errors import ConfigError, DataError, unknown
 from dfloc.metrics import bootstrap, protocols
-from dfloc.metrics.bootstrap import Interval
+from dfloc.metrics.intervals import Interval
 
 RECORDED = ("lineage", "train.asked", "valid.asked")  # what determines nothing
 NONE = "-"
