@@ -40,7 +40,7 @@ def interval(
     if not 0 < level < 1 or num_resamples < 1:
         raise DataError(f"expected a level in (0, 1) and at least one resample, came {level} and {num_resamples}")
     if isinstance(value, str):
-        return _mean(_trainings([frame], value)[0]).interval(level)
+        return _mean(_trainings([frame], value)[0], value).interval(level)
     return _studentized(frame, value, level, num_resamples, np.random.default_rng(seed))
 
 
@@ -51,21 +51,20 @@ def paired_difference(a: Table, b: Table, value: str, *, level: float = 0.95) ->
         DataError: as `interval`, or the two do not have the same draws and seeds and the same photographs.
     """
     sides = _trainings([a, b], value)
-    for first, second in zip(*sides, strict=False):
-        if first[:2] != second[:2]:
-            break
-    else:
-        if len(sides[0]) == len(sides[1]):
-            return intervals.combined([1.0, -1.0], [_mean(side) for side in sides]).interval(level)
-    names = [{f"draw {one.draw} seed {one.seed}" for one in side} for side in sides]
-    lacks = sorted(names[0] ^ names[1])[0]
-    raise DataError(f"a paired difference needs the same rows on both sides; one lacks {lacks}")
+    names = [[f"draw {one.draw} seed {one.seed}" for one in side] for side in sides]
+    if lacks := sorted({*names[0]} ^ {*names[1]}):
+        raise DataError(f"a paired difference needs the same rows on both sides; one lacks {lacks[0]}")
+    return intervals.combined([1.0, -1.0], [_mean(side, value) for side in sides]).interval(level)
 
 
-def _mean(trainings: Sequence[Training]) -> Mean:
+def _mean(trainings: Sequence[Training], value: str) -> Mean:
+    for one in trainings:
+        if np.isnan(one.domains[0].values).all():
+            raise DataError(
+                f'expected rows with a "{value}" of each training, draw {one.draw} seed {one.seed} has none'
+            )
     found = intervals.mean(trainings)
-    if found is None or len(found.trainings) < len(trainings):
-        raise DataError("expected rows with a value to take the mean of, came a training without any")
+    assert found is not None
     return found
 
 

@@ -165,13 +165,14 @@ def on_ours(claim: Claim, tables: Mapping[str, PublishedTable], study: Study) ->
     if not first.numbers:
         return first
     others = [_verdict(formula, tables_of(line)).state for line in whole.tolist()]
-    decided = any(state != "cannot_be_computed" for state in others)
-    return replace(
-        first,
-        spans=_spans(lambda line: _verdict(formula, tables_of(line)).numbers, first.numbers, means),
-        share=others.count("holds") / len(others) if decided else None,
-        model=_model(sides),
-    )
+    spans = _spans(lambda line: _verdict(formula, tables_of(line)).numbers, first.numbers, means)
+    return replace(first, spans=spans, share=_share(others), model=_model(sides))
+
+
+def _share(states: Sequence[State]) -> float | None:
+    """Return the share of resamples in which a claim holds; None where none of them decides it."""
+    decided = [state for state in states if state != "cannot_be_computed"]
+    return decided.count("holds") / len(states) if decided else None
 
 
 def _verdict(formula: Formula, tables: Sequence[Matrix]) -> Verdict:

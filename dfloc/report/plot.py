@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from dfloc.report.estimate import Estimate
-from dfloc.report.table import escape
+from dfloc.report.table import NO_INTERVAL, escape
 
 # Okabe and Ito (2008): told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#6E6E00")
@@ -161,7 +161,7 @@ def bars(found: Sequence[Estimate]) -> dict[str, Any]:
 
 def told(found: Estimate) -> str:
     """Return a number and its interval in words."""
-    span = f"{found.low:.3f} … {found.high:.3f}" if found.known else "no interval: too few photographs"
+    span = f"{found.low:.3f} … {found.high:.3f}" if found.known else NO_INTERVAL
     return f"{found.value:.3f} ({span})"
 
 

@@ -11,6 +11,7 @@ from dfloc.metrics.intervals import holm
 from dfloc.report.estimate import Estimate
 
 DASH = "-"
+NO_INTERVAL = "no interval: under 3 photographs"
 LONG = 30
 
 
@@ -21,7 +22,7 @@ class Cell:
     Attributes:
         text: what it says.
         small: what stands below it in small print.
-        span: an interval, which stands below it too.
+        span: an interval, which stands below it too; empty where a number that should have one has none.
         mark: a CSS class (hole, bad, strong); empty for none.
         exact: the number and the ends of its interval, not rounded, for the CSV; empty for words.
         p: of a difference that is put to the test with all others of the page (`starred`); NaN for all else.
@@ -29,7 +30,7 @@ class Cell:
 
     text: str
     small: str = ""
-    span: tuple[str, str] | None = None
+    span: tuple[str, ...] | None = None
     mark: str = ""
     exact: tuple[float, ...] = ()
     p: float = math.nan
@@ -185,14 +186,12 @@ def estimate(found: Estimate | None, hole: str, *, signed: bool = False) -> Cell
     sign = "+" if signed else ""
     small = [runs(found.runs, found.planned)]
     small += ["on these two trainings"] if signed and found.runs == 1 else []
-    if not found.known:
-        plural = "photograph" if found.photographs == 1 else "photographs"
-        small.append(f"no interval: too few photographs ({found.photographs} {plural})")
+    small += [] if found.known else [NO_INTERVAL]
     ends = (found.low, found.high) if found.known else ()
     return Cell(
         f"{found.value:{sign}.3f}",
         "; ".join(filter(None, small)),
-        (f"{found.low:{sign}.3f}", f"{found.high:{sign}.3f}") if ends else None,
+        tuple(f"{end:{sign}.3f}" for end in ends),
         exact=(found.value, *ends),
         p=found.p,
     )
