@@ -126,7 +126,7 @@ def controls(study: Study) -> Table:
         id="controls",
         title="Is fine-tuning better than starting anew, and what does replay keep?",
         caption="Scratch: the same n images, no parent, the base's epochs. Replay: n more images of the base's own "
-        "training list. Seen: mean of the base's domains. Differences by a bootstrap paired by photograph. "
+        "training list. Seen: mean of the base's domains. Differences are paired by photograph and training. "
         f"{captions.provenance(study, used)}",
         columns=[*HEADS, *heads.split(" | ")],
         rows=rows,
@@ -153,7 +153,7 @@ def forgetting(study: Study) -> Table:
         id="forgetting",
         title="Forgetting.",
         caption="IoU of the root ancestor less ours on the domains that it was trained on, best epochs; positive = "
-        f"forgotten. A bootstrap paired by photograph. {captions.provenance(study, used)}",
+        f"forgotten. Paired by photograph and training. {captions.provenance(study, used)}",
         columns=["Model", *HEADS, *domains, "Mean of seen"],
         rows=rows,
         words=(0, 1),
