@@ -72,6 +72,17 @@ class PlannedTrial(Frozen):
         return self.called.text
 
     @property
+    def repetition(self) -> tuple[int, int]:
+        """Its mixture draw and trial seed."""
+        return int(self.axes.get("draw", 0)), int(self.axes.get("seed", self.spec.seed))
+
+    @property
+    def recipe(self) -> str:
+        """What its repetitions have in common: stage, case and every axis but seed and draw."""
+        axes = {axis: value for axis, value in self.axes.items() if axis not in ("seed", "draw")}
+        return config.canonical([self.stage, self.case, axes])
+
+    @property
     def protocols(self) -> tuple[str, ...]:
         """Whose scores are asked of it, the newest start's first."""
         return tuple(dict.fromkeys(each.protocol for each in self.evaluations))

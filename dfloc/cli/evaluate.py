@@ -1,5 +1,6 @@
 """`dfloc evaluate`: a finished trial, or maps that another tool made, on any data."""
 
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -116,7 +117,7 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> Non
             f"{line.images:,}",
             f"{line.photographs:,}",
             *values,
-            f"{low:.3f}-{high:.3f}",
+            _between(low, high),
         )
     what = f"{asked['said']}, {asked['split']} images"
     console.print(f"{what}; protocol {asked['protocol']}, fractions; intervals over photographs", highlight=False)
@@ -132,6 +133,15 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> Non
             console.print(f"{line.domain}: {key} is undefined for {count} images, which its mean leaves out")
         for sentence in _of_set(line):
             console.print(f"{line.domain}: {sentence}", highlight=False)
+
+
+def _between(low: float, high: float) -> str:
+    """Return an interval; words where there are too few photographs for one."""
+    return "under 3 photographs" if math.isnan(low) else f"{low:.3f}-{high:.3f}"
+
+
+def _ends(interval: tuple[float, float]) -> tuple[float | str, ...]:
+    return tuple("" if math.isnan(end) else end for end in interval)
 
 
 def _trained_on(line: "Line") -> str:
@@ -160,8 +170,9 @@ def _of_set(line: "Line") -> Iterator[str]:
     numbers = line.of_set
     if numbers.keys() == {"pooled_iou"}:
         return
-    whole = [key for key in ("pooled_iou", "pooled_f1", "false_alarm_area") if key in numbers]
-    yield ", ".join(f"{key} {numbers[key]:.3f}" for key in whole)
+    whole = [key for key in ("pooled_f1", "false_alarm_area") if key in numbers]
+    pooled = f"pooled_iou {numbers['pooled_iou']:.3f} (95 %: {_between(*line.pooled)})"
+    yield ", ".join([pooled, *(f"{key} {numbers[key]:.3f}" for key in whole)])
     if "f1_valid" in numbers:
         threshold = f"threshold {numbers['threshold']:g}, chosen on {line.num_valid:,} validation images"
         yield f"F1 {numbers['f1_valid']:.3f} at the {threshold}"
@@ -188,9 +199,9 @@ def _csv(asked: dict[str, Any], lines: "list[Line]") -> str:
             "photographs_trained_on": line.trained_on,
             "images_trained_on": "" if line.images_trained_on is None else line.images_trained_on,
             **line.values,
-            "low": line.interval[0],
-            "high": line.interval[1],
+            **dict(zip(("low", "high"), _ends(line.interval), strict=True)),
             **line.of_set,
+            **dict(zip(("pooled_iou_low", "pooled_iou_high"), _ends(line.pooled), strict=True)),
         }
         for line in lines
     ]

@@ -48,14 +48,23 @@ def summarise(rows: Table, protocol: str, valid: Table | None = None) -> dict[st
         if len(known):
             summary[key] = float(known.mean())
         summary[f"nan/{key}"] = float(len(values) - len(known))
-    tp, fp, fn = (int(column(rows, name).sum()) for name in ("tp", "fp", "fn"))
-    summary["pooled_iou"] = tp / (tp + fp + fn) if tp + fp + fn else 1.0
+    summary["pooled_iou"] = pooled_iou(rows)
     summary |= rule.of_set(rows)
     if valid is not None:
         threshold = best_threshold(valid, protocol)
         at = rule.grid.index(threshold)
         summary |= {"threshold": threshold, "f1_valid": float(f1_on_grid(rows)[:, at].mean())}
     return summary
+
+
+def pooled_iou(rows: Table) -> float:
+    """Return IoU over all pixels of a set; 1 where nothing is fake nor called so.
+
+    Raises:
+        DataError: a column is missing.
+    """
+    tp, fp, fn = (int(column(rows, name).sum()) for name in ("tp", "fp", "fn"))
+    return tp / (tp + fp + fn) if tp + fp + fn else 1.0
 
 
 def best_threshold(rows: Table, protocol: str) -> float:

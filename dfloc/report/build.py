@@ -1,6 +1,7 @@
 """A sweep's report: built from its record, the ledger and the rows alone."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from upath import UPath
 
@@ -28,7 +29,7 @@ from dfloc.report.estimate import pooled
 from dfloc.report.groups import Study, run
 from dfloc.report.page import Report, Section
 from dfloc.report.results import Result, Results, Score
-from dfloc.report.table import Table, csv_text
+from dfloc.report.table import Table, csv_text, starred
 from dfloc.storage import Workspace
 
 EXPOSED = "A base model is trained on all domains but one, then fine-tuned on n images of that one."
@@ -96,6 +97,7 @@ def _report(workspace: Workspace, whole: Study, studies: Sequence[Study]) -> Rep
     for other in studies[1:]:
         protocol = other.record.protocol
         sections += [section.marked(protocol, protocol) for section in _sections(workspace, other, tables)[0]]
+    sections = _starred(sections)
     limit = f", --limit {record.limit}" if record.limit is not None else ""
     return Report(
         title=record.title,
@@ -124,6 +126,15 @@ def _sections(workspace: Workspace, study: Study, tables: Sequence[published.Tab
         *_behind(study, [*beside.tables(study, found), *placed.tables(study, placed_pairs)]),
     ]
     return [section for section in sections if section.blocks], bool(found or placed_pairs)
+
+
+def _starred(sections: Sequence[Section]) -> list[Section]:
+    """Return the sections with a star at each difference of the page that luck does not explain."""
+    tables = iter(starred([block for one in sections for block in one.blocks if isinstance(block, Table)]))
+    return [
+        replace(one, blocks=[next(tables) if isinstance(block, Table) else block for block in one.blocks])
+        for one in sections
+    ]
 
 
 def _drawn(study: Study, found: Sequence[Pair]) -> list[Pair]:
@@ -207,8 +218,7 @@ def _score(metrics: Sequence[str], result: Result, score: Score) -> list[object]
         score.num_images,
         score.num_photographs,
         *("" if (mean := score.mean(metric)) is None else mean for metric in metrics),
-        found.low if found else "",
-        found.high if found else "",
+        *((found.low, found.high) if found and found.known else ("", "")),
         score.empty,
         result.collapsed,
     ]

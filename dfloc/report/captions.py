@@ -23,11 +23,11 @@ def provenance(study: Study, groups: Iterable[Group]) -> str:
     seeds = sorted({result.trial.axes.get("seed", result.trial.spec.seed) for result in results})
     draws = sorted({result.trial.axes.get("draw", 0) for result in results})
     trainings = {len(each) for each in trained}
-    over = "draws, seeds, then photographs" if trainings - {1} else "photographs: test sampling only"
+    over = "photographs and trainings" if trainings - {1} else "photographs: test sampling only"
     over += "; of one training, photographs alone: test sampling only" if trainings > {1} else ""
     return (
         f"Protocol {study.record.protocol}. {_data(study, scores)}. Trial seeds {_list(seeds)}, "
-        f"mixture draws {_list(draws)}. Intervals: 95 %, bootstrap over {over}.{random_weights(results)}"
+        f"mixture draws {_list(draws)}. Intervals: 95 %, over {over}.{random_weights(results)}"
     )
 
 

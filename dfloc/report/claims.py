@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from dfloc.errors import ConfigError
+from dfloc.metrics.intervals import Mean, combined
 from dfloc.report import match, published
 from dfloc.report.captions import provenance
 from dfloc.report.formulas import FORMULAS, Formula, Outcome
@@ -19,13 +20,14 @@ from dfloc.report.match import Side
 from dfloc.report.page import Section
 from dfloc.report.published import Cell as PublishedCell
 from dfloc.report.published import Table as PublishedTable
-from dfloc.report.resample import Array, Part, resample, shared_runs, there
+from dfloc.report.resample import Array, Part, averages, resample, shared_runs, there
 from dfloc.report.table import DASH, Cell, Row, Table
 
 SHIPPED = Path(__file__).with_name("claims.yaml")
 BESIDE = {"source-shift": ("unseen",)}  # claims of the same document whose own study trains nothing
 OURS = {"s002.c1": match.configurations, "s002.c2": match.losses, "s002.c3": match.blur}
 TRANSPOSED = "training_data"
+STEP = 1e-6  # of a fraction, for the gradient of a formula
 
 State = Literal["holds", "fails", "cannot_be_computed"]
 Numbers = Mapping[str, Sequence[float]]
@@ -133,7 +135,7 @@ def on_published(claim: Claim, tables: Mapping[str, PublishedTable]) -> Verdict:
 
 
 def on_ours(claim: Claim, tables: Mapping[str, PublishedTable], study: Study) -> Verdict:
-    """Return what the formula says of our numbers, with intervals by a bootstrap over draws, seeds and photographs."""
+    """Return what the formula says of our numbers, with intervals over trainings and photographs."""
     formula = FORMULAS.get(claim.id)
     if formula is None:
         return Verdict("cannot_be_computed", {}, "no study here measures what the formula needs")
@@ -146,9 +148,10 @@ def on_ours(claim: Claim, tables: Mapping[str, PublishedTable], study: Study) ->
     parts: list[Part] = [kept[place][key] for place, key in places]
     if parts and not shared_runs(parts):
         return Verdict("cannot_be_computed", {}, "its trials have no seed and draw in common")
-    drawn = resample(parts) if parts else np.empty((1, 0))
+    means = averages(parts) if parts else []
+    drawn = resample(parts) if parts else np.empty((0, 0))
 
-    def tables_of(line: Array) -> list[Matrix]:
+    def tables_of(line: Sequence[float]) -> list[Matrix]:
         cells: list[dict[Key, float]] = [{} for _ in sides]
         for (place, key), value in zip(places, line, strict=True):
             cells[place][key] = float(value) * scale[place]
@@ -158,7 +161,18 @@ def on_ours(claim: Claim, tables: Mapping[str, PublishedTable], study: Study) ->
         ]
 
     whole = drawn[~np.isnan(drawn).any(axis=1)]  # a resample without an image of some set says nothing
-    return _resampled(formula, [tables_of(line) for line in whole], _model(sides))
+    first = _verdict(formula, tables_of([one.value for one in means]))
+    if not first.numbers:
+        return first
+    others = [_verdict(formula, tables_of(line)).state for line in whole.tolist()]
+    spans = _spans(lambda line: _verdict(formula, tables_of(line)).numbers, first.numbers, means)
+    return replace(first, spans=spans, share=_share(others), model=_model(sides))
+
+
+def _share(states: Sequence[State]) -> float | None:
+    """Return the share of resamples in which a claim holds; None where none of them decides it."""
+    decided = [state for state in states if state != "cannot_be_computed"]
+    return decided.count("holds") / len(states) if decided else None
 
 
 def _verdict(formula: Formula, tables: Sequence[Matrix]) -> Verdict:
@@ -176,28 +190,35 @@ def _decided(outcome: Outcome) -> Verdict:
     return Verdict("holds" if outcome.holds else "fails", numbers)
 
 
-def _resampled(formula: Formula, replicates: Sequence[Sequence[Matrix]], model: str) -> Verdict:
-    """Return the verdict on the first, with the spread of the others."""
-    first = _verdict(formula, replicates[0])
-    if not first.numbers:
-        return first
-    others = [_verdict(formula, tables) for tables in replicates[1:]]
-    decided = [each for each in others if each.state != "cannot_be_computed"]
-    spans = {
-        name: [
-            _span([each.numbers[name][place] for each in decided if name in each.numbers])
-            for place in range(len(values))
-        ]
-        for name, values in first.numbers.items()
-        if sum(name in each.numbers for each in decided) == len(decided) > 0
+def _spans(
+    numbers_of: Callable[[Sequence[float]], Numbers], numbers: Numbers, means: Sequence[Mean]
+) -> dict[str, list[tuple[float, float]]]:
+    """Return the intervals of a formula's numbers: each as the weighted sum of means that it is nearly (its gradient).
+
+    Source: the delta method; as wide and as true as a bootstrap-t of these numbers, docs/STATISTICS.md.
+    """
+    gradient = {name: np.zeros((len(values), len(means))) for name, values in numbers.items()}
+    line = [one.value for one in means]
+    for place in range(len(means)):
+        there, back = (
+            numbers_of([value + step * (place == index) for index, value in enumerate(line)]) for step in (STEP, -STEP)
+        )
+        for name, values in numbers.items():
+            ends = [each.get(name, values) for each in (there, back)]
+            if all(len(end) == len(values) for end in ends):
+                gradient[name][:, place] = np.subtract(ends[0], ends[1]) / (2 * STEP)
+    return {
+        name: [_span(value, weights, means) for value, weights in zip(values, gradient[name], strict=True)]
+        for name, values in numbers.items()
     }
-    share = sum(each.state == "holds" for each in others) / len(others) if decided else None
-    return Verdict(first.state, first.numbers, first.why, spans, share, model)
 
 
-def _span(values: Sequence[float]) -> tuple[float, float]:
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
+def _span(value: float, weights: Array, means: Sequence[Mean]) -> tuple[float, float]:
+    used = [place for place, weight in enumerate(weights) if weight]
+    if not used:
+        return value, value
+    found = combined([float(weights[place]) for place in used], [means[place] for place in used], value).interval()
+    return found.low, found.high
 
 
 def _model(sides: Sequence[Side]) -> str:
@@ -280,8 +301,8 @@ def table(study: Study, found: Sequence[Judged]) -> Table:
         title="What the documents conclude, on their numbers and on ours.",
         caption="Each sentence is read as a formula, and its thresholds are ours. Published verdicts are computed from "
         "the published tables; numbers that are called suspect are left out. Numbers are IoU in per cent where the "
-        "document prints them. Of ours, the interval and the share of resamples in which the claim holds are of one "
-        "bootstrap for all numbers of a claim; a resample that leaves it undecided counts as one in which it does not. "
+        "document prints them. The share of resamples in which a claim holds is of one bootstrap over draws, seeds and "
+        "photographs for all its numbers; a resample that leaves it undecided counts as one in which it does not. "
         f"{provenance(study, study.groups)}",
         columns=["Claim", "Formula", "Published", "Ours", "Alike"],
         rows=rows,
@@ -303,12 +324,13 @@ def _numbers(verdict: Verdict) -> str:
     told = []
     for name, values in verdict.numbers.items():
         spans = (verdict.spans or {}).get(name)
-        each = [
-            _rounded(value) + (f" ({_rounded(spans[place][0])} … {_rounded(spans[place][1])})" if spans else "")
-            for place, value in enumerate(values)
-        ]
+        each = [_rounded(value) + (_between(*spans[place]) if spans else "") for place, value in enumerate(values)]
         told.append(f"{name} {', '.join(each)}")
     return f"{'; '.join(told)}." if told else ""
+
+
+def _between(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f" ({_rounded(low)} … {_rounded(high)})"
 
 
 def _rounded(value: float) -> str:

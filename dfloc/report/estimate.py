@@ -4,12 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
-from dfloc.metrics.bootstrap import Interval, interval, paired_difference
-from dfloc.report.results import Score, Values
+from dfloc.metrics import intervals
+from dfloc.metrics.intervals import Images, Mean, Training
+from dfloc.report.results import Score
 
 
 class Run(NamedTuple):
@@ -20,25 +17,19 @@ class Run(NamedTuple):
     scores: Sequence[Score]
 
 
-class _Rows(NamedTuple):
-    draw: int
-    seed: int
-    values: Values
-    photographs: NDArray[np.int64]
-
-
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over images, runs and domains.
+    """A mean over images, domains and runs, or a difference of two.
 
     Attributes:
         value: a fraction.
-        low: lower end of the 95 % interval.
-        high: upper end.
+        low: lower end of the 95 % interval; NaN where a domain has too few photographs to tell.
+        high: upper end, likewise.
         runs: seeds and draws that it is the mean of, the same trainings once; with one, the interval is of test
             sampling only.
-        photographs: what was resampled.
+        photographs: what it rests on.
         planned: runs that there should be.
+        p: of a difference of trainings: of the hypothesis that it is 0; NaN with one a side, whose luck nobody knows.
     """
 
     value: float
@@ -47,60 +38,54 @@ class Estimate:
     runs: int
     photographs: int
     planned: int = 1
+    p: float | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether it has an interval."""
+        return self.low == self.low
 
     def less(self, point: float) -> "Estimate":
         """Return the difference to a number whose own uncertainty is not known: the interval is of this one alone."""
         return replace(self, value=self.value - point, low=self.low - point, high=self.high - point)
 
 
-def pooled(runs: Sequence[Run], metric: str = "iou", planned: int = 1) -> Estimate | None:
+def average(runs: Sequence[Run], metric: str = "iou") -> Mean | None:
     """Return the mean over runs of the mean over their domains; None where there is none, or no image has a number.
 
     Args:
         runs: one for each draw and seed.
         metric: a metric of the rows; images where it is NaN are left out.
+    """
+    return intervals.mean([_training(run, metric) for run in runs])
+
+
+def pooled(runs: Sequence[Run], metric: str = "iou", planned: int = 1) -> Estimate | None:
+    """Return `average` with its interval.
+
+    Args:
+        runs: as there.
+        metric: as there.
         planned: runs that there should be.
     """
-    rows = [_flat(run, metric) for run in runs]
-    if not sum(row.values.size for row in rows):
-        return None
-    return _estimate(interval(_table(rows), "value"), len(runs), planned)
+    found = average(runs, metric)
+    return _estimate(found, planned) if found else None
 
 
 def difference(pairs: Sequence[tuple[Run, Run]], planned: int = 1) -> Estimate | None:
-    """Return the mean IoU of the first runs less that of the second, paired by photograph.
+    """Return the mean IoU of the first runs less that of the second, paired by training and photograph.
 
     Raises:
         DataError: the two runs of a pair were scored on different photographs.
     """
-    if not pairs:
-        return None
-    first, second = ([_flat(pair[side], "iou") for pair in pairs] for side in (0, 1))
-    return _estimate(paired_difference(_table(first), _table(second), "value"), len(pairs), planned)
+    found = intervals.difference([(_training(one, "iou"), _training(other, "iou")) for one, other in pairs])
+    return _estimate(found, planned, tests=True) if found else None
 
 
-def _flat(run: Run, metric: str) -> _Rows:
-    """Return values whose plain mean is the mean of the domains' means, and their photographs."""
-    known = [(score, ~np.isnan(score.values[metric])) for score in run.scores]
-    kept = [(score.values[metric][has], score.photographs[has]) for score, has in known if has.any()]
-    total = sum(values.size for values, _ in kept)
-    scaled = [values * (total / (len(kept) * values.size)) for values, _ in kept]
-    photographs = [photographs for _, photographs in kept]
-    none = np.empty(0), np.empty(0, dtype=np.int64)
-    return _Rows(run.draw, run.seed, *((np.concatenate(scaled), np.concatenate(photographs)) if kept else none))
+def _training(run: Run, metric: str) -> Training:
+    return Training(run.draw, run.seed, [Images(score.values[metric], score.photographs) for score in run.scores])
 
 
-def _table(runs: Sequence[_Rows]) -> pa.Table:
-    sizes = [run.values.size for run in runs]
-    return pa.table(
-        {
-            "draw": np.repeat([run.draw for run in runs], sizes),
-            "seed": np.repeat([run.seed for run in runs], sizes),
-            "stem": np.concatenate([run.photographs for run in runs]),
-            "value": np.concatenate([run.values for run in runs]),
-        }
-    )
-
-
-def _estimate(found: Interval, runs: int, planned: int) -> Estimate:
-    return Estimate(found.estimate, found.low, found.high, runs, found.num_photographs, planned)
+def _estimate(found: Mean, planned: int, *, tests: bool = False) -> Estimate:
+    value, low, high, photographs, runs, p = found.interval()
+    return Estimate(value, low, high, runs, photographs, planned, p if tests else None)

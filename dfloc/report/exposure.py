@@ -1,5 +1,6 @@
 """Tables of the fine-tuning curves: what is gained, what is lost, and what the controls say."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -126,7 +127,7 @@ def controls(study: Study) -> Table:
         id="controls",
         title="Is fine-tuning better than starting anew, and what does replay keep?",
         caption="Scratch: the same n images, no parent. Replay: n more images of the base's own training list. Seen: "
-        f"mean of the base's domains. Differences by a bootstrap paired by photograph.{_unequal(under)} "
+        f"mean of the base's domains. Differences are paired by photograph and training.{_unequal(under)} "
         f"{captions.provenance(study, used)}",
         columns=columns,
         under=under,
@@ -175,7 +176,7 @@ def forgetting(study: Study) -> Table:
         id="forgetting",
         title="Forgetting.",
         caption="IoU of the root ancestor less ours on the domains that it was trained on, best epochs; positive = "
-        "forgotten: the work of the whole fine-tuning, not of one setting. A bootstrap paired by photograph. "
+        "forgotten: the work of the whole fine-tuning, not of one setting. Paired by photograph and training. "
         f"{captions.provenance(study, used)}",
         columns=["Model", *HEADS, *domains, "Mean of seen"],
         rows=rows,
@@ -211,7 +212,7 @@ def _against(study: Study, group: Group, other: Group | None, domains: Sequence[
     cell = table.estimate(study.less(group, other, domains), table.DASH, signed=True)
     also = differs.words(besides([(group, other)], control.kind.compared))
     if also and cell.exact:
-        cell = replace(cell, small="; ".join(filter(None, [cell.small, f"also {also}"])), mark="doubt")
+        cell = replace(cell, small="; ".join(filter(None, [cell.small, f"also {also}"])), mark="doubt", p=math.nan)
     return [cells.score(other, domains), cell]
 
 

@@ -216,7 +216,7 @@ def _group(axes: Mapping[str, Value], results: list[Result], varying: frozenset[
     distinct: dict[str, Result] = {}
     for result in results:
         distinct.setdefault(result.trial.fingerprint, result)
-    runs = {_place(result): result for result in results}
+    runs = {result.trial.repetition: result for result in results}
     return Group(trial.stage, trial.case, axes, facet, tuple(distinct.values()), runs)
 
 
@@ -270,15 +270,11 @@ def mean_valid(groups: Sequence[Group]) -> float | None:
 
 def run(result: Result, scores: Sequence[Score]) -> Run:
     """Return some scores of a trial as a run of its draw and seed."""
-    return Run(*_place(result), scores)
+    return Run(*result.trial.repetition, scores)
 
 
 def _same_images(first: Score | None, second: Score | None) -> bool:
     return first is not None and second is not None and first.spec.test.digest == second.spec.test.digest
-
-
-def _place(result: Result) -> Place:
-    return int(result.trial.axes.get("draw", 0)), int(result.trial.axes.get("seed", result.trial.spec.seed))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from dfloc.report.estimate import Estimate
-from dfloc.report.table import escape
+from dfloc.report.table import NO_INTERVAL, escape
 
 # Okabe and Ito (2008): told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#6E6E00")
@@ -152,8 +152,8 @@ def bars(found: Sequence[Estimate]) -> dict[str, Any]:
     """Return the error bars of some numbers, as Plotly has them for one axis."""
     return {
         "type": "data",
-        "array": [each.high - each.value for each in found],
-        "arrayminus": [each.value - each.low for each in found],
+        "array": [each.high - each.value if each.known else 0.0 for each in found],
+        "arrayminus": [each.value - each.low if each.known else 0.0 for each in found],
         "thickness": 1,
         "width": 0,
     }
@@ -161,7 +161,8 @@ def bars(found: Sequence[Estimate]) -> dict[str, Any]:
 
 def told(found: Estimate) -> str:
     """Return a number and its interval in words."""
-    return f"{found.value:.3f} ({found.low:.3f} … {found.high:.3f})"
+    span = f"{found.low:.3f} … {found.high:.3f}" if found.known else NO_INTERVAL
+    return f"{found.value:.3f} ({span})"
 
 
 def _heads(names: Sequence[str], width: int) -> dict[str, Any]:

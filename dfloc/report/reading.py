@@ -38,7 +38,7 @@ def _curves() -> list[Line]:
         (
             "n",
             "Images of the held-out domain that the base is fine-tuned on; n = 0 is the base itself. Optimiser "
-            "steps stand beside it as planned (a schedule may end before); where they grow with n, the captions say so.",
+            "steps stand beside it as planned (a schedule may end before); captions say where they grow with n.",
         ),
         (
             "Held-out, in-domain, out-of-domain",
@@ -69,12 +69,12 @@ def _intervals(study: Study) -> Line:
     rests = sorted({score.num_photographs for score in study.results.scores()})
     photographs = f"{rests[0]} to {rests[-1]}" if len(rests) > 1 else str(rests[0]) if rests else "none yet"
     trainings = {len(group.results) for group in study.groups}
-    after = ", after draws and seeds." if trainings - {1} else "."
+    both = " and over trainings" if trainings - {1} else ""
     one = " Of one training they speak of test sampling only: another may differ by more." if 1 in trainings else ""
     return (
         "Intervals",
-        f"95 % bootstrap over the test photographs of a domain ({photographs}); crops and fakes of one photograph go "
-        f"together{after}{one} Few photographs make intervals rough.",
+        f"95 %, over the test photographs of a domain ({photographs}){both}, by the variance of the two-way layout and "
+        f"Student's t; crops and fakes of one photograph go together.{one} Under three photographs there are words.",
     )
 
 

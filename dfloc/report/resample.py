@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfloc.config import Checkpoint
+from dfloc.metrics.intervals import Mean
+from dfloc.report.estimate import Run, average
 from dfloc.report.groups import Group, Place, places
 from dfloc.report.results import Score
 
@@ -33,10 +35,27 @@ def shared_runs(parts: Sequence[Part]) -> list[Place]:
     return [place for place in shared if all(place in each for each in scored)]
 
 
-def resample(parts: Sequence[Part], *, num: int = NUM, seed: int = 0) -> Array:
-    """Return the numbers as they are, and as they are in each resample, [1 + num, parts]; NaN where a set came empty.
+def averages(parts: Sequence[Part]) -> list[Mean]:
+    """Return the numbers, each with what the trainings and photographs that they share move it by.
 
-    As in `metrics.bootstrap`: draws with replacement, within each its seeds, and for all alike photographs.
+    Args:
+        parts: numbers that are there and share a run.
+    """
+    runs = shared_runs(parts)
+    found = [
+        average(
+            [Run(*place, [_runs(*model, part.metric)[place] for model in part.models]) for place in runs], part.metric
+        )
+        for part in parts
+    ]
+    return [one for one in found if one is not None]
+
+
+def resample(parts: Sequence[Part], *, num: int = NUM, seed: int = 0) -> Array:
+    """Return the numbers as they are in each resample, [num, parts]; NaN where a set came empty.
+
+    Draws with replacement, within each its seeds, and for all alike photographs (the pigeonhole bootstrap, Owen, Annals
+    of Applied Statistics 1, 2007).
 
     Args:
         parts: numbers that are there and share a run.
@@ -56,9 +75,8 @@ def resample(parts: Sequence[Part], *, num: int = NUM, seed: int = 0) -> Array:
             used[score.photographs] = True
     generator = np.random.default_rng(seed)
     run_NR = _run_weights([draw for draw, _ in runs], num, generator)
-    photo_NP = np.zeros((num + 1, size))
-    photo_NP[0, used] = 1
-    photo_NP[1:, used] = generator.multinomial(used.sum(), np.full(used.sum(), 1 / used.sum()), size=num)
+    photo_NP = np.zeros((num, size))
+    photo_NP[:, used] = generator.multinomial(used.sum(), np.full(used.sum(), 1 / used.sum()), size=num)
     means = {key: _mean(key[0], [found[run] for run in runs], run_NR, photo_NP) for key, found in scores.items()}
     columns = [
         np.mean([means[part.metric, id(group), domain] for group, domain in part.models], axis=0) for part in parts
@@ -76,26 +94,28 @@ def _runs(group: Group, domain: str, metric: str) -> Mapping[Place, Score]:
 
 
 def _mean(metric: str, scores: Sequence[Score], run_NR: Array, photo_NP: Array) -> Array:
-    """Return the mean over runs and images in each resample."""
+    """Return the mean over runs of the mean over images in each resample."""
     size = photo_NP.shape[1]
-    total_N, count_N = np.zeros(len(photo_NP)), np.zeros(len(photo_NP))
+    mean_N = np.zeros(len(photo_NP))
     for run_N, score in zip(run_NR.T, scores, strict=True):
         values = score.values[metric]
         known = ~np.isnan(values)
         photographs = score.photographs[known]
-        total_N += run_N * (photo_NP @ np.bincount(photographs, values[known], size))
-        count_N += run_N * (photo_NP @ np.bincount(photographs, minlength=size))
-    mean_N: Array = np.divide(total_N, count_N, out=np.full(len(total_N), np.nan), where=count_N > 0)
-    return mean_N
+        total_N = photo_NP @ np.bincount(photographs, values[known], size)
+        count_N = photo_NP @ np.bincount(photographs, minlength=size)
+        own_N = np.divide(total_N, count_N, out=np.full(len(total_N), np.nan), where=count_N > 0)
+        mean_N += np.where(run_N > 0, run_N * own_N, 0.0)
+    found: Array = mean_N / run_NR.sum(1)
+    return found
 
 
 def _run_weights(draws: Sequence[int], num: int, generator: np.random.Generator) -> Array:
-    """Return how often each run comes in each resample, [1 + num, runs]; once in the first."""
-    weight_NR = np.ones((num + 1, len(draws)))
+    """Return how often each run comes in each resample, [num, runs]."""
+    weight_NR = np.zeros((num, len(draws)))
     known = sorted(set(draws))
     times_ND = generator.multinomial(len(known), np.full(len(known), 1 / len(known)), size=num)
     for place, draw in enumerate(known):
         mine = [index for index, each in enumerate(draws) if each == draw]
         shares = np.full(len(mine), 1 / len(mine))
-        weight_NR[1:, mine] = generator.multinomial(times_ND[:, place] * len(mine), shares)
+        weight_NR[:, mine] = generator.multinomial(times_ND[:, place] * len(mine), shares)
     return weight_NR

@@ -3,12 +3,15 @@
 import csv
 import html
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from dfloc.metrics.intervals import holm
 from dfloc.report.estimate import Estimate
 
 DASH = "-"
+NO_INTERVAL = "no interval: under 3 photographs"
 LONG = 30
 
 
@@ -19,16 +22,18 @@ class Cell:
     Attributes:
         text: what it says.
         small: what stands below it in small print.
-        span: an interval, which stands below it too.
+        span: an interval, which stands below it too; empty where a number that should have one has none.
         mark: a CSS class (hole, bad, strong); empty for none.
         exact: the number and the ends of its interval, not rounded, for the CSV; empty for words.
+        p: of a difference that is put to the test with all others of the page (`starred`); NaN for all else.
     """
 
     text: str
     small: str = ""
-    span: tuple[str, str] | None = None
+    span: tuple[str, ...] | None = None
     mark: str = ""
     exact: tuple[float, ...] = ()
+    p: float = math.nan
 
     @property
     def below(self) -> list[str]:
@@ -180,7 +185,7 @@ def runs(found: int, planned: int) -> str:
 
 
 def estimate(found: Estimate | None, hole: str, *, signed: bool = False, per_cent: bool = False) -> Cell:
-    """Return a number with its interval, or the mark of a hole; where fewer runs count than were planned, it says so.
+    """Return a number with its interval, or the mark of a hole; what limits it is said below.
 
     Args:
         found: the number.
@@ -191,9 +196,33 @@ def estimate(found: Estimate | None, hole: str, *, signed: bool = False, per_cen
     if found is None:
         return Cell(hole, mark="bad" if hole == "failed" else "hole")
     form, scale = f"{'+' if signed else ''}.{1 if per_cent else 3}f", 100 if per_cent else 1
-    exact = (scale * found.value, scale * found.low, scale * found.high)
-    text, low, high = (f"{value:{form}}" for value in exact)
-    return Cell(text, runs(found.runs, found.planned), (low, high), exact=exact)
+    exact = [scale * value for value in ((found.value, found.low, found.high) if found.known else (found.value,))]
+    text, *span = (f"{value:{form}}" for value in exact)
+    small = [runs(found.runs, found.planned)]
+    small += ["on these two trainings"] if found.p is not None and found.runs == 1 else []
+    small += [] if found.known else [NO_INTERVAL]
+    p = math.nan if found.p is None else found.p
+    return Cell(text, "; ".join(filter(None, small)), tuple(span), exact=tuple(exact), p=p)
+
+
+def starred(tables: Sequence[Table]) -> list[Table]:
+    """Return the tables of a page with a star at each difference that luck does not explain, all tested together."""
+    tested = [cell.p for table in tables for row in table.rows for cell in row.cells if not math.isnan(cell.p)]
+    apart = iter(holm(tested))
+    rule = (
+        f" A star: not 0 at a level of 5 %, by Holm's procedure over the {len(tested)} differences of this page that "
+        "have several trainings a side."
+    )
+    found = []
+    for table in tables:
+        rows = [replace(row, cells=[_star(cell, apart) for cell in row.cells]) for row in table.rows]
+        mine = any(not math.isnan(cell.p) for row in table.rows for cell in row.cells)
+        found.append(replace(table, rows=rows, caption=table.caption + rule) if mine else table)
+    return found
+
+
+def _star(cell: Cell, apart: Iterator[bool]) -> Cell:
+    return cell if math.isnan(cell.p) or not next(apart) else replace(cell, text=f"{cell.text}*")
 
 
 def _md(text: str) -> str:

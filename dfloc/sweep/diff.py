@@ -1,5 +1,6 @@
 """Two trials side by side: paired differences of their scores."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,18 +9,31 @@ import pyarrow.compute as pc
 
 from dfloc.config import Checkpoint
 from dfloc.errors import ConfigError, DataError, unknown
-from dfloc.metrics import bootstrap, protocols
-from dfloc.metrics.bootstrap import Interval
+from dfloc.ledger import Ledger
+from dfloc.metrics import intervals, protocols
+from dfloc.metrics.intervals import Images, Interval, Training, holm
+from dfloc.storage import Workspace
+from dfloc.sweep import lookup
+
+
+class Pair(NamedTuple):
+    """A trial of either side, of one mixture draw and trial seed, by their rows."""
+
+    draw: int
+    seed: int
+    a: pa.Table
+    b: pa.Table
 
 
 class Difference(NamedTuple):
-    """What two trials score on the images of a domain's split that both have rows of.
+    """What two recipes score on the images of a domain's split that both have rows of.
 
     Attributes:
-        images: those that both have a value of.
-        a: mean of the first trial.
+        images: those that both sides of a pair have a value of.
+        a: mean of the first, over its trainings.
         b: mean of the second.
-        difference: the first less the second, with its interval over photographs.
+        difference: the first less the second, with its interval over photographs and trainings.
+        apart: whether luck does not explain it, by Holm's procedure over all places; no, with one training a side.
     """
 
     domain: str
@@ -29,6 +43,29 @@ class Difference(NamedTuple):
     a: float
     b: float
     difference: Interval
+    apart: bool = False
+
+
+def paired(workspace: Workspace, a: str, b: str, *, alone: bool) -> list[tuple[tuple[int, int], str, str]]:
+    """Return the trials to compare, by draw and seed: of the recipes of two, those that both have and are finished.
+
+    Two trials of one recipe, or of which no draw and seed is common to both recipes, stand alone.
+
+    Args:
+        workspace: where they were trained.
+        a: fingerprint of a trial.
+        b: of another.
+        alone: compare just these.
+    """
+    ledger = Ledger(workspace)
+    sides = [{} if alone else lookup.repeated(workspace, name) for name in (a, b)]
+    ended = [
+        {at: name for at, name in side.items() if name in (a, b) or ledger.done(name) is not None} for side in sides
+    ]
+    common = [(at, ended[0][at], ended[1][at]) for at in sorted(ended[0]) if at in ended[1]]
+    found = {(one, other): (at, one, other) for at, one, other in reversed(common)}
+    same = set(sides[0].values()) & {b} or a == b
+    return sorted(found.values()) if found and not same else [((0, 0), a, b)]
 
 
 def choose(a: pa.Table, b: pa.Table, protocol: str | None) -> str:
@@ -55,17 +92,15 @@ def choose(a: pa.Table, b: pa.Table, protocol: str | None) -> str:
 
 
 def differences(
-    a: pa.Table,
-    b: pa.Table,
+    pairs: Sequence[Pair],
     protocol: str,
     metric: str | None = None,
     checkpoint: Checkpoint = "best",
 ) -> list[Difference]:
-    """Return the paired differences, by domain, split and condition, of the images that both have rows of.
+    """Return the paired differences, by domain, split and condition, of the images that both sides have rows of.
 
     Args:
-        a: all rows of the first trial.
-        b: all rows of the second.
+        pairs: all rows of either side; one for each draw and seed.
         protocol: whose rows.
         metric: one of the protocol's keys; None: its first.
         checkpoint: whose rows.
@@ -78,17 +113,28 @@ def differences(
     metric = metric or keys[0]
     if metric not in keys:
         raise unknown(f"metric of {protocol}", metric, keys)
-    sides = [_of(rows, protocol, checkpoint) for rows in (a, b)]
-    places = [place for place in sides[0] if place in sides[1]]
-    found = [_difference(place, sides[0][place], sides[1][place], metric) for place in places]
-    kept = [difference for difference in found if difference]
-    if not kept:
-        domains = [", ".join(dict.fromkeys(domain for domain, _, _ in side)) or "nothing" for side in sides]
-        raise DataError(
-            f"the two have no image in common for {metric} by {protocol}: A was scored on {domains[0]}, "
-            f"B on {domains[1]}; score both on the same data: dfloc evaluate RUN --data DIR"
-        )
-    return kept
+    found: dict[Place, list[tuple[Training, Training]]] = {}
+    stems: dict[str, int] = {}
+    for pair in pairs:
+        first, second = (_of(rows, protocol, checkpoint) for rows in (pair.a, pair.b))
+        for place in [place for place in first if place in second]:
+            if images := _shared(place, first[place], second[place], metric, stems):
+                sides = (Training(pair.draw, pair.seed, [each]) for each in images)
+                found.setdefault(place, []).append((next(sides), next(sides)))
+    if not found:
+        raise DataError(_nothing_shared(pairs[0], protocol, metric, checkpoint))
+    kept = [_difference(place, sides) for place, sides in sorted(found.items())]
+    apart = holm([one.difference.p for one in kept])
+    return [one._replace(apart=far) for one, far in zip(kept, apart, strict=True)]
+
+
+def _nothing_shared(pair: Pair, protocol: str, metric: str, checkpoint: Checkpoint) -> str:
+    sides = [_of(rows, protocol, checkpoint) for rows in (pair.a, pair.b)]
+    domains = [", ".join(dict.fromkeys(domain for domain, _, _ in side)) or "nothing" for side in sides]
+    return (
+        f"the two have no image in common for {metric} by {protocol}: A was scored on {domains[0]}, "
+        f"B on {domains[1]}; score both on the same data: dfloc evaluate RUN --data DIR"
+    )
 
 
 Place = tuple[str, str, str]
@@ -104,7 +150,8 @@ def _of(rows: pa.Table, protocol: str, which: Checkpoint) -> dict[Place, pa.Tabl
     return {place: mine.take([by_id[image] for image in sorted(by_id)]) for place, by_id in sorted(places.items())}
 
 
-def _difference(place: Place, a: pa.Table, b: pa.Table, metric: str) -> Difference | None:
+def _shared(place: Place, a: pa.Table, b: pa.Table, metric: str, stems: dict[str, int]) -> tuple[Images, Images] | None:
+    """Return the values of the images that both have one of; photographs are numbered in `stems`."""
     shared = pa.array(sorted(set(a["id"].to_pylist()) & set(b["id"].to_pylist())), pa.string())
     a, b = (rows.filter(pc.is_in(rows["id"], shared)) for rows in (a, b))
     if not np.array_equal(a["mask_area"].to_numpy(), b["mask_area"].to_numpy()):
@@ -113,15 +160,22 @@ def _difference(place: Place, a: pa.Table, b: pa.Table, metric: str) -> Differen
     known = ~np.isnan(value_a) & ~np.isnan(value_b)
     if not known.any():
         return None
-    stems = a["stem"].to_numpy()[known]
-    alone = dict.fromkeys(("draw", "seed"), np.zeros(len(stems), np.int64))
-    frames = [pa.table({"stem": stems, metric: value[known], **alone}) for value in (value_a, value_b)]
+    codes = np.array([stems.setdefault(stem, len(stems)) for stem in a["stem"].to_pylist()], np.int64)[known]
+    return Images(value_a[known], codes), Images(value_b[known], codes)
+
+
+def _difference(place: Place, sides: Sequence[tuple[Training, Training]]) -> Difference:
+    a, b = (intervals.mean([pair[side] for pair in sides]) for side in (0, 1))
+    less = intervals.difference(sides)
+    assert a is not None
+    assert b is not None
+    assert less is not None
     return Difference(
         domain=place[0],
         split=place[1],
         condition=place[2],
-        images=len(stems),
-        a=float(value_a[known].mean()),
-        b=float(value_b[known].mean()),
-        difference=bootstrap.paired_difference(frames[0], frames[1], metric),
+        images=max(one.domains[0].values.size for one, _ in sides),
+        a=a.value,
+        b=b.value,
+        difference=less.interval(),
     )

@@ -58,8 +58,16 @@ def find(workspace: Workspace, run: str, tracking_uri: str | None = None) -> Tri
     return spec
 
 
-def fingerprint(workspace: Workspace, run: str, tracking_uri: str | None = None) -> str:
-    """Return the fingerprint of the trial that is meant, finished or not, whatever code it is of; args as `find`.
+def fingerprint(
+    workspace: Workspace, run: str, tracking_uri: str | None = None, *, any_repetition: bool = False
+) -> str:
+    """Return the fingerprint of the trial that is meant, finished or not, whatever code it is of.
+
+    Args:
+        workspace: as `find`.
+        run: as there.
+        tracking_uri: as there.
+        any_repetition: where words are of several trials that differ in draw and seed alone, the first is taken.
 
     Raises:
         ConfigError, WorkspaceError: none or several are meant.
@@ -68,7 +76,7 @@ def fingerprint(workspace: Workspace, run: str, tracking_uri: str | None = None)
     is_hexadecimal = bool(_HEXADECIMAL.fullmatch(run))
     is_there = is_hexadecimal and any(workspace.trials.glob(f"{run}*"))
     if not is_hexadecimal or (not is_there and _is_word(workspace, run)):
-        return _named(workspace, run)
+        return _named(workspace, run, any_repetition)
     if _RUN_ID.fullmatch(run) and not is_there:
         return tracking.trial_of(workspace, run, tracking_uri)
     return ledger.find(run)
@@ -79,6 +87,19 @@ def called(workspace: Workspace, fingerprint: str) -> str:
     every = [trial for record in _records(workspace) for trial in (*record.replaced, *record.trials)]
     names = [trial.name for trial in every if trial.fingerprint == fingerprint]
     return f"{fingerprint[:12]} ({names[-1]})" if names else fingerprint[:12]
+
+
+def repeated(workspace: Workspace, fingerprint: str) -> dict[tuple[int, int], str]:
+    """Return the trials that differ from one in mixture draw and trial seed alone, itself among them.
+
+    Returns:
+        fingerprints by (draw, seed), as the newest sweep that planned it has them; empty where none did.
+    """
+    for record in reversed(_records(workspace)):
+        for trial in record.trials:
+            if trial.fingerprint == fingerprint:
+                return {each.repetition: each.fingerprint for each in record.trials if each.recipe == trial.recipe}
+    return {}
 
 
 class _Candidate(NamedTuple):
@@ -93,6 +114,7 @@ class _Candidate(NamedTuple):
     name: str
     words: frozenset[str]
     own: frozenset[str]
+    recipe: str
     sweep: str
 
 
@@ -111,7 +133,7 @@ def _is_word(workspace: Workspace, run: str) -> bool:
     return any(run in trial.called.words for record in found for trial in (*record.trials, *record.replaced))
 
 
-def _named(workspace: Workspace, asked: str) -> str:
+def _named(workspace: Workspace, asked: str, any_repetition: bool) -> str:
     """Return the fingerprint of the one trial that all the words are of; replaced ones come last."""
     found, wanted = _records(workspace), {*names.joined(asked).casefold().split()}
     speaking = [_candidate(trial, record) for record in found for trial in record.trials]
@@ -120,7 +142,8 @@ def _named(workspace: Workspace, asked: str) -> str:
         fitting = [one for one in candidates if one.words >= wanted]
         exact = [one for one in fitting if one.own == wanted]
         by_fingerprint = {one.fingerprint: one for one in exact or fitting}
-        if len(by_fingerprint) == 1:
+        alike = any_repetition and len({one.recipe for one in by_fingerprint.values()}) == 1
+        if len(by_fingerprint) == 1 or alike:
             return next(iter(by_fingerprint))
         if by_fingerprint:
             many = list(by_fingerprint.values())
@@ -137,7 +160,7 @@ def _named(workspace: Workspace, asked: str) -> str:
 
 def _candidate(trial: PlannedTrial, record: SweepRecord) -> _Candidate:
     called = trial.called
-    return _Candidate(trial.fingerprint, called.text, called.words, called.own, record.sweep)
+    return _Candidate(trial.fingerprint, called.text, called.words, called.own, trial.recipe, record.sweep)
 
 
 def _listed(candidates: Sequence[_Candidate]) -> str:

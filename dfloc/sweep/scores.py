@@ -12,21 +12,25 @@ from dfloc.data import lists
 from dfloc.data.manifest import SampleRef
 from dfloc.ledger import Ledger
 from dfloc.metrics import bootstrap, protocols, summarise
+from dfloc.metrics.sets import pooled_iou
 from dfloc.storage import Workspace
 from dfloc.summary import Relation, relation, validated
+
+NUM_RESAMPLES = 400
 
 
 class Line(NamedTuple):
     """One domain's result.
 
     Attributes:
-        photographs: distinct ones, which the interval resamples.
+        photographs: distinct ones, which the intervals are over.
         trained_on: how many of them the trial or an ancestor trained on, as far as their lists are in the workspace;
             None where it is not known which photographs the images of these show.
         relation: whether the trial or an ancestor trained on the domain's family.
         values: the mean of each of the protocol's keys that any image has.
         undefined: images that have no value, by key.
-        interval: 95 % of the first key's mean, over photographs.
+        interval: 95 % of the first key's mean, over photographs; NaN where they are under three.
+        pooled: likewise of `pooled_iou`.
         of_set: numbers of the set that are no mean of a key: `pooled_iou`, and what the protocol adds.
         num_valid: validation images that the threshold among these was chosen on; 0 where none was.
         images_trained_on: images whose pixels the trial or an ancestor trained on, under whatever name; None where none
@@ -42,6 +46,7 @@ class Line(NamedTuple):
     values: dict[str, float]
     undefined: dict[str, int]
     interval: tuple[float, float]
+    pooled: tuple[float, float]
     of_set: dict[str, float]
     num_valid: int
     images_trained_on: int | None = None
@@ -98,7 +103,10 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
     keys = protocols.find(protocol).keys
     numbers = summarise(rows, protocol, valid)
     alone = pa.array(np.zeros(len(rows), np.int64))
-    spread = bootstrap.interval(rows.append_column("draw", alone).append_column("seed", alone), keys[0])
+    one = rows.append_column("draw", alone).append_column("seed", alone)
+    spread = bootstrap.interval(one, keys[0])
+    counted = one.select(["draw", "seed", "stem", "tp", "fp", "fn"])
+    pooled = bootstrap.interval(counted, pooled_iou, num_resamples=NUM_RESAMPLES)
     return Line(
         domain=domain,
         images=len(rows),
@@ -108,6 +116,7 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
         values={key: numbers[key] for key in keys if key in numbers},
         undefined={key: int(numbers[f"nan/{key}"]) for key in keys if numbers[f"nan/{key}"]},
         interval=(spread.low, spread.high),
+        pooled=(pooled.low, pooled.high),
         of_set={key: value for key, value in numbers.items() if key not in keys and not key.startswith("nan/")},
         num_valid=0 if valid is None else len(valid),
     )

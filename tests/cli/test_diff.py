@@ -8,9 +8,11 @@ import pytest
 
 from dfloc.config import EvaluationSpec, SampleList, TrialSpec
 from dfloc.ledger import Ledger
+from dfloc.planned import PlannedTrial
 from dfloc.storage import Workspace
 from tests.cli.test_sweep import Dfloc, assert_one_message, dfloc
 from tests.engine.fakes import make_spec
+from tests.report import studies
 from tests.sweep.test_diff import rows
 
 __all__ = ["dfloc"]
@@ -46,9 +48,10 @@ def test_fields_and_differences(dfloc: Dfloc, workspace: Workspace) -> None:
     assert ["epochs", "3", "7"] in lines
     assert [line[0] for line in lines if len(line) == 3] == ["A:", "B:", "field", "decoder.depth", "epochs", "steps"]
     means = [f"{np.mean(IOUS):.3f}", f"{np.mean(IOUS) + 0.25:.3f}"]
-    assert lines[-1] == ["a/b", "test", "12", "6", *means, "-0.250", "-0.250", "to", "-0.250", "*"]
+    assert lines[-1] == ["a/b", "test", "12", "6", "1", *means, "-0.250", "-0.250", "to", "-0.250"], "no star"
+    assert "intervals over photographs, on these two trainings" in result.out
     other = dfloc("diff", a.fingerprint, b.fingerprint, "--metric", "ap").out.splitlines()[-1].split()
-    assert other[-4:] == ["+0.000", "+0.000", "to", "+0.000"], "no star where the interval holds 0"
+    assert other[-4:] == ["+0.000", "+0.000", "to", "+0.000"]
 
 
 def test_a_trial_beside_itself(dfloc: Dfloc, workspace: Workspace) -> None:
@@ -56,7 +59,55 @@ def test_a_trial_beside_itself(dfloc: Dfloc, workspace: Workspace) -> None:
     result = dfloc("diff", a.fingerprint, a.fingerprint)
     assert result.code == 0
     assert "no field differs" in result.out
-    assert result.out.splitlines()[-1].split()[6] == "+0.000"
+    assert result.out.splitlines()[-1].split()[7] == "+0.000"
+
+
+def test_two_photographs_have_words_for_an_interval(dfloc: Dfloc, workspace: Workspace) -> None:
+    a, b = put(workspace, IOUS[:4]), put(workspace, IOUS[4:8], epochs=7)
+    assert "none: under 3 photographs" in dfloc("diff", a.fingerprint, b.fingerprint).out.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A study of three seeds; of the third, nothing from scratch is finished."""
+    place = Workspace(tmp_path_factory.mktemp("seeds") / "workspace")
+    record = studies.mini(seeds=3)
+
+    def truth(trial: PlannedTrial, domain: str) -> float:
+        return {"scratch": 0.4, "finetune": 0.6}.get(trial.stage, 0.5) + 0.01 * trial.spec.seed
+
+    late = "scratch", 2
+    studies.fill(place, record, truth, lambda trial: "new" if (trial.stage, trial.spec.seed) == late else "")
+    record.save(place.sweep(record.sweep))
+    return place
+
+
+def test_a_name_stands_for_all_seeds_that_both_have(
+    dfloc: Dfloc, seeds: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["finetune telea n=16", "scratch telea n=16"]
+    result = dfloc("diff", *names, "--workspace", str(seeds.root))
+    assert (result.code, result.err) == (0, "")
+    assert "intervals over photographs and 2 pairs of trainings" in result.out
+    cells = [line.split() for line in result.out.splitlines() if line.startswith("mini/")]
+    assert [(line[0], line[4]) for line in cells] == [(domain, "2") for domain in studies.MINI]
+    by_seed = dfloc("diff", *(f"{name} seed=0" for name in names), "--workspace", str(seeds.root))
+    assert [line.split() for line in by_seed.out.splitlines() if line.startswith("mini/")] == cells
+    alone = dfloc("diff", *(f"{name} seed=0" for name in names), "--alone", "--workspace", str(seeds.root))
+    assert "on these two trainings" in alone.out
+    assert {line.split()[4] for line in alone.out.splitlines() if line.startswith("mini/")} == {"1"}
+
+
+def test_two_seeds_of_one_recipe_are_compared_themselves(dfloc: Dfloc, seeds: Workspace) -> None:
+    two = [f"finetune telea n=16 seed={seed}" for seed in (0, 1)]
+    result = dfloc("diff", *two, "--workspace", str(seeds.root))
+    assert "on these two trainings" in result.out
+    assert {line.split()[7] for line in result.out.splitlines() if line.startswith("mini/")} == {"-0.010"}
+
+
+def test_words_of_several_recipes_are_still_too_few(dfloc: Dfloc, seeds: Workspace) -> None:
+    result = dfloc("diff", "finetune telea", "scratch telea n=16", "--workspace", str(seeds.root))
+    assert_one_message(result, '9 trials are called "finetune telea"; add words')
 
 
 def test_mistakes_are_one_message(dfloc: Dfloc, workspace: Workspace) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from scipy import stats
 
 from dfloc.errors import DataError
 from dfloc.metrics.bootstrap import interval, paired_difference
@@ -13,120 +14,115 @@ def frame(values: list[float], stems: list[str], draw: int | list[int] = 0, seed
     return pd.DataFrame({"draw": draw, "seed": seed, "stem": stems, "iou": values})
 
 
-def test_one_photograph_has_no_width():
-    got = interval(frame([0.2, 0.4, 0.9], ["a"] * 3), "iou")
-    assert got == pytest.approx((0.5, 0.5, 0.5, 1))
+def many(num: int = 60, seed: int = 0) -> pd.DataFrame:
+    values = np.random.default_rng(seed).uniform(0.2, 0.9, num)
+    return frame(values.tolist(), [f"p{k}" for k in range(num)])
 
 
-def test_two_photographs_have_three_means():
-    data = frame([0.0, 1.0], ["a", "b"])
-    assert interval(data, "iou") == pytest.approx((0.5, 0, 1, 2))
-    # A resample is 0 with probability 1/4, so the middle 40 % are all at 0.5.
-    assert interval(data, "iou", level=0.4) == pytest.approx((0.5, 0.5, 0.5, 2))
+def test_the_mean_of_one_training_has_students_interval():
+    data = many()
+    low, high = stats.t.interval(0.95, 59, data.iou.mean(), stats.sem(data.iou))
+    assert interval(data, "iou")[:5] == pytest.approx((data.iou.mean(), low, high, 60, 1))
+    assert interval(data, "iou", level=0.5).high < high
 
 
 def test_rows_of_a_photograph_stay_together():
-    values = [0.0] * 50 + [1.0] * 50
-    together = interval(frame(values, ["a"] * 50 + ["b"] * 50), "iou")
-    apart = interval(frame(values, [str(k) for k in range(100)]), "iou")
-    assert (together.low, together.high, together.num_photographs) == (0, 1, 2)
-    assert 0.35 < apart.low < 0.45
-    assert 0.55 < apart.high < 0.65
-    assert apart.num_photographs == 100
+    values = [0.1] * 50 + [0.5] * 50 + [0.9] * 50
+    together = interval(frame(values, ["a"] * 50 + ["b"] * 50 + ["c"] * 50), "iou")
+    apart = interval(frame(values, [str(k) for k in range(150)]), "iou")
+    assert (together.low, together.high, together.num_photographs) == (0, 1, 3)
+    assert 0.43 < apart.low < apart.high < 0.57
+    assert apart.num_photographs == 150
 
 
-def test_photographs_weigh_by_their_rows():
-    # Means of the resamples {aa, ab, bb} with 3 rows of a and 1 of b: 1, 3/4, 0.
-    got = interval(frame([1, 1, 1, 0], ["a", "a", "a", "b"]), "iou", level=0.4)
-    assert (got.estimate, got.low, got.high) == pytest.approx((0.75, 0.75, 0.75))
+def test_seeds_and_draws_are_trainings():
+    stems = ["a", "b", "c"] * 3
+    values = [0.4] * 3 + [0.5] * 3 + [0.6] * 3
+    half = stats.t.ppf(0.975, 2) * 0.1 / 3**0.5
+    for by in ({"seed": [0] * 3 + [1] * 3 + [2] * 3}, {"draw": [0] * 3 + [1] * 3 + [2] * 3}):
+        found = interval(frame(values, stems, **by), "iou")
+        assert found[:5] == pytest.approx((0.5, 0.5 - half, 0.5 + half, 3, 3))
 
 
-def test_seeds_are_resampled():
-    stems = ["a", "b"] * 2
-    data = frame([0.2, 0.2, 0.8, 0.8], stems, seed=[0, 0, 1, 1])
-    assert interval(data, "iou") == pytest.approx((0.5, 0.2, 0.8, 2))
-    by_draw = frame([0.2, 0.2, 0.8, 0.8], stems, draw=[0, 0, 1, 1])
-    assert interval(by_draw, "iou") == pytest.approx((0.5, 0.2, 0.8, 2))
+def test_a_seed_weighs_as_much_as_another_whatever_its_rows():
+    found = interval(frame([0.2, 0.8, 0.8, 0.8], ["a", "a", "b", "c"], seed=[0, 1, 1, 1]), "iou")
+    assert found.estimate == pytest.approx(0.5)
 
 
-def test_seeds_are_drawn_within_their_draws():
-    """Draw 0 has one seed, of mean 0, draw 1 three, of mean 1: 0, 3/4 or 1, with probability 1/4, 1/2, 1/4."""
-    data = frame([0, 1, 1, 1], ["a"] * 4, draw=[0, 1, 1, 1], seed=[0, 0, 1, 2])
-    assert interval(data, "iou", level=0.4) == pytest.approx((0.75, 0.75, 0.75, 1))
-    assert interval(data, "iou") == pytest.approx((0.75, 0, 1, 1))
-    four_seeds = data.assign(draw=0, seed=range(4))  # at most one in four of value 1: 5 %; none: 0.4 %
-    assert interval(four_seeds, "iou") == pytest.approx((0.75, 0.25, 1, 1))
+def test_nan_rows_are_left_out_and_two_photographs_have_no_interval():
+    found = interval(frame([0.2, math.nan, 0.2], ["a", "a", "b"]), "iou")
+    assert (found.estimate, found.num_photographs) == (pytest.approx(0.2), 2)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
 
 
-def test_photographs_are_shared_by_runs():
-    """Runs that agree on each photograph leave the interval as it is: photographs are not drawn anew per run."""
-    rng = np.random.default_rng(0)
-    values, stems = rng.random(40), [f"p{k}" for k in range(40)]
-    one = interval(frame(values.tolist(), stems), "iou", num_resamples=4000)
-    many = [frame(values.tolist(), stems, seed=k) for k in range(5)]
-    five = interval(pd.concat(many), "iou", num_resamples=4000)
-    assert five.high - five.low == pytest.approx(one.high - one.low, rel=0.07)
+def test_any_row_order_and_either_kind_of_table_give_the_same():
+    data = many(30)
+    first = interval(data, "iou")[:5]
+    assert interval(data.sample(frac=1, random_state=0), "iou")[:5] == pytest.approx(first)
+    assert interval(pa.Table.from_pandas(data), "iou")[:5] == pytest.approx(first)
 
 
-def test_width_is_that_of_the_mean():
-    values = np.random.default_rng(1).normal(size=400)
-    got = interval(frame(values.tolist(), [str(k) for k in range(400)]), "iou", num_resamples=4000)
-    half = 1.96 * values.std() / math.sqrt(400)
-    assert got.estimate == pytest.approx(values.mean())
-    assert got.low == pytest.approx(values.mean() - half, abs=0.1 * half)
-    assert got.high == pytest.approx(values.mean() + half, abs=0.1 * half)
-
-
-def test_coverage_on_photographs_with_rows_of_their_own_level():
-    rng, hits = np.random.default_rng(2), 0
-    stems = [f"p{k // 5}" for k in range(150)]
-    for trial in range(200):
-        values = np.repeat(rng.normal(0.5, 0.2, 30), 5) + rng.normal(0, 0.1, 150)
-        got = interval(frame(values.tolist(), stems), "iou", num_resamples=300, seed=trial)
-        hits += got.low <= 0.5 <= got.high
-    assert 0.87 < hits / 200 < 0.99
-
-
-def test_nan_rows_are_left_out():
-    got = interval(frame([0.2, math.nan, 0.2], ["a", "a", "b"]), "iou")
-    assert got == pytest.approx((0.2, 0.2, 0.2, 2))
-
-
-def test_same_seed_same_interval_and_any_row_order():
-    data = frame(np.random.default_rng(3).random(30).tolist(), [f"p{k}" for k in range(30)])
-    first = interval(data, "iou", seed=5)
-    assert interval(data.sample(frac=1, random_state=0), "iou", seed=5) == pytest.approx(first)
-    assert interval(pa.Table.from_pandas(data), "iou", seed=5) == first
-    assert interval(data, "iou", seed=6) != first
-
-
-def correlated() -> tuple[pd.DataFrame, pd.DataFrame]:
+def test_a_paired_difference_is_the_interval_of_the_differences():
     rng = np.random.default_rng(4)
-    hard, stems = rng.normal(0.5, 0.3, 60), [f"p{k}" for k in range(60)]
-    return (frame((hard + shift + rng.normal(0, 0.02, 60)).tolist(), stems) for shift in (0.1, 0))
+    b = many(60, 1)
+    a = b.assign(iou=b.iou + 0.05 + rng.normal(0, 0.02, 60))
+    found = paired_difference(a, b.sample(frac=1, random_state=0), "iou")
+    by = a.iou - b.iou
+    low, high = stats.t.interval(0.95, 59, by.mean(), stats.sem(by))
+    assert found[:5] == pytest.approx((by.mean(), low, high, 60, 1))
+    assert paired_difference(a, a, "iou")[:3] == pytest.approx((0, 0, 0))
 
 
-def test_paired_is_narrower_than_unpaired():
-    a, b = correlated()
-    paired = paired_difference(a, b, "iou")
-    alone = [interval(each, "iou") for each in (a, b)]
-    unpaired = math.hypot(*(each.high - each.low for each in alone))
-    assert paired.estimate == pytest.approx(a.iou.mean() - b.iou.mean())
-    assert paired.high - paired.low < 0.2 * unpaired
-    assert 0 < paired.low < paired.estimate < paired.high
-    assert paired.num_photographs == 60
+def median(rows: pa.Table) -> float:
+    return float(np.median(rows["iou"].to_numpy()))
 
 
-def test_paired_difference_is_the_interval_of_the_differences():
-    a, b = correlated()
-    assert paired_difference(a, b.sample(frac=1, random_state=0), "iou") == pytest.approx(
-        interval(a.assign(iou=a.iou - b.iou), "iou")
-    )
+def test_a_mean_as_a_number_of_the_set_has_nearly_the_interval_of_the_mean():
+    data = many(100, 5)
+    exact = interval(data, "iou")
+    drawn = interval(data, lambda rows: float(rows["iou"].to_numpy().mean()), num_resamples=3000)
+    assert drawn.estimate == pytest.approx(exact.estimate)
+    half = exact.high - exact.estimate
+    assert (drawn.low, drawn.high) == pytest.approx((exact.low, exact.high), abs=0.1 * half)
 
 
-def test_equal_trials_differ_by_nothing():
-    a, _ = correlated()
-    assert paired_difference(a, a, "iou") == pytest.approx((0, 0, 0, 60))
+def test_a_number_of_the_set_is_drawn_anew_by_its_seed():
+    data = many(40, 6)
+    first = interval(data, median, num_resamples=200, seed=5)
+    assert interval(data, median, num_resamples=200, seed=5)[:3] == first[:3]
+    assert interval(data, median, num_resamples=200, seed=6)[:3] != first[:3]
+    assert first.low < first.estimate < first.high
+
+
+def test_a_ratio_of_sums_is_covered():
+    """IoU over all pixels of 40 photographs whose masks are of very different size; its truth from 100,000 of them."""
+    rng = np.random.default_rng(7)
+
+    def drawn(num: int) -> pa.Table:
+        union = rng.lognormal(6, 0.5, num)
+        right = union * np.clip(0.7 + rng.normal(0, 0.1, num), 0, 1)
+        zero = np.zeros(num, np.int64)
+        return pa.table({"draw": zero, "seed": zero, "stem": np.arange(num), "right": right, "union": union})
+
+    def pooled(rows: pa.Table) -> float:
+        return float(rows["right"].to_numpy().sum() / rows["union"].to_numpy().sum())
+
+    truth = pooled(drawn(100_000))
+    found = [interval(drawn(40), pooled, num_resamples=150, seed=k) for k in range(100)]
+    assert np.mean([one.low <= truth <= one.high for one in found]) >= 0.88
+
+
+def test_trainings_widen_a_number_of_the_set_and_seeds_of_a_draw_count_once():
+    data = many(40, 8)
+    one = interval(data, median)
+    apart = [data.assign(seed=k, iou=data.iou + by) for k, by in enumerate((-0.1, 0.0, 0.1))]
+    three = interval(pd.concat(apart), median)
+    least = stats.t.ppf(0.975, 2) * 0.1 / 3**0.5
+    assert (three.estimate, three.num_trainings) == (pytest.approx(one.estimate), 3)
+    assert three.high - three.estimate == pytest.approx(math.hypot(least, one.high - one.estimate), rel=0.1)
+    twice = pd.concat([each.assign(draw=each.seed, seed=seed) for each in apart for seed in (0, 1)])
+    assert interval(twice, median)[1:3] == pytest.approx(three[1:3], abs=0.02)
 
 
 def test_errors():
@@ -135,10 +131,13 @@ def test_errors():
         interval(data.drop(columns="stem"), "iou")
     with pytest.raises(DataError, match='column "ap"'):
         interval(data, "ap")
-    with pytest.raises(DataError, match="came none"):
-        interval(data[:0], "iou")
+    for value in ("iou", median):
+        with pytest.raises(DataError, match="came none"):
+            interval(data[:0], value)
     with pytest.raises(DataError, match="came none"):
         interval(frame([math.nan], ["a"]), "iou")
+    with pytest.raises(DataError, match="seed 1 has none"):
+        interval(frame([0.1, math.nan], ["a", "b"], seed=[0, 1]), "iou")
     for wrong in ({"level": 1.0}, {"level": 0}, {"num_resamples": 0}):
         with pytest.raises(DataError, match="expected a level"):
             interval(data, "iou", **wrong)

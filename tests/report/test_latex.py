@@ -114,7 +114,7 @@ def test_train_x_test_has_the_best_training_of_each_test_domain(study_of):
 
 
 def test_differences_are_not_ranked_and_a_minus_is_one():
-    found = Estimate(-0.1, -0.2, 0.05, 1, 9)
+    found = Estimate(-0.1, -0.2, 0.05, 2, 9)
     rows = checked(latex.latex(made(*[Row([Cell("m"), estimate(found, "", signed=True), Cell("-")])] * 2)))
     assert rows[1][1:] == [r"$-$0.100 {\scriptsize [$-$0.200, +0.050]}", "--"]
 

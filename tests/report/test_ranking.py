@@ -95,7 +95,7 @@ def test_the_oracle_is_the_best_test_number(study_for):
     for mean in ("ID", "OOD", "All"):
         place = table.columns.index(mean)
         values = {row.cells[place].exact[0]: row.cells[place].small for row in table.rows}
-        assert [value for value, small in values.items() if small == "oracle"] == [max(values)]
+        assert [value for value, small in values.items() if "oracle" in small] == [max(values)]
 
 
 def test_other_measures_are_those_of_the_protocol(study_for):
@@ -145,7 +145,7 @@ def test_numbers_of_a_set_are_counted_on_its_images_and_on_those_of_validation(t
 
 def test_all_numbers_of_a_row_are_of_the_runs_that_all_its_trainings_have(tmp_path):
     """Three seeds, by 0.1 better each; of one training the last is not there."""
-    maker = Maker(num_test=12)
+    maker = Maker(num_test=36)
     for maker.seed in range(3):
         made.single(maker, "single", 9)
     record = made.named(maker, "single-domain", synthetic=True)
@@ -169,7 +169,7 @@ def test_all_numbers_of_a_row_are_of_the_runs_that_all_its_trainings_have(tmp_pa
 
 def test_a_training_that_is_scored_in_part_does_not_rank_its_model(tmp_path):
     """Of three seeds, by 0.1 better each, one evaluation of the last one is not there yet."""
-    maker = Maker(num_test=12)
+    maker = Maker(num_test=36)
     for maker.seed in range(3):
         made.single(maker, "single", 9)
     record, workspace = made.named(maker, "single-domain", synthetic=True), Workspace(tmp_path)
