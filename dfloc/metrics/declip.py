@@ -1,10 +1,12 @@
 """`declip-2025`: DeCLIP's evaluation, bug for bug."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dfloc.metrics import pixel
 from dfloc.metrics.protocols import Protocol, bilinear, over_half
+from dfloc.metrics.table import Array
 
 
 def declip_2025() -> Protocol:
@@ -23,6 +25,7 @@ def declip_2025() -> Protocol:
         resize=bilinear,
         measure=_measure,
         tracked=("iou", "ap"),
+        all_fake=_all_fake,
     )
 
 
@@ -38,4 +41,13 @@ def _measure(prob_BHW: Tensor, called_BHW: Tensor, fake_BHW: Tensor) -> dict[str
         "f1_best": torch.maximum(best_B, fixed_B),
         "ap": ap_B,
         "pbca": pixel.accuracy(called_BHW, fake_BHW),
+    }
+
+
+def _all_fake(fake_B: Array, pixels_B: Array) -> dict[str, Array]:
+    """Return what calling every pixel fake scores; F1 would need the border that it leaves out."""
+    return {
+        "iou": (fake_B + 1e-8) / (pixels_B + 1e-8),
+        "ap": fake_B * fake_B / pixels_B / np.maximum(fake_B, 1),
+        "pbca": fake_B / pixels_B,
     }

@@ -25,6 +25,7 @@ def dolos_2024() -> Protocol:
         resize=_bicubic,
         measure=_measure,
         tracked=("iou", "pbca"),
+        all_fake=lambda fake_B, pixels_B: {"iou": fake_B / pixels_B, "pbca": fake_B / pixels_B},
     )
 
 

@@ -10,6 +10,7 @@ from dfloc.report.comparable import Setting, gaps
 from dfloc.report.estimate import Estimate
 from dfloc.report.exposure import blocks, name_of
 from dfloc.report.groups import Group, Study
+from dfloc.report.marks import notes
 from dfloc.report.published import Cell as Published
 from dfloc.report.published import Table as PublishedTable
 from dfloc.report.table import DASH, Cell, Row, Table
@@ -122,7 +123,7 @@ def _pair(
         why += gaps(cell, table.protocol, domain, setting(study, group, n))
     elif cell.status != "ok":
         why.append(f"published value {cell.status}: {cell.reason}")
-    return Pair(table, cell, where, n, domain, ours, group.note([domain]) if group else "", tuple(why))
+    return Pair(table, cell, where, n, domain, ours, "; ".join(notes(group, [domain])) if group else "", tuple(why))
 
 
 def setting(study: Study, group: Group, n: int | None = None) -> Setting:

@@ -4,9 +4,14 @@ from collections.abc import Iterable, Sequence
 
 from dfloc.config import fingerprint
 from dfloc.report.groups import Facet, Group, Study
-from dfloc.report.results import Result, Score
+from dfloc.report.results import ALL_FAKE, Result, Score
 
-BASELINES = {"all-fake": "all fake", "mean-mask": "mean training mask", "threshold": "local-variance threshold"}
+BASELINES = {ALL_FAKE: "all fake", "mean-mask": "mean training mask", "threshold": "local-variance threshold"}
+EXPLAINED = {
+    ALL_FAKE: "All fake: every pixel; computed from the truth where no trial of it is planned.",
+    "mean-mask": "Mean training mask: one map for every image.",
+    "threshold": "Local-variance threshold: one threshold, fitted on training images.",
+}
 
 
 def provenance(study: Study, groups: Iterable[Group]) -> str:
@@ -42,7 +47,12 @@ def digest(scores: Iterable[Score]) -> str:
 
 
 def baselines(study: Study, name: str, facet: Facet = ()) -> dict[str, Group]:
-    """Return the groups of a baseline by what each is called: one, but for axes that the facet does not settle."""
+    """Return the groups of a baseline by what each is called: one, but for axes that the facet does not settle.
+
+    All fake is computed from the rows of any trial where the study does not plan it.
+    """
+    if name == ALL_FAKE and study.all_fake:
+        return {BASELINES[name]: study.all_fake}
     wanted = dict(facet)
     return {
         ", ".join([BASELINES[name], *(f"{axis} = {value}" for axis, value in group.facet)]): group

@@ -10,7 +10,8 @@ from dfloc.report import captions
 from dfloc.report.beside import Pair
 from dfloc.report.estimate import Estimate
 from dfloc.report.exposure import CURVES, blocks, name_of
-from dfloc.report.groups import COLLAPSED, EMPTY, Facet, Group, Model, Study
+from dfloc.report.groups import Facet, Group, Model, Study
+from dfloc.report.marks import is_degenerate, notes
 from dfloc.report.plot import GREY, Figure, Key, Panel, axes, colours, told
 from dfloc.report.plot import bars as error_bars
 from dfloc.report.table import escape
@@ -28,8 +29,13 @@ class Point(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """What must be said of each model's maps; empty where nothing."""
-        return [group.note(domains) for group, domains in self.models]
+        """What must be said of each model's maps."""
+        return [note for group, domains in self.models for note in notes(group, domains)]
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the maps of a model say nothing."""
+        return any(is_degenerate(group, domains) for group, domains in self.models)
 
 
 def panels(study: Study, published: Sequence[Pair]) -> Figure:
@@ -61,8 +67,8 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         id="fig-exposure",
         title="Test IoU against n, images of the held-out domain.",
         caption="One panel for each domain that the base never saw, drawn thick; n = 0 is the base itself. Points of "
-        "one n are drawn side by side. A cross: over 90 % empty maps, of the trial or on that domain. Steps stand in "
-        "the hover. " + captions.provenance(study, used),
+        "one n are drawn side by side. A cross: over 90 % of the maps empty, all fake or constant, of the trial or on "
+        "that domain. Steps stand in the hover. " + captions.provenance(study, used),
         panels=drawn,
         legend=keys,
         numbers="exposure",
@@ -90,8 +96,8 @@ def means(study: Study) -> Figure:
         title="The mean of the panels above.",
         caption="For each n, averaged over the held-out domains: IoU on the held-out domain, on those that the "
         "base was trained on, and on all. An n at which a panel has a hole is left out. More n is also more steps, "
-        "which stand in the hover; n = 0 has those of the base. A cross: over 90 % empty maps, of one of the "
-        "trials or on its domain. " + captions.provenance(study, used),
+        "which stand in the hover; n = 0 has those of the base. A cross: over 90 % of the maps of one of the trials, "
+        "or on its domain, are empty, all fake or constant. " + captions.provenance(study, used),
         panels=drawn,
         legend=[Key(label, colour, dash) for label, colour, dash, _ in _kinds(study, {})],
         numbers="exposure",
@@ -122,8 +128,8 @@ def controls(study: Study) -> Figure:
         id="fig-controls",
         title="Fine-tuned beside scratch and replay.",
         caption="For each held-out domain, test IoU on it and on the domains of the base. Scratch: the same n images, "
-        "no parent. Replay: n more images of the base's own. A cross: over 90 % empty maps. "
-        + captions.provenance(study, used),
+        "no parent. Replay: n more images of the base's own. A cross: over 90 % of the maps empty, all fake "
+        "or constant. " + captions.provenance(study, used),
         panels=drawn,
         legend=[*keys, Key("mean training mask", "#999999", "dot", "")],
         numbers="controls",
@@ -166,7 +172,7 @@ def _line(
         cliponaxis=False,
         line={"color": colour, "width": width, "dash": dash},
         marker={
-            "symbol": ["x" if {COLLAPSED, EMPTY} & set(point.notes) else marker for point in points],
+            "symbol": ["x" if point.crossed else marker for point in points],
             "size": 5 + width,
             "color": colour,
         },
@@ -180,7 +186,7 @@ def _hover(label: str, point: Point) -> str:
     n, found, models = point
     lines = [f"<b>{escape(label)}</b>, n = {n:,}", f"IoU {told(found)}"]
     lines.append(_steps([group for group, _ in models]) + (" of the base" if n == 0 else ""))
-    for note, count in Counter(filter(None, point.notes)).items():
+    for note, count in Counter(point.notes).items():
         lines.append(f"{note}: {count} of {len(models)} models" if len(models) > 1 else note)
     return "<br>".join([*lines, f"{found.runs} run(s), {found.photographs} photographs"])
 

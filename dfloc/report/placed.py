@@ -10,6 +10,7 @@ from dfloc.report.beside import RULE, Pair, compared, ends_of, setting
 from dfloc.report.comparable import fits, gaps
 from dfloc.report.groups import Model as Cells
 from dfloc.report.groups import Study
+from dfloc.report.marks import notes
 from dfloc.report.models import ONE, Column, Model, Which, budgets, known, unknown
 from dfloc.report.published import Cell as Published
 from dfloc.report.published import Table as PublishedTable
@@ -83,8 +84,8 @@ def _pair(study: Study, table: PublishedTable, cell: Published, name: str, model
     for group, domains in ours.cells:
         for domain in domains:
             why += gaps(asked, table.protocol, domain, setting(study, group))
-    notes = dict.fromkeys(note for group, domains in ours.cells if (note := group.note(domains)))
-    return Pair(table, cell, name, None, _named(study, cell.col), value, "; ".join(notes), tuple(dict.fromkeys(why)))
+    told = dict.fromkeys(note for group, domains in ours.cells for note in notes(group, domains))
+    return Pair(table, cell, name, None, _named(study, cell.col), value, "; ".join(told), tuple(dict.fromkeys(why)))
 
 
 def _missing(cell: Published, model: Model | None, ours: Ours) -> str:

@@ -20,7 +20,7 @@ class Cell:
         text: what it says.
         small: what stands below it in small print.
         span: an interval, which stands below it too.
-        mark: a CSS class (hole, bad, strong); empty for none.
+        mark: a CSS class (hole, bad, weak, strong), of which bad and weak are never the best; empty for none.
         exact: the number and the ends of its interval, not rounded, for the CSV; empty for words.
     """
 

@@ -97,7 +97,8 @@ def evaluate(request: Request, console: Console) -> Scored:
             ray.stop()
     lines = [scores.line(workspace, spec, one, lists[one.domain], [data.folder]) for one in evaluations]
     ledger = Ledger(workspace)
-    return Scored(spec, lines, pa.concat_tables([ledger.scored(one) for one in evaluations]))
+    rows = [ledger.scored(one) for one in evaluations]
+    return Scored(spec, lines, pa.concat_tables(rows, promote_options="permissive"))
 
 
 def _evaluation(request: Request, spec: TrialSpec, domain: str, refs: Sequence[SampleRef]) -> EvaluationSpec:
