@@ -69,7 +69,7 @@ def _all_fake(fake_B: Array, pixels_B: Array) -> dict[str, Array]:
     return {
         "iou": fake_B / pixels_B,
         "f1": 2 * fake_B / (fake_B + pixels_B),
-        "ap": np.where(ranked_B, fake_B / pixels_B, np.nan),
+        "ap": np.where(ranked_B, fake_B * fake_B / pixels_B / np.maximum(fake_B, 1), np.nan),
         "auc": np.where(ranked_B, 0.5, np.nan),
         "mcc": np.zeros(len(fake_B)),
         "pbca": fake_B / pixels_B,
