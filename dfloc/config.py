@@ -223,12 +223,14 @@ class Lineage(Frozen):
         base: domains of the root ancestor; of the trial itself where it has none.
         root: fingerprint of the root ancestor; empty where the trial has none.
         exposure: images of domains that the root did not train on, over the whole lineage; 0 without a parent.
+        families: of these domains, where a person gave another than the generator's name.
     """
 
     seen: tuple[str, ...] = ()
     base: tuple[str, ...] = ()
     root: str = ""
     exposure: int = 0
+    families: dict[str, str] = Field(default_factory=dict)
 
 
 class TrialSpec(Frozen):

@@ -242,12 +242,13 @@ def is_mean(key: str) -> bool:
 
 
 def _means(record: SweepRecord, spec: TrialSpec, protocol: str, scores: Mapping[str, float]) -> dict[str, float]:
-    seen = {dolos.family(domain) for domain in (*spec.lineage.seen, *spec.train.counts)}
+    said = {**spec.lineage.families, **record.families}
+    seen = {dolos.family(domain, said) for domain in (*spec.lineage.seen, *spec.train.counts)}
     base = _base(spec)  # empty: nobody knows what the root ancestor saw, so that no domain is known to be new
     groups: dict[Group, list[str]] = {
         "mean": list(record.domains),
-        "id": [domain for domain in record.domains if dolos.family(domain) in seen],
-        "ood": [domain for domain in record.domains if base and dolos.family(domain) not in seen],
+        "id": [domain for domain in record.domains if dolos.family(domain, said) in seen],
+        "ood": [domain for domain in record.domains if base and dolos.family(domain, said) not in seen],
         "base": [domain for domain in record.domains if domain in base],
         "held_out": [domain for domain in record.domains if base and domain not in base],
     }
@@ -263,8 +264,9 @@ def _means(record: SweepRecord, spec: TrialSpec, protocol: str, scores: Mapping[
 
 def _new(spec: TrialSpec) -> list[str]:
     """Return the domains that `exposure` counts: of no family of the root ancestor, also along a continued curve."""
-    families = {dolos.family(domain) for domain in spec.lineage.base}
-    return [domain for domain in spec.train.counts if dolos.family(domain) not in families]
+    said = spec.lineage.families
+    families = {dolos.family(domain, said) for domain in spec.lineage.base}
+    return [domain for domain in spec.train.counts if dolos.family(domain, said) not in families]
 
 
 def _base(spec: TrialSpec) -> tuple[str, ...]:

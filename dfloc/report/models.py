@@ -1,6 +1,6 @@
 """Models that are trained on one domain, on all but one or on all of them, and tested on each: their columns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,21 +29,24 @@ class Column:
 
     Attributes:
         kind: one domain | all but one | several domains.
+        said: families of domains that a person gave.
     """
 
     name: str
     kind: str
     group: Group
+    said: Mapping[str, str]
 
     @cached_property
     def families(self) -> frozenset[str]:
         """What it or an ancestor was trained on."""
         spec = self.group.first.trial.spec
-        return frozenset(dolos.family(domain) for domain in (*spec.lineage.seen, *spec.train.counts))
+        said = {**spec.lineage.families, **self.said}
+        return frozenset(dolos.family(domain, said) for domain in (*spec.lineage.seen, *spec.train.counts))
 
     def knows(self, domain: str) -> bool:
         """Return whether a test domain is in-domain: it was trained on one of its family."""
-        return dolos.family(domain) in self.families
+        return dolos.family(domain, self.said) in self.families
 
 
 def every(_: Column, __: str) -> bool:
@@ -259,16 +262,21 @@ def _settings(group: Group) -> str:
 
 
 def _column(study: Study, group: Group) -> Column:
+    return Column(*_data(study, group), group, study.record.families)
+
+
+def _data(study: Study, group: Group) -> tuple[str, str]:
+    """Return the name and kind of a group's training data."""
     counts = group.first.trial.spec.train.counts
     if domain := group.axes.get("domain"):
-        return Column(str(domain), ONE, group)
+        return str(domain), ONE
     if held_out := group.axes.get("held_out"):
-        return Column(f"without-{held_out}", WITHOUT, group)
+        return f"without-{held_out}", WITHOUT
     if len(counts) == 1:
-        return Column(next(iter(counts)), ONE, group)
+        return next(iter(counts)), ONE
     if set(counts) == set(study.record.domains):
-        return Column(f"train_all_{len(counts)}", ALL, group)
-    return Column(" + ".join(counts), ALL, group)
+        return f"train_all_{len(counts)}", ALL
+    return " + ".join(counts), ALL
 
 
 def _names(found: Sequence[Sequence[Group]]) -> list[str]:

@@ -200,7 +200,8 @@ def _held_out(study: Study, model: Model, cell: Published) -> Ours:
 
 def _of_family(study: Study, domain: str) -> str:
     """Return a domain, or the study's one of its family: a document may not say which of two sets it means."""
-    of = [name for name in study.tested if dolos.family(name) == dolos.family(domain)]
+    said = study.record.families
+    of = [name for name in study.tested if dolos.family(name, said) == dolos.family(domain, said)]
     return of[0] if of and domain not in study.tested else domain
 
 

@@ -1,6 +1,7 @@
 """What rows of one domain are worth: means, an interval, numbers of the set, and what the trial had seen before."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -56,6 +57,7 @@ def line(
     evaluation: EvaluationSpec,
     refs: Sequence[SampleRef],
     data: Sequence[UPath] = (),
+    families: Mapping[str, str] = MappingProxyType({}),
 ) -> Line:
     """Return what the rows of an evaluation of a trial say.
 
@@ -65,6 +67,7 @@ def line(
         evaluation: whose rows are there.
         refs: the samples that were evaluated.
         data: folders of shards that may know of which photograph a training image is.
+        families: of domains, as the data say them.
 
     Raises:
         WorkspaceError: the rows are damaged.
@@ -79,7 +82,7 @@ def line(
     number, compared = _by_pixels(workspace, spec, refs)
     return found._replace(
         trained_on=None if seen is None else len({ref.stem for ref in refs} & seen),
-        relation=relation(spec, evaluation.domain),
+        relation=relation(spec, evaluation.domain, families),
         images_trained_on=number,
         compared=compared,
     )
@@ -115,10 +118,11 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
     )
 
 
-def relation(spec: TrialSpec, domain: str) -> Relation:
+def relation(spec: TrialSpec, domain: str, families: Mapping[str, str]) -> Relation:
     """Return whether a trial or an ancestor trained on a domain's family; unknown where the root's training is."""
     seen = (*spec.lineage.seen, *spec.lineage.base, *spec.train.counts)
-    if dolos.family(domain) in {dolos.family(name) for name in seen}:
+    said = {**spec.lineage.families, **families}
+    if dolos.family(domain, said) in {dolos.family(name, said) for name in seen}:
         return "in"
     return "out" if spec.lineage.base else "unknown"
 
