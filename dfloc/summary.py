@@ -8,7 +8,7 @@ import pyarrow as pa
 from dfloc.config import AugmentSpec, Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, SampleList, TrialSpec
 from dfloc.data import dolos, lists
 from dfloc.ledger import Ledger
-from dfloc.metrics import protocols, summarise
+from dfloc.metrics import degenerate, protocols, summarise
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 
@@ -17,6 +17,7 @@ HEADS: Mapping[Checkpoint, str] = {"best": "test", "last": "test_last"}
 UNTOLD = frozenset({"prior", "standardize", "plugin"})  # fields of a decoder that stand in its spec.json alone
 FAILURE = "dfloc.failure"
 WEIGHTS = "dfloc.weights"
+COLLAPSED = "dfloc.collapsed"
 
 Group = Literal["mean", "id", "ood", "base", "held_out"]
 
@@ -94,7 +95,7 @@ def augment(spec: AugmentSpec | None) -> str:
 
 
 def tags(ledger: Ledger, planned: PlannedTrial) -> dict[str, str]:
-    """Return what is said of an ended trial in words: its axes, its weights, where it ran, why it failed."""
+    """Return what is said of an ended trial in words: axes, weights, where it ran, why it failed, how it collapsed."""
     name, done, failure = planned.fingerprint, ledger.done(planned.fingerprint), ledger.failure(planned.fingerprint)
     words = {f"dfloc.axis.{axis}": str(value) for axis, value in planned.axes.items()}
     if planned.case:
@@ -107,6 +108,10 @@ def tags(ledger: Ledger, planned: PlannedTrial) -> dict[str, str]:
             words[WEIGHTS] = str(ledger.weights(name, "best"))
     elif failure:
         words[FAILURE] = failure.message
+    tests = (one for one in _clean_tests(planned) if one.checkpoint == "best" and ledger.has_rows(name, one.key))
+    kinds = degenerate.together(degenerate.kinds(ledger.rows(name, one.key)) for one in tests)
+    if kinds.word and planned.spec.decoder.name != degenerate.ALL_FAKE:
+        words[COLLAPSED] = kinds.word
     return words
 
 

@@ -128,6 +128,14 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> Non
             console.print(f"{line.domain}: which photographs the trial or an ancestor trained on is not known")
         elif line.trained_on:
             console.print(f"{line.domain}: {line.trained_on} of its photographs are among those that it trained on")
+        if line.collapsed:
+            console.print(
+                f"{line.domain}: COLLAPSED ({line.collapsed}): so are over 90 % of its maps", highlight=False
+            )
+        if line.is_not_above:
+            own, other = line.values["iou"], line.all_fake["iou"]
+            said = f"iou {own:.3f} is not above all fake: calling every pixel fake has {other:.3f}"
+            console.print(f"{line.domain}: {said}", highlight=False)
         for key, count in line.undefined.items():
             console.print(f"{line.domain}: {key} is undefined for {count} images, which its mean leaves out")
         for sentence in _of_set(line):
@@ -191,6 +199,8 @@ def _csv(asked: dict[str, Any], lines: "list[Line]") -> str:
             "low": line.interval[0],
             "high": line.interval[1],
             **line.of_set,
+            "iou_all_fake": line.all_fake.get("iou", ""),
+            "collapsed": line.collapsed,
         }
         for line in lines
     ]

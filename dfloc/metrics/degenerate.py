@@ -11,6 +11,8 @@ from dfloc.metrics.protocols import COUNTS
 from dfloc.metrics.table import Array, Table, column
 
 MOST = 0.9  # of the maps of a set: more of one kind and the set is degenerate
+ALL_FAKE = "all-fake"  # the baseline that calls every pixel fake, and is not told so
+EQUAL = 1e-12  # what rounding leaves of a difference of equal means
 SPREAD = 1e-6  # of probabilities: what rounding leaves of a constant map
 
 

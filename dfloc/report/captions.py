@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from dfloc.config import fingerprint
+from dfloc.metrics.degenerate import ALL_FAKE
 from dfloc.report.groups import Facet, Group, Study
-from dfloc.report.results import ALL_FAKE, Result, Score
+from dfloc.report.results import Result, Score
 
 BASELINES = {ALL_FAKE: "all fake", "mean-mask": "mean training mask", "threshold": "local-variance threshold"}
 EXPLAINED = {

@@ -9,10 +9,11 @@ from dfloc.axis import Value
 from dfloc.config import Checkpoint, DecoderSpec, Lineage, SampleList
 from dfloc.data.generators import SOURCE
 from dfloc.metrics import protocols
+from dfloc.metrics.degenerate import ALL_FAKE
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.report.estimate import Estimate, Run, difference, pooled
-from dfloc.report.results import ALL_FAKE, Result, Results, Score
+from dfloc.report.results import Result, Results, Score
 from dfloc.report.variants import variants
 
 COLLAPSED = "COLLAPSED"

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from dfloc import registry
 from dfloc.config import Checkpoint
+from dfloc.metrics.degenerate import EQUAL
 from dfloc.report.groups import Group, Model, places
 
 NOT_ABOVE = "not above all fake"
-EQUAL = 1e-12  # what rounding leaves of a difference of equal means
 
 
 def notes(group: Group, domains: Sequence[str], checkpoint: Checkpoint = "best") -> list[str]:

@@ -13,14 +13,12 @@ from dfloc.config import Checkpoint, EvaluationSpec
 from dfloc.data.generators import SOURCE
 from dfloc.ledger import Done, EpochRecord, Ledger, State
 from dfloc.metrics import degenerate, protocols, summarise
-from dfloc.metrics.degenerate import Kinds
+from dfloc.metrics.degenerate import ALL_FAKE, Kinds
 from dfloc.models.base import random_seed
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.summary import validated
-
-ALL_FAKE = "all-fake"  # the baseline that calls every pixel fake, and is not told so
 
 Values = NDArray[np.float64]
 Valid = Callable[[Checkpoint], pa.Table | None]  # the rows that a threshold is chosen on

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dfloc.axis import Value
+from dfloc.metrics.degenerate import EQUAL
 from dfloc.planned import SearchRecord
 from dfloc.report import captions, cells, overview, table
 from dfloc.report.groups import Study
-from dfloc.report.marks import EQUAL, NOT_ABOVE
+from dfloc.report.marks import NOT_ABOVE
 from dfloc.report.page import Section
 from dfloc.report.plot import COLOURS, GREY, Figure, Key, Panel, axes
 from dfloc.report.results import Result, Score

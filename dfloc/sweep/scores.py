@@ -12,7 +12,7 @@ from dfloc.config import EvaluationSpec, TrialSpec
 from dfloc.data import dolos, lists
 from dfloc.data.manifest import SampleRef
 from dfloc.ledger import Ledger
-from dfloc.metrics import bootstrap, protocols, summarise
+from dfloc.metrics import bootstrap, degenerate, protocols, summarise
 from dfloc.storage import Workspace
 from dfloc.summary import validated
 
@@ -35,6 +35,8 @@ class Line(NamedTuple):
         images_trained_on: images whose pixels the trial or an ancestor trained on, under whatever name; None where none
             could be compared.
         compared: whether every image was compared with everything that they trained on.
+        collapsed: what over 90 % of the maps are (`Kinds.word`); empty where they are none of it.
+        all_fake: the mean of each key that calling every pixel of the same images fake has.
     """
 
     domain: str
@@ -49,6 +51,13 @@ class Line(NamedTuple):
     num_valid: int
     images_trained_on: int | None = None
     compared: bool = False
+    collapsed: str = ""
+    all_fake: Mapping[str, float] = MappingProxyType({})
+
+    @property
+    def is_not_above(self) -> bool:
+        """Whether the mean IoU is no more than that of calling every pixel fake."""
+        return "iou" in self.values and self.values["iou"] <= self.all_fake.get("iou", -1.0) + degenerate.EQUAL
 
 
 def line(
@@ -115,6 +124,12 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
         interval=(spread.low, spread.high),
         of_set={key: value for key, value in numbers.items() if key not in keys and not key.startswith("nan/")},
         num_valid=0 if valid is None else len(valid),
+        collapsed=degenerate.kinds(rows).word,
+        all_fake={
+            key: float(np.nanmean(values))
+            for key, values in degenerate.all_fake(rows, protocol).items()
+            if not np.isnan(values).all()
+        },
     )
 
 

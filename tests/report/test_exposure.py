@@ -147,9 +147,9 @@ def test_an_empty_last_epoch_is_told_beside_a_sound_best_one(tmp_path):
     studies.fill(workspace, record, lambda t, domain: 0.02 if t is trial and domain == held_out else 0.5)
     row = exposure.best_last(Study(record, Results(workspace, record))).rows[1]
     assert [cell.small for cell in row.cells[4:8]] == [
-        "",
+        "not above all fake",
         "empty maps; not above all fake",
-        "",
+        "IoU not above all fake",
         "empty maps; IoU not above all fake",
     ]
 
