@@ -233,6 +233,7 @@ def _table(facts: "Sequence[SplitFacts]", dolos: bool) -> None:
 
 
 def _warn(folder: "UPath", manifest: "Manifest") -> None:
+    from dfloc.data import dolos
     from dfloc.data.leakage import undigested
     from dfloc.data.manifest import masks_of_one_kind, refs_of
 
@@ -240,6 +241,8 @@ def _warn(folder: "UPath", manifest: "Manifest") -> None:
         if info.photograph:
             photographs = sum(part.photographs for part in info.splits.values())
             click.echo(f"{name}: {photographs:,} photographs, told by {info.photograph}")
+        if info.family != dolos.family(name, {}):
+            click.echo(f"{name}: of family {info.family}")
         grey = sum(part.grey_pixels for part in info.splits.values())
         if grey:
             click.echo(f"{name}: {grey:,} mask pixels are grey; each counts as the nearer of black and white")

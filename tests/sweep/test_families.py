@@ -31,7 +31,7 @@ def planned(
 ) -> Resolved:
     path = folder / "tiny.yaml"
     path.write_text(text)
-    data = Expected("own", dict.fromkeys(domains, {"train": 9, "valid": 3, "test": 5}), {}, families)
+    data = Expected("own", {name: {"train": 9, "valid": 3, "test": 5} for name in domains}, {}, families)
     asked = (f"domains=[{','.join(domains)}]", *settings)
     study = expand(SweepFile(path).choose("own", asked), data=data)
     return resolve(study, data, Known(Workspace(folder, create=False)), preset="own")
