@@ -124,22 +124,27 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> Non
         console.print(f"{line.domain}: {_by_pixels(line)}", highlight=False)
     Console(markup=False, width=None if sys.stdout.isatty() else 160).print(table)
     for line in lines:
-        if line.trained_on is None:
-            console.print(f"{line.domain}: which photographs the trial or an ancestor trained on is not known")
-        elif line.trained_on:
-            console.print(f"{line.domain}: {line.trained_on} of its photographs are among those that it trained on")
-        if line.collapsed:
-            console.print(
-                f"{line.domain}: COLLAPSED ({line.collapsed}): so are over 90 % of its maps", highlight=False
-            )
-        if line.is_not_above:
-            own, other = line.values["iou"], line.all_fake["iou"]
-            said = f"iou {own:.3f} is not above all fake: calling every pixel fake has {other:.3f}"
-            console.print(f"{line.domain}: {said}", highlight=False)
-        for key, count in line.undefined.items():
-            console.print(f"{line.domain}: {key} is undefined for {count} images, which its mean leaves out")
-        for sentence in _of_set(line):
+        for sentence in (*_seen(line), *_degenerate(line), *_of_set(line)):
             console.print(f"{line.domain}: {sentence}", highlight=False)
+
+
+def _seen(line: "Line") -> Iterator[str]:
+    """Yield what a trial has seen of the images before, and which of them have no value."""
+    if line.trained_on is None:
+        yield "which photographs the trial or an ancestor trained on is not known"
+    elif line.trained_on:
+        yield f"{line.trained_on} of its photographs are among those that it trained on"
+    for key, count in line.undefined.items():
+        yield f"{key} is undefined for {count} images, which its mean leaves out"
+
+
+def _degenerate(line: "Line") -> Iterator[str]:
+    """Yield what the maps of a domain are where they say nothing."""
+    if line.collapsed:
+        yield f"COLLAPSED ({line.collapsed}): so are over 90 % of its maps"
+    if line.is_not_above:
+        own, other = line.values["iou"], line.all_fake["iou"]
+        yield f"iou {own:.3f} is not above all fake: calling every pixel fake has {other:.3f}"
 
 
 def _trained_on(line: "Line") -> str:
