@@ -122,9 +122,12 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> Non
     console.print(f"{what}; protocol {asked['protocol']}, fractions; intervals over photographs", highlight=False)
     for line in lines if asked["checkpoint"] != "none" else []:
         console.print(f"{line.domain}: {_by_pixels(line)}", highlight=False)
+    for line in lines:
+        for sentence in _degenerate(line):
+            console.print(f"{line.domain}: {sentence}", highlight=False)
     Console(markup=False, width=None if sys.stdout.isatty() else 160).print(table)
     for line in lines:
-        for sentence in (*_seen(line), *_degenerate(line), *_of_set(line)):
+        for sentence in (*_seen(line), *_of_set(line)):
             console.print(f"{line.domain}: {sentence}", highlight=False)
 
 
