@@ -224,12 +224,14 @@ class Lineage(Frozen):
         root: fingerprint of the root ancestor; empty where the trial has none.
         exposure: images of families that the root did not train on, over the whole lineage; 0 without a parent. Of a
             trial with the axis `held_out` it is counted when read (`summary.params`).
+        families: of these domains, where a person gave another than the generator's name.
     """
 
     seen: tuple[str, ...] = ()
     base: tuple[str, ...] = ()
     root: str = ""
     exposure: int = 0
+    families: dict[str, str] = Field(default_factory=dict)
 
 
 class TrialSpec(Frozen):

@@ -40,6 +40,7 @@ class SweepRecord(Frozen):
         domains: the study's local domains, in the order of its tables.
         tables: ids of published tables that the study stands beside.
         facts: domain -> split -> counts.
+        families: of the domains that are trained or tested on, where a person gave another than the generator's name.
         notes: sentences that a report must show (limited, overlap between splits, polarity).
         synthetic: numbers that say nothing about Dolos: built-in data or random weights.
         weights: digest of a backbone's weights -> the word by which the sweep named them.
@@ -60,6 +61,7 @@ class SweepRecord(Frozen):
     protocol: str
     tables: tuple[str, ...] = ()
     facts: dict[str, dict[str, DomainFacts]] = Field(default_factory=dict)
+    families: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     synthetic: bool = False
     weights: dict[str, str] = Field(default_factory=dict)
@@ -261,6 +263,7 @@ def union(starts: Sequence[SweepRecord]) -> SweepRecord:
     return first.model_copy(
         update={
             "facts": {domain: facts for start in reversed(about) for domain, facts in start.facts.items()},
+            "families": {domain: family for start in starts for domain, family in start.families.items()},
             "notes": tuple(dict.fromkeys(note for start in about for note in start.notes)),
             "synthetic": any(start.synthetic for start in about),
             "weights": {digest: word for start in starts for digest, word in start.weights.items()},

@@ -9,7 +9,7 @@ from dfloc.axis import Value
 from dfloc.config import AugmentSpec, Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, SampleList, TrialSpec
 from dfloc.data import dolos, lists
 from dfloc.ledger import Ledger
-from dfloc.metrics import protocols, summarise
+from dfloc.metrics import degenerate, protocols, summarise
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 
@@ -18,6 +18,7 @@ HEADS: Mapping[Checkpoint, str] = {"best": "test", "last": "test_last"}
 UNTOLD = frozenset({"prior", "standardize", "plugin"})  # fields of a decoder that stand in its spec.json alone
 FAILURE = "dfloc.failure"
 WEIGHTS = "dfloc.weights"
+COLLAPSED = "dfloc.collapsed"
 
 Group = Literal["mean", "id", "ood", "base", "held_out"]
 Relation = Literal["in", "out", "unknown"]
@@ -37,13 +38,19 @@ def axes(record: SweepRecord, planned: PlannedTrial) -> dict[str, Value]:
     return {axis: value for one in reversed([planned.axes, *same]) for axis, value in one.items()}
 
 
-def relation(spec: TrialSpec, domain: str) -> Relation:
+def relation(spec: TrialSpec, domain: str, families: Mapping[str, str]) -> Relation:
     """Return whether a trial or an ancestor was trained on a domain's family: in-domain, or out-of-domain.
 
     Neither is known where the training of the root ancestor is not.
+
+    Args:
+        spec: the trial's.
+        domain: in full.
+        families: of domains, where a person gave another than the generator's name.
     """
     seen = (*spec.lineage.seen, *spec.lineage.base, *spec.train.counts)
-    if dolos.family(domain) in {dolos.family(name) for name in seen}:
+    said = {**spec.lineage.families, **families}
+    if dolos.family(domain, said) in {dolos.family(name, said) for name in seen}:
         return "in"
     return "out" if spec.lineage.base else "unknown"
 
@@ -114,7 +121,7 @@ def augment(spec: AugmentSpec | None) -> str:
 
 
 def tags(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[str, str]:
-    """Return what is said of an ended trial in words: its axes, its weights, where it ran, why it failed."""
+    """Return what is said of an ended trial in words: axes, weights, where it ran, why it failed, how it collapsed."""
     name, done, failure = planned.fingerprint, ledger.done(planned.fingerprint), ledger.failure(planned.fingerprint)
     words = {f"dfloc.axis.{axis}": str(value) for axis, value in axes(record, planned).items()}
     if planned.case:
@@ -127,6 +134,10 @@ def tags(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[str
             words[WEIGHTS] = str(ledger.weights(name, "best"))
     elif failure:
         words[FAILURE] = failure.message
+    tests = (one for one in _clean_tests(planned) if one.checkpoint == "best" and ledger.has_rows(name, one.key))
+    kinds = degenerate.together(degenerate.kinds(ledger.rows(name, one.key)) for one in tests)
+    if kinds.word and planned.spec.decoder.name != degenerate.ALL_FAKE:
+        words[COLLAPSED] = kinds.word
     return words
 
 
@@ -274,10 +285,11 @@ def _means(
     base = _base(planned.spec)  # empty: nobody knows what the root ancestor saw, so that no domain is known to be new
     held_out = axes(record, planned).get("held_out")
     domains = record.tested
+    related = {domain: relation(planned.spec, domain, record.families) for domain in domains}
     groups: dict[Group, list[str]] = {
         "mean": list(domains),
-        "id": [domain for domain in domains if relation(planned.spec, domain) == "in"],
-        "ood": [domain for domain in domains if relation(planned.spec, domain) == "out"],
+        "id": [domain for domain in domains if related[domain] == "in"],
+        "ood": [domain for domain in domains if related[domain] == "out"],
         "base": [domain for domain in domains if domain in base],
         "held_out": [str(held_out)] if held_out else [domain for domain in domains if base and domain not in base],
     }
@@ -298,12 +310,13 @@ def _exposed(spec: TrialSpec, held_out: str) -> dict[str, int]:
 
     Without the axis these are the domains of no family of the root ancestor; a trial without a parent has none.
     """
-    families = {dolos.family(domain) for domain in spec.lineage.base}
+    said = spec.lineage.families
+    families = {dolos.family(domain, said) for domain in spec.lineage.base}
     before = int(spec.train.asked.get("skip", 0))  # what the points before saw (mode `incremental`)
     return {
         domain: before + count
         for domain, count in spec.train.counts.items()
-        if (domain == held_out if held_out else spec.start and dolos.family(domain) not in families)
+        if (domain == held_out if held_out else spec.start and dolos.family(domain, said) not in families)
     }
 
 

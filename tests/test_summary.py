@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from dfloc import storage, summary
-from dfloc.config import Checkpoint, EvaluationSpec, MapRecipe, SampleList, TrialSpec
+from dfloc.config import Checkpoint, DecoderSpec, EvaluationSpec, MapRecipe, SampleList, TrialSpec
 from dfloc.errors import DataError
 from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial
@@ -200,6 +200,20 @@ def test_tags_name_weights_failures_and_random_backbones(ledger: Ledger) -> None
     recipe = MapRecipe(map="clip/x", weights="random:0", input_size=224, resize="pil-bilinear", semantics={})
     drawn = done.model_copy(update={"spec": done.spec.model_copy(update={"maps": (recipe,)})})
     assert summary.tags(record, ledger, drawn)["dfloc.random_weights"] == "true"
+
+
+def test_a_tag_says_how_the_maps_of_a_trial_collapsed(ledger: Ledger) -> None:
+    """Of the best weights alone; the baseline that is all fake by its name has none."""
+    sound, full, named = (planned_of(spec_of(LDM, seed=seed), "base", (LDM, LAMA)) for seed in range(3))
+    named = named.model_copy(update={"spec": named.spec.model_copy(update={"decoder": DecoderSpec(name="all-fake")})})
+    for trial in (sound, full, named):
+        finish(ledger, trial, {LDM: 0.5, LAMA: 0.4})
+    for trial in (full, named):
+        for each in trial.evaluations:
+            rows = ledger.rows(each.trial, each.key).to_pandas().assign(tp=2, fp=2, fn=0, tn=0)
+            ledger.put_rows(each.trial, each.key, pa.Table.from_pandas(rows, preserve_index=False))
+    found = [summary.tags(ledger, trial).get("dfloc.collapsed") for trial in (sound, full, named)]
+    assert found == [None, "all fake", None]
 
 
 def scored(

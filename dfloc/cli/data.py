@@ -86,6 +86,7 @@ def make_mini(out: Path, seed: int, fold: int, train: int, valid: int, test: int
     type=click.Path(path_type=Path),
     help="Folder pair: the photographs before, by which masks are judged; named like the images.",
 )
+@click.option("--family", metavar="NAME", help="Folder pair: what the domain is held out with.  [default: GENERATOR]")
 @click.option("--split", metavar="80/10/10", help="Folder pair without split folders: in per cent, or `test` for all.")
 @click.option(
     "--masks-are",
@@ -198,6 +199,7 @@ def _samples(src: Path, out: "UPath", given: dict[str, Any]) -> "list[Sample]":
         authentic=given["authentic"],
         originals=given["originals"],
         masks_are=given["masks_are"],
+        family=given["family"],
     )
     return pairs.scan(pair, held=domains_of(out))
 
@@ -231,6 +233,7 @@ def _table(facts: "Sequence[SplitFacts]", dolos: bool) -> None:
 
 
 def _warn(folder: "UPath", manifest: "Manifest") -> None:
+    from dfloc.data import dolos
     from dfloc.data.leakage import undigested
     from dfloc.data.manifest import masks_of_one_kind, refs_of
 
@@ -238,6 +241,8 @@ def _warn(folder: "UPath", manifest: "Manifest") -> None:
         if info.photograph:
             photographs = sum(part.photographs for part in info.splits.values())
             click.echo(f"{name}: {photographs:,} photographs, told by {info.photograph}")
+        if info.family != dolos.family(name, {}):
+            click.echo(f"{name}: of family {info.family}")
         grey = sum(part.grey_pixels for part in info.splits.values())
         if grey:
             click.echo(f"{name}: {grey:,} mask pixels are grey; each counts as the nearer of black and white")

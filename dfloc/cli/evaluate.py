@@ -123,15 +123,12 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> Non
     console.print(f"{what}; protocol {asked['protocol']}, fractions; intervals over photographs", highlight=False)
     for line in lines if asked["checkpoint"] != "none" else []:
         console.print(f"{line.domain}: {_by_pixels(line)}", highlight=False)
+    for line in lines:
+        for sentence in _degenerate(line):
+            console.print(f"{line.domain}: {sentence}", highlight=False)
     Console(markup=False, width=None if sys.stdout.isatty() else 160).print(table)
     for line in lines:
-        if line.trained_on is None:
-            console.print(f"{line.domain}: which photographs the trial or an ancestor trained on is not known")
-        elif line.trained_on:
-            console.print(f"{line.domain}: {line.trained_on} of its photographs are among those that it trained on")
-        for key, count in line.undefined.items():
-            console.print(f"{line.domain}: {key} is undefined for {count} images, which its mean leaves out")
-        for sentence in _of_set(line):
+        for sentence in (*_seen(line), *_of_set(line)):
             console.print(f"{line.domain}: {sentence}", highlight=False)
 
 
@@ -142,6 +139,25 @@ def _between(low: float, high: float) -> str:
 
 def _ends(interval: tuple[float, float]) -> tuple[float | str, ...]:
     return tuple("" if math.isnan(end) else end for end in interval)
+
+
+def _seen(line: "Line") -> Iterator[str]:
+    """Yield what a trial has seen of the images before, and which of them have no value."""
+    if line.trained_on is None:
+        yield "which photographs the trial or an ancestor trained on is not known"
+    elif line.trained_on:
+        yield f"{line.trained_on} of its photographs are among those that it trained on"
+    for key, count in line.undefined.items():
+        yield f"{key} is undefined for {count} images, which its mean leaves out"
+
+
+def _degenerate(line: "Line") -> Iterator[str]:
+    """Yield what the maps of a domain are where they say nothing."""
+    if line.collapsed:
+        yield f"COLLAPSED ({line.collapsed}): so are over 90 % of its maps"
+    if line.is_not_above:
+        own, other = line.values["iou"], line.all_fake["iou"]
+        yield f"iou {own:.3f} is not above all fake: calling every pixel fake has {other:.3f}"
 
 
 def _trained_on(line: "Line") -> str:
@@ -202,6 +218,8 @@ def _csv(asked: dict[str, Any], lines: "list[Line]") -> str:
             **dict(zip(("low", "high"), _ends(line.interval), strict=True)),
             **line.of_set,
             **dict(zip(("pooled_iou_low", "pooled_iou_high"), _ends(line.pooled), strict=True)),
+            "iou_all_fake": line.all_fake.get("iou", ""),
+            "collapsed": line.collapsed,
         }
         for line in lines
     ]

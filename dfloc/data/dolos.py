@@ -22,7 +22,7 @@ FAMILIES = {"repaint-p2-9k": "repaint-p2"}
 
 
 _KINDS: dict[MaskKind, Kind] = {"real": "real", "generated": "full"}
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LAYOUT = (
     "expected <source>/fake/<generator>/images|masks/<split>, <source>/real/<split>; splits are train, valid, test"
 )
@@ -33,7 +33,7 @@ class Sample(NamedTuple):
 
     `fault` says why it is; `photograph` is the rule that told the stem, None where that is Dolos' (or another of an
     import that recorded none). The original is the photograph that a fake was made from, where it is at hand.
-    `masks_are` is what the user says of masks where an image has an EXIF orientation.
+    `masks_are` is what the user says of masks where an image has an EXIF orientation, `family` what of the domain's.
     """
 
     id: str
@@ -48,6 +48,7 @@ class Sample(NamedTuple):
     masks_are: Way | None = None
     fault: str = ""
     photograph: str | None = None
+    family: str | None = None
 
     @property
     def name(self) -> str:
@@ -96,10 +97,15 @@ repaint-p2-9k, which that table does not list, is counted in Ciuperceanu's thesi
 """
 
 
-def family(domain: str) -> str:
-    """Return the family of a domain: holding it out excludes every domain of the same family."""
+def family(domain: str, said: Mapping[str, str]) -> str:
+    """Return the family of a domain: holding it out excludes every domain of the same family.
+
+    Args:
+        domain: its full name.
+        said: families that a person gave, by domain; that of another is its generator's, whatever the source.
+    """
     generator = domain.partition("/")[2]
-    return FAMILIES.get(generator, generator)
+    return said.get(domain, FAMILIES.get(generator, generator))
 
 
 def kind(mask_kind: MaskKind) -> Kind:
@@ -328,7 +334,7 @@ def check_domain(domain: str, reserved: tuple[str, ...] = ("real",)) -> None:
         ConfigError: it cannot.
     """
     source, _, generator = domain.partition("/")
-    if not (_NAME.fullmatch(source) and _NAME.fullmatch(generator)) or generator in reserved:
+    if not (NAME.fullmatch(source) and NAME.fullmatch(generator)) or generator in reserved:
         raise ConfigError(
             f'domain "{domain}" cannot be used: expected <source>/<generator> in letters, digits and . _ -, '
             'the generator not "real"'

@@ -214,6 +214,8 @@ def _is_unchanged(out: UPath, old: Manifest, place: Place, part: Part) -> bool:
     info = old.domains[domain].splits.get(split) if domain in old.domains else None
     if info is None or info.origin not in (part.origin, part.before):
         return False
+    if part.family not in (None, old.domains[domain].family):
+        return False
     return all((out / s.path).exists() for s in info.shards)
 
 

@@ -127,6 +127,7 @@ class DomainInfo(Frozen):
     """One domain: `<source>/<generator>` or `<source>/real`.
 
     Attributes:
+        family: what a study holds out as one: as the import was told, else the generator's name (`dolos.family`).
         photograph: the rule that tells which photograph a file shows, `table` where a column did; None: Dolos' STEM-K,
             or what an import made before there were rules did.
     """
@@ -193,6 +194,11 @@ class Manifest(Frozen):
             for name, info in self.domains.items()
         }
         return fingerprint(held)
+
+    @property
+    def families(self) -> dict[str, str]:
+        """The family of each domain."""
+        return {name: info.family for name, info in self.domains.items()}
 
     @property
     def local(self) -> tuple[str, ...]:

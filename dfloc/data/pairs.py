@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from dfloc.data import masks, partners, photographs
 from dfloc.data.dolos import (
+    NAME as FAMILY,
+)
+from dfloc.data.dolos import (
     SPLITS,
     Sample,
     check_domain,
@@ -28,7 +31,7 @@ from dfloc.errors import ConfigError, DataError, did_you_mean
 
 Held = Mapping[str, DomainInfo]
 
-_KEYS = ("fake", "split", "images", "masks", "mask", "table", "photograph", "real", "originals", "masks-are")
+_KEYS = ("fake", "split", "images", "masks", "mask", "table", "photograph", "real", "originals", "masks-are", "family")
 _WRITTEN = re.compile(rf"(?P<domain>[^=]+)=(?P<folder>.+?)(?P<rest>,({'|'.join(_KEYS)})=.*)", re.S)
 
 
@@ -50,6 +53,8 @@ class Pair(NamedTuple):
         authentic: folder of photographs of which nothing is fake: domain `<source>/real`.
         masks_are: how masks lie where EXIF turns the image, where neither sizes nor originals tell.
         originals: folder of the photographs that the images were made from, named like them or like their photographs.
+        family: of the domain: what a study holds out as one. None: as in the folder's last import, else the generator's
+            name.
     """
 
     images: Path
@@ -63,6 +68,7 @@ class Pair(NamedTuple):
     authentic: Path | None = None
     masks_are: Way | None = None
     originals: Path | None = None
+    family: str | None = None
 
 
 def read_pair(written: str, otherwise: Split | None = None, held: Held | None = None) -> list[Sample]:
@@ -93,7 +99,7 @@ def read_pair(written: str, otherwise: Split | None = None, held: Held | None = 
             f'"{written}" names no folder pair: expected <source>/<generator>=FOLDER,fake={masks.FORMS}, '
             "and ,split=80/10/10 where neither FOLDER/images has folders train, valid, test nor a table says it; also, "
             "each once, images=, masks=, mask={cut}_mask, table=, photograph=, real=, originals=, "
-            "masks-are=stored|shown"
+            "masks-are=stored|shown, family=NAME"
         )
     folder = Path(found["folder"])
     pair = Pair(
@@ -108,6 +114,7 @@ def read_pair(written: str, otherwise: Split | None = None, held: Held | None = 
         authentic=folder / given["real"] if "real" in given else None,
         masks_are=ways[given.get("masks-are")],
         originals=folder / given["originals"] if "originals" in given else None,
+        family=given.get("family"),
     )
     return scan(pair, otherwise, held)
 
@@ -152,6 +159,8 @@ def scan(pair: Pair, otherwise: Split | None = None, held: Held | None = None) -
     samples = _once(
         sample._replace(photograph=label, masks_are=pair.masks_are) for sample in _with_photographs(samples, tell)
     )
+    family = _family(pair, held or {})
+    samples = [each._replace(family=family) if each.domain == pair.domain else each for each in samples]
     where = pair.table or pair.images
     if known and pair.split is not None:
         raise ConfigError(f"{where} says the splits already; leave out the split")
@@ -191,6 +200,15 @@ def _rule(pair: Pair, held: Held) -> tuple[str | None, str]:
             return kept, kept
     written = (CUT if CUT in pair.mask else NAME) if pair.photograph is None else pair.photograph
     return None if written == STEM and CUT not in pair.mask else written, written
+
+
+def _family(pair: Pair, held: Held) -> str | None:
+    """Return the family of a pair's domain, as it is said or was before; None: the generator's name."""
+    if pair.family is None:
+        return held[pair.domain].family if pair.domain in held else None
+    if not FAMILY.fullmatch(pair.family):
+        raise ConfigError(f'family "{pair.family}" cannot be used: expected a name in letters, digits and . _ -')
+    return pair.family
 
 
 def _of_table(pair: Pair, table: Path, tell: photographs.Rule) -> tuple[list[Sample], bool]:

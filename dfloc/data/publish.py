@@ -35,6 +35,11 @@ class Part(NamedTuple):
     origin: str
     before: str
 
+    @property
+    def family(self) -> str | None:
+        """What a person said that the domain's is; None: nothing."""
+        return self.samples[0].family
+
 
 class Written(NamedTuple):
     """A shard that was written: its path in the data folder, its place, and the receipt."""
@@ -77,7 +82,8 @@ def _merged(out: UPath, old: Manifest, changed: Mapping[Place, Part], written: S
         domain, split = place
         mask_kind, told = part.samples[0].mask_kind, part.samples[0].photograph
         entry = domains.setdefault(domain, {"splits": {}})
-        entry |= {"kind": dolos.kind(mask_kind), "family": dolos.family(domain), "mask_kind": mask_kind}
+        entry |= {"kind": dolos.kind(mask_kind), "mask_kind": mask_kind}
+        entry["family"] = part.family or entry.get("family") or dolos.family(domain, {})
         entry["photograph"] = told
         entry["splits"].pop(split, None)
         shards = [shard for shard in written if shard.place == place and shard.receipt.groups]

@@ -1,10 +1,12 @@
 """`declip-2025`: DeCLIP's evaluation, bug for bug."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dfloc.metrics import pixel
 from dfloc.metrics.protocols import OVER_HALF, Protocol, bilinear, over_half
+from dfloc.metrics.table import Array
 
 
 def declip_2025() -> Protocol:
@@ -30,6 +32,7 @@ def declip_2025() -> Protocol:
         truth=OVER_HALF,
         out_of_range="before AP DeCLIP puts a sigmoid on a map that rounding takes out of [0, 1] when it is resized; "
         "ours is of the map as it is",
+        all_fake=_all_fake,
     )
 
 
@@ -45,4 +48,13 @@ def _measure(prob_BHW: Tensor, called_BHW: Tensor, fake_BHW: Tensor) -> dict[str
         "f1_best": torch.maximum(best_B, fixed_B),
         "ap": ap_B,
         "pbca": pixel.accuracy(called_BHW, fake_BHW),
+    }
+
+
+def _all_fake(fake_B: Array, pixels_B: Array) -> dict[str, Array]:
+    """Return what calling every pixel fake scores; F1 would need the border that it leaves out."""
+    return {
+        "iou": (fake_B + 1e-8) / (pixels_B + 1e-8),
+        "ap": fake_B * fake_B / pixels_B / np.maximum(fake_B, 1),
+        "pbca": fake_B / pixels_B,
     }

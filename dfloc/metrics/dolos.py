@@ -26,6 +26,7 @@ def dolos_2024() -> Protocol:
         measure=_measure,
         tracked=("iou", "pbca"),
         truth="a pixel is fake where the mask is not wholly real; maps are resized to the mask, bicubic",
+        all_fake=lambda fake_B, pixels_B: {"iou": fake_B / pixels_B, "pbca": fake_B / pixels_B},
     )
 
 

@@ -1,10 +1,11 @@
 """`dfloc-1`: our own evaluation, every edge case of it defined."""
 
+import numpy as np
 from torch import Tensor
 
 from dfloc.metrics import pixel, sets
 from dfloc.metrics.protocols import OVER_HALF, Protocol, bilinear, over_half
-from dfloc.metrics.table import Table, column
+from dfloc.metrics.table import Array, Table, column
 
 GRID = tuple(step / 20 for step in range(1, 20))
 
@@ -36,6 +37,7 @@ def dfloc_1() -> Protocol:
         measure=_measure,
         tracked=("iou", "f1", "ap", "auc", "pooled_iou", "f1_valid"),
         truth=OVER_HALF,
+        all_fake=_all_fake,
         grid=GRID,
         of_set=_of_set,
     )
@@ -59,6 +61,19 @@ def _measure(prob_BHW: Tensor, called_BHW: Tensor, fake_BHW: Tensor) -> dict[str
         "auc": auc_B,
         "mcc": pixel.mcc(tp, fp, fn, tn),
         "pbca": pixel.accuracy(called_BHW, fake_BHW),
+    }
+
+
+def _all_fake(fake_B: Array, pixels_B: Array) -> dict[str, Array]:
+    """Return what calling every pixel fake scores, a constant map: its ranking is chance."""
+    ranked_B = (fake_B > 0) & (fake_B < pixels_B)
+    return {
+        "iou": fake_B / pixels_B,
+        "f1": 2 * fake_B / (fake_B + pixels_B),
+        "ap": np.where(ranked_B, fake_B * fake_B / pixels_B / np.maximum(fake_B, 1), np.nan),
+        "auc": np.where(ranked_B, 0.5, np.nan),
+        "mcc": np.zeros(len(fake_B)),
+        "pbca": fake_B / pixels_B,
     }
 
 

@@ -12,7 +12,7 @@ from dfloc import registry
 from dfloc.data.masks import is_doubtful
 from dfloc.errors import DataError
 from dfloc.metrics import pixel
-from dfloc.metrics.table import Table
+from dfloc.metrics.table import Array, Table
 
 CHUNK_PIXELS = 2**18  # what is measured at once: memory does not grow with the batch, and a cache holds it
 COUNTS = ("tp", "fp", "fn", "tn")
@@ -34,6 +34,8 @@ class Protocol:
         tracked: keys, and numbers of a set, that stand in MLflow.
         grid: thresholds at which rows count as well, so that one can be chosen on validation images afterwards.
         truth: which pixels are fake and how a map meets them, in words.
+        all_fake: fake pixels and all pixels of each truth (int64) -> what a map scores that calls all of them fake and
+            ranks none before another; without the keys that these two numbers do not settle.
         of_set: rows of a set -> numbers of the set, beside the means of the keys and `pooled_iou`.
         out_of_range: what its source does otherwise with a map that rounding takes out of [0, 1] when it is resized,
             in words; rows then say which are (`out_of_range`). Empty: nothing.
@@ -47,6 +49,7 @@ class Protocol:
     measure: Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
     tracked: tuple[str, ...]
     truth: str
+    all_fake: Callable[[Array, Array], dict[str, Array]]
     grid: tuple[float, ...] = ()
     of_set: Callable[[Table], dict[str, float]] = lambda rows: {}
     out_of_range: str = ""
@@ -95,9 +98,9 @@ def counts(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") -
     """Count what each map calls rightly and wrongly at the protocol's threshold and the truth's size.
 
     Returns:
-        tp, fp, fn, tn (int64, pixels), mask_area (share of fake pixels) and mean_prob (of the map before it is
-        resized), each [B]; of a protocol with a grid also `grid_tp` and `grid_fp`, [B, thresholds]; of one whose
-        source treats them otherwise `out_of_range` (bool), [B].
+        tp, fp, fn, tn (int64, pixels), mask_area (share of fake pixels), mean_prob and spread (mean, and largest less
+        smallest probability, of the map before it is resized), each [B]; of a protocol with a grid also `grid_tp` and
+        `grid_fp`, [B, thresholds]; of one whose source treats them otherwise `out_of_range` (bool), [B].
 
     Raises:
         DataError, ConfigError: as `score`.
@@ -114,9 +117,11 @@ def counts(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") -
     count_4B = torch.cat(parts, dim=1)
     area_B = (count_4B[0] + count_4B[2]).double() / count_4B.sum(0)
     on_grid = dict(zip(GRID_COUNTS, torch.cat(grids, dim=1), strict=True)) if grids else {}
+    low_B, high_B = prob_Bhw.flatten(1).aminmax(dim=1)
     return dict(zip(COUNTS, count_4B, strict=True)) | {
         "mask_area": area_B,
         "mean_prob": prob_Bhw.double().mean((1, 2)),
+        "spread": (high_B - low_B).double(),
         **on_grid,
         **({"out_of_range": torch.cat(outside)} if outside else {}),
     }

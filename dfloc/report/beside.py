@@ -10,6 +10,7 @@ from dfloc.report.comparable import Setting, gaps
 from dfloc.report.estimate import Estimate
 from dfloc.report.exposure import blocks, name_of
 from dfloc.report.groups import Group, Model, Study
+from dfloc.report.marks import notes
 from dfloc.report.published import Cell as Published
 from dfloc.report.published import Table as PublishedTable
 from dfloc.report.results import Score
@@ -132,7 +133,8 @@ def _pair(
     elif cell.status != "ok":
         why.append(f"published value {cell.status}: {cell.reason}")
     scores = scores_of([(group, [domain])] if group and ours else [])
-    return Pair(table, cell, where, n, domain, ours, scores, group.note([domain]) if group else "", tuple(why))
+    said = "; ".join(notes(group, [domain])) if group else ""
+    return Pair(table, cell, where, n, domain, ours, scores, said, tuple(why))
 
 
 def scores_of(models: Sequence[Model]) -> tuple[Score, ...]:

@@ -41,6 +41,10 @@ class Line:
         """Return the mean over domains, each answered by its own model; None where one is missing."""
         return over([(self.models[domain], domain) for domain in domains], metric)
 
+    def cell(self, domains: Sequence[str], metric: str, hole: str) -> Cell:
+        """Return `score` as a cell, or the hole."""
+        return cells.mean(self.score(domains, metric), hole, [(self.models[name], [name]) for name in domains], metric)
+
 
 def lines(study: Study, stage: str = "budgets") -> list[Line]:
     """Return the budgets of a stage in the order of the plan: a case whose trials differ by `domain` is one line."""
@@ -133,8 +137,8 @@ def baselines(study: Study) -> Table:
     return Table(
         id="baselines",
         title="Baselines.",
-        caption="All fake: every pixel. Mean training mask: one map for every image. Local-variance threshold: one "
-        f"threshold, fitted on training images. {captions.provenance(study, study.stage('baselines'))}",
+        caption=f"{' '.join(words for name, words in captions.EXPLAINED.items() if captions.baselines(study, name))} "
+        f"{captions.provenance(study, captions.solved(study).values())}",
         columns=["Baseline", "Metric", "Valid. IoU", *domains, "Mean"],
         rows=rows,
         words=(0, 1),
@@ -165,7 +169,7 @@ def _row(study: Study, line: Line) -> Row:
     ]
     numbers += [cells.score(line.models[domain], [domain]) for domain in domains]
     hole = next((group.hole for group in groups if not group.scored), table.DASH)
-    return Row([*numbers, *(table.estimate(line.score(domains, metric), hole) for metric in ("iou", "ap"))])
+    return Row([*numbers, *(line.cell(domains, metric, hole) for metric in ("iou", "ap"))])
 
 
 def _baseline_rows(study: Study) -> list[Row]:

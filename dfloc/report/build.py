@@ -10,6 +10,7 @@ from dfloc.record import SweepRecord
 from dfloc.report import (
     beside,
     budgets,
+    captions,
     claims,
     crossed,
     exposure,
@@ -170,7 +171,7 @@ def _curves(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iterat
 
 def _behind(study: Study, compared: Sequence[Table]) -> Iterator[Section]:
     yield Section("published", "Published beside measured", "", compared)
-    solved = [budgets.baselines(study)] if study.stage("baselines") else []
+    solved = [budgets.baselines(study)] if captions.solved(study) else []
     yield Section("behind", "Baselines, data and trials", "", [*solved, overview.data(study), overview.trials(study)])
 
 
@@ -191,7 +192,10 @@ def _evaluations(studies: Sequence[Study]) -> Iterator[list[object]]:
         *metrics,
         "iou_low",
         "iou_high",
+        "iou_all_fake",
         "empty",
+        "all_fake",
+        "constant",
         "collapsed",
         "steps",
         "train_images",
@@ -205,7 +209,7 @@ def _evaluations(studies: Sequence[Study]) -> Iterator[list[object]]:
         for score in result.scores.values():
             yield [*head, *_score(metrics, result, score), *tail, score.spec.key]
         if not result.scores:
-            yield [*head, "", "", study.record.protocol, *[""] * (len(metrics) + 6), *tail, ""]
+            yield [*head, "", "", study.record.protocol, *[""] * (len(metrics) + 9), *tail, ""]
 
 
 def _score(metrics: Sequence[str], result: Result, score: Score) -> list[object]:
@@ -219,6 +223,9 @@ def _score(metrics: Sequence[str], result: Result, score: Score) -> list[object]
         score.num_photographs,
         *("" if (mean := score.mean(metric)) is None else mean for metric in metrics),
         *((found.low, found.high) if found and found.known else ("", "")),
-        score.empty,
-        result.collapsed,
+        score.all_fake_iou,
+        score.kinds.empty / score.num_images,
+        score.kinds.all_fake / score.num_images,
+        score.kinds.constant / score.kinds.told if score.kinds.told else "",
+        bool(result.collapsed),
     ]

@@ -6,11 +6,17 @@ from dfloc import registry
 from dfloc.config import fingerprint
 from dfloc.data import dolos
 from dfloc.metrics import protocols
+from dfloc.metrics.degenerate import ALL_FAKE
 from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.published import Table as Published
 from dfloc.report.results import Result, Score
 
-BASELINES = {"all-fake": "all fake", "mean-mask": "mean training mask", "threshold": "local-variance threshold"}
+BASELINES = {ALL_FAKE: "all fake", "mean-mask": "mean training mask", "threshold": "local-variance threshold"}
+EXPLAINED = {
+    ALL_FAKE: "All fake: every pixel; computed from the truth where no trial of it is planned.",
+    "mean-mask": "Mean training mask: one map for every image.",
+    "threshold": "Local-variance threshold: one threshold, fitted on training images.",
+}
 
 
 def provenance(study: Study, groups: Iterable[Group]) -> str:
@@ -83,7 +89,12 @@ def _counted(lists: Sequence[tuple[str, str]]) -> str:
 
 
 def baselines(study: Study, name: str, facet: Facet = ()) -> dict[str, Group]:
-    """Return the groups of a baseline by what each is called: one, but for axes that the facet does not settle."""
+    """Return the groups of a baseline by what each is called: one, but for axes that the facet does not settle.
+
+    All fake is computed from the rows of any trial where the study does not plan it.
+    """
+    if name == ALL_FAKE and study.all_fake:
+        return {BASELINES[name]: study.all_fake}
     wanted = dict(facet)
     return {
         ", ".join([BASELINES[name], *(f"{axis} = {value}" for axis, value in group.facet)]): group

@@ -5,26 +5,40 @@ from dataclasses import replace
 
 from dfloc.config import Checkpoint
 from dfloc.report import table
-from dfloc.report.groups import COLLAPSED, Group, mean_valid, places, scored_places
+from dfloc.report.estimate import Estimate
+from dfloc.report.groups import Group, Model, mean_valid, places, scored_places
+from dfloc.report.marks import NOT_ABOVE, is_not_above, notes
 from dfloc.report.table import Cell
 
 
 def name(text: str, groups: Iterable[Group]) -> Cell:
     """Return the head of a row; it is marked where one of the row's trials has collapsed."""
-    return Cell(text, COLLAPSED, mark="bad") if any(group.collapsed for group in groups) else Cell(text)
+    found = dict.fromkeys(group.collapsed for group in groups if group.collapsed)
+    return Cell(text, "; ".join(found), mark="bad") if found else Cell(text)
 
 
 def score(group: Group, domains: Sequence[str], metric: str = "iou", checkpoint: Checkpoint = "best") -> Cell:
-    """Return the mean over domains with its interval, or the hole; nearly empty maps are told below it.
+    """Return the mean over domains with its interval, or the hole; below it stands what `marks.notes` tells.
 
     Where there is no domain, or the protocol has no such number, nothing lacks.
     """
     found = group.score(domains, metric, checkpoint)
     lacks = not group.scored or (domains and metric in group.metrics)
     cell = table.estimate(found, group.hole if lacks else table.DASH)
-    note = group.note(domains, checkpoint) if found else ""
-    below = "; ".join(filter(None, [cell.small, note]))
-    return replace(cell, small=below, mark="bad" if note == COLLAPSED else cell.mark)
+    bad = bool(found and group.collapsed) and checkpoint == "best"
+    return told(cell, notes(group, domains, checkpoint) if found else [], metric, "bad" if bad else "")
+
+
+def mean(found: Estimate | None, hole: str, models: Sequence[Model], metric: str = "iou") -> Cell:
+    """Return a mean over models, each on its domains, or the hole; it is marked where it is not above all fake."""
+    return told(table.estimate(found, hole), [NOT_ABOVE] if found and is_not_above(models) else [], metric)
+
+
+def told(cell: Cell, found: Sequence[str], metric: str = "iou", mark: str = "") -> Cell:
+    """Return a cell with notes below it; what is not above all fake is never the best of a table."""
+    words = [f"IoU {note}" if note == NOT_ABOVE and metric != "iou" else note for note in found]
+    mark = mark or ("weak" if NOT_ABOVE in found else cell.mark)
+    return replace(cell, small="; ".join(filter(None, [cell.small, *words])), mark=mark)
 
 
 def valid(groups: Sequence[Group]) -> Cell:

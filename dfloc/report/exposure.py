@@ -8,6 +8,7 @@ from dfloc.config import Checkpoint
 from dfloc.report import captions, cells, differs, table
 from dfloc.report.controls import MAIN, SCRATCH, TUNED, Control, besides, controls_of, pairs
 from dfloc.report.groups import Facet, Group, Study
+from dfloc.report.marks import NOT_ABOVE, is_not_above
 from dfloc.report.table import Cell, Row, Table
 
 HEADS = ("Held out", "n", "Valid. labels", "Steps")
@@ -71,6 +72,8 @@ def selected(study: Study) -> Table:
         oracle = max(values, key=lambda n: values[n])
         line = [*_head(facet, held_out, chosen, tuned[chosen]), table.number(tuned[chosen].valid)]
         best = replace(table.number(values[oracle]), small=f"at n = {oracle:,}")
+        if is_not_above([(tuned[oracle], [held_out])]):
+            best = replace(best, small=f"{best.small}; {NOT_ABOVE}", mark="weak")
         rows.append(Row([*line, cells.score(tuned[chosen], [held_out]), best, *_baselines(study, held_out, facet)]))
     return Table(
         id="selected",

@@ -11,7 +11,8 @@ from dfloc.report.beside import Pair
 from dfloc.report.controls import SCRATCH, TUNED, Control, along, besides, controls_of, pairs
 from dfloc.report.estimate import Estimate
 from dfloc.report.exposure import blocks, name_of
-from dfloc.report.groups import COLLAPSED, EMPTY, Facet, Group, Model, Study
+from dfloc.report.groups import Facet, Group, Model, Study
+from dfloc.report.marks import is_degenerate, notes
 from dfloc.report.plot import GREY, Figure, Key, Panel, axes, colours, told
 from dfloc.report.plot import bars as error_bars
 from dfloc.report.table import escape
@@ -29,8 +30,13 @@ class Point(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """What must be said of each model's maps; empty where nothing."""
-        return [group.note(domains) for group, domains in self.models]
+        """What must be said of each model's maps."""
+        return [note for group, domains in self.models for note in notes(group, domains)]
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the maps of a model say nothing."""
+        return any(is_degenerate(group, domains) for group, domains in self.models)
 
 
 def panels(study: Study, published: Sequence[Pair]) -> Figure:
@@ -63,8 +69,8 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         id="fig-exposure",
         title="Test IoU against n, images of the held-out domain.",
         caption="One panel for each domain that the base never saw, drawn thick; n = 0 is the base itself. Points of "
-        "one n are drawn side by side. A cross: over 90 % empty maps, of the trial or on that domain. Steps stand in "
-        f"the hover. {beside.quoted(study, compared)}{captions.provenance(study, used)}",
+        "one n are drawn side by side. A cross: over 90 % of the maps empty, all fake or constant, of the trial or on "
+        f"that domain. Steps stand in the hover. {beside.quoted(study, compared)}{captions.provenance(study, used)}",
         panels=drawn,
         legend=keys,
         numbers="exposure",
@@ -92,8 +98,8 @@ def means(study: Study) -> Figure:
         title="The mean of the panels above.",
         caption="For each n, averaged over the held-out domains: IoU on the held-out domain, on those that the "
         f"base was trained on, and on all. An n at which a panel has a hole is left out.{_more(study)} n = 0 has the "
-        "steps of the base. A cross: over 90 % empty maps, of one of the trials or on its domain. "
-        + captions.provenance(study, used),
+        "steps of the base. A cross: over 90 % of the maps of one of the trials, or on its domain, are empty, all fake "
+        f"or constant. {captions.provenance(study, used)}",
         panels=drawn,
         legend=[Key(label, colour, dash) for label, colour, dash, _ in _kinds(study, {})],
         numbers="exposure",
@@ -127,8 +133,8 @@ def controls(study: Study) -> Figure:
         id="fig-controls",
         title="Fine-tuned beside scratch and replay.",
         caption="For each held-out domain, test IoU on it and on the domains of the base. Scratch: the same n images, "
-        f"no parent. Replay: n more images of the base's own. A cross: over 90 % empty maps.{_unequal(study, found)} "
-        + captions.provenance(study, used),
+        "no parent. Replay: n more images of the base's own. A cross: over 90 % of the maps empty, all fake or "
+        f"constant.{_unequal(study, found)} {captions.provenance(study, used)}",
         panels=drawn,
         legend=[*(Key(label, GREY, dash, marker) for label, (marker, dash) in shapes), MEAN_MASK],
         numbers="controls",
@@ -187,7 +193,7 @@ def _line(
         cliponaxis=False,
         line={"color": colour, "width": width, "dash": dash},
         marker={
-            "symbol": ["x" if {COLLAPSED, EMPTY} & set(point.notes) else marker for point in points],
+            "symbol": ["x" if point.crossed else marker for point in points],
             "size": 5 + width,
             "color": colour,
         },
@@ -201,7 +207,7 @@ def _hover(label: str, point: Point) -> str:
     n, found, models = point
     lines = [f"<b>{escape(label)}</b>, n = {n:,}", f"IoU {told(found)}"]
     lines.append(_steps([group for group, _ in models]) + (" of the base" if n == 0 else ""))
-    for note, count in Counter(filter(None, point.notes)).items():
+    for note, count in Counter(point.notes).items():
         lines.append(f"{note}: {count} of {len(models)} models" if len(models) > 1 else note)
     return "<br>".join([*lines, f"{found.runs} run(s), {found.photographs} photographs"])
 

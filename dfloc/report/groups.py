@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from dfloc.axis import Value
-from dfloc.config import Checkpoint
+from dfloc.config import Checkpoint, DecoderSpec, Lineage, SampleList
 from dfloc.data.generators import SOURCE
 from dfloc.metrics import protocols
+from dfloc.metrics.degenerate import ALL_FAKE
+from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.report.estimate import Estimate, Run, difference, pooled
-from dfloc.report.results import MOSTLY_EMPTY, Result, Results, Score
+from dfloc.report.results import Result, Results, Score
 from dfloc.report.variants import variants
 
-COLLAPSED, EMPTY = "COLLAPSED", "empty maps"
+COLLAPSED = "COLLAPSED"
 KNOWN_AXES = frozenset({"held_out", "n", "domain", "count", "decoder", "seed", "draw"})
 
 Facet = tuple[tuple[str, Value], ...]
@@ -57,9 +60,10 @@ class Group:
         return tuple(next((score.values for result in self.scored for score in result.scores.values()), ()))
 
     @property
-    def collapsed(self) -> bool:
-        """Whether any of its trials answers with nearly empty maps."""
-        return any(result.collapsed for result in self.scored)
+    def collapsed(self) -> str:
+        """COLLAPSED, and what over 90 % of the maps of any of its trials are; empty where none has collapsed."""
+        found = dict.fromkeys(result.collapsed for result in self.scored if result.collapsed)
+        return f"{COLLAPSED} ({'; '.join(found)})" if found else ""
 
     @property
     def valid(self) -> float | None:
@@ -80,15 +84,6 @@ class Group:
         if states == {"done"}:
             return "not scored"
         return "unfinished" if states & {"partial", "stopped", "done"} else "not run"
-
-    def note(self, domains: Sequence[str], checkpoint: Checkpoint = "best") -> str:
-        """Return what to write beside a number of nearly empty maps: of a whole trial, or on some of the domains."""
-        if self.collapsed and checkpoint == "best":
-            return COLLAPSED
-        bare = [domain for domain in domains if any(_bare(result, checkpoint, domain) for result in self.scored)]
-        if not bare:
-            return ""
-        return EMPTY if len(bare) == len(domains) else f"{EMPTY} on {len(bare)} of {len(domains)}"
 
     def score(self, domains: Sequence[str], metric: str = "iou", checkpoint: Checkpoint = "best") -> Estimate | None:
         """Return the mean over domains, each one's images averaged first, with its interval; None: a hole."""
@@ -130,6 +125,12 @@ class Study:
         self.tested = list(record.tested)
         self.extra = [domain for domain in asked if domain not in self.tested]
         self._of = {result.trial.fingerprint: group for group in self.groups for result in group.results}
+
+    @cached_property
+    def all_fake(self) -> Group | None:
+        """What calling every pixel fake scores, where no trial is planned for it; else None, or nothing is scored."""
+        planned = any(result.trial.spec.decoder.name == ALL_FAKE for result in self.results.all)
+        return None if planned else _all_fake(self)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -205,9 +206,17 @@ class Study:
         return difference(pairs, len(places([first, second]))) if domains else None
 
 
-def _bare(result: Result, checkpoint: Checkpoint, domain: str) -> bool:
-    score = result.scores.get((checkpoint, domain))
-    return score is not None and score.empty > MOSTLY_EMPTY
+def _all_fake(study: "Study") -> Group | None:
+    """Return the baseline that calls every pixel fake, as a trial of it would be scored; None: nothing is scored."""
+    if not study.results.all_fake:
+        return None
+    nothing = SampleList(digest="", counts={})
+    new = {"train": nothing, "valid": nothing, "maps": (), "decoder": DecoderSpec(name=ALL_FAKE), "init": {}}
+    spec = study.results.all[0].trial.spec.model_copy(update=new | {"lineage": Lineage()})
+    trial = PlannedTrial(fingerprint="", stage="baselines", spec=spec)
+    scores: dict[tuple[Checkpoint, str], Score] = {("best", name): of for name, of in study.results.all_fake.items()}
+    result = Result(trial, "done", "", None, None, (), scores)
+    return Group(trial.stage, "", {}, (), (result,), {trial.repetition: result})
 
 
 def _group(axes: Mapping[str, Value], results: list[Result], varying: frozenset[str]) -> Group:

@@ -6,6 +6,7 @@ from dfloc.report import beside, captions
 from dfloc.report.beside import Pair
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
+from dfloc.report.marks import notes
 from dfloc.report.models import Column, Model, Part, Which, known, narrow, parts, settings, unknown, valued, wide
 from dfloc.report.plot import Figure, Key, Panel, Tile, heat, told
 
@@ -31,7 +32,8 @@ def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()
         id="fig-train-test",
         title="Test IoU by training data and test domain.",
         caption="One panel for each model, the same colours in all: white is 0, dark blue is 1. A frame: in-domain. "
-        "x: over 90 % empty maps. A published number with ? is doubtful by its source; of a table called context, the "
+        "x: over 90 % of the maps empty, all fake or constant, or IoU not above all fake. A published "
+        "number with ? is doubtful by its source; of a table called context, the "
         f"protocol or main settings are not known.{fewer} "
         f"{beside.quoted(study, _matrices(published))}{captions.provenance(study, groups)}",
         panels=drawn,
@@ -151,10 +153,10 @@ def _tile(column: Column, domain: str, digits: int) -> Tile:
     framed = column.knows(domain)
     if found is None:
         return Tile(None, group.hole, [], framed)
-    note = group.note([domain])
-    text = f"{found.value:.{digits}f}{' x' if note else ''}"
+    marks = notes(group, [domain])
+    text = f"{found.value:.{digits}f}{' x' if marks else ''}"
     spec = group.first.trial.spec
-    lines = [f"trained on {column.name}, tested on {domain}", f"IoU {told(found)}", f"{spec.steps:,} steps", note]
+    lines = [f"trained on {column.name}, tested on {domain}", f"IoU {told(found)}", f"{spec.steps:,} steps", *marks]
     return Tile(
         found.value, text, [*filter(None, lines), f"{found.runs} run(s), {found.photographs} photographs"], framed
     )

@@ -14,8 +14,10 @@ from dfloc.report.build import by_protocol, write
 from dfloc.report.exposure import blocks
 from dfloc.report.find import records
 from dfloc.report.groups import Study
+from dfloc.report.marks import NOT_ABOVE
 from dfloc.report.models import Part, foreign, known, models, parts, unknown
 from dfloc.report.page import style
+from dfloc.report.ranking import chosen
 from dfloc.report.results import Results
 from dfloc.report.table import escape
 from dfloc.storage import Workspace
@@ -79,16 +81,18 @@ def entry(study: Study) -> Entry:
 
 def _trained(study: Study, block: Sequence[Part]) -> str:
     """Return the model that validation chooses, and its means in and out of domain."""
-    best = next((part for part in block if part.valid is not None), None)
-    if best is None:
+    best = chosen(study, block)
+    shown = best or next((part for part in block if part.valid is not None), None)
+    if shown is None:
         return ""
-    means = {words: best.mean(study, which) for words, which in (("in domain", known), ("out of domain", unknown))}
+    means = {words: shown.mean(study, which) for words, which in (("in domain", known), ("out of domain", unknown))}
     said = ", ".join(f"{found.value:.3f} {words}" for words, found in means.items() if found)
-    if foreign(study, best.columns):  # one mean would mix the sources
-        each = {column.name: column.group.score(study.tested) for column in best.columns}
+    if foreign(study, shown.columns):  # one mean would mix the sources
+        each = {column.name: column.group.score(study.tested) for column in shown.columns}
         said = ", ".join(f"{score.value:.3f} trained on {name}" for name, score in each.items() if score)
-    of = f" (best of {len(block)} by validation)" if len(block) > 1 else ""
-    return f"Trained on {best.kind}: {best.model.name}{of}: IoU {said or 'not there yet'}."
+    of = f" (best of {len(block)} by validation)" if best and len(block) > 1 else ""
+    mark = "" if best else f", {NOT_ABOVE}"
+    return f"Trained on {shown.kind}: {shown.model.name}{of}: IoU {said or 'not there yet'}{mark}."
 
 
 def _curve(study: Study) -> str:

@@ -184,15 +184,19 @@ def _breakable(text: str) -> str:
 
 
 def _best(table: Table) -> set[tuple[int, int]]:
-    """Return (row, column) of the best of all numbers that rival, of those with an interval; differences have none."""
+    """Return (row, column) of the best of all numbers that rival, of those with an interval; differences have none.
+
+    What has collapsed or is not above all fake rivals none.
+    """
     found = set()
     for rivals in _rivals(table):
         scored = {place: cell for place in rivals if _is_score(cell := table.rows[place[0]].cells[place[1]])}
         values = {place: cell.exact[0] for place, cell in scored.items()}
-        if len(values) > 1:
+        fit = {place: value for place, value in values.items() if scored[place].mark not in ("bad", "weak")}
+        if len(values) > 1 and fit:
             head = table.columns[rivals[0][1]].lower()
             pick = min if any(word in head for word in LOWER) else max
-            found |= {place for place, value in values.items() if value == pick(values.values())}
+            found |= {place for place, value in fit.items() if value == pick(fit.values())}
     return found
 
 

@@ -1,6 +1,6 @@
 """Models that are trained on one domain, on all but one or on all of them, and tested on each: their columns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,15 +29,17 @@ class Column:
 
     Attributes:
         kind: one domain | all but one | several domains.
+        said: families of domains that a person gave.
     """
 
     name: str
     kind: str
     group: Group
+    said: Mapping[str, str]
 
     def knows(self, domain: str) -> bool:
         """Return whether a test domain is in-domain: it or an ancestor was trained on one of its family."""
-        return relation(self.group.first.trial.spec, domain) == "in"
+        return relation(self.group.first.trial.spec, domain, self.said) == "in"
 
 
 def every(_: Column, __: str) -> bool:
@@ -52,7 +54,7 @@ def known(column: Column, domain: str) -> bool:
 
 def unknown(column: Column, domain: str) -> bool:
     """Choose cells that are out-of-domain (OOD)."""
-    return relation(column.group.first.trial.spec, domain) == "out"
+    return relation(column.group.first.trial.spec, domain, column.said) == "out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,17 +255,22 @@ def _settings(group: Group) -> str:
 
 
 def _column(study: Study, group: Group) -> Column:
+    return Column(*_data(study, group), group, study.record.families)
+
+
+def _data(study: Study, group: Group) -> tuple[str, str]:
+    """Return the name and kind of a group's training data."""
     counts = group.first.trial.spec.train.counts
     if domain := group.axes.get("domain"):
-        return Column(str(domain), ONE, group)
+        return str(domain), ONE
     held_out = group.axes.get("held_out")
-    if held_out and relation(group.first.trial.spec, str(held_out)) != "in":
-        return Column(f"without-{held_out}", WITHOUT, group)
+    if held_out and relation(group.first.trial.spec, str(held_out), study.record.families) != "in":
+        return f"without-{held_out}", WITHOUT
     if len(counts) == 1:
-        return Column(next(iter(counts)), ONE, group)
+        return next(iter(counts)), ONE
     if set(counts) == set(study.record.domains):
-        return Column(f"train_all_{len(counts)}", ALL, group)
-    return Column(" + ".join(counts), ALL, group)
+        return f"train_all_{len(counts)}", ALL
+    return " + ".join(counts), ALL
 
 
 def _names(found: Sequence[Sequence[Group]]) -> list[str]:

@@ -37,16 +37,17 @@ def sentences(workspace: Workspace, study: Study, stage: str) -> list[str]:
             new = [stems(result.trial.spec.train.digest) for result in tuned]
             known = [each for each in new if each is not None]
             complete = old is not None and len(known) == len(new)
-            counts.append(_shared(old or {}, _own(tuned[0], known)) if complete else None)
+            counts.append(_shared(old or {}, _own(tuned[0], known, study.record.families)) if complete else None)
         found += [_sentence(facet, counts)] if counts else []
     return found
 
 
-def _own(result: Result, lists: Iterable[Mapping[str, str]]) -> dict[str, str]:
+def _own(result: Result, lists: Iterable[Mapping[str, str]], said: Mapping[str, str]) -> dict[str, str]:
     """Return the ids that are of no family of the base, with their photographs."""
-    families = {dolos.family(domain) for domain in result.trial.spec.lineage.base}
+    families = {dolos.family(domain, said) for domain in result.trial.spec.lineage.base}
     every = {name: stem for shown in lists for name, stem in shown.items()}
-    return {name: stem for name, stem in every.items() if dolos.family("/".join(name.split("/")[:2])) not in families}
+    domains = {name: "/".join(name.split("/")[:2]) for name in every}
+    return {name: stem for name, stem in every.items() if dolos.family(domains[name], said) not in families}
 
 
 def _shared(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[int, int, int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dfloc.metrics import protocols
 from dfloc.report import table
 from dfloc.report.captions import provenance, random_weights
-from dfloc.report.groups import Study
+from dfloc.report.groups import COLLAPSED, Study
 from dfloc.report.results import Result, Score
 from dfloc.report.table import Cell, Row, Table
 from dfloc.report.variants import replaced
@@ -42,7 +42,9 @@ def warnings(study: Study) -> list[str]:
         found.append(f"Limited by --limit {record.limit}: every count is scaled down, nothing here is the full study.")
     collapsed = [result for result in results.by_fingerprint.values() if result.collapsed]
     if collapsed:
-        found.append(f"COLLAPSED (over 90 % empty maps): {len(collapsed)} of the trials; they are marked.")
+        kinds = Counter(result.collapsed for result in collapsed)
+        words = "; ".join(f"{count} {kind}" for kind, count in kinds.items())
+        found.append(f"COLLAPSED (over 90 % of the maps of one kind): {words}; they are marked.")
     failed = [result for result in results.by_fingerprint.values() if result.state == "failed"]
     found += [f"Failed: {result.trial.name}: {result.failure}" for result in failed[:5]]
     if len(failed) > 5:
@@ -114,7 +116,7 @@ def _trial(result: Result, domains: tuple[str, ...]) -> list[Cell]:
     scores = [result.scores.get(("best", domain)) for domain in domains]
     state = Cell(STATES[result.state], result.failure, mark="bad" if result.state == "failed" else "")
     if result.collapsed:
-        state = Cell(state.text, "COLLAPSED", mark="bad")
+        state = Cell(state.text, f"{COLLAPSED} ({result.collapsed})", mark="bad")
     return [
         Cell(trial.stage),
         Cell(trial.case),

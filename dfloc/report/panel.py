@@ -22,6 +22,7 @@ from dfloc.errors import DflocError
 from dfloc.report.captions import BASELINES
 from dfloc.report.gallery import Gallery, Picture
 from dfloc.report.groups import Group, Study
+from dfloc.report.marks import is_not_above
 from dfloc.report.results import Result
 from dfloc.storage import Workspace
 
@@ -79,13 +80,17 @@ def gallery(workspace: Workspace, study: Study, shards: UPath | None = None) -> 
 
 
 def chosen(study: Study) -> list[Result]:
-    """Return the models that are shown: of each stage, case and facet the best by validation, and of those the best."""
-    best: dict[object, tuple[float, Group]] = {}
+    """Return the models that are shown: of each stage, case and facet the best by validation, and of those the best.
+
+    What is not above all fake is shown only where nothing else is.
+    """
+    best: dict[object, tuple[tuple[bool, float], Group]] = {}
     for group in study.groups:
         if group.scored and group.valid is not None and group.first.trial.spec.decoder.name not in BASELINES:
             key = (group.stage, group.case, group.facet)
-            if key not in best or group.valid > best[key][0]:
-                best[key] = (group.valid, group)
+            rank = not is_not_above([(group, study.tested)]), group.valid
+            if key not in best or rank > best[key][0]:
+                best[key] = (rank, group)
     ranked = sorted(best.values(), key=lambda pair: pair[0], reverse=True)
     distinct = {group.first.trial.fingerprint: group.first for _, group in ranked}
     return list(distinct.values())[:MODELS]

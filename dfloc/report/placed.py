@@ -10,6 +10,7 @@ from dfloc.report.beside import RULE, Pair, compared, ends_of, scores_of, settin
 from dfloc.report.comparable import fits, gaps
 from dfloc.report.groups import Model as Cells
 from dfloc.report.groups import Study
+from dfloc.report.marks import notes
 from dfloc.report.models import ONE, Column, Model, Which, budgets, known, unknown
 from dfloc.report.published import Cell as Published
 from dfloc.report.published import Table as PublishedTable
@@ -83,9 +84,9 @@ def _pair(study: Study, table: PublishedTable, cell: Published, name: str, model
     for group, domains in ours.cells:
         for domain in domains:
             why += gaps(asked, table.protocol, domain, setting(study, group))
-    notes = dict.fromkeys(note for group, domains in ours.cells if (note := group.note(domains)))
+    told = dict.fromkeys(note for group, domains in ours.cells for note in notes(group, domains))
     scores, gap = scores_of(ours.cells if value else []), tuple(dict.fromkeys(why))
-    return Pair(table, cell, name, None, _named(study, cell.col), value, scores, "; ".join(notes), gap)
+    return Pair(table, cell, name, None, _named(study, cell.col), value, scores, "; ".join(told), gap)
 
 
 def _missing(cell: Published, model: Model | None, ours: Ours) -> str:
@@ -201,7 +202,8 @@ def _held_out(study: Study, model: Model, cell: Published) -> Ours:
 
 def _of_family(study: Study, domain: str) -> str:
     """Return a domain, or the study's one of its family: a document may not say which of two sets it means."""
-    of = [name for name in study.tested if dolos.family(name) == dolos.family(domain)]
+    said = study.record.families
+    of = [name for name in study.tested if dolos.family(name, said) == dolos.family(domain, said)]
     return of[0] if of and domain not in study.tested else domain
 
 

@@ -88,8 +88,11 @@ def _marks() -> list[Line]:
         (
             "Marks",
             "A hole (not run, unfinished, not scored, failed) is written, never left out. COLLAPSED: over 90 % of a "
-            "trial's maps are empty; empty maps: over 90 % of those on one test domain. Both are a cross in figures. "
-            "All fake and mean training mask look at no image.",
+            "trial's maps are empty (no pixel called fake), all fake (every pixel) or constant (one probability "
+            "everywhere; not told of rows of earlier versions); without the word, of those on one test domain. Both "
+            "are a cross in figures. Not above all fake: the mean IoU is no more than that of calling every pixel of "
+            "the same images fake; such a number is never the best one. All fake needs no trial. All fake and mean "
+            "training mask look at no image.",
         ),
     ]
 

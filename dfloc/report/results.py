@@ -14,14 +14,14 @@ from dfloc.config import Checkpoint, EvaluationSpec
 from dfloc.data import lists
 from dfloc.data.generators import SOURCE
 from dfloc.ledger import Done, EpochRecord, Ledger, State
-from dfloc.metrics import protocols, summarise
+from dfloc.metrics import degenerate, protocols, summarise
+from dfloc.metrics.degenerate import ALL_FAKE, Kinds
 from dfloc.models.base import random_seed
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.summary import validated
 
-MOSTLY_EMPTY = 0.9
 OUTSIDE = "out_of_range"
 
 Values = NDArray[np.float64]
@@ -35,21 +35,23 @@ class Score:
     Attributes:
         values: one number per image, by metric, fractions; NaN where the protocol has none.
         photographs: the photograph of each image, as a number that is the same in all scores.
-        empty: share of the images whose predicted map has no fake pixel.
+        kinds: how many of the predicted maps are all fake, empty or constant.
         areas: share of fake pixels of each image's truth.
         pooled_iou: over all pixels of the set; 1 where nothing is fake nor called so.
         of_set: every number of the set (`metrics.summarise`); F1 at the threshold that validation chose, say.
         out_of_range: images whose resized map left [0, 1] (`Protocol.out_of_range`); None: the rows do not say it.
+        all_fake: what calling every pixel fake scores on each image, of the metrics that need no map for it.
     """
 
     spec: EvaluationSpec
     values: Mapping[str, Values]
     photographs: NDArray[np.int64]
-    empty: float
+    kinds: Kinds
     areas: Values
     pooled_iou: float
     of_set: Mapping[str, float] = field(default_factory=dict)
     out_of_range: int | None = None
+    all_fake: Mapping[str, Values] = field(default_factory=dict)
 
     def mean(self, metric: str) -> float | None:
         """Return the mean over images that have a number; None where none has, or the protocol has no such metric."""
@@ -60,6 +62,17 @@ class Score:
     def num_nan(self, metric: str) -> int:
         """Return how many images have no number."""
         return int(np.isnan(self.values[metric]).sum())
+
+    @cached_property
+    def gain(self) -> float | None:
+        """Mean IoU less that of calling every pixel fake; None where no image has an IoU."""
+        own = self.mean("iou")
+        return None if own is None else own - self.all_fake_iou
+
+    @cached_property
+    def all_fake_iou(self) -> float:
+        """Mean IoU of calling every pixel fake on the same images."""
+        return float(self.all_fake["iou"].mean())
 
     @property
     def num_images(self) -> int:
@@ -110,17 +123,25 @@ class Result:
         built_in = all(domain.startswith(f"{SOURCE}/") for domain in self.trial.spec.train.counts)
         return bool(self.random_weights) or (self.from_scratch and built_in)
 
-    @property
-    def empty(self) -> float | None:
-        """Share of empty maps over all test images, best checkpoint; None where nothing was scored."""
-        scores = [score for (checkpoint, _), score in self.scores.items() if checkpoint == "best"]
-        images = sum(score.num_images for score in scores)
-        return sum(score.empty * score.num_images for score in scores) / images if images else None
+    @cached_property
+    def kinds(self) -> Kinds:
+        """How many of its maps are all fake, empty or constant, over all test images, best checkpoint."""
+        return degenerate.together(score.kinds for (which, _), score in self.scores.items() if which == "best")
 
     @property
-    def collapsed(self) -> bool:
-        """Whether over 90 % of its maps are empty."""
-        return self.empty is not None and self.empty > MOSTLY_EMPTY
+    def empty(self) -> float | None:
+        """Share of empty maps; None where nothing was scored."""
+        return self.kinds.empty / self.kinds.maps if self.kinds.maps else None
+
+    @property
+    def collapsed(self) -> str:
+        """What over 90 % of its maps are: all fake, empty, constant; empty where they are none of it."""
+        return self.kinds.word if self.trial.spec.decoder.name != ALL_FAKE else ""
+
+    def degenerate(self, checkpoint: Checkpoint, domain: str) -> str:
+        """Return what over 90 % of its maps on one domain are, as `collapsed`."""
+        score = self.scores.get((checkpoint, domain))
+        return score.kinds.word if score and self.trial.spec.decoder.name != ALL_FAKE else ""
 
 
 class Results:
@@ -132,6 +153,7 @@ class Results:
 
     Attributes:
         mask_kinds: the kinds of the masks of a list (`lists.mask_kinds`).
+        all_fake: by test domain, what calling every pixel fake scores there: no trial of it is needed.
     """
 
     def __init__(self, workspace: Workspace, record: SweepRecord):
@@ -140,6 +162,7 @@ class Results:
         self.mask_kinds: Callable[[str], tuple[str, ...] | None] = cache(partial(lists.mask_kinds, workspace))
         self._scores: dict[str, Score | None] = {}
         self._photographs: dict[str, int] = {}
+        self.all_fake: dict[str, Score] = {}
         self.all = [self._result(trial) for trial in record.trials]
         self.by_fingerprint: Mapping[str, Result] = {result.trial.fingerprint: result for result in self.all}
 
@@ -187,18 +210,35 @@ class Results:
 
     def _read(self, spec: EvaluationSpec, valid: Valid) -> Score:
         rows = self._ledger.scored(spec)
+        found = self._scored(spec, rows, valid(spec.checkpoint))
+        if spec.domain not in self.all_fake:
+            every = spec.model_copy(update={"trial": "", "checkpoint": "best"})
+            self.all_fake[spec.domain] = self._scored(every, _all_fake(rows, found), None)
+        return found
+
+    def _scored(self, spec: EvaluationSpec, rows: pa.Table, valid: pa.Table | None) -> Score:
         numbers, keys = self._photographs, protocols.find(spec.protocol).keys
         stems = rows["stem"].combine_chunks().dictionary_encode()
         codes = [numbers.setdefault(stem, len(numbers)) for stem in stems.dictionary.to_pylist()]
-        tp, fp, fn = (rows[name].to_numpy() for name in ("tp", "fp", "fn"))
-        empty, union = tp + fp == 0, int((tp + fp + fn).sum())
+        of_set = summarise(rows, spec.protocol, valid)
         return Score(
             spec=spec,
             values={name: rows[name].to_numpy().astype(np.float64) for name in keys if name in rows.column_names},
             photographs=np.asarray(codes, dtype=np.int64)[stems.indices.to_numpy()],
-            empty=float(empty.mean()) if len(empty) else 0.0,
+            kinds=degenerate.kinds(rows),
             areas=rows["mask_area"].to_numpy().astype(np.float64),
-            pooled_iou=int(tp.sum()) / union if union else 1.0,
-            of_set=summarise(rows, spec.protocol, valid(spec.checkpoint)),
+            pooled_iou=of_set["pooled_iou"],
+            of_set=of_set,
             out_of_range=pc.sum(rows[OUTSIDE], min_count=0).as_py() if OUTSIDE in rows.column_names else None,
+            all_fake=degenerate.all_fake(rows, spec.protocol),
         )
+
+
+def _all_fake(rows: pa.Table, scored: Score) -> pa.Table:
+    """Return the rows that a map which calls every pixel fake has on the same images."""
+    tp, fp, fn, tn = (rows[name].to_numpy() for name in protocols.COUNTS)
+    none, unknown = np.zeros(len(tp), np.int64), np.full(len(tp), np.nan)
+    new = {"tp": tp + fn, "fp": fp + tn, "fn": none, "tn": none, "spread": none.astype(np.float64)}
+    new |= {key: scored.all_fake.get(key, unknown) for key in scored.values}
+    kept = [name for name in rows.column_names if name not in new and name not in protocols.GRID_COUNTS]
+    return pa.table({**{name: rows[name] for name in kept}, **new})

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dfloc.axis import Value
+from dfloc.metrics.degenerate import EQUAL
 from dfloc.planned import SearchRecord
-from dfloc.report import captions, overview, table
+from dfloc.report import captions, cells, overview, table
 from dfloc.report.groups import Study
+from dfloc.report.marks import NOT_ABOVE
 from dfloc.report.page import Section
 from dfloc.report.plot import COLOURS, GREY, Figure, Key, Panel, axes
-from dfloc.report.results import Result
+from dfloc.report.results import Result, Score
 from dfloc.report.table import Cell, Row, Table, escape
 
 TEXT = (
@@ -85,13 +87,15 @@ def headline(study: Study) -> str:
 def _headline(study: Study, search: SearchRecord) -> str:
     found = points(study, search)
     done = [point for point in found if point.state == "done" and point.value is not None]
-    best = max(done, key=lambda point: (point.value or 0.0, -point.number), default=None)
+    ranked = sorted(done, key=lambda point: (-(point.value or 0.0), point.number))
+    best = next((point for point in ranked if not _is_not_above(study, point, search)), next(iter(ranked), None))
     if best is None:
         return ""
+    mark = f", {NOT_ABOVE}" if _is_not_above(study, best, search) else ""
     scores = [score for domain in study.tested if (score := _tested(best, domain, search)) is not None]
     tested = f", test mean {sum(scores) / len(scores):.3f}" if scores and len(scores) == len(study.tested) else ""
     states = f"{len(done)} of {len(found)} points finished"
-    return f"Searched ({states}): {best.words}: validation IoU {best.value:.3f}{tested}."
+    return f"Searched ({states}): {best.words}: validation IoU {best.value:.3f}{tested}{mark}."
 
 
 def word(value: object) -> str:
@@ -115,7 +119,9 @@ def _fared(results: Sequence[Result]) -> tuple[Literal["done", "stopped", "faile
 def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
     order = {"done": 0, "open": 1, "stopped": 2, "failed": 3}
     ranked = sorted(found, key=lambda point: (order[point.state], -(point.value or 0.0), point.number))
-    rows = [_row(study, search, point, place) for place, point in enumerate(ranked)]
+    done = (point for point in ranked if point.state == "done")
+    best = next((point for point in done if not _is_not_above(study, point, search)), None)
+    rows = [_row(study, search, point, point is best) for point in ranked]
     missing = search.trials - len(found)
     notes = [f"{missing} of {search.trials} points were not drawn."] if missing > 0 and not search.exhausted else []
     if missing > 0 and search.exhausted:
@@ -130,7 +136,7 @@ def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
         columns=["Point", *search.axes, "State", "Epochs", "Objective", *study.tested, "Test mean"],
         rows=rows,
         words=tuple(range(1, 2 + len(search.axes))),
-        notes=notes,
+        notes=[*notes, *captions.baseline_note(study)],
     )
 
 
@@ -145,8 +151,8 @@ def _stops(search: SearchRecord) -> str:
     )
 
 
-def _row(study: Study, search: SearchRecord, point: Point, place: int) -> Row:
-    strong = "strong" if place == 0 and point.state == "done" else ""
+def _row(study: Study, search: SearchRecord, point: Point, best: bool) -> Row:
+    strong = "strong" if best else ""
     failure = next((result.failure for result in point.results if result.failure), "")
     states = {"done": "finished", "stopped": overview.STATES["stopped"], "failed": "FAILED", "open": "unfinished"}
     scores = [_tested(point, domain, search) for domain in study.tested]
@@ -160,8 +166,8 @@ def _row(study: Study, search: SearchRecord, point: Point, place: int) -> Row:
             Cell(states[point.state], failure, mark="bad" if point.state == "failed" else ""),
             Cell(str(point.epochs)),
             Cell(value.text, value.small, mark=strong or value.mark, exact=value.exact),
-            *(table.number(score) for score in scores),
-            table.number(mean),
+            *(_told(score, _gain(point, [domain], search)) for domain, score in zip(study.tested, scores, strict=True)),
+            _told(mean, _gain(point, study.tested, search)),
         ],
         muted=point.state != "done",
     )
@@ -169,12 +175,32 @@ def _row(study: Study, search: SearchRecord, point: Point, place: int) -> Row:
 
 def _tested(point: Point, domain: str, search: SearchRecord) -> float | None:
     """Return the mean test IoU on a domain; with left-out domains that of the model that was trained without it."""
-    chosen = [
-        result for result in point.results if search.objective == "valid" or result.trial.axes.get("left_out") == domain
-    ]
-    scores = [result.scores["best", domain] for result in chosen if ("best", domain) in result.scores]
-    means = [mean for score in scores if (mean := score.mean("iou")) is not None]
-    return sum(means) / len(means) if means and len(means) == len(chosen) else None
+    means = [score.mean("iou") if score else None for score in _scores(point, domain, search)]
+    there = [mean for mean in means if mean is not None]
+    return sum(there) / len(there) if there and len(there) == len(means) else None
+
+
+def _gain(point: Point, domains: Sequence[str], search: SearchRecord) -> float | None:
+    """Return the mean of what `_tested` gives for each of the domains less what calling every pixel fake does."""
+    each = [[score.gain if score else None for score in _scores(point, domain, search)] for domain in domains]
+    there = [[gain for gain in gains if gain is not None] for gains in each]
+    means = [sum(gains) / len(gains) for gains, of in zip(there, each, strict=True) if gains and len(gains) == len(of)]
+    return sum(means) / len(means) if means and len(means) == len(each) else None
+
+
+def _scores(point: Point, domain: str, search: SearchRecord) -> list[Score | None]:
+    of = search.objective == "valid"
+    chosen = [result for result in point.results if of or result.trial.axes.get("left_out") == domain]
+    return [result.scores.get(("best", domain)) for result in chosen]
+
+
+def _is_not_above(study: Study, point: Point, search: SearchRecord) -> bool:
+    gain = _gain(point, study.tested, search)
+    return gain is not None and gain <= EQUAL
+
+
+def _told(value: float | None, gain: float | None) -> Cell:
+    return cells.told(table.number(value), [NOT_ABOVE] if gain is not None and gain <= EQUAL else [])
 
 
 def _importance(search: SearchRecord, found: Sequence[Point]) -> Figure:

@@ -23,7 +23,7 @@ class Cell:
         text: what it says.
         small: what stands below it in small print.
         span: an interval, which stands below it too; empty where a number that should have one has none.
-        mark: a CSS class (hole, bad, strong); empty for none.
+        mark: a CSS class (hole, bad, weak, strong), of which bad and weak are never the best; empty for none.
         exact: the number and the ends of its interval, not rounded, for the CSV; empty for words.
         p: of a difference that is put to the test with all others of the page (`starred`); NaN for all else.
     """

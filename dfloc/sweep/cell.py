@@ -81,12 +81,13 @@ class Cell:
         return base
 
 
-def without_each(cell: Cell, domains: Sequence[str]) -> list[Cell]:
+def without_each(cell: Cell, domains: Sequence[str], families: Mapping[str, str]) -> list[Cell]:
     """Return a cell once without each domain of its mixture, which is validated on instead (axis `left_out`).
 
     Args:
         cell: of a study.
         domains: the study's.
+        families: as the data say them.
 
     Raises:
         ConfigError: the mixture has fewer than two families of domains.
@@ -94,17 +95,18 @@ def without_each(cell: Cell, domains: Sequence[str]) -> list[Cell]:
     asked = cell.train.domains
     mixture = [*domains] if asked == "all" else [asked] if isinstance(asked, str) else [*asked]
     if asked == "all_but_held_out":
-        held_out = dolos.family(str(cell.axes["held_out"]))
-        mixture = [domain for domain in domains if dolos.family(domain) != held_out]
+        held_out = dolos.family(str(cell.axes["held_out"]), families)
+        mixture = [domain for domain in domains if dolos.family(domain, families) != held_out]
     mixture = [dolos.resolve(domain, domains) for domain in mixture]
-    if len({dolos.family(domain) for domain in mixture}) < 2:
+    of = {domain: dolos.family(domain, families) for domain in mixture}
+    if len({*of.values()}) < 2:
         raise ConfigError(
             f"stage {cell.stage}: leave-one-training-domain-out needs two domains to train on, of different families, "
             f"but there is {', '.join(mixture)}"
         )
     found = []
     for one in mixture:
-        rest = tuple(domain for domain in mixture if dolos.family(domain) != dolos.family(one))
+        rest = tuple(domain for domain in mixture if of[domain] != of[one])
         train = cell.train.model_copy(update={"domains": rest, "valid_domains": (one,)})
         found.append(replace(cell, axes={**cell.axes, "left_out": one}, train=train))
     return found

@@ -13,7 +13,7 @@ DOMAIN_AXES = {"held_out", "domain"}  # axes whose values are domains: a short n
 
 
 def names(
-    asked: str | tuple[str, ...], stage: str, axes: Mapping[str, object], domains: Sequence[str], local: Collection[str]
+    asked: str | tuple[str, ...], stage: str, axes: Mapping[str, object], domains: Sequence[str], data: Data
 ) -> list[str]:
     """Return the domains that a field of a cell names.
 
@@ -22,7 +22,7 @@ def names(
         stage: of the cell.
         axes: of the cell.
         domains: of the study.
-        local: other domains that the data have.
+        data: which have other domains, and say families.
 
     Raises:
         ConfigError: an unknown domain, an axis that the cell does not have, or no domain is left.
@@ -34,13 +34,13 @@ def names(
     if asked == "all_but_held_out":
         if "held_out" not in axes:
             raise ConfigError(f"stage {stage}: all_but_held_out needs the axis held_out")
-        held_out = dolos.family(str(axes["held_out"]))
-        found = [domain for domain in domains if dolos.family(domain) != held_out]
+        held_out = dolos.family(str(axes["held_out"]), data.families)
+        found = [domain for domain in domains if dolos.family(domain, data.families) != held_out]
     else:
         listed = (asked,) if isinstance(asked, str) else asked
         for axis in DOMAIN_AXES.intersection(listed):
             raise ConfigError(f"stage {stage} has no axis {axis}; add stages.{stage}.grid.{axis}=[...]")
-        found = [dolos.resolve(name, {*domains, *local}) for name in listed]
+        found = [dolos.resolve(name, {*domains, *data.local}) for name in listed]
     if not found:
         raise ConfigError(f"stage {stage}: no domain is left to train on; the study has {', '.join(domains)}")
     return found
@@ -110,7 +110,7 @@ def numbered(ask: TrainAsk, stage: str, axes: Mapping[str, object], domains: Seq
         if ask.pairing == "disjoint" and split == "train":
             raise ConfigError(f"stage {stage}: pairing disjoint needs a number, not `all`: it depends on the parent")
         of = ask.judges if split == "valid" else ask.domains
-        found = by_domain(asked, names(of, stage, axes, domains, data.local), domains)
+        found = by_domain(asked, names(of, stage, axes, domains, data), domains)
         within = ask.within if split == "train" else None
         numbers = {name: _all(name, split, within, data) if n == "all" else n for name, n in found.items()}
         new[field] = numbers if len({*numbers.values()}) > 1 else next(iter(numbers.values()))

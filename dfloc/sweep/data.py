@@ -1,7 +1,8 @@
 """What a study is planned against: shards, or, without any, the counts that they are expected to have."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import Protocol
 
 from upath import UPath
@@ -17,6 +18,7 @@ from dfloc.data.manifest import (
 )
 from dfloc.data.mixture import Split
 from dfloc.errors import DataError
+from dfloc.planned import PlannedTrial
 from dfloc.record import DomainFacts
 
 
@@ -27,10 +29,12 @@ class Data(Protocol):
         name: enters the sweep's name.
         local: the local domains, in name order.
         present: whether there are samples; without them, digests are made from what is asked.
+        families: of imported domains; that of another is its generator's name (`dolos.family`).
     """
 
     name: str
     local: tuple[str, ...]
+    families: Mapping[str, str]
     present: bool
 
     def samples(self, domain: str, split: Split) -> Sequence[SampleRef]:
@@ -61,6 +65,7 @@ class Shards:
         self.folder = folder
         self.manifest = Manifest.load(folder)
         self.local = self.manifest.local
+        self.families: Mapping[str, str] = self.manifest.families
         self._read = cache(lambda domain, split: read_samples(folder, self.manifest, domain, split))
 
     def samples(self, domain: str, split: Split) -> Sequence[SampleRef]:
@@ -101,12 +106,20 @@ class Expected:
         name: of the data.
         counts: domain -> split -> images; empty: any domain may be there.
         otherwise: split -> images of a domain that is neither counted nor one of Dolos'.
+        families: of domains of which a person, or an earlier import, says it.
     """
 
     present = False
 
-    def __init__(self, name: str, counts: Mapping[str, Mapping[str, int]], otherwise: Mapping[str, int]):
+    def __init__(
+        self,
+        name: str,
+        counts: Mapping[str, Mapping[str, int]],
+        otherwise: Mapping[str, int],
+        families: Mapping[str, str] = MappingProxyType({}),
+    ):
         self.name = name
+        self.families = families
         self.local = tuple(sorted(counts))
         self._counts = counts
         self._otherwise = otherwise
@@ -128,3 +141,30 @@ class Expected:
     def notes(self, domains: Sequence[str]) -> tuple[str, ...]:
         """Return nothing: nothing is known."""
         return ()
+
+
+def named(domains: Iterable[str], trials: Iterable[PlannedTrial]) -> set[str]:
+    """Return the domains of a study, and those that its trials are trained or scored on."""
+    each = [(trial.spec.train.counts, (one.domain for one in trial.evaluations)) for trial in trials]
+    return {*domains, *(name for trained, scored in each for name in (*trained, *scored))}
+
+
+def said(data: Data, domains: Iterable[str]) -> dict[str, str]:
+    """Return the families of some domains of which the data say another than the generator's name."""
+    known = {domain: data.families[domain] for domain in sorted(domains) if domain in data.families}
+    return {domain: family for domain, family in known.items() if family != dolos.family(domain, {})}
+
+
+def alike(data: Data, domains: Iterable[str]) -> Iterator[str]:
+    """Yield a sentence for own domains of several sources that are one family since their generators have one name."""
+    unsaid = sorted({*domains} - said(data, domains).keys())
+    found: dict[str, list[str]] = {}
+    for domain in unsaid:
+        found.setdefault(dolos.family(domain, {}), []).append(domain)
+    for family, names in found.items():
+        if len({name.partition("/")[0] for name in names}) > 1 and not {*names} <= dolos.COUNTS.keys():
+            yield (
+                f"{' and '.join(names)} are one family, {family}, by the generator's name: none is trained on where "
+                "one is held out, and each is in-domain once one is trained on; to tell them apart, import with "
+                "--family NAME (family= in --own)"
+            )

@@ -95,8 +95,10 @@ def evaluate(request: Request, console: Console) -> Scored:
                 _run(work, [ref for one in lacking for ref in lists[one.domain]], ray.proof, console)
         finally:
             ray.stop()
-    lines = [scores.line(workspace, spec, one, lists[one.domain], [data.folder]) for one in evaluations]
-    rows = [Ledger(workspace).scored(one) for one in evaluations]
+    known = [data.folder], data.families
+    lines = [scores.line(workspace, spec, one, lists[one.domain], *known) for one in evaluations]
+    ledger = Ledger(workspace)
+    rows = [ledger.scored(one) for one in evaluations]
     return Scored(spec, lines, pa.concat_tables(rows, promote_options="permissive"))
 
 

@@ -68,7 +68,7 @@ def _parts(cell: Cell, study: Study, data: Data) -> Parts:
     """Return the images of each domain that a cell trains and validates on."""
     train, domains = cell.train, study.ask.domains
     with cell.blames("train.domains", "train.valid_domains"):
-        listed = [counts.names(of, cell.stage, cell.axes, domains, data.local) for of in (train.domains, train.judges)]
+        listed = [counts.names(of, cell.stage, cell.axes, domains, data) for of in (train.domains, train.judges)]
     with cell.blames("train.count", "train.valid"):
         return [
             ("train", counts.by_domain(train.count, listed[0], domains)),

@@ -185,17 +185,19 @@ def _via(head: str, sizes: Sequence[int] | None) -> int | None:
     return sizes[0]
 
 
-def told(cell: Cell, spec: TrialSpec) -> Iterator[str]:
+def told(cell: Cell, spec: TrialSpec, families: Mapping[str, str]) -> Iterator[str]:
     """Yield what a user must be told of a cell that a finished trial stands before.
 
     Args:
         cell: of a stage that starts from a trial, or behind one that does.
         spec: of the trial whose weights the cell starts from.
+        families: as the data say them.
     """
     yield f"stage {cell.stage}: maps and decoder of trial {cell.begun} ({', '.join(each.map for each in spec.maps)})"
     held_out = cell.axes.get("held_out")
-    base = {dolos.family(domain) for domain in spec.lineage.base}
-    if held_out and dolos.family(str(held_out)) in base:
+    said = {**spec.lineage.families, **families}
+    base = {dolos.family(domain, said) for domain in spec.lineage.base}
+    if held_out and dolos.family(str(held_out), said) in base:
         yield f"stage {cell.stage}: {held_out} is held out, but trial {cell.begun} or an ancestor was trained on it"
     if not base:
         yield f"stage {cell.stage}: what trial {cell.begun} was trained on is not known: no domain counts as new"

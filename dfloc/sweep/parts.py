@@ -16,7 +16,10 @@ from dfloc.config import (
 from dfloc.data import augment as augmentations
 from dfloc.errors import ConfigError, unknown
 from dfloc.models import decoders
+from dfloc.planned import PlannedTrial
+from dfloc.registry import SOLVED
 from dfloc.sweep.ask import AugmentAsk, DecoderAsk, TrialAsk
+from dfloc.sweep.cell import Cell
 from dfloc.sweep.known import Known
 
 ALWAYS = frozenset({"name", "plugin", "weight"})
@@ -124,7 +127,7 @@ def refuse_lone(spec: TrialSpec, name: str) -> None:
     size, batch, decoder = spec.train.size, spec.batch, spec.decoder
     if batch > 1 and (spec.epoch_steps is not None or size % batch != 1):
         return
-    if decoder.name in registry.SOLVED or not decoders.needs_two(decoder, _shapes(spec.maps)):
+    if decoder.name in SOLVED or not decoders.needs_two(decoder, _shapes(spec.maps)):
         return
     word = f"{decoder.architecture} on {decoder.encoder}" if decoder.name == "smp" else decoder.name
     has = f"{size} training images in batches of {batch} leave one" if batch > 1 else "its batch is 1"
@@ -132,6 +135,16 @@ def refuse_lone(spec: TrialSpec, name: str) -> None:
     fits = next((other for other in near if spec.epoch_steps is not None or size % other != 1), None)
     cure = f"another batch, such as {fits}, or another count" if fits else "more images"
     raise ConfigError(f"{name}: decoder {word} cannot be trained on one image, but {has}; ask for {cure}")
+
+
+def refuse_lone_drawn(cells: Sequence[Cell], cover: Sequence[PlannedTrial]) -> None:
+    """Refuse a search that could draw a decoder with a batch of one image that it cannot be trained on."""
+    decoders = {trial.spec.decoder: trial.spec.maps for trial in cover if trial.spec.decoder.name not in SOLVED}
+    batches = {(trial.spec.train.size, trial.spec.batch, trial.spec.epoch_steps): trial.spec for trial in cover}
+    for spec in batches.values():
+        for decoder, maps in decoders.items():
+            with cells[0].blames("trial.batch"):
+                refuse_lone(spec.model_copy(update={"decoder": decoder, "maps": maps}), f"stage {cells[0].stage}")
 
 
 def _shapes(maps: Sequence[MapRecipe]) -> tuple[registry.MapSpec, ...]:

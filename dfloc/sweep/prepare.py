@@ -131,10 +131,11 @@ def data_of(options: Options, workspace: Workspace) -> Data:
         if is_imported(own, folder, group_rows(options)):
             return shards
         held = {name: {split: facts.images for split, facts in shards.facts(name).items()} for name in shards.local}
-        return Expected(shards.name, held | _counted(own), {})
+        return Expected(shards.name, held | _counted(own), {}, {**shards.families, **_families(own)})
     if options.data is not None:
-        return Expected(folder.name, _counted([*dolos.scan(Path(options.data)), *own]), {})
-    return Expected(MINI, {f"{MINI}/{name}": MINI_COUNTS for name in GENERATORS} | _counted(own), {})
+        return Expected(folder.name, _counted([*dolos.scan(Path(options.data)), *own]), {}, _families(own))
+    counts = {f"{MINI}/{name}": MINI_COUNTS for name in GENERATORS} | _counted(own)
+    return Expected(MINI, counts, {}, _families(own))
 
 
 def own_samples(options: Options, workspace: Workspace) -> list[dolos.Sample]:
@@ -266,6 +267,10 @@ def _counted(samples: Sequence[dolos.Sample]) -> dict[str, dict[str, int]]:
             split = counts.setdefault(sample.domain, {})
             split[sample.split] = split.get(sample.split, 0) + 1
     return counts
+
+
+def _families(samples: Sequence[dolos.Sample]) -> dict[str, str]:
+    return {sample.domain: sample.family for sample in samples if sample.family}
 
 
 def _domains(asked: object, data: Data) -> list[str]:

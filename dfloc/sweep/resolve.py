@@ -19,7 +19,7 @@ from dfloc.registry import SOLVED, find
 from dfloc.sweep import counts, gaps, parts, unused
 from dfloc.sweep.ask import Number
 from dfloc.sweep.cell import Cell
-from dfloc.sweep.data import Data, Shards
+from dfloc.sweep.data import Data, Shards, alike, named, said
 from dfloc.sweep.known import Known, told
 from dfloc.sweep.limit import RULE
 from dfloc.sweep.space import Study
@@ -134,7 +134,7 @@ class Resolver:
         ask = cell.trial
         if cell.begun and parent:
             maps = parent.spec.maps
-            self.notes.update(dict.fromkeys(told(cell, parent.spec)))
+            self.notes.update(dict.fromkeys(told(cell, parent.spec, self.data.families)))
             decoder = parts.goes_on(parent.spec.decoder, ask.decoder)
         else:
             maps = self.known.recipes_of(cell)
@@ -167,16 +167,19 @@ class Resolver:
     def _lineage(self, train: SampleList, parent: PlannedTrial | None) -> Lineage:
         own = tuple(sorted(train.counts))
         if parent is None:
-            return Lineage(base=own)
+            return Lineage(base=own, families=said(self.data, own))
         before = parent.spec.lineage
-        families = {dolos.family(domain) for domain in before.base}
-        new = sum(count for domain, count in train.counts.items() if dolos.family(domain) not in families)
+        seen = {*before.seen, *parent.spec.train.counts}
+        families = before.families | said(self.data, {*seen, *before.base, *own})
+        base = {dolos.family(domain, families) for domain in before.base}
+        new = sum(count for domain, count in train.counts.items() if dolos.family(domain, families) not in base)
         goes_on = before.exposure if train.asked.get("mode") == "incremental" else 0
         return Lineage(
-            seen=tuple(sorted({*before.seen, *parent.spec.train.counts})),
+            seen=tuple(sorted(seen)),
             base=before.base,
             root=before.root or parent.fingerprint,
             exposure=new + goes_on,
+            families=families,
         )
 
     def _train_list(self, cell: Cell, parent: PlannedTrial | None) -> SampleList:
@@ -262,7 +265,7 @@ class Resolver:
         return seen
 
     def _names(self, asked: str | tuple[str, ...], cell: Cell) -> list[str]:
-        return counts.names(asked, cell.stage, cell.axes, self.study.ask.domains, self.data.local)
+        return counts.names(asked, cell.stage, cell.axes, self.study.ask.domains, self.data)
 
     def _full(self, name: str) -> str:
         return dolos.resolve(name, {*self.study.ask.domains, *self.data.local})
@@ -287,8 +290,10 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, limit: int |
         known.refuse_idle()
     unused.refuse(study, data)
     if ask.search and not any(axis.of for axis in ask.search.space.values()):
-        _refuse_lone(study.cover, cover)
+        parts.refuse_lone_drawn(study.cover, cover)
     domains = tuple(domain for domain in ask.domains if data.has(domain))
+    used = named(domains, [*trials, *cover])
+    notes = (*alike(data, used), *data.notes(domains))
     record = SweepRecord(
         sweep="-".join([ask.name, preset, data.name, *([f"limit{limit}"] if limit else [])]),
         name=ask.name,
@@ -301,7 +306,8 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, limit: int |
         protocol=ask.evaluate.protocol,
         tables=ask.tables,
         facts={domain: data.facts(domain) for domain in domains},
-        notes=(*study.notes, *resolver.notes, *gaps.sentences(study, data, resolver.skipped), *data.notes(domains)),
+        families=said(data, used),
+        notes=(*study.notes, *resolver.notes, *gaps.sentences(study, data, resolver.skipped), *notes),
         synthetic=_is_synthetic(domains, [*trials, *cover]),
         weights=known.words,
         trials=tuple(trials),
@@ -312,16 +318,6 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, limit: int |
             "name the domains of the study by --set domains=[...]"
         )
     return Resolved(record, resolver, resolver.lists, tuple(cover))
-
-
-def _refuse_lone(cells: Sequence[Cell], cover: Sequence[PlannedTrial]) -> None:
-    """Refuse a search that could draw a decoder with a batch of one image that it cannot be trained on."""
-    decoders = {trial.spec.decoder: trial.spec.maps for trial in cover if trial.spec.decoder.name not in SOLVED}
-    batches = {(trial.spec.train.size, trial.spec.batch, trial.spec.epoch_steps): trial.spec for trial in cover}
-    for spec in batches.values():
-        for decoder, maps in decoders.items():
-            with cells[0].blames("trial.batch"):
-                parts.refuse_lone(spec.model_copy(update={"decoder": decoder, "maps": maps}), f"stage {cells[0].stage}")
 
 
 def _learned(cell: Cell, maps: Sequence[MapRecipe]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What rows of one domain are worth: means, an interval, numbers of the set, and what the trial had seen before."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from dfloc.config import EvaluationSpec, TrialSpec
 from dfloc.data import lists
 from dfloc.data.manifest import SampleRef
 from dfloc.ledger import Ledger
-from dfloc.metrics import bootstrap, protocols, summarise
+from dfloc.metrics import bootstrap, degenerate, protocols, summarise
 from dfloc.metrics.sets import pooled_iou
 from dfloc.storage import Workspace
 from dfloc.summary import Relation, relation, validated
@@ -36,6 +37,8 @@ class Line(NamedTuple):
         images_trained_on: images whose pixels the trial or an ancestor trained on, under whatever name; None where none
             could be compared.
         compared: whether every image was compared with everything that they trained on.
+        collapsed: what over 90 % of the maps are (`Kinds.word`); empty where they are none of it.
+        all_fake: the mean of each key that calling every pixel of the same images fake has.
     """
 
     domain: str
@@ -51,6 +54,13 @@ class Line(NamedTuple):
     num_valid: int
     images_trained_on: int | None = None
     compared: bool = False
+    collapsed: str = ""
+    all_fake: Mapping[str, float] = MappingProxyType({})
+
+    @property
+    def is_not_above(self) -> bool:
+        """Whether the mean IoU is no more than that of calling every pixel fake."""
+        return "iou" in self.values and self.values["iou"] <= self.all_fake.get("iou", -1.0) + degenerate.EQUAL
 
 
 def line(
@@ -59,6 +69,7 @@ def line(
     evaluation: EvaluationSpec,
     refs: Sequence[SampleRef],
     data: Sequence[UPath] = (),
+    families: Mapping[str, str] = MappingProxyType({}),
 ) -> Line:
     """Return what the rows of an evaluation of a trial say.
 
@@ -68,6 +79,7 @@ def line(
         evaluation: whose rows are there.
         refs: the samples that were evaluated.
         data: folders of shards that may know of which photograph a training image is.
+        families: of domains, as the data say them.
 
     Raises:
         WorkspaceError: the rows are damaged.
@@ -82,7 +94,7 @@ def line(
     number, compared = _by_pixels(workspace, spec, refs)
     return found._replace(
         trained_on=None if seen is None else len({ref.stem for ref in refs} & seen),
-        relation=relation(spec, evaluation.domain),
+        relation=relation(spec, evaluation.domain, families),
         images_trained_on=number,
         compared=compared,
     )
@@ -119,6 +131,12 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
         pooled=(pooled.low, pooled.high),
         of_set={key: value for key, value in numbers.items() if key not in keys and not key.startswith("nan/")},
         num_valid=0 if valid is None else len(valid),
+        collapsed=degenerate.kinds(rows).word,
+        all_fake={
+            key: float(np.nanmean(values))
+            for key, values in degenerate.all_fake(rows, protocol).items()
+            if not np.isnan(values).all()
+        },
     )
 
 

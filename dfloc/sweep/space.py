@@ -147,7 +147,7 @@ class _Expansion:
         """Return the cells of a point of the search."""
         cells = self._stage(self._searched, point)
         if self._ask.search and self._ask.search.objective != "valid":
-            return [one for cell in cells for one in without_each(cell, self._ask.domains)]
+            return [one for cell in cells for one in without_each(cell, self._ask.domains, self._data.families)]
         return cells
 
     def _distinct(self, space: Mapping[str, AxisAsk]) -> dict[str, AxisAsk]:

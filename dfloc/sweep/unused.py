@@ -36,7 +36,7 @@ def _refuse_numbers(cells: tuple[Cell, ...], study: Study, data: Data) -> None:
         train = cell.train
         for field, asked, of in (("count", train.count, train.domains), ("valid", train.valid, train.judges)):
             if isinstance(asked, Mapping) and of not in ("all", "all_but_held_out", *cell.given.values()):
-                found = counts.names(of, cell.stage, cell.axes, study.ask.domains, data.local)
+                found = counts.names(of, cell.stage, cell.axes, study.ask.domains, data)
                 read |= {(cell.stage, cell.case, field, name) for name in found}
                 keys = asked.keys() - {"first", "rest"}
                 named |= {(cell.stage, cell.case, field, name): cell for name in sorted(keys)}

@@ -199,9 +199,21 @@ def test_photographs_authentic_images_and_a_list(tmp_path: Path, ray_local: None
     for k in range(3):
         names.photo(tmp_path / f"real/img-{k}.png", seed=1)
     pair = ("import", tmp_path, "--out", tmp_path / "shards", "--domain", "mine/sd", "--fake-is", "white")
-    result = run(*pair, "--split", "test", "--authentic", tmp_path / "real", "--photograph", "img-([0-4]|.)")
+    result = run(
+        *pair,
+        "--split",
+        "test",
+        "--authentic",
+        tmp_path / "real",
+        "--photograph",
+        "img-([0-4]|.)",
+        "--family",
+        "diffusion",
+    )
     assert result.exit_code == 0, f"{result.output}\n{result.exception}"
     assert "mine/sd: 9 photographs, told by img-([0-4]|.)" in result.output
+    assert "mine/sd: of family diffusion" in result.output
+    assert Manifest.load(UPath(tmp_path / "shards")).families == {"mine/sd": "diffusion", "mine/real": "real"}
     domains = Manifest.load(UPath(tmp_path / "shards")).domains
     assert {name: (info.kind, info.splits["test"].count) for name, info in domains.items()} == {
         "mine/sd": ("local", 9),

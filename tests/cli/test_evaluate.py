@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -213,6 +214,24 @@ def test_no_is_said_only_where_images_were_compared(
     assert re.split(r"\s{2,}", result.out.splitlines()[-1].strip())[1] == column, result
     (row,) = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
     assert row["images_trained_on"] == ("" if number is None else str(number))
+
+
+def test_maps_that_say_nothing_and_a_model_that_is_not_above_all_fake_are_told(
+    dfloc: Dfloc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two images of ten pixels, of which two and four are fake, all called fake: IoU 0.3, as calling all fake has."""
+    rows = pa.table({"tp": [2, 4], "fp": [8, 6], "fn": [0, 0], "tn": [0, 0], "iou": [0.2, 0.4], "pbca": [0.2, 0.4]})
+    for name, value in (("protocol", "dolos-2024"), ("stem", "a/1"), ("mask_area", 0.3)):
+        rows = rows.append_column(name, pa.array([value] * 2))
+    line = scores.of_rows(rows, "dolos-2024", "a/one")
+    better = line._replace(domain="a/two", collapsed="", values={"iou": 0.31, "pbca": 0.9})
+    monkeypatch.setattr("dfloc.sweep.evaluate.evaluate", lambda request, console: (make_spec(), [line, better], None))
+    result = dfloc("evaluate", "RUN", "--data", "any", "--out", "scores.csv")
+    assert "a/one: COLLAPSED (all fake)" in result.out
+    assert "a/one: iou 0.300 is not above all fake: calling every pixel fake has 0.300" in result.out
+    assert "a/two: iou" not in result.out
+    found = list(csv.DictReader((tmp_path / "scores.csv").read_text().splitlines()))
+    assert [(row["iou_all_fake"][:5], row["collapsed"]) for row in found] == [("0.300", "all fake"), ("0.300", "")]
 
 
 def test_an_imported_checkpoint_says_what_to_do_next(dfloc: Dfloc, tmp_path: Path) -> None:

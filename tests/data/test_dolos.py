@@ -61,8 +61,9 @@ def test_photograph(name: str, expected: str) -> None:
 
 
 def test_families_join_the_two_sizes_of_repaint() -> None:
-    assert family("celebahq/repaint-p2-9k") == family("celebahq/repaint-p2") == "repaint-p2"
-    assert family("celebahq/ldm") == "ldm"
+    assert family("celebahq/repaint-p2-9k", {}) == family("celebahq/repaint-p2", {}) == "repaint-p2"
+    assert family("celebahq/ldm", {}) == family("mine/ldm", {}) == "ldm", "by the generator, whatever the source"
+    assert family("mine/ldm", {"mine/ldm": "diffusion", "celebahq/ldm": "other"}) == "diffusion"
 
 
 def test_short_names() -> None:
@@ -192,7 +193,7 @@ def test_the_whole_layout_of_dolos(whole: Path) -> None:
     assert found == {(domain, split) for domain, splits in COUNTS.items() for split in splits}
     kinds = {sample.domain: kind(sample.mask_kind) for sample in samples}
     assert kinds == {f"{source}/{name}": what for source, each in LAYOUT.items() for name, what in each.items()}
-    assert len({family(domain) for domain in kinds if kinds[domain] == "local"}) == 4
+    assert len({family(domain, {}) for domain in kinds if kinds[domain] == "local"}) == 4
     assert all((sample.mask is not None) == (kinds[sample.domain] == "local") for sample in samples)
     fakes = [s for s in samples if (s.domain, s.split) == ("celebahq/ldm", "test")]
     assert sorted(s.id for s in fakes) == [f"celebahq/ldm/test/test{stem}-{k}.png" for stem in "ab" for k in range(2)]

@@ -353,3 +353,20 @@ def test_what_ends_a_worker_is_one_error(
         list(importer._run([job]))
     assert "\n" not in str(raised.value)
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_another_family_alone_is_put_into_the_manifest_and_no_digest_moves(tmp_path: Path) -> None:
+    for number in range(3):
+        names.photo(tmp_path / f"images/{number}.png")
+        names.mask(tmp_path / f"masks/{number}.png")
+    folder = UPath(tmp_path / "shards")
+
+    def imported(more: str) -> Manifest:
+        samples = read_pair(f"mine/sd={tmp_path},fake=white,split=test{more}", held=domains_of(folder))
+        done = import_samples(samples, folder).manifest
+        assert importer.is_imported(samples, folder)
+        return done
+
+    first, said, kept = imported(""), imported(",family=diffusion"), imported("")
+    assert [each.families["mine/sd"] for each in (first, said, kept)] == ["sd", "diffusion", "diffusion"]
+    assert len({each.split("mine/sd", "test").digest for each in (first, said, kept)}) == 1

@@ -398,3 +398,19 @@ def test_originals_lie_beside_split_folders_or_in_the_same(tmp_path: Path) -> No
     for folder, expected in (("before", "before/test/1.png"), ("flat", "flat/1.png")):
         samples = read_pair(f"my/edit={tmp_path},fake=white,originals={folder}")
         assert {sample.original for sample in samples} == {tmp_path / expected}
+
+
+def test_the_family_of_a_pair_is_what_is_said_or_was_before(tmp_path: Path) -> None:
+    touch(tmp_path, "images/1.png", "masks/1.png", "real/2.png")
+    written = f"mine/sd={tmp_path},fake=white,real=real"
+
+    def families(more: str, before: dict[str, DomainInfo] | None = None) -> dict[str, str | None]:
+        return {sample.domain: sample.family for sample in read_pair(written + more, "test", before)}
+
+    assert families("") == {"mine/sd": None, "mine/real": None}
+    assert families(",family=diffusion") == {"mine/sd": "diffusion", "mine/real": None}
+    kept = {"mine/sd": held(None)["mine/sd"].model_copy(update={"family": "diffusion"})}
+    assert families("", kept)["mine/sd"] == "diffusion"
+    assert families(",family=other", kept)["mine/sd"] == "other"
+    with pytest.raises(ConfigError, match='family "a/b" cannot be used'):
+        families(",family=a/b")

@@ -13,7 +13,7 @@ from dfloc.errors import DataError
 from tests.engine.conftest import SIZES, Data
 
 COLUMNS = {"id", "stem", "domain", "split", "condition", "protocol", "checkpoint", "mask_area", "tp", "fp", "fn", "tn",
-           "mean_prob", "out_of_range", "trial"}  # fmt: skip
+           "mean_prob", "spread", "out_of_range", "trial"}  # fmt: skip
 PROTOCOL_KEYS = {"iou", "f1_fixed", "f1_best", "ap", "pbca"}
 
 
@@ -56,6 +56,7 @@ def test_each_image_has_its_row_in_order_with_the_counts_at_native_size(data: Da
         assert row["mask_area"] == pytest.approx(fake.mean())
         assert row["iou"] == pytest.approx(tp / (tp + fp + fn))
         assert row["mean_prob"] == pytest.approx(LeftHalf()(torch.zeros(1)).sigmoid().mean().item(), rel=1e-5)
+        assert row["spread"] == pytest.approx(1 / (1 + np.exp(-4)) - 1 / (1 + np.exp(5)))
 
 
 class Coarse(nn.Module):

@@ -10,6 +10,7 @@ from upath import UPath
 from dfloc.data.manifest import Manifest, SampleRef, read_samples
 from dfloc.data.shards import ShardReader, decode_image, read_truth
 from dfloc.ledger import Ledger
+from dfloc.metrics import degenerate
 from dfloc.record import SweepRecord, files
 from dfloc.report.build import build
 from dfloc.storage import Workspace
@@ -84,12 +85,31 @@ def test_weights_features_and_lists_give_the_old_rows_again(workspace: Workspace
         data = workspace.shards / "tree"
         assert list(run(Work(trial.spec, False, trial.evaluations, workspace, data)))[-1]["finished"]
         for key, old in before.items():
-            rows = ledger.rows(trial.fingerprint, key).to_pylist()
+            new = ledger.rows(trial.fingerprint, key)
+            assert {*new.column_names} - {*old[0]} == {"spread"}, "what rows have today besides"
+            rows = new.select(list(old[0])).to_pylist()
             if processor() == PROCESSOR:
                 assert repr(rows) == repr(old)  # to the last digit, NaN included
             for row, other in zip(rows, old, strict=True):
                 assert row["id"] == other["id"]
                 assert row["ap"] == pytest.approx(other["ap"], rel=1e-3, nan_ok=True)
+
+
+def test_all_fake_of_any_old_rows_is_what_the_planned_baseline_scored(
+    workspace: Workspace, record: SweepRecord
+) -> None:
+    """To the last bit, but for AP: on 48 x 48 pixels the resize of the baseline's maps rounds, and noise is ranked."""
+    ledger = Ledger(workspace)
+    planned, other = (
+        next(trial for trial in record.trials if test(trial.spec.decoder.name))
+        for test in (lambda name: name == "all-fake", lambda name: name == "conv")
+    )
+    for mine, theirs in zip(planned.evaluations, other.evaluations, strict=True):
+        assert mine.test.digest == theirs.test.digest
+        scored, rows = (ledger.scored(each) for each in (mine, theirs))
+        found = degenerate.all_fake(rows, mine.protocol)
+        assert {key: found[key].tolist() for key in ("iou", "pbca")} == scored.select(["iou", "pbca"]).to_pydict()
+        assert found["ap"].tolist() == pytest.approx(scored["mask_area"].to_pylist(), rel=1e-12), "prevalence"
 
 
 def test_epochs_and_views_of_a_trial_are_read(workspace: Workspace, record: SweepRecord) -> None:

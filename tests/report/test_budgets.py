@@ -39,7 +39,8 @@ def test_a_line_without_one_of_its_models_has_a_hole(study_of):
     kept = tuple(trial for trial in record.trials if trial.case == "9000-each-per-model")
     record = record.model_copy(update={"trials": kept})
     study = study_of(record, skip=lambda trial: "failed" if trial.axes["domain"] == DOLOS[1] else "")
-    (row,) = budgets.budgets(study).rows
+    row, baseline = budgets.budgets(study).rows
+    assert (baseline.cells[0].text, baseline.muted) == ("all fake", True)
     assert [cell.text for cell in row.cells][5:8:2] == ["-", "failed"]
     assert row.cells[-2].text == "failed"
 
@@ -82,7 +83,7 @@ def test_the_model_of_a_line_whose_maps_are_empty_is_marked(study_of):
         return 0.0 if trial.case == "train_all_4" and domain == MINI[1] else 0.5
 
     row = next(row for row in budgets.budgets(study_of(studies.mini(), of)).rows if row.cells[0].text == "train_all_4")
-    assert [cell.small for cell in row.cells[6:10]] == ["", "empty maps", "", ""]
+    assert [cell.small for cell in row.cells[6:10]] == ["", "empty maps; not above all fake", "", ""]
     assert row.cells[0].small == ""
 
 

@@ -187,7 +187,7 @@ def test_a_collapsed_trial_is_marked(study_of):
         return 0.0 if trial.stage == "finetune" and trial.axes["n"] == 16 else 0.5
 
     table = exposure.curves(study_of(studies.mini(), of))
-    marked = [row.cells[1].text for row in table.rows if row.cells[0].small == "COLLAPSED"]
+    marked = [row.cells[1].text for row in table.rows if row.cells[0].small == "COLLAPSED (empty)"]
     assert marked == ["16"] * 4
 
 
@@ -211,7 +211,13 @@ def test_empty_maps_on_one_domain_are_told_though_the_trial_has_not_collapsed(st
     row = next(
         row for row in exposure.curves(study).rows if [cell.text for cell in row.cells[:2]] == ["mini/telea", "16"]
     )
-    assert [cell.small for cell in row.cells[5:]] == ["", "", "empty maps", "", "empty maps on 1 of 4"]
+    assert [cell.small for cell in row.cells[5:]] == [
+        "",
+        "",
+        "empty maps; not above all fake",
+        "",
+        "empty maps on 1 of 4",
+    ]
     assert row.cells[0].small == ""
 
 
@@ -222,7 +228,12 @@ def test_an_empty_last_epoch_is_told_beside_a_sound_best_one(tmp_path):
     held_out = trial.axes["held_out"]
     studies.fill(workspace, record, lambda t, domain: 0.02 if t is trial and domain == held_out else 0.5)
     row = exposure.best_last(Study(record, Results(workspace, record))).rows[1]
-    assert [cell.small for cell in row.cells[4:8]] == ["", "empty maps", "", "empty maps"]
+    assert [cell.small for cell in row.cells[4:8]] == [
+        "not above all fake",
+        "empty maps; not above all fake",
+        "IoU not above all fake",
+        "empty maps; IoU not above all fake",
+    ]
 
 
 def test_each_curve_has_the_baseline_of_its_own_setting(study_of):
@@ -248,7 +259,7 @@ def test_baselines_that_no_axis_of_a_row_tells_apart_are_said_to_be_several(stud
         maker.plan("baselines", {MINI[0]: count}, decoder="mean-mask", epochs=1, pairing=pairing)
     study = study_of(studies.record(maker, "mini"))
     row = texts(exposure.best_last(study), MINI[1], "4")
-    assert row[-2:] == ["-", "several"]
+    assert row[-2:] == ["0.125", "several"], "all fake needs no trial: of 1,040 pixels 130 are fake (studies.rows)"
     assert "mean training mask, pairing = independent" in [row.cells[0].text for row in exposure.curves(study).rows]
 
 

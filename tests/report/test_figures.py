@@ -107,7 +107,7 @@ def test_a_collapsed_trial_is_a_cross_in_the_mean_and_among_the_controls(study_o
     study = study_of(studies.mini(), of)
     mean = trace(figures.means(study).panels[0], "seen domains, mean")
     assert dict(zip(mean.x, mean.marker.symbol, strict=True)) == {0: "circle", 4: "circle", 16: "x", 48: "circle"}
-    assert "COLLAPSED: 1 of 4 models" in mean.text[2]
+    assert "COLLAPSED (empty): 1 of 4 models" in mean.text[2]
     replay = trace(figures.controls(study).panels[1], "with replay")
     assert "x" in replay.marker.symbol
 

@@ -85,12 +85,13 @@ def test_points_are_ranked_by_validation_and_the_stopped_stand_below(tmp_path) -
     assert table.rows[0].cells[list(table.columns).index("Objective")].mark == "strong"
     assert "After epochs 1 a trial goes on" in table.caption
     assert "out-of-domain" not in table.caption
-    assert table.notes == ["3 of 8 points were not drawn."]
+    assert table.notes[0] == "3 of 8 points were not drawn."
+    assert "all fake 0.200" in table.notes[1]
 
 
 def test_a_space_that_was_drawn_whole_says_so(tmp_path) -> None:
     table = table_of(searched(Workspace(tmp_path), exhausted=True))
-    assert table.notes == ["There are no more than these 5 different points, of 8 that were asked for."]
+    assert table.notes[0] == ("There are no more than these 5 different points, of 8 that were asked for.")
 
 
 def test_importance_is_drawn_as_it_is_on_record(tmp_path) -> None:

@@ -74,6 +74,7 @@ class Images(Shards):
 
     def __init__(self) -> None:
         self.name, self.folder, self.local = "sim", UPath("/nowhere/sim"), ("sim/one", "sim/two")
+        self.families = {}
         self._refs = {
             (domain, split): [self._ref(domain, split, row) for row in range(count)]
             for domain in self.local

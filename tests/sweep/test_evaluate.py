@@ -299,7 +299,7 @@ def test_images_that_it_or_an_ancestor_was_trained_on_are_counted_by_their_pixel
 )
 def test_relation(lineage: Lineage, counts: dict[str, int], expected: dict[str, str]) -> None:
     spec: TrialSpec = make_spec(lineage=lineage, train=SampleList(digest="t", counts=counts))
-    assert {domain: relation(spec, domain) for domain in expected} == expected
+    assert {domain: relation(spec, domain, {}) for domain in expected} == expected
 
 
 def test_features_that_a_worker_finds_damaged_are_made_again(

@@ -1,0 +1,82 @@
+"""Maps that say nothing (all fake, empty, constant), and what calling every pixel fake scores on the same images."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from dfloc.errors import DataError
+from dfloc.metrics import protocols
+from dfloc.metrics.protocols import COUNTS
+from dfloc.metrics.table import Array, Table, column
+
+MOST = 0.9  # of the maps of a set: more of one kind and the set is degenerate
+ALL_FAKE = "all-fake"  # the baseline that calls every pixel fake, and is not told so
+EQUAL = 1e-12  # what rounding leaves of a difference of equal means
+SPREAD = 1e-6  # of probabilities: what rounding leaves of a constant map
+
+
+class Kinds(NamedTuple):
+    """How many maps of a set say nothing.
+
+    Attributes:
+        maps: of the set.
+        all_fake: maps that call every pixel fake.
+        empty: maps that call none fake.
+        constant: maps with one probability everywhere.
+        told: maps of which it is recorded whether they are constant; rows of earlier versions do not say it.
+    """
+
+    maps: int = 0
+    all_fake: int = 0
+    empty: int = 0
+    constant: int = 0
+    told: int = 0
+
+    @property
+    def word(self) -> str:
+        """What over 90 % of the maps are: all fake or empty, and constant; empty where they are none of it."""
+        shares = {"all fake": (self.all_fake, self.maps), "empty": (self.empty, self.maps)}
+        shares["constant"] = (self.constant, self.told)
+        return ", ".join(word for word, (part, whole) in shares.items() if part > MOST * whole)
+
+
+def kinds(rows: Table) -> Kinds:
+    """Count the maps of some rows, one for each, that say nothing.
+
+    Raises:
+        DataError: a column is missing, other than `spread`, which earlier versions did not write.
+    """
+    tp, fp, fn, tn = (column(rows, name) for name in COUNTS)
+    try:
+        spread = column(rows, "spread").astype(np.float64)
+    except DataError:
+        spread = np.full(len(tp), np.nan)
+    return Kinds(
+        maps=len(tp),
+        all_fake=int((fn + tn == 0).sum()),
+        empty=int((tp + fp == 0).sum()),
+        constant=int((spread <= SPREAD).sum()),
+        told=int((~np.isnan(spread)).sum()),
+    )
+
+
+def together(sets: Iterable[Kinds]) -> Kinds:
+    """Return the counts of several sets as one."""
+    return Kinds(*(sum(counts) for counts in zip(*sets, strict=True)))
+
+
+def all_fake(rows: Table, protocol: str) -> dict[str, Array]:
+    """Return what a map that calls every pixel fake scores on the image of each row, as the protocol measures it.
+
+    No such map is needed: the truth's fake pixels and all its pixels stand in every row, whoever made its map.
+
+    Returns:
+        The protocol's keys that these settle, each one value per row; NaN where the protocol has it so.
+
+    Raises:
+        DataError: a column is missing.
+        ConfigError: the protocol is unknown.
+    """
+    tp, fp, fn, tn = (column(rows, name).astype(np.int64) for name in COUNTS)
+    return protocols.find(protocol).all_fake(tp + fn, tp + fp + fn + tn)
