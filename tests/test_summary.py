@@ -212,7 +212,8 @@ def test_a_tag_says_how_the_maps_of_a_trial_collapsed(ledger: Ledger) -> None:
         for each in trial.evaluations:
             rows = ledger.rows(each.trial, each.key).to_pandas().assign(tp=2, fp=2, fn=0, tn=0)
             ledger.put_rows(each.trial, each.key, pa.Table.from_pandas(rows, preserve_index=False))
-    found = [summary.tags(ledger, trial).get("dfloc.collapsed") for trial in (sound, full, named)]
+    record = record_of(sound, full, named)
+    found = [summary.tags(record, ledger, trial).get("dfloc.collapsed") for trial in record.trials]
     assert found == [None, "all fake", None]
 
 

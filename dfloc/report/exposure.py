@@ -163,7 +163,7 @@ def forgetting(study: Study) -> Table:
     """Return what the domains of the base lose."""
     domains = study.tested
     rows, used = [], []
-    for label, found in [(TUNED.label, blocks(study)), *_rooted(study)]:
+    for label, found in [(TUNED.label, [*blocks(study)]), *_rooted(study)]:
         for facet, held_out, curve in found:
             seen = study.seen(curve)
             for place, n in enumerate(n for n in curve if n):
@@ -188,13 +188,13 @@ def forgetting(study: Study) -> Table:
     )
 
 
-def _rooted(study: Study) -> Iterator[tuple[str, Iterator[Block]]]:
+def _rooted(study: Study) -> Iterator[tuple[str, list[Block]]]:
     """Yield the name and the curves of each control that has a base."""
     for one in controls_of(study):
         if one.kind != SCRATCH:
-            places = ((facet, held_out) for facet in one.facets for held_out in study.record.domains)
-            found = ((facet, held_out, one.curve(held_out, facet)) for facet, held_out in places)
-            yield one.label, (block for block in found if block[2])
+            places = [(facet, held_out) for facet in one.facets for held_out in study.record.domains]
+            found = [(facet, held_out, one.curve(held_out, facet)) for facet, held_out in places]
+            yield one.label, [block for block in found if block[2]]
 
 
 def _head(facet: Facet, held_out: str, n: int, group: Group) -> list[Cell]:

@@ -210,7 +210,7 @@ def test_published_tables_have_the_baselines_in_per_cent(found, paper_study):
 
 
 def test_our_collapsed_number_is_marked(study_of):
-    maker = Maker(DOLOS, FUSED, "ab" * 32, 3000, 30, 300, 6, None, 12)
+    maker = Maker(DOLOS, FUSED, "ab" * 32, 3000, 30, 300, 36, None, 12)
     base = maker.plan("base", dict.fromkeys(DOLOS[1:], 3000), held_out=DOLOS[0])
     maker.plan("finetune", {DOLOS[0]: 250}, parent=base, epochs=10, held_out=DOLOS[0], n=250)
     record = record_of(maker, "paper", tables=("s000.exposure.ldm",))

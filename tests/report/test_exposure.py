@@ -81,8 +81,9 @@ def test_a_difference_of_other_steps_is_no_answer(study_of):
     table = exposure.controls(study_of(studies.mini()))
     cells = {head: table.rows[1].cells[place] for place, head in enumerate(table.columns)}
     less = cells["Fine-tuned less scratch"]
-    assert (less.mark, less.small) == ("doubt", "also steps 40 / 80, epochs 4 / 8")
-    assert (cells["Fine-tuned less replay"].mark, cells["Fine-tuned less replay"].small) == ("", "")
+    assert (less.mark, less.small) == ("doubt", "on these two trainings; also steps 40 / 80, epochs 4 / 8")
+    replay = cells["Fine-tuned less replay"]
+    assert (replay.mark, replay.small) == ("", "on these two trainings")
     assert table.under == {6: "also differs: steps 40 / 80, epochs 4 / 8"}
     assert "no answer" in table.caption
     assert "<small>also differs: steps 40 / 80, epochs 4 / 8</small></th>" in table.html()
@@ -117,7 +118,7 @@ def test_replay_of_twice_the_steps_is_no_answer(study_of):
     maker.curves([250], epochs=10)
     table = exposure.controls(study_of(studies.record(maker, "mini", synthetic=True)))
     less = table.rows[0].cells[table.columns.index("Fine-tuned less replay")]
-    assert (less.mark, less.small) == ("doubt", "also steps 40 / 80")
+    assert (less.mark, less.small) == ("doubt", "on these two trainings; also steps 40 / 80")
 
 
 def test_controls_are_found_by_what_they_are_and_not_by_their_stage(study_of):

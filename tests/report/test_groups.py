@@ -66,10 +66,10 @@ def test_draws_of_a_whole_set_are_one_training(whole_and_thirds):
     assert study.mean_of([(whole, MINI[:1]), (other, MINI[:1])]).runs == 1
     assert shared_runs([Part(((whole, MINI[0]), (other, MINI[1])))]) == [(0, 0)]
     assert captions.provenance(study, [whole, other]).endswith(
-        "Trial seeds 0, mixture draws 0. Intervals: 95 %, bootstrap over photographs: test sampling only."
+        "Trial seeds 0, mixture draws 0. Intervals: 95 %, over photographs: test sampling only."
     )
     words = dict(reading.lines(study, published=False))["Intervals"]
-    assert "after draws and seeds. Of one training they speak of test sampling only" in words
+    assert "and over trainings, by the variance of the two-way layout" in words
 
 
 def test_a_training_is_paired_with_each_draw_that_it_stands_for(whole_and_thirds):

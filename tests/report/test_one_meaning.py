@@ -15,7 +15,6 @@ from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.report import captions
 from dfloc.report.build import build, read
-from dfloc.report.exposure import CURVES
 from dfloc.report.table import Table
 from dfloc.storage import Workspace
 from tests.report import studies
@@ -103,14 +102,14 @@ def groups_of(told: Told, trial: PlannedTrial) -> dict[str, list[str]]:
     line = [trial]
     while line[-1].parent:
         line.append(by_name[line[-1].parent])
-    seen = {dolos.family(domain) for one in line for domain in one.spec.train.counts}
+    seen = {dolos.family(domain, {}) for one in line for domain in one.spec.train.counts}
     root = line[-1].spec.train.counts
     axes = [one.axes["held_out"] for one in told.record.trials if one.spec == trial.spec and "held_out" in one.axes]
     domains = told.record.domains
     return {
         "mean": [*domains],
-        "id": [domain for domain in domains if dolos.family(domain) in seen],
-        "ood": [domain for domain in domains if dolos.family(domain) not in seen],
+        "id": [domain for domain in domains if dolos.family(domain, {}) in seen],
+        "ood": [domain for domain in domains if dolos.family(domain, {}) not in seen],
         "base": [domain for domain in domains if domain in root],
         "held_out": [str(axes[0])] if axes else [domain for domain in domains if domain not in root],
     }
@@ -192,7 +191,7 @@ def test_exposure_counts_the_images_of_the_held_out_domain(exposure: Told) -> No
                 assert n == trial.spec.lineage.exposure, "as the plan records it"
         elif trial.fingerprint not in exposure.of("scratch"):
             assert (params["exposure"], params["exposure.domains"]) == ("0", "none"), trial.name
-    assert checked == 3 * (1 + 3 * 2)
+    assert checked == 3 * (1 + 5 * 2)
     shared = {*exposure.of("scratch")} & {*exposure.of("budgets", "3000-each-per-model-same-backbone")}
     assert len(shared) == 2
 
@@ -243,7 +242,8 @@ def test_controls_and_forgetting_are_those_of_mlflow(exposure: Told) -> None:
         shows(row["Seen: fine-tuned"], tuned["base"])
         shows(row["Seen: replay"], replay["base"])
         shows(row["Fine-tuned less replay, seen"], tuned["base"] - replay["base"])
-    stages = {words: stage for stage, words in CURVES.items()}
+    equal = "fine-tuned, 940 steps at every n"
+    stages = {"fine-tuned": "finetune", "with replay": "replay", equal: "finetune-equal-steps"}
     for row in lines(told.tables["forgetting"]):
         cell = point(row, stages[row["Model"]])
         of_base = [domain for domain in told.record.domains if domain != row["Held out"]]
@@ -255,7 +255,7 @@ def test_controls_and_forgetting_are_those_of_mlflow(exposure: Told) -> None:
         row["n"] = row["n chosen"]
         shows(row["Test IoU"], told.mean("test/held_out/iou", **point(row)))
         shows(row["Valid. IoU"], told.mean("best/valid_iou", **point(row)))
-    assert [len(told.tables[name].rows) for name in ("controls", "forgetting", "selected")] == [4, 8, 2]
+    assert [len(told.tables[name].rows) for name in ("controls", "forgetting", "selected")] == [4, 12, 2]
 
 
 def test_mixtures_and_baselines_are_those_of_mlflow(exposure: Told) -> None:
