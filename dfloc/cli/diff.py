@@ -106,10 +106,10 @@ def _show_differences(console: "Console", found: "Sequence[Difference]") -> None
     for heading in ("split", "images", "photographs", "trainings", "A", "B", "A - B", "95 %", ""):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in found:
-        _, low, high, photographs, trainings, _ = one.difference
+        ends, photographs, trainings = one.difference.ends, one.difference.num_photographs, one.difference.num_trainings
         split = one.split if one.condition == "clean" else f"{one.split}, {one.condition}"
         numbers = [f"{one.a:.3f}", f"{one.b:.3f}", f"{one.difference.estimate:+.3f}"]
-        span = "none: under 3 photographs" if low != low else f"{low:+.3f} to {high:+.3f}"
+        span = f"{ends[0]:+.3f} to {ends[1]:+.3f}" if ends else "none: under 3 photographs"
         counts = [f"{count:,}" for count in (one.images, photographs, trainings)]
         table.add_row(one.domain, split, *counts, *numbers, span, "*" if one.apart else "")
     console.print(table)

@@ -1,6 +1,5 @@
 """`dfloc evaluate`: a finished trial, or maps that another tool made, on any data."""
 
-import math
 import os
 import sys
 from collections.abc import Iterator
@@ -109,7 +108,6 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> Non
     for heading in ("trained on it", "images", "photographs", *keys, f"{keys[0]}, 95 %"):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
-        low, high = line.interval
         values = [f"{line.values[key]:.3f}" if key in line.values else "-" for key in keys]
         table.add_row(
             line.domain,
@@ -117,7 +115,7 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> Non
             f"{line.images:,}",
             f"{line.photographs:,}",
             *values,
-            _between(low, high),
+            _between(line.interval),
         )
     what = f"{asked['said']}, {asked['split']} images"
     console.print(f"{what}; protocol {asked['protocol']}, fractions; intervals over photographs", highlight=False)
@@ -132,13 +130,9 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> Non
             console.print(f"{line.domain}: {sentence}", highlight=False)
 
 
-def _between(low: float, high: float) -> str:
+def _between(interval: tuple[float, float] | None) -> str:
     """Return an interval; words where there are too few photographs for one."""
-    return "under 3 photographs" if math.isnan(low) else f"{low:.3f}-{high:.3f}"
-
-
-def _ends(interval: tuple[float, float]) -> tuple[float | str, ...]:
-    return tuple("" if math.isnan(end) else end for end in interval)
+    return "under 3 photographs" if interval is None else f"{interval[0]:.3f}-{interval[1]:.3f}"
 
 
 def _seen(line: "Line") -> Iterator[str]:
@@ -187,7 +181,7 @@ def _of_set(line: "Line") -> Iterator[str]:
     if numbers.keys() == {"pooled_iou"}:
         return
     whole = [key for key in ("pooled_f1", "false_alarm_area") if key in numbers]
-    pooled = f"pooled_iou {numbers['pooled_iou']:.3f} (95 %: {_between(*line.pooled)})"
+    pooled = f"pooled_iou {numbers['pooled_iou']:.3f} (95 %: {_between(line.pooled)})"
     yield ", ".join([pooled, *(f"{key} {numbers[key]:.3f}" for key in whole)])
     if "f1_valid" in numbers:
         threshold = f"threshold {numbers['threshold']:g}, chosen on {line.num_valid:,} validation images"
@@ -215,9 +209,9 @@ def _csv(asked: dict[str, Any], lines: "list[Line]") -> str:
             "photographs_trained_on": line.trained_on,
             "images_trained_on": "" if line.images_trained_on is None else line.images_trained_on,
             **line.values,
-            **dict(zip(("low", "high"), _ends(line.interval), strict=True)),
+            **dict(zip(("low", "high"), line.interval or ("", ""), strict=True)),
             **line.of_set,
-            **dict(zip(("pooled_iou_low", "pooled_iou_high"), _ends(line.pooled), strict=True)),
+            **dict(zip(("pooled_iou_low", "pooled_iou_high"), line.pooled or ("", ""), strict=True)),
             "iou_all_fake": line.all_fake.get("iou", ""),
             "collapsed": line.collapsed,
         }

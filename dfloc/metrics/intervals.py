@@ -56,6 +56,11 @@ class Interval(NamedTuple):
     num_trainings: int = 1
     p: float = float("nan")
 
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The interval; None where there is none."""
+        return None if self.low != self.low else (self.low, self.high)
+
 
 @dataclass(frozen=True, eq=False)
 class Mean:

@@ -1,5 +1,6 @@
 """What a sweep can show: the smallest difference of two recipes that luck would not explain, by recorded spreads."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import NamedTuple
@@ -8,11 +9,15 @@ import numpy as np
 from scipy import stats
 
 from dfloc.config import EvaluationSpec
+from dfloc.errors import DataError, WorkspaceError
 from dfloc.ledger import Ledger
 from dfloc.metrics import intervals, protocols
 from dfloc.metrics.intervals import FEWEST, Images, Mean, Training
+from dfloc.metrics.table import column
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
+
+logger = logging.getLogger(__name__)
 
 MOST = 24  # recipes whose rows are read
 LEVEL = 0.95
@@ -101,7 +106,7 @@ def recorded(record: SweepRecord, ledger: Ledger) -> Spread | None:
 
 
 def _recipes(record: SweepRecord, ledger: Ledger) -> list[_Recipe]:
-    """Return scored recipes by test domain, evenly from the plan."""
+    """Return scored recipes by test domain, evenly from the plan; rows that cannot be read say nothing here."""
     by_recipe: dict[tuple[str, str], dict[tuple[int, int], EvaluationSpec]] = {}
     for trial in record.trials:
         for one in _tests(record, trial):
@@ -110,10 +115,11 @@ def _recipes(record: SweepRecord, ledger: Ledger) -> list[_Recipe]:
     kept = list(by_recipe.items())
     kept = [kept[place] for place in sorted({round(at) for at in np.linspace(0, len(kept) - 1, min(MOST, len(kept)))})]
     stems: dict[str, int] = {}
-    return [
-        _Recipe(domain, {at: _training(ledger, one, at, stems) for at, one in scored.items()})
-        for (domain, _), scored in kept
-    ]
+    found = []
+    for (domain, _), scored in kept:
+        read = {at: _training(ledger, one, at, stems) for at, one in scored.items()}
+        found.append(_Recipe(domain, {at: one for at, one in read.items() if one}))
+    return found
 
 
 def _tests(record: SweepRecord, trial: PlannedTrial) -> list[EvaluationSpec]:
@@ -122,10 +128,14 @@ def _tests(record: SweepRecord, trial: PlannedTrial) -> list[EvaluationSpec]:
     return [one for one in trial.evaluations if (one.split, one.condition, one.checkpoint, one.protocol) == wanted]
 
 
-def _training(ledger: Ledger, spec: EvaluationSpec, at: tuple[int, int], stems: dict[str, int]) -> Training:
-    rows = ledger.scored(spec)
+def _training(ledger: Ledger, spec: EvaluationSpec, at: tuple[int, int], stems: dict[str, int]) -> Training | None:
+    try:
+        rows = ledger.scored(spec)
+        values = column(rows, protocols.find(spec.protocol).keys[0]).astype(np.float64)
+    except (WorkspaceError, DataError) as error:  # the report says it, and doctor mends it
+        logger.warning("left out of what the sweep can show: %s", error)
+        return None
     codes = [stems.setdefault(stem, len(stems)) for stem in rows["stem"].to_pylist()]
-    values = rows[protocols.find(spec.protocol).keys[0]].to_numpy().astype(np.float64)
     return Training(*at, [Images(values, np.array(codes, np.int64))])
 
 

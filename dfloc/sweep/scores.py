@@ -30,8 +30,7 @@ class Line(NamedTuple):
         relation: whether the trial or an ancestor trained on the domain's family.
         values: the mean of each of the protocol's keys that any image has.
         undefined: images that have no value, by key.
-        interval: 95 % of the first key's mean, over photographs; NaN where they are under three.
-        pooled: likewise of `pooled_iou`.
+        interval: 95 % of the first key's mean, over photographs; None where they are under three.
         of_set: numbers of the set that are no mean of a key: `pooled_iou`, and what the protocol adds.
         num_valid: validation images that the threshold among these was chosen on; 0 where none was.
         images_trained_on: images whose pixels the trial or an ancestor trained on, under whatever name; None where none
@@ -39,6 +38,7 @@ class Line(NamedTuple):
         compared: whether every image was compared with everything that they trained on.
         collapsed: what over 90 % of the maps are (`Kinds.word`); empty where they are none of it.
         all_fake: the mean of each key that calling every pixel of the same images fake has.
+        pooled: as `interval`, of `pooled_iou`.
     """
 
     domain: str
@@ -48,14 +48,14 @@ class Line(NamedTuple):
     relation: Relation
     values: dict[str, float]
     undefined: dict[str, int]
-    interval: tuple[float, float]
-    pooled: tuple[float, float]
+    interval: tuple[float, float] | None
     of_set: dict[str, float]
     num_valid: int
     images_trained_on: int | None = None
     compared: bool = False
     collapsed: str = ""
     all_fake: Mapping[str, float] = MappingProxyType({})
+    pooled: tuple[float, float] | None = None
 
     @property
     def is_not_above(self) -> bool:
@@ -127,8 +127,8 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
         relation="unknown",
         values={key: numbers[key] for key in keys if key in numbers},
         undefined={key: int(numbers[f"nan/{key}"]) for key in keys if numbers[f"nan/{key}"]},
-        interval=(spread.low, spread.high),
-        pooled=(pooled.low, pooled.high),
+        interval=spread.ends,
+        pooled=pooled.ends,
         of_set={key: value for key, value in numbers.items() if key not in keys and not key.startswith("nan/")},
         num_valid=0 if valid is None else len(valid),
         collapsed=degenerate.kinds(rows).word,

@@ -41,7 +41,7 @@ def test_a_table_and_a_file_of_it(dfloc: Dfloc, tiny_shards: UPath, tmp_path: Pa
     assert line[:4] == ["tiny/blur", "unknown", "4", "2"]
     [row] = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
     assert f"{float(row['iou']):.3f}" == line[4]
-    assert f"{float(row['low']):.3f}-{float(row['high']):.3f}" == line[-1]
+    assert (row["low"], row["high"], line[-3:]) == ("", "", ["under", "3", "photographs"])
     assert (row["trial"], row["protocol"], row["domain_trained_on"]) == (trial, "declip-2025", "unknown")
     (tmp_path / "ray.py").write_text("raise AssertionError('Ray was imported')\n")
     environment = {"PYTHONPATH": str(tmp_path), "COLUMNS": "200"}
@@ -214,6 +214,23 @@ def test_no_is_said_only_where_images_were_compared(
     assert re.split(r"\s{2,}", result.out.splitlines()[-1].strip())[1] == column, result
     (row,) = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
     assert row["images_trained_on"] == ("" if number is None else str(number))
+
+
+def test_intervals_stand_in_table_and_file(dfloc: Dfloc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Three photographs, one image each: Student's t with two degrees of freedom."""
+    counts = {"tp": [1, 2, 3], "fp": [3, 2, 1], "fn": [0, 0, 0], "tn": [6, 6, 6]}
+    rows = pa.table({**counts, "iou": [0.25, 0.5, 0.75], "pbca": [0.7, 0.8, 0.9], "stem": ["a/1", "a/2", "a/3"]})
+    for name, value in (("protocol", "dolos-2024"), ("mask_area", 0.3)):
+        rows = rows.append_column(name, pa.array([value] * 3))
+    line = scores.of_rows(rows, "dolos-2024", "a/one")
+    monkeypatch.setattr("dfloc.sweep.evaluate.evaluate", lambda request, console: (make_spec(), [line], None))
+    result = dfloc("evaluate", "RUN", "--data", "any", "--out", "scores.csv", "--protocol", "dolos-2024")
+    (row,) = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
+    half = 4.302653 * 0.25 / 3**0.5
+    assert (float(row["low"]), float(row["high"])) == pytest.approx((0.0, min(1.0, 0.5 + half)))
+    assert "0.000-1.000" in result.out
+    assert float(row["pooled_iou"]) == pytest.approx(6 / 12)
+    assert float(row["pooled_iou_low"]) < 0.5 < float(row["pooled_iou_high"])
 
 
 def test_maps_that_say_nothing_and_a_model_that_is_not_above_all_fake_are_told(

@@ -17,8 +17,11 @@ def unpacked(root: Path) -> Workspace:
     return Workspace(root)
 
 
+STAGES = ("base", "finetune", "budgets", "scratch", "equal-total", "replay", "baselines")
+
+
 def planned(workspace: Workspace) -> Plan:
-    """Plan its sweep again."""
+    """Plan its sweep again, without the stages that the study has got since."""
     data = str(workspace.shards / "tree")
-    options = Options("exposure", str(workspace.root), data, preset="smoke", settings=SETTINGS)
+    options = Options("exposure", str(workspace.root), data, preset="smoke", settings=SETTINGS, only=STAGES)
     return prepare(options, workspace, data_of(options, workspace), Known(workspace)).plan

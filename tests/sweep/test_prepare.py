@@ -120,7 +120,7 @@ def test_a_tree_that_lacks_domains_says_which_trials_it_skips(workspace: Workspa
     assert "stage base: 4 of 4 trials skipped: the data lack " + absent in said
     there = "--set name=exposure-2 --set domains=[celebahq/ldm,celebahq/lama]"
     assert f"for a study of the domains that are there: {there}" in said
-    assert {trial.stage for trial in plan.record.trials} == {"budgets", "scratch"}
+    assert {trial.stage for trial in plan.record.trials} == {"budgets", "scratch", "scratch-equal-steps"}
     assert plan.record.domains == ("celebahq/ldm", "celebahq/lama")
     for trial in plan.record.trials:
         assert set(trial.spec.train.counts) <= set(plan.record.domains)
