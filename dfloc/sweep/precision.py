@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from dfloc import registry
 from dfloc.config import EvaluationSpec
 from dfloc.ledger import Ledger
 from dfloc.metrics import intervals, protocols
-from dfloc.metrics.intervals import FEWEST, Images, Mean, Training
+from dfloc.metrics.intervals import FEWEST, Floats, Images, Mean, Training
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 
@@ -31,7 +32,8 @@ class Spread(NamedTuple):
     Attributes:
         photographs: of the smallest test domain.
         of_photographs: variance of the difference of two recipes by its test photographs, the median over pairs.
-        of_trainings: variance of a recipe's number over its trainings, the mean over recipes; None where none has two.
+        of_trainings: variance of a recipe's number over its repetitions (trainings, or draws where there are several),
+            the mean over recipes; None where none has two.
         recipes: what it rests on.
     """
 
@@ -40,13 +42,13 @@ class Spread(NamedTuple):
     of_trainings: float | None
     recipes: int
 
-    def smallest(self, trainings: int) -> float:
-        """Return half the width of the interval of a difference of two recipes with so many trainings each."""
+    def smallest(self, repetitions: int) -> float:
+        """Return half the width of the interval of a difference of two recipes with so many repetitions each."""
         freedom: float = self.photographs - 1
         variance = self.of_photographs
-        if trainings > 1 and self.of_trainings:
-            more: float = 2 * self.of_trainings / trainings
-            spread = variance**2 / freedom + more**2 / (trainings - 1)
+        if repetitions > 1 and self.of_trainings:
+            more: float = 2 * self.of_trainings / repetitions
+            spread = variance**2 / freedom + more**2 / (repetitions - 1)
             variance += more
             freedom = variance**2 / spread
         half: float = stats.t.ppf((1 + LEVEL) / 2, freedom) * variance**0.5
@@ -66,9 +68,12 @@ def line(record: SweepRecord, ledger: Ledger) -> Iterator[str]:
     repeated: dict[str, set[tuple[int, int]]] = {}
     for trial in record.trials:
         repeated.setdefault(trial.recipe, set()).add(trial.repetition)
-    trainings = max(map(len, repeated.values()))
+    most = max(repeated.values(), key=len)
+    trainings, draws = len(most), len({draw for draw, _ in most})
     counted = "1 training" if trainings == 1 else f"{trainings} trainings"
-    least = f"{spread.photographs} source images, {counted} a side: differences from {spread.smallest(trainings):.2g}"
+    counted += f" in {draws} draws" if draws > 1 else ""
+    least = spread.smallest(draws if draws > 1 else trainings)
+    least = f"{spread.photographs} source images, {counted} a side: differences from {least:.2g}"
     if trainings == 1:
         least += " between two trainings, whatever another seed would give"
     elif spread.of_trainings is None:
@@ -87,11 +92,7 @@ def recorded(record: SweepRecord, ledger: Ledger) -> Spread | None:
     usable = [found for found in pairs if found.fewest >= FEWEST]
     if not usable:
         return None
-    repeated = [
-        np.var([_number(one) for one in recipe.trainings.values()], ddof=1)
-        for recipe in recipes
-        if len(recipe.trainings) > 1
-    ]
+    repeated = [np.var(numbers, ddof=1) for numbers in map(_numbers, recipes) if len(numbers) > 1]
     return Spread(
         photographs=min(found.fewest for found in usable),
         of_photographs=float(np.median([(found.photo_RP.mean(0) ** 2).sum() for found in usable])),
@@ -101,17 +102,20 @@ def recorded(record: SweepRecord, ledger: Ledger) -> Spread | None:
 
 
 def _recipes(record: SweepRecord, ledger: Ledger) -> list[_Recipe]:
-    """Return scored recipes by test domain, evenly from the plan."""
+    """Return scored recipes by test domain, evenly from the plan; what looks at no image or learns nothing is none.
+
+    Only the rows of those that are chosen are read: every plan asks.
+    """
     by_recipe: dict[tuple[str, str], dict[tuple[int, int], EvaluationSpec]] = {}
-    for trial in record.trials:
+    for trial in (trial for trial in record.trials if trial.spec.decoder.name not in registry.SOLVED):
         for one in _tests(record, trial):
-            if ledger.has_scored(one):
+            if ledger.has_rows(one.trial, one.key):
                 by_recipe.setdefault((one.domain, trial.recipe), {}).setdefault(trial.repetition, one)
     kept = list(by_recipe.items())
     kept = [kept[place] for place in sorted({round(at) for at in np.linspace(0, len(kept) - 1, min(MOST, len(kept)))})]
     stems: dict[str, int] = {}
     return [
-        _Recipe(domain, {at: _training(ledger, one, at, stems) for at, one in scored.items()})
+        _Recipe(domain, {at: _training(ledger, one, at, stems) for at, one in scored.items() if ledger.has_scored(one)})
         for (domain, _), scored in kept
     ]
 
@@ -134,5 +138,9 @@ def _difference(one: _Recipe, other: _Recipe) -> Mean | None:
     return intervals.difference([(one.trainings[at], other.trainings[at]) for at in shared])
 
 
-def _number(training: Training) -> float:
-    return float(np.nanmean(training.domains[0].values))
+def _numbers(recipe: _Recipe) -> Floats:
+    """Return a recipe's number in each of its repetitions, as `Mean` counts them."""
+    each = np.array([np.nanmean(training.domains[0].values) for training in recipe.trainings.values()])
+    unit = intervals.units([draw for draw, _ in recipe.trainings])
+    found: Floats = np.bincount(unit, each) / np.bincount(unit)
+    return found
