@@ -98,6 +98,26 @@ def test_a_name_stands_for_all_seeds_that_both_have(
     assert {line.split()[4] for line in alone.out.splitlines() if line.startswith("mini/")} == {"1"}
 
 
+def test_seeds_without_rows_are_left_out(dfloc: Dfloc, tmp_path: Path) -> None:
+    """Words mean a recipe: its first seed is not trained yet, its second not scored."""
+    place, record = Workspace(tmp_path / "workspace"), studies.mini(seeds=3)
+    wanted = [trial for trial in record.trials if trial.axes.get("n") in (4, 16) and trial.stage == "finetune"]
+    record = record.model_copy(update={"trials": tuple(trial for trial in wanted if "telea" in str(trial.axes))})
+    studies.fill(place, record, skip=lambda trial: "new" if trial.spec.seed == 0 else "")
+    for trial in (trial for trial in record.trials if trial.spec.seed == 1 and trial.axes["n"] == 4):
+        for path in (Ledger(place).folder(trial.fingerprint) / "rows").glob("*.parquet"):
+            path.unlink()
+    record.save(place.sweep(record.sweep))
+    given = "finetune n=4", "finetune n=16", "--workspace", str(place.root)
+    result = dfloc("diff", *given)
+    assert (result.code, result.err) == (0, "")
+    assert "on these two trainings" in result.out
+    alone = dfloc("diff", *(f"{name} seed=2" for name in given[:2]), "--alone", *given[2:])
+    assert [line for line in result.out.splitlines() if line.startswith("mini/")] == [
+        line for line in alone.out.splitlines() if line.startswith("mini/")
+    ]
+
+
 def test_two_seeds_of_one_recipe_are_compared_themselves(dfloc: Dfloc, seeds: Workspace) -> None:
     two = [f"finetune telea n=16 seed={seed}" for seed in (0, 1)]
     result = dfloc("diff", *two, "--workspace", str(seeds.root))
