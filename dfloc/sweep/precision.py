@@ -72,8 +72,8 @@ def line(record: SweepRecord, ledger: Ledger) -> Iterator[str]:
     trainings, draws = len(most), len({draw for draw, _ in most})
     counted = "1 training" if trainings == 1 else f"{trainings} trainings"
     counted += f" in {draws} draws" if draws > 1 else ""
-    least = spread.smallest(draws if draws > 1 else trainings)
-    least = f"{spread.photographs} source images, {counted} a side: differences from {least:.2g}"
+    smallest = spread.smallest(draws if draws > 1 else trainings)
+    least = f"{spread.photographs} source images, {counted} a side: differences from {smallest:.2g}"
     if trainings == 1:
         least += " between two trainings, whatever another seed would give"
     elif spread.of_trainings is None:
