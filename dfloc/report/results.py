@@ -83,7 +83,7 @@ class Score:
 
     @cached_property
     def num_photographs(self) -> int:
-        """Photographs that the images are crops or fakes of: what an interval resamples."""
+        """Photographs that the images are crops or fakes of."""
         return len(np.unique(self.photographs))
 
 

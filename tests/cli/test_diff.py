@@ -10,6 +10,7 @@ from dfloc.config import EvaluationSpec, SampleList, TrialSpec
 from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial
 from dfloc.storage import Workspace
+from dfloc.sweep import lookup
 from tests.cli.test_sweep import Dfloc, assert_one_message, dfloc
 from tests.engine.fakes import make_spec
 from tests.report import studies
@@ -116,6 +117,17 @@ def test_seeds_without_rows_are_left_out(dfloc: Dfloc, tmp_path: Path) -> None:
     assert [line for line in result.out.splitlines() if line.startswith("mini/")] == [
         line for line in alone.out.splitlines() if line.startswith("mini/")
     ]
+
+
+def test_a_later_sweep_of_one_seed_hides_no_other_seed(tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "workspace")
+    three, one = studies.mini(seeds=3), studies.mini().model_copy(update={"sweep": "later-mini-mini", "name": "later"})
+    for record in (three, one):
+        record.save(place.sweep(record.sweep))
+    found = lookup.repeated(place, one.trials[0].fingerprint)
+    assert list(found) == [(0, 0), (0, 1), (0, 2)]
+    assert found[0, 0] == one.trials[0].fingerprint
+    assert lookup.repeated(place, "ab" * 32) == {}
 
 
 def test_two_seeds_of_one_recipe_are_compared_themselves(dfloc: Dfloc, seeds: Workspace) -> None:
