@@ -9,6 +9,7 @@ from scipy import stats
 
 from dfloc import registry
 from dfloc.config import EvaluationSpec
+from dfloc.errors import WorkspaceError
 from dfloc.ledger import Ledger
 from dfloc.metrics import intervals, protocols
 from dfloc.metrics.intervals import FEWEST, Floats, Images, Mean, Training
@@ -115,7 +116,7 @@ def _recipes(record: SweepRecord, ledger: Ledger) -> list[_Recipe]:
     kept = [kept[place] for place in sorted({round(at) for at in np.linspace(0, len(kept) - 1, min(MOST, len(kept)))})]
     stems: dict[str, int] = {}
     return [
-        _Recipe(domain, {at: _training(ledger, one, at, stems) for at, one in scored.items() if ledger.has_scored(one)})
+        _Recipe(domain, {at: one for at, spec in scored.items() if (one := _training(ledger, spec, at, stems))})
         for (domain, _), scored in kept
     ]
 
@@ -126,8 +127,14 @@ def _tests(record: SweepRecord, trial: PlannedTrial) -> list[EvaluationSpec]:
     return [one for one in trial.evaluations if (one.split, one.condition, one.checkpoint, one.protocol) == wanted]
 
 
-def _training(ledger: Ledger, spec: EvaluationSpec, at: tuple[int, int], stems: dict[str, int]) -> Training:
-    rows = ledger.scored(spec)
+def _training(ledger: Ledger, spec: EvaluationSpec, at: tuple[int, int], stems: dict[str, int]) -> Training | None:
+    """Return a training by its rows; None of such as cannot be read: what becomes of those, plan and report say."""
+    try:
+        rows = ledger.scored(spec) if ledger.has_scored(spec) else None
+    except WorkspaceError:
+        rows = None
+    if rows is None:
+        return None
     codes = [stems.setdefault(stem, len(stems)) for stem in rows["stem"].to_pylist()]
     values = rows[protocols.find(spec.protocol).keys[0]].to_numpy().astype(np.float64)
     return Training(*at, [Images(values, np.array(codes, np.int64))])
