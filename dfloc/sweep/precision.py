@@ -116,7 +116,7 @@ def _recipes(record: SweepRecord, ledger: Ledger) -> list[_Recipe]:
     kept = [kept[place] for place in sorted({round(at) for at in np.linspace(0, len(kept) - 1, min(MOST, len(kept)))})]
     stems: dict[str, int] = {}
     return [
-        _Recipe(domain, {at: one for at, spec in scored.items() if (one := _training(ledger, spec, at, stems))})
+        _Recipe(domain, {at: read for at, spec in scored.items() if (read := _training(ledger, spec, at, stems))})
         for (domain, _), scored in kept
     ]
 
