@@ -263,7 +263,7 @@ def union(starts: Sequence[SweepRecord]) -> SweepRecord:
     return first.model_copy(
         update={
             "facts": {domain: facts for start in reversed(about) for domain, facts in start.facts.items()},
-            "families": {domain: family for start in starts for domain, family in start.families.items()},
+            "families": _families(starts),
             "notes": tuple(dict.fromkeys(note for start in about for note in start.notes)),
             "synthetic": any(start.synthetic for start in about),
             "weights": {digest: word for start in starts for digest, word in start.weights.items()},
@@ -273,6 +273,14 @@ def union(starts: Sequence[SweepRecord]) -> SweepRecord:
             "replaced": tuple(replaced),
         }
     )
+
+
+def _families(starts: Sequence[SweepRecord]) -> dict[str, str]:
+    """Return the families that a person gave, of each domain as the newest start that has it knows it."""
+    found: dict[str, str] = {}
+    for start in starts:
+        found = {domain: family for domain, family in found.items() if domain not in start.domains} | start.families
+    return found
 
 
 def _speaking(

@@ -135,7 +135,7 @@ def tags(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[str
     elif failure:
         words[FAILURE] = failure.message
     tests = (one for one in _clean_tests(planned) if one.checkpoint == "best" and ledger.has_rows(name, one.key))
-    kinds = degenerate.together(degenerate.kinds(ledger.rows(name, one.key)) for one in tests)
+    kinds = degenerate.together(degenerate.kinds(ledger.rows(name, one.key), partly_fake=True) for one in tests)
     if kinds.word and planned.spec.decoder.name != degenerate.ALL_FAKE:
         words[COLLAPSED] = kinds.word
     return words

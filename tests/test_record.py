@@ -106,6 +106,15 @@ def test_the_newest_trial_of_a_cell_speaks_and_the_others_are_replaced(base: Pla
     assert union([twice, start(kept)]).trials == (kept, *twice.trials), "of two parents, or of an old union: both speak"
 
 
+def test_the_newest_start_that_has_a_domain_says_its_family(base: PlannedTrial, maker: Maker) -> None:
+    """Imported again by the generator's name: nobody says another family any more."""
+    said = {"mine/a": "one", "mine/b": "one"}
+    first = start(base, domains=("mine/a", "mine/b"), families=said)
+    other = start(maker.plan("scratch", {MINI[0]: 4}), domains=("mine/b",))
+    assert union([first, other]).families == {"mine/a": "one"}
+    assert union([other, first]).families == said
+
+
 @pytest.mark.parametrize(
     "value", [[{"name": "focal", "gamma": 1}, 2], {"b": [1, {"c": None}], "a": 0.5}, True, None, 1e-3, "x y"]
 )

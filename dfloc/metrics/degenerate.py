@@ -41,8 +41,13 @@ class Kinds(NamedTuple):
         return ", ".join(word for word, (part, whole) in shares.items() if part > MOST * whole)
 
 
-def kinds(rows: Table) -> Kinds:
+def kinds(rows: Table, *, partly_fake: bool = False) -> Kinds:
     """Count the maps of some rows, one for each, that say nothing.
+
+    Args:
+        rows: of any images.
+        partly_fake: count those of images alone that are fake in part: of one without a fake pixel, or without a real
+            one, a map of one kind can be right, and tells nothing of a collapse.
 
     Raises:
         DataError: a column is missing, other than `spread`, which earlier versions did not write.
@@ -52,12 +57,13 @@ def kinds(rows: Table) -> Kinds:
         spread = column(rows, "spread").astype(np.float64)
     except DataError:
         spread = np.full(len(tp), np.nan)
+    counted = (tp + fn > 0) & (fp + tn > 0) if partly_fake else np.full(len(tp), True)
     return Kinds(
-        maps=len(tp),
-        all_fake=int((fn + tn == 0).sum()),
-        empty=int((tp + fp == 0).sum()),
-        constant=int((spread <= SPREAD).sum()),
-        told=int((~np.isnan(spread)).sum()),
+        maps=int(counted.sum()),
+        all_fake=int((counted & (fn + tn == 0)).sum()),
+        empty=int((counted & (tp + fp == 0)).sum()),
+        constant=int((counted & (spread <= SPREAD)).sum()),
+        told=int((counted & ~np.isnan(spread)).sum()),
     )
 
 

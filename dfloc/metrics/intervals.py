@@ -198,12 +198,15 @@ def combined(weights: Sequence[float], means: Sequence[Mean], value: float | Non
 def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
     """Return which of many hypotheses are rejected, none wrongly in a share of 1 - `level` of all repetitions.
 
+    What has no p-value (NaN) is not tested, and does not count.
+
     Source: Holm, Scandinavian J. of Statistics 6, 1979.
     """
-    order = np.argsort(p_values, kind="stable")
+    tested = int((~np.isnan(p_values)).sum())
+    order = np.argsort(p_values, kind="stable")[:tested]  # NaN comes last
     rejected = [False] * len(p_values)
     for rank, place in enumerate(order):
-        if not p_values[place] <= level / (len(p_values) - rank):
+        if not p_values[place] <= level / (tested - rank):
             break
         rejected[place] = True
     return rejected

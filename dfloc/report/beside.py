@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dfloc.report import captions
+from dfloc.report import captions, plot
 from dfloc.report.budgets import Line, lines
 from dfloc.report.comparable import Setting, gaps
 from dfloc.report.estimate import Estimate
@@ -244,10 +244,10 @@ def told(pair: Pair) -> list[str]:
     """Return ours and the difference in words, as fractions, or why there is none; nothing where ours is a hole."""
     if pair.ours is None:
         return []
-    lines = [f"ours: {pair.ours.value:.3f} ({pair.ours.low:.3f} … {pair.ours.high:.3f})"]
+    lines = [f"ours: {plot.told(pair.ours)}"]
     if (less := pair.difference) is None:
         return [*lines, f"no difference: {'; '.join(pair.gaps)}"]
-    return [*lines, f"difference: {less.value:+.3f} ({less.low:+.3f} … {less.high:+.3f})"]
+    return [*lines, f"difference: {plot.told(less, '+')}"]
 
 
 def _letter(place: int) -> str:

@@ -1,4 +1,4 @@
-"""Cells that speak of a group of trials: its name, its scores, and the marks of holes and empty maps."""
+"""Cells that speak of a group of trials: its name, its scores, holes, and the marks of what says nothing."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

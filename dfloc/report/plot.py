@@ -159,10 +159,11 @@ def bars(found: Sequence[Estimate]) -> dict[str, Any]:
     }
 
 
-def told(found: Estimate) -> str:
-    """Return a number and its interval in words."""
-    span = f"{found.low:.3f} … {found.high:.3f}" if found.known else NO_INTERVAL
-    return f"{found.value:.3f} ({span})"
+def told(found: Estimate, sign: str = "") -> str:
+    """Return a number and its interval in words; with the sign "+" of those above 0 too."""
+    form = f"{sign}.3f"
+    span = f"{found.low:{form}} … {found.high:{form}}" if found.known else NO_INTERVAL
+    return f"{found.value:{form}} ({span})"
 
 
 def _heads(names: Sequence[str], width: int) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class Score:
         of_set: every number of the set (`metrics.summarise`); F1 at the threshold that validation chose, say.
         out_of_range: images whose resized map left [0, 1] (`Protocol.out_of_range`); None: the rows do not say it.
         all_fake: what calling every pixel fake scores on each image, of the metrics that need no map for it.
+        telling: `kinds` of the images that are fake in part: what a collapse is told by.
     """
 
     spec: EvaluationSpec
@@ -52,6 +53,7 @@ class Score:
     of_set: Mapping[str, float] = field(default_factory=dict)
     out_of_range: int | None = None
     all_fake: Mapping[str, Values] = field(default_factory=dict)
+    telling: Kinds = field(default_factory=Kinds)
 
     def mean(self, metric: str) -> float | None:
         """Return the mean over images that have a number; None where none has, or the protocol has no such metric."""
@@ -81,7 +83,7 @@ class Score:
 
     @cached_property
     def num_photographs(self) -> int:
-        """Photographs that the images are crops or fakes of: what an interval resamples."""
+        """Photographs that the images are crops or fakes of."""
         return len(np.unique(self.photographs))
 
 
@@ -135,13 +137,14 @@ class Result:
 
     @property
     def collapsed(self) -> str:
-        """What over 90 % of its maps are: all fake, empty, constant; empty where they are none of it."""
-        return self.kinds.word if self.trial.spec.decoder.name != ALL_FAKE else ""
+        """What over 90 % of its maps of partly fake images are (`Kinds.word`), over all domains, best checkpoint."""
+        found = degenerate.together(score.telling for (which, _), score in self.scores.items() if which == "best")
+        return found.word if self.trial.spec.decoder.name != ALL_FAKE else ""
 
     def degenerate(self, checkpoint: Checkpoint, domain: str) -> str:
         """Return what over 90 % of its maps on one domain are, as `collapsed`."""
         score = self.scores.get((checkpoint, domain))
-        return score.kinds.word if score and self.trial.spec.decoder.name != ALL_FAKE else ""
+        return score.telling.word if score and self.trial.spec.decoder.name != ALL_FAKE else ""
 
 
 class Results:
@@ -226,6 +229,7 @@ class Results:
             values={name: rows[name].to_numpy().astype(np.float64) for name in keys if name in rows.column_names},
             photographs=np.asarray(codes, dtype=np.int64)[stems.indices.to_numpy()],
             kinds=degenerate.kinds(rows),
+            telling=degenerate.kinds(rows, partly_fake=True),
             areas=rows["mask_area"].to_numpy().astype(np.float64),
             pooled_iou=of_set["pooled_iou"],
             of_set=of_set,

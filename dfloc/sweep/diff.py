@@ -47,7 +47,7 @@ class Difference(NamedTuple):
 
 
 def paired(workspace: Workspace, a: str, b: str, *, alone: bool) -> list[tuple[tuple[int, int], str, str]]:
-    """Return the trials to compare, by draw and seed: of the recipes of two, those that both have and are finished.
+    """Return the trials to compare, by draw and seed: of the recipes of two, those that both have and are scored.
 
     Two trials of one recipe, or of which no draw and seed is common to both recipes, stand alone.
 
@@ -59,10 +59,8 @@ def paired(workspace: Workspace, a: str, b: str, *, alone: bool) -> list[tuple[t
     """
     ledger = Ledger(workspace)
     sides = [{} if alone else lookup.repeated(workspace, name) for name in (a, b)]
-    ended = [
-        {at: name for at, name in side.items() if name in (a, b) or ledger.done(name) is not None} for side in sides
-    ]
-    common = [(at, ended[0][at], ended[1][at]) for at in sorted(ended[0]) if at in ended[1]]
+    scored = [{at: name for at, name in side.items() if next(ledger.all_rows(name), None)} for side in sides]
+    common = [(at, scored[0][at], scored[1][at]) for at in sorted(scored[0]) if at in scored[1]]
     found = {(one, other): (at, one, other) for at, one, other in reversed(common)}
     same = set(sides[0].values()) & {b} or a == b
     return sorted(found.values()) if found and not same else [((0, 0), a, b)]

@@ -93,13 +93,16 @@ def repeated(workspace: Workspace, fingerprint: str) -> dict[tuple[int, int], st
     """Return the trials that differ from one in mixture draw and trial seed alone, itself among them.
 
     Returns:
-        fingerprints by (draw, seed), as the newest sweep that planned it has them; empty where none did.
+        fingerprints by (draw, seed), as the sweep that planned most of them has them, of several the newest; empty
+            where none planned it.
     """
-    for record in reversed(_records(workspace)):
-        for trial in record.trials:
-            if trial.fingerprint == fingerprint:
-                return {each.repetition: each.fingerprint for each in record.trials if each.recipe == trial.recipe}
-    return {}
+    found = [
+        {each.repetition: each.fingerprint for each in record.trials if each.recipe == trial.recipe}
+        for record in reversed(_records(workspace))
+        for trial in record.trials
+        if trial.fingerprint == fingerprint
+    ]
+    return max(found, key=len, default={})
 
 
 class _Candidate(NamedTuple):

@@ -1,6 +1,5 @@
 """What a sweep can show: the smallest difference of two recipes that luck would not explain, by recorded spreads."""
 
-import logging
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import NamedTuple
@@ -8,16 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from dfloc import registry
 from dfloc.config import EvaluationSpec
-from dfloc.errors import DataError, WorkspaceError
+from dfloc.errors import WorkspaceError
 from dfloc.ledger import Ledger
 from dfloc.metrics import intervals, protocols
-from dfloc.metrics.intervals import FEWEST, Images, Mean, Training
-from dfloc.metrics.table import column
+from dfloc.metrics.intervals import FEWEST, Floats, Images, Mean, Training
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
-
-logger = logging.getLogger(__name__)
 
 MOST = 24  # recipes whose rows are read
 LEVEL = 0.95
@@ -36,7 +33,8 @@ class Spread(NamedTuple):
     Attributes:
         photographs: of the smallest test domain.
         of_photographs: variance of the difference of two recipes by its test photographs, the median over pairs.
-        of_trainings: variance of a recipe's number over its trainings, the mean over recipes; None where none has two.
+        of_trainings: variance of a recipe's number over its repetitions (trainings, or draws where there are several),
+            the mean over recipes; None where none has two.
         recipes: what it rests on.
     """
 
@@ -45,13 +43,13 @@ class Spread(NamedTuple):
     of_trainings: float | None
     recipes: int
 
-    def smallest(self, trainings: int) -> float:
-        """Return half the width of the interval of a difference of two recipes with so many trainings each."""
+    def smallest(self, repetitions: int) -> float:
+        """Return half the width of the interval of a difference of two recipes with so many repetitions each."""
         freedom: float = self.photographs - 1
         variance = self.of_photographs
-        if trainings > 1 and self.of_trainings:
-            more: float = 2 * self.of_trainings / trainings
-            spread = variance**2 / freedom + more**2 / (trainings - 1)
+        if repetitions > 1 and self.of_trainings:
+            more: float = 2 * self.of_trainings / repetitions
+            spread = variance**2 / freedom + more**2 / (repetitions - 1)
             variance += more
             freedom = variance**2 / spread
         half: float = stats.t.ppf((1 + LEVEL) / 2, freedom) * variance**0.5
@@ -71,9 +69,12 @@ def line(record: SweepRecord, ledger: Ledger) -> Iterator[str]:
     repeated: dict[str, set[tuple[int, int]]] = {}
     for trial in record.trials:
         repeated.setdefault(trial.recipe, set()).add(trial.repetition)
-    trainings = max(map(len, repeated.values()))
+    most = max(repeated.values(), key=len)
+    trainings, draws = len(most), len({draw for draw, _ in most})
     counted = "1 training" if trainings == 1 else f"{trainings} trainings"
-    least = f"{spread.photographs} source images, {counted} a side: differences from {spread.smallest(trainings):.2g}"
+    counted += f" in {draws} draws" if draws > 1 else ""
+    smallest = spread.smallest(draws if draws > 1 else trainings)
+    least = f"{spread.photographs} source images, {counted} a side: differences from {smallest:.2g}"
     if trainings == 1:
         least += " between two trainings, whatever another seed would give"
     elif spread.of_trainings is None:
@@ -92,11 +93,7 @@ def recorded(record: SweepRecord, ledger: Ledger) -> Spread | None:
     usable = [found for found in pairs if found.fewest >= FEWEST]
     if not usable:
         return None
-    repeated = [
-        np.var([_number(one) for one in recipe.trainings.values()], ddof=1)
-        for recipe in recipes
-        if len(recipe.trainings) > 1
-    ]
+    repeated = [np.var(numbers, ddof=1) for numbers in map(_numbers, recipes) if len(numbers) > 1]
     return Spread(
         photographs=min(found.fewest for found in usable),
         of_photographs=float(np.median([(found.photo_RP.mean(0) ** 2).sum() for found in usable])),
@@ -106,20 +103,22 @@ def recorded(record: SweepRecord, ledger: Ledger) -> Spread | None:
 
 
 def _recipes(record: SweepRecord, ledger: Ledger) -> list[_Recipe]:
-    """Return scored recipes by test domain, evenly from the plan; rows that cannot be read say nothing here."""
+    """Return scored recipes by test domain, evenly from the plan; what looks at no image or learns nothing is none.
+
+    Only the rows of those that are chosen are read: every plan asks.
+    """
     by_recipe: dict[tuple[str, str], dict[tuple[int, int], EvaluationSpec]] = {}
-    for trial in record.trials:
+    for trial in (trial for trial in record.trials if trial.spec.decoder.name not in registry.SOLVED):
         for one in _tests(record, trial):
-            if ledger.has_scored(one):
+            if ledger.has_rows(one.trial, one.key):
                 by_recipe.setdefault((one.domain, trial.recipe), {}).setdefault(trial.repetition, one)
     kept = list(by_recipe.items())
     kept = [kept[place] for place in sorted({round(at) for at in np.linspace(0, len(kept) - 1, min(MOST, len(kept)))})]
     stems: dict[str, int] = {}
-    found = []
-    for (domain, _), scored in kept:
-        read = {at: _training(ledger, one, at, stems) for at, one in scored.items()}
-        found.append(_Recipe(domain, {at: one for at, one in read.items() if one}))
-    return found
+    return [
+        _Recipe(domain, {at: read for at, spec in scored.items() if (read := _training(ledger, spec, at, stems))})
+        for (domain, _), scored in kept
+    ]
 
 
 def _tests(record: SweepRecord, trial: PlannedTrial) -> list[EvaluationSpec]:
@@ -129,13 +128,15 @@ def _tests(record: SweepRecord, trial: PlannedTrial) -> list[EvaluationSpec]:
 
 
 def _training(ledger: Ledger, spec: EvaluationSpec, at: tuple[int, int], stems: dict[str, int]) -> Training | None:
+    """Return a training by its rows; None of such as cannot be read: what becomes of those, plan and report say."""
     try:
-        rows = ledger.scored(spec)
-        values = column(rows, protocols.find(spec.protocol).keys[0]).astype(np.float64)
-    except (WorkspaceError, DataError) as error:  # the report says it, and doctor mends it
-        logger.warning("left out of what the sweep can show: %s", error)
+        rows = ledger.scored(spec) if ledger.has_scored(spec) else None
+    except WorkspaceError:
+        rows = None
+    if rows is None:
         return None
     codes = [stems.setdefault(stem, len(stems)) for stem in rows["stem"].to_pylist()]
+    values = rows[protocols.find(spec.protocol).keys[0]].to_numpy().astype(np.float64)
     return Training(*at, [Images(values, np.array(codes, np.int64))])
 
 
@@ -144,5 +145,9 @@ def _difference(one: _Recipe, other: _Recipe) -> Mean | None:
     return intervals.difference([(one.trainings[at], other.trainings[at]) for at in shared])
 
 
-def _number(training: Training) -> float:
-    return float(np.nanmean(training.domains[0].values))
+def _numbers(recipe: _Recipe) -> Floats:
+    """Return a recipe's number in each of its repetitions, as `Mean` counts them."""
+    each = np.array([np.nanmean(training.domains[0].values) for training in recipe.trainings.values()])
+    unit = intervals.units([draw for draw, _ in recipe.trainings])
+    found: Floats = np.bincount(unit, each) / np.bincount(unit)
+    return found

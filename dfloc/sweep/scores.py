@@ -131,7 +131,7 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
         pooled=pooled.ends,
         of_set={key: value for key, value in numbers.items() if key not in keys and not key.startswith("nan/")},
         num_valid=0 if valid is None else len(valid),
-        collapsed=degenerate.kinds(rows).word,
+        collapsed=degenerate.kinds(rows, partly_fake=True).word,
         all_fake={
             key: float(np.nanmean(values))
             for key, values in degenerate.all_fake(rows, protocol).items()

@@ -10,6 +10,7 @@ from dfloc.config import EvaluationSpec, SampleList, TrialSpec
 from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial
 from dfloc.storage import Workspace
+from dfloc.sweep import lookup
 from tests.cli.test_sweep import Dfloc, assert_one_message, dfloc
 from tests.engine.fakes import make_spec
 from tests.report import studies
@@ -96,6 +97,37 @@ def test_a_name_stands_for_all_seeds_that_both_have(
     alone = dfloc("diff", *(f"{name} seed=0" for name in names), "--alone", "--workspace", str(seeds.root))
     assert "on these two trainings" in alone.out
     assert {line.split()[4] for line in alone.out.splitlines() if line.startswith("mini/")} == {"1"}
+
+
+def test_seeds_without_rows_are_left_out(dfloc: Dfloc, tmp_path: Path) -> None:
+    """Words mean a recipe: its first seed is not trained yet, its second not scored."""
+    place, record = Workspace(tmp_path / "workspace"), studies.mini(seeds=3)
+    wanted = [trial for trial in record.trials if trial.axes.get("n") in (4, 16) and trial.stage == "finetune"]
+    record = record.model_copy(update={"trials": tuple(trial for trial in wanted if "telea" in str(trial.axes))})
+    studies.fill(place, record, skip=lambda trial: "new" if trial.spec.seed == 0 else "")
+    for trial in (trial for trial in record.trials if trial.spec.seed == 1 and trial.axes["n"] == 4):
+        for path in (Ledger(place).folder(trial.fingerprint) / "rows").glob("*.parquet"):
+            path.unlink()
+    record.save(place.sweep(record.sweep))
+    given = "finetune n=4", "finetune n=16", "--workspace", str(place.root)
+    result = dfloc("diff", *given)
+    assert (result.code, result.err) == (0, "")
+    assert "on these two trainings" in result.out
+    alone = dfloc("diff", *(f"{name} seed=2" for name in given[:2]), "--alone", *given[2:])
+    assert [line for line in result.out.splitlines() if line.startswith("mini/")] == [
+        line for line in alone.out.splitlines() if line.startswith("mini/")
+    ]
+
+
+def test_a_later_sweep_of_one_seed_hides_no_other_seed(tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "workspace")
+    three, one = studies.mini(seeds=3), studies.mini().model_copy(update={"sweep": "later-mini-mini", "name": "later"})
+    for record in (three, one):
+        record.save(place.sweep(record.sweep))
+    found = lookup.repeated(place, one.trials[0].fingerprint)
+    assert list(found) == [(0, 0), (0, 1), (0, 2)]
+    assert found[0, 0] == one.trials[0].fingerprint
+    assert lookup.repeated(place, "ab" * 32) == {}
 
 
 def test_two_seeds_of_one_recipe_are_compared_themselves(dfloc: Dfloc, seeds: Workspace) -> None:

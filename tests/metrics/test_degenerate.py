@@ -58,6 +58,17 @@ def test_the_spread_of_a_map_is_that_of_its_probabilities_before_it_is_resized()
     assert found.tolist() == [0.5, 0.0]
 
 
+def test_a_map_of_one_kind_that_is_right_tells_nothing() -> None:
+    """Nineteen photographs without a fake pixel, or images that are fake as a whole, and one that is fake in part."""
+    real, whole = (0, 0, 0, 10), (10, 0, 0, 0)
+    for right in (real, whole):
+        data = pa.table(rows(*[right] * 19, SOUND))
+        assert degenerate.kinds(data).word in ("empty", "all fake")
+        assert degenerate.kinds(data, partly_fake=True).word == ""
+        assert degenerate.kinds(pa.table(rows(right)), partly_fake=True).word == ""
+    assert degenerate.kinds(pa.table(rows(*[whole] * 19, EMPTY)), partly_fake=True).word == "empty"
+
+
 def truths(height: int, width: int) -> Tensor:
     """None fake, all fake, one pixel, a block, and half of the pixels here and there."""
     fake = torch.zeros(5, height, width, dtype=torch.bool)

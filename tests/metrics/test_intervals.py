@@ -175,3 +175,10 @@ def test_seeds_are_covered_and_equal_recipes_are_seldom_called_different(seeds, 
         apart.append(not covered(difference(list(zip(one, other, strict=True))), 0.0))
     assert 0.88 < np.mean(inside) < 0.99
     assert np.mean(apart) < 0.09
+
+
+def test_what_has_no_p_value_is_not_among_the_tested() -> None:
+    nan = float("nan")
+    assert holm([nan, 0.03, nan, nan]) == [False, True, False, False]
+    assert holm([0.03, nan, 0.02]) == [True, False, True]
+    assert holm([nan]) == [False]

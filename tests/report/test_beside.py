@@ -1,5 +1,6 @@
 import csv
 import io
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from dfloc.report import beside, captions, latex, published, reading
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
+from dfloc.report.table import NO_INTERVAL
 from dfloc.storage import Workspace
 from tests.report.conftest import small_paper, texts
 from tests.report.studies import DOLOS, Maker, fill, truth
@@ -77,6 +79,8 @@ def test_ours_and_the_difference_have_the_interval_of_ours_alone(found):
     np.testing.assert_allclose(ours.exact, [65, 60, 71])
     np.testing.assert_allclose(difference.exact, [0.28, -4.72, 6.28])
     assert beside.told(known) == ["ours: 0.650 (0.600 … 0.710)", "difference: +0.003 (-0.047 … +0.063)"]
+    few = replace(known, ours=Estimate(0.65, math.nan, math.nan, 2, 2, 3))
+    assert beside.told(few) == [f"{words} ({NO_INTERVAL})" for words in ("ours: 0.650", "difference: +0.003")]
     refused = replace(known, gaps=("epochs 10, ours 11",))
     assert beside.compared(refused, {})[2].text == "a"
     assert beside.told(refused)[1] == "no difference: epochs 10, ours 11"

@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from dfloc.config import EvaluationSpec, SampleList
 from dfloc.ledger import Ledger
 from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
@@ -16,6 +18,7 @@ from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.report.table import Table
 from dfloc.storage import Workspace
+from dfloc.sweep import scores
 from tests.report import crossed as made
 from tests.report import studies
 from tests.report.studies import DOLOS, MINI, Maker
@@ -223,3 +226,13 @@ def test_rows_without_a_spread_say_nothing_of_constant_maps(workspace: Workspace
         "",
         "False",
     ]
+
+
+@pytest.mark.parametrize(("fake", "word"), [(0, ""), (30, "empty")])
+def test_photographs_that_are_called_real_are_no_collapse(fake: int, word: str) -> None:
+    """A domain of photographs alone, where a map without a fake pixel is right; and one whose fakes are missed."""
+    test = SampleList(digest="d", counts={"mine/real": 12})
+    one = EvaluationSpec(trial="t", checkpoint="best", domain="mine/real", test=test, protocol="declip-2025")
+    counts = {"tp": 0, "fp": 0, "fn": fake, "tn": 900}
+    rows = studies.rows(one, 0.5).to_pandas().assign(**counts)
+    assert scores.of_rows(pa.Table.from_pandas(rows), "declip-2025", "mine/real").collapsed == word

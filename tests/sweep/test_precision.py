@@ -86,3 +86,37 @@ def test_two_photographs_can_show_nothing(tmp_path):
     workspace, record = Workspace(tmp_path), planned(1, num_test=12)
     fill(workspace, record, 0.0, 1)
     assert list(precision.line(record, Ledger(workspace))) == []
+
+
+def test_seeds_of_one_draw_are_one_repetition(tmp_path):
+    """All seeds of a draw have one number: three of them show no more than one does."""
+
+    def truth(trial: PlannedTrial, _: str) -> float:
+        name = [trial.stage, trial.axes["domain"], trial.axes["draw"]]
+        return 0.5 + 0.1 * float(np.random.default_rng(list(repr(name).encode())).uniform(-1, 1))
+
+    found = []
+    for seeds in (1, 3):
+        workspace, record = Workspace(tmp_path / str(seeds)), planned(seeds, draws=3, num_test=24)
+        studies.fill(workspace, record, truth, checkpoints=("best",))
+        found.append(said(workspace, record))
+        assert f"{3 * seeds} trainings in 3 draws a side" in next(precision.line(record, Ledger(workspace)))
+    assert found[0] == pytest.approx(found[1], rel=0.05)
+
+
+def test_baselines_tell_nothing_of_models(tmp_path):
+    workspace, maker = Workspace(tmp_path), Maker(num_test=24)
+    maker.baselines()
+    record = studies.record(maker, "mini", synthetic=True)
+    studies.fill(workspace, record, checkpoints=("best",))
+    assert list(precision.line(record, Ledger(workspace))) == []
+
+
+def test_a_plan_reads_the_rows_of_a_few_recipes_alone(tmp_path, monkeypatch):
+    workspace, record = Workspace(tmp_path), planned(1, num_test=24)
+    studies.fill(workspace, record, checkpoints=("best",))
+    read = []
+    is_whole = Ledger.has_scored
+    monkeypatch.setattr(Ledger, "has_scored", lambda self, one: read.append(one.key) or is_whole(self, one))
+    assert next(precision.line(record, Ledger(workspace)))
+    assert len(read) == precision.MOST < 4 * len(record.trials)
