@@ -40,8 +40,21 @@ def interval(
     if not 0 < level < 1 or num_resamples < 1:
         raise DataError(f"expected a level in (0, 1) and at least one resample, came {level} and {num_resamples}")
     if isinstance(value, str):
-        return _mean(_trainings(frame, value), value).interval(level)
+        return _mean(_trainings([frame], value)[0], value).interval(level)
     return _studentized(frame, value, level, num_resamples, np.random.default_rng(seed))
+
+
+def paired_difference(a: Table, b: Table, value: str, *, level: float = 0.95) -> Interval:
+    """Return the interval of the mean of `a` less that of `b`, paired by draw, seed and photograph.
+
+    Raises:
+        DataError: as `interval`, or the two do not have the same draws and seeds and the same photographs.
+    """
+    sides = _trainings([a, b], value)
+    names = [[f"draw {one.draw} seed {one.seed}" for one in side] for side in sides]
+    if lacks := sorted({*names[0]} ^ {*names[1]}):
+        raise DataError(f"a paired difference needs the same rows on both sides; one lacks {lacks[0]}")
+    return intervals.combined([1.0, -1.0], [_mean(side, value) for side in sides]).interval(level)
 
 
 def _mean(trainings: Sequence[Training], value: str) -> Mean:
@@ -55,14 +68,21 @@ def _mean(trainings: Sequence[Training], value: str) -> Mean:
     return found
 
 
-def _trainings(frame: Table, value: str) -> list[Training]:
-    """Return the trainings of a frame, in order."""
-    values = column(frame, value).astype(np.float64)
-    if np.isnan(values).all():
+def _trainings(frames: Sequence[Table], value: str) -> list[list[Training]]:
+    """Return the trainings of each frame, in order, their photographs numbered alike; all must have the same."""
+    values = [column(frame, value).astype(np.float64) for frame in frames]
+    if any(np.isnan(each).all() for each in values):
         raise DataError(f'expected rows with a "{value}", came none')
-    photograph = np.unique(column(frame, "stem"), return_inverse=True)[1]
+    stems, code = np.unique(np.concatenate([column(frame, "stem") for frame in frames]), return_inverse=True)
+    codes = np.split(code, np.cumsum([len(frame) for frame in frames])[:-1])
+    for part in codes:
+        if len(missing := np.setdiff1d(np.arange(len(stems)), part)):
+            raise DataError(
+                f"a paired difference needs the same rows on both sides; one lacks photograph {stems[missing[0]]}"
+            )
     return [
-        Training(draw, seed, [Images(values[mine], photograph[mine])]) for (draw, seed), mine in _by_training(frame)
+        [Training(draw, seed, [Images(value[mine], code[mine])]) for (draw, seed), mine in _by_training(frame)]
+        for frame, value, code in zip(frames, values, codes, strict=True)
     ]
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from dfloc.errors import DataError
-from dfloc.metrics.bootstrap import interval
+from dfloc.metrics.bootstrap import interval, paired_difference
 
 
 def frame(values: list[float], stems: list[str], draw: int | list[int] = 0, seed: int | list[int] = 0) -> pd.DataFrame:
@@ -61,6 +61,17 @@ def test_any_row_order_and_either_kind_of_table_give_the_same():
     first = interval(data, "iou")[:5]
     assert interval(data.sample(frac=1, random_state=0), "iou")[:5] == pytest.approx(first)
     assert interval(pa.Table.from_pandas(data), "iou")[:5] == pytest.approx(first)
+
+
+def test_a_paired_difference_is_the_interval_of_the_differences():
+    rng = np.random.default_rng(4)
+    b = many(60, 1)
+    a = b.assign(iou=b.iou + 0.05 + rng.normal(0, 0.02, 60))
+    found = paired_difference(a, b.sample(frac=1, random_state=0), "iou")
+    by = a.iou - b.iou
+    low, high = stats.t.interval(0.95, 59, by.mean(), stats.sem(by))
+    assert found[:5] == pytest.approx((by.mean(), low, high, 60, 1))
+    assert paired_difference(a, a, "iou")[:3] == pytest.approx((0, 0, 0))
 
 
 def median(rows: pa.Table) -> float:
@@ -130,3 +141,7 @@ def test_errors():
     for wrong in ({"level": 1.0}, {"level": 0}, {"num_resamples": 0}):
         with pytest.raises(DataError, match="expected a level"):
             interval(data, "iou", **wrong)
+    with pytest.raises(DataError, match="one lacks photograph b"):
+        paired_difference(data, data[:1], "iou")
+    with pytest.raises(DataError, match="one lacks draw 0 seed 1"):
+        paired_difference(pd.concat([data, data.assign(seed=1)]), data, "iou")
