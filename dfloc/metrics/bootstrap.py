@@ -37,24 +37,34 @@ def interval(
     Raises:
         DataError: a column is missing, no row has a value, or `level` or `num_resamples` is out of range.
     """
-    if not 0 < level < 1 or num_resamples < 1:
-        raise DataError(f"expected a level in (0, 1) and at least one resample, came {level} and {num_resamples}")
     if isinstance(value, str):
+        _check(level, num_resamples)
         return _mean(_trainings([frame], value)[0], value).interval(level)
-    return _studentized(frame, value, level, num_resamples, np.random.default_rng(seed))
+    return _studentized([frame], value, level, num_resamples, seed)
 
 
-def paired_difference(a: Table, b: Table, value: str, *, level: float = 0.95) -> Interval:
-    """Return the interval of the mean of `a` less that of `b`, paired by draw, seed and photograph.
+def paired_difference(
+    a: Table, b: Table, value: str | Statistic, *, level: float = 0.95, num_resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Return the interval of a number of `a` less that of `b`, paired by draw, seed and photograph; args as `interval`.
 
     Raises:
         DataError: as `interval`, or the two do not have the same draws and seeds and the same photographs.
     """
-    sides = _trainings([a, b], value)
-    names = [[f"draw {one.draw} seed {one.seed}" for one in side] for side in sides]
-    if lacks := sorted({*names[0]} ^ {*names[1]}):
+    names = [{f"draw {draw} seed {seed}" for (draw, seed), _ in _by_training(frame)} for frame in (a, b)]
+    names = [names[k] | {f"photograph {stem}" for stem in column(frame, "stem")} for k, frame in enumerate((a, b))]
+    if lacks := sorted(names[0] ^ names[1]):
         raise DataError(f"a paired difference needs the same rows on both sides; one lacks {lacks[0]}")
-    return intervals.combined([1.0, -1.0], [_mean(side, value) for side in sides]).interval(level)
+    if isinstance(value, str):
+        _check(level, num_resamples)
+        means = [_mean(side, value) for side in _trainings([a, b], value)]
+        return intervals.combined([1.0, -1.0], means).interval(level)
+    return _studentized([a, b], value, level, num_resamples, seed)
+
+
+def _check(level: float, num_resamples: int) -> None:
+    if not 0 < level < 1 or num_resamples < 1:
+        raise DataError(f"expected a level in (0, 1) and at least one resample, came {level} and {num_resamples}")
 
 
 def _mean(trainings: Sequence[Training], value: str) -> Mean:
@@ -69,17 +79,12 @@ def _mean(trainings: Sequence[Training], value: str) -> Mean:
 
 
 def _trainings(frames: Sequence[Table], value: str) -> list[list[Training]]:
-    """Return the trainings of each frame, in order, their photographs numbered alike; all must have the same."""
+    """Return the trainings of each frame, in order, their photographs numbered alike."""
     values = [column(frame, value).astype(np.float64) for frame in frames]
     if any(np.isnan(each).all() for each in values):
         raise DataError(f'expected rows with a "{value}", came none')
-    stems, code = np.unique(np.concatenate([column(frame, "stem") for frame in frames]), return_inverse=True)
+    code = np.unique(np.concatenate([column(frame, "stem") for frame in frames]), return_inverse=True)[1]
     codes = np.split(code, np.cumsum([len(frame) for frame in frames])[:-1])
-    for part in codes:
-        if len(missing := np.setdiff1d(np.arange(len(stems)), part)):
-            raise DataError(
-                f"a paired difference needs the same rows on both sides; one lacks photograph {stems[missing[0]]}"
-            )
     return [
         [Training(draw, seed, [Images(value[mine], code[mine])]) for (draw, seed), mine in _by_training(frame)]
         for frame, value, code in zip(frames, values, codes, strict=True)
@@ -93,30 +98,35 @@ def _by_training(frame: Table) -> list[tuple[tuple[int, int], Array]]:
     return [((int(draw), int(seed)), np.flatnonzero(code.ravel() == place)) for place, (draw, seed) in enumerate(found)]
 
 
-def _studentized(
-    frame: Table, statistic: Statistic, level: float, num: int, generator: np.random.Generator
-) -> Interval:
-    rows = frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
-    if not len(rows):
+def _studentized(frames: Sequence[Table], statistic: Statistic, level: float, num: int, seed: int) -> Interval:
+    """Return the interval of a number of the first frame, less that of the second where there is one."""
+    _check(level, num)
+    tables = [
+        each if isinstance(each, pa.Table) else pa.Table.from_pandas(each, preserve_index=False) for each in frames
+    ]
+    if not all(map(len, tables)):
         raise DataError("expected rows to compute a number of, came none")
-    stems, photograph = np.unique(column(rows, "stem"), return_inverse=True)
-    trainings = _by_training(rows)
-    of_P = [[mine[photograph[mine] == place] for place in range(len(stems))] for _, mine in trainings]
+    stems = np.unique(column(tables[0], "stem"))
+    names = [name for name, _ in _by_training(tables[0])]
+    rows_FRP = [_rows_of(table, stems) for table in tables]
 
     def of(photographs: Array) -> Floats:
         """Return the number of each training on some photographs."""
-        return np.array([statistic(rows.take(np.concatenate([each[p] for p in photographs]))) for each in of_P])
+        sides = [
+            np.array([statistic(table.take(np.concatenate([of_P[p] for p in photographs]))) for of_P in of_RP])
+            for table, of_RP in zip(tables, rows_FRP, strict=True)
+        ]
+        found: Floats = sides[0] - sides[1] if len(sides) > 1 else sides[0]
+        return found
 
     every = np.arange(len(stems))
     value_R = of(every)
-    names = tuple(name for name, _ in trainings)
     value = float(value_R.mean())
     if len(stems) < FEWEST:
         return Interval(value, float("nan"), float("nan"), len(stems), len(names))
     left_RP = np.stack([of(np.delete(every, p)) for p in every], axis=1)
-    photo_RP = (left_RP.mean(1, keepdims=True) - left_RP) * ((len(stems) - 1) / len(stems)) ** 0.5
-    photo_P = photo_RP.mean(0)
-    picked_NP = generator.integers(len(stems), size=(num, len(stems)))
+    photo_P = (left_RP.mean(1, keepdims=True) - left_RP).mean(0) * ((len(stems) - 1) / len(stems)) ** 0.5
+    picked_NP = np.random.default_rng(seed).integers(len(stems), size=(num, len(stems)))
     apart_N = np.array([of(picked).mean() for picked in picked_NP]) - value
     spread_N = photo_P[picked_NP].std(1) * len(stems) ** 0.5
     known = spread_N > 0
@@ -124,6 +134,12 @@ def _studentized(
     value_U = np.bincount(unit_R, value_R) / np.bincount(unit_R)
     low, high = _joined(value, apart_N[known] / spread_N[known], photo_P, value_U, level)
     return Interval(value, low, high, len(stems), len(names))
+
+
+def _rows_of(table: pa.Table, stems: Array) -> list[list[Array]]:
+    """Return the rows of each training and photograph."""
+    photograph = np.searchsorted(stems, column(table, "stem"))
+    return [[mine[photograph[mine] == p] for p in range(len(stems))] for _, mine in _by_training(table)]
 
 
 def _joined(value: float, t_N: Floats, photo_P: Floats, value_U: Floats, level: float) -> tuple[float, float]:

@@ -9,10 +9,11 @@ from scipy import stats
 
 from dfloc import registry
 from dfloc.config import EvaluationSpec
-from dfloc.errors import WorkspaceError
+from dfloc.errors import DataError, WorkspaceError
 from dfloc.ledger import Ledger
 from dfloc.metrics import intervals, protocols
 from dfloc.metrics.intervals import FEWEST, Floats, Images, Mean, Training
+from dfloc.metrics.table import column
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 
@@ -130,13 +131,13 @@ def _tests(record: SweepRecord, trial: PlannedTrial) -> list[EvaluationSpec]:
 def _training(ledger: Ledger, spec: EvaluationSpec, at: tuple[int, int], stems: dict[str, int]) -> Training | None:
     """Return a training by its rows; None of such as cannot be read: what becomes of those, plan and report say."""
     try:
-        rows = ledger.scored(spec) if ledger.has_scored(spec) else None
-    except WorkspaceError:
-        rows = None
-    if rows is None:
+        if not ledger.has_scored(spec):
+            return None
+        rows = ledger.scored(spec)
+        values = column(rows, protocols.find(spec.protocol).keys[0]).astype(np.float64)
+    except (WorkspaceError, DataError):
         return None
     codes = [stems.setdefault(stem, len(stems)) for stem in rows["stem"].to_pylist()]
-    values = rows[protocols.find(spec.protocol).keys[0]].to_numpy().astype(np.float64)
     return Training(*at, [Images(values, np.array(codes, np.int64))])
 
 

@@ -74,6 +74,15 @@ def test_a_paired_difference_is_the_interval_of_the_differences():
     assert paired_difference(a, a, "iou")[:3] == pytest.approx((0, 0, 0))
 
 
+def test_a_paired_difference_of_a_number_of_the_set_leaves_the_shared_photographs_out() -> None:
+    """Medians of values that differ by 0.1 on each photograph, however they are drawn."""
+    b = many(40, 9)
+    found = paired_difference(b.assign(iou=b.iou + 0.1), b, median, num_resamples=50)
+    assert found[:3] == pytest.approx((0.1, 0.1, 0.1))
+    alone = interval(b, median, num_resamples=50)
+    assert alone.high - alone.low > 0.05
+
+
 def median(rows: pa.Table) -> float:
     return float(np.median(rows["iou"].to_numpy()))
 
