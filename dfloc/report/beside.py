@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from dfloc.report import captions, plot
 from dfloc.report.budgets import Line, lines
 from dfloc.report.comparable import Setting, gaps
+from dfloc.report.controls import blocks
 from dfloc.report.estimate import Estimate
-from dfloc.report.exposure import blocks, name_of
+from dfloc.report.exposure import name_of
 from dfloc.report.groups import Group, Model, Study
 from dfloc.report.marks import notes
 from dfloc.report.published import Cell as Published

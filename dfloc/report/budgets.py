@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from dfloc.report import captions, cells, differs, table
-from dfloc.report.controls import besides
+from dfloc.report.controls import DATA, SCRATCH, besides, kind_of
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study, mean_valid, over
+from dfloc.report.models import budgeted
+from dfloc.report.roles import ALONE, WORDS
 from dfloc.report.table import Cell, Row, Table
 
 
@@ -46,21 +48,39 @@ class Line:
         return cells.mean(self.score(domains, metric), hole, [(self.models[name], [name]) for name in domains], metric)
 
 
-def lines(study: Study, stage: str = "budgets") -> list[Line]:
-    """Return the budgets of a stage in the order of the plan: a case whose trials differ by `domain` is one line."""
+def lines(study: Study) -> list[Line]:
+    """Return the budgets in the order of the plan, but for those whose number of images of each domain is an axis."""
+    return _lines(study, [group for group in budgeted(study) if "count" not in group.told.values()])
+
+
+def _lines(study: Study, groups: Iterable[Group]) -> list[Line]:
+    """Return some models as budgets: those of a case, or a stage, that differ in their one domain are one line."""
     domains = study.tested
-    found: dict[tuple[str, str], list[Group]] = {}
-    for group in study.stage(stage):
-        rest = [f"{axis} = {value}" for axis, value in group.axes.items() if axis not in ("domain", "held_out", "n")]
+    found: dict[tuple[str, str, str, bool], list[Group]] = {}
+    for group in groups:
+        n = next((value for axis, value in group.axes.items() if group.told.get(axis) == "n"), "")
+        rest = [f"{axis} = {value}" for axis, value in group.axes.items() if _is_setting(group, axis)]
         name = ", ".join(filter(None, [group.case, *(rest if not group.case or group.facet else [])]))
-        found.setdefault((name, str(group.axes.get("n", ""))), []).append(group)
-    result = []
-    for (name, n), groups in found.items():
-        single = {_own(group): group for group in groups if _own(group)}
-        models = single or dict.fromkeys(domains, groups[0])
+        found.setdefault((group.stage, name, str(n), ALONE in group.role), []).append(group)
+    made = []
+    for (stage, name, n, alone), of in found.items():
+        models = {group.role.domain: group for group in of} if alone else dict.fromkeys(domains, of[0])
         if all(domain in models for domain in domains):
-            result.append(Line(", ".join(filter(None, [name, f"{n} of one domain" if n else ""])), models))
-    return result
+            made.append((stage, ", ".join(filter(None, [name, f"{n} of one domain" if n else ""])), models))
+    names = [name for _, name, _ in made]
+    return [
+        Line(name if name and names.count(name) == 1 else ", ".join(filter(None, [stage, name])), models)
+        for stage, name, models in made
+    ]
+
+
+def counted(study: Study) -> list[Line]:
+    """Return the mixtures whose number of images of each domain is an axis."""
+    return _lines(study, [group for group in budgeted(study) if "count" in group.told.values()])
+
+
+def _is_setting(group: Group, axis: str) -> bool:
+    return axis not in WORDS and group.told.get(axis) not in ("domain", "n")
 
 
 def budgets(study: Study) -> Table:
@@ -75,14 +95,15 @@ def budgets(study: Study) -> Table:
         columns=_columns(study),
         rows=[*_ranked(study, found), *_baseline_rows(study)],
         words=(0, 1, 2),
+        trials=captions.trials(_all(found)),
     )
 
 
 def equal_total(study: Study) -> Table:
     """Return few images of every domain beside as many in all of one domain."""
     rows, found, pairs = [], [], list[tuple[Group, Group]]()
-    for total, mixed in _by_total(lines(study, "equal-total")).items():
-        single = _single(study, total)
+    for total, mixed in _by_total(counted(study)).items():
+        single = _single(study, total, mixed[0].groups[0])
         pairs += product(_all(mixed), _all(single))
         block = _ranked(study, [*mixed, *single])
         if not single:
@@ -99,6 +120,7 @@ def equal_total(study: Study) -> Table:
         columns=_columns(study),
         rows=[*rows, *_baseline_rows(study)],
         words=(0, 1, 2),
+        trials=captions.trials(_all(found)),
     )
 
 
@@ -116,13 +138,19 @@ def _by_total(found: Sequence[Line]) -> dict[int, list[Line]]:
     return dict(sorted(totals.items()))
 
 
-def _single(study: Study, total: int) -> list[Line]:
-    """Return the budgets of one domain that have a total, else the models from scratch that have it."""
-    budget, scratch = (
-        [line for line in lines(study, stage) if len(line.groups) > 1 and line.totals == {total}]
-        for stage in ("budgets", "scratch")
-    )
-    return budget or scratch
+def _single(study: Study, total: int, mixed: Group) -> list[Line]:
+    """Return the budgets of one domain that have a total, else the models from scratch that have it.
+
+    Of several stages of those, the one that differs from a mixture in the fewest settings; of those the first.
+    """
+    sources: dict[tuple[str, str], list[Group]] = {}
+    for group in (group for group in study.groups if kind_of(group.role) is SCRATCH):
+        sources.setdefault((group.stage, group.case), []).append(group)
+    scratch = min(sources.values(), key=lambda of: len(besides([(mixed, of[0])], DATA)), default=[])
+    for found in (lines(study), _lines(study, scratch)):
+        if alike := [line for line in found if len(line.groups) > 1 and line.totals == {total}]:
+            return alike
+    return []
 
 
 def baselines(study: Study) -> Table:
@@ -141,6 +169,7 @@ def baselines(study: Study) -> Table:
         f"{captions.provenance(study, captions.solved(study).values())}",
         columns=["Baseline", "Metric", "Valid. IoU", *domains, "Mean"],
         rows=rows,
+        trials=captions.trials(captions.solved(study).values()),
         words=(0, 1),
     )
 
@@ -179,10 +208,6 @@ def _baseline_rows(study: Study) -> list[Row]:
         kept = [*row.cells[:2], Cell(""), row.cells[3], Cell("none"), *row.cells[5:]]
         rows.append(Row(kept, starts=not rows, muted=True))
     return rows
-
-
-def _own(group: Group) -> str:
-    return str(group.axes.get("domain") or group.axes.get("held_out") or "")
 
 
 def _counts(domains: Sequence[str], counts: Sequence[Mapping[str, int]]) -> str:

@@ -25,7 +25,7 @@ from dfloc.report import (
     search,
 )
 from dfloc.report.beside import Pair
-from dfloc.report.controls import MAIN, controls_of
+from dfloc.report.controls import REPLAY, controls_of, main
 from dfloc.report.estimate import pooled
 from dfloc.report.groups import Study, run
 from dfloc.report.page import Report, Section
@@ -105,10 +105,19 @@ def _report(workspace: Workspace, whole: Study, studies: Sequence[Study]) -> Rep
         subtitle=f"Sweep {record.sweep}: {record.name}, preset {record.preset}, data {record.data}{limit}. "
         f"{overview.state_line(whole)}",
         reading=reading.lines(study, published=compared),
-        warnings=overview.warnings(whole),
+        warnings=[*overview.warnings(whole), *_unseen(whole, sections)],
         sections=sections,
         footer=list(dict.fromkeys([line for each in studies for line in _footer(each, tables)])),
     )
+
+
+def _unseen(study: Study, sections: Sequence[Section]) -> list[str]:
+    """Return a sentence with the names of the finished trials that no table of numbers and no figure shows."""
+    seen = {name for one in sections for block in one.blocks if isinstance(block, Table) for name in block.trials}
+    rest = [
+        result.trial.name for name, result in study.results.by_fingerprint.items() if name not in seen and result.done
+    ]
+    return [f"Finished, but in no figure and in no table but that of all trials: {'; '.join(rest)}."] if rest else []
 
 
 def _footer(study: Study, tables: Sequence[published.Table]) -> list[str]:
@@ -144,11 +153,12 @@ def _drawn(study: Study, found: Sequence[Pair]) -> list[Pair]:
 
 
 def _curves(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iterator[Section]:
-    tuned, controlled = study.stage(MAIN), controls_of(study)
+    tuned, controlled = main(study).groups, controls_of(study)
+    replayed = [group for one in controlled if one.kind == REPLAY for group in one.groups]
     yield Section(
         "exposure-study",
         "How many samples of a new domain?",
-        " ".join([EXPOSED, *overlap.sentences(workspace, study, "finetune")]),
+        " ".join([EXPOSED, *overlap.sentences(workspace, study, tuned)]),
         [figures.panels(study, found), figures.means(study), exposure.curves(study), exposure.selected(study)]
         if tuned
         else [],
@@ -156,14 +166,14 @@ def _curves(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iterat
     yield Section(
         "controls-study",
         "Against starting anew, and with replay",
-        " ".join([CONTROLLED, *(f"Replay: {words}" for words in overlap.sentences(workspace, study, "replay"))]),
+        " ".join([CONTROLLED, *(f"Replay: {words}" for words in overlap.sentences(workspace, study, replayed))]),
         [figures.controls(study), exposure.controls(study)] if tuned and controlled else [],
     )
     yield Section(
         "forgetting-study", "What is forgotten", "", [exposure.forgetting(study)] if tuned or controlled else []
     )
-    mixed = [budgets.budgets(study)] if study.stage("budgets") else []
-    mixed += [budgets.equal_total(study)] if study.stage("equal-total") else []
+    mixed = [budgets.budgets(study)] if budgets.lines(study) else []
+    mixed += [budgets.equal_total(study)] if budgets.counted(study) else []
     yield Section("budgets-study", "Many domains or many images?", "", mixed)
     last = [exposure.best_last(study)] if tuned else []
     yield Section("measures", "Last epoch, AP and F1", "", last)

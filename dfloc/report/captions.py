@@ -10,6 +10,7 @@ from dfloc.metrics.degenerate import ALL_FAKE
 from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.published import Table as Published
 from dfloc.report.results import Result, Score
+from dfloc.report.roles import SOLVED
 
 BASELINES = {ALL_FAKE: "all fake", "mean-mask": "mean training mask", "threshold": "local-variance threshold"}
 EXPLAINED = {
@@ -35,6 +36,11 @@ def provenance(study: Study, groups: Iterable[Group]) -> str:
         f"Protocol {study.record.protocol}. {_data(study, scores)}. Trial seeds {_list(seeds)}, "
         f"mixture draws {_list(draws)}. Intervals: 95 %, over {over}.{random_weights(results)}"
     )
+
+
+def trials(groups: Iterable[Group]) -> frozenset[str]:
+    """Return the fingerprints of some groups' trials."""
+    return frozenset(result.trial.fingerprint for group in groups for result in group.results)
 
 
 def random_weights(results: Iterable[Result]) -> str:
@@ -89,19 +95,20 @@ def _counted(lists: Sequence[tuple[str, str]]) -> str:
 
 
 def baselines(study: Study, name: str, facet: Facet = ()) -> dict[str, Group]:
-    """Return the groups of a baseline by what each is called: one, but for axes that the facet does not settle.
+    """Return the groups of a baseline by what each is called: one, but for what the facet does not settle.
 
     All fake is computed from the rows of any trial where the study does not plan it.
     """
     if name == ALL_FAKE and study.all_fake:
         return {BASELINES[name]: study.all_fake}
     wanted = dict(facet)
-    return {
-        ", ".join([BASELINES[name], *(f"{axis} = {value}" for axis, value in group.facet)]): group
-        for group in study.stage("baselines")
-        if group.first.trial.spec.decoder.name == name
-        if all(wanted.get(axis, value) == value for axis, value in group.facet)
-    }
+    found: dict[str, Group] = {}
+    for group in (group for group in study.groups if SOLVED in group.role and group.role.decoder == name):
+        if all(wanted.get(axis, value) == value for axis, value in group.facet):
+            words = ", ".join([BASELINES[name], *(f"{axis} = {value}" for axis, value in group.facet)])
+            twice = ", ".join(filter(None, [words, group.stage, group.case]))
+            found[twice if words in found else words] = group
+    return found
 
 
 def solved(study: Study) -> dict[str, Group]:

@@ -1,6 +1,6 @@
-"""Curves beside the fine-tuned one, found by what their trainings are: from scratch, with replay, of other lengths."""
+"""The curves of a study, found by what their trainings are: the fine-tuned one, and its controls beside it."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,8 +9,10 @@ from dfloc.config import TrialSpec
 from dfloc.report import differs
 from dfloc.report.differs import Field
 from dfloc.report.groups import Facet, Group, Study, places
+from dfloc.report.roles import ALONE, REPLAYED, Role
 
-MAIN = "finetune"
+DATA = ("train", "valid", "init", "steps")  # what any fine-tuning has of its own
+Block = tuple[Facet, str, dict[int, Group]]
 
 
 class Kind(NamedTuple):
@@ -29,15 +31,15 @@ class Kind(NamedTuple):
     shape: tuple[str, str]
 
 
-TUNED = Kind("fine-tuned", "fine-tuned", ("epoch_steps", "steps"), ("circle", "solid"))
-REPLAYED = Kind("with replay", "replay", ("train",), ("square", "dash"))
+FINE_TUNED = Kind("fine-tuned", "fine-tuned", ("epoch_steps", "steps"), ("circle", "solid"))
+REPLAY = Kind("with replay", "replay", ("train",), ("square", "dash"))
 SCRATCH = Kind("from scratch", "scratch", ("init",), ("triangle-up", "dot"))
-KINDS = (SCRATCH, REPLAYED, TUNED)
+KINDS = (SCRATCH, REPLAY, FINE_TUNED)
 
 
 @dataclass(frozen=True)
-class Control:
-    """A curve for each held-out domain, to stand beside the fine-tuned ones.
+class Curves:
+    """A curve for each facet and held-out domain: what a stage, or one case of it, plans.
 
     Attributes:
         told: what tells it from others of its kind; empty for none.
@@ -73,38 +75,63 @@ class Control:
         """Return its points by n, ascending; those without an axis of the facet belong to every value of it."""
         wanted = dict(facet)
         points = {
-            images_of(group): group
+            group.role.n: group
             for group in self.groups
-            if group.axes.get("held_out") == held_out
+            if group.role.held_out == held_out and group.role.n is not None
             if all(wanted.get(axis, value) == value for axis, value in group.facet)
         }
         return dict(sorted(points.items()))
 
 
-def kind_of(group: Group) -> Kind | None:
-    """Return what a training is by its spec and lineage; None: none on a held-out domain."""
-    spec, held_out = group.first.trial.spec, group.axes.get("held_out")
-    trained = set(spec.train.counts)
-    if held_out not in trained:
+def kind_of(role: Role) -> Kind | None:
+    """Return what a training on its held-out domain is; None: it is none."""
+    if not role.exposed:
         return None
-    if spec.start:
-        return REPLAYED if trained & set(spec.lineage.base) else TUNED
-    return SCRATCH if trained == {held_out} else None
+    if role.started:
+        return REPLAY if REPLAYED in role else FINE_TUNED
+    return SCRATCH if ALONE in role else None
 
 
-def images_of(group: Group) -> int:
-    """Return n, the images of the held-out domain, over the whole lineage."""
-    spec = group.first.trial.spec
-    return spec.lineage.exposure if spec.start else spec.train.size
+def main(study: Study) -> Curves:
+    """Return the curves that a study is about, without points where nothing is fine-tuned.
+
+    Of several, those that take most over from their base: that differ from it in the fewest settings besides images and
+    start; of those the first of the plan.
+    """
+    sources: dict[tuple[str, str], list[Group]] = {}
+    for group in study.groups:
+        if kind_of(group.role) is FINE_TUNED:
+            sources.setdefault((group.stage, group.case), []).append(group)
+    return Curves(FINE_TUNED, "", min(sources.values(), key=lambda groups: _own(study, groups), default=[]))
 
 
-def controls_of(study: Study) -> list[Control]:
+def _own(study: Study, groups: Sequence[Group]) -> int:
+    """Return in how many settings a fine-tuned model differs from its base."""
+    pairs = [(base, group) for group in groups if (base := study.base(group))]
+    return len(besides(pairs[:1], DATA))
+
+
+def blocks(study: Study, of: Curves | None = None) -> Iterator[Block]:
+    """Yield (facet, held-out domain, groups by n), in the order of the study's domains; of the main curves unless told.
+
+    Where they have a base, it stands at n = 0.
+    """
+    shown = of or main(study)
+    for facet in shown.facets:
+        for held_out in study.record.domains:
+            if points := shown.curve(held_out, facet):
+                base = next((base for group in points.values() if (base := study.base(group))), None)
+                yield facet, held_out, {0: base, **points} if base else points
+
+
+def controls_of(study: Study) -> list[Curves]:
     """Return the controls of a study's fine-tuning, by kind, in the order of the plan; the same trainings once."""
-    shared = {axis for facet in study.facets(MAIN) for axis, _ in facet}
-    known = {result.trial.fingerprint for group in study.stage(MAIN) for result in group.results}
+    tuned = main(study)
+    shared = {axis for facet in tuned.facets for axis, _ in facet}
+    known = {result.trial.fingerprint for group in tuned.groups for result in group.results}
     found: dict[Kind, dict[tuple[str, str, Facet], list[Group]]] = {kind: {} for kind in KINDS}
     for group in study.groups:
-        if group.stage != MAIN and (kind := kind_of(group)):
+        if group not in tuned.groups and (kind := kind_of(group.role)):
             own = tuple((axis, value) for axis, value in group.facet if axis not in shared)
             found[kind].setdefault((group.stage, group.case, own), []).append(group)
     result = []
@@ -116,18 +143,17 @@ def controls_of(study: Study) -> list[Control]:
                 new[source] = groups
                 known |= names
         told = _told(study, kind, new)
-        result += [Control(kind, words, groups) for words, groups in zip(told, new.values(), strict=True)]
+        result += [Curves(kind, words, groups) for words, groups in zip(told, new.values(), strict=True)]
     return result
 
 
-def pairs(study: Study, control: Control) -> list[tuple[Group, Group]]:
+def pairs(study: Study, control: Curves) -> list[tuple[Group, Group]]:
     """Return each point of the fine-tuned curves with that of a control."""
     return [
         (group, other)
-        for facet in study.facets(MAIN)
-        for held_out in study.record.domains
+        for facet, held_out, curve in blocks(study)
         for theirs in [control.curve(held_out, facet)]
-        for n, group in study.curve(MAIN, held_out, facet).items()
+        for n, group in curve.items()
         if n and (other := theirs.get(n))
     ]
 
@@ -153,19 +179,19 @@ def along(curves: Iterable[Mapping[int, Group]]) -> list[Field]:
 
 def _told(study: Study, kind: Kind, sources: Mapping[tuple[str, str, Facet], list[Group]]) -> list[str]:
     """Return what tells the controls of one kind apart: equal steps, else stage, case and axes; one needs no words."""
-    if len(sources) == 1 and kind != TUNED:
+    if len(sources) == 1 and kind != FINE_TUNED:
         return [""]
-    words = [_length(study, Control(kind, "", groups)) for groups in sources.values()]
+    words = [_length(study, Curves(kind, "", groups)) for groups in sources.values()]
     names = [", ".join(filter(None, [stage, case, *map(_valued, own)])) for stage, case, own in sources]
     return [
-        word if words.count(word) == 1 and (word or kind != TUNED) else ", ".join(filter(None, [word, name]))
+        word if words.count(word) == 1 and (word or kind != FINE_TUNED) else ", ".join(filter(None, [word, name]))
         for word, name in zip(words, names, strict=True)
     ]
 
 
-def _length(study: Study, control: Control) -> str:
+def _length(study: Study, control: Curves) -> str:
     steps = {group.first.trial.spec.steps for group in control.groups}
-    if control.kind == TUNED:
+    if control.kind == FINE_TUNED:
         return f"{min(steps):,} steps at every n" if len(steps) == 1 else ""
     there = pairs(study, control)
     equal = all(one.first.trial.spec.steps == other.first.trial.spec.steps for one, other in there)

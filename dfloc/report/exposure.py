@@ -1,12 +1,12 @@
 """Tables of the fine-tuning curves: what is gained, what is lost, and what the controls say."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dfloc.config import Checkpoint
 from dfloc.report import captions, cells, differs, table
-from dfloc.report.controls import MAIN, SCRATCH, TUNED, Control, besides, controls_of, pairs
+from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, besides, blocks, controls_of, pairs
 from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.marks import NOT_ABOVE, is_not_above
 from dfloc.report.table import Cell, Row, Table
@@ -21,16 +21,6 @@ MEASURES: tuple[tuple[str, Checkpoint], ...] = (
     ("f1_best", "best"),
 )
 SHORT_BASELINES = ("all-fake", "mean-mask")
-
-Block = tuple[Facet, str, dict[int, Group]]
-
-
-def blocks(study: Study) -> Iterator[Block]:
-    """Yield (facet, held-out domain, groups by n), in the order of the study's domains."""
-    for facet in study.facets(MAIN):
-        for held_out in study.record.domains:
-            if curve := study.curve(MAIN, held_out, facet):
-                yield facet, held_out, curve
 
 
 def curves(study: Study) -> Table:
@@ -56,6 +46,7 @@ def curves(study: Study) -> Table:
         f"base's own domains, else over the held-out domain. {captions.provenance(study, used)}",
         columns=[*HEADS, "Valid. IoU", *domains, "Mean"],
         rows=rows,
+        trials=captions.trials(used),
     )
 
 
@@ -111,9 +102,10 @@ def best_last(study: Study) -> Table:
 def controls(study: Study) -> Table:
     """Return fine-tuned beside its controls, on the held-out domain and, where they have a base, on the seen ones."""
     found = controls_of(study)
-    rows, used = [], []
+    rows, used, shown = [], [], list[Group]()
     for facet, held_out, curve in blocks(study):
         theirs = [(one, one.curve(held_out, facet)) for one in found]
+        shown += [group for _, points in theirs for group in points.values()]
         seen = study.seen(curve)
         for place, n in enumerate(n for n in curve if n):
             group = curve[n]
@@ -135,10 +127,11 @@ def controls(study: Study) -> Table:
         columns=columns,
         under=under,
         rows=rows,
+        trials=captions.trials(shown),
     )
 
 
-def _control_heads(study: Study, found: Sequence[Control]) -> tuple[list[str], dict[int, str]]:
+def _control_heads(study: Study, found: Sequence[Curves]) -> tuple[list[str], dict[int, str]]:
     """Return the heads of the controls, and below each difference what differs besides, over all of its cells."""
     columns, under = [*HEADS, "Held out: fine-tuned"], {}
     for seen in (False, True):
@@ -163,8 +156,9 @@ def forgetting(study: Study) -> Table:
     """Return what the domains of the base lose."""
     domains = study.tested
     rows, used = [], []
-    for label, found in [(TUNED.label, [*blocks(study)]), *_rooted(study)]:
-        for facet, held_out, curve in found:
+    rooted = [(one.label, one) for one in controls_of(study) if one.kind != SCRATCH]
+    for label, found in [(FINE_TUNED.label, None), *rooted]:
+        for facet, held_out, curve in blocks(study, found):
             seen = study.seen(curve)
             for place, n in enumerate(n for n in curve if n):
                 group = curve[n]
@@ -185,16 +179,8 @@ def forgetting(study: Study) -> Table:
         rows=rows,
         words=(0, 1),
         notes=captions.baseline_note(study),
+        trials=captions.trials(used),
     )
-
-
-def _rooted(study: Study) -> Iterator[tuple[str, list[Block]]]:
-    """Yield the name and the curves of each control that has a base."""
-    for one in controls_of(study):
-        if one.kind != SCRATCH:
-            places = [(facet, held_out) for facet in one.facets for held_out in study.record.domains]
-            found = [(facet, held_out, one.curve(held_out, facet)) for facet, held_out in places]
-            yield one.label, [block for block in found if block[2]]
 
 
 def _head(facet: Facet, held_out: str, n: int, group: Group) -> list[Cell]:
@@ -208,7 +194,7 @@ def name_of(facet: Facet, held_out: str) -> str:
     return ", ".join([held_out, *(f"{axis} = {value}" for axis, value in facet)])
 
 
-def _against(study: Study, group: Group, other: Group | None, domains: Sequence[str], control: Control) -> list[Cell]:
+def _against(study: Study, group: Group, other: Group | None, domains: Sequence[str], control: Curves) -> list[Cell]:
     """Return a control's score and the difference; the mark and the words of one that is no answer."""
     if other is None:
         return [Cell("not planned", mark="hole"), Cell(table.DASH, mark="hole")]

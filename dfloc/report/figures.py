@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 
 from dfloc.report import beside, captions, differs
 from dfloc.report.beside import Pair
-from dfloc.report.controls import SCRATCH, TUNED, Control, along, besides, controls_of, pairs
+from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, along, besides, blocks, controls_of, main, pairs
 from dfloc.report.estimate import Estimate
-from dfloc.report.exposure import blocks, name_of
+from dfloc.report.exposure import name_of
 from dfloc.report.groups import Facet, Group, Model, Study
 from dfloc.report.marks import is_degenerate, notes
 from dfloc.report.plot import GREY, Figure, Key, Panel, axes, colours, told
@@ -80,9 +80,8 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
 def means(study: Study) -> Figure:
     """Return the mean over the held-out domains: what is gained on the new domain, what is lost on the seen ones."""
     drawn, used = [], []
-    for facet in study.facets("finetune"):
-        curves = {held_out: study.curve("finetune", held_out, facet) for held_out in study.record.domains}
-        curves = {held_out: curve for held_out, curve in curves.items() if curve}
+    for facet in main(study).facets:
+        curves = {held_out: curve for own, held_out, curve in blocks(study) if own == facet}
         shared = sorted(set.intersection(*(set(curve) for curve in curves.values()))) if curves else []
         used += [curve[n] for curve in curves.values() for n in shared]
         figure = axes(X)
@@ -112,7 +111,7 @@ def controls(study: Study) -> Figure:
     found = controls_of(study)
     drawn, used = [], []
     for facet, held_out, tuned in blocks(study):
-        curves = [(TUNED.label, TUNED.shape, tuned)]
+        curves = [(FINE_TUNED.label, FINE_TUNED.shape, tuned)]
         start = {0: tuned[0]} if 0 in tuned else {}
         for one in found:
             curve = one.curve(held_out, facet)
@@ -128,7 +127,7 @@ def controls(study: Study) -> Figure:
             if domains == [held_out]:
                 _baseline(figure, study, held_out, facet, max(tuned))
             drawn.append(Panel(f"Held out: {name_of(facet, held_out)}, {words}", figure, ". ".join(said)))
-    shapes = [(TUNED.label, TUNED.shape), *((one.label, one.shape) for one in found)]
+    shapes = [(FINE_TUNED.label, FINE_TUNED.shape), *((one.label, one.shape) for one in found)]
     return Figure(
         id="fig-controls",
         title="Fine-tuned beside scratch and replay.",
@@ -141,7 +140,7 @@ def controls(study: Study) -> Figure:
     )
 
 
-def _unequal(study: Study, found: Sequence[Control]) -> str:
+def _unequal(study: Study, found: Sequence[Curves]) -> str:
     """Return a sentence for each control that differs from fine-tuned in more than what it is for."""
     also = {one.label: differs.words(besides(pairs(study, one), one.kind.compared)) for one in found}
     return "".join(

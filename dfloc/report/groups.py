@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from dfloc.axis import Value
-from dfloc.config import Checkpoint, DecoderSpec, Lineage, SampleList
+from dfloc.config import Checkpoint, DecoderSpec, Lineage, SampleList, canonical
 from dfloc.data.generators import SOURCE
 from dfloc.metrics import protocols
 from dfloc.metrics.degenerate import ALL_FAKE
@@ -14,11 +14,10 @@ from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.report.estimate import Estimate, Run, difference, pooled
 from dfloc.report.results import Result, Results, Score
+from dfloc.report.roles import REPEATED, SOLVED, WORDS, Role, roles, told
 from dfloc.report.variants import variants
 
 COLLAPSED = "COLLAPSED"
-KNOWN_AXES = frozenset({"held_out", "n", "domain", "count", "decoder", "seed", "draw"})
-
 Facet = tuple[tuple[str, Value], ...]
 Model = tuple["Group", Sequence[str]]  # and the test domains that it answers for
 Place = tuple[int, int]  # a mixture draw and a trial seed
@@ -29,8 +28,10 @@ class Group:
     """One cell of a study: its trials over seeds and draws.
 
     Attributes:
-        axes: what the trials have in common, without seed and draw.
-        facet: values of the varying axes beyond those that every exposure study has.
+        role: what they are in the study.
+        axes: what they have in common, without seed and draw.
+        told: of these those that the role tells too, each with the fact that it says: domain, n, count or decoder.
+        facet: values of the other axes, but for `held_out`, that vary in a stage.
         results: its trainings in the order of the plan, each once.
         runs: the training of each draw and seed. A whole set is the same in every draw, so one training may stand for
             several: it can be paired with each of another group's, and is counted once.
@@ -38,7 +39,9 @@ class Group:
 
     stage: str
     case: str
+    role: Role
     axes: Mapping[str, Value]
+    told: Mapping[str, str]
     facet: Facet
     results: tuple[Result, ...]
     runs: Mapping[Place, Result]
@@ -114,17 +117,19 @@ class Study:
         self.results = results
         apart = variants(record.trials, record.replaced, [one.stage for one in record.searches])
         own = [result.trial.axes | more for result, more in zip(results.all, apart, strict=True)]
-        varying = _varying(record, own)
-        found: dict[tuple[str, str, str], tuple[dict[str, Value], list[Result]]] = {}
-        for result, axes in zip(results.all, own, strict=True):
-            shared = {key: value for key, value in axes.items() if key not in ("seed", "draw")}
-            name = repr(sorted((key, str(value)) for key, value in shared.items()))
-            found.setdefault((result.trial.stage, result.trial.case, name), (shared, []))[1].append(result)
-        self.groups = [_group(axes, results, varying) for axes, results in found.values()]
+        of = roles(record.trials, record.families)
+        said = told(record.trials, of)
+        varying = _varying(record, own, said)
+        found: dict[tuple[str, str, str], tuple[dict[str, Value], Role, list[Result]]] = {}
+        for result, axes, role in zip(results.all, own, of, strict=True):
+            shared = {key: value for key, value in axes.items() if key not in REPEATED}
+            name = canonical({key: str(value) for key, value in shared.items()})
+            found.setdefault((result.trial.stage, result.trial.case, name), (shared, role, []))[2].append(result)
+        self.groups = [_group(*each, varying, said[each[2][0].trial.stage]) for each in found.values()]
         asked = {each.domain: None for trial in record.trials for each in trial.evaluations if each.split == "test"}
         self.tested = list(record.tested)
         self.extra = [domain for domain in asked if domain not in self.tested]
-        self._of = {result.trial.fingerprint: group for group in self.groups for result in group.results}
+        self._of = {result.trial.fingerprint: group for group in reversed(self.groups) for result in group.results}
 
     @cached_property
     def all_fake(self) -> Group | None:
@@ -157,30 +162,9 @@ class Study:
         """Return the groups of a stage, of one case where it is named."""
         return [group for group in self.groups if group.stage == name and case in (None, group.case)]
 
-    def facets(self, stage: str) -> list[Facet]:
-        """Return the facets of a stage, in the order of the plan; one empty facet where no axis varies."""
-        return list(dict.fromkeys(group.facet for group in self.stage(stage)))
-
     def base(self, group: Group) -> Group | None:
         """Return the group of the root ancestors; None: it has no parent."""
         return self._of.get(group.first.trial.spec.lineage.root)
-
-    def curve(self, stage: str, held_out: str, facet: Facet = ()) -> dict[int, Group]:
-        """Return the groups of one curve by n, ascending; where they have a base, it stands at n = 0.
-
-        A stage that does not have an axis of the facet belongs to every value of it.
-        """
-        wanted = dict(facet)
-        points = {
-            n: group
-            for group in self.stage(stage)
-            if group.axes.get("held_out") == held_out and isinstance(n := group.axes.get("n"), int)
-            if all(wanted.get(axis, value) == value for axis, value in group.facet)
-        }
-        base = next((base for group in points.values() if (base := self.base(group))), None)
-        if base is not None:
-            points[0] = base
-        return dict(sorted(points.items()))
 
     def seen(self, curve: Mapping[int, Group]) -> list[str]:
         """Return the tested domains that the base of a curve was trained on, whether it is of this sweep or not."""
@@ -213,28 +197,35 @@ def _all_fake(study: "Study") -> Group | None:
     nothing = SampleList(digest="", counts={})
     new = {"train": nothing, "valid": nothing, "maps": (), "decoder": DecoderSpec(name=ALL_FAKE), "init": {}}
     spec = study.results.all[0].trial.spec.model_copy(update=new | {"lineage": Lineage()})
-    trial = PlannedTrial(fingerprint="", stage="baselines", spec=spec)
+    trial = PlannedTrial(fingerprint="", stage="", spec=spec)
     scores: dict[tuple[Checkpoint, str], Score] = {("best", name): of for name, of in study.results.all_fake.items()}
     result = Result(trial, "done", "", None, None, (), scores)
-    return Group(trial.stage, "", {}, (), (result,), {trial.repetition: result})
+    role = Role(frozenset([SOLVED]), decoder=ALL_FAKE)
+    return Group("", "", role, {}, {}, (), (result,), {trial.repetition: result})
 
 
-def _group(axes: Mapping[str, Value], results: list[Result], varying: frozenset[str]) -> Group:
+def _group(
+    axes: Mapping[str, Value], role: Role, results: list[Result], varying: frozenset[str], said: Mapping[str, str]
+) -> Group:
     trial = results[0].trial
-    facet = tuple(sorted((key, value) for key, value in axes.items() if key in varying))
+    facet = tuple(sorted((key, value) for key, value in axes.items() if key in varying and key not in said))
     distinct: dict[str, Result] = {}
     for result in results:
         distinct.setdefault(result.trial.fingerprint, result)
     runs = {result.trial.repetition: result for result in results}
-    return Group(trial.stage, trial.case, axes, facet, tuple(distinct.values()), runs)
+    by_role = {axis: fact for axis, fact in said.items() if axis in axes}
+    return Group(trial.stage, trial.case, role, axes, by_role, facet, tuple(distinct.values()), runs)
 
 
-def _varying(record: SweepRecord, own: Sequence[Mapping[str, Value]]) -> frozenset[str]:
+def _varying(
+    record: SweepRecord, own: Sequence[Mapping[str, Value]], said: Mapping[str, Mapping[str, str]]
+) -> frozenset[str]:
+    """Return the axes that have several values in a stage where no role tells them."""
     values: dict[tuple[str, str], set[str]] = {}
     for trial, axes in zip(record.trials, own, strict=True):
-        for axis, value in axes.items():
-            values.setdefault((trial.stage, axis), set()).add(str(value))
-    return frozenset(axis for (_, axis), seen in values.items() if len(seen) > 1 and axis not in KNOWN_AXES)
+        for axis in axes.keys() - said[trial.stage].keys() - {*WORDS}:
+            values.setdefault((trial.stage, axis), set()).add(str(axes[axis]))
+    return frozenset(axis for (_, axis), seen in values.items() if len(seen) > 1)
 
 
 def places(groups: Sequence[Group]) -> list[Place]:

@@ -11,7 +11,7 @@ from dfloc.errors import DflocError
 from dfloc.record import SweepRecord
 from dfloc.report import overview, search
 from dfloc.report.build import by_protocol, write
-from dfloc.report.exposure import blocks
+from dfloc.report.controls import blocks, main
 from dfloc.report.find import records
 from dfloc.report.groups import Study
 from dfloc.report.marks import NOT_ABOVE
@@ -97,7 +97,7 @@ def _trained(study: Study, block: Sequence[Part]) -> str:
 
 def _curve(study: Study) -> str:
     """Return the mean IoU on the held-out domains at the smallest and the largest n of a fine-tuning study."""
-    curves = [(held_out, curve) for facet, held_out, curve in blocks(study) if facet == study.facets("finetune")[0]]
+    curves = [(held_out, curve) for facet, held_out, curve in blocks(study) if facet == main(study).facets[0]]
     shared = sorted(set.intersection(*(set(curve) for _, curve in curves))) if curves else []
     points = [(n, study.mean_of([(curve[n], [held_out]) for held_out, curve in curves])) for n in shared]
     known_points = [f"{found.value:.3f} at n = {n:,}" for n, found in points if found]

@@ -9,6 +9,7 @@ from dfloc.report import captions
 from dfloc.report.beside import setting
 from dfloc.report.budgets import lines
 from dfloc.report.comparable import fits, gaps
+from dfloc.report.controls import blocks
 from dfloc.report.formulas.numbers import TRAIN_ALL, Key, without
 from dfloc.report.formulas.segmenters import IOU
 from dfloc.report.groups import Group, Study
@@ -102,12 +103,11 @@ def _segmenters(study: Study) -> list[Group]:
 
 def _curve(study: Study, tables: Sequence[Table], held_out: str) -> Side:
     table = next((table for table in tables if table.held_out == held_out), None)
-    facets = [facet for facet in study.facets("finetune") if study.curve("finetune", held_out, facet)]
-    if not facets:
+    curves = [curve for _, domain, curve in blocks(study) if domain == held_out]
+    if not curves:
         return Side(f"held out {held_out}", {}, held_out=held_out, absent=f"no curve holds out {held_out}")
     sides = []
-    for facet in facets:
-        curve = study.curve("finetune", held_out, facet)
+    for curve in curves:
         parts: dict[Key, Part] = {
             (test, n): Part(((group, test),)) for n, group in curve.items() for test in study.record.domains
         }
@@ -250,7 +250,8 @@ def _models(study: Study) -> list[list[Group]]:
     for group in study.groups:
         spec = group.first.trial.spec
         if group.first.trial.parent is None and spec.decoder.name not in captions.BASELINES:
-            key = (_kind(group), group.case, group.facet, group.axes.get("n"), group.axes.get("count"))
+            amount = [group.axes[axis] for axis, fact in group.told.items() if fact in ("n", "count")]
+            key = (_kind(group), group.case, group.facet, *amount)
             found.setdefault(key, []).append(group)
     return list(found.values())
 

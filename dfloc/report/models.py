@@ -4,20 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from dfloc import registry
 from dfloc.axis import Value
 from dfloc.config import TrialSpec, canonical
 from dfloc.report import recipe
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study, common_runs, mean_valid, scored_places
 from dfloc.report.results import Score
+from dfloc.report.roles import BASE, MIXTURE, SOLVED, WORDS
 from dfloc.summary import relation
 
 ONE, WITHOUT, ALL = "one domain", "all but one", "several domains"
 UNTELLING = ("none", "all", "auto", "default", "true", "false")  # words that say nothing without their axis
-DATA_AXES = ("domain", "held_out", "seed", "draw")
-CURVE_AXES = ("n", "count")
-CURVE_STAGES = ("budgets",)  # the exposure study's own table shows them
 OWN = frozenset({"train", "valid", "seed", "epochs", "epoch_steps", "lineage", "init"})
 
 Which = Callable[["Column", str], bool]
@@ -156,13 +153,12 @@ def models(study: Study) -> list[Model]:
     """Return the models of a study in the order of the plan.
 
     Two stages are of one model where all settings but data and length agree, as many images of each domain are taken,
-    and no column would stand twice. A curve (parents, their children, an axis n or count) is none, nor is a search.
+    and no column would stand twice. What a curve, a budget or a search is made of has tables of its own.
     """
-    parents = {result.trial.parent for result in study.results.all}
-    searched = {one.stage for one in study.record.searches}  # their points have tables of their own
     blocks: dict[tuple[str, str, str, str], list[Group]] = {}
-    for group in study.groups:
-        if _is_cell(group, parents) and group.stage not in searched:
+    elsewhere = {id(group) for group in budgeted(study)}
+    for group in fresh(study):
+        if id(group) not in elsewhere and not (tunes(study) and group.role.exposed):
             own = {axis: str(group.axes[axis]) for axis in settings(group)}
             key = (_settings(group), group.stage, group.case, canonical(own))
             blocks.setdefault(key, []).append(group)
@@ -183,10 +179,32 @@ def models(study: Study) -> list[Model]:
     ]
 
 
+def tunes(study: Study) -> bool:
+    """Return whether a study fine-tunes on new domains."""
+    return any(group.role.started and group.role.exposed for group in study.groups)
+
+
+def fresh(study: Study) -> list[Group]:
+    """Return the models that start from no other, and none from them; none of a search, nor what is solved."""
+    searched = {one.stage for one in study.record.searches}
+    found = (group for group in study.groups if group.stage not in searched)
+    return [group for group in found if not group.role.started and not group.role.kinds & {BASE, SOLVED}]
+
+
+def budgeted(study: Study) -> list[Group]:
+    """Return the mixtures of a fine-tuning study that hold no domain out, and what their stages have beside them.
+
+    They say what else the images could have gone to.
+    """
+    found = [group for group in fresh(study) if not group.role.held_out] if tunes(study) else []
+    mixed = {group.stage for group in found if MIXTURE in group.role}
+    return [group for group in found if group.stage in mixed]
+
+
 def budgets(study: Study) -> list[Model]:
-    """Return the models of the exposure study's budgets, which have a table of their own, with all their mixtures."""
+    """Return the models of a study's budgets, which have a table of their own, with all their mixtures."""
     blocks: dict[str, list[Group]] = {}
-    for group in (group for stage in CURVE_STAGES for group in study.stage(stage)):
+    for group in (group for group in budgeted(study) if "count" not in group.told.values()):
         blocks.setdefault(canonical(group.first.trial.spec.model_dump(mode="json", exclude=set(OWN))), []).append(group)
     return [Model(_described(groups[0]), [_column(study, group) for group in groups]) for groups in blocks.values()]
 
@@ -208,7 +226,7 @@ def foreign(study: Study, found: Sequence[Column]) -> list[str]:
 
 def settings(group: Group) -> list[str]:
     """Return the axes of a group that are settings of its model, by name: a record that was read has no order."""
-    return sorted(axis for axis in group.axes if axis not in DATA_AXES)
+    return sorted(axis for axis in group.axes if axis not in WORDS and group.told.get(axis) != "domain")
 
 
 def wide(found: Sequence[Model]) -> list[Model]:
@@ -237,17 +255,6 @@ def _rank(part: Part) -> float:
     return -1.0 if part.valid is None else part.valid
 
 
-def _is_cell(group: Group, parents: set[str | None]) -> bool:
-    trial = group.first.trial
-    return (
-        trial.parent is None
-        and trial.fingerprint not in parents
-        and trial.spec.decoder.name not in registry.SOLVED
-        and group.stage not in CURVE_STAGES
-        and not any(axis in group.axes for axis in CURVE_AXES)
-    )
-
-
 def _settings(group: Group) -> str:
     spec = group.first.trial.spec
     counts = sorted(set(spec.train.counts.values()))
@@ -261,10 +268,8 @@ def _column(study: Study, group: Group) -> Column:
 def _data(study: Study, group: Group) -> tuple[str, str]:
     """Return the name and kind of a group's training data."""
     counts = group.first.trial.spec.train.counts
-    if domain := group.axes.get("domain"):
-        return str(domain), ONE
-    held_out = group.axes.get("held_out")
-    if held_out and relation(group.first.trial.spec, str(held_out), study.record.families) != "in":
+    held_out = group.role.held_out
+    if held_out and relation(group.first.trial.spec, held_out, study.record.families) != "in":
         return f"without-{held_out}", WITHOUT
     if len(counts) == 1:
         return next(iter(counts)), ONE
@@ -275,7 +280,7 @@ def _data(study: Study, group: Group) -> tuple[str, str]:
 
 def _names(found: Sequence[Sequence[Group]]) -> list[str]:
     """Return a name for each model: its case and axes, else what it is; the stage too where two are called the same."""
-    names = [max((_words(group) for group in groups), key=len) or _described(groups[0]) for groups in found]
+    names = [_longest([_words(group) for group in groups]) or _described(groups[0]) for groups in found]
     twice = {name for name in names if names.count(name) > 1}
     names = [f"{groups[0].stage}, {name}" if name in twice else name for name, groups in zip(names, found, strict=True)]
     seen: dict[str, int] = {}
@@ -285,8 +290,14 @@ def _names(found: Sequence[Sequence[Group]]) -> list[str]:
     return names
 
 
-def _words(group: Group) -> str:
-    return ", ".join(filter(None, [group.case, *(valued(axis, group.axes[axis]) for axis in settings(group))]))
+def _longest(found: Sequence[list[str]]) -> str:
+    """Return the words that are most, however long each is."""
+    most: list[str] = max(found, key=len)
+    return ", ".join(most)
+
+
+def _words(group: Group) -> list[str]:
+    return [*filter(None, [group.case, *(valued(axis, group.axes[axis]) for axis in settings(group))])]
 
 
 def _described(group: Group) -> str:

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
 from dfloc.data import dolos, lists, partners
-from dfloc.report.groups import Facet, Study
+from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.results import Result
 from dfloc.storage import Workspace
 
 
-def sentences(workspace: Workspace, study: Study, stage: str) -> list[str]:
-    """Return a sentence on the overlap for each facet of a stage; none where no trial of it was scored.
+def sentences(workspace: Workspace, study: Study, groups: Sequence[Group]) -> list[str]:
+    """Return a sentence on the overlap for each facet of some fine-tuned models; none where none was scored.
 
     Each base is counted for itself: its photographs beside those of all trials that start from it. What a replay
     takes from the base's own list is not counted.
@@ -24,10 +24,10 @@ def sentences(workspace: Workspace, study: Study, stage: str) -> list[str]:
         return lists.stems(workspace, digest)
 
     found = []
-    for facet in study.facets(stage):
+    for facet in dict.fromkeys(group.facet for group in groups):
         bases: dict[str, list[Result]] = {}
-        for group in study.stage(stage):
-            for result in group.scored if group.facet == facet else ():
+        for group in (group for group in groups if group.facet == facet):
+            for result in group.scored:
                 if root := result.trial.spec.lineage.root:
                     bases.setdefault(root, []).append(result)
         counts: list[tuple[int, int, int, int] | None] = []

@@ -122,6 +122,7 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
         rows=rows,
         words=[0, 1, *(columns.index(head) for head in ("Maps", "Decoder", *own, *RECIPE[1:]))],
         notes=_unknown_sizes(found),
+        trials=captions.trials(_groups(found)),
     )
 
 

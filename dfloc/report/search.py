@@ -137,6 +137,7 @@ def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
         rows=rows,
         words=tuple(range(1, 2 + len(search.axes))),
         notes=[*notes, *captions.baseline_note(study)],
+        trials=frozenset(result.trial.fingerprint for point in found for result in point.results),
     )
 
 

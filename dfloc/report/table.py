@@ -70,6 +70,7 @@ class Table:
             None: no number is the best.
         notes: footnotes.
         folded: the HTML page shows it on a click.
+        trials: fingerprints of those that it, or a figure beside it, shows.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Table:
     across: Sequence[int] | None = ()
     notes: Sequence[str] = ()
     folded: bool = False
+    trials: frozenset[str] = frozenset()
 
     def html(self) -> str:
         """Return the table as a figure of HTML, everything escaped; it scrolls inside its own box."""

@@ -4,7 +4,8 @@ import pytest
 
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
-from dfloc.report.groups import Study
+from dfloc.report.controls import blocks, controls_of
+from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report import studies
@@ -64,6 +65,12 @@ def study_of(tmp_path) -> Make:
         return Study(record, Results(workspace, record))
 
     return make
+
+
+def curve_of(study: Study, held_out: str, label: str = "", facet: Facet = ()) -> dict[int, Group]:
+    """Return a curve of a held-out domain, by n: the main one, or the control of a label."""
+    of = next((one for one in controls_of(study) if one.label == label), None)
+    return next(curve for own, domain, curve in blocks(study, of) if domain == held_out and facet in ((), own))
 
 
 def texts(table, first: str, n: str | None = None) -> list[str]:

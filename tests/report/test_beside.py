@@ -15,7 +15,7 @@ from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.report.table import NO_INTERVAL
 from dfloc.storage import Workspace
-from tests.report.conftest import small_paper, texts
+from tests.report.conftest import curve_of, small_paper, texts
 from tests.report.studies import DOLOS, Maker, fill, truth
 from tests.report.studies import record as record_of
 
@@ -35,7 +35,7 @@ def of(found, where, n, domain):
 def test_values_are_matched_by_domain_and_n(found, paper_study):
     pair = of(found, "celebahq/lama", 1000, "celebahq/pluralistic")
     assert pair.published.value == pytest.approx(0.6472)
-    group = paper_study.curve("finetune", "celebahq/lama")[1000]
+    group = curve_of(paper_study, "celebahq/lama")[1000]
     assert pair.ours.value == pytest.approx(truth(group.first.trial, "celebahq/pluralistic"))
     assert pair.gaps == ()
 
@@ -94,7 +94,7 @@ def test_intervals_stand_in_csv_markdown_and_latex_and_no_number_is_the_best(stu
     study = study_of(record_of(maker, "paper", tables=("s000.exposure.lama",)))
     (curves,) = beside.tables(study, beside.pairs(study, published.choose(published.load(), study.record.tables)))
     row = next(row for row in csv.DictReader(io.StringIO(curves.csv())) if row["n"] == "1,000")
-    score = study.curve("finetune", DOLOS[2])[1000].score([DOLOS[3]])
+    score = curve_of(study, DOLOS[2])[1000].score([DOLOS[3]])
     for name, less in (("ours", 0), ("difference", 0.6472)):
         ends = [float(row[f"{DOLOS[3]} {name}: {end}"]) for end in ("low", "high")]
         np.testing.assert_allclose(ends, [100 * (score.low - less), 100 * (score.high - less)])

@@ -7,7 +7,7 @@ from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report import studies
-from tests.report.conftest import texts
+from tests.report.conftest import curve_of, texts
 from tests.report.studies import MINI, Maker
 
 
@@ -15,7 +15,7 @@ def test_curves_have_a_row_for_each_n_and_the_baselines(mini_study):
     table = exposure.curves(mini_study)
     assert [cell.text for cell in table.rows[0].cells[:4]] == ["mini/checkerboard", "0", "39", "80"]
     row = texts(table, "mini/telea", "16")
-    group = mini_study.curve("finetune", "mini/telea")[16]
+    group = curve_of(mini_study, "mini/telea")[16]
     expected = [studies.truth(group.first.trial, domain) for domain in MINI]
     assert row[1:4] == ["16", "13", "40"]
     assert row[5:9] == [f"{value:.3f}" for value in expected]
@@ -50,7 +50,7 @@ def test_validation_chooses_and_the_oracle_is_marked(study_of):
         return "new" if trial.stage in ("scratch", "replay") else ""
 
     study = study_of(record, of, chosen_by_validation)
-    group = study.curve("finetune", "mini/telea")[48]
+    group = curve_of(study, "mini/telea")[48]
     object.__setattr__(group.results[0], "valid", 0.9)
     row = texts(exposure.selected(study), "mini/telea")
     assert row[1:7] == ["48", "13", "40", "0.900", "0.600", "0.800"]
@@ -58,7 +58,7 @@ def test_validation_chooses_and_the_oracle_is_marked(study_of):
 
 def test_the_last_epoch_and_ap_stand_beside(mini_study):
     row = texts(exposure.best_last(mini_study), "mini/renoise", "48")
-    best = studies.truth(mini_study.curve("finetune", "mini/renoise")[48].first.trial, "mini/renoise")
+    best = studies.truth(curve_of(mini_study, "mini/renoise")[48].first.trial, "mini/renoise")
     expected = [best, best - 0.02, best + 0.12, best + 0.10, best + 0.1]
     assert row[4:9] == [f"{value:.3f}" for value in expected]
     assert row[10:] == ["0 %", "0.170", "0.210"]
@@ -168,7 +168,7 @@ def test_a_control_that_was_not_planned_says_so(study_of):
 def test_forgetting_is_positive_where_something_is_lost(mini_study):
     table = exposure.forgetting(mini_study)
     row = next(row for row in table.rows if [cell.text for cell in row.cells[:3]] == ["fine-tuned", "mini/telea", "16"])
-    base = mini_study.curve("finetune", "mini/telea")[0].first.trial
+    base = curve_of(mini_study, "mini/telea")[0].first.trial
     lost = studies.truth(base, "mini/renoise") - 0.3
     assert [cell.text for cell in row.cells[5:9]] == [f"{lost:+.3f}"] * 3 + ["held out"]
     assert "mean training mask 0.210" in table.notes[0]
@@ -295,7 +295,7 @@ def test_means_run_over_the_domains_that_are_tested(study_of, tmp_path):
     assert [cell.text for cell in mixed.cells[1:2]] == ["4 x 53"]
     assert [cell.text for cell in mixed.cells[6:10]] == ["0.740"] * 4
     assert "0.300" in [cell.text for cell in exposure.controls(study).rows[0].cells], "the base's tested domains"
-    trial = study.curve("finetune", MINI[0])[4].first.trial
+    trial = curve_of(study, MINI[0])[4].first.trial
     numbers = summary.summary(study.record, Ledger(Workspace(tmp_path / "workspace")), trial)
     assert f"{numbers['test/mean/iou']:.3f}" == row[-1]
     assert numbers["test/base/iou"] == pytest.approx(0.3)
@@ -308,7 +308,7 @@ def test_seen_is_what_a_base_of_another_sweep_was_trained_on(study_of):
     for n in (4, 16):
         maker.plan("finetune", {MINI[0]: n}, parent=base, epochs=4, held_out=MINI[0], n=n)
     study = study_of(studies.record(maker, "mini", synthetic=True))
-    curve = study.curve("finetune", MINI[0])
+    curve = curve_of(study, MINI[0])
     assert study.seen(curve) == [MINI[1]]
     seen = studies.truth(curve[4].first.trial, MINI[1])
     assert f"{seen:.3f}" in [cell.text for cell in exposure.controls(study).rows[0].cells]

@@ -5,6 +5,7 @@ from dfloc.report import beside, figures, plot, published
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from tests.report import studies
+from tests.report.conftest import curve_of
 from tests.report.studies import MINI
 
 
@@ -17,7 +18,7 @@ def test_a_panel_for_each_held_out_domain_with_a_line_for_each_test_domain(mini_
     figure = figures.panels(mini_study, [])
     assert [panel.title for panel in figure.panels] == [f"Held out: {domain}" for domain in MINI]
     line = trace(figure.panels[3], "mini/telea")
-    curve = mini_study.curve("finetune", "mini/telea")
+    curve = curve_of(mini_study, "mini/telea")
     np.testing.assert_allclose(line.y, [group.score(["mini/telea"]).value for group in curve.values()])
     np.testing.assert_allclose(line.x, list(curve), atol=1)
     low = [y - minus for y, minus in zip(line.y, line.error_y.arrayminus, strict=True)]
@@ -39,7 +40,7 @@ def test_the_held_out_domain_is_thick(mini_study):
 
 def test_the_mean_panel_is_the_mean_of_the_panels(mini_study):
     line = trace(figures.means(mini_study).panels[0], "held-out domain")
-    scores = [mini_study.curve("finetune", domain)[16].score([domain]).value for domain in MINI]
+    scores = [curve_of(mini_study, domain)[16].score([domain]).value for domain in MINI]
     assert line.y[line.x.index(16)] == pytest.approx(np.mean(scores))
 
 
@@ -48,7 +49,7 @@ def test_controls_show_three_models_on_held_out_and_seen(mini_study):
     assert len(figure.panels) == 8
     seen = figure.panels[1]
     scratch = trace(seen, "from scratch")
-    group = mini_study.curve("scratch", MINI[0])[48]
+    group = curve_of(mini_study, MINI[0], "from scratch")[48]
     assert scratch.y[-1] == pytest.approx(group.score(list(MINI[1:])).value)
 
 

@@ -1,30 +1,28 @@
 import pytest
 
 from dfloc.report import captions, reading
+from dfloc.report.controls import main
 from dfloc.report.groups import Study
 from dfloc.report.resample import Part, shared_runs
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report import studies
+from tests.report.conftest import curve_of
 from tests.report.studies import MINI, Maker
 
 
 def test_a_curve_starts_at_its_base(mini_study):
-    curve = mini_study.curve("finetune", "mini/telea")
+    curve = curve_of(mini_study, "mini/telea")
     assert list(curve) == [0, 4, 16, 48]
     assert curve[0].stage == "base"
     assert curve[0].axes["held_out"] == "mini/telea"
     assert curve[16].score(["mini/telea"]).value == pytest.approx(studies.truth(curve[16].first.trial, "mini/telea"))
-    assert list(mini_study.curve("scratch", "mini/telea")) == [4, 16, 48]
-
-
-def test_a_curve_of_a_stage_that_was_not_planned_is_empty(mini_study):
-    assert mini_study.curve("nonsense", "mini/telea") == {}
+    assert list(curve_of(mini_study, "mini/telea", "from scratch")) == [4, 16, 48]
 
 
 def test_seeds_and_draws_are_pooled(study_of):
     study = study_of(studies.mini(seeds=2), of=lambda trial, domain: 0.4 if trial.spec.seed else 0.6)
-    group = study.curve("finetune", "mini/telea")[16]
+    group = curve_of(study, "mini/telea")[16]
     assert len(group.results) == 2
     found = group.score(["mini/telea"])
     assert (found.value, found.runs) == (pytest.approx(0.5), 2)
@@ -40,7 +38,7 @@ def test_a_missing_seed_is_counted_and_a_hole_is_named(study_of):
             return "failed"
         return "new" if trial.axes["n"] == 48 or trial.spec.seed else ""
 
-    curve = study_of(record, skip=fate).curve("finetune", "mini/telea")
+    curve = curve_of(study_of(record, skip=fate), "mini/telea")
     assert curve[16].score(["mini/telea"]).runs == 1
     assert (curve[4].score(["mini/telea"]), curve[4].hole) == (None, "failed")
     assert (curve[48].score(["mini/telea"]), curve[48].hole) == (None, "not run")
@@ -83,7 +81,7 @@ def test_a_training_is_paired_with_each_draw_that_it_stands_for(whole_and_thirds
 
 
 def test_forgetting_is_the_root_less_ours(mini_study):
-    group = mini_study.curve("finetune", "mini/telea")[48]
+    group = curve_of(mini_study, "mini/telea")[48]
     found = mini_study.less(mini_study.base(group), group, ["mini/renoise"])
     base = studies.truth(mini_study.base(group).first.trial, "mini/renoise")
     assert found.value == pytest.approx(base - 0.3)
@@ -113,8 +111,8 @@ def test_an_axis_that_a_user_turned_on_makes_facets(study_of):
     for mode, epochs in (("restart", 4), ("cumulative", 5)):
         maker.plan("finetune", {MINI[1]: 16}, parent=base, epochs=epochs, held_out=MINI[1], n=16, mode=mode)
     study = study_of(studies.record(maker, "mini"))
-    assert study.facets("finetune") == [(("mode", "restart"),), (("mode", "cumulative"),)]
-    curve = study.curve("finetune", MINI[1], (("mode", "cumulative"),))
+    assert main(study).facets == [(("mode", "restart"),), (("mode", "cumulative"),)]
+    curve = curve_of(study, MINI[1], facet=(("mode", "cumulative"),))
     assert curve[16].first.trial.spec.epochs == 5
     assert curve[0].stage == "base"
 
@@ -123,7 +121,7 @@ def test_an_axis_with_one_value_makes_none(study_of):
     maker = Maker()
     base = maker.plan("base", {MINI[0]: 53}, held_out=MINI[1])
     maker.plan("finetune", {MINI[1]: 16}, parent=base, epochs=4, held_out=MINI[1], n=16, mode="restart")
-    assert study_of(studies.record(maker, "mini")).facets("finetune") == [()]
+    assert main(study_of(studies.record(maker, "mini"))).facets == [()]
 
 
 def test_two_starts_with_other_settings_are_not_taken_for_seeds(study_of):
@@ -132,5 +130,5 @@ def test_two_starts_with_other_settings_are_not_taken_for_seeds(study_of):
     for epochs in (4, 9):
         maker.plan("finetune", {MINI[1]: 16}, parent=base, epochs=epochs, held_out=MINI[1], n=16)
     study = study_of(studies.record(maker, "mini"))
-    assert study.facets("finetune") == [(("epochs", 4),), (("epochs", 9),)]
+    assert main(study).facets == [(("epochs", 4),), (("epochs", 9),)]
     assert all(len(group.results) == 1 for group in study.groups)

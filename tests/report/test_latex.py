@@ -10,6 +10,7 @@ from dfloc.report.estimate import Estimate
 from dfloc.report.page import Report, Section
 from dfloc.report.table import Cell, Row, Table, estimate
 from tests.report import crossed
+from tests.report.conftest import curve_of
 from tests.report.studies import DOLOS, MINI
 
 
@@ -191,7 +192,7 @@ def test_a_held_out_domain_is_underlined_where_bold_is_the_best(mini_study):
     rows = [row for row in checked(text) if row[0] == r"mini/\allowbreak{}telea"]
     column = table.columns.index("mini/telea")
     assert all(r"\underline{" in row[column] for row in rows)
-    curve = mini_study.curve("finetune", "mini/telea")
+    curve = curve_of(mini_study, "mini/telea")
     values = [group.score(["mini/telea"]).value for group in curve.values()]
     (best,) = [row for row in rows if r"\textbf" in row[column]]
     assert best[1] == f"{list(curve)[values.index(max(values))]:,}"

@@ -28,6 +28,10 @@ def study_of(workspace, maker) -> Study:
     return Study(record, Results(workspace, record))
 
 
+def said(workspace, study, stage) -> list[str]:
+    return sentences(workspace, study, study.stage(stage))
+
+
 @pytest.fixture
 def maker(workspace) -> Maker:
     """The base saw photographs 1 and 2; the fine-tunes see crops of 1, 2 and 3, two of them under the same name."""
@@ -47,11 +51,11 @@ def test_photographs_and_file_names_that_the_base_saw_are_counted(workspace, mak
     words = (
         "2 of 3 fine-tune photographs were also trained on by the base, with other generators (2 of 4 by file name)."
     )
-    assert sentences(workspace, study, "finetune") == [words]
+    assert said(workspace, study, "finetune") == [words]
 
 
 def test_what_a_replay_takes_from_the_base_is_not_counted(workspace, maker):
-    (words,) = sentences(workspace, study_of(workspace, maker), "replay")
+    (words,) = said(workspace, study_of(workspace, maker), "replay")
     assert words.startswith("0 of 2 fine-tune photographs")
 
 
@@ -61,7 +65,7 @@ def test_a_domain_of_a_family_of_the_base_is_not_new(workspace):
     put(workspace, base, (P2, ["1-0.png"]))
     tuned = maker.plan("replay", {LDM: 1, "celebahq/repaint-p2": 1}, parent=base, held_out=LDM, n=1)
     put(workspace, tuned, (LDM, ["2-0.png"]), ("celebahq/repaint-p2", ["1-0.png"]))
-    assert sentences(workspace, study_of(workspace, maker), "replay")[0].startswith("0 of 1 fine-tune photographs")
+    assert said(workspace, study_of(workspace, maker), "replay")[0].startswith("0 of 1 fine-tune photographs")
 
 
 def test_each_base_and_each_facet_is_counted_for_itself(workspace):
@@ -72,7 +76,7 @@ def test_each_base_and_each_facet_is_counted_for_itself(workspace):
         for pairing, photograph in (("stems", "1-0.png"), ("disjoint", "9-0.png")):
             axes = {"held_out": held_out, "n": 1, "pairing": pairing}
             put(workspace, maker.plan("finetune", {held_out: 1}, parent=base, **axes), (held_out, [photograph]))
-    stems, disjoint = sentences(workspace, study_of(workspace, maker), "finetune")
+    stems, disjoint = said(workspace, study_of(workspace, maker), "finetune")
     assert stems.startswith("pairing = stems: 1 of 2 fine-tune photographs")
     assert stems.endswith("(1 of 2 by file name; 2 bases, each counted for itself).")
     assert disjoint.startswith("pairing = disjoint: 0 of 2 fine-tune photographs")
@@ -80,16 +84,16 @@ def test_each_base_and_each_facet_is_counted_for_itself(workspace):
 
 def test_without_lists_the_overlap_is_not_known(workspace, maker):
     (workspace.lists / f"{maker.trials[0].spec.train.digest}.json").unlink()
-    (words,) = sentences(workspace, study_of(workspace, maker), "finetune")
+    (words,) = said(workspace, study_of(workspace, maker), "finetune")
     assert words.endswith("is not known: lists of samples, or their data, are missing.")
 
 
 def test_a_damaged_list_is_named(workspace, maker):
     (workspace.lists / f"{maker.trials[0].spec.train.digest}.json").write_text('["celebahq')
     with pytest.raises(WorkspaceError, match="is no JSON"):
-        sentences(workspace, study_of(workspace, maker), "finetune")
+        said(workspace, study_of(workspace, maker), "finetune")
 
 
 def test_nothing_is_said_where_nothing_was_trained(workspace, maker):
     record = studies.record(maker, "paper")
-    assert sentences(workspace, Study(record, Results(workspace, record)), "finetune") == []
+    assert said(workspace, Study(record, Results(workspace, record)), "finetune") == []

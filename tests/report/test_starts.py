@@ -13,11 +13,13 @@ from dfloc.planned import PlannedTrial, SearchAxis, SearchRecord
 from dfloc.record import SweepRecord, union
 from dfloc.report import index, overview, search
 from dfloc.report.build import build, read
+from dfloc.report.controls import main
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
 from tests.report import studies
+from tests.report.conftest import curve_of
 from tests.report.studies import MINI, Maker
 
 NS = (4, 16)
@@ -59,7 +61,7 @@ def test_after_other_weights_each_cell_has_the_new_trial_alone(tmp_path: Path) -
     assert list(replaced(study.record)) == [
         "17 trials of an earlier start are replaced: other weights (openai:abababab, now mine.pth:cdcdcdcd)"
     ]
-    curves = [study.curve("finetune", domain) for domain in MINI[:2]]
+    curves = [curve_of(study, domain) for domain in MINI[:2]]
     assert [list(curve) for curve in curves] == [[0, *NS]] * 2
     mean = study.mean_of([(curve[16], [domain]) for curve, domain in zip(curves, MINI[:2], strict=True)])
     assert mean is not None
@@ -78,7 +80,7 @@ def test_a_new_trial_that_is_not_run_yet_is_a_hole_and_no_mixture(tmp_path: Path
         return "new" if trial.spec.maps[0].weights.startswith("cd") else ""
 
     study = study_of(tmp_path, planned(weights="ab" * 32), planned(weights="cd" * 32), skip=skip)
-    group = study.curve("finetune", MINI[0])[4]
+    group = curve_of(study, MINI[0])[4]
     assert (group.score([MINI[0]]), group.hole) == (None, "not run")
 
 
@@ -90,10 +92,10 @@ def test_what_was_not_planned_again_stands_apart(tmp_path: Path) -> None:
     assert list(replaced(study.record)) == [
         "2 trials of an earlier start are replaced: another optimizer.lr (0.001, now 0.002)"
     ]
-    facets = study.facets("finetune")
+    facets = main(study).facets
     assert facets == [(("optimizer.lr", 0.002),), (("optimizer.lr", 0.001),)]
     for facet, ns, value in zip(facets, ([0, 4], [0, 16]), (0.6, 0.3), strict=True):
-        curves = [study.curve("finetune", domain, facet) for domain in MINI[:2]]
+        curves = [curve_of(study, domain, facet=facet) for domain in MINI[:2]]
         assert [list(curve) for curve in curves] == [ns] * 2
         mean = study.mean_of([(curve[ns[1]], [domain]) for curve, domain in zip(curves, MINI[:2], strict=True)])
         assert mean is not None

@@ -10,6 +10,7 @@ from dfloc.errors import ConfigError
 from dfloc.report import figures, svg
 from dfloc.report.page import Report, Section
 from dfloc.report.plot import Figure, Key, Panel, Tile, axes, heat
+from tests.report.conftest import curve_of
 from tests.report.studies import MINI
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -134,7 +135,7 @@ def test_every_curve_of_the_exposure_study_is_there(mini_study):
         assert {len(points(node)) for node in lines} == {4}
     assert {f"Held out: {domain}" for domain in MINI} <= set(texts(data))
     heights = points(groups(data, svg.line_id(MINI[0]))[0])[:, 1]
-    curve = mini_study.curve("finetune", MINI[0])
+    curve = curve_of(mini_study, MINI[0])
     values = [group.score([MINI[0]]).value for group in curve.values()]
     np.testing.assert_allclose(np.corrcoef(heights, values)[0, 1], -1, atol=1e-6)
 
