@@ -1,0 +1,53 @@
+"""How wide text is in a chart, and where it breaks into lines; lengths are points."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+FAMILY = "DejaVu Sans"  # ships with matplotlib, and is wider than what pages are mostly shown in
+SMALLEST = 5.5
+
+
+def fitted(text: str, width: float, font: float, most: int) -> tuple[list[str], float]:
+    """Return a text in lines of a width, no more than some, in the largest font that does it."""
+    while len(lines := wrapped(text, width, font)) > most and font > SMALLEST:
+        font -= 0.5
+    return lines[:most], font
+
+
+def wrapped(text: str, width: float, font: float, weight: str = "normal") -> list[str]:
+    """Return a text in lines of a width, that end after a space, slash, hyphen or underscore, else where they must."""
+    lines = [""]
+    for part in re.findall(r"[^ /_,-]*[ /_,-]*", text):
+        for piece in _pieces(part, width, font, weight):
+            if lines[-1] and text_width((lines[-1] + piece).rstrip(), font, weight) > width:
+                lines.append(piece)
+            else:
+                lines[-1] += piece
+    return [line.rstrip() for line in lines]
+
+
+def _pieces(part: str, width: float, font: float, weight: str) -> Iterator[str]:
+    """Yield a word in pieces, none wider than a line."""
+    while text_width(part.rstrip(), font, weight) > width and len(part) > 1:
+        fits = next((n for n in range(len(part) - 1, 1, -1) if text_width(part[:n], font, weight) <= width), 1)
+        yield part[:fits]
+        part = part[fits:]
+    yield part
+
+
+@cache
+def text_width(text: str, font: float, weight: str = "normal") -> float:
+    """Return how wide a line of text is."""
+    from matplotlib.font_manager import FontProperties
+
+    properties = FontProperties(family=FAMILY, size=font, weight=weight)
+    return float(_renderer().get_text_width_height_descent(text, properties, False)[0])
+
+
+@cache
+def _renderer() -> Any:
+    from matplotlib.backends.backend_agg import RendererAgg
+
+    return RendererAgg(1, 1, 72)
