@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from dfloc.report.chart import COLOURS, Axis, Bars, Heat, Lines, Panel, Series, Tile, title
-from dfloc.report.lettering import fitted, text_width, wrapped
+from dfloc.report.lettering import fitted, text_width, unbroken, wrapped
 from dfloc.report.sheet import DASHES, FONT, INK, LINE, SMALL, Sheet, styled
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def size(panel: Panel) -> tuple[float, float]:
     """Return the width and height that a panel needs."""
     chart, width = panel.chart, WIDE if panel.wide else WIDTH
     if isinstance(chart, Heat):
-        _, foot = _heat_heads(chart, width)
+        *_, foot = _heat_heads(chart, width)
         return width, TILE * max(2, len(chart.rows)) + foot + 4
     if isinstance(chart, Bars) or chart.sideways:
         names, row = _names(chart, width)
@@ -88,7 +88,7 @@ def _series(sheet: Sheet, axes: "Axes", series: Series, titles: Sequence[str], *
     bars = [(mark.x, *(min(high, max(low, end)) for end in mark.span)) for mark in series.marks if mark.span]
     if bars and series.bars:
         along = [x for x, _, _ in bars for x in (x, x, math.nan)]
-        plot(along, [end for _, *ends in bars for end in (*ends, math.nan)], lw=0.75, zorder=2)
+        plot(along, [end for _, *ends in bars for end in (*ends, math.nan)], lw=0.75, alpha=0.5, zorder=2)
     if series.dash and series.marks:
         drawn = "steps-post" if series.steps else "default"
         line = plot(
@@ -128,11 +128,14 @@ def _ticks(axes: "Axes", axis: Axis, places: Sequence[float]) -> int:
     axes.minorticks_off()
     texts = [axis.at(tick) for tick in ticks]
     centres = [float(axes.transData.transform((tick, 0))[0]) for tick in ticks]
-    rows = _rows(centres, [text_width(text, FONT) for text in texts])
+    for font in (FONT, SMALL):
+        rows = _rows(centres, [text_width(text, font) for text in texts])
+        if not any(rows):
+            break
     for tick, text, row in zip(ticks, texts, rows, strict=True):
         if row is not None:
             at = axes.get_xaxis_transform()
-            axes.annotate(text, (tick, 0), (0, -5 - LINE * row), at, "offset points", **_BELOW)
+            axes.annotate(text, (tick, 0), (0, -5 - LINE * row), at, "offset points", size=font, **_BELOW)
     return max((row for row in rows if row is not None), default=0) + 1
 
 
@@ -178,7 +181,7 @@ def _rows(centres: Sequence[float], widths: Sequence[float]) -> list[int | None]
 
 
 def _heat(sheet: Sheet, chart: Heat, left: float, top: float, width: float) -> None:
-    (names, columns), foot = _heat_heads(chart, width)
+    (names, columns), font, foot = _heat_heads(chart, width)
     label = LINE + 2 if chart.y else 0
     head = label + max(text_width(line, SMALL) for lines in names.values() for line in lines) + 6
     high = TILE * max(2, len(chart.rows))
@@ -193,7 +196,7 @@ def _heat(sheet: Sheet, chart: Heat, left: float, top: float, width: float) -> N
     _heads_left(axes, names)
     for place, lines in columns.items():
         at = axes.get_xaxis_transform()
-        axes.annotate("\n".join(lines), (place, 0), (0, -4), at, "offset points", size=SMALL, **_BELOW)
+        axes.annotate("\n".join(lines), (place, 0), (0, -4), at, "offset points", size=font, **_BELOW)
     axes.annotate(chart.x, (0.5, 0), (0, LINE - foot), "axes fraction", "offset points", **_BELOW)
     if chart.y:
         turned: Any = {"rotation": 90, "ha": "left", "va": "center", "annotation_clip": False}
@@ -223,23 +226,29 @@ def _shades() -> Any:
     return LinearSegmentedColormap.from_list("shades", list(SHADES))
 
 
-def _heat_heads(chart: Heat, width: float) -> tuple[tuple[dict[float, list[str]], dict[float, list[str]]], float]:
-    """Return the heads of rows and columns in lines, and how much those of the columns need below a heat map."""
-    names = _cut(chart.rows, 0.27 * width, 3)
+def _heat_heads(
+    chart: Heat, width: float
+) -> tuple[tuple[dict[float, list[str]], dict[float, list[str]]], float, float]:
+    """Return the heads of rows and columns in lines, the font of these, and how much they need below a heat map."""
+    names = _cut(chart.rows, 0.27 * width, SMALL, 3)
     head = (LINE + 2 if chart.y else 0) + max(text_width(line, SMALL) for lines in names.values() for line in lines) + 6
-    columns = _cut(chart.columns, (width - head - 4) / len(chart.columns) - 4, 5)
-    return (names, columns), max(map(len, columns.values())) * LINE + 2 * LINE + 4
+    room = (width - head - 4) / len(chart.columns) - 4
+    font = min(unbroken(name, room, SMALL) for name in chart.columns)
+    columns = _cut(chart.columns, room, font, 5)
+    return (names, columns), font, max(map(len, columns.values())) * 1.2 * font + 2 * LINE + 2
 
 
 def _names(chart: Lines | Bars, width: float) -> tuple[dict[float, list[str]], float]:
     """Return the names of rows in lines, and how high a row is."""
     found = list(chart.shares) if isinstance(chart, Bars) else list((chart.y.ticks or {}).values())
-    names = _cut(found, 0.42 * width, 4)
+    names = _cut(found, 0.42 * width, SMALL, 4)
     return names, max([ROW, *(len(lines) * LINE + 5 for lines in names.values())])
 
 
-def _cut(names: Sequence[str], width: float, most: int) -> dict[float, list[str]]:
-    return {float(place): wrapped(name, width, SMALL)[:most] for place, name in enumerate(names)}
+def _cut(names: Sequence[str], width: float, font: float, most: int) -> dict[float, list[str]]:
+    """Return names in lines, no more than some, by their place."""
+    lines = {float(place): wrapped(name, width, font) for place, name in enumerate(names)}
+    return {place: each if len(each) <= most else [*each[: most - 1], "…"] for place, each in lines.items()}
 
 
 def _heads_left(axes: "Axes", names: Mapping[float, list[str]]) -> None:

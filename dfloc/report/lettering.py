@@ -7,6 +7,8 @@ from typing import Any
 
 FAMILY = "DejaVu Sans"  # ships with matplotlib, and is wider than what pages are mostly shown in
 SMALLEST = 5.5
+WORDS = re.compile(r"[^ ]* *")  # between which a line ends gladly
+PARTS = re.compile(r"[^/_,-]*[/_,-]*")  # at need
 
 
 def fitted(text: str, width: float, font: float, most: int) -> tuple[list[str], float]:
@@ -16,16 +18,29 @@ def fitted(text: str, width: float, font: float, most: int) -> tuple[list[str], 
     return lines[:most], font
 
 
+def unbroken(text: str, width: float, font: float) -> float:
+    """Return the largest font, up to one, in which no part of a text is wider than a line."""
+    while font > SMALLEST and any(text_width(part.rstrip(), font) > width for part in _parts(text, 0, font, "normal")):
+        font -= 0.5
+    return font
+
+
 def wrapped(text: str, width: float, font: float, weight: str = "normal") -> list[str]:
-    """Return a text in lines of a width, that end after a space, slash, hyphen or underscore, else where they must."""
+    """Return a text in lines of a width, that end after a space, else a slash, hyphen or underscore, else anywhere."""
     lines = [""]
-    for part in re.findall(r"[^ /_,-]*[ /_,-]*", text):
+    for part in _parts(text, width, font, weight):
         for piece in _pieces(part, width, font, weight):
             if lines[-1] and text_width((lines[-1] + piece).rstrip(), font, weight) > width:
                 lines.append(piece)
             else:
                 lines[-1] += piece
     return [line.rstrip() for line in lines]
+
+
+def _parts(text: str, width: float, font: float, weight: str) -> Iterator[str]:
+    """Yield the words of a text, those that are wider than a line in parts."""
+    for word in WORDS.findall(text):
+        yield from [word] if text_width(word.rstrip(), font, weight) <= width else PARTS.findall(word)
 
 
 def _pieces(part: str, width: float, font: float, weight: str) -> Iterator[str]:
