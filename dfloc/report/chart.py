@@ -135,7 +135,7 @@ class Lines:
     def heads(self) -> tuple[str, str, str]:
         """What series, places and numbers are."""
         places, numbers = (self.y, self.x) if self.sideways else (self.x, self.y)
-        return "Series", places.label, numbers.label
+        return "series", places.label, numbers.label
 
 
 class Tile(NamedTuple):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 WIDTH, WIDE, HEIGHT = 300.0, 560.0, 210.0  # of a panel; heat maps and rows of models are as high as they need
 ROW, TILE = 18.0, 33.0  # heights of a row of names, and of one of a heat map
 SOFT, HOLE, FRAME, GRID = "#777777", "#ececec", "#111111", "#e6e6e6"
+_BELOW: Any = {"ha": "center", "va": "top", "annotation_clip": False}
 SHADES = ((0.0, "#ffffff"), (0.25, "#cfe1f2"), (0.5, "#7fb5dc"), (0.75, "#2f7ebc"), (1.0, "#08306b"))
 
 
@@ -47,7 +48,7 @@ def draw(sheet: Sheet, panel: Panel, left: float, top: float) -> None:
 def _lines(sheet: Sheet, chart: Lines, left: float, top: float, width: float, height: float) -> None:
     names, _ = _names(chart, width) if chart.sideways else ({}, 0)
     head = max((text_width(line, SMALL) for lines in names.values() for line in lines), default=32) + 8
-    box = (left + head, top + 6, width - head - 14, height - 38)
+    box = (left + head, top + 6, width - head - 14, height - 35)
     axes = sheet.axes(*box)
     titles = iter([title(chart, value) for value in chart.values])
     for series in chart.series:
@@ -66,12 +67,10 @@ def _lines(sheet: Sheet, chart: Lines, left: float, top: float, width: float, he
     rows = _ticks(axes, chart.x, places)
     if rows > 1:
         sheet.move(axes, box[0], box[1], box[2], box[3] - LINE)
-    axes.annotate(chart.x.label, (0.5, 0), (0, -16 - LINE * (rows - 1)), "axes fraction", "offset points", **_BELOW)
-    if not places:
+    label = chart.x.label + ("" if axes.get_xscale() == "linear" else " (log scale)")
+    axes.annotate(label, (0.5, 0), (0, -16 - LINE * (rows - 1)), "axes fraction", "offset points", **_BELOW)
+    if not any(series.marks for series in chart.series if series.marker):
         axes.text(0.5, 0.5, "no trial is finished", color=SOFT, ha="center", va="center", transform=axes.transAxes)
-
-
-_BELOW: Any = {"ha": "center", "va": "top", "annotation_clip": False}
 
 
 def _series(sheet: Sheet, axes: "Axes", series: Series, titles: Sequence[str], *, sideways: bool) -> None:
@@ -84,8 +83,7 @@ def _series(sheet: Sheet, axes: "Axes", series: Series, titles: Sequence[str], *
         (line,) = axes.plot(*ends, color=series.colour, transform=moved, clip_on=False, **look)
         return line
 
-    low, high = 0.0, 1.0
-    bars = [(mark.x, *(min(high, max(low, end)) for end in mark.span)) for mark in series.marks if mark.span]
+    bars = [(mark.x, *(min(1.0, max(0.0, end)) for end in mark.span)) for mark in series.marks if mark.span]
     if bars and series.bars:
         along = [x for x, _, _ in bars for x in (x, x, math.nan)]
         plot(along, [end for _, *ends in bars for end in (*ends, math.nan)], lw=0.75, alpha=0.5, zorder=2)
@@ -150,13 +148,13 @@ def _counted(places: Sequence[float]) -> list[float]:
 
 
 def _scale(ticks: Sequence[float]) -> dict[str, Any]:
-    """Return the scale of an axis: by factors where the gaps between its values differ tenfold."""
+    """Return the scale of an axis: by factors where the gaps between its values differ fivefold."""
     gaps = [right - left for left, right in pairwise(ticks)]
-    if len(gaps) < 2 or ticks[0] < 0 or max(gaps) < 10 * min(gaps):
+    if len(gaps) < 2 or ticks[0] < 0 or max(gaps) < 5 * min(gaps):
         return {"value": "linear"}
     if ticks[0] > 0:
         return {"value": "log"}
-    return {"value": "symlog", "linthresh": ticks[1], "linscale": 0.3}
+    return {"value": "symlog", "linthresh": ticks[1], "linscale": 0.4}
 
 
 def _rows(centres: Sequence[float], widths: Sequence[float]) -> list[int | None]:

@@ -16,7 +16,7 @@ from dfloc.report.page import Report
 from dfloc.report.sheet import FONT, GLYPH, LINE, SMALL, Sheet, style
 
 KINDS = ("svg", "pdf", "png")
-COLUMNS, GAP = 4, 16.0  # panels beside each other, points between them
+COLUMNS, GAP, EDGE = 4, 16.0, 4.0  # panels beside each other, points between them, and around all
 DPI = 200  # of a PNG
 FONTS = "font-family:'DejaVu Sans',sans-serif;stroke-linejoin:round;stroke-linecap:butt"
 
@@ -62,18 +62,18 @@ def sheet(figure: Figure) -> Sheet:
     rows = range(math.ceil(len(sizes) / columns))
     heads = [max(len(lines) for lines in titles[row * columns :][:columns]) * LINE + 4 for row in rows]
     heights = [max(height for _, height in sizes[row * columns :][:columns]) for row in rows]
-    width = columns * across + (columns - 1) * GAP
-    lines = list(_flowed(figure.legend, width))
-    tops = [sum(heads[:row]) + sum(heights[:row]) + GAP * row for row in (*rows, len(rows))]
+    width = columns * across + (columns - 1) * GAP + 2 * EDGE
+    lines = list(_flowed(figure.legend, width - 2 * EDGE))
+    tops = [EDGE + sum(heads[:row]) + sum(heights[:row]) + GAP * row for row in (*rows, len(rows))]
     page = Sheet(width, tops[-1] + (LINE + 4) * len(lines) + 4)
     for place, panel in enumerate(figure.panels):
-        row, left = place // columns, place % columns * (across + GAP)
+        row, left = place // columns, EDGE + place % columns * (across + GAP)
         page.text(left, tops[row], "\n".join(titles[place]), weight="bold")
         draw(page, panel, left, tops[row] + heads[row])
     for row, line in enumerate(lines):
         for left, key in line:
-            page.key(key, left, tops[-1] + row * (LINE + 4))
-            page.text(left + GLYPH + 4, tops[-1] + row * (LINE + 4), key.label, SMALL)
+            page.key(key, EDGE + left, tops[-1] + row * (LINE + 4))
+            page.text(EDGE + left + GLYPH + 4, tops[-1] + row * (LINE + 4), key.label, SMALL)
     return page
 
 

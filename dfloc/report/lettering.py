@@ -7,6 +7,7 @@ from typing import Any
 
 FAMILY = "DejaVu Sans"  # ships with matplotlib, and is wider than what pages are mostly shown in
 SMALLEST = 5.5
+FINE = 10  # widths are whole dots: so many a point
 WORDS = re.compile(r"[^ ]* *")  # between which a line ends gladly
 PARTS = re.compile(r"[^/_,-]*[/_,-]*")  # at need
 
@@ -45,7 +46,7 @@ def _parts(text: str, width: float, font: float, weight: str) -> Iterator[str]:
 
 def _pieces(part: str, width: float, font: float, weight: str) -> Iterator[str]:
     """Yield a word in pieces, none wider than a line."""
-    while text_width(part.rstrip(), font, weight) > width and len(part) > 1:
+    while text_width(part.rstrip(), font, weight) > width and len(part.rstrip()) > 1:
         fits = next((n for n in range(len(part) - 1, 1, -1) if text_width(part[:n], font, weight) <= width), 1)
         yield part[:fits]
         part = part[fits:]
@@ -58,11 +59,11 @@ def text_width(text: str, font: float, weight: str = "normal") -> float:
     from matplotlib.font_manager import FontProperties
 
     properties = FontProperties(family=FAMILY, size=font, weight=weight)
-    return float(_renderer().get_text_width_height_descent(text, properties, False)[0])
+    return float(_renderer().get_text_width_height_descent(text, properties, False)[0]) / FINE
 
 
 @cache
 def _renderer() -> Any:
     from matplotlib.backends.backend_agg import RendererAgg
 
-    return RendererAgg(1, 1, 72)
+    return RendererAgg(1, 1, 72 * FINE)

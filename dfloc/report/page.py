@@ -133,7 +133,8 @@ def _key_html(key: Key, name: str) -> str:
 def _values_html(figure: Figure) -> str:
     """Return what a figure shows as numbers, on a click."""
     heads = next((panel.chart.heads for panel in figure.panels), ("", "", ""))
-    head = "".join(f"<th>{escape(name[:1].upper() + name[1:])}</th>" for name in (*heads, "low", "high", "note"))
+    heads = (heads[0], heads[1].partition(",")[0], heads[2])
+    head = "".join(f"<th>{escape(name)}</th>" for name in (*heads, "low", "high", "note"))
     parts = [
         f'<tbody><tr><th colspan="6" class="words">{escape(panel.title)}</th></tr>'
         + "".join(map(_value_html, panel.chart.values))
