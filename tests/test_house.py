@@ -52,7 +52,7 @@ SOLE_IMPORTERS = {
     "ray.tune": ("dfloc.sweep.schedule", "dfloc.sweep.trainable", "dfloc.sweep.run"),
     "mlflow": ("dfloc.tracking_store",),
     "click": ("dfloc.cli",),
-    "plotly": ("dfloc.report",),
+    "matplotlib": ("dfloc.report.draw", "dfloc.report.sheet", "dfloc.report.svg", "dfloc.report.lettering"),
     "open_clip": ("dfloc.models.clip", "dfloc.models.hub", "dfloc.models.towers"),
     "huggingface_hub": ("dfloc.models.hub",),
     "sam2": ("dfloc.models.sam2",),
@@ -61,7 +61,7 @@ SOLE_IMPORTERS = {
     "optuna": ("dfloc.sweep.search",),
 }
 IN_PARTS = {library.partition(".")[0] for library in SOLE_IMPORTERS if "." in library}
-HEAVY = ("torch", "ray", "mlflow", "plotly", "pandas", "pyarrow", "sklearn", "matplotlib")
+HEAVY = ("torch", "ray", "mlflow", "pandas", "pyarrow", "sklearn", "matplotlib")
 
 MAX_FILE, MAX_FUNCTION, MIN_TESTS = 350, 40, 0.6
 
@@ -251,7 +251,16 @@ def test_torch_and_torchvision_are_the_pair_that_fits() -> None:
 
 
 def test_a_worker_and_a_driver_start_without_the_libraries_of_models() -> None:
-    heavy = ("open_clip", "torchvision", "timm", "segmentation_models_pytorch", "sam2", "optuna", "mlflow", "plotly")
+    heavy = (
+        "open_clip",
+        "torchvision",
+        "timm",
+        "segmentation_models_pytorch",
+        "sam2",
+        "optuna",
+        "mlflow",
+        "matplotlib",
+    )
     code = f"import sys, dfloc.sweep.run, dfloc.sweep.work; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""`dfloc report`: a study's page from what is finished, its tables as LaTeX, its figures as SVG."""
+"""`dfloc report`: a study's page from what is finished, its tables as LaTeX, its figures as SVG, PDF or PNG."""
 
 from typing import Literal
 
@@ -6,7 +6,8 @@ import click
 
 from dfloc.cli.options import debug_option, plugin_option, workspace_option
 
-FORMATS = ("html", "latex", "svg")
+FORMATS = ("html", "latex", "svg", "pdf", "png")
+DRAWN = FORMATS[2:]
 
 
 @click.command()
@@ -21,10 +22,10 @@ FORMATS = ("html", "latex", "svg")
     type=click.Choice(FORMATS),
     default="html",
     show_default=True,
-    help="html: the page, Markdown and CSVs. latex: its tables. svg: its figures.",
+    help="html: the page, Markdown and CSVs. latex: its tables. svg, pdf, png: its figures.",
 )
 @click.option("--table", metavar="ID", help="With --format latex: this table alone.")
-@click.option("--figure", metavar="ID", help="With --format svg: this figure alone.")
+@click.option("--figure", metavar="ID", help="With --format svg, pdf or png: this figure alone.")
 @click.option("--panel/--no-panel", default=True, show_default=True, help="Show a few test images on the page.")
 @click.option("--all", "every", is_flag=True, help="Every sweep of the workspace, and one page over them.")
 @plugin_option
@@ -35,7 +36,7 @@ def report(
     preset: str | None,
     data: str | None,
     limit: int | None,
-    kind: Literal["html", "latex", "svg"],
+    kind: Literal["html", "latex", "svg", "pdf", "png"],
     table: str | None,
     figure: str | None,
     panel: bool,
@@ -51,21 +52,21 @@ def report(
     \b
     dfloc report exposure --preset mini
     dfloc report single-domain --format latex --table models
-    dfloc report exposure --format svg --figure fig-mean
+    dfloc report exposure --format pdf --figure fig-mean
     dfloc report --all
     """
     from upath import UPath
 
     from dfloc.errors import ConfigError
-    from dfloc.report import latex, svg
+    from dfloc.report import files, latex
     from dfloc.report.build import build, read
     from dfloc.report.find import find
     from dfloc.storage import Workspace
     from dfloc.sweep.file import shipped
 
-    for option, value, wanted in (("--table", table, "latex"), ("--figure", figure, "svg")):
-        if value is not None and kind != wanted:
-            raise ConfigError(f"{option} {value} needs --format {wanted}; came --format {kind}")
+    for option, value, wanted in (("--table", table, ("latex",)), ("--figure", figure, DRAWN)):
+        if value is not None and kind not in wanted:
+            raise ConfigError(f"{option} {value} needs --format {' or '.join(wanted)}; came --format {kind}")
     if every != (name is None):
         raise ConfigError("`dfloc report` wants the name of one sweep, or --all; `dfloc list sweeps` has the names")
     if name is None:
@@ -80,7 +81,7 @@ def report(
     elif kind == "latex":
         click.echo("\n".join(map(str, latex.write(read(place, record), folder / "latex", table))))
     else:
-        click.echo("\n".join(map(str, svg.write(read(place, record), folder / "figures", figure))))
+        click.echo("\n".join(map(str, files.write(read(place, record), folder / "figures", kind, figure))))
 
 
 def _every(workspace: str, panel: bool) -> None:

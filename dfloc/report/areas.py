@@ -8,11 +8,11 @@ import pyarrow as pa
 
 from dfloc.metrics.sets import AREAS, by_area
 from dfloc.report import captions
+from dfloc.report.chart import COLOURS, DASHES, Axis, Figure, Key, Lines, Mark, Panel, Series
 from dfloc.report.groups import Group, Study
 from dfloc.report.heatmaps import best
 from dfloc.report.models import Model, heads, wide
-from dfloc.report.plot import COLOURS, DASHES, Figure, Key, Panel, axes
-from dfloc.report.table import DASH, Cell, Row, Table, escape
+from dfloc.report.table import DASH, Cell, Row, Table
 
 PROTOCOLS = ("dolos-2024", "dfloc-1")
 MAX_MODELS = 3
@@ -82,26 +82,15 @@ def bins(group: Group, domain: str) -> Bins:
 
 
 def _panel(title: str, lines: Mapping[str, Bins], labels: Sequence[str]) -> Panel:
-    figure, said = axes("share of the image that is fake, %", "test IoU"), []
+    series, said = [], []
     for label, line in lines.items():
-        colour, dash = _style(labels, label)
         there = [(place, value, count) for place, (value, count) in enumerate(line) if value is not None]
-        figure.add_scatter(
-            x=[place for place, _, _ in there],
-            y=[value for _, value, _ in there],
-            mode="lines+markers",
-            line={"color": colour, "width": 2, "dash": dash},
-            marker={"size": 6},
-            text=[
-                f"<b>{escape(label)}</b><br>{NAMES[place]} fake: IoU {value:.3f}<br>{count:,} images"
-                for place, value, count in there
-            ],
-            hovertemplate="%{text}<extra></extra>",
-        )
+        marks = [Mark(place, value, notes=[f"{count:,} images"]) for place, value, count in there]
+        series.append(Series(label, marks, *_style(labels, label), size=6))
         said.append(f"{label}: " + ", ".join(f"{NAMES[place]} {value:.2f}" for place, value, _ in there))
-    ticks = {"tickvals": list(range(len(NAMES))), "ticktext": [name.removesuffix(" %") for name in NAMES]}
-    figure.update_layout(xaxis={**ticks, "range": [-0.3, len(NAMES) - 0.7]})
-    return Panel(title, figure, "; ".join(said) + ".")
+    ticks = {float(place): name.removesuffix(" %") for place, name in enumerate(NAMES)}
+    x = Axis("share of the image that is fake, %", ticks, (-0.3, len(NAMES) - 0.7))
+    return Panel(title, Lines(series, x), "; ".join(said) + ".")
 
 
 def _style(labels: Sequence[str], label: str) -> tuple[str, str]:

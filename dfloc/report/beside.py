@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dfloc.report import captions, plot
+from dfloc.report import captions
 from dfloc.report.budgets import Line, lines
 from dfloc.report.comparable import Setting, gaps
 from dfloc.report.controls import blocks
@@ -245,10 +245,10 @@ def told(pair: Pair) -> list[str]:
     """Return ours and the difference in words, as fractions, or why there is none; nothing where ours is a hole."""
     if pair.ours is None:
         return []
-    lines = [f"ours: {plot.told(pair.ours)}"]
+    lines = [f"ours: {pair.ours.words()}"]
     if (less := pair.difference) is None:
         return [*lines, f"no difference: {'; '.join(pair.gaps)}"]
-    return [*lines, f"difference: {plot.told(less, '+')}"]
+    return [*lines, f"difference: {less.words('+')}"]
 
 
 def _letter(place: int) -> str:

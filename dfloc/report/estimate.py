@@ -8,6 +8,8 @@ from dfloc.metrics import intervals
 from dfloc.metrics.intervals import Images, Mean, Training
 from dfloc.report.results import Score
 
+NO_INTERVAL = "no interval: under 3 photographs"
+
 
 class Run(NamedTuple):
     """One training, as it was scored on some domains."""
@@ -44,6 +46,12 @@ class Estimate:
     def known(self) -> bool:
         """Whether it has an interval."""
         return self.low == self.low
+
+    def words(self, sign: str = "") -> str:
+        """Return the number and its interval in words; with the sign "+" of those above 0 too."""
+        form = f"{sign}.3f"
+        span = f"{self.low:{form}} … {self.high:{form}}" if self.known else NO_INTERVAL
+        return f"{self.value:{form}} ({span})"
 
     def less(self, point: float) -> "Estimate":
         """Return the difference to a number whose own uncertainty is not known: the interval is of this one alone."""

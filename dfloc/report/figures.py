@@ -1,24 +1,23 @@
-"""Figures of the exposure study: Plotly panels, one colour for each domain everywhere."""
+"""Figures of the exposure study: one colour for each domain everywhere."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
-
-import plotly.graph_objects as go
 
 from dfloc.report import beside, captions, differs
 from dfloc.report.beside import Pair
+from dfloc.report.chart import GREY, Axis, Figure, Key, Lines, Mark, Panel, Series, colours, mark
 from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, along, besides, blocks, controls_of, main, pairs
 from dfloc.report.estimate import Estimate
 from dfloc.report.exposure import name_of
 from dfloc.report.groups import Facet, Group, Model, Study
 from dfloc.report.marks import is_degenerate, notes
-from dfloc.report.plot import GREY, Figure, Key, Panel, axes, colours, told
-from dfloc.report.plot import bars as error_bars
-from dfloc.report.table import escape
 
-X = "n, images of the held-out domain"
-MEAN_MASK = Key("mean training mask", "#999999", "dot", "")
+X = Axis("n, images of the held-out domain")
+PALE = "#999999"
+MEAN_MASK = Key("mean training mask", PALE, "dot", "")
+SIDE = 2.5  # pixels between points of one n
 
 
 class Point(NamedTuple):
@@ -45,23 +44,21 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
     drawn, used, compared = [], [], list[Pair]()
     for facet, held_out, curve in blocks(study):
         used += list(curve.values())
-        figure = axes(X)
+        lines = []
         for place, domain in enumerate(study.tested):
-            strong = domain == held_out
-            shift = (place - (len(study.tested) - 1) / 2) * max(curve) * 0.008
-            points = _points(curve, [domain])
-            _line(figure, domain, points, colour[domain], shift=shift, width=3.5 if strong else 1.5)
-        mean = _points(curve, study.tested)
-        _line(figure, "mean of all test domains", mean, GREY, dash="dash", width=1.5, bars=False)
-        _baseline(figure, study, held_out, facet, max(curve))
+            width, shift = 3.5 if domain == held_out else 1.5, (place - (len(study.tested) - 1) / 2) * SIDE
+            line = _line(domain, _points(curve, [domain]), colour[domain], width=width)
+            lines.append(replace(line, shift=shift))
+        mean = _line("mean of all test domains", _points(curve, study.tested), GREY, dash="dash", width=1.5)
+        lines += [replace(mean, bars=False), *_baseline(study, held_out, facet, max(curve))]
         mine = [pair for pair in published if pair.where == name_of(facet, held_out) and pair.n is not None]
         compared += [pair for pair in mine if pair.domain in colour]
-        _published(figure, [pair for pair in mine if pair.domain in colour], colour)
-        drawn.append(Panel(f"Held out: {name_of(facet, held_out)}", figure, _words(study, held_out, curve)))
+        lines += _published([pair for pair in mine if pair.domain in colour], colour)
+        drawn.append(Panel(f"Held out: {name_of(facet, held_out)}", Lines(lines, X), _words(study, held_out, curve)))
     keys = [Key(domain, colour[domain]) for domain in study.record.domains]
     keys += [
         Key("mean of all test domains", GREY, "dash"),
-        Key("mean training mask, held-out domain", "#999999", "dot", ""),
+        Key("mean training mask, held-out domain", PALE, "dot", ""),
     ]
     if published:
         keys += [Key("published", GREY, "", "diamond"), Key("published, doubtful: see hover", GREY, "", "diamond-open")]
@@ -84,14 +81,14 @@ def means(study: Study) -> Figure:
         curves = {held_out: curve for own, held_out, curve in blocks(study) if own == facet}
         shared = sorted(set.intersection(*(set(curve) for curve in curves.values()))) if curves else []
         used += [curve[n] for curve in curves.values() for n in shared]
-        figure = axes(X)
+        lines = []
         for label, colour, dash, domains in _kinds(study, curves):
             models = {n: [(curve[n], domains(held_out)) for held_out, curve in curves.items()] for n in shared}
             points = [Point(n, found, models[n]) for n in shared if (found := study.mean_of(models[n]))]
-            _line(figure, label, points, colour, dash=dash, width=2.5)
+            lines.append(_line(label, points, colour, dash=dash, width=2.5))
         steps = ", ".join(f"n = {n:,}: {_steps([curve[n] for curve in curves.values()])}" for n in shared)
         words = f"Mean over {len(curves)} held-out domains. Steps at {steps or 'no n'}."
-        drawn.append(Panel(name_of(facet, "Mean of the held-out domains"), figure, words))
+        drawn.append(Panel(name_of(facet, "Mean of the held-out domains"), Lines(lines, X), words))
     return Figure(
         id="fig-mean",
         title="The mean of the panels above.",
@@ -119,14 +116,15 @@ def controls(study: Study) -> Figure:
         used += [group for _, _, curve in curves for group in curve.values()]
         places = (("on the held-out domain", [held_out]), ("mean of the seen domains", study.seen(tuned)))
         for words, domains in places:
-            figure, said = axes(X), []
+            lines, said = [], []
             for label, (marker, dash), curve in curves:
                 points = _points(curve, domains)
-                _line(figure, label, points, colour[held_out], dash=dash, marker=marker)
+                lines.append(_line(label, points, colour[held_out], dash=dash, marker=marker))
                 said.append(f"{label}: {_series(points)}")
             if domains == [held_out]:
-                _baseline(figure, study, held_out, facet, max(tuned))
-            drawn.append(Panel(f"Held out: {name_of(facet, held_out)}, {words}", figure, ". ".join(said)))
+                lines += _baseline(study, held_out, facet, max(tuned))
+            title = f"Held out: {name_of(facet, held_out)}, {words}"
+            drawn.append(Panel(title, Lines(lines, X), ". ".join(said)))
     shapes = [(FINE_TUNED.label, FINE_TUNED.shape), *((one.label, one.shape) for one in found)]
     return Figure(
         id="fig-controls",
@@ -172,43 +170,24 @@ def _points(curve: Mapping[int, Group], domains: Sequence[str]) -> list[Point]:
 
 
 def _line(
-    figure: go.Figure,
     label: str,
     points: Sequence[Point],
     colour: str,
     *,
-    shift: float = 0.0,
     dash: str = "solid",
     width: float = 2.0,
     marker: str = "circle",
-    bars: bool = True,
-) -> None:
-    found = [point.found for point in points]
-    figure.add_scatter(
-        x=[point.n + shift for point in points],
-        y=[each.value for each in found],
-        name=escape(label),
-        mode="lines+markers",
-        cliponaxis=False,
-        line={"color": colour, "width": width, "dash": dash},
-        marker={
-            "symbol": ["x" if point.crossed else marker for point in points],
-            "size": 5 + width,
-            "color": colour,
-        },
-        error_y=error_bars(found) | {"visible": bars},
-        hovertemplate="%{text}<extra></extra>",
-        text=[_hover(label, point) for point in points],
-    )
+) -> Series:
+    marks = [mark(point.n, point.found, _notes(point), "x" if point.crossed else "") for point in points]
+    return Series(label, marks, colour, dash, marker, width, size=5 + width)
 
 
-def _hover(label: str, point: Point) -> str:
+def _notes(point: Point) -> list[str]:
     n, found, models = point
-    lines = [f"<b>{escape(label)}</b>, n = {n:,}", f"IoU {told(found)}"]
-    lines.append(_steps([group for group, _ in models]) + (" of the base" if n == 0 else ""))
+    lines = [_steps([group for group, _ in models]) + (" of the base" if n == 0 else "")]
     for note, count in Counter(point.notes).items():
         lines.append(f"{note}: {count} of {len(models)} models" if len(models) > 1 else note)
-    return "<br>".join([*lines, f"{found.runs} run(s), {found.photographs} photographs"])
+    return [*lines, f"{found.runs} run(s), {found.photographs} photographs"]
 
 
 def _steps(groups: Sequence[Group]) -> str:
@@ -216,49 +195,25 @@ def _steps(groups: Sequence[Group]) -> str:
     return f"{' … '.join(f'{count:,}' for count in dict.fromkeys((counts[0], counts[-1])))} steps"
 
 
-def _baseline(figure: go.Figure, study: Study, domain: str, facet: Facet, end: int) -> None:
+def _baseline(study: Study, domain: str, facet: Facet, end: int) -> Iterator[Series]:
     for words, group in captions.baselines(study, "mean-mask", facet).items():
         if found := group.score([domain]):
-            text = f"{escape(words)} on {escape(domain)}: {found.value:.3f}"
-            line = {"color": "#999999", "width": 1.5, "dash": "dot"}
-            figure.add_scatter(x=[0, end], y=[found.value] * 2, mode="lines", line=line, name=text, hoverinfo="name")
+            ends = [Mark(n, found.value) for n in (0, end)]
+            yield Series(f"{words} on {domain}", ends, PALE, "dot", "", 1.5)
 
 
-def _published(figure: go.Figure, found: Sequence[Pair], colour: Mapping[str, str]) -> None:
+def _published(found: Sequence[Pair], colour: Mapping[str, str]) -> Iterator[Series]:
     for domain in dict.fromkeys(pair.domain for pair in found):
-        mine = [pair for pair in found if pair.domain == domain]
-        sound = [pair.published.status == "ok" for pair in mine]
-        mine_colour = colour[domain]
-        figure.add_scatter(
-            x=[pair.n for pair in mine],
-            y=[pair.published.value for pair in mine],
-            mode="markers",
-            name=f"published, {escape(domain)}",
-            marker={
-                "symbol": ["diamond" if ok else "diamond-open" for ok in sound],
-                "size": 8,
-                "color": mine_colour,
-                "line": {
-                    "width": [0.5 if ok else 1.5 for ok in sound],
-                    "color": ["white" if ok else mine_colour for ok in sound],
-                },
-            },
-            hovertemplate="%{text}<extra></extra>",
-            text=[_published_hover(pair) for pair in mine],
-        )
+        marks = [_quoted(pair) for pair in found if pair.domain == domain]
+        yield Series(f"published, {domain}", marks, colour[domain], "", "diamond", size=8)
 
 
-def _published_hover(pair: Pair) -> str:
-    text = f"<b>published</b> {escape(pair.domain)}, n = {pair.n:,}: {pair.published.value:.3f}"
-    reason = pair.published.reason
-    own = [line for words in beside.told(pair) for line in _wrapped(words)]
-    head = [f"<i>{pair.published.status}</i>:"] if reason else []
-    return "<br>".join([text, *head, *map(escape, [*_wrapped(reason), *own])])
-
-
-def _wrapped(text: str) -> list[str]:
-    words = text.split()
-    return [" ".join(words[i : i + 9]) for i in range(0, len(words), 9)]
+def _quoted(pair: Pair) -> Mark:
+    source = pair.published
+    assert pair.n is not None
+    shape = "" if source.status == "ok" else "diamond-open"
+    reason = [f"{source.status}: {source.reason}"] if source.reason else []
+    return Mark(pair.n, source.value, None, shape, [*reason, *beside.told(pair)])
 
 
 def _words(study: Study, held_out: str, curve: Mapping[int, Group]) -> str:

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from dfloc.report import beside, captions
 from dfloc.report.beside import Pair
+from dfloc.report.chart import Figure, Heat, Key, Panel, Tile, span_of
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
 from dfloc.report.marks import notes
 from dfloc.report.models import Column, Model, Part, Which, known, narrow, parts, settings, unknown, valued, wide
-from dfloc.report.plot import Figure, Key, Panel, Tile, heat, told
 
 MAX_PANELS = 16
 WIDE = 5  # columns from which on numbers have two decimals
@@ -93,8 +93,8 @@ def _crossed(study: Study, model: Model) -> Panel:
         for j, column in enumerate(columns)
     ]
     words = "; ".join(said)
-    figure = heat(domains, names, tiles, "trained on", "tested on")
-    return Panel(model.name, figure, f"Trained on and tested on {words}.", wide=len(names) > WIDE)
+    chart = Heat(domains, names, tiles, "trained on", "tested on")
+    return Panel(model.name, chart, f"Trained on and tested on {words}.", wide=len(names) > WIDE)
 
 
 def _beside(study: Study, training: str, block: Sequence[tuple[Model, Column]]) -> Panel:
@@ -106,8 +106,7 @@ def _beside(study: Study, training: str, block: Sequence[tuple[Model, Column]]) 
         f"{name}: " + ", ".join(f"{domain} {tile.text}" for domain, tile in zip(domains, line, strict=True))
         for name, line in zip(names, tiles, strict=True)
     ]
-    figure = heat(names, domains, tiles, "tested on", "")
-    return Panel(f"Trained on {training}", figure, f"{'; '.join(said)}.")
+    return Panel(f"Trained on {training}", Heat(names, domains, tiles, "tested on", ""), f"{'; '.join(said)}.")
 
 
 def _matrices(found: Sequence[Pair]) -> list[Pair]:
@@ -129,14 +128,14 @@ def _published(found: Sequence[Pair]) -> list[Panel]:
         tiles = [[_quoted(cells.get((row, column), []), digits) for column in columns] for row in rows]
         source = pairs[0].table
         words = f"{source.kind}: table {name}; its numbers stand beside ours below."
-        figure = heat(rows, columns, tiles, "trained on", "tested on")
+        chart = Heat(rows, columns, tiles, "trained on", "tested on")
         title = f"{source.kind}: {name}{'' if source.comparable else ' (context)'}"
-        drawn.append(Panel(title, figure, words, wide=len(columns) > WIDE))
+        drawn.append(Panel(title, chart, words, wide=len(columns) > WIDE))
     return drawn
 
 
 def _quoted(found: Sequence[Pair], digits: int) -> Tile:
-    """Return a published number, and in its hover those of ours that stand beside it."""
+    """Return a published number, with those of ours that stand beside it."""
     if not found:
         return Tile(None, "-", [])
     cell = found[0].published
@@ -145,7 +144,7 @@ def _quoted(found: Sequence[Pair], digits: int) -> Tile:
     training, domain = str(cell.col), str(cell.row)
     others = training.startswith("without-") and not domain.endswith(f"/{training.removeprefix('without-')}")
     framed = training == domain or others or training.startswith("train_all")
-    return Tile(cell.value, text, [f"published: {cell.value:.3f}", cell.reason, *ours], framed)
+    return Tile(cell.value, text, [*filter(None, [cell.reason]), *ours], framed)
 
 
 def _tile(column: Column, domain: str, digits: int) -> Tile:
@@ -156,10 +155,8 @@ def _tile(column: Column, domain: str, digits: int) -> Tile:
     marks = notes(group, [domain])
     text = f"{found.value:.{digits}f}{' x' if marks else ''}"
     spec = group.first.trial.spec
-    lines = [f"trained on {column.name}, tested on {domain}", f"IoU {told(found)}", f"{spec.steps:,} steps", *marks]
-    return Tile(
-        found.value, text, [*filter(None, lines), f"{found.runs} run(s), {found.photographs} photographs"], framed
-    )
+    lines = [f"{spec.steps:,} steps", *marks, f"{found.runs} run(s), {found.photographs} photographs"]
+    return Tile(found.value, text, lines, framed, span_of(found))
 
 
 def _means(study: Study, block: Sequence[Part], axes: tuple[str, str], words: str, which: Which, head: str) -> Panel:
@@ -171,15 +168,15 @@ def _means(study: Study, block: Sequence[Part], axes: tuple[str, str], words: st
         f"{row} with " + ", ".join(f"{column} {tile.text}" for column, tile in zip(names[1], line, strict=True))
         for row, line in zip(names[0], tiles, strict=True)
     )
-    figure = heat(names[0], names[1], tiles, axes[1].rpartition(".")[2], axes[0].rpartition(".")[2])
-    return Panel(f"{head}: {words}" if head else words, figure, f"Mean test IoU, {words}: {said}.")
+    chart = Heat(names[0], names[1], tiles, axes[1].rpartition(".")[2], axes[0].rpartition(".")[2])
+    return Panel(f"{head}: {words}" if head else words, chart, f"Mean test IoU, {words}: {said}.")
 
 
 def _mean(study: Study, part: Part | None, which: Which) -> Tile:
     found: Estimate | None = part.mean(study, which) if part else None
     if part is None or found is None:
         return Tile(None, part.hole if part else "not planned", [])
-    return Tile(found.value, f"{found.value:.3f}", [part.model.name, f"mean IoU {told(found)}"])
+    return Tile(found.value, f"{found.value:.3f}", [part.model.name], span=span_of(found))
 
 
 def _values(block: Sequence[Part], axis: str) -> dict[str, str]:

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dfloc.report import captions
+from dfloc.report.chart import COLOURS, DASHES, UNIT, Axis, Figure, Key, Lines, Mark, Panel, Series
 from dfloc.report.groups import Study
 from dfloc.report.heatmaps import best
 from dfloc.report.models import Column, Model
-from dfloc.report.plot import COLOURS, DASHES, Figure, Key, Panel, axes
 from dfloc.report.results import Result
-from dfloc.report.table import escape
 
 MAX_LINES, MAX_PANELS = 12, 12
 
@@ -67,26 +66,26 @@ def _panels(study: Study, found: Sequence[Model]) -> list[tuple[str, list[Line]]
 
 
 def _panel(title: str, lines: Sequence[Line], labels: Sequence[str]) -> Panel:
-    figure, said = axes("epoch", "validation IoU"), []
+    series, said = [], []
     for line in lines:
         for result in line.results:
-            epochs = result.epochs
-            ringed = [result.done is not None and epoch.epoch == result.done.best_epoch for epoch in epochs]
-            figure.add_scatter(
-                x=[epoch.epoch for epoch in epochs],
-                y=[epoch.valid_iou for epoch in epochs],
-                mode="lines+markers",
-                line={"color": _colour(labels, line.label), "width": 1.8, "dash": _dash(labels, line.label)},
-                marker={"symbol": ["circle-open" if ring else "circle" for ring in ringed]}
-                | {"size": [10 if ring else 4 for ring in ringed]},
-                text=[f"<b>{escape(line.label)}</b><br>epoch {each.epoch}: {each.valid_iou:.3f}" for each in epochs],
-                hovertemplate="%{text}<extra></extra>",
-            )
-            if epochs:
-                said.append(f"{line.label}: {max(epoch.valid_iou for epoch in epochs):.2f} in {len(epochs)} epochs")
-    longest = max(len(result.epochs) for line in lines for result in line.results)
-    figure.update_layout(xaxis={"dtick": -(-longest // 8)})
-    return Panel(title, figure, f"Best validation IoU: {'; '.join(said)}.")
+            tested = result.done.best_epoch if result.done else None
+            marks = [_mark(epoch.epoch, epoch.valid_iou, tested) for epoch in result.epochs]
+            colour, dash = _colour(labels, line.label), _dash(labels, line.label)
+            series.append(Series(line.label, marks, colour, dash, width=1.8, size=4))
+            if result.epochs:
+                best = max(epoch.valid_iou for epoch in result.epochs)
+                said.append(f"{line.label}: {best:.2f} in {len(result.epochs)} epochs")
+    chart = Lines(series, Axis("epoch", counts=True), Axis("validation IoU", UNIT, (0, 1)))
+    return Panel(title, chart, f"Best validation IoU: {'; '.join(said)}.")
+
+
+def _mark(epoch: int, valid: float, tested: int | None) -> Mark:
+    return (
+        Mark(epoch, valid, None, "circle-open", ["its weights are tested"], 10)
+        if epoch == tested
+        else Mark(epoch, valid)
+    )
 
 
 def _colour(labels: Sequence[str], label: str) -> str:

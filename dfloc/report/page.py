@@ -4,18 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 
-from plotly.io.json import to_json_plotly
-from plotly.offline import get_plotlyjs
-
+from dfloc.report import svg
+from dfloc.report.chart import Figure, Key, Panel, Value
+from dfloc.report.draw import draw, size
 from dfloc.report.gallery import Gallery
-from dfloc.report.plot import Figure, Key, Panel
+from dfloc.report.sheet import GLYPH, LINE, Sheet
+from dfloc.report.sheet import style as drawing
 from dfloc.report.table import Table, escape
 
-CONFIG = {"responsive": True, "displayModeBar": False}
-FIT = (
-    "const fit=new ResizeObserver(all=>all.forEach(one=>Plotly.Plots.resize(one.target)));"
-    "document.querySelectorAll('.plot').forEach(plot=>fit.observe(plot));"
-)
+PIXELS = 4 / 3  # of a point
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class Report:
         return replace(self, sections=[*self.sections[:place], section, *self.sections[place:]])
 
     def html(self) -> str:
-        """Return the page: styles, Plotly and numbers inside, everything escaped."""
+        """Return the page: styles, figures and numbers inside, everything escaped."""
         reading = "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(words)}</dd></div>" for term, words in self.reading)
         links = "".join(f'<a href="#{escape(s.id)}">{escape(s.title)}</a>' for s in self.sections)
         return "\n".join(
@@ -74,13 +71,12 @@ class Report:
                 '<meta name="viewport" content="width=device-width, initial-scale=1">',
                 f"<title>{escape(self.title)}</title>",
                 f"<style>{style()}</style>",
-                f"<script>{get_plotlyjs()}</script></head><body>",
+                "</head><body>",
                 f"<header><h1>{escape(self.title)}</h1><p>{escape(self.subtitle)}</p></header>",
                 f'<section id="reading"><h2>How to read this page</h2><dl>{reading}</dl></section>',
                 _warnings_html(self.warnings),
                 f"<nav>{links}</nav>",
                 *(_section_html(section) for section in self.sections),
-                f"<script>{''.join(_draw(section) for section in self.sections)}{FIT}</script>",
                 "<footer>" + "".join(f"<p>{escape(line)}</p>" for line in self.footer) + "</footer></body></html>",
                 "",
             ]
@@ -109,54 +105,50 @@ def _section_html(section: Section) -> str:
 def _figure_html(figure: Figure) -> str:
     link = f'<a href="#{escape(figure.numbers)}">Numbers</a>' if figure.numbers else ""
     head = f"<figcaption><b>{escape(figure.title)}</b> {escape(figure.caption)} {link}</figcaption>"
-    keys = "".join(_key_html(key) for key in figure.legend)
-    plots = "".join(_panel_html(_panel_id(figure, place), panel) for place, panel in enumerate(figure.panels))
+    with drawing():
+        keys = "".join(_key_html(key, f"{figure.id}-key-{place}") for place, key in enumerate(figure.legend))
+        panels = "".join(_panel_html(panel, f"{figure.id}-{place}") for place, panel in enumerate(figure.panels))
     return (
-        f'<figure id="{escape(figure.id)}"><div class="keys">{keys}</div><div class="panels">{plots}</div>'
-        f"{head}</figure>"
+        f'<figure id="{escape(figure.id)}"><div class="keys">{keys}</div><div class="panels">{panels}</div>'
+        f"{head}{_values_html(figure)}</figure>"
     )
 
 
-def _panel_html(name: str, panel: Panel) -> str:
-    return (
-        f'<div class="panel{" wide" if panel.wide else ""}"><h3>{escape(panel.title)}</h3>'
-        f'<div id="{escape(name)}" class="plot" style="height:{panel.figure.layout.height}px" role="img" '
-        f'aria-label="{escape(panel.words)}">'
-        f"<noscript>{escape(panel.words)}</noscript></div></div>"
-    )
+def _panel_html(panel: Panel, name: str) -> str:
+    width, height = size(panel)
+    sheet = Sheet(width, height)
+    draw(sheet, panel, 0, 0)
+    label = {"role": "img", "aria-label": panel.words}
+    chart = svg.written(sheet.figure, name, sheet.titles, **label, style=f"max-width:{1.25 * PIXELS * width:.0f}px")
+    return f'<div class="panel{" wide" if panel.wide else ""}"><h3>{escape(panel.title)}</h3>{chart}</div>'
 
 
-def _draw(section: Section) -> str:
-    """Return the calls that draw a section's panels: at the end of the page, when the widths are known."""
-    calls = []
-    for figure in (block for block in section.blocks if isinstance(block, Figure)):
-        for place, panel in enumerate(figure.panels):
-            spec = panel.figure.to_plotly_json()
-            parts = (_panel_id(figure, place), spec["data"], spec["layout"], CONFIG)
-            calls.append(f"Plotly.newPlot({','.join(to_json_plotly(part) for part in parts)});")
-    return "".join(calls)
+def _key_html(key: Key, name: str) -> str:
+    sheet = Sheet(GLYPH, LINE)
+    sheet.key(key, 0, 0)
+    look = {"aria-hidden": "true", "width": f"{PIXELS * GLYPH:.0f}", "height": f"{PIXELS * LINE:.0f}"}
+    return f"<span>{svg.written(sheet.figure, name, {}, **look)}{escape(key.label)}</span>"
 
 
-def _panel_id(figure: Figure, place: int) -> str:
-    return f"{figure.id}-{place}"
+def _values_html(figure: Figure) -> str:
+    """Return what a figure shows as numbers, on a click."""
+    heads = next((panel.chart.heads for panel in figure.panels), ("", "", ""))
+    heads = (heads[0], heads[1].partition(",")[0], heads[2])
+    head = "".join(f"<th>{escape(name)}</th>" for name in (*heads, "low", "high", "note"))
+    parts = [
+        f'<tbody><tr><th colspan="6" class="words">{escape(panel.title)}</th></tr>'
+        + "".join(map(_value_html, panel.chart.values))
+        + "</tbody>"
+        for panel in figure.panels
+    ]
+    table = f'<div class="scroll long" tabindex="0"><table><thead><tr>{head}</tr></thead>{"".join(parts)}</table></div>'
+    return f'<details class="values"><summary>Values</summary>{table}</details>' if parts else ""
 
 
-def _key_html(key: Key) -> str:
-    colour = escape(key.colour)
-    dash = {"dash": "6 4", "dot": "2 3"}.get(key.dash, "")
-    line = f'<path d="M0 7H28" stroke="{colour}" stroke-width="2.5" stroke-dasharray="{dash}"/>' if key.dash else ""
-    fill = "white" if key.marker.endswith("-open") else colour
-    shapes = {
-        "circle": '<circle cx="14" cy="7" r="4"',
-        "square": '<rect x="10" y="3" width="8" height="8"',
-        "triangle-up": '<path d="M14 2L19 11H9Z"',
-        "diamond": '<path d="M14 1L20 7L14 13L8 7Z"',
-        "tick": '<path d="M14 1V13" stroke-width="2"',
-        "frame": '<rect x="8" y="1" width="12" height="12" fill-opacity="0" stroke-width="1.6"',
-    }
-    shape = shapes.get(key.marker.removesuffix("-open"), "")
-    marker = f'{shape} fill="{fill}" stroke="{colour}"/>' if shape else ""
-    return f'<span><svg width="28" height="14" aria-hidden="true">{line}{marker}</svg>{escape(key.label)}</span>'
+def _value_html(value: Value) -> str:
+    numbers = ["" if each is None else f"{each:.3f}" for each in (value.value, *(value.span or (None, None)))]
+    words = [value.series, value.x, *numbers, "; ".join(value.notes)]
+    return "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in words) + "</tr>"
 
 
 def _warnings_html(warnings: Sequence[str]) -> str:

@@ -8,12 +8,12 @@ from dfloc.axis import Value
 from dfloc.metrics.degenerate import EQUAL
 from dfloc.planned import SearchRecord
 from dfloc.report import captions, cells, overview, table
+from dfloc.report.chart import COLOURS, GREY, UNIT, Axis, Bars, Figure, Key, Lines, Mark, Panel, Series
 from dfloc.report.groups import Study
 from dfloc.report.marks import NOT_ABOVE
 from dfloc.report.page import Section
-from dfloc.report.plot import COLOURS, GREY, Figure, Key, Panel, axes
 from dfloc.report.results import Result, Score
-from dfloc.report.table import Cell, Row, Table, escape
+from dfloc.report.table import Cell, Row, Table
 
 TEXT = (
     "Points are drawn, judged and stopped by validation images alone. Test scores stand beside for the reader; the "
@@ -205,20 +205,8 @@ def _told(value: float | None, gain: float | None) -> Cell:
 
 
 def _importance(search: SearchRecord, found: Sequence[Point]) -> Figure:
-    ranked = sorted(search.importance.items(), key=lambda item: item[1])
-    figure = axes("share of the variance of the objective", "", unit=False)
-    figure.add_bar(
-        x=[share for _, share in ranked],
-        y=[escape(name) for name, _ in ranked],
-        orientation="h",
-        marker={"color": COLOURS[0]},
-        text=[f"{100 * share:.0f} %" for _, share in ranked],
-        textposition="auto",
-        hovertemplate="%{y}: %{x:.3f}<extra></extra>",
-    )
-    figure.update_xaxes(range=[0, 1])
-    figure.update_yaxes(automargin=True)
-    words = ", ".join(f"{name} {100 * share:.0f} %" for name, share in reversed(ranked))
+    shares = dict(sorted(search.importance.items(), key=lambda item: item[1])[::-1])
+    words = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
     several = {axis.of for axis in search.axes.values() if axis.of}
     shared = f" What depends on {', '.join(sorted(several))} says that too: their shares overlap." if several else ""
     return Figure(
@@ -227,36 +215,26 @@ def _importance(search: SearchRecord, found: Sequence[Point]) -> Figure:
         caption=f"fANOVA (Hutter, Hoos, Leyton-Brown, 2014; Optuna's) over {search.weighed} points that have a value, "
         f"stopped ones with what they had then: main effects, as shares of their sum.{shared}"
         f"{captions.random_weights([result for point in found for result in point.results])}",
-        panels=[Panel("Importance of each axis", figure, words)],
+        panels=[Panel("Importance of each axis", Bars(shares, "share of the variance of the objective"), words)],
         legend=[],
         numbers="search",
     )
 
 
 def _history(search: SearchRecord, found: Sequence[Point]) -> Figure:
-    figure = axes(TRIED, "objective (validation IoU)")
-    for state, colour, symbol in (("done", COLOURS[0], "circle"), ("stopped", GREY, "circle-open")):
-        those = [point for point in found if point.state == state and point.value is not None]
-        figure.add_scatter(
-            x=[point.number for point in those],
-            y=[point.value for point in those],
-            mode="markers",
-            marker={"color": colour, "symbol": symbol, "size": 8},
-            customdata=[escape(point.words) for point in those],
-            hovertemplate="point %{x}: %{y:.3f}<br>%{customdata}<extra></extra>",
-        )
+    kinds = {"done": ("finished", COLOURS[0], "circle"), "stopped": ("stopped early", GREY, "circle-open")}
+    series = []
+    for state, (words, colour, marker) in kinds.items():
+        those = [point for point in found if point.state == state]
+        marks = [Mark(one.number, one.value, notes=[one.words]) for one in those if one.value is not None]
+        series.append(Series(words, marks, colour, "", marker, size=8))
     best, steps = 0.0, list[tuple[int, float]]()
     for point in found:
         if point.state == "done" and point.value is not None:
             best = max(best, point.value)
             steps.append((point.number, best))
-    figure.add_scatter(
-        x=[number for number, _ in steps],
-        y=[value for _, value in steps],
-        mode="lines",
-        line={"color": COLOURS[1], "width": 2, "shape": "hv"},
-        hoverinfo="skip",
-    )
+    series.append(Series("best so far", [Mark(*step) for step in steps], COLOURS[1], "solid", "", steps=True))
+    chart = Lines(series, Axis(TRIED, counts=True), Axis("objective (validation IoU)", UNIT, (0, 1)))
     none = [str(point.number) for point in found if point.state in ("failed", "stopped") and point.value is None]
     words = f"best {steps[-1][1]:.3f} after {len(found)} points" if steps else "no point is finished"
     return Figure(
@@ -265,10 +243,9 @@ def _history(search: SearchRecord, found: Sequence[Point]) -> Figure:
         caption=f"Objective: {OBJECTIVES[search.objective]}."
         + (f" Without one, as failed or stopped before each trial had a value: {', '.join(none)}." if none else "")
         + captions.random_weights([result for point in found for result in point.results]),
-        panels=[Panel("Objective by point", figure, words)],
+        panels=[Panel("Objective by point", chart, words)],
         legend=[
-            Key("finished", COLOURS[0], "", "circle"),
-            Key("stopped early", GREY, "", "circle-open"),
+            *(Key(words, colour, "", marker) for words, colour, marker in kinds.values()),
             Key("best so far", COLOURS[1], "solid", ""),
         ],
         numbers="search",

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dfloc.metrics.intervals import holm
-from dfloc.report.estimate import Estimate
+from dfloc.report.estimate import NO_INTERVAL, Estimate
 
 DASH = "-"
-NO_INTERVAL = "no interval: under 3 photographs"
 LONG = 30
 
 

@@ -4,18 +4,16 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import plotly.graph_objects as go
-
 from dfloc.report import captions
+from dfloc.report.chart import COLOURS, GREY, UNIT, Axis, Figure, Key, Lines, Mark, Panel, Series, mark
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study
 from dfloc.report.heatmaps import KINDS
 from dfloc.report.models import Model, Part, parts, settings, valued
-from dfloc.report.plot import COLOURS, GREY, Figure, Key, Panel, axes, bars, told
-from dfloc.report.table import escape
 
 DASH = {"in-domain": "solid", "out-of-domain": "dot"}
 MARKER = {"in-domain": "circle", "out-of-domain": "circle-open"}
+MEAN = Axis("mean test IoU", UNIT, (0, 1))
 KEYS = [Key("in-domain (ID)", GREY), Key("out-of-domain (OOD)", GREY, "dot", "circle-open")]
 
 
@@ -68,13 +66,14 @@ def _trend(study: Study, found: Sequence[Model], axis: str) -> Figure:
     for panel, by_line in by_panel.items():
         if max(len({place.x for place in line}) for line in by_line.values()) < 2:
             continue
-        figure, said = axes(name, "mean test IoU"), []
-        figure.update_layout(xaxis={"tickvals": sorted({place.x for line in by_line.values() for place in line})})
+        series, said = list[Series](), []
         for label, line in by_line.items():
             line.sort(key=lambda place: place.x)
             used += [group for place in line for group in place.part.groups]
-            said.append(f"{label or panel}: {_line(study, figure, label, line, lines.index(label))}")
-        drawn.append(Panel(panel, figure, " ".join(said)))
+            both = _line(study, label, line, COLOURS[lines.index(label) % len(COLOURS)])
+            said.append(f"{label or panel}: {_spelled(both)}")
+            series += both.values()
+        drawn.append(Panel(panel, Lines(series, Axis(name), MEAN), " ".join(said)))
     keys = [Key(line, COLOURS[place % len(COLOURS)], "solid", "") for place, line in enumerate(lines) if line]
     return Figure(
         id=f"fig-by-{re.sub('[^a-z0-9]+', '-', axis.lower())}",
@@ -102,52 +101,35 @@ def _head(group: Group, part: Part) -> str:
     return ", ".join(filter(None, [group.stage, group.case, part.kind]))
 
 
-def _line(study: Study, figure: go.Figure, label: str, line: Sequence[Place], colour: int) -> str:
-    said = []
+def _line(study: Study, label: str, line: Sequence[Place], colour: str) -> dict[str, Series]:
+    """Return the means in and out of domain along one line of places."""
+    both = {}
     for words, which in KINDS.items():
         points = [(place, found) for place in line if (found := place.part.mean(study, which))]
-        figure.add_scatter(
-            x=[place.x for place, _ in points],
-            y=[found.value for _, found in points],
-            error_y=bars([found for _, found in points]),
-            mode="lines+markers",
-            cliponaxis=False,
-            line={"color": COLOURS[colour % len(COLOURS)], "width": 2, "dash": DASH[words]},
-            marker={"symbol": MARKER[words], "size": 7},
-            name=escape(f"{label}, {words}"),
-            text=[f"<b>{escape(place.part.model.name)}</b><br>{words}: {told(found)}" for place, found in points],
-            hovertemplate="%{text}<extra></extra>",
-        )
-        said.append(f"{words} " + ", ".join(f"{place.x:g}: {found.value:.2f}" for place, found in points))
+        marks = [mark(place.x, found, [place.part.model.name]) for place, found in points]
+        name = ", ".join(filter(None, [label, words]))
+        both[words] = Series(name, marks, colour, DASH[words], MARKER[words])
+    return both
+
+
+def _spelled(both: dict[str, Series]) -> str:
+    said = [
+        f"{words} " + ", ".join(f"{point.x:g}: {point.value:.2f}" for point in series.marks)
+        for words, series in both.items()
+    ]
     return "; ".join(said) + "."
 
 
-def _dots(means: Sequence[tuple[Part, dict[str, Estimate | None]]]) -> go.Figure:
-    figure = axes("IoU", "", unit=False)
-    names = [escape(part.model.name) for part, _ in means]
-    places = list(range(len(names)))
-    figure.add_scatter(
-        x=[part.valid for part, _ in means],
-        y=places,
-        mode="markers",
-        marker={"symbol": "line-ns-open", "size": 12, "color": "#999999", "line": {"width": 2}},
-        hovertemplate="validation IoU %{x:.3f}<extra></extra>",
-    )
+def _dots(means: Sequence[tuple[Part, dict[str, Estimate | None]]]) -> Lines:
+    """Return a row for each model: its means, their intervals, and its validation IoU."""
+    names = {float(place): part.model.name for place, (part, _) in enumerate(means)}
+    valid = [Mark(place, part.valid) for place, (part, _) in enumerate(means) if part.valid is not None]
+    series = [Series("validation IoU", valid, "#999999", "", "tick", size=12)]
     for words in KINDS:
         there = [(place, found) for place, (_, each) in enumerate(means) if (found := each[words])]
-        figure.add_scatter(
-            x=[found.value for _, found in there],
-            y=[place for place, _ in there],
-            error_x=bars([found for _, found in there]),
-            mode="markers",
-            marker={"symbol": MARKER[words], "size": 9, "color": COLOURS[0], "line": {"width": 2}},
-            text=[f"<b>{names[place]}</b><br>{words}: {told(found)}" for place, found in there],
-            hovertemplate="%{text}<extra></extra>",
-        )
-    ends = {"tickvals": places, "ticktext": names, "range": [len(names) - 0.5, -0.5], "automargin": True, "ticks": ""}
-    figure.update_layout(height=70 + 24 * len(names), yaxis=ends, margin={"l": 8})
-    figure.update_layout(xaxis={"range": [0, 1], "dtick": 0.2, "showgrid": True})
-    return figure
+        marks = [mark(place, found) for place, found in there]
+        series.append(Series(words, marks, COLOURS[0], "", MARKER[words], size=9))
+    return Lines(series, Axis("IoU", UNIT, (0, 1)), Axis("Model", names), sideways=True)
 
 
 def _said(each: dict[str, Estimate | None]) -> str:

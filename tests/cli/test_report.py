@@ -90,18 +90,19 @@ def test_one_table_as_latex(workspace):
     assert [Path(line).name for line in result.output.splitlines()] == ["data.tex", "all.tex"]
 
 
-def test_figures_as_svg(tmp_path):
+@pytest.mark.parametrize(("kind", "start"), [("svg", b"<svg"), ("pdf", b"%PDF"), ("png", b"\x89PNG")])
+def test_figures_as_files(tmp_path, kind, start):
     maker = Maker()
     maker.curves([4], epochs=4)
     record = studies.record(maker, "mini", synthetic=True)
     place = Workspace(tmp_path / "workspace")
     studies.fill(place, record)
     record.save(place.sweep(record.sweep))
-    result = run("exposure", "--workspace", str(place.root), "--format", "svg", "--figure", "fig-mean")
+    result = run("exposure", "--workspace", str(place.root), "--format", kind, "--figure", "fig-mean")
     assert result.exit_code == 0, result.output
     path = Path(result.output.strip())
-    assert path == Path(place.root.path) / "reports" / "exposure-mini-mini" / "figures" / "fig-mean.svg"
-    assert "<svg" in path.read_text(encoding="utf-8")
+    assert path == Path(place.root.path) / "reports" / "exposure-mini-mini" / "figures" / f"fig-mean.{kind}"
+    assert path.read_bytes().startswith(start)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,10 @@ def test_figures_as_svg(tmp_path):
         (["--format", "latex", "--table", "dat"], 'unknown table of this report "dat"; did you mean "data"'),
         (["--format", "svg", "--figure", "fig-x"], 'unknown figure of this report "fig-x"'),
         (["--table", "data"], "--table data needs --format latex; came --format html"),
-        (["--format", "latex", "--figure", "fig-mean"], "--figure fig-mean needs --format svg; came --format latex"),
+        (
+            ["--format", "latex", "--figure", "fig-mean"],
+            "--figure fig-mean needs --format svg or pdf or png; came --format latex",
+        ),
     ],
 )
 def test_names_that_are_not_in_the_report_are_one_error(workspace, arguments, words):
@@ -129,14 +133,14 @@ def test_what_chooses_one_sweep_is_refused_beside_all(workspace, option):
 
 
 def test_an_unknown_format_is_told_the_known_ones(workspace):
-    result = run("exposure", "--workspace", str(workspace), "--format", "pdf")
+    result = run("exposure", "--workspace", str(workspace), "--format", "jpeg")
     assert result.exit_code == 2
-    assert "'pdf' is not one of 'html', 'latex', 'svg'" in result.output
+    assert "'jpeg' is not one of 'html', 'latex', 'svg', 'pdf', 'png'" in result.output
 
 
 def test_the_help_has_an_example_of_each_format():
     text = run("--help").output
-    for words in ("--format latex --table", "--format svg --figure", "--no-panel"):
+    for words in ("--format latex --table", "--format pdf --figure", "--no-panel"):
         assert words in text
 
 
@@ -155,8 +159,8 @@ def test_a_damaged_record_is_named(workspace):
     assert f"{plan.name} is no JSON" in str(error)
 
 
-def test_help_needs_no_plotly():
+def test_help_needs_no_matplotlib():
     import subprocess
 
-    code = "import sys; import dfloc.cli.report; sys.exit('plotly' in sys.modules or 'pyarrow' in sys.modules)"
+    code = "import sys; import dfloc.cli.report; sys.exit('matplotlib' in sys.modules or 'pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -23,6 +23,8 @@ from upath import UPath
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord, union
 from dfloc.report.build import build
+from dfloc.report.chart import Figure
+from dfloc.report.page import Report
 from dfloc.storage import Workspace
 from dfloc.sweep.file import shipped
 from dfloc.sweep.known import Known
@@ -89,9 +91,23 @@ CASES: Mapping[str, Case] = {
 }
 
 
+class Built(NamedTuple):
+    """A report's CSV files and report.md by name, numbers rounded as they are compared, and its figures."""
+
+    files: dict[str, str]
+    figures: list[Figure]
+
+
 def files(case: Case) -> dict[str, str]:
-    """Build a report; return its CSV files and report.md by name, numbers rounded as they are compared."""
-    with TemporaryDirectory() as folder:
+    """Build a report; return its files."""
+    return built(case).files
+
+
+def built(case: Case) -> Built:
+    """Build a report; its page is not drawn, since only words and numbers are kept."""
+    reports: list[Report] = []
+    drawn = mock.patch.object(Report, "html", autospec=True, side_effect=lambda report: reports.append(report) or "")
+    with TemporaryDirectory() as folder, drawn:
         workspace = Workspace(folder)
         prepared = [_prepared(workspace, start) for start in case.starts]
         with any_number_of_images(), mock.patch.object(os, "fsync"):  # no file waits for the disk
@@ -99,7 +115,9 @@ def files(case: Case) -> dict[str, str]:
             record = union([_run(filled, each, case.points) for each in prepared])
             built = Path(str(build(workspace, record, with_panel=False)))
         texts = {path.name: path.read_text() for path in built.iterdir() if path.suffix in (".csv", ".md")}
-    return {name: compare.kept(text) if name.endswith(".csv") else text for name, text in sorted(texts.items())}
+    kept = {name: compare.kept(text) if name.endswith(".csv") else text for name, text in sorted(texts.items())}
+    blocks = (block for report in reports for section in report.sections for block in section.blocks)
+    return Built(kept, [block for block in blocks if isinstance(block, Figure)])
 
 
 def _prepared(workspace: Workspace, start: Mapping[str, object]) -> Prepared:

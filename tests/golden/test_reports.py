@@ -2,18 +2,32 @@
 
 import csv
 import io
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from dfloc.sweep.file import shipped
 from tests.golden import compare, reports
+from tests.report.drawn import overlaps
+
+
+@cache
+def built(name: str) -> reports.Built:
+    return reports.built(reports.CASES[name])
 
 
 @pytest.mark.parametrize("name", reports.CASES)
 def test_the_report_is_the_one_that_is_kept(name: str) -> None:
-    found = reports.against(name, reports.files(reports.CASES[name]))
+    found = reports.against(name, built(name).files)
     assert not found, f"{len(found)} differences\n{reports.shortly(found)}"
+
+
+@pytest.mark.parametrize("name", reports.CASES)
+def test_no_two_texts_of_a_figure_overlap(name: str) -> None:
+    figures = built(name).figures
+    assert figures
+    assert {figure.id: meet for figure in figures if (meet := overlaps(figure))} == {}
 
 
 def test_every_study_is_kept_at_paper_size_and_nothing_else_is() -> None:

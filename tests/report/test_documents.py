@@ -9,8 +9,8 @@ import yaml
 from dfloc.planned import PlannedTrial
 from dfloc.report import areas, beside, budgets, figures, heatmaps, histories, models, placed, published, ranking
 from dfloc.report.beside import Pair
+from dfloc.report.chart import Heat, Panel
 from dfloc.report.groups import Study
-from dfloc.report.plot import Panel
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report import crossed, studies
@@ -165,9 +165,8 @@ def matrices(study: Study) -> dict[str, tuple[list[str], list[str]]]:
 
 def heads(panel: Panel) -> tuple[list[str], list[str]]:
     """Return the heads of a heat map's rows and columns."""
-    layout = panel.figure.layout
-    rows, columns = ([text.replace("<br>", "") for text in each.ticktext] for each in (layout.yaxis, layout.xaxis))
-    return rows, columns
+    assert isinstance(panel.chart, Heat)
+    return list(panel.chart.rows), list(panel.chart.columns)
 
 
 # What stands for a published matrix: the model of the paper preset, and that of mini.
@@ -235,7 +234,7 @@ def test_segmenters_have_their_two_tables_and_figures(study_of: Make, preset: st
     domains = list(study.record.domains)
     assert (rows, columns) == (domains, [*domains, *(f"without-{domain}" for domain in domains)])
     drawn = histories.figure(study, models.models(study)).panels
-    assert [[trace.name or len(trace.x) for trace in panel.figure.data] for panel in drawn] == [[2] * 4, [2] * 4]
+    assert [[len(line.marks) for line in panel.chart.series] for panel in drawn] == [[2] * 4, [2] * 4]
     assert [panel.title.rpartition(": ")[2] for panel in drawn] == ["one domain", "all but one"]
 
 
@@ -252,7 +251,7 @@ def test_sources_have_the_column_of_setup_c_and_iou_by_area(study_of: Make, pres
         sources = {str(col).split("/")[0] for (row, col) in published.load()["s004.table3"].cells if row == "C"}
         assert {column.split("/")[0] for column in columns} == sources
     assert "PBCA, ID" in ranking.measured(study, found).columns
-    assert all(len(panel.figure.data) == 2 for panel in areas.figure(study, found).panels)
+    assert all(len(panel.chart.series) == 2 for panel in areas.figure(study, found).panels)
     assert len(areas.figure(study, found).panels) == len(rows)
 
 
@@ -264,9 +263,9 @@ def test_exposure_has_a_curve_for_each_held_out_domain_and_the_table_of_budgets(
     assert [panel.title for panel in drawn] == [f"Held out: {domain}" for domain in study.record.domains]
     ns = [0, 250, 3000] if preset == "paper" else [0, 4, 16, 48]
     for panel in drawn:
-        lines = {trace.name: trace for trace in panel.figure.data if trace.name in study.record.domains}
+        lines = {line.name: line for line in panel.chart.series if line.name in study.record.domains}
         assert set(lines) == set(study.record.domains)
-        assert all(len(line.x) == len(ns) for line in lines.values())
+        assert all(len(line.marks) == len(ns) for line in lines.values())
     table = budgets.budgets(study)
     if preset == "paper":
         rows = {str(row) for row, _ in published.load()["s000.budgets"].cells}

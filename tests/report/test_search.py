@@ -9,8 +9,8 @@ from dfloc.planned import SearchAxis, SearchRecord
 from dfloc.record import SweepRecord
 from dfloc.report import search
 from dfloc.report.build import build
+from dfloc.report.chart import Figure
 from dfloc.report.groups import Study
-from dfloc.report.plot import Figure
 from dfloc.report.results import Results
 from dfloc.report.table import Table
 from dfloc.storage import Workspace
@@ -98,8 +98,7 @@ def test_importance_is_drawn_as_it_is_on_record(tmp_path) -> None:
     study = searched(Workspace(tmp_path), importance={"layer": 0.8, "lr": 0.2}, weighed=4)
     figures = {block.id: block for block in blocks_of(study) if isinstance(block, Figure)}
     [panel] = figures["fig-importance"].panels
-    [bar] = panel.figure.data
-    assert dict(zip(bar.y, bar.x, strict=True)) == {"lr": 0.2, "layer": 0.8}
+    assert list(panel.chart.shares.items()) == [("layer", 0.8), ("lr", 0.2)]
     assert panel.words == "layer 80 %, lr 20 %"
     assert "over 4 points" in figures["fig-importance"].caption
 
@@ -122,10 +121,10 @@ def test_no_importance_before_there_is_one(tmp_path) -> None:
 
 def test_the_history_has_the_best_so_far_of_finished_points(tmp_path) -> None:
     [history] = [block for block in blocks_of(searched(Workspace(tmp_path))) if block.id == "fig-search"]
-    done, stopped, best = history.panels[0].figure.data  # type: ignore[union-attr]
-    assert list(done.x) == [0, 1, 4]
-    assert (list(stopped.x), list(stopped.y)) == ([2], [0.55])
-    assert list(best.y) == pytest.approx([0.45, 0.65, 0.75])
+    done, stopped, best = history.panels[0].chart.series  # type: ignore[union-attr]
+    assert [mark.x for mark in done.marks] == [0, 1, 4]
+    assert [mark[:2] for mark in stopped.marks] == [(2, 0.55)]
+    assert [mark.value for mark in best.marks] == pytest.approx([0.45, 0.65, 0.75])
     assert "before each trial had a value: 3." in history.caption  # type: ignore[union-attr]
 
 
@@ -134,7 +133,7 @@ def test_a_point_that_was_stopped_before_each_fold_had_a_value_has_none(tmp_path
     assert column(table_of(study), "State")[3] == "stopped early"
     assert column(table_of(study), "Objective")[3] == "-", "0.55 is that of the first fold alone"
     [history] = [block for block in blocks_of(study) if block.id == "fig-search"]
-    assert not history.panels[0].figure.data[1].x  # type: ignore[union-attr]
+    assert not history.panels[0].chart.series[1].marks  # type: ignore[union-attr]
     assert "before each trial had a value: 2, 3." in history.caption  # type: ignore[union-attr]
 
 

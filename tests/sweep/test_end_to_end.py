@@ -71,7 +71,7 @@ def test_a_finished_study_says_the_same_again_and_touches_nothing(alone: Study, 
     scratch.mkdir()
     first = alone.command(no_ray=scratch)
     assert (first.code, first.err) == (0, "")
-    for library in ("torch", "mlflow", "plotly"):
+    for library in ("torch", "mlflow", "matplotlib"):
         (scratch / f"{library}.py").write_text(f"raise AssertionError('{library} was imported')\n")
     before = identities(alone.root)
     again = alone.command(no_ray=scratch)
