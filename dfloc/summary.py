@@ -175,7 +175,8 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
         `test/<group>/<measure>`: mean over the study's tested domains and over those of them that are in-domain,
         out-of-domain and base (absent without members, and until all of them are there); held-out is the domain of the
         axis `held_out`, of a trial without it the mean over the tested domains outside the base;
-        `forgetting/<domain>`, of the domains that the root ancestor was trained on: its IoU minus the trial's own;
+        `forgetting/<domain>`, of the domains that the root ancestor was trained on: by how much it is better than the
+        trial, by the protocol's first metric;
         `cost/seconds`, `cost/images_per_second`, `cost/steps` (those taken; the param `steps` is what was planned,
         which a schedule may end before); `best/epoch`, and `best/valid_iou` there.
 
@@ -185,7 +186,8 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     found = evaluated(record, ledger, planned)
     own = [each for each in found if each.trial == planned.fingerprint]
     protocol = record.protocol_of(planned)
-    measures = protocols.find(protocol).tracked
+    rule = protocols.find(protocol)
+    measures, first = rule.tracked, rule.first
     scores: dict[str, float] = {}
     for checkpoint, head in HEADS.items():
         valid = validated(ledger, planned.fingerprint, planned.spec.valid, checkpoint, protocol) if own else None
@@ -196,8 +198,8 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
         scores |= _means(record, planned, {each.domain for each in wanted}, scores)
     root = _by_domain(ledger, [each for each in found if each.trial != planned.fingerprint], "best")
     for domain, values in root.items():
-        if domain in planned.spec.lineage.base and "iou" in values and f"test/{domain}/iou" in scores:
-            scores[f"forgetting/{domain}"] = values["iou"] - scores[f"test/{domain}/iou"]
+        if domain in planned.spec.lineage.base and first.key in values and f"test/{domain}/{first.key}" in scores:
+            scores[f"forgetting/{domain}"] = first.gain(values[first.key], scores[f"test/{domain}/{first.key}"])
     return scores | _training(ledger, planned.fingerprint)
 
 
@@ -209,14 +211,15 @@ def note(record: SweepRecord, whole: str, parts: Iterable[str]) -> str:
         whole: MLflow's search for all of them.
         parts: those for the trials of each stage.
     """
+    first = protocols.find(record.protocol).first
     paragraphs = [
         f"**{record.title}**",
         "All trials of this sweep, also those that another one recorded first; copy into the search field:",
         f"    {whole}",
         "or those of a stage:",
         *(f"    {part}" for part in parts),
-        "IoU against exposure: open the sweep's row by its +, tick the trials, Compare, Scatter Plot, "
-        "X `exposure`, Y `test/held_out/iou`.",
+        f"{first.label} against exposure: open the sweep's row by its +, tick the trials, Compare, Scatter Plot, "
+        f"X `exposure`, Y `test/held_out/{first.key}`.",
         *record.notes,
     ]
     return "\n\n".join(paragraphs)

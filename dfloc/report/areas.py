@@ -76,8 +76,8 @@ def bins(group: Group, domain: str) -> Bins:
     scores = [result.scores["best", domain] for result in group.scored if ("best", domain) in result.scores]
     none = np.empty(0)
     area = np.concatenate([none, *(score.areas for score in scores)])
-    iou = np.concatenate([none, *(score.values["iou"] for score in scores)])
-    found = by_area(pa.table({"mask_area": area, "iou": iou}), "iou")
+    value = np.concatenate([none, *(score.of() for score in scores)])
+    found = by_area(pa.table({"mask_area": area, "value": value}), "value")
     return [(each.mean, each.num_images) for each in found]
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from dfloc.metrics.metric import IOU
 from dfloc.report import captions
 from dfloc.report.budgets import Line, lines
 from dfloc.report.comparable import Setting, gaps
@@ -85,7 +86,7 @@ def _axes(table: PublishedTable) -> tuple[str, str]:
 
 
 def _has_place(table: PublishedTable) -> bool:
-    return _axes(table) in (EXPOSURE, BUDGETS) and table.metric == "iou"
+    return _axes(table) in (EXPOSURE, BUDGETS) and table.metric == IOU.key
 
 
 def tables(study: Study, found: Sequence[Pair]) -> list[Table]:

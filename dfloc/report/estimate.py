@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from dfloc.metrics import intervals
-from dfloc.metrics.intervals import Images, Mean, Training
+from dfloc.metrics.intervals import UNBOUNDED, Images, Mean, Training
+from dfloc.metrics.metric import Bounds
 from dfloc.report.results import Score
 
 
@@ -50,17 +51,17 @@ class Estimate:
         return replace(self, value=self.value - point, low=self.low - point, high=self.high - point)
 
 
-def average(runs: Sequence[Run], metric: str = "iou") -> Mean | None:
+def average(runs: Sequence[Run], metric: str | None = None) -> Mean | None:
     """Return the mean over runs of the mean over their domains; None where there is none, or no image has a number.
 
     Args:
         runs: one for each draw and seed.
-        metric: a metric of the rows; images where it is NaN are left out.
+        metric: a metric of the rows; None: the one that stands for their protocol. Images where it is NaN are left out.
     """
-    return intervals.mean([_training(run, metric) for run in runs])
+    return intervals.mean([_training(run, metric) for run in runs], _bounds(runs, metric))
 
 
-def pooled(runs: Sequence[Run], metric: str = "iou", planned: int = 1) -> Estimate | None:
+def pooled(runs: Sequence[Run], metric: str | None = None, planned: int = 1) -> Estimate | None:
     """Return `average` with its interval.
 
     Args:
@@ -73,17 +74,23 @@ def pooled(runs: Sequence[Run], metric: str = "iou", planned: int = 1) -> Estima
 
 
 def difference(pairs: Sequence[tuple[Run, Run]], planned: int = 1) -> Estimate | None:
-    """Return the mean IoU of the first runs less that of the second, paired by training and photograph.
+    """Return the mean of the first runs less that of the second, paired by training and photograph.
 
     Raises:
         DataError: the two runs of a pair were scored on different photographs.
     """
-    found = intervals.difference([(_training(one, "iou"), _training(other, "iou")) for one, other in pairs])
+    bounds = _bounds([one for one, _ in pairs])
+    found = intervals.difference([(_training(one), _training(other)) for one, other in pairs], bounds)
     return _estimate(found, planned, tests=True) if found else None
 
 
-def _training(run: Run, metric: str) -> Training:
-    return Training(run.draw, run.seed, [Images(score.values[metric], score.photographs) for score in run.scores])
+def _training(run: Run, metric: str | None = None) -> Training:
+    return Training(run.draw, run.seed, [Images(score.of(metric), score.photographs) for score in run.scores])
+
+
+def _bounds(runs: Sequence[Run], metric: str | None = None) -> Bounds:
+    """Return between which the values of some runs of one protocol lie."""
+    return next((score.metric(metric).bounds for run in runs for score in run.scores), UNBOUNDED)
 
 
 def _estimate(found: Mean, planned: int, *, tests: bool = False) -> Estimate:

@@ -12,9 +12,9 @@ from dfloc.report.marks import NOT_ABOVE, is_not_above
 from dfloc.report.table import Cell, Row, Table
 
 HEADS = ("Held out", "n", "Valid. labels", "Steps")
-MEASURES: tuple[tuple[str, Checkpoint], ...] = (
-    ("iou", "best"),
-    ("iou", "last"),
+MEASURES: tuple[tuple[str | None, Checkpoint], ...] = (
+    (None, "best"),
+    (None, "last"),
     ("ap", "best"),
     ("ap", "last"),
     ("f1_fixed", "best"),

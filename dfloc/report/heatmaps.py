@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from dfloc.metrics.metric import IOU
 from dfloc.report import beside, captions
 from dfloc.report.beside import Pair
 from dfloc.report.estimate import Estimate
@@ -111,7 +112,7 @@ def _beside(study: Study, training: str, block: Sequence[tuple[Model, Column]]) 
 
 
 def _matrices(found: Sequence[Pair]) -> list[Pair]:
-    return [pair for pair in found if pair.table.metric == "iou" and pair.table.rows_axis == "test_domain"]
+    return [pair for pair in found if pair.table.metric == IOU.key and pair.table.rows_axis == "test_domain"]
 
 
 def _published(found: Sequence[Pair]) -> list[Panel]:

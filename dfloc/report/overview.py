@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from dfloc.metrics import protocols
 from dfloc.report import table
 from dfloc.report.captions import provenance, random_weights
 from dfloc.report.groups import COLLAPSED, Study
@@ -126,7 +125,7 @@ def _trial(result: Result, domains: tuple[str, ...]) -> list[Cell]:
         Cell(f"{trial.spec.steps:,}"),
         Cell(str(result.done.best_epoch) if result.done else table.DASH),
         table.number(result.valid),
-        *(table.number(score.mean("iou") if score else None) for score in scores),
+        *(table.number(score.mean() if score else None) for score in scores),
         Cell(trial.name),
         Cell(trial.fingerprint[:12]),
     ]
@@ -134,7 +133,7 @@ def _trial(result: Result, domains: tuple[str, ...]) -> list[Cell]:
 
 def _out_of_range(study: Study, scores: Sequence[Score]) -> list[str]:
     """Return where the source of the protocol would have scored another map, and on how many images."""
-    rule = protocols.find(study.record.protocol).out_of_range
+    rule = study.protocol.out_of_range
     known = [score for score in scores if score.out_of_range is not None]
     if not rule or not scores:
         return []

@@ -32,7 +32,7 @@ class Ours(NamedTuple):
     """
 
     cells: Sequence[Cells]
-    metric: str = "iou"
+    metric: str | None = None
     requires: Mapping[str, Any] | None = None
     gap: str = ""
 

@@ -17,10 +17,10 @@ NUM = 400
 
 
 class Part(NamedTuple):
-    """One number: the mean of a metric over some models, each on a test domain; best epoch."""
+    """One number: the mean of a metric (None: the first) over some models, each on a test domain; best epoch."""
 
     models: tuple[tuple[Group, str], ...]
-    metric: str = "iou"
+    metric: str | None = None
 
 
 def there(part: Part) -> bool:
@@ -84,7 +84,7 @@ def resample(parts: Sequence[Part], *, num: int = NUM, seed: int = 0) -> Array:
     return np.stack(columns, axis=1)
 
 
-def _runs(group: Group, domain: str, metric: str) -> Mapping[Place, Score]:
+def _runs(group: Group, domain: str, metric: str | None) -> Mapping[Place, Score]:
     key: tuple[Checkpoint, str] = ("best", domain)
     return {
         place: result.scores[key]
@@ -93,12 +93,12 @@ def _runs(group: Group, domain: str, metric: str) -> Mapping[Place, Score]:
     }
 
 
-def _mean(metric: str, scores: Sequence[Score], run_NR: Array, photo_NP: Array) -> Array:
+def _mean(metric: str | None, scores: Sequence[Score], run_NR: Array, photo_NP: Array) -> Array:
     """Return the mean over runs of the mean over images in each resample."""
     size = photo_NP.shape[1]
     mean_N = np.zeros(len(photo_NP))
     for run_N, score in zip(run_NR.T, scores, strict=True):
-        values = score.values[metric]
+        values = score.of(metric)
         known = ~np.isnan(values)
         photographs = score.photographs[known]
         total_N = photo_NP @ np.bincount(photographs, values[known], size)

@@ -16,6 +16,8 @@ from dfloc.data.generators import SOURCE
 from dfloc.ledger import Done, EpochRecord, Ledger, State
 from dfloc.metrics import degenerate, protocols, summarise
 from dfloc.metrics.degenerate import ALL_FAKE, Kinds
+from dfloc.metrics.metric import Metric
+from dfloc.metrics.protocols import Protocol
 from dfloc.models.base import random_seed
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
@@ -37,7 +39,6 @@ class Score:
         photographs: the photograph of each image, as a number that is the same in all scores.
         kinds: how many of the predicted maps are all fake, empty or constant.
         areas: share of fake pixels of each image's truth.
-        pooled_iou: over all pixels of the set; 1 where nothing is fake nor called so.
         of_set: every number of the set (`metrics.summarise`); F1 at the threshold that validation chose, say.
         out_of_range: images whose resized map left [0, 1] (`Protocol.out_of_range`); None: the rows do not say it.
         all_fake: what calling every pixel fake scores on each image, of the metrics that need no map for it.
@@ -48,16 +49,32 @@ class Score:
     photographs: NDArray[np.int64]
     kinds: Kinds
     areas: Values
-    pooled_iou: float
     of_set: Mapping[str, float] = field(default_factory=dict)
     out_of_range: int | None = None
     all_fake: Mapping[str, Values] = field(default_factory=dict)
 
-    def mean(self, metric: str) -> float | None:
+    @cached_property
+    def protocol(self) -> Protocol:
+        """What measured it."""
+        return protocols.find(self.spec.protocol)
+
+    def metric(self, key: str | None = None) -> Metric:
+        """Return a metric of images by its key; None: the one that stands for the protocol, here as all over."""
+        return self.protocol.per_image[key] if key else self.protocol.first
+
+    def of(self, metric: str | None = None) -> Values:
+        """Return a metric's number of each image."""
+        return self.values[self.metric(metric).key]
+
+    def mean(self, metric: str | None = None) -> float | None:
         """Return the mean over images that have a number; None where none has, or the protocol has no such metric."""
-        values = self.values.get(metric, np.empty(0))
+        values = self.values.get(metric or self.protocol.first.key, np.empty(0))
         kept = values[~np.isnan(values)]
         return float(kept.mean()) if kept.size else None
+
+    def number(self, metric: Metric) -> float | None:
+        """Return a metric's number of the set, or its mean over images; None where there is none."""
+        return self.of_set.get(metric.key) if metric.of_set else self.mean(metric.key)
 
     def num_nan(self, metric: str) -> int:
         """Return how many images have no number."""
@@ -65,14 +82,15 @@ class Score:
 
     @cached_property
     def gain(self) -> float | None:
-        """Mean IoU less that of calling every pixel fake; None where no image has an IoU."""
-        own = self.mean("iou")
-        return None if own is None else own - self.all_fake_iou
+        """By how much its mean is better than that of calling every pixel fake; None where either has none."""
+        own, other = self.mean(), self.all_fake_mean
+        return None if own is None or other is None else self.metric().gain(own, other)
 
     @cached_property
-    def all_fake_iou(self) -> float:
-        """Mean IoU of calling every pixel fake on the same images."""
-        return float(self.all_fake["iou"].mean())
+    def all_fake_mean(self) -> float | None:
+        """The mean of calling every pixel fake on the same images; None where the protocol does not tell it."""
+        values = self.all_fake.get(self.metric().key)
+        return None if values is None else float(values.mean())
 
     @property
     def num_images(self) -> int:
@@ -217,18 +235,16 @@ class Results:
         return found
 
     def _scored(self, spec: EvaluationSpec, rows: pa.Table, valid: pa.Table | None) -> Score:
-        numbers, keys = self._photographs, protocols.find(spec.protocol).keys
+        numbers, keys = self._photographs, protocols.find(spec.protocol).per_image
         stems = rows["stem"].combine_chunks().dictionary_encode()
         codes = [numbers.setdefault(stem, len(numbers)) for stem in stems.dictionary.to_pylist()]
-        of_set = summarise(rows, spec.protocol, valid)
         return Score(
             spec=spec,
             values={name: rows[name].to_numpy().astype(np.float64) for name in keys if name in rows.column_names},
             photographs=np.asarray(codes, dtype=np.int64)[stems.indices.to_numpy()],
             kinds=degenerate.kinds(rows),
             areas=rows["mask_area"].to_numpy().astype(np.float64),
-            pooled_iou=of_set["pooled_iou"],
-            of_set=of_set,
+            of_set=summarise(rows, spec.protocol, valid),
             out_of_range=pc.sum(rows[OUTSIDE], min_count=0).as_py() if OUTSIDE in rows.column_names else None,
             all_fake=degenerate.all_fake(rows, spec.protocol),
         )

@@ -175,7 +175,7 @@ def _row(study: Study, search: SearchRecord, point: Point, best: bool) -> Row:
 
 def _tested(point: Point, domain: str, search: SearchRecord) -> float | None:
     """Return the mean test IoU on a domain; with left-out domains that of the model that was trained without it."""
-    means = [score.mean("iou") if score else None for score in _scores(point, domain, search)]
+    means = [score.mean() if score else None for score in _scores(point, domain, search)]
     there = [mean for mean in means if mean is not None]
     return sum(there) / len(there) if there and len(there) == len(means) else None
 

@@ -125,7 +125,7 @@ def _tests(record: SweepRecord, trial: PlannedTrial) -> list[EvaluationSpec]:
 def _training(ledger: Ledger, spec: EvaluationSpec, at: tuple[int, int], stems: dict[str, int]) -> Training:
     rows = ledger.scored(spec)
     codes = [stems.setdefault(stem, len(stems)) for stem in rows["stem"].to_pylist()]
-    values = rows[protocols.find(spec.protocol).keys[0]].to_numpy().astype(np.float64)
+    values = rows[protocols.find(spec.protocol).first.key].to_numpy().astype(np.float64)
     return Training(*at, [Images(values, np.array(codes, np.int64))])
 
 

@@ -249,7 +249,7 @@ def _measures(
         "mcc": np.zeros(len(tp)) if maps else 0.9 * f1 - 0.05 * draws[2],
         "pbca": (PIXELS - fp - fn) / PIXELS,
     }
-    return {key: measures[key] for key in protocols.find(protocol).keys}
+    return {key: measures[key] for key in protocols.find(protocol).per_image}
 
 
 def _on_grid(protocol: str, tp: np.ndarray, fp: np.ndarray, fake: np.ndarray) -> dict[str, Any]:

@@ -283,6 +283,6 @@ def rows(evaluation: EvaluationSpec, mean: float) -> pa.Table:
             "tn": np.full(count, 900, dtype=np.int64),
             "mean_prob": np.full(count, 0.2),
             "trial": [evaluation.trial] * count,
-            **{key: values for key, values in measures.items() if key in protocols.find(evaluation.protocol).keys},
+            **{key: values for key, values in measures.items() if key in protocols.find(evaluation.protocol).per_image},
         }
     )
