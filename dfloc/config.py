@@ -2,16 +2,33 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
-from dfloc.registry import SEMANTICS
+from dfloc.registry import MEASURES, SEMANTICS, WATCHED
 
 Checkpoint = Literal["best", "last"]
 Whole = Annotated[int, Field(strict=True)]  # neither true, nor 3.0, nor a text of digits
 Real = Annotated[float, Field(strict=True)]
 Fraction = Annotated[Real, Field(ge=0, le=1)]
+LAST = "last"
+
+
+def _one_of(known: Sequence[str]) -> tuple[object, ...]:
+    """Return what makes a text one of some words."""
+
+    def checked(word: str) -> str:
+        if word not in known:
+            raise ValueError(f"Input should be {', '.join(map(repr, known[:-1]))} or {known[-1]!r}")
+        return word
+
+    return AfterValidator(checked), WithJsonSchema({"type": "string", "enum": [*known]})
+
+
+Measure = Annotated[str, *_one_of([*MEASURES])]
+Selection = Annotated[str, *_one_of([*MEASURES, LAST])]
 
 
 class Frozen(BaseModel):
@@ -191,15 +208,22 @@ class OptimizerSpec(Frozen):
 
 
 class ScheduleSpec(Frozen):
-    """How the learning rate changes: constant, plateau (DeCLIP's, by validation IoU), one-cycle (over all steps).
+    """How the learning rate changes: constant, plateau (DeCLIP's), one-cycle (over all steps).
 
     Attributes:
         name: constant, plateau, one-cycle, or a plug-in's.
         plugin: digest of the plug-in that the name comes from.
+        watch: the validation measure that plateau, or a plug-in's, follows.
     """
 
     name: str
     plugin: str | None = None
+    watch: Measure = WATCHED
+
+    @property
+    def called(self) -> str:
+        """Its name, and what it follows where that is not what others do."""
+        return self.name if self.watch == WATCHED else f"{self.name} on {self.watch}"
 
 
 class InitFrom(Frozen):
@@ -240,7 +264,7 @@ class TrialSpec(Frozen):
     Attributes:
         maps: recipes, concatenated in this order on the first one's grid.
         epochs: passes over the training list; with `epoch_steps`, so many steps each of an endless permuted stream.
-        select: what names the best epoch: validation iou | validation loss | last (the last epoch is the best one).
+        select: what names the best epoch: a validation measure (`registry.MEASURES`) | last (the last is the best one).
         targets: own | shuffled (a control: each training image gets another one's mask).
         augment: how training images are changed; none: not at all.
         precision: dtype of the training arithmetic.
@@ -258,7 +282,7 @@ class TrialSpec(Frozen):
     epoch_steps: Annotated[Whole, Field(ge=1)] | None = None
     batch: Annotated[Whole, Field(ge=1)]
     seed: Annotated[Whole, Field(ge=0)] = 0
-    select: Literal["iou", "loss", "last"] = "iou"
+    select: Selection = WATCHED
     targets: Literal["own", "shuffled"] = "own"
     precision: Literal["fp32", "bf16"] = "fp32"
     init: dict[Literal["decoder"], InitFrom] | Imported = {}

@@ -12,6 +12,7 @@ from dfloc.ledger import Ledger
 from dfloc.metrics import degenerate, protocols, summarise
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
+from dfloc.registry import WATCHED
 
 HEADS: Mapping[Checkpoint, str] = {"best": "test", "last": "test_last"}
 
@@ -87,7 +88,7 @@ def params(spec: TrialSpec, words: Mapping[str, str], held_out: str = "") -> dic
         "optimizer": spec.optimizer.name,
         "optimizer.lr": f"{spec.optimizer.lr:g}",
         "optimizer.weight_decay": f"{spec.optimizer.weight_decay:g}",
-        "schedule": spec.schedule.name,
+        "schedule": spec.schedule.called,
         "epochs": str(spec.epochs),
         "epoch_steps": str(spec.epoch_steps or "all"),
         "batch": str(spec.batch),
@@ -145,11 +146,10 @@ def curves(ledger: Ledger, planned: PlannedTrial) -> dict[str, list[Point]]:
     """Return what was recorded by epoch, in their order."""
     curves: dict[str, list[Point]] = {}
     for record in ledger.epochs(planned.fingerprint):
-        values = {
+        values: dict[str, float | None] = {
             "train/loss": record.train_loss,
             "train/lr": record.lr,
-            "valid/loss": record.valid_loss,
-            "valid/iou": record.valid_iou,
+            **{f"valid/{measure}": value for measure, value in record.valid.items()},
         }
         for key, value in values.items():
             if value is not None:
@@ -273,8 +273,8 @@ def _training(ledger: Ledger, name: str) -> dict[str, float]:
         "cost/images_per_second": cost.images_per_second,
         "cost/steps": float(cost.steps),
     }
-    iou = ledger.epochs(name)[done.best_epoch - 1].valid_iou
-    return costs | {"best/epoch": float(done.best_epoch), "best/valid_iou": iou}
+    watched = ledger.epochs(name)[done.best_epoch - 1].valid[WATCHED]
+    return costs | {"best/epoch": float(done.best_epoch), f"best/valid_{WATCHED}": watched}
 
 
 def is_mean(key: str) -> bool:

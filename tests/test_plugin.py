@@ -21,7 +21,7 @@ from dfloc.data import mini
 from dfloc.data.shards import decode_image
 from dfloc.engine import schedule
 from dfloc.engine.fit import fit
-from dfloc.engine.member import Score, check
+from dfloc.engine.member import check
 from dfloc.errors import ConfigError, DataError, DflocError
 from dfloc.ledger import Ledger
 from dfloc.models import decoders
@@ -236,7 +236,7 @@ def test_a_schedule_that_cannot_work_is_refused_before_anything_is_trained(case:
     assert "\n" not in str(told.value)
     if case == "no return":
         with pytest.raises(ConfigError, match="end_epoch returned None"):
-            make_member(spec).end_epoch(Score(1, 0.5), 1)
+            make_member(spec).end_epoch({"loss": 1, "iou": 0.5}, 1)
 
 
 @pytest.mark.parametrize("text", UNFIT_OPTIMIZERS)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dfloc.registry import WATCHED
 from dfloc.report import captions
 from dfloc.report.groups import Study
 from dfloc.report.heatmaps import best
@@ -74,16 +75,20 @@ def _panel(title: str, lines: Sequence[Line], labels: Sequence[str]) -> Panel:
             ringed = [result.done is not None and epoch.epoch == result.done.best_epoch for epoch in epochs]
             figure.add_scatter(
                 x=[epoch.epoch for epoch in epochs],
-                y=[epoch.valid_iou for epoch in epochs],
+                y=[epoch.valid[WATCHED] for epoch in epochs],
                 mode="lines+markers",
                 line={"color": _colour(labels, line.label), "width": 1.8, "dash": _dash(labels, line.label)},
                 marker={"symbol": ["circle-open" if ring else "circle" for ring in ringed]}
                 | {"size": [10 if ring else 4 for ring in ringed]},
-                text=[f"<b>{escape(line.label)}</b><br>epoch {each.epoch}: {each.valid_iou:.3f}" for each in epochs],
+                text=[
+                    f"<b>{escape(line.label)}</b><br>epoch {each.epoch}: {each.valid[WATCHED]:.3f}" for each in epochs
+                ],
                 hovertemplate="%{text}<extra></extra>",
             )
             if epochs:
-                said.append(f"{line.label}: {max(epoch.valid_iou for epoch in epochs):.2f} in {len(epochs)} epochs")
+                said.append(
+                    f"{line.label}: {max(epoch.valid[WATCHED] for epoch in epochs):.2f} in {len(epochs)} epochs"
+                )
     longest = max(len(result.epochs) for line in lines for result in line.results)
     figure.update_layout(xaxis={"dtick": -(-longest // 8)})
     return Panel(title, figure, f"Best validation IoU: {'; '.join(said)}.")

@@ -206,7 +206,7 @@ def _settings(study: Study, part: Part, own: Settings) -> list[Cell]:
         Cell(str(size.convolutions)) if size else Cell("unknown", mark="hole"),
         *(Cell(words(spec)) for words in own.values()),
         Cell(str(spec.batch)),
-        Cell(spec.schedule.name),
+        Cell(spec.schedule.called),
         Cell(recipe.SELECTIONS[spec.select]),
         Cell(recipe.start(spec, study.record.weights)),
         Cell(" … ".join(dict.fromkeys(recipe.epochs(each) for each in specs))),

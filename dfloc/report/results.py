@@ -21,6 +21,7 @@ from dfloc.metrics.protocols import Protocol
 from dfloc.models.base import random_seed
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
+from dfloc.registry import WATCHED
 from dfloc.storage import Workspace
 from dfloc.summary import validated
 
@@ -215,7 +216,7 @@ class Results:
             state=state,
             failure=failure.message if failure and state == "failed" else "",
             done=done,
-            valid=best.valid_iou if best else None,
+            valid=best.valid[WATCHED] if best else None,
             epochs=epochs,
             scores=scores,
         )

@@ -7,6 +7,7 @@ from typing import Literal
 from dfloc.axis import Value
 from dfloc.metrics.degenerate import EQUAL
 from dfloc.planned import SearchRecord
+from dfloc.registry import WATCHED
 from dfloc.report import captions, cells, overview, table
 from dfloc.report.groups import Study
 from dfloc.report.marks import NOT_ABOVE
@@ -109,7 +110,7 @@ def _fared(results: Sequence[Result]) -> tuple[Literal["done", "stopped", "faile
         return "failed", None
     values = [result.valid for result in results if result.valid is not None]
     stopped = [result for result in results if result.state == "stopped"]
-    values += [max(epoch.valid_iou for epoch in result.epochs) for result in stopped if result.epochs]
+    values += [max(epoch.valid[WATCHED] for epoch in result.epochs) for result in stopped if result.epochs]
     value = sum(values) / len(values) if len(values) == len(results) else None
     if stopped:
         return "stopped", value

@@ -243,7 +243,7 @@ def fill(
 
 def _epoch(number: int, valid_iou: float) -> EpochRecord:
     return EpochRecord(
-        epoch=number, steps=10 * number, images=160, valid_loss=0.3, valid_iou=valid_iou, seconds=1.0, time=1.0e9
+        epoch=number, steps=10 * number, images=160, valid={"loss": 0.3, "iou": valid_iou}, seconds=1.0, time=1.0e9
     )
 
 
