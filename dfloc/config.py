@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
 from dfloc.registry import MEASURES, SEMANTICS, WATCHED
 
@@ -13,22 +12,8 @@ Checkpoint = Literal["best", "last"]
 Whole = Annotated[int, Field(strict=True)]  # neither true, nor 3.0, nor a text of digits
 Real = Annotated[float, Field(strict=True)]
 Fraction = Annotated[Real, Field(ge=0, le=1)]
-LAST = "last"
-
-
-def _one_of(known: Sequence[str]) -> tuple[object, ...]:
-    """Return what makes a text one of some words."""
-
-    def checked(word: str) -> str:
-        if word not in known:
-            raise ValueError(f"Input should be {', '.join(map(repr, known[:-1]))} or {known[-1]!r}")
-        return word
-
-    return AfterValidator(checked), WithJsonSchema({"type": "string", "enum": [*known]})
-
-
-Measure = Annotated[str, *_one_of([*MEASURES])]
-Selection = Annotated[str, *_one_of([*MEASURES, LAST])]
+Measure = Literal[*MEASURES]  # type: ignore[valid-type]
+Selection = Literal[*MEASURES, "last"]  # type: ignore[valid-type]
 
 
 class Frozen(BaseModel):
@@ -327,6 +312,7 @@ class EvaluationSpec(Frozen):
     Attributes:
         trial: fingerprint.
         test: the samples: one domain, one split.
+        plugin: digest of the plug-in that the protocol comes from.
     """
 
     trial: str
@@ -336,10 +322,12 @@ class EvaluationSpec(Frozen):
     test: SampleList
     condition: str = "clean"
     protocol: str
+    plugin: str | None = None
 
     @property
     def key(self) -> str:
         """The name of its rows: 64 hexadecimal digits."""
+        rule = {"plugin": self.plugin} if self.plugin else {"semantics": SEMANTICS[f"protocol/{self.protocol}"]}
         return fingerprint(
             {
                 "trial": self.trial,
@@ -347,7 +335,7 @@ class EvaluationSpec(Frozen):
                 "test": self.test.digest,
                 "condition": self.condition,
                 "protocol": self.protocol,
-                "semantics": SEMANTICS[f"protocol/{self.protocol}"],
+                **rule,
             }
         )
 

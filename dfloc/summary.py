@@ -163,6 +163,7 @@ def evaluated(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> lis
     every = (*record.trials, *record.replaced)
     ancestors = [trial for trial in every if trial.fingerprint == root][:1] if root else []
     wanted = [each for trial in (planned, *ancestors) for each in _clean_tests(trial) if each.protocol == protocol]
+    protocols.refuse_other(wanted)
     return [each for each in wanted if ledger.has_rows(each.trial, each.key)]
 
 

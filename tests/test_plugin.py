@@ -32,6 +32,7 @@ from dfloc.sweep import parts, work
 from tests.command import DFLOC, Study, fresh
 from tests.contracts.backbone import BackboneContract
 from tests.contracts.decoder import DecoderContract
+from tests.contracts.protocol import ProtocolContract
 from tests.engine.fakes import FakeSource, make_member, make_spec, numbers
 
 DOC = (Path(__file__).parent.parent / "docs/PLUGINS.md").read_text()
@@ -95,6 +96,18 @@ class TestMlp(DecoderContract):
     @property
     def spec(self) -> DecoderSpec:
         return DecoderSpec(name="mlp", channels=(8,), plugin=registry.plugin_of("decoder", "mlp"))
+
+
+@pytest.fixture(scope="class")
+def balanced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    plugin.use(plugin.read(written(tmp_path_factory.mktemp("plugins"), "balanced.py")))
+    yield
+    plugin.use(())
+
+
+@pytest.mark.usefixtures("balanced")
+class TestBalanced(ProtocolContract):
+    name = "balanced"
 
 
 def test_the_loss_is_that_of_two_counted_masks(examples: None) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfloc.cli.options import debug_option, tracking_option, workspace_option
+from dfloc.cli.options import debug_option, plugin_option, tracking_option, workspace_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,7 @@ SHOWN = 40  # characters of a value
 @click.option("--alone", is_flag=True, help="Compare these two trials alone, without their other seeds and draws.")
 @workspace_option
 @tracking_option
+@plugin_option
 @debug_option
 def diff(
     a: str,

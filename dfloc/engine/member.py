@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dfloc import losses, registry, repro
-from dfloc.config import LAST, Checkpoint, TrialSpec
+from dfloc.config import Checkpoint, TrialSpec
 from dfloc.engine import checkpoint, schedule
 from dfloc.engine.source import Source
 from dfloc.errors import ConfigError, DflocError
@@ -132,7 +132,7 @@ class Member:
     def end_epoch(self, valid: Valid, seconds: float) -> EpochRecord:
         """Close the epoch: keep its weights if they are the best, and let the schedule see what it watches."""
         self.epoch += 1
-        value = float(self.epoch) if self.spec.select == LAST else _worth(valid, self.spec.select)
+        value = float(self.epoch) if self.spec.select == "last" else _worth(valid, self.spec.select)
         if value > self._best_value:
             self._best_value, self.best_epoch = value, self.epoch
             self._best = checkpoint.weights_of(self.decoder)

@@ -1,14 +1,14 @@
 """Named sets of metric definitions: how a map meets its truth, and what is then measured."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from dfloc import registry
+from dfloc.config import EvaluationSpec
 from dfloc.data.masks import is_doubtful
 from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import pixel
@@ -50,7 +50,7 @@ class Protocol:
     measure: Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
     tracked: tuple[str, ...]
     truth: str
-    all_fake: Callable[[Array, Array], dict[str, Array]]
+    all_fake: Callable[[Array, Array], dict[str, Array]] = lambda fake_B, pixels_B: {}
     grid: tuple[float, ...] = ()
     of_set: Callable[[Table], dict[str, float]] = lambda rows: {}
     out_of_range: str = ""
@@ -85,12 +85,26 @@ def over_half(truth_BHW: Tensor) -> Tensor:
 
 
 def find(name: str) -> Protocol:
-    """Return a protocol by its name.
+    """Return a protocol by its name, be it built in or of a plug-in that is loaded.
 
     Raises:
-        ConfigError: there is none (says what is near and what is known).
+        ConfigError: there is none (says what is near and what is known), or its plug-in makes another.
     """
-    return cast(Protocol, registry.find("protocol", name)())
+    made: object = registry.find("protocol", name, registry.plugin_of("protocol", name))()
+    if not isinstance(made, Protocol) or made.name != name:
+        came = made.name if isinstance(made, Protocol) else type(made).__name__
+        raise ConfigError(f'protocol "{name}" made {came}, expected a dfloc.metrics.protocols.Protocol of that name')
+    return made
+
+
+def refuse_other(evaluations: Iterable[EvaluationSpec]) -> None:
+    """Return if the protocols of evaluations are those that are here.
+
+    Raises:
+        ConfigError: one is of a plug-in that is not loaded, or has changed since.
+    """
+    for name, plugin in dict.fromkeys((each.protocol, each.plugin) for each in evaluations):
+        registry.find("protocol", name, plugin)
 
 
 def score(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") -> dict[str, Tensor]:

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from dfloc import registry, summary
-from dfloc.config import LAST, AugmentSpec, DecoderSpec, MapRecipe, TrialSpec
+from dfloc.config import AugmentSpec, DecoderSpec, MapRecipe, TrialSpec
 from dfloc.data.augment import name_of
 from dfloc.errors import DflocError
 from dfloc.models import decoders
 from dfloc.registry import WATCHED
 
-SELECTIONS = {WATCHED: "valid. IoU", "loss": "valid. loss", LAST: "last epoch"}
+SELECTIONS = {WATCHED: "valid. IoU", "loss": "valid. loss", "last": "last epoch"}
 
 loss = summary.loss
 

@@ -182,6 +182,9 @@ class Results:
         self._scores: dict[str, Score | None] = {}
         self._photographs: dict[str, int] = {}
         self.all_fake: dict[str, Score] = {}
+        protocols.refuse_other(
+            each for trial in record.trials for each in trial.evaluations if each.protocol == record.protocol
+        )
         self.all = [self._result(trial) for trial in record.trials]
         self.by_fingerprint: Mapping[str, Result] = {result.trial.fingerprint: result for result in self.all}
 
