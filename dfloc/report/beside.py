@@ -125,7 +125,7 @@ def _pair(
     domain: str,
     group: Group | None,
 ) -> Pair:
-    ours = group.score([domain]) if group else None
+    ours = group.score([domain], IOU.key) if group else None
     why = ["not planned" if group is None else group.hole] if group is None or ours is None else []
     if not table.comparable:
         why.append("the table is context: its protocol or main settings are not known")

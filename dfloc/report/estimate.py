@@ -1,12 +1,12 @@
 """A number with its interval, from the rows of one or several runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from dfloc.metrics import intervals
-from dfloc.metrics.intervals import UNBOUNDED, Images, Mean, Training
-from dfloc.metrics.metric import Bounds
+from dfloc.metrics.intervals import Images, Mean, Training
+from dfloc.metrics.metric import Metric
 from dfloc.report.results import Score
 
 
@@ -31,6 +31,7 @@ class Estimate:
         photographs: what it rests on.
         planned: runs that there should be.
         p: of a difference of trainings: of the hypothesis that it is 0; NaN with one a side, whose luck nobody knows.
+        metric: what it is a mean of, or a difference in.
     """
 
     value: float
@@ -40,6 +41,7 @@ class Estimate:
     photographs: int
     planned: int = 1
     p: float | None = None
+    metric: Metric = field(kw_only=True)
 
     @property
     def known(self) -> bool:
@@ -58,7 +60,7 @@ def average(runs: Sequence[Run], metric: str | None = None) -> Mean | None:
         runs: one for each draw and seed.
         metric: a metric of the rows; None: the one that stands for their protocol. Images where it is NaN are left out.
     """
-    return intervals.mean([_training(run, metric) for run in runs], _bounds(runs, metric))
+    return intervals.mean([_training(run, metric) for run in runs], _metric(runs, metric).bounds) if runs else None
 
 
 def pooled(runs: Sequence[Run], metric: str | None = None, planned: int = 1) -> Estimate | None:
@@ -70,7 +72,7 @@ def pooled(runs: Sequence[Run], metric: str | None = None, planned: int = 1) -> 
         planned: runs that there should be.
     """
     found = average(runs, metric)
-    return _estimate(found, planned) if found else None
+    return _estimate(found, _metric(runs, metric), planned) if found else None
 
 
 def difference(pairs: Sequence[tuple[Run, Run]], planned: int = 1) -> Estimate | None:
@@ -79,20 +81,22 @@ def difference(pairs: Sequence[tuple[Run, Run]], planned: int = 1) -> Estimate |
     Raises:
         DataError: the two runs of a pair were scored on different photographs.
     """
-    bounds = _bounds([one for one, _ in pairs])
-    found = intervals.difference([(_training(one), _training(other)) for one, other in pairs], bounds)
-    return _estimate(found, planned, tests=True) if found else None
+    if not pairs:
+        return None
+    metric = _metric([one for one, _ in pairs])
+    found = intervals.difference([(_training(one), _training(other)) for one, other in pairs], metric.bounds)
+    return _estimate(found, metric, planned, tests=True) if found else None
 
 
 def _training(run: Run, metric: str | None = None) -> Training:
     return Training(run.draw, run.seed, [Images(score.of(metric), score.photographs) for score in run.scores])
 
 
-def _bounds(runs: Sequence[Run], metric: str | None = None) -> Bounds:
-    """Return between which the values of some runs of one protocol lie."""
-    return next((score.metric(metric).bounds for run in runs for score in run.scores), UNBOUNDED)
+def _metric(runs: Sequence[Run], metric: str | None = None) -> Metric:
+    """Return a metric of some runs by one protocol."""
+    return next(score.metric(metric) for run in runs for score in run.scores)
 
 
-def _estimate(found: Mean, planned: int, *, tests: bool = False) -> Estimate:
+def _estimate(found: Mean, metric: Metric, planned: int, *, tests: bool = False) -> Estimate:
     value, low, high, photographs, runs, p = found.interval()
-    return Estimate(value, low, high, runs, photographs, planned, p if tests else None)
+    return Estimate(value, low, high, runs, photographs, planned, p if tests else None, metric=metric)

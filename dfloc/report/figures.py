@@ -45,7 +45,7 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
     drawn, used, compared = [], [], list[Pair]()
     for facet, held_out, curve in blocks(study):
         used += list(curve.values())
-        figure = axes(X)
+        figure = axes(X, f"test {study.first.label}")
         for place, domain in enumerate(study.tested):
             strong = domain == held_out
             shift = (place - (len(study.tested) - 1) / 2) * max(curve) * 0.008
@@ -67,7 +67,7 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         keys += [Key("published", GREY, "", "diamond"), Key("published, doubtful: see hover", GREY, "", "diamond-open")]
     return Figure(
         id="fig-exposure",
-        title="Test IoU against n, images of the held-out domain.",
+        title=f"Test {study.first.label} against n, images of the held-out domain.",
         caption="One panel for each domain that the base never saw, drawn thick; n = 0 is the base itself. Points of "
         "one n are drawn side by side. A cross: over 90 % of the maps empty, all fake or constant, of the trial or on "
         f"that domain. Steps stand in the hover. {beside.quoted(study, compared)}{captions.provenance(study, used)}",
@@ -85,7 +85,7 @@ def means(study: Study) -> Figure:
         curves = {held_out: curve for held_out, curve in curves.items() if curve}
         shared = sorted(set.intersection(*(set(curve) for curve in curves.values()))) if curves else []
         used += [curve[n] for curve in curves.values() for n in shared]
-        figure = axes(X)
+        figure = axes(X, f"test {study.first.label}")
         for label, colour, dash, domains in _kinds(study, curves):
             models = {n: [(curve[n], domains(held_out)) for held_out, curve in curves.items()] for n in shared}
             points = [Point(n, found, models[n]) for n in shared if (found := study.mean_of(models[n]))]
@@ -96,10 +96,10 @@ def means(study: Study) -> Figure:
     return Figure(
         id="fig-mean",
         title="The mean of the panels above.",
-        caption="For each n, averaged over the held-out domains: IoU on the held-out domain, on those that the "
-        f"base was trained on, and on all. An n at which a panel has a hole is left out.{_more(study)} n = 0 has the "
-        "steps of the base. A cross: over 90 % of the maps of one of the trials, or on its domain, are empty, all fake "
-        f"or constant. {captions.provenance(study, used)}",
+        caption=f"For each n, averaged over the held-out domains: {study.first.label} on the held-out domain, on "
+        "those that the base was trained on, and on all. An n at which a panel has a hole is left out."
+        f"{_more(study)} n = 0 has the steps of the base. A cross: over 90 % of the maps of one of the trials, or "
+        f"on its domain, are empty, all fake or constant. {captions.provenance(study, used)}",
         panels=drawn,
         legend=[Key(label, colour, dash) for label, colour, dash, _ in _kinds(study, {})],
         numbers="exposure",
@@ -120,7 +120,7 @@ def controls(study: Study) -> Figure:
         used += [group for _, _, curve in curves for group in curve.values()]
         places = (("on the held-out domain", [held_out]), ("mean of the seen domains", study.seen(tuned)))
         for words, domains in places:
-            figure, said = axes(X), []
+            figure, said = axes(X, f"test {study.first.label}"), []
             for label, (marker, dash), curve in curves:
                 points = _points(curve, domains)
                 _line(figure, label, points, colour[held_out], dash=dash, marker=marker)
@@ -132,9 +132,9 @@ def controls(study: Study) -> Figure:
     return Figure(
         id="fig-controls",
         title="Fine-tuned beside scratch and replay.",
-        caption="For each held-out domain, test IoU on it and on the domains of the base. Scratch: the same n images, "
-        "no parent. Replay: n more images of the base's own. A cross: over 90 % of the maps empty, all fake or "
-        f"constant.{_unequal(study, found)} {captions.provenance(study, used)}",
+        caption=f"For each held-out domain, test {study.first.label} on it and on the domains of the base. Scratch: "
+        "the same n images, no parent. Replay: n more images of the base's own. A cross: over 90 % of the maps empty, "
+        f"all fake or constant.{_unequal(study, found)} {captions.provenance(study, used)}",
         panels=drawn,
         legend=[*(Key(label, GREY, dash, marker) for label, (marker, dash) in shapes), MEAN_MASK],
         numbers="controls",
@@ -205,7 +205,7 @@ def _line(
 
 def _hover(label: str, point: Point) -> str:
     n, found, models = point
-    lines = [f"<b>{escape(label)}</b>, n = {n:,}", f"IoU {told(found)}"]
+    lines = [f"<b>{escape(label)}</b>, n = {n:,}", f"{found.metric.label} {told(found)}"]
     lines.append(_steps([group for group, _ in models]) + (" of the base" if n == 0 else ""))
     for note, count in Counter(point.notes).items():
         lines.append(f"{note}: {count} of {len(models)} models" if len(models) > 1 else note)
@@ -264,7 +264,7 @@ def _wrapped(text: str) -> list[str]:
 
 def _words(study: Study, held_out: str, curve: Mapping[int, Group]) -> str:
     own, kept = _series(_points(curve, [held_out])), _series(_points(curve, study.seen(curve)))
-    return f"IoU on {held_out}: {own}. Mean of the seen domains: {kept}."
+    return f"{study.first.label} on {held_out}: {own}. Mean of the seen domains: {kept}."
 
 
 def _series(points: Sequence[Point]) -> str:

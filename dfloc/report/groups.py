@@ -208,9 +208,7 @@ class Study:
     def mean_of(self, models: Sequence[Model], metric: str | None = None) -> Estimate | None:
         """Return the mean over all pairs of a model and one of its domains; None where they have no run in common."""
         flat = [(group, domain) for group, domains in models for domain in domains]
-        if not flat or not all(group.measures(metric) for group, _ in flat):
-            return None
-        return over(flat, metric)
+        return over(flat, metric) if flat else None
 
     def less(self, first: Group, second: Group, domains: Sequence[str]) -> Estimate | None:
         """Return the mean of the first less that of the second, trials paired by seed and draw."""
@@ -276,6 +274,8 @@ def common_runs(models: Sequence[tuple[Group, str]]) -> list[Run]:
 
 def over(models: Sequence[tuple[Group, str]], metric: str | None = None) -> Estimate | None:
     """Return the mean over groups, each on its domain, of `common_runs`; None where there is none."""
+    if not all(group.measures(metric) for group, _ in models):
+        return None
     return pooled(common_runs(models), metric, len(places([group for group, _ in models])))
 
 

@@ -31,9 +31,9 @@ def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()
     fewer = f" {left} models with a lower validation IoU are in the table alone." if left else ""
     return Figure(
         id="fig-train-test",
-        title="Test IoU by training data and test domain.",
+        title=f"Test {study.first.label} by training data and test domain.",
         caption="One panel for each model, the same colours in all: white is 0, dark blue is 1. A frame: in-domain. "
-        "x: over 90 % of the maps empty, all fake or constant, or IoU not above all fake. A published "
+        f"x: over 90 % of the maps empty, all fake or constant, or {study.first.label} not above all fake. A published "
         "number with ? is doubtful by its source; of a table called context, the "
         f"protocol or main settings are not known.{fewer} "
         f"{beside.quoted(study, _matrices(published))}{captions.provenance(study, groups)}",
@@ -62,7 +62,7 @@ def combined(study: Study, found: Sequence[Model]) -> Figure:
         drawn += [_means(study, block, (rows, columns), words, which, head) for words, which in means.items()]
     return Figure(
         id="fig-combined",
-        title="Mean test IoU of each combination.",
+        title=f"Mean test {study.first.label} of each combination.",
         caption="In-domain: over the test domains whose family the model was trained on; out-of-domain: over the "
         "others; models of one panel differ in the two settings alone. White is 0, dark blue is 1. "
         f"{captions.provenance(study, used)}",
@@ -157,7 +157,12 @@ def _tile(column: Column, domain: str, digits: int) -> Tile:
     marks = notes(group, [domain])
     text = f"{found.value:.{digits}f}{' x' if marks else ''}"
     spec = group.first.trial.spec
-    lines = [f"trained on {column.name}, tested on {domain}", f"IoU {told(found)}", f"{spec.steps:,} steps", *marks]
+    lines = [
+        f"trained on {column.name}, tested on {domain}",
+        f"{found.metric.label} {told(found)}",
+        f"{spec.steps:,} steps",
+        *marks,
+    ]
     return Tile(
         found.value, text, [*filter(None, lines), f"{found.runs} run(s), {found.photographs} photographs"], framed
     )
@@ -173,14 +178,14 @@ def _means(study: Study, block: Sequence[Part], axes: tuple[str, str], words: st
         for row, line in zip(names[0], tiles, strict=True)
     )
     figure = heat(names[0], names[1], tiles, axes[1].rpartition(".")[2], axes[0].rpartition(".")[2])
-    return Panel(f"{head}: {words}" if head else words, figure, f"Mean test IoU, {words}: {said}.")
+    return Panel(f"{head}: {words}" if head else words, figure, f"Mean test {study.first.label}, {words}: {said}.")
 
 
 def _mean(study: Study, part: Part | None, which: Which) -> Tile:
     found: Estimate | None = part.mean(study, which) if part else None
     if part is None or found is None:
         return Tile(None, part.hole if part else "not planned", [])
-    return Tile(found.value, f"{found.value:.3f}", [part.model.name, f"mean IoU {told(found)}"])
+    return Tile(found.value, f"{found.value:.3f}", [part.model.name, f"mean {found.metric.label} {told(found)}"])
 
 
 def _values(block: Sequence[Part], axis: str) -> dict[str, str]:

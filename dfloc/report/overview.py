@@ -78,7 +78,8 @@ def trials(study: Study) -> Table:
     return Table(
         id="trials",
         title="Every planned trial.",
-        caption=f"One row per stage, cell, seed and draw; test IoU, best epoch. {provenance(study, study.groups)}",
+        caption=f"One row per stage, cell, seed and draw; test {study.first.label}, best epoch. "
+        f"{provenance(study, study.groups)}",
         columns=["Stage", "Case", "Axes", "State", "Train", "Steps", "Epoch", "Valid. IoU", *domains, "Name", "Trial"],
         rows=rows,
         words=(0, 1, 2, 3, 8 + len(domains)),

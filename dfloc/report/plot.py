@@ -77,7 +77,7 @@ def colours(names: Sequence[str]) -> Mapping[str, str]:
     return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names)}
 
 
-def axes(x: str, y: str = "test IoU", *, unit: bool = True) -> go.Figure:
+def axes(x: str, y: str, *, unit: bool = True) -> go.Figure:
     """Return an empty plot.
 
     Args:

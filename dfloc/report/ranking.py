@@ -55,7 +55,7 @@ def crossed(study: Study, found: Sequence[Model]) -> Table:
             rows.append(Row(line, starts=place == 0))
     return Table(
         id="train-test",
-        title="Test IoU by training data and test domain.",
+        title=f"Test {study.first.label} by training data and test domain.",
         caption=f"Rows: test domain; columns: training data. {BOLD}{_sources(study, shown)} "
         f"{captions.provenance(study, _groups(shown))}",
         columns=["Model", "Test domain", *columns, *baseline],
@@ -78,7 +78,7 @@ def tested(study: Study, found: Sequence[Model]) -> Table:
     used = [column.group for block in shown.values() for _, column in block]
     return Table(
         id="tested",
-        title="Test IoU of models that are trained on the same.",
+        title=f"Test {study.first.label} of models that are trained on the same.",
         caption=f"Columns: test domain. {BOLD} {captions.provenance(study, used)}",
         columns=["Model", "Trained on", *domains],
         rows=rows,
@@ -101,9 +101,9 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
     return Table(
         id="models",
         title="Models, ranked by validation IoU.",
-        caption="ID: mean test IoU over the cells whose test domain's family was trained on; OOD: over the others; "
-        "rows between two rules are of one kind of training data, ranked by the mean validation IoU of the trainings, "
-        "of the runs that all of them have, as are their means; "
+        caption=f"ID: mean test {study.first.label} over the cells whose test domain's family was trained on; OOD: "
+        "over the others; rows between two rules are of one kind of training data, ranked by the mean "
+        "validation IoU of the trainings, of the runs that all of them have, as are their means; "
         "its best above all fake is set in bold, and an oracle is the best test number, which nobody could choose. "
         "Parameters and convolutions are counted on the decoder as it is built."
         f"{_mixed(study, found)} The same for all: {same}.{_also(study, found)} "
@@ -169,7 +169,8 @@ def _baselines(study: Study) -> dict[str, Group]:
 
 def _block(study: Study, block: Sequence[Part], own: Settings) -> list[Row]:
     means = {mean: [part.mean(study, which) for part in block] for mean, which in MEANS.items()}
-    best = {mean: max((each.value for each in column if each), default=0.0) for mean, column in means.items()}
+    values = {mean: [each.value for each in column if each] for mean, column in means.items()}
+    best = {mean: study.first.best(each) for mean, each in values.items() if each}
     rows, first = [], chosen(study, block)
     for place, part in enumerate(block):
         valid = cells.valid(part.groups)

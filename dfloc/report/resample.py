@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from dfloc.config import Checkpoint
 from dfloc.metrics.intervals import Mean
+from dfloc.metrics.metric import IOU
 from dfloc.report.estimate import Run, average
 from dfloc.report.groups import Group, Place, places
 from dfloc.report.results import Score
@@ -17,10 +18,10 @@ NUM = 400
 
 
 class Part(NamedTuple):
-    """One number: the mean of a metric (None: the first) over some models, each on a test domain; best epoch."""
+    """One number: the mean of a metric, as published tables name it, over models, each on a test domain; best epoch."""
 
     models: tuple[tuple[Group, str], ...]
-    metric: str | None = None
+    metric: str = IOU.key
 
 
 def there(part: Part) -> bool:
@@ -84,7 +85,7 @@ def resample(parts: Sequence[Part], *, num: int = NUM, seed: int = 0) -> Array:
     return np.stack(columns, axis=1)
 
 
-def _runs(group: Group, domain: str, metric: str | None) -> Mapping[Place, Score]:
+def _runs(group: Group, domain: str, metric: str) -> Mapping[Place, Score]:
     key: tuple[Checkpoint, str] = ("best", domain)
     return {
         place: result.scores[key]
@@ -93,7 +94,7 @@ def _runs(group: Group, domain: str, metric: str | None) -> Mapping[Place, Score
     }
 
 
-def _mean(metric: str | None, scores: Sequence[Score], run_NR: Array, photo_NP: Array) -> Array:
+def _mean(metric: str, scores: Sequence[Score], run_NR: Array, photo_NP: Array) -> Array:
     """Return the mean over runs of the mean over images in each resample."""
     size = photo_NP.shape[1]
     mean_N = np.zeros(len(photo_NP))

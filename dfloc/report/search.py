@@ -25,7 +25,7 @@ OBJECTIVES = {
     "leave-one-training-domain-out": "validation IoU on a domain that was left out of training, mean over the domains",
 }
 LEFT_OUT = (
-    "Test IoU on a domain: of the model that was trained without it, whose epoch and point its validation images "
+    "of the model that was trained without it, whose epoch and point its validation images "
     "chose: this is not clean out-of-domain"
 )
 TRIED = "point, in the order of drawing"
@@ -127,7 +127,8 @@ def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
     notes = [f"{missing} of {search.trials} points were not drawn."] if missing > 0 and not search.exhausted else []
     if missing > 0 and search.exhausted:
         notes = [f"There are no more than these {len(found)} different points, of {search.trials} that were asked for."]
-    tested = "Test IoU: best epoch" if search.objective == "valid" else LEFT_OUT
+    where = ": best epoch" if search.objective == "valid" else f" on a domain: {LEFT_OUT}"
+    tested = f"Test {study.first.label}{where}"
     used = [group for group in study.stage(search.stage) if group.scored]
     return Table(
         id="search",

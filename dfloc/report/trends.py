@@ -44,12 +44,14 @@ def ranking(study: Study, found: Sequence[Model]) -> Figure:
         if there:
             used += [group for part, _ in there for group in part.groups]
             words = "; ".join(f"{part.model.name}: {_said(each)}" for part, each in there)
-            drawn.append(Panel(f"Trained on {kind}", _dots(there), f"Ranked by validation: {words}."))
+            drawn.append(
+                Panel(f"Trained on {kind}", _dots(there, study.first.label), f"Ranked by validation: {words}.")
+            )
     return Figure(
         id="fig-models",
         title="Models, ranked by validation IoU.",
-        caption="Mean test IoU over the cells in and out of domain, the model of highest validation IoU on top (its "
-        f"validation IoU is the grey tick). {captions.provenance(study, used)}",
+        caption=f"Mean test {study.first.label} over the cells in and out of domain, the model of highest validation "
+        f"IoU on top (its validation IoU is the grey tick). {captions.provenance(study, used)}",
         panels=drawn,
         legend=[*KEYS, Key("validation IoU", GREY, "", "tick")],
         numbers="models",
@@ -68,7 +70,7 @@ def _trend(study: Study, found: Sequence[Model], axis: str) -> Figure:
     for panel, by_line in by_panel.items():
         if max(len({place.x for place in line}) for line in by_line.values()) < 2:
             continue
-        figure, said = axes(name, "mean test IoU"), []
+        figure, said = axes(name, f"mean test {study.first.label}"), []
         figure.update_layout(xaxis={"tickvals": sorted({place.x for line in by_line.values() for place in line})})
         for label, line in by_line.items():
             line.sort(key=lambda place: place.x)
@@ -78,7 +80,7 @@ def _trend(study: Study, found: Sequence[Model], axis: str) -> Figure:
     keys = [Key(line, COLOURS[place % len(COLOURS)], "solid", "") for place, line in enumerate(lines) if line]
     return Figure(
         id=f"fig-by-{re.sub('[^a-z0-9]+', '-', axis.lower())}",
-        title=f"Mean test IoU by {name}.",
+        title=f"Mean test {study.first.label} by {name}.",
         caption="Means over the cells in and out of domain. " + captions.provenance(study, used),
         panels=drawn,
         legend=[*keys, *KEYS],
@@ -122,8 +124,8 @@ def _line(study: Study, figure: go.Figure, label: str, line: Sequence[Place], co
     return "; ".join(said) + "."
 
 
-def _dots(means: Sequence[tuple[Part, dict[str, Estimate | None]]]) -> go.Figure:
-    figure = axes("IoU", "", unit=False)
+def _dots(means: Sequence[tuple[Part, dict[str, Estimate | None]]], label: str) -> go.Figure:
+    figure = axes(label, "", unit=False)
     names = [escape(part.model.name) for part, _ in means]
     places = list(range(len(names)))
     figure.add_scatter(

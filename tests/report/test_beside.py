@@ -8,6 +8,7 @@ import pytest
 from dfloc.config import SampleList, fingerprint
 from dfloc.data import lists
 from dfloc.data.manifest import SampleRef, list_digest
+from dfloc.metrics.metric import IOU
 from dfloc.report import beside, captions, latex, published, reading
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
@@ -68,7 +69,9 @@ def test_suspect_and_mixed_values_have_no_difference(found, paper_study):
 
 
 def test_ours_and_the_difference_have_the_interval_of_ours_alone(found):
-    known = replace(of(found, "celebahq/lama", 1000, "celebahq/pluralistic"), ours=Estimate(0.65, 0.6, 0.71, 2, 9, 3))
+    known = replace(
+        of(found, "celebahq/lama", 1000, "celebahq/pluralistic"), ours=Estimate(0.65, 0.6, 0.71, 2, 9, 3, metric=IOU)
+    )
     assert known.published.value == pytest.approx(0.6472)
     published, ours, difference = beside.compared(known, {})
     assert (published.text, published.span) == ("64.7", None)
