@@ -6,12 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dfloc.registry import SEMANTICS
+from dfloc.registry import MEASURES, SEMANTICS, WATCHED
 
 Checkpoint = Literal["best", "last"]
 Whole = Annotated[int, Field(strict=True)]  # neither true, nor 3.0, nor a text of digits
 Real = Annotated[float, Field(strict=True)]
 Fraction = Annotated[Real, Field(ge=0, le=1)]
+Measure = Literal[*MEASURES]  # type: ignore[valid-type]
+Selection = Literal[*MEASURES, "last"]  # type: ignore[valid-type]
 
 
 class Frozen(BaseModel):
@@ -191,15 +193,22 @@ class OptimizerSpec(Frozen):
 
 
 class ScheduleSpec(Frozen):
-    """How the learning rate changes: constant, plateau (DeCLIP's, by validation IoU), one-cycle (over all steps).
+    """How the learning rate changes: constant, plateau (DeCLIP's), one-cycle (over all steps).
 
     Attributes:
         name: constant, plateau, one-cycle, or a plug-in's.
         plugin: digest of the plug-in that the name comes from.
+        watch: the validation measure that plateau, or a plug-in's, follows.
     """
 
     name: str
     plugin: str | None = None
+    watch: Measure = WATCHED
+
+    @property
+    def called(self) -> str:
+        """Its name, and what it follows where that is not what others do."""
+        return self.name if self.watch == WATCHED else f"{self.name} on {self.watch}"
 
 
 class InitFrom(Frozen):
@@ -240,7 +249,7 @@ class TrialSpec(Frozen):
     Attributes:
         maps: recipes, concatenated in this order on the first one's grid.
         epochs: passes over the training list; with `epoch_steps`, so many steps each of an endless permuted stream.
-        select: what names the best epoch: validation iou | validation loss | last (the last epoch is the best one).
+        select: what names the best epoch: a validation measure (`registry.MEASURES`) | last (the last is the best one).
         targets: own | shuffled (a control: each training image gets another one's mask).
         augment: how training images are changed; none: not at all.
         precision: dtype of the training arithmetic.
@@ -258,7 +267,7 @@ class TrialSpec(Frozen):
     epoch_steps: Annotated[Whole, Field(ge=1)] | None = None
     batch: Annotated[Whole, Field(ge=1)]
     seed: Annotated[Whole, Field(ge=0)] = 0
-    select: Literal["iou", "loss", "last"] = "iou"
+    select: Selection = WATCHED
     targets: Literal["own", "shuffled"] = "own"
     precision: Literal["fp32", "bf16"] = "fp32"
     init: dict[Literal["decoder"], InitFrom] | Imported = {}
@@ -303,6 +312,7 @@ class EvaluationSpec(Frozen):
     Attributes:
         trial: fingerprint.
         test: the samples: one domain, one split.
+        plugin: digest of the plug-in that the protocol comes from.
     """
 
     trial: str
@@ -312,10 +322,12 @@ class EvaluationSpec(Frozen):
     test: SampleList
     condition: str = "clean"
     protocol: str
+    plugin: str | None = None
 
     @property
     def key(self) -> str:
         """The name of its rows: 64 hexadecimal digits."""
+        rule = {"plugin": self.plugin} if self.plugin else {"semantics": SEMANTICS[f"protocol/{self.protocol}"]}
         return fingerprint(
             {
                 "trial": self.trial,
@@ -323,7 +335,7 @@ class EvaluationSpec(Frozen):
                 "test": self.test.digest,
                 "condition": self.condition,
                 "protocol": self.protocol,
-                "semantics": SEMANTICS[f"protocol/{self.protocol}"],
+                **rule,
             }
         )
 

@@ -85,7 +85,7 @@ def rows(run: str, workspace: str | None = None, *, tracking: str | None = None)
     """Return every row of a trial: one for each image, domain, split, condition, checkpoint and protocol.
 
     Rows of several protocols are in one frame; each has the keys of its own, and NaN in those of the others:
-    `frame[frame.protocol == "declip-2025"].groupby("domain").iou.mean()`.
+    `frame[frame.protocol == "declip-2025"].groupby("domain")["ap"].mean()`.
 
     Args:
         run: as `load` takes it; it need not be finished by today's code.

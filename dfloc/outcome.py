@@ -2,9 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from dfloc.config import Checkpoint, Frozen
+from dfloc.registry import WATCHED
 
 State = Literal["new", "partial", "stopped", "done", "failed"]
 
@@ -18,8 +19,8 @@ class EpochRecord(Frozen):
         images: training images read in this epoch.
         lr: learning rate of the epoch's last step; None where nothing is stepped.
         train_loss: mean over the epoch's images, each batch scored before its own step; None where nothing is stepped.
-        valid_loss: mean over the validation images.
-        valid_iou: mean per-image IoU at 256, a fraction.
+        valid: what the epoch's weights are worth on the validation images, by measure (`registry.MEASURES`): means over
+            images, those of the maps at 256 but for the loss.
         seconds: wall time of the epoch, validation included.
         time: when the epoch ended, in seconds since 1970.
     """
@@ -29,10 +30,26 @@ class EpochRecord(Frozen):
     images: int
     lr: float | None = None
     train_loss: float | None = None
-    valid_loss: float
-    valid_iou: float
+    valid: dict[str, float]
     seconds: float
     time: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_mapping(cls, fields: object) -> object:
+        """Read a line of before, which had a field for each measure."""
+        old = {f"valid_{name}": name for name in (WATCHED, "loss")}
+        if not isinstance(fields, dict) or "valid" in fields or not fields.keys() >= old.keys():
+            return fields
+        kept = {key: value for key, value in fields.items() if key not in old}
+        return kept | {"valid": {name: fields[key] for key, name in old.items()}}
+
+    @field_validator("valid")
+    @classmethod
+    def _of_some_measure(cls, valid: dict[str, float]) -> dict[str, float]:
+        if WATCHED not in valid:
+            raise ValueError(f"should have {WATCHED}")
+        return valid
 
 
 class Cost(Frozen):

@@ -23,6 +23,7 @@ TABLES: Mapping[str, Kind] = {
     "LOSSES": "loss",
     "OPTIMIZERS": "optimizer",
     "SCHEDULES": "schedule",
+    "PROTOCOLS": "protocol",
     "GENERATORS": "generator",
 }
 MAX_BYTES = 1 << 20

@@ -139,8 +139,8 @@ SOLVED = frozenset({"all-fake", "mean-mask", "threshold"})
 # Decoders that read all tokens of one transformer, CLS first, as a grid of one row [B, C, 1, T].
 TOKENS = frozenset({"attention"})
 
-# Which fields of its spec each decoder and each loss reads; the others are cleared, so that they part no trials. What a
-# plug-in brings reads what it likes.
+# Which fields of its spec each decoder, loss and schedule reads; the others are cleared, so that they part no trials.
+# What a plug-in brings reads what it likes.
 DECODER_FIELDS: Mapping[str, frozenset[str]] = {
     "conv": frozenset({"depth", "channels", "out_size", "grid", "init", "prior", "standardize", "batch_norm"}),
     "linear": frozenset({"init", "prior", "standardize", "grid"}),
@@ -157,6 +157,18 @@ LOSS_FIELDS: Mapping[str, frozenset[str]] = {
     "lovasz": frozenset({"reduction"}),
     "sum": frozenset({"terms"}),
 }
+
+SCHEDULE_FIELDS: Mapping[str, frozenset[str]] = {
+    "constant": frozenset(),
+    "plateau": frozenset({"watch"}),
+    "one-cycle": frozenset(),
+}
+
+# What weights are worth on the validation images after an epoch, and whether more of it is better. The loss is the
+# trial's own; `metrics.validation` measures the others. Unless told otherwise, selection, schedules and searches watch
+# the first.
+MEASURES: Mapping[str, bool] = {"iou": True, "loss": False}
+WATCHED = next(iter(MEASURES))
 
 # Raised when code changes a component's numbers, so that old trials are not mistaken for new ones.
 SEMANTICS: Mapping[str, int] = {

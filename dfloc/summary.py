@@ -12,6 +12,7 @@ from dfloc.ledger import Ledger
 from dfloc.metrics import degenerate, protocols, summarise
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
+from dfloc.registry import WATCHED
 
 HEADS: Mapping[Checkpoint, str] = {"best": "test", "last": "test_last"}
 
@@ -87,7 +88,7 @@ def params(spec: TrialSpec, words: Mapping[str, str], held_out: str = "") -> dic
         "optimizer": spec.optimizer.name,
         "optimizer.lr": f"{spec.optimizer.lr:g}",
         "optimizer.weight_decay": f"{spec.optimizer.weight_decay:g}",
-        "schedule": spec.schedule.name,
+        "schedule": spec.schedule.called,
         "epochs": str(spec.epochs),
         "epoch_steps": str(spec.epoch_steps or "all"),
         "batch": str(spec.batch),
@@ -145,11 +146,10 @@ def curves(ledger: Ledger, planned: PlannedTrial) -> dict[str, list[Point]]:
     """Return what was recorded by epoch, in their order."""
     curves: dict[str, list[Point]] = {}
     for record in ledger.epochs(planned.fingerprint):
-        values = {
+        values: dict[str, float | None] = {
             "train/loss": record.train_loss,
             "train/lr": record.lr,
-            "valid/loss": record.valid_loss,
-            "valid/iou": record.valid_iou,
+            **{f"valid/{measure}": value for measure, value in record.valid.items()},
         }
         for key, value in values.items():
             if value is not None:
@@ -163,6 +163,7 @@ def evaluated(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> lis
     every = (*record.trials, *record.replaced)
     ancestors = [trial for trial in every if trial.fingerprint == root][:1] if root else []
     wanted = [each for trial in (planned, *ancestors) for each in _clean_tests(trial) if each.protocol == protocol]
+    protocols.refuse_other(wanted)
     return [each for each in wanted if ledger.has_rows(each.trial, each.key)]
 
 
@@ -175,7 +176,8 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
         `test/<group>/<measure>`: mean over the study's tested domains and over those of them that are in-domain,
         out-of-domain and base (absent without members, and until all of them are there); held-out is the domain of the
         axis `held_out`, of a trial without it the mean over the tested domains outside the base;
-        `forgetting/<domain>`, of the domains that the root ancestor was trained on: its IoU minus the trial's own;
+        `forgetting/<domain>`, of the domains that the root ancestor was trained on: by how much it is better than the
+        trial, by the protocol's first metric;
         `cost/seconds`, `cost/images_per_second`, `cost/steps` (those taken; the param `steps` is what was planned,
         which a schedule may end before); `best/epoch`, and `best/valid_iou` there.
 
@@ -185,7 +187,8 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     found = evaluated(record, ledger, planned)
     own = [each for each in found if each.trial == planned.fingerprint]
     protocol = record.protocol_of(planned)
-    measures = protocols.find(protocol).tracked
+    rule = protocols.find(protocol)
+    measures, first = rule.tracked, rule.first
     scores: dict[str, float] = {}
     for checkpoint, head in HEADS.items():
         valid = validated(ledger, planned.fingerprint, planned.spec.valid, checkpoint, protocol) if own else None
@@ -196,8 +199,8 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
         scores |= _means(record, planned, {each.domain for each in wanted}, scores)
     root = _by_domain(ledger, [each for each in found if each.trial != planned.fingerprint], "best")
     for domain, values in root.items():
-        if domain in planned.spec.lineage.base and "iou" in values and f"test/{domain}/iou" in scores:
-            scores[f"forgetting/{domain}"] = values["iou"] - scores[f"test/{domain}/iou"]
+        if domain in planned.spec.lineage.base and first.key in values and f"test/{domain}/{first.key}" in scores:
+            scores[f"forgetting/{domain}"] = first.gain(values[first.key], scores[f"test/{domain}/{first.key}"])
     return scores | _training(ledger, planned.fingerprint)
 
 
@@ -209,14 +212,15 @@ def note(record: SweepRecord, whole: str, parts: Iterable[str]) -> str:
         whole: MLflow's search for all of them.
         parts: those for the trials of each stage.
     """
+    first = protocols.find(record.protocol).first
     paragraphs = [
         f"**{record.title}**",
         "All trials of this sweep, also those that another one recorded first; copy into the search field:",
         f"    {whole}",
         "or those of a stage:",
         *(f"    {part}" for part in parts),
-        "IoU against exposure: open the sweep's row by its +, tick the trials, Compare, Scatter Plot, "
-        "X `exposure`, Y `test/held_out/iou`.",
+        f"{first.label} against exposure: open the sweep's row by its +, tick the trials, Compare, Scatter Plot, "
+        f"X `exposure`, Y `test/held_out/{first.key}`.",
         *record.notes,
     ]
     return "\n\n".join(paragraphs)
@@ -270,8 +274,8 @@ def _training(ledger: Ledger, name: str) -> dict[str, float]:
         "cost/images_per_second": cost.images_per_second,
         "cost/steps": float(cost.steps),
     }
-    iou = ledger.epochs(name)[done.best_epoch - 1].valid_iou
-    return costs | {"best/epoch": float(done.best_epoch), "best/valid_iou": iou}
+    watched = ledger.epochs(name)[done.best_epoch - 1].valid[WATCHED]
+    return costs | {"best/epoch": float(done.best_epoch), f"best/valid_{WATCHED}": watched}
 
 
 def is_mean(key: str) -> bool:

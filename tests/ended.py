@@ -89,8 +89,7 @@ def epochs_of(num: int) -> list[EpochRecord]:
             images=6,
             lr=1e-3 / k,
             train_loss=1 / k,
-            valid_loss=0.5,
-            valid_iou=0.1 * k,
+            valid={"loss": 0.5, "iou": 0.1 * k},
             seconds=2.0,
             time=START + 2 * k,
         )

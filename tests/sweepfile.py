@@ -56,6 +56,7 @@ EXAMPLES = {
         "loss": "{name: focal, gamma: 3}",
         "optimizer": "{name: adamw, lr: 1e-3}",
         "schedule": "plateau",
+        "watch": "loss",
         "epochs": "30",
     },
     **{"epoch_steps": "500", "batch": "32", "select": "last", "targets": "shuffled", "augment": "blur", "seed": "0"},

@@ -134,6 +134,21 @@ def test_every_module_of_the_ground_floor_is_named() -> None:
     assert {name.removeprefix("dfloc.") for name in lowest} <= GROUND_FLOOR
 
 
+def test_a_metric_is_spelled_where_metrics_are_defined_and_where_tables_are_published() -> None:
+    own = {f"dfloc.metrics.{name}" for name in ("metric", "declip", "dolos", "native", "validation")} | {
+        "dfloc.registry"
+    }
+    found = [
+        f"{name}:{node.lineno}"
+        for name, tree in TREES.items()
+        if name not in own and not _under(name, "dfloc.report.formulas")
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"(^|/)iou$", node.value))
+        or (isinstance(node, ast.Attribute) and node.attr == "iou")
+    ]
+    assert found == []
+
+
 def test_imports_point_down() -> None:
     upward = [
         f"{name} (layer {_layer(name)}) imports {target} (layer {_layer(target)})"

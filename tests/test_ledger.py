@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-from dfloc import storage
+from dfloc import epochs, storage
 from dfloc.config import (
     DecoderSpec,
     EvaluationSpec,
@@ -54,8 +54,7 @@ def records(num: int) -> list[EpochRecord]:
             images=8,
             lr=1e-3,
             train_loss=1 / k,
-            valid_loss=0.5,
-            valid_iou=0.1 * k,
+            valid={"loss": 0.5, "iou": 0.1 * k},
             seconds=2.0,
             time=100.0 + k,
         )
@@ -306,7 +305,7 @@ def test_a_trial_is_found_by_the_first_digits_of_its_fingerprint(tmp_path: Path)
 def test_a_stop_is_final_for_the_sweep_that_stopped_alone(tmp_path: Path) -> None:
     ledger, spec = Ledger(Workspace(tmp_path)), make_spec()
     attempt = ledger.begin(spec)
-    record = EpochRecord(epoch=1, steps=2, images=8, valid_loss=0.5, valid_iou=0.25, seconds=1.0, time=0.0)
+    record = EpochRecord(epoch=1, steps=2, images=8, valid={"loss": 0.5, "iou": 0.25}, seconds=1.0, time=0.0)
     attempt.save_epoch(b"state", [record])
     stopped = Stopped(epoch=1, value=0.25, needed=0.4, time=3.0)
     ledger.stop(spec.fingerprint, "mine", stopped)
@@ -318,6 +317,18 @@ def test_a_stop_is_final_for_the_sweep_that_stopped_alone(tmp_path: Path) -> Non
     assert (again.state, again.records) == (b"state", [record]), "another sweep goes on from its checkpoint"
     again.finish(b"best", b"last", 1, {})
     assert ledger.state(spec.fingerprint, "mine") == "done"
+
+
+def test_an_epoch_of_before_is_read_with_a_field_for_each_measure() -> None:
+    old = b'{"epoch":1,"steps":2,"images":8,"valid_loss":0.5,"valid_iou":0.25,"seconds":1,"time":0}'
+    [record] = epochs.read([old])
+    assert record.valid == {"iou": 0.25, "loss": 0.5}
+    assert epochs.read(epochs.written([record]).splitlines()) == [record]
+    for lacking in (old.replace(b'"valid_loss":0.5,', b""), old.replace(b'"valid_iou":0.25,', b"")):
+        with pytest.raises(ValueError, match="valid"):
+            epochs.read([lacking])
+    with pytest.raises(ValueError, match="should have iou"):
+        epochs.read([epochs.written([record]).replace(b'"iou"', b'"ap"')])
 
 
 def flips(data: bytes, seed: int, num: int) -> Iterator[bytes]:
@@ -396,10 +407,10 @@ def test_a_number_that_changed_in_the_epochs_of_a_trial_in_flight_is_not_gone_on
     train(ledger, make_spec(), epochs=4, finish=False)
     path = Path(state_files(ledger)[0].parent / "epochs.jsonl")
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join([*lines[:3], lines[3].replace(b'"valid_iou":0.4', b'"valid_iou":0.9')]))
+    path.write_bytes(b"".join([*lines[:3], lines[3].replace(b'"iou":0.4', b'"iou":0.9')]))
     assert path.read_bytes().count(b"0.9") == 1
     assert ledger.epochs(make_spec().fingerprint) == records(3)
-    path.write_bytes(b"".join([lines[0].replace(b'"valid_iou":0.1', b'"valid_iou":0.9'), *lines[1:]]))
+    path.write_bytes(b"".join([lines[0].replace(b'"iou":0.1', b'"iou":0.9'), *lines[1:]]))
     assert ledger.epochs(make_spec().fingerprint) == []
     path.write_bytes(b"")
     caplog.clear()

@@ -21,7 +21,7 @@ from dfloc.data import mini
 from dfloc.data.shards import decode_image
 from dfloc.engine import schedule
 from dfloc.engine.fit import fit
-from dfloc.engine.member import Score, check
+from dfloc.engine.member import check
 from dfloc.errors import ConfigError, DataError, DflocError
 from dfloc.ledger import Ledger
 from dfloc.models import decoders
@@ -32,6 +32,7 @@ from dfloc.sweep import parts, work
 from tests.command import DFLOC, Study, fresh
 from tests.contracts.backbone import BackboneContract
 from tests.contracts.decoder import DecoderContract
+from tests.contracts.protocol import ProtocolContract
 from tests.engine.fakes import FakeSource, make_member, make_spec, numbers
 
 DOC = (Path(__file__).parent.parent / "docs/PLUGINS.md").read_text()
@@ -95,6 +96,18 @@ class TestMlp(DecoderContract):
     @property
     def spec(self) -> DecoderSpec:
         return DecoderSpec(name="mlp", channels=(8,), plugin=registry.plugin_of("decoder", "mlp"))
+
+
+@pytest.fixture(scope="class")
+def balanced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    plugin.use(plugin.read(written(tmp_path_factory.mktemp("plugins"), "balanced.py")))
+    yield
+    plugin.use(())
+
+
+@pytest.mark.usefixtures("balanced")
+class TestBalanced(ProtocolContract):
+    name = "balanced"
 
 
 def test_the_loss_is_that_of_two_counted_masks(examples: None) -> None:
@@ -236,7 +249,7 @@ def test_a_schedule_that_cannot_work_is_refused_before_anything_is_trained(case:
     assert "\n" not in str(told.value)
     if case == "no return":
         with pytest.raises(ConfigError, match="end_epoch returned None"):
-            make_member(spec).end_epoch(Score(1, 0.5), 1)
+            make_member(spec).end_epoch({"loss": 1, "iou": 0.5}, 1)
 
 
 @pytest.mark.parametrize("text", UNFIT_OPTIMIZERS)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfloc.cli.options import debug_option, tracking_option, workspace_option
+from dfloc.cli.options import debug_option, plugin_option, tracking_option, workspace_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,12 +22,13 @@ SHOWN = 40  # characters of a value
 @click.command(context_settings={"show_default": True})
 @click.argument("a")
 @click.argument("b")
-@click.option("--metric", help="One of the protocol's keys.  [default: iou]")
+@click.option("--metric", help="One of the protocol's keys.  [default: its first]")
 @click.option("--protocol", help="Whose rows.  [default: the one that both have rows of]")
 @click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Whose rows.")
 @click.option("--alone", is_flag=True, help="Compare these two trials alone, without their other seeds and draws.")
 @workspace_option
 @tracking_option
+@plugin_option
 @debug_option
 def diff(
     a: str,
@@ -55,6 +56,7 @@ def diff(
     from rich.console import Console
 
     from dfloc.ledger import Ledger
+    from dfloc.metrics import protocols
     from dfloc.report import differs
     from dfloc.storage import Workspace
     from dfloc.sweep import diff as compared
@@ -71,7 +73,7 @@ def diff(
     pairs = [compared.Pair(*at, rows.table(ledger, one), rows.table(ledger, other)) for at, one, other in paired]
     chosen = compared.choose(pairs[0].a, pairs[0].b, protocol)
     found = compared.differences(pairs, chosen, metric, checkpoint)
-    what = f"{metric or 'iou'}, {checkpoint} checkpoint, protocol {chosen}, fractions"
+    what = f"{metric or protocols.find(chosen).first.key}, {checkpoint} checkpoint, protocol {chosen}, fractions"
     over = (
         "photographs, on these two trainings" if len(pairs) == 1 else f"photographs and {len(pairs)} pairs of trainings"
     )

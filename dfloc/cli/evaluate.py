@@ -105,7 +105,7 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> Non
     keys = list(dict.fromkeys(key for line in lines for key in line.values))
     table = Table(box=None, pad_edge=False)
     table.add_column("domain", no_wrap=True)
-    for heading in ("trained on it", "images", "photographs", *keys, f"{keys[0]}, 95 %"):
+    for heading in ("trained on it", "images", "photographs", *keys, f"{lines[0].first.key}, 95 %"):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
         values = [f"{line.values[key]:.3f}" if key in line.values else "-" for key in keys]
@@ -150,8 +150,9 @@ def _degenerate(line: "Line") -> Iterator[str]:
     if line.collapsed:
         yield f"COLLAPSED ({line.collapsed}): so are over 90 % of its maps"
     if line.is_not_above:
-        own, other = line.values["iou"], line.all_fake["iou"]
-        yield f"iou {own:.3f} is not above all fake: calling every pixel fake has {other:.3f}"
+        key = line.first.key
+        own, other = line.values[key], line.all_fake[key]
+        yield f"{key} {own:.3f} is not above all fake: calling every pixel fake has {other:.3f}"
 
 
 def _trained_on(line: "Line") -> str:
@@ -212,7 +213,7 @@ def _csv(asked: dict[str, Any], lines: "list[Line]") -> str:
             **dict(zip(("low", "high"), line.interval or ("", ""), strict=True)),
             **line.of_set,
             **dict(zip(("pooled_iou_low", "pooled_iou_high"), line.pooled or ("", ""), strict=True)),
-            "iou_all_fake": line.all_fake.get("iou", ""),
+            f"{line.first.key}_all_fake": line.all_fake.get(line.first.key, ""),
             "collapsed": line.collapsed,
         }
         for line in lines

@@ -25,7 +25,7 @@ plugin_option = click.option(
     metavar="FILE.py|FOLDER|PACKAGE",
     expose_value=False,
     callback=_use,
-    help="Own backbones, decoders, losses, optimisers, schedules or mini generators (repeatable).",
+    help="Own backbones, decoders, losses, optimisers, schedules, protocols or mini generators (repeatable).",
 )
 debug_option = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 tracking_option = click.option("--tracking", metavar="URI", help="MLflow's store, where RUN is one of its runs.")

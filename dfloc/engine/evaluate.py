@@ -51,12 +51,14 @@ def evaluate(
 
     Raises:
         DataError: the samples are not those that the evaluation names, or a map has a probability that is no number.
+        ConfigError: the protocol is not here.
     """
     if list_digest(samples) != evaluation.test.digest:
         raise DataError(
             f"the {len(samples)} samples of {evaluation.domain}/{evaluation.split} are not those that were planned "
             f"({evaluation.test.size}); start the sweep again to plan anew"
         )
+    protocols.refuse_other([evaluation])
     rows: list[Row] = []
     reader = ShardReader(folder)
     decoder.to(device).eval()

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from dfloc import arithmetic, repro
 from dfloc.config import TrialSpec
-from dfloc.engine.member import Divergence, Member, Score
+from dfloc.engine.member import Divergence, Member, Valid
 from dfloc.engine.source import Source
 from dfloc.ledger import EpochRecord
-from dfloc.metrics import pixel
-from dfloc.registry import TOKENS
+from dfloc.metrics import validation
+from dfloc.registry import MEASURES, TOKENS
 
 __all__ = ["EpochResult", "Member", "epoch_batches", "fit"]
 
@@ -86,11 +86,11 @@ def _epoch(members: Sequence[Member], source: Source, valid: Source) -> list[Epo
     _train(members, source)
     results = [EpochResult(member, None, found) for member in members if (found := member.diverged())]
     alive = [member for member in members if not member.ended]
-    for member, score in zip(alive, _validate(alive, valid), strict=True):
-        if divergence := member.diverged(score):
+    for member, worth in zip(alive, _validate(alive, valid), strict=True):
+        if divergence := member.diverged(worth):
             results.append(EpochResult(member, None, divergence))
         else:
-            results.append(EpochResult(member, member.end_epoch(score, time.perf_counter() - start)))
+            results.append(EpochResult(member, member.end_epoch(worth, time.perf_counter() - start)))
     return results
 
 
@@ -108,21 +108,22 @@ def _train(members: Sequence[Member], source: Source) -> None:
 
 
 @torch.inference_mode()
-def _validate(members: Sequence[Member], valid: Source) -> list[Score]:
+def _validate(members: Sequence[Member], valid: Source) -> list[Valid]:
     if not members:
         return []
-    sums = [torch.zeros(2, dtype=torch.float64) for _ in members]
+    sums = [torch.zeros(len(MEASURES), dtype=torch.float64) for _ in members]
     for member in members:
         member.decoder.eval()
     everything = list(range(valid.num_samples))
     for start in range(0, valid.num_samples, members[0].spec.batch):
         indices = everything[start : start + members[0].spec.batch]
         x_BCHW, target_BHW = _read(valid, indices, 0, members[0].device)
-        for member, sum_2 in zip(members, sums, strict=True):
+        for member, sum_M in zip(members, sums, strict=True):
             loss, prob_BHW = member.loss_and_prob(x_BCHW, target_BHW)
-            iou_B = pixel.iou(prob_BHW > 0.5, target_BHW > 0)
-            sum_2 += torch.stack([loss.double() * len(iou_B), iou_B.sum()]).cpu()
-    return [Score(*(sum_2 / valid.num_samples).tolist()) for sum_2 in sums]
+            measured = {name: value_B.sum() for name, value_B in validation.measure(prob_BHW, target_BHW).items()}
+            measured["loss"] = loss.double() * len(indices)
+            sum_M += torch.stack([measured[name] for name in MEASURES]).cpu()
+    return [dict(zip(MEASURES, (sum_M / valid.num_samples).tolist(), strict=True)) for sum_M in sums]
 
 
 def _read(source: Source, indices: Sequence[int], epoch: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -18,14 +18,9 @@ from dfloc.errors import ConfigError, DflocError
 from dfloc.ledger import EpochRecord
 from dfloc.models import decoders
 from dfloc.models.smp import Segmenter
-from dfloc.registry import MapSpec
+from dfloc.registry import MEASURES, MapSpec
 
-
-class Score(NamedTuple):
-    """What an epoch's weights are worth on the validation images: means of the loss and of the per-image IoU."""
-
-    loss: float
-    iou: float
+Valid = Mapping[str, float]  # what an epoch's weights are worth on the validation images, by measure
 
 
 class Divergence(NamedTuple):
@@ -123,21 +118,21 @@ class Member:
             prob_B1HW = functional.interpolate(prob_B1HW, size, mode="bilinear")
         return self._loss(logit_B1HW, on_grid(target_BHW, logit_B1HW)), prob_B1HW.squeeze(1)
 
-    def diverged(self, valid: Score | None = None) -> Divergence | None:
+    def diverged(self, valid: Valid | None = None) -> Divergence | None:
         """Return where the epoch under way left the finite numbers, if it did; that ends the member."""
         losses = torch.stack(self._losses).tolist() if self._losses else []
         steps = [k for k, loss in enumerate(losses, self.steps - len(losses) + 1) if not math.isfinite(loss)]
-        if not steps and (valid is None or math.isfinite(valid.loss)):
+        if not steps and (valid is None or math.isfinite(valid["loss"])):
             return None
         self.ended = True
         epoch, step = self.epoch + 1, steps[0] if steps else self.steps
         kind = "training" if steps else "validation"
         return Divergence(epoch, step, f"the {kind} loss is no finite number at step {step}, epoch {epoch}")
 
-    def end_epoch(self, valid: Score, seconds: float) -> EpochRecord:
-        """Close the epoch: keep its weights if they are the best, and let the schedule see its IoU."""
+    def end_epoch(self, valid: Valid, seconds: float) -> EpochRecord:
+        """Close the epoch: keep its weights if they are the best, and let the schedule see what it watches."""
         self.epoch += 1
-        value = {"iou": valid.iou, "loss": -valid.loss, "last": float(self.epoch)}[self.spec.select]
+        value = float(self.epoch) if self.spec.select == "last" else _worth(valid, self.spec.select)
         if value > self._best_value:
             self._best_value, self.best_epoch = value, self.epoch
             self._best = checkpoint.weights_of(self.decoder)
@@ -147,12 +142,11 @@ class Member:
             images=sum(self._sizes),
             lr=self._schedule.lr(self.steps - 1) if self._losses else None,
             train_loss=self._mean_loss() if self._losses else None,
-            valid_loss=valid.loss,
-            valid_iou=valid.iou,
+            valid=dict(valid),
             seconds=seconds,
             time=time.time(),
         )
-        goes_on = _goes_on(self.spec, self._schedule, valid.iou)
+        goes_on = _goes_on(self.spec, self._schedule, _worth(valid, self.spec.schedule.watch))
         self.ended = not goes_on or self.epoch == self.spec.epochs or self.optimizer is None
         self._losses, self._sizes = [], []
         return record
@@ -224,9 +218,14 @@ def check(spec: TrialSpec) -> None:
         raise ConfigError(f"plug-in {file}: {' '.join(reason.split())}") from error
 
 
-def _goes_on(spec: TrialSpec, made: schedule.Schedule, valid_iou: float) -> bool:
+def _worth(valid: Valid, measure: str) -> float:
+    """Return a measure, more is better."""
+    return valid[measure] if MEASURES[measure] else -valid[measure]
+
+
+def _goes_on(spec: TrialSpec, made: schedule.Schedule, value: float) -> bool:
     """Return whether a schedule goes on after an epoch; what it does not say is no end."""
-    goes_on: object = made.end_epoch(valid_iou)
+    goes_on: object = made.end_epoch(value)
     if not isinstance(goes_on, bool):
         raise ConfigError(
             f'schedule "{spec.schedule.name}": end_epoch returned {goes_on!r}, expected True (go on) or False (end)'

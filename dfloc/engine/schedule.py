@@ -20,8 +20,8 @@ class Schedule(Protocol):
         """Return the learning rate of a step, counted from 0."""
         ...
 
-    def end_epoch(self, valid_iou: float) -> bool:
-        """Take note of an epoch's validation IoU (a fraction); return whether training goes on."""
+    def end_epoch(self, value: float) -> bool:
+        """Take note of the validation measure that is watched, more is better; return whether training goes on."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Constant:
         """Return the learning rate."""
         return self._lr
 
-    def end_epoch(self, valid_iou: float) -> bool:
+    def end_epoch(self, value: float) -> bool:
         """Go on."""
         return True
 
@@ -105,9 +105,9 @@ class OneCycle(Constant):
 class Plateau:
     """DeCLIP's schedule: a tenth of the learning rate after five epochs in a row that bring nothing.
 
-    An epoch is bad if its IoU is below the best + 1e-5 (2e-5 after the first drop). At the fifth bad one in a row the
-    learning rate is divided by 10 and the best forgotten; training ends when the new rate is under 1e-6. Selection of
-    the best weights is not touched.
+    An epoch is bad if what is watched (IoU, unless told otherwise) is below the best + 1e-5 (2e-5 after the first
+    drop). At the fifth bad one in a row the learning rate is divided by 10 and the best forgotten; training ends when
+    the new rate is under 1e-6. Selection of the best weights is not touched.
     """
 
     def __init__(self, lr: float) -> None:
@@ -120,10 +120,10 @@ class Plateau:
         """Return the learning rate of the epoch under way."""
         return self._lr
 
-    def end_epoch(self, valid_iou: float) -> bool:
+    def end_epoch(self, value: float) -> bool:
         """Count the epoch as good or bad; return False when the learning rate has become too small."""
-        if self._best is None or valid_iou >= self._best + self._delta:
-            self._best, self._num_bad = valid_iou, 0
+        if self._best is None or value >= self._best + self._delta:
+            self._best, self._num_bad = value, 0
             return True
         self._num_bad += 1
         if self._num_bad == PATIENCE:

@@ -8,14 +8,21 @@ from scipy import stats
 
 from dfloc.errors import DataError
 from dfloc.metrics import intervals
-from dfloc.metrics.intervals import FEWEST, Floats, Images, Interval, Mean, Training
+from dfloc.metrics.intervals import FEWEST, UNBOUNDED, Floats, Images, Interval, Mean, Training
+from dfloc.metrics.metric import Bounds
 from dfloc.metrics.table import Array, Table, column
 
 Statistic = Callable[[pa.Table], float]
 
 
 def interval(
-    frame: Table, value: str | Statistic, *, level: float = 0.95, num_resamples: int = 1000, seed: int = 0
+    frame: Table,
+    value: str | Statistic,
+    *,
+    bounds: Bounds = UNBOUNDED,
+    level: float = 0.95,
+    num_resamples: int = 1000,
+    seed: int = 0,
 ) -> Interval:
     """Return the interval of a number over test photographs and trainings.
 
@@ -30,6 +37,7 @@ def interval(
     Args:
         frame: rows with the columns draw, seed, stem and `value`; rows where it is NaN are left out.
         value: the column whose mean it is, or a function of the rows of one training that is no mean.
+        bounds: between which a mean's interval ends: those of its values.
         level: the share of repetitions in which the true number lies inside.
         num_resamples: how many are drawn for a number that is no mean.
         seed: of the resampling.
@@ -39,7 +47,7 @@ def interval(
     """
     if isinstance(value, str):
         _check(level, num_resamples)
-        return _mean(_trainings([frame], value)[0], value).interval(level)
+        return _mean(_trainings([frame], value)[0], value, bounds).interval(level)
     return _studentized([frame], value, level, num_resamples, seed)
 
 
@@ -67,13 +75,13 @@ def _check(level: float, num_resamples: int) -> None:
         raise DataError(f"expected a level in (0, 1) and at least one resample, came {level} and {num_resamples}")
 
 
-def _mean(trainings: Sequence[Training], value: str) -> Mean:
+def _mean(trainings: Sequence[Training], value: str, bounds: Bounds = UNBOUNDED) -> Mean:
     for one in trainings:
         if np.isnan(one.domains[0].values).all():
             raise DataError(
                 f'expected rows with a "{value}" of each training, draw {one.draw} seed {one.seed} has none'
             )
-    found = intervals.mean(trainings)
+    found = intervals.mean(trainings, bounds)
     assert found is not None
     return found
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from dfloc.metrics import pixel
+from dfloc.metrics.metric import AP, F1_FIXED, F1_ORACLE, IOU, PBCA, POOLED_IOU
 from dfloc.metrics.protocols import OVER_HALF, Protocol, bilinear, over_half
 from dfloc.metrics.table import Array
 
@@ -23,7 +24,7 @@ def declip_2025() -> Protocol:
     """
     return Protocol(
         name="declip-2025",
-        keys=("iou", "f1_fixed", "f1_best", "ap", "pbca"),
+        metrics=(IOU, F1_FIXED, F1_ORACLE, AP, PBCA, POOLED_IOU),
         threshold=0.5,
         binarise=over_half,
         resize=bilinear,

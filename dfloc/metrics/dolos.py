@@ -6,6 +6,7 @@ from PIL import Image
 from torch import Tensor
 
 from dfloc.metrics import pixel
+from dfloc.metrics.metric import IOU, PBCA, POOLED_IOU
 from dfloc.metrics.protocols import Protocol
 
 
@@ -19,7 +20,7 @@ def dolos_2024() -> Protocol:
     """
     return Protocol(
         name="dolos-2024",
-        keys=("iou", "pbca"),
+        metrics=(IOU, PBCA, POOLED_IOU),
         threshold=0.5,
         binarise=lambda truth: truth if truth.dtype == torch.bool else truth > 0,
         resize=_bicubic,

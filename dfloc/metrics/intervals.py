@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from dfloc.errors import DataError
+from dfloc.metrics.metric import Bounds
 
 FEWEST = 3  # photographs; below, nothing can be said of their spread
+UNBOUNDED: Bounds = (-np.inf, np.inf)
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
@@ -82,7 +84,7 @@ class Mean:
     photographs: Codes
     photo_RP: Floats  # noqa: N815
     fewest: int
-    bounds: tuple[float, float]
+    bounds: Bounds = UNBOUNDED
 
     def interval(self, level: float = 0.95) -> Interval:
         """Return the interval that covers the true value in a share of `level` of all repetitions.
@@ -122,10 +124,11 @@ class Mean:
         return variance, variance**2 / spread if spread else float(photo_freedom)
 
 
-def mean(trainings: Sequence[Training]) -> Mean | None:
+def mean(trainings: Sequence[Training], bounds: Bounds = UNBOUNDED) -> Mean | None:
     """Return the mean over trainings of the mean over their domains of the mean over images.
 
     A domain without a value in a training is left out of it, a training without any altogether; None where all are.
+    The interval ends at `bounds`, between which the values lie.
     """
     kept = [(one, [part for part in map(_known, one.domains) if part.values.size]) for one in trainings]
     kept = [(one, parts) for one, parts in kept if parts]
@@ -134,7 +137,6 @@ def mean(trainings: Sequence[Training]) -> Mean | None:
     photographs = np.unique(np.concatenate([part.photographs for _, parts in kept for part in parts]))
     each = [_within(parts, photographs) for _, parts in kept]
     value_R = np.array([value for value, _, _ in each])
-    ends = [end for _, parts in kept for part in parts for end in (part.values.min(), part.values.max())]
     return Mean(
         value=float(value_R.mean()),
         trainings=tuple((one.draw, one.seed) for one, _ in kept),
@@ -142,14 +144,14 @@ def mean(trainings: Sequence[Training]) -> Mean | None:
         photographs=photographs,
         photo_RP=np.stack([photo_P for _, photo_P, _ in each]),
         fewest=min(fewest for _, _, fewest in each),
-        bounds=_bounds(min(ends), max(ends)),
+        bounds=bounds,
     )
 
 
-def difference(pairs: Sequence[tuple[Training, Training]]) -> Mean | None:
+def difference(pairs: Sequence[tuple[Training, Training]], bounds: Bounds = UNBOUNDED) -> Mean | None:
     """Return the mean of the first trainings less that of the second, paired by training and photograph.
 
-    A pair of which one has no value at all is left out; None where all are.
+    A pair of which one has no value at all is left out; None where all are. Both sides lie between `bounds`.
 
     Raises:
         DataError: the two of a pair were scored on different photographs.
@@ -157,7 +159,7 @@ def difference(pairs: Sequence[tuple[Training, Training]]) -> Mean | None:
     for first, second in pairs:
         _same_photographs(first, second)
     kept = [pair for pair in pairs if all(mean([one]) for one in pair)]
-    sides = [mean([pair[side] for pair in kept]) for side in (0, 1)]
+    sides = [mean([pair[side] for pair in kept], bounds) for side in (0, 1)]
     if sides[0] is None or sides[1] is None:
         return None
     return combined([1.0, -1.0], [sides[0], sides[1]])
@@ -191,7 +193,7 @@ def combined(weights: Sequence[float], means: Sequence[Mean], value: float | Non
         photographs=photographs,
         photo_RP=photo_RP,
         fewest=min(one.fewest for one in means),
-        bounds=bounds if value is None else (-np.inf, np.inf),
+        bounds=bounds if value is None else UNBOUNDED,
     )
 
 
@@ -240,13 +242,6 @@ def units(draws: Sequence[int]) -> Codes:
         return np.arange(len(draws))
     found: Codes = np.unique(np.array(draws), return_inverse=True)[1]
     return found
-
-
-def _bounds(low: float, high: float) -> tuple[float, float]:
-    """Return between which a mean of metrics must lie: fractions, or values from -1 to 1."""
-    if low < -1 or high > 1:
-        return -np.inf, np.inf
-    return (0.0 if low >= 0 else -1.0), 1.0
 
 
 def _same_photographs(first: Training, second: Training) -> None:

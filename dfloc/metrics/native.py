@@ -4,6 +4,7 @@ import numpy as np
 from torch import Tensor
 
 from dfloc.metrics import pixel, sets
+from dfloc.metrics.metric import AP, AUC, F1, F1_CHOSEN, FALSE_ALARM, IOU, MCC, PBCA, POOLED_IOU
 from dfloc.metrics.protocols import OVER_HALF, Protocol, bilinear, over_half
 from dfloc.metrics.table import Array, Table, column
 
@@ -30,7 +31,7 @@ def dfloc_1() -> Protocol:
     """
     return Protocol(
         name="dfloc-1",
-        keys=("iou", "f1", "ap", "auc", "mcc", "pbca"),
+        metrics=(IOU, F1, AP, AUC, MCC, PBCA, POOLED_IOU, F1_CHOSEN, FALSE_ALARM),
         threshold=0.5,
         binarise=over_half,
         resize=bilinear,

@@ -1,17 +1,18 @@
 """Named sets of metric definitions: how a map meets its truth, and what is then measured."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from dfloc import registry
+from dfloc.config import EvaluationSpec
 from dfloc.data.masks import is_doubtful
-from dfloc.errors import DataError
+from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import pixel
+from dfloc.metrics.metric import Metric
 from dfloc.metrics.table import Array, Table
 
 CHUNK_PIXELS = 2**18  # what is measured at once: memory does not grow with the batch, and a cache holds it
@@ -26,33 +27,51 @@ class Protocol:
 
     Attributes:
         name: stands in every row and table.
-        keys: what `score` returns, in the order of tables.
+        metrics: what it measures, in the order of tables; the first is of images, and stands for it where one does.
         threshold: a pixel is called fake where its probability is strictly above.
         binarise: fakeness (uint8 or bool) -> bool, what counts as fake.
         resize: float32 [B, 1, h, w] and a size (H, W) -> [B, 1, H, W].
-        measure: prob_BHW, called_BHW and fake_BHW (bool) of one size -> a float64 value per image and key.
-        tracked: keys, and numbers of a set, that stand in MLflow.
+        measure: prob_BHW, called_BHW and fake_BHW (bool) of one size -> a float64 value per image, by key.
+        tracked: keys of those that stand in MLflow.
         grid: thresholds at which rows count as well, so that one can be chosen on validation images afterwards.
         truth: which pixels are fake and how a map meets them, in words.
         all_fake: fake pixels and all pixels of each truth (int64) -> what a map scores that calls all of them fake and
             ranks none before another; without the keys that these two numbers do not settle.
-        of_set: rows of a set -> numbers of the set, beside the means of the keys and `pooled_iou`.
+        of_set: rows of a set -> numbers of the set, beside the means over images and `pooled_iou`.
         out_of_range: what its source does otherwise with a map that rounding takes out of [0, 1] when it is resized,
             in words; rows then say which are (`out_of_range`). Empty: nothing.
     """
 
     name: str
-    keys: tuple[str, ...]
+    metrics: tuple[Metric, ...]
     threshold: float
     binarise: Callable[[Tensor], Tensor]
     resize: Callable[[Tensor, tuple[int, int]], Tensor]
     measure: Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
     tracked: tuple[str, ...]
     truth: str
-    all_fake: Callable[[Array, Array], dict[str, Array]]
+    all_fake: Callable[[Array, Array], dict[str, Array]] = lambda fake_B, pixels_B: {}
     grid: tuple[float, ...] = ()
     of_set: Callable[[Table], dict[str, float]] = lambda rows: {}
     out_of_range: str = ""
+
+    def __post_init__(self) -> None:
+        keys = [metric.key for metric in self.metrics]
+        if not keys or self.first.of_set or len({*keys}) < len(keys):
+            raise ConfigError(
+                f'protocol "{self.name}" measures {", ".join(keys) or "nothing"}; expected metrics of different keys, '
+                "the first one of images"
+            )
+
+    @property
+    def first(self) -> Metric:
+        """The metric that stands for the protocol: ranks, curves and differences are of it unless another is named."""
+        return self.metrics[0]
+
+    @property
+    def per_image(self) -> dict[str, Metric]:
+        """What `score` returns, by key, in the order of tables."""
+        return {metric.key: metric for metric in self.metrics if not metric.of_set}
 
 
 def bilinear(prob_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
@@ -66,12 +85,26 @@ def over_half(truth_BHW: Tensor) -> Tensor:
 
 
 def find(name: str) -> Protocol:
-    """Return a protocol by its name.
+    """Return a protocol by its name, be it built in or of a plug-in that is loaded.
 
     Raises:
-        ConfigError: there is none (says what is near and what is known).
+        ConfigError: there is none (says what is near and what is known), or its plug-in makes another.
     """
-    return cast(Protocol, registry.find("protocol", name)())
+    made: object = registry.find("protocol", name, registry.plugin_of("protocol", name))()
+    if not isinstance(made, Protocol) or made.name != name:
+        came = made.name if isinstance(made, Protocol) else type(made).__name__
+        raise ConfigError(f'protocol "{name}" made {came}, expected a dfloc.metrics.protocols.Protocol of that name')
+    return made
+
+
+def refuse_other(evaluations: Iterable[EvaluationSpec]) -> None:
+    """Return if the protocols of evaluations are those that are here.
+
+    Raises:
+        ConfigError: one is of a plug-in that is not loaded, or has changed since.
+    """
+    for name, plugin in dict.fromkeys((each.protocol, each.plugin) for each in evaluations):
+        registry.find("protocol", name, plugin)
 
 
 def score(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") -> dict[str, Tensor]:
@@ -83,7 +116,7 @@ def score(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") ->
         protocol: its name.
 
     Returns:
-        The protocol's keys, each [B] in float64: fractions; NaN where the protocol has it so.
+        The protocol's metrics of images by key, each [B] in float64: fractions; NaN where the protocol has it so.
 
     Raises:
         DataError: a shape, dtype or value is not as above.
@@ -91,7 +124,7 @@ def score(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") ->
     """
     rule = find(protocol)
     parts = [rule.measure(*aligned) for aligned in _aligned(prob_Bhw, truth_BHW, rule)]
-    return {key: torch.cat([part[key] for part in parts]) for key in rule.keys}
+    return {key: torch.cat([part[key] for part in parts]) for key in rule.per_image}
 
 
 def counts(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") -> dict[str, Tensor]:

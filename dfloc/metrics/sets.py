@@ -42,7 +42,7 @@ def summarise(rows: Table, protocol: str, valid: Table | None = None) -> dict[st
     rule = protocols.find(protocol)
     _check(rows, protocol)
     summary: dict[str, float] = {}
-    for key in rule.keys:
+    for key in rule.per_image:
         values = column(rows, key).astype(np.float64)
         known = values[~np.isnan(values)]
         if len(known):

@@ -6,9 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
+from dfloc.metrics.metric import Metric
 from dfloc.metrics.sets import AREAS, by_area
 from dfloc.report import captions
-from dfloc.report.chart import COLOURS, DASHES, Axis, Figure, Key, Lines, Mark, Panel, Series
+from dfloc.report.chart import COLOURS, DASHES, Axis, Figure, Key, Lines, Mark, Panel, Series, scale
 from dfloc.report.groups import Group, Study
 from dfloc.report.heatmaps import best
 from dfloc.report.models import Model, heads, wide
@@ -37,7 +38,7 @@ def figure(study: Study, found: Sequence[Model]) -> Figure:
             lines = {label: line for label, line in lines.items() if any(count for _, count in line)}
             if lines:
                 used += model.groups
-                drawn.append(_panel(f"{model.name}, tested on {domain}", lines, labels))
+                drawn.append(_panel(f"{model.name}, tested on {domain}", lines, labels, study.first))
     return Figure(
         id="fig-areas",
         title="Test IoU by the share of the image that is fake.",
@@ -76,12 +77,12 @@ def bins(group: Group, domain: str) -> Bins:
     scores = [result.scores["best", domain] for result in group.scored if ("best", domain) in result.scores]
     none = np.empty(0)
     area = np.concatenate([none, *(score.areas for score in scores)])
-    iou = np.concatenate([none, *(score.values["iou"] for score in scores)])
-    found = by_area(pa.table({"mask_area": area, "iou": iou}), "iou")
+    value = np.concatenate([none, *(score.of() for score in scores)])
+    found = by_area(pa.table({"mask_area": area, "value": value}), "value")
     return [(each.mean, each.num_images) for each in found]
 
 
-def _panel(title: str, lines: Mapping[str, Bins], labels: Sequence[str]) -> Panel:
+def _panel(title: str, lines: Mapping[str, Bins], labels: Sequence[str], metric: Metric) -> Panel:
     series, said = [], []
     for label, line in lines.items():
         there = [(place, value, count) for place, (value, count) in enumerate(line) if value is not None]
@@ -90,7 +91,7 @@ def _panel(title: str, lines: Mapping[str, Bins], labels: Sequence[str]) -> Pane
         said.append(f"{label}: " + ", ".join(f"{NAMES[place]} {value:.2f}" for place, value, _ in there))
     ticks = {float(place): name.removesuffix(" %") for place, name in enumerate(NAMES)}
     x = Axis("share of the image that is fake, %", ticks, (-0.3, len(NAMES) - 0.7))
-    return Panel(title, Lines(series, x), "; ".join(said) + ".")
+    return Panel(title, Lines(series, x, scale(metric, "test")), "; ".join(said) + ".")
 
 
 def _style(labels: Sequence[str], label: str) -> tuple[str, str]:

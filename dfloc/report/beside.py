@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from dfloc.metrics.metric import IOU
 from dfloc.report import captions
 from dfloc.report.budgets import Line, lines
 from dfloc.report.comparable import Setting, gaps
@@ -86,7 +87,7 @@ def _axes(table: PublishedTable) -> tuple[str, str]:
 
 
 def _has_place(table: PublishedTable) -> bool:
-    return _axes(table) in (EXPOSURE, BUDGETS) and table.metric == "iou"
+    return _axes(table) in (EXPOSURE, BUDGETS) and table.metric == IOU.key
 
 
 def tables(study: Study, found: Sequence[Pair]) -> list[Table]:
@@ -125,7 +126,7 @@ def _pair(
     domain: str,
     group: Group | None,
 ) -> Pair:
-    ours = group.score([domain]) if group else None
+    ours = group.score([domain], IOU.key) if group else None
     why = ["not planned" if group is None else group.hole] if group is None or ours is None else []
     if not table.comparable:
         why.append("the table is context: its protocol or main settings are not known")

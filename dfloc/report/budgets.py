@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
+from dfloc.metrics.metric import AP
 from dfloc.report import captions, cells, differs, table
 from dfloc.report.controls import DATA, SCRATCH, besides, kind_of
 from dfloc.report.estimate import Estimate
@@ -39,11 +40,11 @@ class Line:
         """How many images its models are trained on."""
         return {group.first.trial.spec.train.size for group in self.groups}
 
-    def score(self, domains: Sequence[str], metric: str = "iou") -> Estimate | None:
+    def score(self, domains: Sequence[str], metric: str | None = None) -> Estimate | None:
         """Return the mean over domains, each answered by its own model; None where one is missing."""
         return over([(self.models[domain], domain) for domain in domains], metric)
 
-    def cell(self, domains: Sequence[str], metric: str, hole: str) -> Cell:
+    def cell(self, domains: Sequence[str], metric: str | None, hole: str) -> Cell:
         """Return `score` as a cell, or the hole."""
         return cells.mean(self.score(domains, metric), hole, [(self.models[name], [name]) for name in domains], metric)
 
@@ -158,10 +159,10 @@ def baselines(study: Study) -> Table:
     domains = study.tested
     rows = []
     for words, group in captions.solved(study).items():
-        for metric, label in (("iou", "IoU"), ("ap", "AP")):
-            line = [Cell(words), Cell(label), table.number(group.valid if metric == "iou" else None)]
+        for metric, label in ((None, study.first.label), (AP.key, AP.label)):
+            line = [Cell(words), Cell(label), table.number(None if metric else group.valid)]
             line += [cells.score(group, [domain], metric) for domain in domains]
-            rows.append(Row([*line, cells.score(group, domains, metric)], starts=metric == "iou"))
+            rows.append(Row([*line, cells.score(group, domains, metric)], starts=not metric))
     return Table(
         id="baselines",
         title="Baselines.",
@@ -198,7 +199,7 @@ def _row(study: Study, line: Line) -> Row:
     ]
     numbers += [cells.score(line.models[domain], [domain]) for domain in domains]
     hole = next((group.hole for group in groups if not group.scored), table.DASH)
-    return Row([*numbers, *(line.cell(domains, metric, hole) for metric in ("iou", "ap"))])
+    return Row([*numbers, *(line.cell(domains, metric, hole) for metric in (None, AP.key))])
 
 
 def _baseline_rows(study: Study) -> list[Row]:

@@ -189,6 +189,7 @@ def _evaluations(studies: Sequence[Study]) -> Iterator[list[object]]:
     every = [(study, result) for study in studies for result in study.results.all]
     axes = list(dict.fromkeys(axis for _, result in every for axis in result.trial.axes))
     metrics = list(dict.fromkeys(metric for study in studies for metric in study.metrics))
+    firsts = list(dict.fromkeys(study.first.key for study in studies))
     yield [
         "stage",
         "case",
@@ -200,9 +201,7 @@ def _evaluations(studies: Sequence[Study]) -> Iterator[list[object]]:
         "num_images",
         "num_photographs",
         *metrics,
-        "iou_low",
-        "iou_high",
-        "iou_all_fake",
+        *(f"{first}_{what}" for first in firsts for what in ("low", "high", "all_fake")),
         "empty",
         "all_fake",
         "constant",
@@ -217,14 +216,16 @@ def _evaluations(studies: Sequence[Study]) -> Iterator[list[object]]:
         head = [trial.stage, trial.case, *(trial.axes.get(axis, "") for axis in axes), result.state]
         tail = [trial.spec.steps, trial.spec.train.size, trial.fingerprint]
         for score in result.scores.values():
-            yield [*head, *_score(metrics, result, score), *tail, score.spec.key]
+            yield [*head, *_score(metrics, firsts, result, score), *tail, score.spec.key]
         if not result.scores:
-            yield [*head, "", "", study.record.protocol, *[""] * (len(metrics) + 9), *tail, ""]
+            yield [*head, "", "", study.record.protocol, *[""] * (len(metrics) + 3 * len(firsts) + 6), *tail, ""]
 
 
-def _score(metrics: Sequence[str], result: Result, score: Score) -> list[object]:
+def _score(metrics: Sequence[str], firsts: Sequence[str], result: Result, score: Score) -> list[object]:
     spec = score.spec
-    found = pooled([run(result, [score])])
+    found, other = pooled([run(result, [score])]), score.all_fake_mean
+    judged = [found.low if found and found.known else "", found.high if found and found.known else ""]
+    judged.append("" if other is None else other)
     return [
         spec.checkpoint,
         spec.domain,
@@ -232,8 +233,7 @@ def _score(metrics: Sequence[str], result: Result, score: Score) -> list[object]
         score.num_images,
         score.num_photographs,
         *("" if (mean := score.mean(metric)) is None else mean for metric in metrics),
-        *((found.low, found.high) if found and found.known else ("", "")),
-        score.all_fake_iou,
+        *(value for first in firsts for value in (judged if first == score.metric().key else [""] * 3)),
         score.kinds.empty / score.num_images,
         score.kinds.all_fake / score.num_images,
         score.kinds.constant / score.kinds.told if score.kinds.told else "",

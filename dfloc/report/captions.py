@@ -117,7 +117,7 @@ def solved(study: Study) -> dict[str, Group]:
 
 
 def baseline_note(study: Study, *, per_cent: bool = False) -> tuple[str, ...]:
-    """Return a footnote with the baselines' IoU, for tables that have no row for them."""
+    """Return a footnote with the baselines' scores, for tables that have no row for them."""
 
     def write(value: float) -> str:
         return f"{100 * value:.1f}" if per_cent else f"{value:.3f}"
@@ -128,7 +128,9 @@ def baseline_note(study: Study, *, per_cent: bool = False) -> tuple[str, ...]:
             each = ", ".join(f"{d} {write(e.value)}" for d in study.tested if (e := group.score([d])))
             found.append(f"{words} {write(mean.value)} ({each})")
     return (
-        (f"For scale, mean test IoU of what looks at no image or learns nothing: {'; '.join(found)}.",) if found else ()
+        (f"For scale, mean test {study.first.label} of what looks at no image or learns nothing: {'; '.join(found)}.",)
+        if found
+        else ()
     )
 
 

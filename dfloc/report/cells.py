@@ -17,28 +17,44 @@ def name(text: str, groups: Iterable[Group]) -> Cell:
     return Cell(text, "; ".join(found), mark="bad") if found else Cell(text)
 
 
-def score(group: Group, domains: Sequence[str], metric: str = "iou", checkpoint: Checkpoint = "best") -> Cell:
+def score(group: Group, domains: Sequence[str], metric: str | None = None, checkpoint: Checkpoint = "best") -> Cell:
     """Return the mean over domains with its interval, or the hole; below it stands what `marks.notes` tells.
 
     Where there is no domain, or the protocol has no such number, nothing lacks.
     """
     found = group.score(domains, metric, checkpoint)
-    lacks = not group.scored or (domains and metric in group.metrics)
+    lacks = not group.scored or (domains and group.measures(metric))
     cell = table.estimate(found, group.hole if lacks else table.DASH)
     bad = bool(found and group.collapsed) and checkpoint == "best"
-    return told(cell, notes(group, domains, checkpoint) if found else [], metric, "bad" if bad else "")
+    found_notes = notes(group, domains, checkpoint) if found else []
+    return told(cell, found_notes, _judged([group], metric), "bad" if bad else "")
 
 
-def mean(found: Estimate | None, hole: str, models: Sequence[Model], metric: str = "iou") -> Cell:
+def mean(found: Estimate | None, hole: str, models: Sequence[Model], metric: str | None = None) -> Cell:
     """Return a mean over models, each on its domains, or the hole; it is marked where it is not above all fake."""
-    return told(table.estimate(found, hole), [NOT_ABOVE] if found and is_not_above(models) else [], metric)
+    judged = _judged([group for group, _ in models], metric)
+    return told(table.estimate(found, hole), [NOT_ABOVE] if found and is_not_above(models) else [], judged)
 
 
-def told(cell: Cell, found: Sequence[str], metric: str = "iou", mark: str = "") -> Cell:
-    """Return a cell with notes below it; what is not above all fake is never the best of a table."""
-    words = [f"IoU {note}" if note == NOT_ABOVE and metric != "iou" else note for note in found]
+def told(cell: Cell, found: Sequence[str], judged: str = "", mark: str = "") -> Cell:
+    """Return a cell with notes below it; what is not above all fake is never the best of a table.
+
+    Args:
+        cell: a number.
+        found: the notes.
+        judged: what is not above all fake, where it is another metric than the cell's.
+        mark: of the cell, where it is not by the notes.
+    """
+    words = [f"{judged} {note}" if note == NOT_ABOVE and judged else note for note in found]
     mark = mark or ("weak" if NOT_ABOVE in found else cell.mark)
     return replace(cell, small="; ".join(filter(None, [cell.small, *words])), mark=mark)
+
+
+def _judged(groups: Sequence[Group], metric: str | None) -> str:
+    """Return the label of the metric that all fake is compared by, where it is another one."""
+    scores = (score for group in groups for result in group.scored for score in result.scores.values())
+    first = next((score.metric() for score in scores), None)
+    return first.label if first and metric not in (None, first.key) else ""
 
 
 def valid(groups: Sequence[Group]) -> Cell:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dfloc.report.estimate import Estimate
-from dfloc.report.table import NO_INTERVAL
+from dfloc.metrics.metric import Metric
+from dfloc.report.estimate import NO_INTERVAL, Estimate
 
 # Okabe and Ito (2008): told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#6E6E00")
@@ -109,7 +109,6 @@ class Axis:
 
 
 UNIT = {place / 5: f"{place / 5:.1f}" for place in range(6)}
-IOU = Axis("test IoU", UNIT, (0, 1))
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ class Lines:
 
     series: Sequence[Series]
     x: Axis
-    y: Axis = IOU
+    y: Axis
     sideways: bool = False
 
     @property
@@ -248,6 +247,13 @@ class Figure:
     panels: Sequence[Panel]
     legend: Sequence[Key] = field(default_factory=list)
     numbers: str = ""
+
+
+def scale(metric: Metric, words: str) -> Axis:
+    """Return the axis of a metric's values, by its name after some words: all between which they lie."""
+    low, high = metric.bounds
+    places = [low + place * (high - low) / 5 for place in range(6)]
+    return Axis(f"{words} {metric.label}".strip(), {place: f"{place:.1f}" for place in places}, metric.bounds)
 
 
 def colours(names: Sequence[str]) -> Mapping[str, str]:

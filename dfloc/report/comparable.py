@@ -9,6 +9,7 @@ from dfloc import registry
 from dfloc.config import DecoderSpec, TrialSpec
 from dfloc.data import dolos
 from dfloc.models.decoders import OUTPUT_SIZE
+from dfloc.registry import WATCHED
 from dfloc.report import recipe
 from dfloc.report.published import Cell
 
@@ -20,7 +21,7 @@ PLAIN = {"targets": "own", "prior": None, "standardize": False, "BatchNorm": "tr
 CLIP_RECIPE = {
     "optimizer": "adamw 0.001",
     "schedule": "plateau",
-    "selection": "iou",
+    "selection": WATCHED,
     "init": "declip",
     "epoch_steps": None,
 }
@@ -137,7 +138,7 @@ def _trained(cell: Cell, spec: TrialSpec) -> list[str]:
         "standardize": spec.decoder.standardize,
         "BatchNorm": spec.decoder.batch_norm,
         "optimizer": recipe.optimizer(spec),
-        "schedule": spec.schedule.name,
+        "schedule": spec.schedule.called,
         "selection": spec.select,
         "init": spec.decoder.init,
         "epoch_steps": spec.epoch_steps,

@@ -1,11 +1,12 @@
 """A number with its interval, from the rows of one or several runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from dfloc.metrics import intervals
 from dfloc.metrics.intervals import Images, Mean, Training
+from dfloc.metrics.metric import Metric
 from dfloc.report.results import Score
 
 NO_INTERVAL = "no interval: under 3 photographs"
@@ -32,6 +33,7 @@ class Estimate:
         photographs: what it rests on.
         planned: runs that there should be.
         p: of a difference of trainings: of the hypothesis that it is 0; NaN with one a side, whose luck nobody knows.
+        metric: what it is a mean of, or a difference in.
     """
 
     value: float
@@ -41,6 +43,7 @@ class Estimate:
     photographs: int
     planned: int = 1
     p: float | None = None
+    metric: Metric = field(kw_only=True)
 
     @property
     def known(self) -> bool:
@@ -58,17 +61,17 @@ class Estimate:
         return replace(self, value=self.value - point, low=self.low - point, high=self.high - point)
 
 
-def average(runs: Sequence[Run], metric: str = "iou") -> Mean | None:
+def average(runs: Sequence[Run], metric: str | None = None) -> Mean | None:
     """Return the mean over runs of the mean over their domains; None where there is none, or no image has a number.
 
     Args:
         runs: one for each draw and seed.
-        metric: a metric of the rows; images where it is NaN are left out.
+        metric: a metric of the rows; None: the one that stands for their protocol. Images where it is NaN are left out.
     """
-    return intervals.mean([_training(run, metric) for run in runs])
+    return intervals.mean([_training(run, metric) for run in runs], _metric(runs, metric).bounds) if runs else None
 
 
-def pooled(runs: Sequence[Run], metric: str = "iou", planned: int = 1) -> Estimate | None:
+def pooled(runs: Sequence[Run], metric: str | None = None, planned: int = 1) -> Estimate | None:
     """Return `average` with its interval.
 
     Args:
@@ -77,23 +80,31 @@ def pooled(runs: Sequence[Run], metric: str = "iou", planned: int = 1) -> Estima
         planned: runs that there should be.
     """
     found = average(runs, metric)
-    return _estimate(found, planned) if found else None
+    return _estimate(found, _metric(runs, metric), planned) if found else None
 
 
 def difference(pairs: Sequence[tuple[Run, Run]], planned: int = 1) -> Estimate | None:
-    """Return the mean IoU of the first runs less that of the second, paired by training and photograph.
+    """Return the mean of the first runs less that of the second, paired by training and photograph.
 
     Raises:
         DataError: the two runs of a pair were scored on different photographs.
     """
-    found = intervals.difference([(_training(one, "iou"), _training(other, "iou")) for one, other in pairs])
-    return _estimate(found, planned, tests=True) if found else None
+    if not pairs:
+        return None
+    metric = _metric([one for one, _ in pairs])
+    found = intervals.difference([(_training(one), _training(other)) for one, other in pairs], metric.bounds)
+    return _estimate(found, metric, planned, tests=True) if found else None
 
 
-def _training(run: Run, metric: str) -> Training:
-    return Training(run.draw, run.seed, [Images(score.values[metric], score.photographs) for score in run.scores])
+def _training(run: Run, metric: str | None = None) -> Training:
+    return Training(run.draw, run.seed, [Images(score.of(metric), score.photographs) for score in run.scores])
 
 
-def _estimate(found: Mean, planned: int, *, tests: bool = False) -> Estimate:
+def _metric(runs: Sequence[Run], metric: str | None = None) -> Metric:
+    """Return a metric of some runs by one protocol."""
+    return next(score.metric(metric) for run in runs for score in run.scores)
+
+
+def _estimate(found: Mean, metric: Metric, planned: int, *, tests: bool = False) -> Estimate:
     value, low, high, photographs, runs, p = found.interval()
-    return Estimate(value, low, high, runs, photographs, planned, p if tests else None)
+    return Estimate(value, low, high, runs, photographs, planned, p if tests else None, metric=metric)

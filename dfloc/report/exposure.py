@@ -12,9 +12,9 @@ from dfloc.report.marks import NOT_ABOVE, is_not_above
 from dfloc.report.table import Cell, Row, Table
 
 HEADS = ("Held out", "n", "Valid. labels", "Steps")
-MEASURES: tuple[tuple[str, Checkpoint], ...] = (
-    ("iou", "best"),
-    ("iou", "last"),
+MEASURES: tuple[tuple[str | None, Checkpoint], ...] = (
+    (None, "best"),
+    (None, "last"),
     ("ap", "best"),
     ("ap", "last"),
     ("f1_fixed", "best"),
@@ -41,7 +41,7 @@ def curves(study: Study) -> Table:
         rows.append(Row([*numbers, cells.score(baseline, domains)], muted=True))
     return Table(
         id="exposure",
-        title="Test IoU after fine-tuning on n images of the held-out domain.",
+        title=f"Test {study.first.label} after fine-tuning on n images of the held-out domain.",
         caption="n = 0 is the base itself; the held-out domain is set in bold. Validation IoU of n = 0 is over the "
         f"base's own domains, else over the held-out domain. {captions.provenance(study, used)}",
         columns=[*HEADS, "Valid. IoU", *domains, "Mean"],
@@ -60,7 +60,8 @@ def selected(study: Study) -> Table:
             continue
         used += list(tuned.values())
         chosen = max(values, key=lambda n: tuned[n].valid or 0.0)
-        oracle = max(values, key=lambda n: values[n])
+        best_test = study.first.best(values.values())
+        oracle = next(n for n, value in values.items() if value == best_test)
         line = [*_head(facet, held_out, chosen, tuned[chosen]), table.number(tuned[chosen].valid)]
         best = replace(table.number(values[oracle]), small=f"at n = {oracle:,}")
         if is_not_above([(tuned[oracle], [held_out])]):
@@ -69,9 +70,19 @@ def selected(study: Study) -> Table:
     return Table(
         id="selected",
         title="The n that validation chooses.",
-        caption="Of all n > 0, the one with the highest validation IoU, and its test IoU on the held-out domain. The "
+        caption="Of all n > 0, the one with the highest validation IoU, and its test "
+        f"{study.first.label} on the held-out domain. The "
         f"oracle is the best test cell, which nobody could choose. {captions.provenance(study, used)}",
-        columns=["Held out", "n chosen", *HEADS[2:], "Valid. IoU", "Test IoU", "Oracle", "All fake", "Mean mask"],
+        columns=[
+            "Held out",
+            "n chosen",
+            *HEADS[2:],
+            "Valid. IoU",
+            f"Test {study.first.label}",
+            "Oracle",
+            "All fake",
+            "Mean mask",
+        ],
         rows=rows,
     )
 
@@ -87,10 +98,12 @@ def best_last(study: Study) -> Table:
                 line.append(cells.score(group, [held_out], metric, checkpoint))
             line += [table.share(group.empty), *_baselines(study, held_out, facet)]
             rows.append(Row(line, starts=place == 0))
-    heads = "IoU best | IoU last | AP best | AP last | F1 at 0.5 | F1 oracle | Empty | All fake, IoU | Mean mask, IoU"
+    first = study.first.label
+    heads = f"{first} best | {first} last | AP best | AP last | F1 at 0.5 | F1 oracle | Empty | "
+    heads += f"All fake, {first} | Mean mask, {first}"
     return Table(
         id="best-last",
-        title="Last epoch beside best, AP and F1 beside IoU, on the held-out domain.",
+        title=f"Last epoch beside best, AP and F1 beside {first}, on the held-out domain.",
         caption="Best = the epoch with the highest validation IoU, which spends validation labels; the last epoch "
         "spends none. F1 oracle takes each image's own best threshold. Empty = share of maps without a fake pixel, "
         f"over all test domains. {captions.provenance(study, used)}",
@@ -172,7 +185,7 @@ def forgetting(study: Study) -> Table:
     return Table(
         id="forgetting",
         title="Forgetting.",
-        caption="IoU of the root ancestor less ours on the domains that it was trained on, best epochs; positive = "
+        caption=f"{_less(study)} on the domains that it was trained on, best epochs; positive = "
         "forgotten: the work of the whole fine-tuning, not of one setting. Paired by photograph and training. "
         f"{captions.provenance(study, used)}",
         columns=["Model", *HEADS, *domains, "Mean of seen"],
@@ -208,7 +221,14 @@ def _against(study: Study, group: Group, other: Group | None, domains: Sequence[
 def _lost(study: Study, base: Group | None, group: Group, domains: Sequence[str]) -> Cell:
     if base is None:
         return Cell("not planned", mark="hole")
-    return table.estimate(study.less(base, group, domains), group.hole, signed=True)
+    sides = (base, group) if study.first.higher_is_better else (group, base)
+    return table.estimate(study.less(*sides, domains), group.hole, signed=True)
+
+
+def _less(study: Study) -> str:
+    """Return what forgetting is: the worse less the better where something is forgotten."""
+    words = "of the root ancestor less ours" if study.first.higher_is_better else "of ours less the root ancestor's"
+    return f"{study.first.label} {words}"
 
 
 def _baselines(study: Study, domain: str, facet: Facet) -> list[Cell]:

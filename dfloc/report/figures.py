@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dfloc.report import beside, captions, differs
 from dfloc.report.beside import Pair
-from dfloc.report.chart import GREY, Axis, Figure, Key, Lines, Mark, Panel, Series, colours, mark
+from dfloc.report.chart import GREY, Axis, Figure, Key, Lines, Mark, Panel, Series, colours, mark, scale
 from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, along, besides, blocks, controls_of, main, pairs
 from dfloc.report.estimate import Estimate
 from dfloc.report.exposure import name_of
@@ -54,7 +54,13 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         mine = [pair for pair in published if pair.where == name_of(facet, held_out) and pair.n is not None]
         compared += [pair for pair in mine if pair.domain in colour]
         lines += _published([pair for pair in mine if pair.domain in colour], colour)
-        drawn.append(Panel(f"Held out: {name_of(facet, held_out)}", Lines(lines, X), _words(study, held_out, curve)))
+        drawn.append(
+            Panel(
+                f"Held out: {name_of(facet, held_out)}",
+                _lines(study, lines),
+                _words(study, held_out, curve),
+            )
+        )
     keys = [Key(domain, colour[domain]) for domain in study.record.domains]
     keys += [
         Key("mean of all test domains", GREY, "dash"),
@@ -64,7 +70,7 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         keys += [Key("published", GREY, "", "diamond"), Key("published, doubtful: see hover", GREY, "", "diamond-open")]
     return Figure(
         id="fig-exposure",
-        title="Test IoU against n, images of the held-out domain.",
+        title=f"Test {study.first.label} against n, images of the held-out domain.",
         caption="One panel for each domain that the base never saw, drawn thick; n = 0 is the base itself. Points of "
         "one n are drawn side by side. A cross: over 90 % of the maps empty, all fake or constant, of the trial or on "
         f"that domain. Steps stand in the hover. {beside.quoted(study, compared)}{captions.provenance(study, used)}",
@@ -72,6 +78,10 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         legend=keys,
         numbers="exposure",
     )
+
+
+def _lines(study: Study, series: Sequence[Series]) -> Lines:
+    return Lines(series, X, scale(study.first, "test"))
 
 
 def means(study: Study) -> Figure:
@@ -88,14 +98,14 @@ def means(study: Study) -> Figure:
             lines.append(_line(label, points, colour, dash=dash, width=2.5))
         steps = ", ".join(f"n = {n:,}: {_steps([curve[n] for curve in curves.values()])}" for n in shared)
         words = f"Mean over {len(curves)} held-out domains. Steps at {steps or 'no n'}."
-        drawn.append(Panel(name_of(facet, "Mean of the held-out domains"), Lines(lines, X), words))
+        drawn.append(Panel(name_of(facet, "Mean of the held-out domains"), _lines(study, lines), words))
     return Figure(
         id="fig-mean",
         title="The mean of the panels above.",
-        caption="For each n, averaged over the held-out domains: IoU on the held-out domain, on those that the "
-        f"base was trained on, and on all. An n at which a panel has a hole is left out.{_more(study)} n = 0 has the "
-        "steps of the base. A cross: over 90 % of the maps of one of the trials, or on its domain, are empty, all fake "
-        f"or constant. {captions.provenance(study, used)}",
+        caption=f"For each n, averaged over the held-out domains: {study.first.label} on the held-out domain, on "
+        "those that the base was trained on, and on all. An n at which a panel has a hole is left out."
+        f"{_more(study)} n = 0 has the steps of the base. A cross: over 90 % of the maps of one of the trials, or "
+        f"on its domain, are empty, all fake or constant. {captions.provenance(study, used)}",
         panels=drawn,
         legend=[Key(label, colour, dash) for label, colour, dash, _ in _kinds(study, {})],
         numbers="exposure",
@@ -124,14 +134,14 @@ def controls(study: Study) -> Figure:
             if domains == [held_out]:
                 lines += _baseline(study, held_out, facet, max(tuned))
             title = f"Held out: {name_of(facet, held_out)}, {words}"
-            drawn.append(Panel(title, Lines(lines, X), ". ".join(said)))
+            drawn.append(Panel(title, _lines(study, lines), ". ".join(said)))
     shapes = [(FINE_TUNED.label, FINE_TUNED.shape), *((one.label, one.shape) for one in found)]
     return Figure(
         id="fig-controls",
         title="Fine-tuned beside scratch and replay.",
-        caption="For each held-out domain, test IoU on it and on the domains of the base. Scratch: the same n images, "
-        "no parent. Replay: n more images of the base's own. A cross: over 90 % of the maps empty, all fake or "
-        f"constant.{_unequal(study, found)} {captions.provenance(study, used)}",
+        caption=f"For each held-out domain, test {study.first.label} on it and on the domains of the base. Scratch: "
+        "the same n images, no parent. Replay: n more images of the base's own. A cross: over 90 % of the maps empty, "
+        f"all fake or constant.{_unequal(study, found)} {captions.provenance(study, used)}",
         panels=drawn,
         legend=[*(Key(label, GREY, dash, marker) for label, (marker, dash) in shapes), MEAN_MASK],
         numbers="controls",
@@ -218,7 +228,7 @@ def _quoted(pair: Pair) -> Mark:
 
 def _words(study: Study, held_out: str, curve: Mapping[int, Group]) -> str:
     own, kept = _series(_points(curve, [held_out])), _series(_points(curve, study.seen(curve)))
-    return f"IoU on {held_out}: {own}. Mean of the seen domains: {kept}."
+    return f"{study.first.label} on {held_out}: {own}. Mean of the seen domains: {kept}."
 
 
 def _series(points: Sequence[Point]) -> str:

@@ -10,6 +10,8 @@ from dfloc.config import Checkpoint, DecoderSpec, Lineage, SampleList, canonical
 from dfloc.data.generators import SOURCE
 from dfloc.metrics import protocols
 from dfloc.metrics.degenerate import ALL_FAKE
+from dfloc.metrics.metric import Metric
+from dfloc.metrics.protocols import Protocol
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.report.estimate import Estimate, Run, difference, pooled
@@ -62,6 +64,10 @@ class Group:
         """The numbers that its rows have."""
         return tuple(next((score.values for result in self.scored for score in result.scores.values()), ()))
 
+    def measures(self, metric: str | None) -> bool:
+        """Return whether its rows may have a metric; None: the one that stands for their protocol."""
+        return metric is None or metric in self.metrics
+
     @property
     def collapsed(self) -> str:
         """COLLAPSED, and what over 90 % of the maps of any of its trials are; empty where none has collapsed."""
@@ -88,10 +94,12 @@ class Group:
             return "not scored"
         return "unfinished" if states & {"partial", "stopped", "done"} else "not run"
 
-    def score(self, domains: Sequence[str], metric: str = "iou", checkpoint: Checkpoint = "best") -> Estimate | None:
+    def score(
+        self, domains: Sequence[str], metric: str | None = None, checkpoint: Checkpoint = "best"
+    ) -> Estimate | None:
         """Return the mean over domains, each one's images averaged first, with its interval; None: a hole."""
         key = (tuple(domains), metric, checkpoint)
-        if not domains or metric not in self.metrics:
+        if not domains or not self.measures(metric):
             return None
         if key not in self._known:
             runs = [
@@ -139,8 +147,18 @@ class Study:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The numbers of its protocol, in the order of tables."""
-        return protocols.find(self.record.protocol).keys
+        """Its protocol's metrics of images, in the order of tables."""
+        return tuple(self.protocol.per_image)
+
+    @property
+    def protocol(self) -> Protocol:
+        """What its trials are scored by."""
+        return protocols.find(self.record.protocol)
+
+    @property
+    def first(self) -> Metric:
+        """The metric that stands for its protocol."""
+        return self.protocol.first
 
     @property
     def random_weights(self) -> bool:
@@ -171,15 +189,13 @@ class Study:
         base = {domain for group in curve.values() for domain in group.first.trial.spec.lineage.base}
         return [domain for domain in self.tested if domain in base]
 
-    def mean_of(self, models: Sequence[Model], metric: str = "iou") -> Estimate | None:
+    def mean_of(self, models: Sequence[Model], metric: str | None = None) -> Estimate | None:
         """Return the mean over all pairs of a model and one of its domains; None where they have no run in common."""
         flat = [(group, domain) for group, domains in models for domain in domains]
-        if not flat or any(metric not in group.metrics for group, _ in flat):
-            return None
-        return over(flat, metric)
+        return over(flat, metric) if flat else None
 
     def less(self, first: Group, second: Group, domains: Sequence[str]) -> Estimate | None:
-        """Return the mean IoU of the first less that of the second, trials paired by seed and draw."""
+        """Return the mean of the first less that of the second, trials paired by seed and draw."""
         wanted: list[tuple[Checkpoint, str]] = [("best", domain) for domain in domains]
         pairs = [
             (Run(*place, [one.scores[key] for key in wanted]), Run(*place, [other.scores[key] for key in wanted]))
@@ -247,8 +263,10 @@ def common_runs(models: Sequence[tuple[Group, str]]) -> list[Run]:
     ]
 
 
-def over(models: Sequence[tuple[Group, str]], metric: str = "iou") -> Estimate | None:
+def over(models: Sequence[tuple[Group, str]], metric: str | None = None) -> Estimate | None:
     """Return the mean over groups, each on its domain, of `common_runs`; None where there is none."""
+    if not all(group.measures(metric) for group, _ in models):
+        return None
     return pooled(common_runs(models), metric, len(places([group for group, _ in models])))
 
 

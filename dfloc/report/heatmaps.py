@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from dfloc.metrics.metric import IOU
 from dfloc.report import beside, captions
 from dfloc.report.beside import Pair
 from dfloc.report.chart import Figure, Heat, Key, Panel, Tile, span_of
@@ -30,9 +31,9 @@ def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()
     fewer = f" {left} models with a lower validation IoU are in the table alone." if left else ""
     return Figure(
         id="fig-train-test",
-        title="Test IoU by training data and test domain.",
+        title=f"Test {study.first.label} by training data and test domain.",
         caption="One panel for each model, the same colours in all: white is 0, dark blue is 1. A frame: in-domain. "
-        "x: over 90 % of the maps empty, all fake or constant, or IoU not above all fake. A published "
+        f"x: over 90 % of the maps empty, all fake or constant, or {study.first.label} not above all fake. A published "
         "number with ? is doubtful by its source; of a table called context, the "
         f"protocol or main settings are not known.{fewer} "
         f"{beside.quoted(study, _matrices(published))}{captions.provenance(study, groups)}",
@@ -61,7 +62,7 @@ def combined(study: Study, found: Sequence[Model]) -> Figure:
         drawn += [_means(study, block, (rows, columns), words, which, head) for words, which in means.items()]
     return Figure(
         id="fig-combined",
-        title="Mean test IoU of each combination.",
+        title=f"Mean test {study.first.label} of each combination.",
         caption="In-domain: over the test domains whose family the model was trained on; out-of-domain: over the "
         "others; models of one panel differ in the two settings alone. White is 0, dark blue is 1. "
         f"{captions.provenance(study, used)}",
@@ -110,7 +111,7 @@ def _beside(study: Study, training: str, block: Sequence[tuple[Model, Column]]) 
 
 
 def _matrices(found: Sequence[Pair]) -> list[Pair]:
-    return [pair for pair in found if pair.table.metric == "iou" and pair.table.rows_axis == "test_domain"]
+    return [pair for pair in found if pair.table.metric == IOU.key and pair.table.rows_axis == "test_domain"]
 
 
 def _published(found: Sequence[Pair]) -> list[Panel]:
@@ -169,7 +170,7 @@ def _means(study: Study, block: Sequence[Part], axes: tuple[str, str], words: st
         for row, line in zip(names[0], tiles, strict=True)
     )
     chart = Heat(names[0], names[1], tiles, axes[1].rpartition(".")[2], axes[0].rpartition(".")[2])
-    return Panel(f"{head}: {words}" if head else words, chart, f"Mean test IoU, {words}: {said}.")
+    return Panel(f"{head}: {words}" if head else words, chart, f"Mean test {study.first.label}, {words}: {said}.")
 
 
 def _mean(study: Study, part: Part | None, which: Which) -> Tile:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dfloc.registry import WATCHED
 from dfloc.report import captions
 from dfloc.report.chart import COLOURS, DASHES, UNIT, Axis, Figure, Key, Lines, Mark, Panel, Series
 from dfloc.report.groups import Study
@@ -70,11 +71,11 @@ def _panel(title: str, lines: Sequence[Line], labels: Sequence[str]) -> Panel:
     for line in lines:
         for result in line.results:
             tested = result.done.best_epoch if result.done else None
-            marks = [_mark(epoch.epoch, epoch.valid_iou, tested) for epoch in result.epochs]
+            marks = [_mark(epoch.epoch, epoch.valid[WATCHED], tested) for epoch in result.epochs]
             colour, dash = _colour(labels, line.label), _dash(labels, line.label)
             series.append(Series(line.label, marks, colour, dash, width=1.8, size=4))
             if result.epochs:
-                best = max(epoch.valid_iou for epoch in result.epochs)
+                best = max(epoch.valid[WATCHED] for epoch in result.epochs)
                 said.append(f"{line.label}: {best:.2f} in {len(result.epochs)} epochs")
     chart = Lines(series, Axis("epoch", counts=True), Axis("validation IoU", UNIT, (0, 1)))
     return Panel(title, chart, f"Best validation IoU: {'; '.join(said)}.")

@@ -92,7 +92,7 @@ def _trained(study: Study, block: Sequence[Part]) -> str:
         said = ", ".join(f"{score.value:.3f} trained on {name}" for name, score in each.items() if score)
     of = f" (best of {len(block)} by validation)" if best and len(block) > 1 else ""
     mark = "" if best else f", {NOT_ABOVE}"
-    return f"Trained on {shown.kind}: {shown.model.name}{of}: IoU {said or 'not there yet'}{mark}."
+    return f"Trained on {shown.kind}: {shown.model.name}{of}: {study.first.label} {said or 'not there yet'}{mark}."
 
 
 def _curve(study: Study) -> str:
@@ -102,7 +102,7 @@ def _curve(study: Study) -> str:
     points = [(n, study.mean_of([(curve[n], [held_out]) for held_out, curve in curves])) for n in shared]
     known_points = [f"{found.value:.3f} at n = {n:,}" for n, found in points if found]
     ends = list(dict.fromkeys((known_points[0], known_points[-1]))) if known_points else []
-    return f"Fine-tuned: IoU on the held-out domain {', '.join(ends)}." if ends else ""
+    return f"Fine-tuned: {study.first.label} on the held-out domain {', '.join(ends)}." if ends else ""
 
 
 def _html(entries: Sequence[Entry], failed: Mapping[str, str]) -> str:

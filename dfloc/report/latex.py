@@ -11,7 +11,6 @@ from dfloc.report.page import Report
 from dfloc.report.table import Cell, Row, Table
 
 LONG, WIDE, WORDY = 40, 7, 28  # rows that do not fit a page, columns that do not fit a line, letters that are broken
-LOWER = ("alarm",)  # in the head of a column whose best number is the least
 METRIC = "Metric"
 EMPHASIS = "set in bold", "underlined"  # bold is the best number here
 SPECIAL = {
@@ -194,8 +193,7 @@ def _best(table: Table) -> set[tuple[int, int]]:
         values = {place: cell.exact[0] for place, cell in scored.items()}
         fit = {place: value for place, value in values.items() if scored[place].mark not in ("bad", "weak")}
         if len(values) > 1 and fit:
-            head = table.columns[rivals[0][1]].lower()
-            pick = min if any(word in head for word in LOWER) else max
+            pick = min if any(cell.lower for cell in scored.values()) else max
             found |= {place for place, value in fit.items() if value == pick(fit.values())}
     return found
 

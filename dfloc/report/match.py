@@ -172,7 +172,7 @@ def _sources(study: Study, group: Group) -> Iterator[tuple[Key, Part]]:
     """Yield setup C of the table of sources, whose test set is that of CelebA-HQ."""
     trained, test = _trained(group), "celebahq/repaint-p2"
     if len(trained) == 1 and (train := next(iter(trained))) in ("celebahq/repaint-p2", "ffhq/repaint-p2"):
-        for metric in ("iou", "pbca"):
+        for metric in (IOU, "pbca"):
             yield ("C", f"{train.partition('/')[0]}/{metric}"), Part(((group, test),), metric)
 
 

@@ -77,7 +77,7 @@ class Part:
         chosen = [(one.group, [name for name in study.tested if which(one, name)]) for one in self.columns]
         return [(group, domains) for group, domains in chosen if domains]
 
-    def mean(self, study: Study, which: Which, metric: str = "iou") -> Estimate | None:
+    def mean(self, study: Study, which: Which, metric: str | None = None) -> Estimate | None:
         """Return the mean over the chosen cells; None where there are none or one is a hole."""
         return study.mean_of(self.cells(study, which), metric)
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from dfloc.metrics import protocols
 from dfloc.report import table
 from dfloc.report.captions import provenance, random_weights
 from dfloc.report.groups import COLLAPSED, Study
@@ -79,7 +78,8 @@ def trials(study: Study) -> Table:
     return Table(
         id="trials",
         title="Every planned trial.",
-        caption=f"One row per stage, cell, seed and draw; test IoU, best epoch. {provenance(study, study.groups)}",
+        caption=f"One row per stage, cell, seed and draw; test {study.first.label}, best epoch. "
+        f"{provenance(study, study.groups)}",
         columns=["Stage", "Case", "Axes", "State", "Train", "Steps", "Epoch", "Valid. IoU", *domains, "Name", "Trial"],
         rows=rows,
         words=(0, 1, 2, 3, 8 + len(domains)),
@@ -126,7 +126,7 @@ def _trial(result: Result, domains: tuple[str, ...]) -> list[Cell]:
         Cell(f"{trial.spec.steps:,}"),
         Cell(str(result.done.best_epoch) if result.done else table.DASH),
         table.number(result.valid),
-        *(table.number(score.mean("iou") if score else None) for score in scores),
+        *(table.number(score.mean() if score else None) for score in scores),
         Cell(trial.name),
         Cell(trial.fingerprint[:12]),
     ]
@@ -134,7 +134,7 @@ def _trial(result: Result, domains: tuple[str, ...]) -> list[Cell]:
 
 def _out_of_range(study: Study, scores: Sequence[Score]) -> list[str]:
     """Return where the source of the protocol would have scored another map, and on how many images."""
-    rule = protocols.find(study.record.protocol).out_of_range
+    rule = study.protocol.out_of_range
     known = [score for score in scores if score.out_of_range is not None]
     if not rule or not scores:
         return []

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from dfloc.data import dolos
+from dfloc.metrics.metric import IOU
 from dfloc.report import captions
 from dfloc.report.beside import RULE, Pair, compared, ends_of, scores_of, setting, terms
 from dfloc.report.comparable import fits, gaps
@@ -32,7 +33,7 @@ class Ours(NamedTuple):
     """
 
     cells: Sequence[Cells]
-    metric: str = "iou"
+    metric: str = IOU.key
     requires: Mapping[str, Any] | None = None
     gap: str = ""
 

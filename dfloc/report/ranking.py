@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from dfloc.config import TrialSpec
+from dfloc.metrics.metric import F1_CHOSEN, FALSE_ALARM, Metric
 from dfloc.report import captions, cells, differs, recipe, table
 from dfloc.report.controls import besides
 from dfloc.report.exposure import SHORT_BASELINES
@@ -14,16 +15,6 @@ from dfloc.report.models import Column, Model, Part, Which, every, foreign, head
 from dfloc.report.results import Score
 from dfloc.report.table import DASH, Cell, Row, Table
 
-LABELS = {
-    "iou": "IoU",
-    "f1": "F1",
-    "f1_fixed": "F1 at 0.5",
-    "f1_best": "F1 oracle",
-    "ap": "AP",
-    "auc": "AUC",
-    "mcc": "MCC",
-    "pbca": "PBCA",
-}
 MEANS: Mapping[str, Which] = {"ID": known, "OOD": unknown, "All": every}
 RECIPE = ("Batch", "Schedule", "Selection", "Initialisation", "Epochs")
 COSTS = ("Images/s", "Hours")
@@ -31,7 +22,6 @@ TOLD = (  # fields that have a column, or stand below one
     *("maps", "decoder", "loss", "augment", "optimizer", "precision"),
     *("batch", "schedule", "select", "epochs", "epoch_steps", "train"),
 )
-AT_CHOICE, FALSE_ALARM = "f1_valid", "false_alarm_area"
 CHOICE = (
     " The validation threshold is the one whose mean F1 is best on the training's own validation images; IoU by mask "
     "area has a table of its own."
@@ -65,7 +55,7 @@ def crossed(study: Study, found: Sequence[Model]) -> Table:
             rows.append(Row(line, starts=place == 0))
     return Table(
         id="train-test",
-        title="Test IoU by training data and test domain.",
+        title=f"Test {study.first.label} by training data and test domain.",
         caption=f"Rows: test domain; columns: training data. {BOLD}{_sources(study, shown)} "
         f"{captions.provenance(study, _groups(shown))}",
         columns=["Model", "Test domain", *columns, *baseline],
@@ -88,7 +78,7 @@ def tested(study: Study, found: Sequence[Model]) -> Table:
     used = [column.group for block in shown.values() for _, column in block]
     return Table(
         id="tested",
-        title="Test IoU of models that are trained on the same.",
+        title=f"Test {study.first.label} of models that are trained on the same.",
         caption=f"Columns: test domain. {BOLD} {captions.provenance(study, used)}",
         columns=["Model", "Trained on", *domains],
         rows=rows,
@@ -111,9 +101,9 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
     return Table(
         id="models",
         title="Models, ranked by validation IoU.",
-        caption="ID: mean test IoU over the cells whose test domain's family was trained on; OOD: over the others; "
-        "rows between two rules are of one kind of training data, ranked by the mean validation IoU of the trainings, "
-        "of the runs that all of them have, as are their means; "
+        caption=f"ID: mean test {study.first.label} over the cells whose test domain's family was trained on; OOD: "
+        "over the others; rows between two rules are of one kind of training data, ranked by the mean "
+        "validation IoU of the trainings, of the runs that all of them have, as are their means; "
         "its best above all fake is set in bold, and an oracle is the best test number, which nobody could choose. "
         "Parameters and convolutions are counted on the decoder as it is built."
         f"{_mixed(study, found)} The same for all: {same}.{_also(study, found)} "
@@ -128,20 +118,19 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
 
 def measured(study: Study, found: Sequence[Model]) -> Table:
     """Return what else the protocol measures, in and out of domain, and numbers of a whole test set."""
-    metrics = [metric for metric in study.metrics if metric != "iou"]
-    values: dict[str, Callable[[Score], float | None]] = {
-        **{LABELS.get(metric, metric): partial(Score.mean, metric=metric) for metric in metrics},
-        "IoU per image": partial(Score.mean, metric="iou"),
-        "Pooled IoU": lambda score: score.pooled_iou,
-    }
-    chosen, alarms = _has(study, AT_CHOICE), _has(study, FALSE_ALARM)
-    values |= {"F1 at the validation threshold": partial(_of_set, key=AT_CHOICE)} if chosen else {}
+    first, *others = study.protocol.metrics
+    images = [metric for metric in others if not metric.of_set]
+    sets = [metric for metric in others if metric.of_set and _has(study, metric)]
+    chosen, alarms = F1_CHOSEN in sets, FALSE_ALARM in sets
+    heads = {metric.label: metric for metric in images} | {f"{first.label} per image": first}
+    heads |= {metric.label: metric for metric in sets if metric != FALSE_ALARM}
+    values = {head: partial(Score.number, metric=metric) for head, metric in heads.items()}
     rows: list[Row] = []
     for block in parts(study, found).values():
         for place, part in enumerate(block):
             line = [name(part.model), Cell(part.kind)]
             line += [table.number(part.over(study, which, of)) for of in values.values() for which in (known, unknown)]
-            line += [table.number(part.everywhere(study, partial(_of_set, key=FALSE_ALARM)))] if alarms else []
+            line += [table.number(part.everywhere(study, partial(Score.number, metric=FALSE_ALARM)))] if alarms else []
             rows.append(Row(line, starts=place == 0))
     names = [f"{label}, {mean}" for label in values for mean in ("ID", "OOD")]
     return Table(
@@ -150,19 +139,15 @@ def measured(study: Study, found: Sequence[Model]) -> Table:
         caption="Means over the same cells as above, best epoch, in the same order. Pooled IoU counts all pixels of a "
         f"test set together, then takes the mean over cells.{CHOICE if chosen else ''}{ALARM if alarms else ''}"
         f"{_mixed(study, found)} {captions.provenance(study, _groups(found))}",
-        columns=["Model", "Trained on", *names, *(["False-alarm area"] if alarms else [])],
+        columns=["Model", "Trained on", *names, *([FALSE_ALARM.label] if alarms else [])],
         rows=rows,
         words=(0, 1),
         notes=captions.baseline_note(study),
     )
 
 
-def _has(study: Study, key: str) -> bool:
-    return any(key in score.of_set for score in study.results.scores())
-
-
-def _of_set(score: Score, key: str) -> float | None:
-    return score.of_set.get(key)
+def _has(study: Study, metric: Metric) -> bool:
+    return any(score.number(metric) is not None for score in study.results.scores())
 
 
 def name(model: Model) -> Cell:
@@ -185,7 +170,8 @@ def _baselines(study: Study) -> dict[str, Group]:
 
 def _block(study: Study, block: Sequence[Part], own: Settings) -> list[Row]:
     means = {mean: [part.mean(study, which) for part in block] for mean, which in MEANS.items()}
-    best = {mean: max((each.value for each in column if each), default=0.0) for mean, column in means.items()}
+    values = {mean: [each.value for each in column if each] for mean, column in means.items()}
+    best = {mean: study.first.best(each) for mean, each in values.items() if each}
     rows, first = [], chosen(study, block)
     for place, part in enumerate(block):
         valid = cells.valid(part.groups)
@@ -222,7 +208,7 @@ def _settings(study: Study, part: Part, own: Settings) -> list[Cell]:
         Cell(str(size.convolutions)) if size else Cell("unknown", mark="hole"),
         *(Cell(words(spec)) for words in own.values()),
         Cell(str(spec.batch)),
-        Cell(spec.schedule.name),
+        Cell(spec.schedule.called),
         Cell(recipe.SELECTIONS[spec.select]),
         Cell(recipe.start(spec, study.record.weights)),
         Cell(" … ".join(dict.fromkeys(recipe.epochs(each) for each in specs))),

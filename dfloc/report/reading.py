@@ -1,5 +1,6 @@
 """How to read a report: what its words, intervals and marks mean, with the numbers of this sweep."""
 
+from dfloc.metrics.metric import Metric
 from dfloc.report.groups import Study
 
 Line = tuple[str, str]
@@ -12,7 +13,7 @@ def lines(study: Study, *, published: bool) -> list[Line]:
         study: what is shown.
         published: whether published values stand beside.
     """
-    found = [*_words(study), _intervals(study), *_marks()]
+    found = [*_words(study), _intervals(study), *_marks(study.first)]
     if published:
         found.append(_diamonds())
     if study.built_in:
@@ -27,8 +28,9 @@ def _words(study: Study) -> list[Line]:
         *(_curves() if any(result.trial.parent for result in study.results.all) else _crossed()),
         (
             "Protocol",
-            f"All numbers are {study.record.protocol}: scores per image, then the mean, as fractions. IoU is at "
-            "threshold 0.5, AP needs no threshold. Numbers of another protocol are never compared with these.",
+            f"All numbers are {study.record.protocol}: scores per image, then the mean, as fractions. "
+            f"{study.first.label} is at threshold {study.protocol.threshold:g}, AP needs no threshold. Numbers of "
+            "another protocol are never compared with these.",
         ),
     ]
 
@@ -78,7 +80,7 @@ def _intervals(study: Study) -> Line:
     )
 
 
-def _marks() -> list[Line]:
+def _marks(first: Metric) -> list[Line]:
     return [
         (
             "Validation and test",
@@ -90,7 +92,8 @@ def _marks() -> list[Line]:
             "A hole (not run, unfinished, not scored, failed) is written, never left out. COLLAPSED: over 90 % of a "
             "trial's maps are empty (no pixel called fake), all fake (every pixel) or constant (one probability "
             "everywhere; not told of rows of earlier versions); without the word, of those on one test domain. Both "
-            "are a cross in figures. Not above all fake: the mean IoU is no more than that of calling every pixel of "
+            "are a cross in figures. Not above all fake: the mean "
+            f"{first.label} is no {'more' if first.higher_is_better else 'less'} than that of calling every pixel of "
             "the same images fake; such a number is never the best one. All fake needs no trial. All fake and mean "
             "training mask look at no image.",
         ),

@@ -12,8 +12,9 @@ from dfloc.config import AugmentSpec, DecoderSpec, MapRecipe, TrialSpec
 from dfloc.data.augment import name_of
 from dfloc.errors import DflocError
 from dfloc.models import decoders
+from dfloc.registry import WATCHED
 
-SELECTIONS = {"iou": "valid. IoU", "loss": "valid. loss", "last": "last epoch"}
+SELECTIONS = {WATCHED: "valid. IoU", "loss": "valid. loss", "last": "last epoch"}
 
 loss = summary.loss
 

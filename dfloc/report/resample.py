@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from dfloc.config import Checkpoint
 from dfloc.metrics.intervals import Mean
+from dfloc.metrics.metric import IOU
 from dfloc.report.estimate import Run, average
 from dfloc.report.groups import Group, Place, places
 from dfloc.report.results import Score
@@ -17,10 +18,10 @@ NUM = 400
 
 
 class Part(NamedTuple):
-    """One number: the mean of a metric over some models, each on a test domain; best epoch."""
+    """One number: the mean of a metric, as published tables name it, over models, each on a test domain; best epoch."""
 
     models: tuple[tuple[Group, str], ...]
-    metric: str = "iou"
+    metric: str = IOU.key
 
 
 def there(part: Part) -> bool:
@@ -98,7 +99,7 @@ def _mean(metric: str, scores: Sequence[Score], run_NR: Array, photo_NP: Array) 
     size = photo_NP.shape[1]
     mean_N = np.zeros(len(photo_NP))
     for run_N, score in zip(run_NR.T, scores, strict=True):
-        values = score.values[metric]
+        values = score.of(metric)
         known = ~np.isnan(values)
         photographs = score.photographs[known]
         total_N = photo_NP @ np.bincount(photographs, values[known], size)

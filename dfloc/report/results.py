@@ -16,9 +16,12 @@ from dfloc.data.generators import SOURCE
 from dfloc.ledger import Done, EpochRecord, Ledger, State
 from dfloc.metrics import degenerate, protocols, summarise
 from dfloc.metrics.degenerate import ALL_FAKE, Kinds
+from dfloc.metrics.metric import Metric
+from dfloc.metrics.protocols import Protocol
 from dfloc.models.base import random_seed
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
+from dfloc.registry import WATCHED
 from dfloc.storage import Workspace
 from dfloc.summary import validated
 
@@ -37,7 +40,6 @@ class Score:
         photographs: the photograph of each image, as a number that is the same in all scores.
         kinds: how many of the predicted maps are all fake, empty or constant.
         areas: share of fake pixels of each image's truth.
-        pooled_iou: over all pixels of the set; 1 where nothing is fake nor called so.
         of_set: every number of the set (`metrics.summarise`); F1 at the threshold that validation chose, say.
         out_of_range: images whose resized map left [0, 1] (`Protocol.out_of_range`); None: the rows do not say it.
         all_fake: what calling every pixel fake scores on each image, of the metrics that need no map for it.
@@ -49,17 +51,33 @@ class Score:
     photographs: NDArray[np.int64]
     kinds: Kinds
     areas: Values
-    pooled_iou: float
     of_set: Mapping[str, float] = field(default_factory=dict)
     out_of_range: int | None = None
     all_fake: Mapping[str, Values] = field(default_factory=dict)
     telling: Kinds = field(default_factory=Kinds)
 
-    def mean(self, metric: str) -> float | None:
+    @cached_property
+    def protocol(self) -> Protocol:
+        """What measured it."""
+        return protocols.find(self.spec.protocol)
+
+    def metric(self, key: str | None = None) -> Metric:
+        """Return a metric of images by its key; None: the one that stands for the protocol, here as all over."""
+        return self.protocol.per_image[key] if key else self.protocol.first
+
+    def of(self, metric: str | None = None) -> Values:
+        """Return a metric's number of each image."""
+        return self.values[self.metric(metric).key]
+
+    def mean(self, metric: str | None = None) -> float | None:
         """Return the mean over images that have a number; None where none has, or the protocol has no such metric."""
-        values = self.values.get(metric, np.empty(0))
+        values = self.values.get(metric or self.protocol.first.key, np.empty(0))
         kept = values[~np.isnan(values)]
         return float(kept.mean()) if kept.size else None
+
+    def number(self, metric: Metric) -> float | None:
+        """Return a metric's number of the set, or its mean over images; None where there is none."""
+        return self.of_set.get(metric.key) if metric.of_set else self.mean(metric.key)
 
     def num_nan(self, metric: str) -> int:
         """Return how many images have no number."""
@@ -67,14 +85,15 @@ class Score:
 
     @cached_property
     def gain(self) -> float | None:
-        """Mean IoU less that of calling every pixel fake; None where no image has an IoU."""
-        own = self.mean("iou")
-        return None if own is None else own - self.all_fake_iou
+        """By how much its mean is better than that of calling every pixel fake; None where either has none."""
+        own, other = self.mean(), self.all_fake_mean
+        return None if own is None or other is None else self.metric().gain(own, other)
 
     @cached_property
-    def all_fake_iou(self) -> float:
-        """Mean IoU of calling every pixel fake on the same images."""
-        return float(self.all_fake["iou"].mean())
+    def all_fake_mean(self) -> float | None:
+        """The mean of calling every pixel fake on the same images; None where the protocol does not tell it."""
+        values = self.all_fake.get(self.metric().key)
+        return None if values is None else float(values.mean())
 
     @property
     def num_images(self) -> int:
@@ -166,6 +185,9 @@ class Results:
         self._scores: dict[str, Score | None] = {}
         self._photographs: dict[str, int] = {}
         self.all_fake: dict[str, Score] = {}
+        protocols.refuse_other(
+            each for trial in record.trials for each in trial.evaluations if each.protocol == record.protocol
+        )
         self.all = [self._result(trial) for trial in record.trials]
         self.by_fingerprint: Mapping[str, Result] = {result.trial.fingerprint: result for result in self.all}
 
@@ -200,7 +222,7 @@ class Results:
             state=state,
             failure=failure.message if failure and state == "failed" else "",
             done=done,
-            valid=best.valid_iou if best else None,
+            valid=best.valid[WATCHED] if best else None,
             epochs=epochs,
             scores=scores,
         )
@@ -220,10 +242,9 @@ class Results:
         return found
 
     def _scored(self, spec: EvaluationSpec, rows: pa.Table, valid: pa.Table | None) -> Score:
-        numbers, keys = self._photographs, protocols.find(spec.protocol).keys
+        numbers, keys = self._photographs, protocols.find(spec.protocol).per_image
         stems = rows["stem"].combine_chunks().dictionary_encode()
         codes = [numbers.setdefault(stem, len(numbers)) for stem in stems.dictionary.to_pylist()]
-        of_set = summarise(rows, spec.protocol, valid)
         return Score(
             spec=spec,
             values={name: rows[name].to_numpy().astype(np.float64) for name in keys if name in rows.column_names},
@@ -231,8 +252,7 @@ class Results:
             kinds=degenerate.kinds(rows),
             telling=degenerate.kinds(rows, partly_fake=True),
             areas=rows["mask_area"].to_numpy().astype(np.float64),
-            pooled_iou=of_set["pooled_iou"],
-            of_set=of_set,
+            of_set=summarise(rows, spec.protocol, valid),
             out_of_range=pc.sum(rows[OUTSIDE], min_count=0).as_py() if OUTSIDE in rows.column_names else None,
             all_fake=degenerate.all_fake(rows, spec.protocol),
         )

@@ -7,6 +7,7 @@ from typing import Literal
 from dfloc.axis import Value
 from dfloc.metrics.degenerate import EQUAL
 from dfloc.planned import SearchRecord
+from dfloc.registry import WATCHED
 from dfloc.report import captions, cells, overview, table
 from dfloc.report.chart import COLOURS, GREY, UNIT, Axis, Bars, Figure, Key, Lines, Mark, Panel, Series
 from dfloc.report.groups import Study
@@ -24,7 +25,7 @@ OBJECTIVES = {
     "leave-one-training-domain-out": "validation IoU on a domain that was left out of training, mean over the domains",
 }
 LEFT_OUT = (
-    "Test IoU on a domain: of the model that was trained without it, whose epoch and point its validation images "
+    "of the model that was trained without it, whose epoch and point its validation images "
     "chose: this is not clean out-of-domain"
 )
 TRIED = "point, in the order of drawing"
@@ -109,7 +110,7 @@ def _fared(results: Sequence[Result]) -> tuple[Literal["done", "stopped", "faile
         return "failed", None
     values = [result.valid for result in results if result.valid is not None]
     stopped = [result for result in results if result.state == "stopped"]
-    values += [max(epoch.valid_iou for epoch in result.epochs) for result in stopped if result.epochs]
+    values += [max(epoch.valid[WATCHED] for epoch in result.epochs) for result in stopped if result.epochs]
     value = sum(values) / len(values) if len(values) == len(results) else None
     if stopped:
         return "stopped", value
@@ -126,7 +127,8 @@ def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
     notes = [f"{missing} of {search.trials} points were not drawn."] if missing > 0 and not search.exhausted else []
     if missing > 0 and search.exhausted:
         notes = [f"There are no more than these {len(found)} different points, of {search.trials} that were asked for."]
-    tested = "Test IoU: best epoch" if search.objective == "valid" else LEFT_OUT
+    where = ": best epoch" if search.objective == "valid" else f" on a domain: {LEFT_OUT}"
+    tested = f"Test {study.first.label}{where}"
     used = [group for group in study.stage(search.stage) if group.scored]
     return Table(
         id="search",
@@ -176,7 +178,7 @@ def _row(study: Study, search: SearchRecord, point: Point, best: bool) -> Row:
 
 def _tested(point: Point, domain: str, search: SearchRecord) -> float | None:
     """Return the mean test IoU on a domain; with left-out domains that of the model that was trained without it."""
-    means = [score.mean("iou") if score else None for score in _scores(point, domain, search)]
+    means = [score.mean() if score else None for score in _scores(point, domain, search)]
     there = [mean for mean in means if mean is not None]
     return sum(there) / len(there) if there and len(there) == len(means) else None
 

@@ -24,6 +24,7 @@ class Cell:
         span: an interval, which stands below it too; empty where a number that should have one has none.
         mark: a CSS class (hole, bad, weak, strong), of which bad and weak are never the best; empty for none.
         exact: the number and the ends of its interval, not rounded, for the CSV; empty for words.
+        lower: the least of such numbers is the best.
         p: of a difference that is put to the test with all others of the page (`starred`); NaN for all else.
     """
 
@@ -32,6 +33,7 @@ class Cell:
     span: tuple[str, ...] | None = None
     mark: str = ""
     exact: tuple[float, ...] = ()
+    lower: bool = False
     p: float = math.nan
 
     @property
@@ -203,7 +205,8 @@ def estimate(found: Estimate | None, hole: str, *, signed: bool = False, per_cen
     small += ["on these two trainings"] if found.p is not None and found.runs == 1 else []
     small += [] if found.known else [NO_INTERVAL]
     p = math.nan if found.p is None else found.p
-    return Cell(text, "; ".join(filter(None, small)), tuple(span), exact=tuple(exact), p=p)
+    lower = not found.metric.higher_is_better
+    return Cell(text, "; ".join(filter(None, small)), tuple(span), exact=tuple(exact), lower=lower, p=p)
 
 
 def starred(tables: Sequence[Table]) -> list[Table]:

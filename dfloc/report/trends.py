@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dfloc.metrics.metric import Metric
 from dfloc.report import captions
-from dfloc.report.chart import COLOURS, GREY, UNIT, Axis, Figure, Key, Lines, Mark, Panel, Series, mark
+from dfloc.report.chart import COLOURS, GREY, Axis, Figure, Key, Lines, Mark, Panel, Series, mark, scale
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study
 from dfloc.report.heatmaps import KINDS
@@ -13,7 +14,6 @@ from dfloc.report.models import Model, Part, parts, settings, valued
 
 DASH = {"in-domain": "solid", "out-of-domain": "dot"}
 MARKER = {"in-domain": "circle", "out-of-domain": "circle-open"}
-MEAN = Axis("mean test IoU", UNIT, (0, 1))
 KEYS = [Key("in-domain (ID)", GREY), Key("out-of-domain (OOD)", GREY, "dot", "circle-open")]
 
 
@@ -42,12 +42,12 @@ def ranking(study: Study, found: Sequence[Model]) -> Figure:
         if there:
             used += [group for part, _ in there for group in part.groups]
             words = "; ".join(f"{part.model.name}: {_said(each)}" for part, each in there)
-            drawn.append(Panel(f"Trained on {kind}", _dots(there), f"Ranked by validation: {words}."))
+            drawn.append(Panel(f"Trained on {kind}", _dots(there, study.first), f"Ranked by validation: {words}."))
     return Figure(
         id="fig-models",
         title="Models, ranked by validation IoU.",
-        caption="Mean test IoU over the cells in and out of domain, the model of highest validation IoU on top (its "
-        f"validation IoU is the grey tick). {captions.provenance(study, used)}",
+        caption=f"Mean test {study.first.label} over the cells in and out of domain, the model of highest validation "
+        f"IoU on top (its validation IoU is the grey tick). {captions.provenance(study, used)}",
         panels=drawn,
         legend=[*KEYS, Key("validation IoU", GREY, "", "tick")],
         numbers="models",
@@ -73,11 +73,11 @@ def _trend(study: Study, found: Sequence[Model], axis: str) -> Figure:
             both = _line(study, label, line, COLOURS[lines.index(label) % len(COLOURS)])
             said.append(f"{label or panel}: {_spelled(both)}")
             series += both.values()
-        drawn.append(Panel(panel, Lines(series, Axis(name), MEAN), " ".join(said)))
+        drawn.append(Panel(panel, Lines(series, Axis(name), scale(study.first, "mean test")), " ".join(said)))
     keys = [Key(line, COLOURS[place % len(COLOURS)], "solid", "") for place, line in enumerate(lines) if line]
     return Figure(
         id=f"fig-by-{re.sub('[^a-z0-9]+', '-', axis.lower())}",
-        title=f"Mean test IoU by {name}.",
+        title=f"Mean test {study.first.label} by {name}.",
         caption="Means over the cells in and out of domain. " + captions.provenance(study, used),
         panels=drawn,
         legend=[*keys, *KEYS],
@@ -120,7 +120,7 @@ def _spelled(both: dict[str, Series]) -> str:
     return "; ".join(said) + "."
 
 
-def _dots(means: Sequence[tuple[Part, dict[str, Estimate | None]]]) -> Lines:
+def _dots(means: Sequence[tuple[Part, dict[str, Estimate | None]]], metric: Metric) -> Lines:
     """Return a row for each model: its means, their intervals, and its validation IoU."""
     names = {float(place): part.model.name for place, (part, _) in enumerate(means)}
     valid = [Mark(place, part.valid) for place, (part, _) in enumerate(means) if part.valid is not None]
@@ -129,7 +129,7 @@ def _dots(means: Sequence[tuple[Part, dict[str, Estimate | None]]]) -> Lines:
         there = [(place, found) for place, (_, each) in enumerate(means) if (found := each[words])]
         marks = [mark(place, found) for place, found in there]
         series.append(Series(words, marks, COLOURS[0], "", MARKER[words], size=9))
-    return Lines(series, Axis("IoU", UNIT, (0, 1)), Axis("Model", names), sideways=True)
+    return Lines(series, scale(metric, ""), Axis("Model", names), sideways=True)
 
 
 def _said(each: dict[str, Estimate | None]) -> str:

@@ -5,8 +5,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
-from dfloc.config import AugmentOp, Checkpoint, DecoderSpec, Frozen, LossSpec, OptimizerSpec, ScheduleSpec, Whole
+from dfloc.config import (
+    AugmentOp,
+    Checkpoint,
+    DecoderSpec,
+    Frozen,
+    LossSpec,
+    OptimizerSpec,
+    ScheduleSpec,
+    Selection,
+    Whole,
+)
 from dfloc.data.mixture import Pairing
+from dfloc.registry import WATCHED
 from dfloc.sweep.ask_search import SearchAsk
 
 Count = Annotated[Whole, Field(ge=1)]
@@ -127,7 +138,7 @@ class TrialAsk(Frozen):
     epochs: Annotated[Whole, Field(ge=1, le=100_000)]
     epoch_steps: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
     batch: Annotated[Whole, Field(ge=1, le=1_000_000)]
-    select: Literal["iou", "loss", "last"] = "iou"
+    select: Selection = WATCHED
     targets: Literal["own", "shuffled"] = "own"
     augment: AugmentAsk | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -12,6 +12,7 @@ from dfloc.errors import ConfigError, DataError, unknown
 from dfloc.ledger import Ledger
 from dfloc.metrics import intervals, protocols
 from dfloc.metrics.intervals import Images, Interval, Training, holm
+from dfloc.metrics.metric import Bounds
 from dfloc.storage import Workspace
 from dfloc.sweep import lookup
 
@@ -107,10 +108,11 @@ def differences(
         ConfigError: the protocol has no such key.
         DataError: they share no image, or images of one name have other masks.
     """
-    keys = protocols.find(protocol).keys
-    metric = metric or keys[0]
-    if metric not in keys:
-        raise unknown(f"metric of {protocol}", metric, keys)
+    rule = protocols.find(protocol)
+    metric = metric or rule.first.key
+    if metric not in rule.per_image:
+        raise unknown(f"metric of {protocol}", metric, rule.per_image)
+    bounds = rule.per_image[metric].bounds
     found: dict[Place, list[tuple[Training, Training]]] = {}
     stems: dict[str, int] = {}
     for pair in pairs:
@@ -121,7 +123,7 @@ def differences(
                 found.setdefault(place, []).append((next(sides), next(sides)))
     if not found:
         raise DataError(_nothing_shared(pairs[0], protocol, metric, checkpoint))
-    kept = [_difference(place, sides) for place, sides in sorted(found.items())]
+    kept = [_difference(place, sides, bounds) for place, sides in sorted(found.items())]
     apart = holm([one.difference.p for one in kept])
     return [one._replace(apart=far) for one, far in zip(kept, apart, strict=True)]
 
@@ -162,9 +164,9 @@ def _shared(place: Place, a: pa.Table, b: pa.Table, metric: str, stems: dict[str
     return Images(value_a[known], codes), Images(value_b[known], codes)
 
 
-def _difference(place: Place, sides: Sequence[tuple[Training, Training]]) -> Difference:
+def _difference(place: Place, sides: Sequence[tuple[Training, Training]], bounds: Bounds) -> Difference:
     a, b = (intervals.mean([pair[side] for pair in sides]) for side in (0, 1))
-    less = intervals.difference(sides)
+    less = intervals.difference(sides, bounds)
     assert a is not None
     assert b is not None
     assert less is not None

@@ -11,6 +11,7 @@ from dfloc.names import POINT
 from dfloc.outcome import Stopped
 from dfloc.planned import PlannedTrial, SearchAxis, SearchRecord
 from dfloc.record import SweepRecord
+from dfloc.registry import WATCHED
 from dfloc.sweep import asha
 from dfloc.sweep.asha import Cut, Line, Rungs
 from dfloc.sweep.ask_search import SamplerAsk
@@ -232,7 +233,7 @@ class Drawing:
 
     def _look(self, trial: PlannedTrial) -> None:
         """Take what the ledger has of a trial's epochs."""
-        epochs = {record.epoch: record.valid_iou for record in self._ledger.epochs(trial.fingerprint)}
+        epochs = {record.epoch: record.valid[WATCHED] for record in self._ledger.epochs(trial.fingerprint)}
         self._rungs.put(self._line(trial), trial.fingerprint, epochs)
 
     def _not_wanted(self, over_at: Sequence[str] = ("stopped", "failed")) -> frozenset[str]:
@@ -261,7 +262,7 @@ class Drawing:
             done, stopped = self._ledger.done(fingerprint), self._ledger.stopped(fingerprint, self._sweep)
             if state == "done" and done:
                 epochs = self._ledger.epochs(fingerprint)
-                value = next((one.valid_iou for one in epochs if one.epoch == done.best_epoch), None)
+                value = next((one.valid[WATCHED] for one in epochs if one.epoch == done.best_epoch), None)
                 self._ended[fingerprint] = (state, value, len(epochs))
             elif state == "stopped" and stopped:
                 self._ended[fingerprint] = (state, stopped.value, stopped.epoch)

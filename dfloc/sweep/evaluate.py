@@ -110,6 +110,7 @@ def _evaluation(request: Request, spec: TrialSpec, domain: str, refs: Sequence[S
         split=request.split,
         test=SampleList(digest=list_digest(refs), counts={domain: len(refs)}),
         protocol=request.protocol,
+        plugin=registry.plugin_of("protocol", request.protocol),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from dfloc import registry
-from dfloc.config import LossSpec
+from dfloc.config import LossSpec, ScheduleSpec
 from dfloc.errors import ConfigError
 from dfloc.sweep.ask import AugmentAsk, DecoderAsk
 from dfloc.sweep.mistakes import shown
@@ -56,7 +56,11 @@ def plain(value: Any) -> Any:
     if not isinstance(value, BaseModel):
         return value
     fields = value.model_dump(mode="json", exclude_defaults=True)
-    tables = {LossSpec: registry.LOSS_FIELDS, DecoderAsk: registry.DECODER_FIELDS}
+    tables = {
+        LossSpec: registry.LOSS_FIELDS,
+        DecoderAsk: registry.DECODER_FIELDS,
+        ScheduleSpec: registry.SCHEDULE_FIELDS,
+    }
     read = tables.get(type(value), {}).get(str(fields.get("name")))
     return fields if read is None else {key: item for key, item in fields.items() if key in read | {"name"}}
 

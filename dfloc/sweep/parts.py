@@ -17,7 +17,7 @@ from dfloc.data import augment as augmentations
 from dfloc.errors import ConfigError, unknown
 from dfloc.models import decoders
 from dfloc.planned import PlannedTrial
-from dfloc.registry import SOLVED
+from dfloc.registry import SOLVED, WATCHED
 from dfloc.sweep.ask import AugmentAsk, DecoderAsk, TrialAsk
 from dfloc.sweep.cell import Cell
 from dfloc.sweep.known import Known
@@ -82,12 +82,13 @@ def optimizer(asked: OptimizerSpec) -> OptimizerSpec:
 
 
 def schedule(asked: ScheduleSpec) -> ScheduleSpec:
-    """Return a schedule with the plug-in that it comes from.
+    """Return a schedule with the plug-in that it comes from, without the measure that it does not follow.
 
     Raises:
         ConfigError: no such schedule or plug-in.
     """
-    return asked.model_copy(update=_own("schedule", asked.name))
+    given = {name: getattr(asked, name) for name in asked.model_fields_set} | _own("schedule", asked.name)
+    return ScheduleSpec(**_read(given, registry.SCHEDULE_FIELDS.get(asked.name)))
 
 
 def augment(asked: AugmentAsk | None, maps: Sequence[MapRecipe]) -> AugmentSpec | None:
@@ -163,7 +164,7 @@ def solved(spec: TrialSpec) -> TrialSpec:
             "epoch_steps": None,
             "batch": 64,
             "seed": 0,
-            "select": "iou",
+            "select": WATCHED,
             "precision": "fp32",
             "augment": None,
         }

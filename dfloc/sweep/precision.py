@@ -134,7 +134,7 @@ def _training(ledger: Ledger, spec: EvaluationSpec, at: tuple[int, int], stems: 
         if not ledger.has_scored(spec):
             return None
         rows = ledger.scored(spec)
-        values = column(rows, protocols.find(spec.protocol).keys[0]).astype(np.float64)
+        values = column(rows, protocols.find(spec.protocol).first.key).astype(np.float64)
     except (WorkspaceError, DataError):
         return None
     codes = [stems.setdefault(stem, len(stems)) for stem in rows["stem"].to_pylist()]

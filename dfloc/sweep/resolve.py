@@ -15,7 +15,7 @@ from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
-from dfloc.registry import SOLVED, find
+from dfloc.registry import SOLVED, plugin_of
 from dfloc.sweep import counts, gaps, parts, unused
 from dfloc.sweep.ask import Number
 from dfloc.sweep.cell import Cell
@@ -80,7 +80,7 @@ class Resolver:
         with study.first.blames("evaluate.domains"):
             tests = [self._full(name) for name in study.ask.evaluate.domains]
         with study.first.blames("evaluate.protocol"):
-            find("protocol", study.ask.evaluate.protocol)
+            protocols.find(study.ask.evaluate.protocol)
         there = {domain: data.facts(domain) for domain in tests if data.has(domain)}
         self._tests = {domain: self._test_list(domain) for domain, facts in there.items() if "test" in facts}
         for domain in there.keys() - self._tests.keys():
@@ -232,18 +232,23 @@ class Resolver:
             count = min(count, facts.images)
         return self._list(Mixture(counts={domain: count}, split="test"))
 
+    @property
+    def _protocol(self) -> dict[str, str | None]:
+        """What all evaluations are by: a protocol, and the plug-in that it comes from."""
+        name = self.study.ask.evaluate.protocol
+        return {"protocol": name, "plugin": plugin_of("protocol", name)}
+
     def _evaluations(self, trial: str) -> tuple[EvaluationSpec, ...]:
-        protocol = self.study.ask.evaluate.protocol
+        rule = self._protocol
         return tuple(
-            EvaluationSpec(trial=trial, checkpoint=checkpoint, domain=domain, test=test, protocol=protocol)
+            EvaluationSpec(trial=trial, checkpoint=checkpoint, domain=domain, test=test, **rule)
             for checkpoint in CHECKPOINTS
             for domain, test in self._tests.items()
         )
 
     def _validations(self, spec: TrialSpec) -> Iterator[EvaluationSpec]:
         """Yield what a threshold is chosen on, where the protocol chooses one: the trial's own validation images."""
-        protocol = self.study.ask.evaluate.protocol
-        if not protocols.find(protocol).grid:
+        if not protocols.find(self.study.ask.evaluate.protocol).grid:
             return
         for domain, count in spec.valid.counts.items():
             asked: dict[str, object] = {"valid": spec.valid.digest, "domain": domain}
@@ -252,7 +257,7 @@ class Resolver:
             else:
                 part = _expected(asked, {domain: count})
             yield EvaluationSpec(
-                trial=spec.fingerprint, checkpoint="best", domain=domain, split="valid", test=part, protocol=protocol
+                trial=spec.fingerprint, checkpoint="best", domain=domain, split="valid", test=part, **self._protocol
             )
 
     def _stems_seen(self, cell: Cell | None, begun: str | None) -> set[str]:

@@ -13,6 +13,7 @@ from dfloc.data import lists
 from dfloc.data.manifest import SampleRef
 from dfloc.ledger import Ledger
 from dfloc.metrics import bootstrap, degenerate, protocols, summarise
+from dfloc.metrics.metric import Metric
 from dfloc.metrics.sets import pooled_iou
 from dfloc.storage import Workspace
 from dfloc.summary import Relation, relation, validated
@@ -30,7 +31,8 @@ class Line(NamedTuple):
         relation: whether the trial or an ancestor trained on the domain's family.
         values: the mean of each of the protocol's keys that any image has.
         undefined: images that have no value, by key.
-        interval: 95 % of the first key's mean, over photographs; None where they are under three.
+        first: the metric that stands for the protocol.
+        interval: 95 % of its mean, over photographs; None where they are under three.
         of_set: numbers of the set that are no mean of a key: `pooled_iou`, and what the protocol adds.
         num_valid: validation images that the threshold among these was chosen on; 0 where none was.
         images_trained_on: images whose pixels the trial or an ancestor trained on, under whatever name; None where none
@@ -42,6 +44,7 @@ class Line(NamedTuple):
     """
 
     domain: str
+    first: Metric
     images: int
     photographs: int
     trained_on: int | None
@@ -59,8 +62,9 @@ class Line(NamedTuple):
 
     @property
     def is_not_above(self) -> bool:
-        """Whether the mean IoU is no more than that of calling every pixel fake."""
-        return "iou" in self.values and self.values["iou"] <= self.all_fake.get("iou", -1.0) + degenerate.EQUAL
+        """Whether the mean of the first metric is no better than that of calling every pixel fake."""
+        own, other = self.values.get(self.first.key), self.all_fake.get(self.first.key)
+        return own is not None and other is not None and self.first.gain(own, other) <= degenerate.EQUAL
 
 
 def line(
@@ -112,15 +116,17 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
     Raises:
         DataError: the rows are of another protocol, or lack what it says.
     """
-    keys = protocols.find(protocol).keys
+    rule = protocols.find(protocol)
+    keys = rule.per_image
     numbers = summarise(rows, protocol, valid)
     alone = pa.array(np.zeros(len(rows), np.int64))
     one = rows.append_column("draw", alone).append_column("seed", alone)
-    spread = bootstrap.interval(one, keys[0])
+    spread = bootstrap.interval(one, rule.first.key, bounds=rule.first.bounds)
     counted = one.select(["draw", "seed", "stem", "tp", "fp", "fn"])
     pooled = bootstrap.interval(counted, pooled_iou, num_resamples=NUM_RESAMPLES)
     return Line(
         domain=domain,
+        first=rule.first,
         images=len(rows),
         photographs=spread.num_photographs,
         trained_on=0,

@@ -22,7 +22,7 @@ from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Attempt, Ledger
 from dfloc.models import decoders
-from dfloc.registry import TOKENS, map_spec
+from dfloc.registry import TOKENS, WATCHED, map_spec
 from dfloc.storage import Workspace
 
 THREADS = 1
@@ -128,7 +128,7 @@ def _train(work: Work, ledger: Ledger, attempt: Attempt) -> Iterator[Progress]:
         assert result.record is not None
         records.append(result.record)
         attempt.save_epoch(member.state(), records)
-        yield {"epoch": member.epoch, "epochs": spec.epochs, "valid_iou": result.record.valid_iou}
+        yield {"epoch": member.epoch, "epochs": spec.epochs, "valid_iou": result.record.valid[WATCHED]}
     versions = repro.environment(work.device, THREADS)
     attempt.finish(member.weights("best"), member.weights("last"), member.best_epoch, versions)
 

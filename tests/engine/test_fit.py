@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load
 
 from dfloc.config import InitFrom, OptimizerSpec, ScheduleSpec, TrialSpec
-from dfloc.engine import fit as engine
 from dfloc.engine.fit import Member, epoch_batches, fit
 from dfloc.errors import WorkspaceError
 from dfloc.ledger import EpochRecord
+from dfloc.registry import MEASURES
 from tests.engine.fakes import FakeSource, make_member, make_spec, numbers
 
 VALID = FakeSource(4, seed=1)
@@ -32,7 +32,7 @@ def test_it_learns_and_records_each_epoch() -> None:
     assert [record.steps for record in records] == [3 * k for k in range(1, 9)]
     assert {record.images for record in records} == {10}
     assert records[-1].train_loss < records[0].train_loss
-    assert records[-1].valid_iou > max(0.5, records[0].valid_iou)
+    assert records[-1].valid["iou"] > max(0.5, records[0].valid["iou"])
     assert member.ended
 
 
@@ -42,9 +42,9 @@ def test_validation_is_the_mean_of_each_images_iou_and_loss() -> None:
         logit = member.decoder.eval()(VALID.x).squeeze(1)
     called, fake = logit.sigmoid() > 0.5, VALID.target > 0
     ious = [((c & f).sum() + 1e-8).item() / ((c | f).sum() + 1e-8).item() for c, f in zip(called, fake, strict=True)]
-    assert records[0].valid_iou == pytest.approx(sum(ious) / 4, abs=1e-9)
+    assert records[0].valid["iou"] == pytest.approx(sum(ious) / 4, abs=1e-9)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logit, VALID.target.float())
-    assert records[0].valid_loss == pytest.approx(expected.item(), rel=1e-6)
+    assert records[0].valid["loss"] == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_the_training_loss_weighs_each_image_the_same() -> None:
@@ -124,7 +124,7 @@ def test_epoch_steps_larger_than_the_list_go_on_through_it() -> None:
 def best_of(select: str, scores: list[tuple[float, float]]) -> int:
     member = make_member(make_spec(select=select, epochs=len(scores)))
     for loss, iou in scores:
-        member.end_epoch(engine.Score(loss, iou), seconds=1.0)
+        member.end_epoch({"loss": loss, "iou": iou}, seconds=1.0)
     return member.best_epoch
 
 
@@ -134,6 +134,22 @@ def test_selection() -> None:
     assert best_of("loss", scores) == 3
     assert best_of("last", scores) == 4
     assert best_of("iou", [(1.0, 0.0), (1.0, 0.0)]) == 1
+
+
+def test_what_is_measured_is_what_can_be_watched() -> None:
+    _, records = train(make_spec(epochs=1))
+    assert list(records[0].valid) == [*MEASURES]
+
+
+def test_a_plateau_follows_the_measure_that_it_watches() -> None:
+    """IoU falls and the loss falls: the one is a plateau of six epochs, the other none."""
+    lasted = {}
+    for watch in MEASURES:
+        member = make_member(make_spec(schedule=ScheduleSpec(name="plateau", watch=watch), epochs=100))
+        while not member.ended:
+            member.end_epoch({"loss": 1 - member.epoch / 100, "iou": 0.5 - member.epoch / 1000}, seconds=1.0)
+        lasted[watch] = member.epoch
+    assert lasted == {"iou": 24, "loss": 100}
 
 
 def test_select_last_makes_the_last_epochs_weights_the_best() -> None:

@@ -102,19 +102,19 @@ def test_a_coarse_map_is_trained_on_its_own_grid_and_validated_at_256() -> None:
     torch.testing.assert_close(member.decoder.head.bias.grad, gradient)
     [[result]] = fit([coarse(epochs=1)], FakeSource(6), FakeSource(4, seed=1))
     assert result.record is not None
-    assert 0 < result.record.valid_iou < 1
+    assert 0 < result.record.valid["iou"] < 1
     member, valid = coarse(epochs=1), FakeSource(4, seed=1)
     list(fit([member], FakeSource(6), valid))
     with torch.no_grad():
         _, prob_BHW = member.loss_and_prob(valid.x, valid.target)
-    assert result.record.valid_iou == pytest.approx(pixel.iou(prob_BHW > 0.5, valid.target > 0).mean().item())
+    assert result.record.valid["iou"] == pytest.approx(pixel.iou(prob_BHW > 0.5, valid.target > 0).mean().item())
 
 
 def test_the_best_epoch_may_be_that_of_the_lowest_loss_of_a_fixed_number_of_steps() -> None:
     member = coarse(epochs=4, epoch_steps=3, select="loss", optimizer=OptimizerSpec(name="adam", lr=0.6))
     records = [result.record for [result] in fit([member], FakeSource(10), FakeSource(4, seed=1))]
     assert [record.steps for record in records if record] == [3, 6, 9, 12]
-    losses = [record.valid_loss for record in records if record]
+    losses = [record.valid["loss"] for record in records if record]
     assert losses != sorted(losses, reverse=True)
     assert member.best_epoch == 1 + int(np.argmin(losses))
 

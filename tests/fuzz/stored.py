@@ -123,8 +123,8 @@ class Small:
         """Return three epochs."""
         return [
             EpochRecord(
-                epoch=k, steps=9 * k, images=36, lr=0.01, train_loss=1 / (k + seed), valid_loss=0.7, valid_iou=0.2 * k,
-                seconds=1.5, time=1e9 + k,
+                epoch=k, steps=9 * k, images=36, lr=0.01, train_loss=1 / (k + seed),
+                valid={"loss": 0.7, "iou": 0.2 * k}, seconds=1.5, time=1e9 + k,
             )
             for k in (1, 2, 3)
         ]  # fmt: skip

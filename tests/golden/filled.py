@@ -85,11 +85,11 @@ class Filled:
         if record.search and trial.stage == record.search.stage and seed("rung", name) % 3:
             cut = record.search.rungs[0]
             attempt.save_epoch(b"state", epochs[:cut])
-            value = max(epoch.valid_iou for epoch in epochs[:cut])
+            value = max(epoch.valid["iou"] for epoch in epochs[:cut])
             self._ledger.stop(trial.fingerprint, record.sweep, Stopped(epoch=cut, value=value, needed=0.7, time=0))
             return
         attempt.save_epoch(b"state", epochs)
-        best = max(epochs, key=lambda epoch: epoch.valid_iou).epoch
+        best = max(epochs, key=lambda epoch: epoch.valid["iou"]).epoch
         attempt.finish(b"best", b"last", best, VERSIONS[seed("version", name) % 20 == 0])
         self._evaluate(trial, name, fate)
 
@@ -221,8 +221,10 @@ def _epochs(spec: TrialSpec, name: str) -> list[EpochRecord]:
             images=spec.train.size,
             lr=1e-3,
             train_loss=0.7 - 0.1 * number * unit("loss", name),
-            valid_loss=0.8 - 0.1 * number * unit("loss", name),
-            valid_iou=valid - 0.02 * abs(number - 3) + 0.03 * unit("valid", number, name),
+            valid={
+                "loss": 0.8 - 0.1 * number * unit("loss", name),
+                "iou": valid - 0.02 * abs(number - 3) + 0.03 * unit("valid", number, name),
+            },
             seconds=10 + unit("seconds", number, name),
             time=1e9 + number,
         )
@@ -249,7 +251,7 @@ def _measures(
         "mcc": np.zeros(len(tp)) if maps else 0.9 * f1 - 0.05 * draws[2],
         "pbca": (PIXELS - fp - fn) / PIXELS,
     }
-    return {key: measures[key] for key in protocols.find(protocol).keys}
+    return {key: measures[key] for key in protocols.find(protocol).per_image}
 
 
 def _on_grid(protocol: str, tp: np.ndarray, fp: np.ndarray, fake: np.ndarray) -> dict[str, Any]:

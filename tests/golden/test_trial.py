@@ -34,7 +34,7 @@ def run(name: str) -> dict[str, Any]:
     return {
         "semantics": spec.key["semantics"],
         "train": [{"lr": record.lr, "loss": record.train_loss} for record in records],
-        "valid": [{"iou": record.valid_iou, "loss": record.valid_loss} for record in records],
+        "valid": [{"iou": record.valid["iou"], "loss": record.valid["loss"]} for record in records],
         "weights": {key: value.abs().double().mean().item() for key, value in weights.items() if "head" in key},
     }
 

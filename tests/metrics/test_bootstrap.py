@@ -28,7 +28,7 @@ def test_the_mean_of_one_training_has_students_interval():
 
 def test_rows_of_a_photograph_stay_together():
     values = [0.1] * 50 + [0.5] * 50 + [0.9] * 50
-    together = interval(frame(values, ["a"] * 50 + ["b"] * 50 + ["c"] * 50), "iou")
+    together = interval(frame(values, ["a"] * 50 + ["b"] * 50 + ["c"] * 50), "iou", bounds=(0, 1))
     apart = interval(frame(values, [str(k) for k in range(150)]), "iou")
     assert (together.low, together.high, together.num_photographs) == (0, 1, 3)
     assert 0.43 < apart.low < apart.high < 0.57

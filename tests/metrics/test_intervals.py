@@ -5,18 +5,20 @@ import pytest
 from scipy import stats
 
 from dfloc.errors import DataError
-from dfloc.metrics.intervals import Images, Mean, Training, combined, difference, holm, mean
+from dfloc.metrics.intervals import UNBOUNDED, Images, Mean, Training, combined, difference, holm, mean
+from dfloc.metrics.metric import Bounds
 from tests.metrics.repeated import covered, trainings
 
 
-def of(values_RP: np.ndarray, draws: list[int] | None = None) -> Mean:
+def of(values_RP: np.ndarray, draws: list[int] | None = None, bounds: Bounds = UNBOUNDED) -> Mean:
     """Return the mean of one value for each training and photograph."""
     photographs = np.arange(values_RP.shape[1])
     found = mean(
         [
             Training(draws[place] if draws else 0, place, [Images(values_P, photographs)])
             for place, values_P in enumerate(values_RP)
-        ]
+        ],
+        bounds,
     )
     assert found is not None
     return found
@@ -58,7 +60,7 @@ def test_trainings_that_agree_more_than_photographs_let_expect_do_not_narrow_it(
 def test_seeds_of_one_draw_are_not_repetitions_of_it():
     """Two draws that differ, three seeds each that agree: as two numbers, not as six."""
     x = np.repeat([[0.4], [0.6]], 3, axis=0) + np.zeros((6, 8))
-    found = of(x, draws=[0, 0, 0, 1, 1, 1]).interval()
+    found = of(x, draws=[0, 0, 0, 1, 1, 1], bounds=(0, 1)).interval()
     half = stats.t.ppf(0.975, 1) * np.std([0.4, 0.6], ddof=1) / 2**0.5
     assert half > 0.5
     assert (found.low, found.high) == (0.0, 1.0), "no further than a fraction can lie"
@@ -68,7 +70,7 @@ def test_seeds_of_one_draw_are_not_repetitions_of_it():
 def test_images_of_a_photograph_go_together_and_weigh_as_images():
     """Photographs of 3, 1 and 2 images: the linearized variance of a ratio of sums, by hand."""
     values, photographs = np.array([0.9, 0.6, 0.6, 0.2, 0.5, 0.3]), np.array([0, 0, 0, 1, 2, 2])
-    found = mean([Training(0, 0, [Images(values, photographs)])])
+    found = mean([Training(0, 0, [Images(values, photographs)])], bounds=(0, 1))
     centre = 3.1 / 6
     apart = np.array([2.1 - 3 * centre, 0.2 - centre, 0.8 - 2 * centre]) / 6
     half = stats.t.ppf(0.975, 2) * (1.5 * (apart**2).sum()) ** 0.5

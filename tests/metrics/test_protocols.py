@@ -10,6 +10,20 @@ from torch.nn import functional
 
 from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import counts, protocols, score, summarise
+from tests.contracts.protocol import ProtocolContract
+
+
+class TestDeclip(ProtocolContract):
+    name = "declip-2025"
+
+
+class TestDolos(ProtocolContract):
+    name = "dolos-2024"
+
+
+class TestNative(ProtocolContract):
+    name = "dfloc-1"
+
 
 KEYS = ["iou", "f1_fixed", "f1_best", "ap", "pbca"]
 NAN = math.nan

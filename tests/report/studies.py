@@ -243,7 +243,7 @@ def fill(
 
 def _epoch(number: int, valid_iou: float) -> EpochRecord:
     return EpochRecord(
-        epoch=number, steps=10 * number, images=160, valid_loss=0.3, valid_iou=valid_iou, seconds=1.0, time=1.0e9
+        epoch=number, steps=10 * number, images=160, valid={"loss": 0.3, "iou": valid_iou}, seconds=1.0, time=1.0e9
     )
 
 
@@ -283,6 +283,6 @@ def rows(evaluation: EvaluationSpec, mean: float) -> pa.Table:
             "tn": np.full(count, 900, dtype=np.int64),
             "mean_prob": np.full(count, 0.2),
             "trial": [evaluation.trial] * count,
-            **{key: values for key, values in measures.items() if key in protocols.find(evaluation.protocol).keys},
+            **{key: values for key, values in measures.items() if key in protocols.find(evaluation.protocol).per_image},
         }
     )

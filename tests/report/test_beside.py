@@ -9,6 +9,7 @@ import pytest
 from dfloc.config import SampleList, fingerprint
 from dfloc.data import lists
 from dfloc.data.manifest import SampleRef, list_digest
+from dfloc.metrics.metric import IOU
 from dfloc.report import beside, captions, latex, published, reading
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
@@ -70,7 +71,9 @@ def test_suspect_and_mixed_values_have_no_difference(found, paper_study):
 
 
 def test_ours_and_the_difference_have_the_interval_of_ours_alone(found):
-    known = replace(of(found, "celebahq/lama", 1000, "celebahq/pluralistic"), ours=Estimate(0.65, 0.6, 0.71, 2, 9, 3))
+    known = replace(
+        of(found, "celebahq/lama", 1000, "celebahq/pluralistic"), ours=Estimate(0.65, 0.6, 0.71, 2, 9, 3, metric=IOU)
+    )
     assert known.published.value == pytest.approx(0.6472)
     published, ours, difference = beside.compared(known, {})
     assert (published.text, published.span) == ("64.7", None)
@@ -79,7 +82,7 @@ def test_ours_and_the_difference_have_the_interval_of_ours_alone(found):
     np.testing.assert_allclose(ours.exact, [65, 60, 71])
     np.testing.assert_allclose(difference.exact, [0.28, -4.72, 6.28])
     assert beside.told(known) == ["ours: 0.650 (0.600 … 0.710)", "difference: +0.003 (-0.047 … +0.063)"]
-    few = replace(known, ours=Estimate(0.65, math.nan, math.nan, 2, 2, 3))
+    few = replace(known, ours=Estimate(0.65, math.nan, math.nan, 2, 2, 3, metric=IOU))
     assert beside.told(few) == [f"{words} ({NO_INTERVAL})" for words in ("ours: 0.650", "difference: +0.003")]
     refused = replace(known, gaps=("epochs 10, ours 11",))
     assert beside.compared(refused, {})[2].text == "a"

@@ -5,6 +5,7 @@ import pytest
 from upath import UPath
 
 from dfloc.errors import ConfigError
+from dfloc.metrics.metric import FALSE_ALARM, IOU, Metric
 from dfloc.report import claims, exposure, latex, models, ranking
 from dfloc.report.estimate import Estimate
 from dfloc.report.page import Report, Section
@@ -14,8 +15,8 @@ from tests.report.conftest import curve_of
 from tests.report.studies import DOLOS, MINI
 
 
-def scores(*values: float, **more) -> Row:
-    found = [estimate(Estimate(value, value - 0.05, value + 0.05, 1, 9), "") for value in values]
+def scores(*values: float, metric: Metric = IOU, **more) -> Row:
+    found = [estimate(Estimate(value, value - 0.05, value + 0.05, 1, 9, metric=metric), "") for value in values]
     return Row([Cell(f"model {values}"), *found], **more)
 
 
@@ -93,7 +94,7 @@ def test_blocks_between_rules_have_each_their_best_and_baselines_none():
 
 
 def test_the_best_of_each_row_among_some_columns():
-    low, high = (estimate(Estimate(value, 0.0, 1.0, 1, 9), "") for value in (0.2, 0.8))
+    low, high = (estimate(Estimate(value, 0.0, 1.0, 1, 9, metric=IOU), "") for value in (0.2, 0.8))
     rows = [Row([Cell("easy"), low, high, high]), Row([Cell("hard"), low, Cell("failed"), high])]
     text = latex.latex(made(*rows, columns=["Test domain", "A", "B", "all fake"], across=(1, 2)))
     bold = [[r"\textbf" in cell for cell in row[1:]] for row in checked(text)[1:]]
@@ -115,18 +116,18 @@ def test_train_x_test_has_the_best_training_of_each_test_domain(study_of):
 
 
 def test_differences_are_not_ranked_and_a_minus_is_one():
-    found = Estimate(-0.1, -0.2, 0.05, 2, 9)
+    found = Estimate(-0.1, -0.2, 0.05, 2, 9, metric=IOU)
     rows = checked(latex.latex(made(*[Row([Cell("m"), estimate(found, "", signed=True), Cell("-")])] * 2)))
     assert rows[1][1:] == [r"$-$0.100 {\scriptsize [$-$0.200, +0.050]}", "--"]
 
 
 def test_numbers_of_which_less_is_better():
-    rows = checked(latex.latex(made(scores(0.5, 0.4), scores(0.25, 0.75), columns=["Model", "False-alarm area", "B"])))
-    assert r"\textbf{0.250}" in rows[2][1]
+    rows = checked(latex.latex(made(*(scores(*values, metric=FALSE_ALARM) for values in ((0.5, 0.4), (0.25, 0.75))))))
+    assert [r"\textbf" in cell for row in rows[1:] for cell in row[1:]] == [False, True, True, False]
 
 
 def test_metrics_in_rows_are_compared_each_with_its_own():
-    low, high = (estimate(Estimate(value, 0.1, 0.9, 1, 9), "") for value in (0.2, 0.8))
+    low, high = (estimate(Estimate(value, 0.1, 0.9, 1, 9, metric=IOU), "") for value in (0.2, 0.8))
     table = made(
         Row([Cell("a"), Cell("IoU"), low], starts=True),
         Row([Cell(""), Cell("AP"), high]),

@@ -178,7 +178,7 @@ def test_all_fake_needs_no_trial_and_is_what_a_planned_one_says(workspace, tmp_p
             return {}
         return {key: value for key, value in own.items() if key in FULL or key in study_keys}
 
-    study_keys = protocols.find(protocol).keys
+    study_keys = protocols.find(protocol).per_image
     with_it = study_of(Workspace(tmp_path / "planned"), planned, studies.truth, maps)
     without = study_of(workspace, bare, studies.truth, lambda *_: {})
     assert with_it.all_fake is None

@@ -148,4 +148,4 @@ def test_test_domains_are_those_that_are_tested(tmp_path):
 
 def test_pooled_iou_is_of_all_pixels_of_a_set(shift):
     (single, _) = models.models(shift)[0].parts
-    assert single.over(shift, known, lambda score: score.pooled_iou) == pytest.approx(100 / 140)
+    assert single.over(shift, known, lambda score: score.of_set["pooled_iou"]) == pytest.approx(100 / 140)

@@ -33,7 +33,7 @@ def test_validation_is_that_of_the_best_epoch(mini_workspace, mini_study):
     result = mini_study.results.all[0]
     epochs = Ledger(mini_workspace).epochs(result.trial.fingerprint)
     assert result.done is not None
-    assert result.valid == epochs[result.done.best_epoch - 1].valid_iou
+    assert result.valid == epochs[result.done.best_epoch - 1].valid["iou"]
 
 
 def test_states_and_failures(study_of):

@@ -58,7 +58,7 @@ def _fill(workspace: Workspace, record: SweepRecord) -> None:
 
 
 def _epoch(value: float) -> EpochRecord:
-    return EpochRecord(epoch=1, steps=1, images=1, valid_loss=0, valid_iou=value, seconds=1, time=0)
+    return EpochRecord(epoch=1, steps=1, images=1, valid={"loss": 0, "iou": value}, seconds=1, time=0)
 
 
 def blocks_of(study: Study) -> list[object]:

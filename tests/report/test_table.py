@@ -1,6 +1,7 @@
 import csv
 import io
 
+from dfloc.metrics.metric import IOU
 from dfloc.report import table
 from dfloc.report.estimate import Estimate
 from dfloc.report.table import Cell, Row, Table
@@ -14,20 +15,20 @@ def make(**update) -> Table:
         "title": "Title.",
         "caption": "Caption.",
         "columns": ["Name", "IoU"],
-        "rows": [Row([Cell("a"), table.estimate(Estimate(0.5, 0.4, 0.61, 1, 9, 3), "not run")])],
+        "rows": [Row([Cell("a"), table.estimate(Estimate(0.5, 0.4, 0.61, 1, 9, 3, metric=IOU), "not run")])],
     }
     return Table(**(fields | update))
 
 
 def test_a_number_stands_with_its_interval_and_missing_runs():
-    cell = table.estimate(Estimate(0.5, 0.4, 0.61, 1, 9, 3), "not run")
+    cell = table.estimate(Estimate(0.5, 0.4, 0.61, 1, 9, 3, metric=IOU), "not run")
     assert (cell.text, cell.below) == ("0.500", ["0.400 … 0.610", "1 of 3 runs"])
-    signed = table.estimate(Estimate(-0.05, -0.1, 0.02, 1, 9), "", signed=True)
+    signed = table.estimate(Estimate(-0.05, -0.1, 0.02, 1, 9, metric=IOU), "", signed=True)
     assert (signed.text, signed.span) == ("-0.050", ("-0.100", "+0.020"))
 
 
 def test_an_interval_as_narrow_as_its_number_holds_it():
-    cell = table.estimate(Estimate(0.9979, 0.9961, 0.9987, 1, 9), "")
+    cell = table.estimate(Estimate(0.9979, 0.9961, 0.9987, 1, 9, metric=IOU), "")
     assert cell.span == ("0.996", "0.999")
     assert float(cell.span[0]) <= float(cell.text) <= float(cell.span[1])
 
@@ -53,7 +54,7 @@ def test_markdown_has_one_line_per_row_and_escapes_bars():
 
 def test_csv_has_columns_for_intervals_and_notes_and_numbers_that_are_not_rounded():
     rows = [
-        Row([Cell("a"), table.estimate(Estimate(1 / 3, 0.1234567, 0.61, 1, 9, 3), "")]),
+        Row([Cell("a"), table.estimate(Estimate(1 / 3, 0.1234567, 0.61, 1, 9, 3, metric=IOU), "")]),
         Row([Cell("b"), table.number(2 / 3)]),
         Row([Cell("c"), table.estimate(None, "failed")]),
     ]

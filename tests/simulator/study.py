@@ -223,8 +223,7 @@ class Learner:
             images=4,
             lr=0.01,
             train_loss=1 - iou,
-            valid_loss=1 - iou,
-            valid_iou=iou,
+            valid={"loss": 1 - iou, "iou": iou},
             seconds=EPOCH_SECONDS,
             time=0.0,
         )

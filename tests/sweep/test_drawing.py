@@ -133,7 +133,7 @@ class Run:
             self.epochs += 1
             records.append(
                 EpochRecord(
-                    epoch=epoch, steps=epoch, images=1, valid_loss=0, valid_iou=values[epoch - 1], seconds=1, time=0
+                    epoch=epoch, steps=epoch, images=1, valid={"loss": 0, "iou": values[epoch - 1]}, seconds=1, time=0
                 )
             )
             attempt.save_epoch(b"state", records)

@@ -48,6 +48,12 @@ def refused(tmp_path: Path, *settings: str, text: str | bytes = SMALL, **how: in
         ("    from: base", "    from: ''", "small.yaml line 19: stages.finetune.from: should be the name of a"),
         ("    from: base", "    from: {}", "small.yaml line 19: stages.finetune.from: should be the name of a"),
         ("  batch: 4", "  batch: 4\n  weights: ''", "line 14: trial.weights: should be a word, or be left out"),
+        ("  batch: 4", "  batch: 4\n  select: ap", "trial.select: should be 'iou', 'loss' or 'last', but it is 'ap'"),
+        (
+            "  schedule: constant",
+            "  schedule: {name: plateau, watch: ap}",
+            "trial.schedule.watch: should be 'iou' or 'loss', but it is 'ap'",
+        ),
         ("  finetune:", "  a/b:", "small.yaml line 18: stages.a/b: should be named by letters"),
         ("  finetune:", "  a b:", "small.yaml line 18: stages.a b: should be named by letters"),
         ("  finetune:", '  "":', "small.yaml line 18: stages.: should be named by letters"),

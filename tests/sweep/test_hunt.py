@@ -43,7 +43,7 @@ def test_a_search_runs_is_extended_and_stops_its_worse_trials(
     rungs = Rungs((1, 2), 2)
     for trial in trials:
         name = trial.fingerprint
-        rungs.put((), name, {one.epoch: one.valid_iou for one in study.ledger.epochs(name)})
+        rungs.put((), name, {one.epoch: one.valid["iou"] for one in study.ledger.epochs(name)})
         cut, stopped = rungs.cut((), name), study.ledger.stopped(name, path.name)
         assert (stopped and (stopped.epoch, stopped.value, stopped.needed)) == (cut and tuple(cut))
         assert study.ledger.state(name, path.name) == ("stopped" if cut else "done")
@@ -90,7 +90,7 @@ def _tracked(study: Study, trials: list[PlannedTrial], sweep: str) -> None:
         assert run.info.status == ("KILLED" if stopped else "FINISHED")
         assert run.data.tags.get("dfloc.stopped") == (stopped and f"after epoch {stopped.epoch} by {sweep}")
         assert run.data.tags["dfloc.axis.lr"] == str(trial.axes["lr"])
-        assert run.data.metrics["valid/iou"] == study.ledger.epochs(trial.fingerprint)[-1].valid_iou
+        assert run.data.metrics["valid/iou"] == study.ledger.epochs(trial.fingerprint)[-1].valid["iou"]
 
 
 def cover(preset: str) -> tuple[Cell, ...]:

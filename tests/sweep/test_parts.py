@@ -1,6 +1,6 @@
 import pytest
 
-from dfloc.config import DecoderSpec, LossSpec
+from dfloc.config import DecoderSpec, LossSpec, ScheduleSpec
 from dfloc.errors import ConfigError
 from dfloc.sweep import parts
 from dfloc.sweep.ask import DecoderAsk
@@ -29,6 +29,11 @@ def test_a_loss_keeps_only_the_fields_that_it_reads() -> None:
     }
     for name, fields in left.items():
         assert parts.loss(LossSpec(name=name, **asked)) == LossSpec(name=name, **fields)
+
+
+def test_a_schedule_keeps_the_measure_that_it_follows() -> None:
+    assert parts.schedule(ScheduleSpec(name="plateau", watch="loss")).watch == "loss"
+    assert parts.schedule(ScheduleSpec(name="constant", watch="loss")) == ScheduleSpec(name="constant")
 
 
 def test_a_sum_keeps_the_weights_of_its_terms_and_what_they_read() -> None:

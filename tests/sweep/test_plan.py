@@ -17,7 +17,7 @@ from tests.sweep.conftest import Planner
 def finish(planner: Planner, trial: PlannedTrial, rows: bool = True) -> None:
     """Put a trial into the ledger as if it had been trained."""
     attempt = planner.ledger.begin(trial.spec)
-    record = EpochRecord(epoch=1, steps=1, images=1, valid_loss=0.0, valid_iou=0.5, seconds=1.0, time=0.0)
+    record = EpochRecord(epoch=1, steps=1, images=1, valid={"loss": 0.0, "iou": 0.5}, seconds=1.0, time=0.0)
     attempt.save_epoch(b"state", [record])
     decoder = decoders.build(trial.spec.decoder, [map_spec(trial.spec.maps[0].map)], generator(0, "init"))
     weights = checkpoint.to_bytes(checkpoint.weights_of(decoder), trial.spec)

@@ -1,0 +1,46 @@
+"""What a protocol measures: a number with its name, its bounds, and which end of them is the better one."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Bounds = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a protocol.
+
+    Attributes:
+        key: its name in rows, summaries, CSVs and MLflow.
+        label: its name in tables and figures.
+        bounds: between which it lies; so do its means and their intervals.
+        higher_is_better: whether the most of several is the best.
+        of_set: whether it is of a whole set of images, and no mean over them.
+    """
+
+    key: str
+    label: str
+    bounds: Bounds = (0.0, 1.0)
+    higher_is_better: bool = True
+    of_set: bool = False
+
+    def best(self, values: Iterable[float]) -> float:
+        """Return the best of some values, at least one."""
+        return max(values) if self.higher_is_better else min(values)
+
+    def gain(self, value: float, other: float) -> float:
+        """Return by how much a value is better than another."""
+        return value - other if self.higher_is_better else other - value
+
+
+IOU = Metric("iou", "IoU")
+F1 = Metric("f1", "F1")
+F1_FIXED = Metric("f1_fixed", "F1 at 0.5")
+F1_ORACLE = Metric("f1_best", "F1 oracle")
+AP = Metric("ap", "AP")
+AUC = Metric("auc", "AUC")
+MCC = Metric("mcc", "MCC", bounds=(-1.0, 1.0))
+PBCA = Metric("pbca", "PBCA")
+POOLED_IOU = Metric("pooled_iou", "Pooled IoU", of_set=True)
+F1_CHOSEN = Metric("f1_valid", "F1 at the validation threshold", of_set=True)
+FALSE_ALARM = Metric("false_alarm_area", "False-alarm area", higher_is_better=False, of_set=True)
