@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from dfloc import objective
 from dfloc.config import Checkpoint, EvaluationSpec
 from dfloc.data import lists
 from dfloc.data.generators import SOURCE
@@ -17,6 +18,7 @@ from dfloc.ledger import Done, EpochRecord, Ledger, State
 from dfloc.metrics import degenerate, protocols, summarise
 from dfloc.metrics.degenerate import ALL_FAKE, Kinds
 from dfloc.models.base import random_seed
+from dfloc.objective import Standing
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
@@ -169,6 +171,10 @@ class Results:
     def counts(self) -> Counter[str]:
         """Return how many trials are in which state, each fingerprint once."""
         return Counter(result.state for result in self.by_fingerprint.values())
+
+    def standing(self, point: Sequence[str]) -> Standing:
+        """Return where a point of the sweep's search stands, by the fingerprints of its trials."""
+        return objective.of_point([objective.of_trial(self._ledger, name, self.record.sweep) for name in point])
 
     def scores(self) -> list[Score]:
         """Return every evaluation that has rows, once."""

@@ -1,13 +1,14 @@
 """The search of a sweep: what was drawn, what came of it, what is drawn next, and what is stopped."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dfloc import repro
+from dfloc import objective, repro
 from dfloc.ledger import Ledger
 from dfloc.names import POINT
+from dfloc.objective import Standing
 from dfloc.outcome import Stopped
 from dfloc.planned import PlannedTrial, SearchAxis, SearchRecord
 from dfloc.record import SweepRecord
@@ -17,6 +18,7 @@ from dfloc.sweep.ask_search import SamplerAsk
 from dfloc.sweep.plan import Item, work_of
 from dfloc.sweep.points import Point, Space, Tried
 from dfloc.sweep.resolve import Resolved
+from dfloc.sweep.scheduler import Next, ParentsFirst
 from dfloc.sweep.space import Study
 
 ATTEMPTS = 20  # of the sampler to give a point that was not drawn before
@@ -26,12 +28,11 @@ AT_RANDOM = 200  # further ones where the space cannot be listed
 Drawn = tuple[Point, Sequence[PlannedTrial]]
 
 
-class Drawing:
+class Search:
     """Draws points until there are enough, from the ledger alone: each start of a search begins where it was.
 
-    A point is one trial, or one for each fold, seed and draw of its stage; its value is the mean of their validation
-    IoUs, and none where one of them has none: a mean over other folds is another quantity. It ends as soon as one of
-    them is stopped or has failed: the others are not trained then.
+    A point is one trial, or one for each fold, seed and draw of its stage (`objective.of_point`). It ends as soon as
+    one of them is stopped or has failed: the others are not trained then.
 
     Args:
         study: with a search.
@@ -42,6 +43,7 @@ class Drawing:
 
     Attributes:
         points: what was drawn, in order.
+        exhausted: there is no other point.
     """
 
     def __init__(self, study: Study, resolved: Resolved, ledger: Ledger, old: Sequence[SweepRecord]):
@@ -51,9 +53,9 @@ class Drawing:
         self._resolved, self._ledger = resolved, ledger
         self._sweep = resolved.record.sweep
         self._space = Space(self._ask.space)
-        self._ended: dict[str, tuple[str, float | None, int]] = {}
+        self._ended: dict[str, Standing] = {}
         self.points: list[Drawn] = []
-        self._exhausted = False
+        self.exhausted = False
         for start in old:
             for search in (one for one in start.searches if one.stage == self._ask.stage):
                 self._recall(start.trials, search)
@@ -103,36 +105,39 @@ class Drawing:
             rungs=self._epochs,
             factor=self._ask.pruner.factor,
             points=tuple(tuple(trial.fingerprint for trial in trials) for _, trials in points),
-            exhausted=self._exhausted,
+            exhausted=self.exhausted,
             **self._weighed(),
         )
 
-    def draw(self, on_drawn: Callable[[Sequence[PlannedTrial]], None]) -> list[Item] | None:
-        """Draw the next point.
+    def draw(self) -> Sequence[PlannedTrial]:
+        """Draw the next point and return its trials, to be put on record; none: enough are drawn, or all there are.
 
-        Args:
-            on_drawn: told of its trials before anything is done with them, to put them on record.
-
-        Returns:
-            What there is to do for it, nothing where all was done before; None: enough points are drawn, or all.
+        A point whose trials are all those of others is none.
         """
-        trials = self._next()
-        if trials is None:
-            if len(self.points) < self._ask.trials and not self._exhausted:
-                self._exhausted = True
-                on_drawn(())
-            return None
-        on_drawn(trials)
-        for trial in trials:
-            self._look(trial)
+        number = len(self.points)
+        if number >= self._ask.trials or self.exhausted:
+            return ()
+        seen = {trial.fingerprint for trial in self._trials()}
+        for point in self._candidates(number):
+            trials = self._plan(point, number) if self._is_new(point) else []
+            if not {trial.fingerprint for trial in trials} <= seen:
+                self.points.append((point, trials))
+                for trial in trials:
+                    self._look(trial)
+                return trials
+        self.exhausted = True
+        return ()
+
+    def work_of(self, trials: Sequence[PlannedTrial]) -> list[Item]:
+        """Return what is to be done of a point's trials; nothing where all was done before."""
         return [item for item in work_of(trials, self._ledger) if self.wants(item)]
 
     def wants(self, item: Item) -> bool:
         """Return whether an item is still to be done: no trial of its point was stopped, or failed."""
         return item.trial.fingerprint not in self._not_wanted()
 
-    def cut(self, item: Item, entry: dict[str, Any]) -> Cut | None:
-        """Return where a trial that reports is to be stopped, and put that into the ledger; None: it goes on."""
+    def cut(self, item: Item, entry: Mapping[str, Any]) -> Cut | None:
+        """Return where a trial that reports is to be stopped; None: it goes on."""
         if item.trial.stage != self._ask.stage or not entry.keys() & {"valid_iou", "goes_on"}:
             return None
         line, name, ended = self._line(item.trial), item.trial.fingerprint, None
@@ -144,13 +149,16 @@ class Drawing:
         cut = self._rungs.cut(line, name, ended)
         if cut is None and entry["epoch"] < entry["epochs"] and not self.wants(item):
             cut = Cut(entry["epoch"], self._rungs.best(line, name), None)
-        if cut:
-            self._ledger.stop(name, self._sweep, Stopped(**cut._asdict(), time=time.time()))
         return cut
+
+    def stop(self, item: Item, cut: Cut) -> None:
+        """Put a stop into the ledger."""
+        stopped = Stopped(**cut._asdict(), time=time.time())
+        self._ledger.stop(item.trial.fingerprint, self._sweep, stopped)
 
     def tried(self) -> list[Tried]:
         """Return every point and what has come of it so far."""
-        return [self._tried(point, trials) for point, trials in self.points]
+        return [Tried(point, *self._stands(trials)) for point, trials in self.points]
 
     def _weighed(self) -> dict[str, Any]:
         valued = [one for one in self.tried() if one.value is not None]
@@ -178,7 +186,7 @@ class Drawing:
             if names and (names <= others or names > others):  # with fewer seeds or draws now, or with more
                 self.points.append((point, trials))
         same = {name: SearchAxis(**axis.model_dump()) for name, axis in self._space.axes.items()} == search.axes
-        self._exhausted = search.exhausted and same and len(self.points) == len(search.points)
+        self.exhausted = search.exhausted and same and len(self.points) == len(search.points)
 
     def _plan(self, point: Point, number: int) -> list[PlannedTrial]:
         cells = [replace(cell, axes={POINT: number, **cell.axes}) for cell in self._cells(point)]
@@ -186,26 +194,13 @@ class Drawing:
 
     def _num_to_draw(self) -> int:
         """Return how many trials are still to be drawn at most; a space that can be listed may have fewer."""
-        left = 0 if self._exhausted else self._ask.trials - len(self.points)
+        left = 0 if self.exhausted else self._ask.trials - len(self.points)
         if left > 0 and self._space.num_points() is not None:
             left = min(left, len([point for point in self._space.all() if self._is_new(point)]))
         return max(0, left) * len(self._cells(self._space.cover([])[0]))
 
     def _is_new(self, point: Point) -> bool:
         return all(point != drawn for drawn, _ in self.points)
-
-    def _next(self) -> Sequence[PlannedTrial] | None:
-        """Put the next point among those that were drawn; one whose trials are those of another is none."""
-        number = len(self.points)
-        if number >= self._ask.trials:
-            return None
-        seen = {trial.fingerprint for trial in self._trials()}
-        for point in self._candidates(number):
-            trials = self._plan(point, number) if self._is_new(point) else []
-            if not {trial.fingerprint for trial in trials} <= seen:
-                self.points.append((point, trials))
-                return trials
-        return None
 
     def _candidates(self, number: int) -> Iterator[Point]:
         """Yield draws of the sampler; where it only repeats itself, what is left of the space."""
@@ -237,34 +232,74 @@ class Drawing:
 
     def _not_wanted(self, over_at: Sequence[str] = ("stopped", "failed")) -> frozenset[str]:
         """Return the trials that are not trained any more: those of a point that is over, but for what is done."""
-        over = [trials for point, trials in self.points if self._tried(point, trials).state in over_at]
+        over = [trials for _, trials in self.points if self._stands(trials).state in over_at]
         names = {trial.fingerprint for trials in over for trial in trials}
         others = {trial.fingerprint for trial in self._resolved.record.trials}
-        return frozenset(name for name in names - others if self._outcome(name)[0] != "done")
+        return frozenset(name for name in names - others if self._standing(name).state != "done")
 
-    def _tried(self, point: Point, trials: Sequence[PlannedTrial]) -> Tried:
-        found = [self._outcome(trial.fingerprint) for trial in trials]
-        states = {state for state, _, _ in found}
-        values = [value for _, value, _ in found if value is not None]
-        value = sum(values) / len(values) if len(values) == len(found) else None
-        epochs = sum(epochs for _, _, epochs in found)
-        if "failed" in states:
-            return Tried(point, "failed")
-        if "stopped" in states:
-            return Tried(point, "stopped", value, epochs)
-        return Tried(point, "done", value, epochs) if states == {"done"} else Tried(point, "open")
+    def _stands(self, trials: Sequence[PlannedTrial]) -> Standing:
+        return objective.of_point([self._standing(trial.fingerprint) for trial in trials])
 
-    def _outcome(self, fingerprint: str) -> tuple[str, float | None, int]:
-        """Return state, validation IoU and epochs of a trial; those of one that has ended are read once."""
-        if fingerprint not in self._ended:
-            state = self._ledger.state(fingerprint, self._sweep)
-            done, stopped = self._ledger.done(fingerprint), self._ledger.stopped(fingerprint, self._sweep)
-            if state == "done" and done:
-                epochs = self._ledger.epochs(fingerprint)
-                value = next((one.valid_iou for one in epochs if one.epoch == done.best_epoch), None)
-                self._ended[fingerprint] = (state, value, len(epochs))
-            elif state == "stopped" and stopped:
-                self._ended[fingerprint] = (state, stopped.value, stopped.epoch)
-            else:
-                return (state, None, 0)
-        return self._ended[fingerprint]
+    def _standing(self, fingerprint: str) -> Standing:
+        """Return where a trial stands; what the ledger has of one that has ended is read once."""
+        if fingerprint in self._ended:
+            return self._ended[fingerprint]
+        found = objective.of_trial(self._ledger, fingerprint, self._sweep)
+        if found.state in ("done", "stopped"):
+            self._ended[fingerprint] = found
+        return found
+
+
+class Searching(ParentsFirst):
+    """Known items, and those of points that are drawn when none of them is ready.
+
+    Args:
+        items: what is known to be left, parents before children.
+        search: draws the points.
+        keep: puts a new point on record before anything is done for it; refuses where this driver has lost its lock.
+        check: refuses likewise, before a stop is written.
+        told: of the name of a trial of a new point for which nothing is left to do.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        search: Search,
+        *,
+        keep: Callable[[SweepRecord], None],
+        check: Callable[[], None],
+        told: Callable[[str], None],
+    ):
+        super().__init__(items)
+        self._search = search
+        self._keep, self._check, self._told = keep, check, told
+
+    def suggest(self) -> Next:
+        """Return a known item that is ready, or one of the next point."""
+        while True:
+            self._waiting = {name: item for name, item in self._waiting.items() if self._search.wants(item)}
+            found = super().suggest()
+            if isinstance(found, Item) or not self._draw():
+                return found
+
+    def on_result(self, item: Item, entry: Mapping[str, Any]) -> str:
+        """Return why a trial is stopped early, and put that into the ledger."""
+        cut = self._search.cut(item, entry)
+        if cut is None:
+            return ""
+        self._check()
+        self._search.stop(item, cut)
+        return str(cut)
+
+    def _draw(self) -> bool:
+        """Add what is to be done of the next point; return whether there is one."""
+        whole = self._search.exhausted
+        trials = self._search.draw()
+        if trials or self._search.exhausted != whole:
+            self._keep(self._search.drawn(trials))
+        left = {item.trial.fingerprint: item for item in self._search.work_of(trials)}
+        for trial in trials:
+            if trial.fingerprint not in left:
+                self._told(trial.name)
+        self._waiting |= {name: left[name] for name in left if name not in (self._waiting.keys() | self._running)}
+        return bool(trials)

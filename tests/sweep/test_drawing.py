@@ -19,13 +19,11 @@ from dfloc.record import Starts, SweepRecord, files
 from dfloc.registry import map_spec
 from dfloc.repro import generator
 from dfloc.sweep.data import Shards
-from dfloc.sweep.drawing import Drawing
+from dfloc.sweep.drawing import Search, Searching
 from dfloc.sweep.file import SweepFile
-from dfloc.sweep.hunt import Hunt
 from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Item, Plan, make
 from dfloc.sweep.resolve import resolve
-from dfloc.sweep.schedule import ParentsFirst
 from dfloc.sweep.space import expand
 from tests.sweep.conftest import STUDY, Planner
 
@@ -84,12 +82,12 @@ class Run:
     told: list[str] = field(default_factory=list)
     epochs: int = 0
 
-    def plan(self, retry_failed: bool = False) -> tuple[Plan, Drawing]:
+    def plan(self, retry_failed: bool = False) -> tuple[Plan, Search]:
         study = expand(SweepFile(self.planner.file).choose("own", self.settings), only=("search",))
         data, workspace = Shards(self.planner.shards, "tiny"), self.planner.workspace
         resolved = resolve(study, data, Known(workspace), preset="own")
         old = Starts(workspace.sweep(resolved.record.sweep)).all
-        drawing = Drawing(study, resolved, self.planner.ledger, [*old.values()])
+        drawing = Search(study, resolved, self.planner.ledger, [*old.values()])
         store = FeatureStore(workspace.features)
         drawn = drawing.resolved(retry_failed)
         return make(drawn, self.planner.ledger, store, workspace.root / "sweeps", retry_failed), drawing
@@ -99,20 +97,16 @@ class Run:
         folder = self.planner.workspace.sweep(plan.record.sweep)
         starts = Starts(folder)
         starts.begin(plan.record)
-        hunt = Hunt(drawing, keep=partial(self.keep, starts), check=lambda: None, told=self.told.append)
-        searcher = ParentsFirst(plan.items, lambda pack: {"name": pack[0].trial.fingerprint}, hunt)
-        for number in range(1000):
-            config = searcher.suggest(f"t{number}")
-            if not isinstance(config, dict):
-                assert config == "FINISHED"
-                break
-            last = {}
-            for last in self._train(searcher.items[config["name"]]):
-                if searcher.cut({config["name"]: last}):
+        keep = partial(self.keep, starts)
+        scheduler = Searching(plan.items, drawing, keep=keep, check=lambda: None, told=self.told.append)
+        while isinstance(item := scheduler.suggest(), Item):
+            how = "did not finish"
+            for entry in self._train(item):
+                if how := scheduler.on_result(item, entry):
                     break
-            searcher.on_trial_complete(f"t{number}", {f"pack/{config['name']}/{key}": 1 for key in last})
-        if searcher.refused:
-            raise searcher.refused
+                how = entry.get("failed", "" if "finished" in entry else "did not finish")
+            scheduler.on_end(item, how)
+        assert item == "end"
         return self
 
     def _train(self, item: Item) -> Iterator[dict[str, Any]]:
@@ -167,7 +161,9 @@ def finish(planner: Planner, trial: PlannedTrial, attempt: Any, epoch: int) -> N
     import pyarrow as pa
 
     for evaluation in trial.evaluations:
-        planner.ledger.put_rows(trial.fingerprint, evaluation.key, pa.table({"iou": [0.5]}))
+        images = [f"image {number}" for number in range(evaluation.test.size)]
+        rows = pa.table({"id": images, "stem": images, "iou": [0.5] * len(images)})
+        planner.ledger.put_rows(trial.fingerprint, evaluation.key, rows)
 
 
 @pytest.fixture
