@@ -1,7 +1,7 @@
 """The search of a sweep: what was drawn, what came of it, what is drawn next, and what is stopped."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,6 @@ from dfloc.sweep.ask_search import SamplerAsk
 from dfloc.sweep.plan import Item, work_of
 from dfloc.sweep.points import Point, Space, Tried
 from dfloc.sweep.resolve import Resolved
-from dfloc.sweep.scheduler import Next, ParentsFirst
 from dfloc.sweep.space import Study
 
 ATTEMPTS = 20  # of the sampler to give a point that was not drawn before
@@ -78,7 +77,7 @@ class Search:
             record=record,
             cover=self._resolved.cover if to_draw else (),
             to_draw=to_draw,
-            ended=self._not_wanted(("stopped",)) if retry_failed else self._not_wanted(),
+            ended=self.over(("stopped",)) if retry_failed else self.over(),
         )
 
     def added_to(self, record: SweepRecord) -> SweepRecord:
@@ -130,11 +129,19 @@ class Search:
 
     def work_of(self, trials: Sequence[PlannedTrial]) -> list[Item]:
         """Return what is to be done of a point's trials; nothing where all was done before."""
-        return [item for item in work_of(trials, self._ledger) if self.wants(item)]
+        over = self.over()
+        return [item for item in work_of(trials, self._ledger) if item.trial.fingerprint not in over]
 
-    def wants(self, item: Item) -> bool:
-        """Return whether an item is still to be done: no trial of its point was stopped, or failed."""
-        return item.trial.fingerprint not in self._not_wanted()
+    def over(self, at: Sequence[str] = ("stopped", "failed")) -> frozenset[str]:
+        """Return trials that are not trained any more, by fingerprint: one of their point was stopped, or has failed.
+
+        Args:
+            at: which of these ends a point; what is done is left out.
+        """
+        ended = [trials for _, trials in self.points if self._stands(trials).state in at]
+        names = {trial.fingerprint for trials in ended for trial in trials}
+        others = {trial.fingerprint for trial in self._resolved.record.trials}
+        return frozenset(name for name in names - others if self._standing(name).state != "done")
 
     def cut(self, item: Item, entry: Mapping[str, Any]) -> Cut | None:
         """Return where a trial that reports is to be stopped; None: it goes on."""
@@ -147,7 +154,7 @@ class Search:
             ended = entry["epoch"]
             self._rungs.put(line, name, {ended: entry["valid_iou"]})
         cut = self._rungs.cut(line, name, ended)
-        if cut is None and entry["epoch"] < entry["epochs"] and not self.wants(item):
+        if cut is None and entry["epoch"] < entry["epochs"] and name in self.over():
             cut = Cut(entry["epoch"], self._rungs.best(line, name), None)
         return cut
 
@@ -230,13 +237,6 @@ class Search:
         epochs = {record.epoch: record.valid_iou for record in self._ledger.epochs(trial.fingerprint)}
         self._rungs.put(self._line(trial), trial.fingerprint, epochs)
 
-    def _not_wanted(self, over_at: Sequence[str] = ("stopped", "failed")) -> frozenset[str]:
-        """Return the trials that are not trained any more: those of a point that is over, but for what is done."""
-        over = [trials for _, trials in self.points if self._stands(trials).state in over_at]
-        names = {trial.fingerprint for trials in over for trial in trials}
-        others = {trial.fingerprint for trial in self._resolved.record.trials}
-        return frozenset(name for name in names - others if self._standing(name).state != "done")
-
     def _stands(self, trials: Sequence[PlannedTrial]) -> Standing:
         return objective.of_point([self._standing(trial.fingerprint) for trial in trials])
 
@@ -248,58 +248,3 @@ class Search:
         if found.state in ("done", "stopped"):
             self._ended[fingerprint] = found
         return found
-
-
-class Searching(ParentsFirst):
-    """Known items, and those of points that are drawn when none of them is ready.
-
-    Args:
-        items: what is known to be left, parents before children.
-        search: draws the points.
-        keep: puts a new point on record before anything is done for it; refuses where this driver has lost its lock.
-        check: refuses likewise, before a stop is written.
-        told: of the name of a trial of a new point for which nothing is left to do.
-    """
-
-    def __init__(
-        self,
-        items: Sequence[Item],
-        search: Search,
-        *,
-        keep: Callable[[SweepRecord], None],
-        check: Callable[[], None],
-        told: Callable[[str], None],
-    ):
-        super().__init__(items)
-        self._search = search
-        self._keep, self._check, self._told = keep, check, told
-
-    def suggest(self) -> Next:
-        """Return a known item that is ready, or one of the next point."""
-        while True:
-            self._waiting = {name: item for name, item in self._waiting.items() if self._search.wants(item)}
-            found = super().suggest()
-            if isinstance(found, Item) or not self._draw():
-                return found
-
-    def on_result(self, item: Item, entry: Mapping[str, Any]) -> str:
-        """Return why a trial is stopped early, and put that into the ledger."""
-        cut = self._search.cut(item, entry)
-        if cut is None:
-            return ""
-        self._check()
-        self._search.stop(item, cut)
-        return str(cut)
-
-    def _draw(self) -> bool:
-        """Add what is to be done of the next point; return whether there is one."""
-        whole = self._search.exhausted
-        trials = self._search.draw()
-        if trials or self._search.exhausted != whole:
-            self._keep(self._search.drawn(trials))
-        left = {item.trial.fingerprint: item for item in self._search.work_of(trials)}
-        for trial in trials:
-            if trial.fingerprint not in left:
-                self._told(trial.name)
-        self._waiting |= {name: left[name] for name in left if name not in (self._waiting.keys() | self._running)}
-        return bool(trials)

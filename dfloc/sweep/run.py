@@ -23,13 +23,12 @@ from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster, said, settled
 from dfloc.sweep.data import Shards
-from dfloc.sweep.drawing import Searching
 from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Item, Plan
 from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, prepare, resting, sources
 from dfloc.sweep.progress import Display
 from dfloc.sweep.room import Room
-from dfloc.sweep.scheduler import ParentsFirst, Scheduler
+from dfloc.sweep.scheduler import ParentsFirst, Scheduler, SearchScheduler
 from dfloc.sweep.tree import import_tree
 from dfloc.tracking import Tracker, check_experiment
 
@@ -218,7 +217,7 @@ class Driver:
         """Return what decides about the plan's items; a search adds to the record."""
         if prepared.search is None:
             return ParentsFirst(prepared.plan.items)
-        return Searching(
+        return SearchScheduler(
             prepared.plan.items,
             prepared.search,
             keep=lambda drawn: self._renew(prepared, drawn),

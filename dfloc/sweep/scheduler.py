@@ -1,8 +1,10 @@
 """What a sweep runs next, what it stops early, and what can no longer run; knows no Ray."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+from dfloc.record import SweepRecord
+from dfloc.sweep.drawing import Search
 from dfloc.sweep.plan import Item
 
 Next = Item | Literal["wait", "end"]
@@ -65,3 +67,58 @@ class ParentsFirst:
         for name in [name for name, item in self._waiting.items() if item.trial.parent == parent]:
             self.dropped[self._waiting.pop(name).name] = why
             self._drop(name, why)
+
+
+class SearchScheduler(ParentsFirst):
+    """Known items, and those of points that are drawn when none of them is ready.
+
+    Args:
+        items: what is known to be left, parents before children.
+        search: draws the points.
+        keep: puts a new point on record before anything is done for it; refuses where this driver has lost its lock.
+        check: refuses likewise, before a stop is written.
+        told: of the name of a trial of a new point for which nothing is left to do.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        search: Search,
+        *,
+        keep: Callable[[SweepRecord], None],
+        check: Callable[[], None],
+        told: Callable[[str], None],
+    ):
+        super().__init__(items)
+        self._search = search
+        self._keep, self._check, self._told = keep, check, told
+
+    def suggest(self) -> Next:
+        """Return a known item that is ready, or one of the next point."""
+        while True:
+            over = self._search.over()
+            self._waiting = {name: item for name, item in self._waiting.items() if name not in over}
+            found = super().suggest()
+            if isinstance(found, Item) or not self._draw():
+                return found
+
+    def on_result(self, item: Item, entry: Mapping[str, Any]) -> str:
+        """Return why a trial is stopped early, and put that into the ledger."""
+        cut = self._search.cut(item, entry)
+        if cut is None:
+            return ""
+        self._check()
+        self._search.stop(item, cut)
+        return str(cut)
+
+    def _draw(self) -> bool:
+        """Add what is to be done of the next point; return whether there is one."""
+        before, trials = self._search.exhausted, self._search.draw()
+        if trials or self._search.exhausted != before:
+            self._keep(self._search.drawn(trials))
+        left = {item.trial.fingerprint: item for item in self._search.work_of(trials)}
+        for trial in trials:
+            if trial.fingerprint not in left:
+                self._told(trial.name)
+        self._waiting |= {name: left[name] for name in left if name not in (self._waiting.keys() | self._running)}
+        return bool(trials)

@@ -19,11 +19,12 @@ from dfloc.record import Starts, SweepRecord, files
 from dfloc.registry import map_spec
 from dfloc.repro import generator
 from dfloc.sweep.data import Shards
-from dfloc.sweep.drawing import Search, Searching
+from dfloc.sweep.drawing import Search
 from dfloc.sweep.file import SweepFile
 from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Item, Plan, make
 from dfloc.sweep.resolve import resolve
+from dfloc.sweep.scheduler import SearchScheduler
 from dfloc.sweep.space import expand
 from tests.sweep.conftest import STUDY, Planner
 
@@ -98,7 +99,7 @@ class Run:
         starts = Starts(folder)
         starts.begin(plan.record)
         keep = partial(self.keep, starts)
-        scheduler = Searching(plan.items, drawing, keep=keep, check=lambda: None, told=self.told.append)
+        scheduler = SearchScheduler(plan.items, drawing, keep=keep, check=lambda: None, told=self.told.append)
         while isinstance(item := scheduler.suggest(), Item):
             how = "did not finish"
             for entry in self._train(item):
