@@ -58,7 +58,7 @@ SOLE_IMPORTERS = {
     "sam2": ("dfloc.models.sam2",),
     "hydra": ("dfloc.models.sam2",),
     "segmentation_models_pytorch": ("dfloc.losses", "dfloc.models.encoders"),
-    "optuna": ("dfloc.sweep.search",),
+    "optuna": ("dfloc.sweep.sampler",),
 }
 IN_PARTS = {library.partition(".")[0] for library in SOLE_IMPORTERS if "." in library}
 HEAVY = ("torch", "ray", "mlflow", "plotly", "pandas", "pyarrow", "sklearn", "matplotlib")

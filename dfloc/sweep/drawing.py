@@ -171,10 +171,10 @@ class Search:
         valued = [one for one in self.tried() if one.value is not None]
         if len(valued) < WEIGHED_FROM:
             return {}
-        from dfloc.sweep import search
+        from dfloc.sweep import sampler
 
         return {
-            "importance": search.importance(self._space.axes, valued, self._ask.sampler.seed),
+            "importance": sampler.importance(self._space.axes, valued, self._ask.sampler.seed),
             "weighed": len(valued),
         }
 
@@ -211,18 +211,18 @@ class Search:
 
     def _candidates(self, number: int) -> Iterator[Point]:
         """Yield draws of the sampler; where it only repeats itself, what is left of the space."""
-        from dfloc.sweep import search
+        from dfloc.sweep import sampler
 
-        tried, sampler = self.tried(), self._ask.sampler
+        tried, ask = self.tried(), self._ask.sampler
         for attempt in range(ATTEMPTS):
-            yield search.suggest(self._space, tried, sampler, number, attempt)
+            yield sampler.suggest(self._space, tried, ask, number, attempt)
         if self._space.num_points() is None:
-            at_random = SamplerAsk(name="random", seed=sampler.seed)
+            at_random = SamplerAsk(name="random", seed=ask.seed)
             for attempt in range(ATTEMPTS, ATTEMPTS + AT_RANDOM):
-                yield search.suggest(self._space, tried, at_random, number, attempt)
+                yield sampler.suggest(self._space, tried, at_random, number, attempt)
         else:
             yield from sorted(
-                self._space.all(), key=lambda point: repro.seed_of("dfloc", sampler.seed, "search", number, point)
+                self._space.all(), key=lambda point: repro.seed_of("dfloc", ask.seed, "search", number, point)
             )
 
     def _trials(self) -> list[PlannedTrial]:

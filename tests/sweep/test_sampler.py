@@ -7,7 +7,7 @@ import pytest
 from dfloc.planned import SearchAxis
 from dfloc.sweep.ask_search import SamplerAsk
 from dfloc.sweep.points import Point, Space, Tried
-from dfloc.sweep.search import importance, suggest
+from dfloc.sweep.sampler import importance, suggest
 
 SPACE = Space(
     {
