@@ -20,12 +20,12 @@ from dfloc.record import Starts, SweepRecord
 from dfloc.report import published
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Data, Expected, Shards
-from dfloc.sweep.drawing import Search
 from dfloc.sweep.file import SweepFile, find
 from dfloc.sweep.known import Known
 from dfloc.sweep.mistakes import blamed
 from dfloc.sweep.plan import Plan, make
 from dfloc.sweep.resolve import Resolved, resolve
+from dfloc.sweep.search import Search
 from dfloc.sweep.space import expand
 from dfloc.tracking import EXPERIMENT
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from dfloc.record import SweepRecord
-from dfloc.sweep.drawing import Search
 from dfloc.sweep.plan import Item
+from dfloc.sweep.search import Search
 
 Next = Item | Literal["wait", "end"]
 
