@@ -28,7 +28,7 @@ LAYERS = {
     **dict.fromkeys(
         (f"dfloc.{name}" for name in ("engine", "ledger", "summary", "projection", "run_layout", "tracking")), 3
     ),
-    **dict.fromkeys((f"dfloc.{name}" for name in ("tracking_store", "tracking_uri")), 3),
+    **dict.fromkeys((f"dfloc.{name}" for name in ("objective", "tracking_store", "tracking_uri")), 3),
     "dfloc.report": 4,
     "dfloc.doctor": 5,
     "dfloc.sweep": 5,
@@ -49,7 +49,7 @@ SOLE_IMPORTERS = {
     "ray.init": ("dfloc.workers",),
     "ray.shutdown": ("dfloc.workers",),
     "ray.data": ("dfloc.workers", "dfloc.data.importer", "dfloc.features.extract"),
-    "ray.tune": ("dfloc.sweep.schedule", "dfloc.sweep.trainable", "dfloc.sweep.run"),
+    "ray.tune": ("dfloc.sweep.tuning", "dfloc.sweep.trainable"),
     "mlflow": ("dfloc.tracking_store",),
     "click": ("dfloc.cli",),
     "matplotlib": ("dfloc.report.draw", "dfloc.report.sheet", "dfloc.report.svg", "dfloc.report.lettering"),
@@ -58,7 +58,7 @@ SOLE_IMPORTERS = {
     "sam2": ("dfloc.models.sam2",),
     "hydra": ("dfloc.models.sam2",),
     "segmentation_models_pytorch": ("dfloc.losses", "dfloc.models.encoders"),
-    "optuna": ("dfloc.sweep.search",),
+    "optuna": ("dfloc.sweep.sampler",),
 }
 IN_PARTS = {library.partition(".")[0] for library in SOLE_IMPORTERS if "." in library}
 HEAVY = ("torch", "ray", "mlflow", "pandas", "pyarrow", "sklearn", "matplotlib")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from dfloc import objective
 from dfloc.config import Checkpoint, EvaluationSpec
 from dfloc.data import lists
 from dfloc.data.generators import SOURCE
@@ -19,6 +20,7 @@ from dfloc.metrics.degenerate import ALL_FAKE, Kinds
 from dfloc.metrics.metric import Metric
 from dfloc.metrics.protocols import Protocol
 from dfloc.models.base import random_seed
+from dfloc.objective import Standing
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.registry import WATCHED
@@ -194,6 +196,10 @@ class Results:
     def counts(self) -> Counter[str]:
         """Return how many trials are in which state, each fingerprint once."""
         return Counter(result.state for result in self.by_fingerprint.values())
+
+    def standing(self, point: Sequence[str]) -> Standing:
+        """Return where a point of the sweep's search stands, by the fingerprints of its trials."""
+        return objective.of_point([objective.of_trial(self._ledger, name, self.record.sweep) for name in point])
 
     def scores(self) -> list[Score]:
         """Return every evaluation that has rows, once."""

@@ -7,7 +7,6 @@ from typing import Literal
 from dfloc.axis import Value
 from dfloc.metrics.degenerate import EQUAL
 from dfloc.planned import SearchRecord
-from dfloc.registry import WATCHED
 from dfloc.report import captions, cells, overview, table
 from dfloc.report.chart import COLOURS, GREY, UNIT, Axis, Bars, Figure, Key, Lines, Mark, Panel, Series
 from dfloc.report.groups import Study
@@ -76,7 +75,8 @@ def points(study: Study, search: SearchRecord) -> list[Point]:
     for number, fingerprints in enumerate(search.points):
         results = [by_name[name] for name in fingerprints]
         values = {name: results[0].trial.axes.get(name) for name in search.axes}
-        found.append(Point(number, values, results, *_fared(results)))
+        state, value, _ = study.results.standing(fingerprints)
+        found.append(Point(number, values, results, state, value))
     return found
 
 
@@ -102,19 +102,6 @@ def _headline(study: Study, search: SearchRecord) -> str:
 def word(value: object) -> str:
     """Return a value of an axis as a person writes it."""
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _fared(results: Sequence[Result]) -> tuple[Literal["done", "stopped", "failed", "open"], float | None]:
-    states = {result.state for result in results}
-    if "failed" in states:
-        return "failed", None
-    values = [result.valid for result in results if result.valid is not None]
-    stopped = [result for result in results if result.state == "stopped"]
-    values += [max(epoch.valid[WATCHED] for epoch in result.epochs) for result in stopped if result.epochs]
-    value = sum(values) / len(values) if len(values) == len(results) else None
-    if stopped:
-        return "stopped", value
-    return ("done", value) if states == {"done"} and value is not None else ("open", None)
 
 
 def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:

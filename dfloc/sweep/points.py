@@ -2,8 +2,7 @@
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from dfloc.axis import frozen
 from dfloc.errors import ConfigError
@@ -14,15 +13,8 @@ Point = dict[str, Any]
 MAX_LISTED = 10_000
 
 
-@dataclass(frozen=True)
-class Tried:
-    """A point that was drawn, and what came of it.
-
-    Attributes:
-        state: done | stopped (early, as one of the worse) | failed (for a cause of its own) | open (still to end).
-        value: the objective; of a stopped point, what it had then; None where one of its trials has none.
-        epochs: that it was trained, over all its trials.
-    """
+class Tried(NamedTuple):
+    """A point that was drawn, and where it stands (`objective.Standing`)."""
 
     point: Point
     state: Literal["done", "stopped", "failed", "open"]

@@ -20,12 +20,12 @@ from dfloc.record import Starts, SweepRecord
 from dfloc.report import published
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Data, Expected, Shards
-from dfloc.sweep.drawing import Drawing
 from dfloc.sweep.file import SweepFile, find
 from dfloc.sweep.known import Known
 from dfloc.sweep.mistakes import blamed
 from dfloc.sweep.plan import Plan, make
 from dfloc.sweep.resolve import Resolved, resolve
+from dfloc.sweep.search import Search
 from dfloc.sweep.space import expand
 from dfloc.tracking import EXPERIMENT
 
@@ -86,7 +86,7 @@ class Prepared:
     resolved: Resolved
     device: str
     data: Data
-    drawing: Drawing | None = None
+    search: Search | None = None
 
 
 def data_folder(options: Options, workspace: Workspace) -> UPath:
@@ -165,11 +165,11 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
     with blamed(lambda: file.where("tables")):
         published.choose(published.load(unpublished=True) if study.ask.tables else {}, study.ask.tables)
     resolved = resolve(study, data, known, preset=options.chosen_preset, limit=options.limit)
-    ledger, drawing = Ledger(workspace), None
+    ledger, search = Ledger(workspace), None
     if study.draw and len(resolved.cover) == len(study.cover):
         old = Starts(workspace.sweep(resolved.record.sweep)).all
-        drawing = Drawing(study, resolved, ledger, [*old.values()])
-        resolved = drawing.resolved(options.retry_failed)
+        search = Search(study, resolved, ledger, [*old.values()])
+        resolved = search.resolved(options.retry_failed)
     else:
         resolved = replace(resolved, cover=())
     plan = make(
@@ -179,7 +179,7 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
         workspace.root / "sweeps",
         options.retry_failed,
     )
-    return Prepared(plan, resolved, study.ask.device, data, drawing)
+    return Prepared(plan, resolved, study.ask.device, data, search)
 
 
 def merged(options: Options) -> str:

@@ -23,12 +23,12 @@ from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster, said, settled
 from dfloc.sweep.data import Shards
-from dfloc.sweep.hunt import Hunt
 from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Item, Plan
 from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, prepare, resting, sources
 from dfloc.sweep.progress import Display
 from dfloc.sweep.room import Room
+from dfloc.sweep.scheduler import ParentsFirst, Scheduler, SearchScheduler
 from dfloc.sweep.tree import import_tree
 from dfloc.tracking import Tracker, check_experiment
 
@@ -88,8 +88,8 @@ class Driver:
             try:
                 worked = bool(prepared.plan.left)
                 prepared, interrupted = self._work(prepared) if worked else (prepared, False)
-                if prepared.drawing:
-                    self._renew(prepared, prepared.drawing.drawn(()))
+                if prepared.search:
+                    self._renew(prepared, prepared.search.drawn(()))
                 if worked or self.lock.succeeds:
                     self._drop_checkpoints()
                 rests, seen = self._look()
@@ -213,18 +213,17 @@ class Driver:
         self.record = self.starts.union
         self.tracker.renew(self.record)
 
-    def _hunt(self, prepared: Prepared, display: Display) -> Hunt | None:
-        """Return the search, which adds to the record."""
-
-        def keep(drawn: SweepRecord) -> None:
-            self._renew(prepared, drawn)
-
-        def told(name: str) -> None:
-            display.finished(name, "done before")
-
-        if prepared.drawing is None:
-            return None
-        return Hunt(prepared.drawing, keep=keep, check=self.lock.check, told=told)
+    def _scheduler(self, prepared: Prepared, display: Display) -> Scheduler:
+        """Return what decides about the plan's items; a search adds to the record."""
+        if prepared.search is None:
+            return ParentsFirst(prepared.plan.items)
+        return SearchScheduler(
+            prepared.plan.items,
+            prepared.search,
+            keep=lambda drawn: self._renew(prepared, drawn),
+            check=self.lock.check,
+            told=lambda name: display.finished(name, "done before"),
+        )
 
     def _work(self, prepared: Prepared) -> tuple[Prepared, bool]:
         """Compute features, then run the trials; return what was run last, and whether the user stopped it.
@@ -279,10 +278,15 @@ class Driver:
         """Run every item through Tune; return the signal that stopped it, or 0, and what was said of lost trials."""
         held = cluster.resources(prepared.device, self.options.gpus_per_trial)
         max_concurrent = self.ray.max_concurrent(self.options.max_concurrent, held)
-        from dfloc.sweep import schedule
+        from dfloc.sweep.tuning import Tuning
 
-        items = prepared.plan.items
         assert isinstance(prepared.data, Shards)
+        told = {
+            "workspace": str(self.workspace.root),
+            "data": str(prepared.data.folder),
+            "device": prepared.device,
+            "proof": self.ray.proof,
+        }
 
         def on_report(item: Item, entry: dict[str, Any]) -> None:
             self.lock.check()
@@ -290,27 +294,17 @@ class Driver:
                 self._ended(item)
 
         with Display(self.console, "trials", prepared.plan.left) as display:
-            packs = schedule.Packs(
-                items,
+            tuning = Tuning(
+                self._scheduler(prepared, display),
+                told,
                 on_report=on_report,
                 on_stop=lambda number: display.say(STOPPING[number == signal.SIGINT]),
-                more=self._hunt(prepared, display),
             )
-            packs.run(
-                told={
-                    "workspace": str(self.workspace.root),
-                    "data": str(prepared.data.folder),
-                    "device": prepared.device,
-                    "proof": self.ray.proof,
-                },
-                resources=held,
-                max_concurrent=max_concurrent,
-                folder=self.workspace.sweep(prepared.plan.record.sweep) / "tune",
-            )
-        troubles = list(packs.troubles())
+            tuning.run(held, max_concurrent, self.workspace.sweep(prepared.plan.record.sweep) / "tune")
+        troubles = list(tuning.troubles())
         for line in troubles:
             self.say(line)
-        return packs.stopped, troubles
+        return tuning.stopped, troubles
 
     def _ended(self, item: Item) -> None:
         """Have a trial tracked that has ended, and count it."""

@@ -20,7 +20,6 @@ from unittest import mock
 from rich.console import Console
 from upath import UPath
 
-from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord, union
 from dfloc.report.build import build
 from dfloc.report.chart import Figure
@@ -129,13 +128,12 @@ def _run(filled: Filled, prepared: Prepared, points: int) -> SweepRecord:
     """Fill the trials of a start, and those of a search one point after the other; return its record."""
     record = smaller(prepared.resolved.record)
     filled.fill(record)
-    if prepared.drawing is None:
+    if prepared.search is None:
         return record
     for _ in range(points):
-        drawn: list[PlannedTrial] = []
-        prepared.drawing.draw(drawn.extend)
-        filled.fill(smaller(record.model_copy(update={"trials": tuple(drawn)})))
-    return smaller(prepared.drawing.added_to(record))
+        drawn = tuple(prepared.search.draw())
+        filled.fill(smaller(record.model_copy(update={"trials": drawn})))
+    return smaller(prepared.search.added_to(record))
 
 
 def archive(name: str) -> Path:

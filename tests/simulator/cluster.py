@@ -77,7 +77,6 @@ class Trial:
         self.name, self.config, self.failures = name, config, 0
         self._workers = workers
         self.heard: list[dict[str, Any]] = []
-        self.last: dict[str, Any] = {}
         self.begin()
 
     def begin(self) -> None:
@@ -98,12 +97,12 @@ reporters: dict[int, Callable[[dict[str, Any]], None]] = {}
 
 
 class Tuner:
-    """Stands for `ray.tune.Tuner`, as far as `sweep.schedule` uses it."""
+    """Stands for `ray.tune.Tuner`, as far as `sweep.tuning` uses it."""
 
     def __init__(self, workers: Workers, tune_config: Any, run_config: Any):
         self._workers, self._world = workers, workers.world
         self._searcher, self._room = tune_config.search_alg, tune_config.max_concurrent_trials
-        self._stop, self._callback = run_config.stop, run_config.callbacks[0]
+        self._reported = run_config.stop
         self._retries = run_config.failure_config.max_failures
         self._running: list[Trial] = []
         self._errors: list[str] = []
@@ -128,9 +127,7 @@ class Tuner:
 
     def _look(self, trial: Trial) -> None:
         if trial.heard:
-            result = trial.last = trial.heard[0]
-            self._callback.on_trial_result(0, [], trial, result)
-            if self._stop(trial.name, result):
+            if self._reported(trial.name, trial.heard[0]):
                 self._world.kill(trial.worker.pid)
                 self._end(trial)
             else:
@@ -147,6 +144,4 @@ class Tuner:
 
     def _end(self, trial: Trial, error: bool = False) -> None:
         self._running.remove(trial)
-        entries = trial.last.get("pack", {}).items()
-        flat = {f"pack/{name}/{key}": value for name, entry in entries for key, value in entry.items()}
-        self._searcher.on_trial_complete(trial.name, flat, error)
+        self._searcher.on_trial_complete(trial.name, None, error)

@@ -21,7 +21,8 @@ from dfloc.proof import Proof
 from dfloc.storage import Workspace
 from dfloc.sweep import room, trainable, work
 from dfloc.sweep.plan import Plan
-from dfloc.sweep.schedule import Packs, ParentsFirst
+from dfloc.sweep.scheduler import ParentsFirst
+from dfloc.sweep.tuning import Tuning
 from dfloc.tracking import Tracker
 from tests.command import Study
 from tests.sweep.conftest import Planner
@@ -148,11 +149,11 @@ def test_a_full_disk_in_an_error_of_its_own_fails_no_trial(
 
 
 def test_what_a_worker_reports_stops_the_run_and_is_what_is_raised(plan: Plan, tmp_path: Path) -> None:
-    packs = Packs(plan.items, on_report=lambda item, entry: None, on_stop=lambda: None)
-    found = packs._searcher = ParentsFirst(plan.items, lambda pack: {"name": pack[0].trial.fingerprint})
+    packs = Tuning(ParentsFirst(plan.items), {}, on_report=lambda item, entry: None, on_stop=lambda number: None)
+    packs._packs["t0"] = {plan.items[0].trial.fingerprint: plan.items[0]}
     told = {"epoch": 0, "epochs": 2, "full": ("disk full: 0.0 GB free in /w", "")}
-    packs._report({plan.items[0].trial.fingerprint: told})
-    assert found.suggest("t0") == "FINISHED"
+    assert packs.reported("t0", {"pack": {plan.items[0].trial.fingerprint: told}})
+    assert packs.suggest("t1") == "FINISHED"
     assert isinstance(packs._refused, DiskFullError)
     (tmp_path / "tune").mkdir()
     with pytest.raises(DiskFullError) as raised, packs._cleared(tmp_path / "tune"):
