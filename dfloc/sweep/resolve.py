@@ -75,8 +75,8 @@ class Resolver:
         self.lists: dict[str, list[SampleRef]] = {}
         self.skipped: dict[str, list[set[str]]] = {}
         self.notes: dict[str, None] = {}
-        self._planned: dict[int, PlannedTrial] = {}
-        self._lacking: dict[int, set[str]] = {}
+        self._planned: dict[Cell, PlannedTrial] = {}
+        self._lacking: dict[Cell, set[str]] = {}
         with study.first.blames("evaluate.domains"):
             tests = [self._full(name) for name in study.ask.evaluate.domains]
         with study.first.blames("evaluate.protocol"):
@@ -94,26 +94,26 @@ class Resolver:
             DataError: fewer images than asked.
         """
         for cell in cells:
-            lacking = self._lacking[id(cell)] = self._lacks(cell)
+            lacking = self._lacking[cell] = self._lacks(cell)
             if lacking:
                 self.skipped.setdefault(cell.stage, []).append(lacking)
             else:
                 try:
-                    self._planned[id(cell)] = self._plan(cell)
+                    self._planned[cell] = self._plan(cell)
                 except ConfigError as error:
                     told = "" if cell.stage in str(error) else f"stage {cell.stage}: "
                     raise ConfigError(f"{told}{error}") from error
-        return [self._planned[id(cell)] for cell in cells if not self._lacking[id(cell)]]
+        return [self._planned[cell] for cell in cells if not self._lacking[cell]]
 
     def _lacks(self, cell: Cell) -> set[str]:
         """Return the domains that a cell or what it starts from needs and the data lack."""
         names = {*self._names(cell.train.domains, cell), *self._names(cell.train.valid_domains or (), cell)}
-        inherited = self._lacking[id(cell.parent)] if cell.parent else set()
+        inherited = self._lacking[cell.parent] if cell.parent else set()
         return inherited | {name for name in names if not self.data.has(name)}
 
     def _plan(self, cell: Cell) -> PlannedTrial:
         with cell.blames("from"):
-            parent = self._planned[id(cell.parent)] if cell.parent else self.known.start(cell)
+            parent = self._planned[cell.parent] if cell.parent else self.known.start(cell)
         train = self._train_list(cell, parent)
         valid_domains = self._names(cell.train.judges, cell)
         valid = self._list(
@@ -201,7 +201,7 @@ class Resolver:
             return self._list(mixture, avoid, extra)
         if base is None:
             raise ConfigError(f"stage {cell.stage}: replay needs a parent; add `from: STAGE`")
-        old = self._planned[id(base)].spec.train
+        old = self._planned[base].spec.train
         asked = {**mixture.model_dump(exclude_defaults=True), **extra, "replay": old.digest}
         if not self.data.present:
             share, more = divmod(sum(own_counts.values()), len(old.counts))
@@ -260,7 +260,7 @@ class Resolver:
         folders = [self.data.folder] if isinstance(self.data, Shards) else []
         seen = self.known.stems(begun, folders) if begun and self.data.present else set()
         while cell is not None and self.data.present:
-            seen |= {ref.stem for ref in self.lists[self._planned[id(cell)].spec.train.digest]}
+            seen |= {ref.stem for ref in self.lists[self._planned[cell].spec.train.digest]}
             cell = cell.parent
         return seen
 
