@@ -115,15 +115,15 @@ class Plan:
 
     def _features(self) -> Iterator[str]:
         recipes = self.recipes
-        passes = Counter({_backbone(recipe): 0 for recipe in recipes})
+        passes = Counter({recipe.name.backbone: 0 for recipe in recipes})
         if self.known:
             for job in self.jobs:
-                for name, _ in {(_backbone(one), one.via) for one in job.recipes if one != TRUTH}:
+                for name, _ in {(one.name.backbone, one.via) for one in job.recipes if one != TRUTH}:
                     passes[name] += job.rows
         else:
             largest: dict[tuple[str, int | None], int] = defaultdict(int)
             for recipe in recipes:
-                way = _backbone(recipe), recipe.via
+                way = recipe.name.backbone, recipe.via
                 largest[way] = max(largest[way], self.images[recipe.fingerprint])
             for (name, _), count in largest.items():
                 passes[name] += count
@@ -324,7 +324,3 @@ def _num_trained(resolved: Resolved, digests: frozenset[str]) -> int:
         if trial.spec.train.digest in digests:
             largest |= Counter(trial.spec.train.counts)
     return sum(largest.values())
-
-
-def _backbone(recipe: MapRecipe) -> str:
-    return recipe.map.partition("/")[0]

@@ -20,6 +20,7 @@ from dfloc.engine.source import StoredMaps, StoredSource
 from dfloc.errors import DataError, DflocError, WorkspaceError
 from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
+from dfloc.ids import SampleId
 from dfloc.ledger import Attempt, Ledger
 from dfloc.models import decoders
 from dfloc.registry import TOKENS, map_spec
@@ -62,9 +63,7 @@ class Work:
         ids = lists.ids(self.workspace, digest)
         if ids is None:
             raise WorkspaceError(f"the list of samples {digest[:12]} is gone; start the sweep again, it makes it")
-        found = {
-            ref.id: ref for domain, split in {_place(id_) for id_ in ids} for ref in _read(self.data, domain, split)
-        }
+        found = {ref.id: ref for place in {SampleId.of(id_).place for id_ in ids} for ref in _read(self.data, *place)}
         lost = [id_ for id_ in ids if id_ not in found]
         if lost:
             raise DataError(f"{self.data} no longer holds {lost[0]}; import it again, or plan the sweep anew")
@@ -188,12 +187,6 @@ def _shapes(spec: TrialSpec) -> list[Any]:
 
 def _at_end(work: Work, **how: object) -> Progress:
     return {"epoch": work.spec.epochs, "epochs": work.spec.epochs, **how}
-
-
-def _place(sample_id: str) -> tuple[str, str]:
-    """Return domain and split of an id, `<source>/<generator>/<split>/<file name>`."""
-    source, generator, split = sample_id.split("/")[:3]
-    return f"{source}/{generator}", split
 
 
 def _read(folder: UPath, domain: str, split: str) -> list[SampleRef]:
