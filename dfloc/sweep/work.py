@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 from upath import UPath
 
-from dfloc import disk, repro, storage
+from dfloc import disk, plugin, registry, repro, storage
 from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
 from dfloc.data import lists
 from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_samples
@@ -23,8 +23,11 @@ from dfloc.features.weights import WeightsIndex
 from dfloc.ids import SampleId
 from dfloc.ledger import Attempt, Ledger
 from dfloc.models import decoders
+from dfloc.plugin import Plugin
+from dfloc.proof import Proof
 from dfloc.registry import TOKENS, map_spec
 from dfloc.storage import Workspace
+from dfloc.sweep.plan import Item
 
 THREADS = 1
 MACHINE_ERRORS = (DataError, MemoryError, OSError, WorkspaceError, torch.OutOfMemoryError)
@@ -74,6 +77,38 @@ class Work:
                 "start the sweep again"
             )
         return samples
+
+
+def config_of(items: Sequence[Item], *, workspace: str, data: str, device: str, proof: Proof) -> dict[str, Any]:
+    """Return what the worker of some items is told: plain values, so that any worker can read them."""
+    asked = [
+        {
+            "fingerprint": item.trial.fingerprint,
+            "spec": item.trial.spec.model_dump(mode="json"),
+            "train": item.train,
+            "evaluations": [evaluation.model_dump(mode="json") for evaluation in item.evaluations],
+        }
+        for item in items
+    ]
+    plugins = [tuple(one) for one in registry.plugins()]
+    told = {"workspace": workspace, "data": data, "device": device, "proof": tuple(proof)}
+    return {**told, "plugins": plugins, "items": asked}
+
+
+def works(config: dict[str, Any]) -> Iterator[Work]:
+    """Yield the items that a worker is told of, once it has proved itself and uses the driver's plug-ins.
+
+    Raises:
+        WorkspaceError: it does not see what the driver sees, or runs something else.
+    """
+    Proof(*config["proof"]).check()
+    plugin.use([Plugin(*told) for told in config["plugins"]])
+    workspace = Workspace(config["workspace"])
+    for told in config["items"]:
+        spec = TrialSpec.model_validate(told["spec"])
+        assert spec.fingerprint == told["fingerprint"], "driver and worker run different versions of dfloc"
+        evaluations = tuple(EvaluationSpec.model_validate(evaluation) for evaluation in told["evaluations"])
+        yield Work(spec, told["train"], evaluations, workspace, UPath(config["data"]), config["device"])
 
 
 def run(work: Work) -> Iterator[Progress]:
