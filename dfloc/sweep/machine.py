@@ -9,6 +9,7 @@ from upath import UPath
 
 from dfloc.data import lists
 from dfloc.data.manifest import SampleRef
+from dfloc.errors import WorkspaceError
 from dfloc.features import extract
 from dfloc.features.extract import Job
 from dfloc.features.store import FeatureStore
@@ -78,10 +79,16 @@ class Machine:
         return {**folders, "device": self.device, "proof": self.ray.proof}
 
     def keep(self, samples: Mapping[str, Sequence[SampleRef]]) -> None:
-        """Write lists of samples, by their digests, where workers find them."""
+        """Write lists of samples, by their digests, where workers find them.
+
+        Raises:
+            WorkspaceError: the lock is lost, or placeholders stand for the samples.
+        """
         self.lock.check()
         for digest, refs in samples.items():
             if digest not in self._kept:
+                if not all(ref.image_sha256 for ref in refs):
+                    raise WorkspaceError(f"the samples of list {digest[:12]} are not there; import them first")
                 lists.keep(self.workspace, digest, refs)
                 self._kept.add(digest)
 

@@ -27,6 +27,7 @@ from dfloc.plugin import Plugin
 from dfloc.proof import Proof
 from dfloc.registry import TOKENS, map_spec
 from dfloc.storage import Workspace
+from dfloc.sweep.data import is_expected
 from dfloc.sweep.plan import Item
 
 THREADS = 1
@@ -80,7 +81,15 @@ class Work:
 
 
 def config_of(items: Sequence[Item], *, workspace: str, data: str, device: str, proof: Proof) -> dict[str, Any]:
-    """Return what the worker of some items is told: plain values, so that any worker can read them."""
+    """Return what the worker of some items is told: plain values, so that any worker can read them.
+
+    Raises:
+        WorkspaceError: placeholders stand for samples of an item: nothing that rests on them may reach a ledger.
+    """
+    for item in items:
+        spec = item.trial.spec
+        if any(map(is_expected, (spec.train, spec.valid, *(one.test for one in item.evaluations)))):
+            raise WorkspaceError(f"{item.name} is planned on samples that are not there; import them first")
     asked = [
         {
             "fingerprint": item.trial.fingerprint,
