@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dfloc.ids import MapName
 from dfloc.registry import MEASURES, SEMANTICS, WATCHED
 
 Checkpoint = Literal["best", "last"]
@@ -65,6 +66,11 @@ class MapRecipe(Frozen):
     semantics: dict[str, int]
     plugin: str | None = None
     via: Annotated[Whole, Field(ge=1)] | None = None
+
+    @property
+    def name(self) -> MapName:
+        """Its map, taken apart."""
+        return MapName.of(self.map)
 
     @property
     def fingerprint(self) -> str:

@@ -38,7 +38,7 @@ LAYERS = {
 }
 GROUND_FLOOR = {
     *("alphabet", "arithmetic", "axis", "chatter", "config", "digests", "disk", "ending", "epochs", "errors"),
-    *("identity", "imports", "lock", "logfile", "measured", "memory", "names", "outcome", "owner", "packages"),
+    *("identity", "ids", "imports", "lock", "logfile", "measured", "memory", "names", "outcome", "owner", "packages"),
     *("parent", "planned", "plugin", "proof", "record", "registry", "repro", "screen", "slate", "storage"),
     *("temp", "uris", "workers"),
 }

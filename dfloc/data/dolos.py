@@ -14,6 +14,7 @@ from dfloc.data.manifest import Kind, MaskKind, Split
 from dfloc.data.mixture import stem_rank
 from dfloc.data.partners import Partner
 from dfloc.errors import ConfigError, DataError, unknown
+from dfloc.ids import SampleId, bare
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -53,7 +54,7 @@ class Sample(NamedTuple):
     @property
     def name(self) -> str:
         """The file name, with the folders inside its split."""
-        return self.id.removeprefix(f"{self.domain}/{self.split}/")
+        return SampleId.of(self.id).file
 
 
 class Count(NamedTuple):
@@ -275,9 +276,9 @@ def refuse_other_case(images: Path) -> None:
 
 def reference(name: str, image: Path, domain: str, split: Split, mask_kind: MaskKind) -> Sample:
     """Return a sample without a mask, its names by Dolos' rule."""
-    source, bare = domain.partition("/")[0], partners.bare(name)
-    names = (f"{domain}/{split}/{name}", f"{source}/{bare}", f"{source}/{photograph(bare)}")
-    return Sample(*names, domain, split, image, None, mask_kind)
+    source, generator = domain.split("/")
+    own = SampleId(source, generator, split, name)
+    return Sample(str(own), own.pair, f"{source}/{photograph(own.bare)}", domain, split, image, None, mask_kind)
 
 
 def _with_reals(samples: Sequence[Sample]) -> Iterator[Sample]:
@@ -305,7 +306,7 @@ def with_originals(samples: Sequence[Sample], folder: Path) -> list[Sample]:
     split = {name: masks_in(folder / name) for name in SPLITS}
     matched = []
     for sample in samples:
-        names = (sample.name, partners.bare(sample.name), sample.stem.partition("/")[2])
+        names = (sample.name, bare(sample.name), sample.stem.partition("/")[2])
         held = [
             where[name] for where in (split[sample.split], found, *split.values()) for name in names if name in where
         ]
@@ -321,7 +322,7 @@ def with_originals(samples: Sequence[Sample], folder: Path) -> list[Sample]:
 def _cure(samples: Sequence[Sample], found: Mapping[str, Path]) -> str:
     """Return the rule of photographs by which originals would be found, as the end of a sentence."""
     for rule, tell in (("{stem}", photograph), (partners.CUT, partners.cut)):
-        count = sum(tell(partners.bare(sample.name)) in found for sample in samples)
+        count = sum(tell(bare(sample.name)) in found for sample in samples)
         if count:
             return f", but those of the photographs of {count}: --photograph {rule} (photograph= in --own)"
     return ""

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path, PurePosixPath
 
-from dfloc.data import partners
 from dfloc.errors import DataError
+from dfloc.ids import bare
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"})
 
@@ -44,7 +44,7 @@ def masks_in(folder: Path) -> dict[str, Path]:
     held = names_in(folder)
     found: dict[str, Path] = {}
     for name in filter(is_image, held):
-        other = found.setdefault(partners.bare(name), held[name])
+        other = found.setdefault(bare(name), held[name])
         if other != held[name]:
             raise DataError(f"{other} and {held[name]} have one name; leave one of them")
     return found | held

@@ -12,6 +12,7 @@ from dfloc.data.manifest import MaskKind, Split
 from dfloc.data.photographs import TABLE, Rule
 from dfloc.data.table import Row
 from dfloc.errors import DataError
+from dfloc.ids import bare
 
 
 class Listed(NamedTuple):
@@ -137,7 +138,7 @@ class Listed(NamedTuple):
         found = reference(name, files["image"], domain, row.split or split or "train", kind)
         shown = row.photograph and _without_ending(row.photograph)
         if not real or shown:
-            found = found._replace(stem=f"{source}/{shown or self.tell(partners.bare(name))}")
+            found = found._replace(stem=f"{source}/{shown or self.tell(bare(name))}")
         return found._replace(
             mask=files.get("mask"), original=files.get("original"), photograph=TABLE if shown else None
         )
@@ -190,4 +191,4 @@ def _plain(path: Path) -> Path:
 
 
 def _without_ending(name: str) -> str:
-    return partners.bare(name) if is_image(name) else name
+    return bare(name) if is_image(name) else name

@@ -8,9 +8,10 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.config import fingerprint
-from dfloc.data import dolos, partners
+from dfloc.data import dolos
 from dfloc.data.manifest import FILE_NAME, Manifest, SampleRef, lines_digest, list_lines, read_samples
 from dfloc.errors import DataError, WorkspaceError
+from dfloc.ids import SampleId
 from dfloc.storage import Workspace
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def stems(workspace: Workspace, digest: str, data: Sequence[UPath] = ()) -> dict
     found = _read_beside(_beside(workspace, digest, "stems"), "stems")
     if found is not None:
         return dict(zip(names, found, strict=True)) if len(found) == len(names) else None
-    known = {name: _by_dolos(name) for name in names if "/".join(name.split("/")[:2]) in dolos.COUNTS}
+    known = {name: _by_dolos(SampleId.of(name)) for name in names if SampleId.of(name).domain in dolos.COUNTS}
     for folder in (*data, *(workspace.shards.iterdir() if workspace.shards.exists() else ())):
         if len(known) < len(names):
             known = _of_shards(folder, set(names)) | known
@@ -111,14 +112,13 @@ def _read(workspace: Workspace, digest: str) -> list[tuple[str, ...]] | None:
     return [tuple(line) for line in lines]
 
 
-def _by_dolos(name: str) -> str:
-    source, _, _, file = name.split("/", 3)
-    return f"{source}/{dolos.photograph(partners.bare(file))}"
+def _by_dolos(name: SampleId) -> str:
+    return f"{name.source}/{dolos.photograph(name.bare)}"
 
 
 def _of_shards(folder: UPath, names: set[str]) -> dict[str, str]:
     """Return the stems of those images that a data folder holds; of a damaged one, none."""
-    places = sorted({("/".join(name.split("/")[:2]), name.split("/")[2]) for name in names})
+    places = sorted({SampleId.of(name).place for name in names})
     try:
         if not (folder / FILE_NAME).exists():
             return {}

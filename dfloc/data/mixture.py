@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 Split = Literal["train", "valid", "test"]
 Pairing = Literal["stems", "independent", "disjoint"]
 Samples = Callable[[str, Split], "Sequence[SampleRef]"]
+Ranked = Callable[[str, Split, int], "Sequence[SampleRef]"]
 
 
 class Mixture(Frozen):
@@ -47,13 +49,20 @@ def own_rank(domain: str, pair: str, seed: int = 0) -> str:
     return hashlib.sha256(f"{seed}\x1f{domain}\x1f{pair}".encode()).hexdigest()
 
 
-def select(samples: Samples, mixture: Mixture, avoid: Collection[str] = ()) -> "list[SampleRef]":
+def ranked(samples: Samples) -> Ranked:
+    """Return what gives the samples of a domain's split by the stems rank of a mixture seed, each order found once."""
+    return cache(
+        lambda domain, split, seed: sorted(samples(domain, split), key=lambda ref: (stem_rank(ref.pair, seed), ref.id))
+    )
+
+
+def select(samples: Ranked, mixture: Mixture, avoid: Collection[str] = ()) -> "list[SampleRef]":
     """Return the samples of a mixture, domains in name order, each in rank order.
 
     Selection is by rank, so n samples are always part of the next n, and another domain moves nothing.
 
     Args:
-        samples: all samples of a domain's split.
+        samples: all samples of a domain's split, by rank.
         mixture: what is asked.
         avoid: stems that the ancestors saw; read under `disjoint` alone.
 
@@ -63,23 +72,22 @@ def select(samples: Samples, mixture: Mixture, avoid: Collection[str] = ()) -> "
     return [
         ref
         for domain, count in sorted(mixture.counts.items())
-        for ref in _first(samples(domain, mixture.split), mixture, domain, count, avoid)
+        for ref in _first(samples(domain, mixture.split, mixture.seed), mixture, domain, count, avoid)
     ]
 
 
 def _first(
     pool: "Sequence[SampleRef]", mixture: Mixture, domain: str, count: int | None, avoid: Collection[str]
 ) -> "list[SampleRef]":
-    ranked = sorted(pool, key=lambda ref: (stem_rank(ref.pair, mixture.seed), ref.id))
     if mixture.pairing == "disjoint":
-        ranked = [ref for ref in ranked if ref.stem not in avoid]
-    ranked = ranked[: mixture.within]
+        pool = [ref for ref in pool if ref.stem not in avoid]
+    left = list(pool[: mixture.within])
     if mixture.pairing == "independent":
-        ranked.sort(key=lambda ref: (own_rank(domain, ref.pair, mixture.seed), ref.id))
-    wanted = len(ranked) if count is None else mixture.skip + count
-    if wanted > len(ranked) or not ranked:
-        raise too_few(domain, mixture, len(ranked))
-    return ranked[mixture.skip : wanted]
+        left.sort(key=lambda ref: (own_rank(domain, ref.pair, mixture.seed), ref.id))
+    wanted = len(left) if count is None else mixture.skip + count
+    if wanted > len(left) or not left:
+        raise too_few(domain, mixture, len(left))
+    return left[mixture.skip : wanted]
 
 
 def too_few(domain: str, mixture: Mixture, num: int) -> DataError:

@@ -28,6 +28,7 @@ from dfloc.data.manifest import DomainInfo, Split
 from dfloc.data.partners import CUT, NAME
 from dfloc.data.photographs import STEM, TABLE
 from dfloc.errors import ConfigError, DataError, did_you_mean
+from dfloc.ids import SampleId, bare
 
 Held = Mapping[str, DomainInfo]
 
@@ -176,14 +177,14 @@ def _with_photographs(samples: Sequence[Sample], tell: photographs.Rule) -> list
     """Return samples with the photographs that they show, where no column said it."""
     source = samples[0].domain.partition("/")[0]
     fakes = [
-        sample if sample.photograph else sample._replace(stem=f"{source}/{tell(partners.bare(sample.name))}")
+        sample if sample.photograph else sample._replace(stem=f"{source}/{tell(bare(sample.name))}")
         for sample in samples
         if sample.photograph or sample.mask_kind != "real"
     ]
     reals = [sample for sample in samples if not sample.photograph and sample.mask_kind == "real"]
     shown = {sample.stem.partition("/")[2] for sample in fakes}
-    stems = photographs.of_authentic([partners.bare(sample.name) for sample in reals], shown, tell)
-    return [*fakes, *(real._replace(stem=f"{source}/{stems[partners.bare(real.name)]}") for real in reals)]
+    stems = photographs.of_authentic([bare(sample.name) for sample in reals], shown, tell)
+    return [*fakes, *(real._replace(stem=f"{source}/{stems[bare(real.name)]}") for real in reals)]
 
 
 def _with_originals(samples: Sequence[Sample], pair: Pair) -> list[Sample]:
@@ -297,7 +298,7 @@ def _split(samples: Sequence[Sample], shares: str, domain: str) -> list[Sample]:
 
 
 def _moved(sample: Sample, split: Split) -> Sample:
-    return sample._replace(split=split, id=f"{sample.domain}/{split}/{sample.name}")
+    return sample._replace(split=split, id=str(SampleId.of(sample.id)._replace(split=split)))
 
 
 def _shares(text: str) -> list[int]:

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from dfloc.errors import ConfigError, DataError
+from dfloc.ids import bare
 
 NAME, CUT = "{name}", "{cut}"
 PROBED = 20  # images without a mask whose names are looked for inside the names of masks
@@ -20,11 +21,6 @@ class Partner(NamedTuple):
 
     mask: str | None
     fault: str = ""
-
-
-def bare(name: str) -> str:
-    """Return a file name without its extension, with its folders."""
-    return name.removesuffix(PurePosixPath(name).suffix)
 
 
 def cut(name: str) -> str:

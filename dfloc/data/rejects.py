@@ -9,6 +9,7 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.errors import DataError
+from dfloc.ids import SampleId
 
 FILE_NAME = "rejected.csv"
 MAX_SHARE = 0.01
@@ -25,8 +26,7 @@ class Reject(NamedTuple):
     @property
     def place(self) -> tuple[str, str]:
         """Its domain and split."""
-        source, generator, split = self.id.split("/")[:3]
-        return f"{source}/{generator}", split
+        return SampleId.of(self.id).place
 
 
 def read(folder: UPath) -> list[Reject]:

@@ -19,6 +19,7 @@ from dfloc.config import (
 from dfloc.errors import ConfigError
 from dfloc.features.store import recipe_for
 from dfloc.features.weights import WeightsIndex
+from dfloc.ids import MapName
 from dfloc.ledger import Ledger
 from dfloc.models import declip
 from dfloc.models.declip import Published
@@ -49,7 +50,7 @@ def import_checkpoint(
     spec = TrialSpec(
         train=UNKNOWN,
         valid=UNKNOWN,
-        maps=tuple(recipe_for(name, digests[name.partition("/")[0]]) for name in published.maps),
+        maps=tuple(recipe_for(name, digests[MapName.of(name).backbone]) for name in published.maps),
         decoder=published.decoder,
         loss=LossSpec(name="bce"),
         optimizer=OptimizerSpec(name="adamw"),
@@ -69,7 +70,7 @@ def import_checkpoint(
 
 def _digests(index: WeightsIndex, published: Published, path: Path, weights: str | None) -> dict[str, str]:
     """Return the digest of each backbone's weights, and keep the tower that came inside the file."""
-    names = [name.partition("/")[0] for name in published.maps]
+    names = [MapName.of(name).backbone for name in published.maps]
     if not published.tower:
         return {name: index.digest(name, weights or registry.backbone(name).weights) for name in names}
     if weights is not None:

@@ -15,12 +15,13 @@ import pyarrow as pa
 import torch
 from upath import UPath
 
-from dfloc.data import masks, partners
+from dfloc.data import masks
 from dfloc.data.folders import text, walk
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import MAX_PIXELS, ShardReader, decoding, open_mask, read_truth
 from dfloc.engine.evaluate import Row, measure
 from dfloc.errors import DataError
+from dfloc.ids import SampleId
 
 MAP = "map"  # what TruFor calls its map among others in an archive
 PREDICTED = ".prob"  # what dfloc predict puts between an image's name and the ending
@@ -186,12 +187,11 @@ def _find(folder: Path, lists: Lists, wrong: defaultdict[str, list[str]]) -> dic
 def _names_of_maps(lists: Lists) -> Iterator[tuple[str, str]]:
     """Yield every name that a map may have, without its ending, and the id of the image that it is then of."""
     for domain, refs in lists.items():
-        names = {ref.id: ref.id.split("/", 3)[3] for ref in refs}
-        bare = {id_: partners.bare(name) for id_, name in names.items()}
-        times = Counter(bare.values())
+        names = {ref.id: SampleId.of(ref.id) for ref in refs}
+        times = Counter(name.bare for name in names.values())
         for ref in refs:
-            alone = [bare[ref.id]] if times[bare[ref.id]] == 1 else []
-            for name in (names[ref.id], *alone):
+            own = names[ref.id]
+            for name in (own.file, *([own.bare] if times[own.bare] == 1 else [])):
                 yield f"{domain}/{ref.split}/{name}", ref.id
                 yield f"{domain}/{name}", ref.id
                 if len(lists) == 1:

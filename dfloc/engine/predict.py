@@ -82,7 +82,7 @@ class Predictor:
         if device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("--device cuda: this machine has no CUDA device; run on one, or leave --device out")
         weights, index = Ledger(workspace).weights(spec.fingerprint, which), WeightsIndex(workspace)
-        backbones = {recipe.map.partition("/")[0]: recipe for recipe in spec.maps}
+        backbones = {recipe.name.backbone: recipe for recipe in spec.maps}
         made = {name: index.make(name, one.weights, device, one.plugin) for name, one in backbones.items()}
         return cls(spec, weights, made, device, protocol)
 

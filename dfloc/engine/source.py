@@ -246,8 +246,7 @@ def look(
     """
     wanted: defaultdict[tuple[str, int | None], list[str]] = defaultdict(list)
     for recipe in recipes:
-        name, _, wanted_map = recipe.map.partition("/")
-        wanted[name, recipe.via].append(wanted_map)
+        wanted[recipe.name.backbone, recipe.via].append(recipe.name.map)
     made: dict[tuple[str, int | None], Mapping[str, Tensor]] = {}
     with torch.inference_mode():
         for (name, via), names in wanted.items():
@@ -258,8 +257,7 @@ def look(
             made[name, via] = backbones[name](inputs_BCHW.to(device), names)
     parts = []
     for recipe in recipes:
-        name, _, wanted_map = recipe.map.partition("/")
-        parts.append(_rounded(made[name, recipe.via][wanted_map], recipe))
+        parts.append(_rounded(made[recipe.name.backbone, recipe.via][recipe.name.map], recipe))
     return fuse(parts, [registry.map_spec(recipe.map) for recipe in recipes], tokens=tokens)
 
 

@@ -224,8 +224,8 @@ class _Pass:
         self._backbone, self._device, self._view = backbone, device, view
         self._size = getattr(backbone, "batch", BATCH)
         self._waiting: list[torch.Tensor] = []
-        self._name = recipes[0].map.partition("/")[0]
-        self._names = {recipe.fingerprint: recipe.map.partition("/")[2] for recipe in recipes}
+        self._name = recipes[0].name.backbone
+        self._names = {recipe.fingerprint: recipe.name.map for recipe in recipes}
         self._made: dict[str, list[npt.NDArray[np.floating]]] = defaultdict(list)
         self.recipes = recipes
 
@@ -284,7 +284,7 @@ class _Backbones:
         plugin.use(self._plugins)
         by_input: dict[tuple[_Key, int | None], list[MapRecipe]] = defaultdict(list)
         for recipe in (self._recipes[fingerprint] for fingerprint in item["recipes"]):
-            key = (recipe.map.partition("/")[0], recipe.weights, recipe.plugin)
+            key = (recipe.name.backbone, recipe.weights, recipe.plugin)
             by_input[key, recipe.via].append(recipe)
         targets = by_input.pop((("truth", TRUTH.weights, None), None), [])
         view: View | None = pickle.loads(item["view"])

@@ -18,6 +18,7 @@ from dfloc import digests, registry, storage
 from dfloc.config import Frozen, MapRecipe
 from dfloc.data.manifest import SampleRef
 from dfloc.errors import DataError, WorkspaceError
+from dfloc.ids import MapName
 
 TRUTH_SIZE = 256
 TRUTH = MapRecipe(
@@ -57,7 +58,7 @@ def recipe_for(map_name: str, weights: str = "none", via: int | None = None) -> 
         ConfigError: the backbone or its map is not in the table.
     """
     registry.map_spec(map_name)
-    name = map_name.partition("/")[0]
+    name = MapName.of(map_name).backbone
     row = registry.backbone(name)
     return MapRecipe(
         map=map_name,

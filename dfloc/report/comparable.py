@@ -108,7 +108,7 @@ def _called(spec: TrialSpec) -> str:
     """Return what the documents call a decoder, and what of ours is not so: conv-12 of widths 8-8."""
     found, parts = spec.decoder, [recipe.decoder(spec)]
     if found.name == "conv":
-        head, _, tail = spec.maps[0].map.partition("/") if spec.maps else ("", "", "")
+        head, tail = spec.maps[0].name if spec.maps else ("", "")
         plans = registry.BACKBONES[head].channels if head in registry.BACKBONES else {}
         if found.channels != plans.get(tail, DecoderSpec.model_fields["channels"].default):
             parts.append(f"of widths {'-'.join(map(str, found.channels))}")

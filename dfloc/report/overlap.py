@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
-from dfloc.data import dolos, lists, partners
+from dfloc.data import dolos, lists
+from dfloc.ids import SampleId
 from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.results import Result
 from dfloc.storage import Workspace
@@ -46,20 +47,15 @@ def _own(result: Result, lists: Iterable[Mapping[str, str]], said: Mapping[str, 
     """Return the ids that are of no family of the base, with their photographs."""
     families = {dolos.family(domain, said) for domain in result.trial.spec.lineage.base}
     every = {name: stem for shown in lists for name, stem in shown.items()}
-    domains = {name: "/".join(name.split("/")[:2]) for name in every}
+    domains = {name: SampleId.of(name).domain for name in every}
     return {name: stem for name, stem in every.items() if dolos.family(domains[name], said) not in families}
 
 
 def _shared(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[int, int, int, int]:
     """Return photographs in both and in the new, and file names in both and in the new."""
-    old_pairs, new_pairs = ({_pair(name) for name in names} for names in (old, new))
+    old_pairs, new_pairs = ({SampleId.of(name).pair for name in names} for names in (old, new))
     old_stems, new_stems = set(old.values()), set(new.values())
     return len(new_stems & old_stems), len(new_stems), len(new_pairs & old_pairs), len(new_pairs)
-
-
-def _pair(name: str) -> str:
-    source, _, _, file = name.split("/", 3)
-    return f"{source}/{partners.bare(file)}"
 
 
 def _sentence(facet: Facet, counts: Sequence[tuple[int, int, int, int] | None]) -> str:

@@ -5,12 +5,13 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from dfloc.axis import Value, frozen
+from dfloc.config import canonical
 from dfloc.data import dolos
 from dfloc.errors import ConfigError
 from dfloc.sweep.ask import CaseAsk, CellAsk, StudyAsk, TrainAsk, TrialAsk
@@ -31,9 +32,9 @@ MAX_CELLS = 10_000  # of a case and one parent
 READ = (("train",), *(("trial", part) for part in ("maps", "weights", "input", "augment", "epochs")))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Cell:
-    """One trial that a stage asks for.
+    """One trial that a stage asks for; equal to another that asks for the same, wherever that was written.
 
     Attributes:
         axes: frozen values of every axis: the parent's, the stage's own, `draw`, and `seed` last.
@@ -48,14 +49,17 @@ class Cell:
     stage: str
     case: str
     axes: dict[str, Value]
-    given: Axes
+    given: Axes = field(compare=False)
     train: TrainAsk
     trial: TrialAsk
-    where: Callable[..., str]
+    where: Callable[..., str] = field(compare=False)
     parent: "Cell | None" = None
     start: str | None = None
     checkpoint: str = "best"
     skipped: int = 0
+
+    def __hash__(self) -> int:
+        return hash((self.stage, self.case, frozenset(self.axes.items())))
 
     @property
     def begun(self) -> str | None:
@@ -192,9 +196,9 @@ class Case:
             )
         combinations = (dict(zip(own, values, strict=True)) for values in itertools.product(*own.values()))
         cells = [self._cell({**inherited, **values}, parent) for values in combinations]
-        distinct: dict[tuple[tuple[str, Value], ...], Cell] = {}
+        distinct: dict[frozenset[tuple[str, Value]], Cell] = {}
         for cell in cells:
-            distinct.setdefault(tuple(sorted(cell.axes.items())), cell)
+            distinct.setdefault(frozenset(cell.axes.items()), cell)
         yield from self._chained(list(distinct.values()))
 
     def where(self, *fields: Path) -> str:
@@ -265,7 +269,7 @@ class Case:
                 where = cell.where(("train", "mode"))
                 needs = "needs one `count` for all and a `from`"
                 raise ConfigError(f"{where}: stage {cell.stage}: mode {cell.train.mode} {needs}")
-            line = repr(sorted((axis, value) for axis, value in cell.axes.items() if axis != self._count_axis))
+            line = canonical({axis: value for axis, value in cell.axes.items() if axis != self._count_axis})
             before = last.get(line)
             skipped = 0
             if before is not None and cell.train.mode == "incremental":

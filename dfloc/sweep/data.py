@@ -7,17 +7,20 @@ from typing import Protocol
 
 from upath import UPath
 
+from dfloc.config import SampleList, fingerprint
 from dfloc.data import dolos
 from dfloc.data.leakage import NOTE, overlaps, undigested
 from dfloc.data.manifest import (
     Manifest,
     SampleRef,
+    list_digest,
     masks_of_one_kind,
     read_samples,
     refs_of,
 )
 from dfloc.data.mixture import Split
 from dfloc.errors import DataError
+from dfloc.ids import SampleId
 from dfloc.planned import PlannedTrial
 from dfloc.record import DomainFacts
 
@@ -28,7 +31,8 @@ class Data(Protocol):
     Attributes:
         name: enters the sweep's name.
         local: the local domains, in name order.
-        present: whether there are samples; without them, digests are made from what is asked.
+        present: whether the samples are there; else placeholders stand for them, and they are imported first.
+        folders: of the shards.
         families: of imported domains; that of another is its generator's name (`dolos.family`).
     """
 
@@ -36,9 +40,13 @@ class Data(Protocol):
     local: tuple[str, ...]
     families: Mapping[str, str]
     present: bool
+    folders: Sequence[UPath]
 
     def samples(self, domain: str, split: Split) -> Sequence[SampleRef]:
         """Return the samples of a domain's split in rank order."""
+
+    def digest(self, samples: Iterable[SampleRef], asked: Mapping[str, object]) -> str:
+        """Return the digest of a list of samples that were chosen as it was asked."""
 
     def has(self, domain: str) -> bool:
         """Return whether there are images of a domain, or may be."""
@@ -63,6 +71,7 @@ class Shards:
     def __init__(self, folder: UPath, name: str):
         self.name = name
         self.folder = folder
+        self.folders: Sequence[UPath] = [folder]
         self.manifest = Manifest.load(folder)
         self.local = self.manifest.local
         self.families: Mapping[str, str] = self.manifest.families
@@ -71,6 +80,10 @@ class Shards:
     def samples(self, domain: str, split: Split) -> Sequence[SampleRef]:
         """Return the samples of a domain's split in rank order."""
         return self._read(domain, split)
+
+    def digest(self, samples: Iterable[SampleRef], asked: Mapping[str, object]) -> str:
+        """Return the digest over the samples themselves."""
+        return list_digest(samples)
 
     def has(self, domain: str) -> bool:
         """Return whether the domain was imported."""
@@ -100,7 +113,7 @@ class Shards:
 
 
 class Expected:
-    """Data that are not imported: a dry run counts trials all the same, and knows of none whether it is done.
+    """Data that are not imported: placeholders stand for their samples, and nothing is done that rests on those.
 
     Args:
         name: of the data.
@@ -110,6 +123,7 @@ class Expected:
     """
 
     present = False
+    folders: Sequence[UPath] = ()
 
     def __init__(
         self,
@@ -123,10 +137,15 @@ class Expected:
         self.local = tuple(sorted(counts))
         self._counts = counts
         self._otherwise = otherwise
+        self._placed = cache(lambda domain, split: placeholders(domain, split, self._count(domain, split)))
 
     def samples(self, domain: str, split: Split) -> Sequence[SampleRef]:
-        """Return none: there are none."""
-        return ()
+        """Return placeholders: as many as are expected."""
+        return self._placed(domain, split)
+
+    def digest(self, samples: Iterable[SampleRef], asked: Mapping[str, object]) -> str:
+        """Return the digest of what is asked, by which `is_expected` knows it."""
+        return fingerprint({"asked": asked})
 
     def has(self, domain: str) -> bool:
         """Return whether the domain is among those that are counted; where none is, everything may be."""
@@ -141,6 +160,29 @@ class Expected:
     def notes(self, domains: Sequence[str]) -> tuple[str, ...]:
         """Return nothing: nothing is known."""
         return ()
+
+    def _count(self, domain: str, split: Split) -> int:
+        facts = self.facts(domain).get(split)
+        return facts.images if facts else 0
+
+
+def is_expected(samples: SampleList) -> bool:
+    """Return whether placeholders stand for the samples of a list: its digest is of what was asked alone."""
+    return samples.digest == fingerprint({"asked": samples.asked})
+
+
+def placeholders(domain: str, split: Split, count: int) -> list[SampleRef]:
+    """Return what stands for samples that are expected: `<domain>/<split>/00017`, of a photograph that others show too.
+
+    Those of one source and split are paired by their numbers, as the generators of one source change its photographs.
+    """
+    source = SampleId.of(f"{domain}/{split}/").source
+    ids = (f"{domain}/{split}/{number:05}" for number in range(count))
+    photographs = (f"{source}/{split}/{number:05}" for number in range(count))
+    return [
+        SampleRef(name, shown, shown, domain, split, "", "", "", "", "", 0, number)
+        for number, (name, shown) in enumerate(zip(ids, photographs, strict=True))
+    ]
 
 
 def named(domains: Iterable[str], trials: Iterable[PlannedTrial]) -> set[str]:

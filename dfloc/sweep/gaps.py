@@ -50,12 +50,12 @@ def refuse_short(study: Study, data: Data) -> None:
         DataError: they have not; names each domain and split that has too few, and the largest `--limit` that fits.
     """
     demands, there = set[Demand](), dict[tuple[str, Split], int]()
-    lacking: dict[int, bool] = {}
+    lacking: dict[Cell, bool] = {}
     for cell in study.unscaled:
         own = _parts(cell, study, data)
-        inherited = cell.parent is not None and lacking[id(cell.parent)]
-        lacking[id(cell)] = inherited or not all(data.has(domain) for _, part in own for domain in part)
-        if lacking[id(cell)]:
+        inherited = cell.parent is not None and lacking[cell.parent]
+        lacking[cell] = inherited or not all(data.has(domain) for _, part in own for domain in part)
+        if lacking[cell]:
             continue
         for split, part in own:
             within = cell.train.within if split == "train" else None

@@ -10,6 +10,7 @@ from dfloc.data import dolos, lists
 from dfloc.errors import ConfigError
 from dfloc.features.store import recipe_for
 from dfloc.features.weights import WeightsIndex
+from dfloc.ids import MapName
 from dfloc.ledger import Ledger
 from dfloc.models import smp
 from dfloc.planned import PlannedTrial
@@ -65,7 +66,7 @@ class Known:
                 registry.map_spec(name)
         with cell.blames("trial.input"):
             for name in ask.maps:
-                _via(name.partition("/")[0], ask.input)
+                _via(MapName.of(name).backbone, ask.input)
         with cell.blames("trial.weights", "trial.maps"):
             return self.recipes(ask.maps, ask.weights, ask.input)
 
@@ -89,7 +90,7 @@ class Known:
         for name in weights if isinstance(weights, Mapping) else ():
             backbone(name)
         for name in maps:
-            head = name.partition("/")[0]
+            head = MapName.of(name).backbone
             via = _via(head, sizes)
             word = weights.get(head) if isinstance(weights, Mapping) else weights
             default = backbone(head).weights

@@ -47,7 +47,7 @@ def find(workspace: Workspace, run: str, tracking_uri: str | None = None) -> Tri
     spec = ledger.spec(name)
     for recipe in spec.maps:
         if recipe.plugin:
-            registry.find("backbone", recipe.map.partition("/")[0], recipe.plugin)
+            registry.find("backbone", recipe.name.backbone, recipe.plugin)
     odd = [recipe.map for recipe in spec.maps if recipe != recipe_for(recipe.map, recipe.weights, recipe.via)]
     if odd or spec.fingerprint != name:
         what = f"reads {odd[0]}" if odd else "was trained"

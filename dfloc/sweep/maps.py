@@ -8,12 +8,12 @@ import pyarrow as pa
 from rich.console import Console
 
 from dfloc.engine import maps
-from dfloc.lock import DriverLock
 from dfloc.metrics import protocols
 from dfloc.storage import Workspace
 from dfloc.sweep import images, scores
 from dfloc.sweep.data import Shards
 from dfloc.sweep.images import Asked
+from dfloc.sweep.machine import locked
 from dfloc.sweep.scores import Line
 
 
@@ -52,9 +52,5 @@ def _data(request: MapsRequest, console: Console) -> Shards:
     found = images.find(request, workspace)
     if found is not None:
         return found
-    with DriverLock(
-        Workspace(request.workspace).root,
-        wait=request.wait,
-        on_wait=lambda owner: console.print(f"waiting for the driver on {owner.name}"),
-    ):
+    with locked(Workspace(request.workspace), console, request.wait):
         return images.bring(request, workspace, console)

@@ -33,7 +33,7 @@ def decoder(ask: TrialAsk, maps: Sequence[MapRecipe], known: Known) -> DecoderSp
     """
     asked = ask.decoder
     given = {name: getattr(asked, name) for name in asked.model_fields_set} | _own("decoder", asked.name)
-    head, _, tail = maps[0].map.partition("/")
+    head, tail = maps[0].name
     if asked.channels == "auto":
         given["channels"] = registry.backbone(head).channels.get(tail, DecoderSpec.model_fields["channels"].default)
     spec = DecoderSpec(**_read(given, registry.DECODER_FIELDS.get(asked.name)))

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -115,15 +115,15 @@ class Plan:
 
     def _features(self) -> Iterator[str]:
         recipes = self.recipes
-        passes = Counter({_backbone(recipe): 0 for recipe in recipes})
+        passes = Counter({recipe.name.backbone: 0 for recipe in recipes})
         if self.known:
             for job in self.jobs:
-                for name, _ in {(_backbone(one), one.via) for one in job.recipes if one != TRUTH}:
+                for name, _ in {(one.name.backbone, one.via) for one in job.recipes if one != TRUTH}:
                     passes[name] += job.rows
         else:
             largest: dict[tuple[str, int | None], int] = defaultdict(int)
             for recipe in recipes:
-                way = _backbone(recipe), recipe.via
+                way = recipe.name.backbone, recipe.via
                 largest[way] = max(largest[way], self.images[recipe.fingerprint])
             for (name, _), count in largest.items():
                 passes[name] += count
@@ -150,11 +150,10 @@ def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath,
         retry_failed: run again what failed.
     """
     record = resolved.record
-    known = bool(resolved.lists)
     distinct = list({trial.fingerprint: trial for trial in record.trials}.values())
-    lacking = _lacking(distinct, ledger) if known else {trial.fingerprint: trial.evaluations for trial in distinct}
-    done = {fp for fp in lacking if known and ledger.state(fp) == "done"}
-    failed = _failed(distinct, ledger) if known and not retry_failed else set()
+    lacking = _lacking(distinct, ledger)
+    done = {fp for fp in lacking if ledger.state(fp) == "done"}
+    failed = set() if retry_failed else _failed(distinct, ledger)
     trained, notes = _to_train(distinct, lacking, done, ledger)
     items = [
         Item(trial, trial.fingerprint in trained, lacking[trial.fingerprint])
@@ -165,11 +164,11 @@ def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath,
     standing = [Item(trial, train=True, evaluations=trial.evaluations) for trial in resolved.cover]
     complete = [trial for trial in distinct if trial.fingerprint in done and not lacking[trial.fingerprint]]
     first = _first_elsewhere(others, record.sweep)
-    jobs = _jobs([*items, *standing], resolved, store) if known else []
+    jobs = _jobs([*items, *standing], resolved, store) if resolved.present else []
     if store.damaged:
         notes.append(f"{len(store.damaged)} groups of stored features are damaged, they are made again")
     recipes = recipes_of(resolved.all)
-    notes += precision.line(record, ledger) if known else ()
+    notes += precision.line(record, ledger) if resolved.present else ()
     return Plan(
         record=record,
         items=tuple(items),
@@ -179,9 +178,9 @@ def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath,
         jobs=tuple(jobs),
         recipes=tuple(recipes),
         images={recipe.fingerprint: _num_images(resolved, recipe) for recipe in recipes},
-        views=tuple(views(resolved.all, partial(_num_trained, resolved))),
+        views=tuple(views(resolved.all, partial(_distinct, resolved))),
         seconds=None if resolved.to_draw else _seconds(distinct, trained, ledger),
-        known=known,
+        known=resolved.present,
         notes=tuple(notes),
         stopped=len(resolved.ended - failed),
         to_draw=resolved.to_draw,
@@ -299,32 +298,12 @@ def _merged(jobs: Sequence[Job]) -> list[Job]:
 
 
 def _num_images(resolved: Resolved, recipe: MapRecipe) -> int:
-    """Return the number of distinct images of which the trials read a map; without data, by what they ask for."""
+    """Return the number of distinct images of which the trials read a map."""
     trials = [trial for trial in resolved.all if recipe in trial.spec.maps]
-    if resolved.lists:
-        digests = {one.digest for trial in trials for one in (trial.spec.train, trial.spec.valid)}
-        digests |= {evaluation.test.digest for trial in trials for evaluation in trial.evaluations}
-        return len({ref.id for digest in digests for ref in resolved.lists[digest]})
-    largest: Counter[tuple[str, str]] = Counter()
-    for trial in trials:
-        for split, samples in (("train", trial.spec.train), ("valid", trial.spec.valid)):
-            for domain, count in samples.counts.items():
-                largest[domain, split] = max(largest[domain, split], count)
-        for domain, asked in ((each.domain, each.test.size) for each in trial.evaluations if each.split == "test"):
-            largest[domain, "test"] = max(largest[domain, "test"], asked)
-    return sum(largest.values())
+    digests = {one.digest for trial in trials for one in (trial.spec.train, trial.spec.valid)}
+    return _distinct(resolved, digests | {each.test.digest for trial in trials for each in trial.evaluations})
 
 
-def _num_trained(resolved: Resolved, digests: frozenset[str]) -> int:
-    """Return the number of distinct images of training lists; without data, by what they ask for."""
-    if resolved.lists:
-        return len({ref.id for digest in digests for ref in resolved.lists[digest]})
-    largest: Counter[str] = Counter()
-    for trial in resolved.all:
-        if trial.spec.train.digest in digests:
-            largest |= Counter(trial.spec.train.counts)
-    return sum(largest.values())
-
-
-def _backbone(recipe: MapRecipe) -> str:
-    return recipe.map.partition("/")[0]
+def _distinct(resolved: Resolved, digests: Collection[str]) -> int:
+    """Return the number of distinct images of lists."""
+    return len({ref.id for digest in digests for ref in resolved.lists[digest]})

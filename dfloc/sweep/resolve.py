@@ -1,15 +1,14 @@
 """Cells and data -> trials: full names, sample lists, recipes, fingerprints."""
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dfloc.config import EvaluationSpec, InitFrom, Lineage, MapRecipe, SampleList, TrialSpec, fingerprint
+from dfloc.config import EvaluationSpec, InitFrom, Lineage, MapRecipe, SampleList, TrialSpec
 from dfloc.data import dolos
 from dfloc.data.generators import SOURCE
-from dfloc.data.manifest import SampleRef, list_digest
-from dfloc.data.mixture import Mixture, as_list, replayed, select
+from dfloc.data.manifest import SampleRef
+from dfloc.data.mixture import Mixture, as_list, ranked, replayed, select
 from dfloc.engine import member
 from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import protocols
@@ -19,7 +18,7 @@ from dfloc.registry import SOLVED, plugin_of
 from dfloc.sweep import counts, gaps, parts, unused
 from dfloc.sweep.ask import Number
 from dfloc.sweep.cell import Cell
-from dfloc.sweep.data import Data, Shards, alike, named, said
+from dfloc.sweep.data import Data, alike, named, said
 from dfloc.sweep.known import Known, told
 from dfloc.sweep.limit import RULE
 from dfloc.sweep.space import Study
@@ -32,7 +31,8 @@ class Resolved:
     """A study's trials with their keys.
 
     Attributes:
-        lists: the samples of every list by its digest; empty where data are absent.
+        lists: the samples of every list by its digest.
+        present: whether the samples are there, so that something may be done already.
         resolver: turns what a search draws into trials.
         cover: trials that stand for those which a search is still to draw: their maps, images and evaluations.
         to_draw: how many trials that are.
@@ -42,6 +42,7 @@ class Resolved:
     record: SweepRecord
     resolver: "Resolver"
     lists: dict[str, list[SampleRef]] = field(default_factory=dict)
+    present: bool = True
     cover: tuple[PlannedTrial, ...] = ()
     to_draw: int = 0
     ended: frozenset[str] = frozenset()
@@ -75,8 +76,9 @@ class Resolver:
         self.lists: dict[str, list[SampleRef]] = {}
         self.skipped: dict[str, list[set[str]]] = {}
         self.notes: dict[str, None] = {}
-        self._planned: dict[int, PlannedTrial] = {}
-        self._lacking: dict[int, set[str]] = {}
+        self._samples = ranked(data.samples)
+        self._planned: dict[Cell, PlannedTrial] = {}
+        self._lacking: dict[Cell, set[str]] = {}
         with study.first.blames("evaluate.domains"):
             tests = [self._full(name) for name in study.ask.evaluate.domains]
         with study.first.blames("evaluate.protocol"):
@@ -94,26 +96,26 @@ class Resolver:
             DataError: fewer images than asked.
         """
         for cell in cells:
-            lacking = self._lacking[id(cell)] = self._lacks(cell)
+            lacking = self._lacking[cell] = self._lacks(cell)
             if lacking:
                 self.skipped.setdefault(cell.stage, []).append(lacking)
             else:
                 try:
-                    self._planned[id(cell)] = self._plan(cell)
+                    self._planned[cell] = self._plan(cell)
                 except ConfigError as error:
                     told = "" if cell.stage in str(error) else f"stage {cell.stage}: "
                     raise ConfigError(f"{told}{error}") from error
-        return [self._planned[id(cell)] for cell in cells if not self._lacking[id(cell)]]
+        return [self._planned[cell] for cell in cells if not self._lacking[cell]]
 
     def _lacks(self, cell: Cell) -> set[str]:
         """Return the domains that a cell or what it starts from needs and the data lack."""
         names = {*self._names(cell.train.domains, cell), *self._names(cell.train.valid_domains or (), cell)}
-        inherited = self._lacking[id(cell.parent)] if cell.parent else set()
+        inherited = self._lacking[cell.parent] if cell.parent else set()
         return inherited | {name for name in names if not self.data.has(name)}
 
     def _plan(self, cell: Cell) -> PlannedTrial:
         with cell.blames("from"):
-            parent = self._planned[id(cell.parent)] if cell.parent else self.known.start(cell)
+            parent = self._planned[cell.parent] if cell.parent else self.known.start(cell)
         train = self._train_list(cell, parent)
         valid_domains = self._names(cell.train.judges, cell)
         valid = self._list(
@@ -201,26 +203,19 @@ class Resolver:
             return self._list(mixture, avoid, extra)
         if base is None:
             raise ConfigError(f"stage {cell.stage}: replay needs a parent; add `from: STAGE`")
-        old = self._planned[id(base)].spec.train
+        old = self._planned[base].spec.train
         asked = {**mixture.model_dump(exclude_defaults=True), **extra, "replay": old.digest}
-        if not self.data.present:
-            share, more = divmod(sum(own_counts.values()), len(old.counts))
-            again = {domain: share + (place < more) for place, domain in enumerate(sorted(old.counts))}
-            return _expected(asked, dict(Counter(own_counts) + Counter(again)))
-        own = select(self.data.samples, mixture, avoid)
+        own = select(self._samples, mixture, avoid)
         return self._keep(own + replayed(self.lists[old.digest], len(own), mixture.seed), asked)
 
     def _list(
         self, mixture: Mixture, avoid: Collection[str] = (), extra: Mapping[str, object] | None = None
     ) -> SampleList:
         asked = mixture.model_dump(exclude_defaults=True) | dict(extra or {})
-        if not self.data.present:
-            there = {domain: counts.images(domain, mixture.split, self.data) for domain in mixture.counts}
-            return _expected(asked, there | {name: n for name, n in mixture.counts.items() if n is not None})
-        return self._keep(select(self.data.samples, mixture, avoid), asked)
+        return self._keep(select(self._samples, mixture, avoid), asked)
 
     def _keep(self, refs: list[SampleRef], asked: dict[str, object]) -> SampleList:
-        digest = list_digest(refs)
+        digest = self.data.digest(refs, asked)
         self.lists[digest] = sorted(refs, key=lambda ref: ref.id)
         return as_list(refs, digest, asked)
 
@@ -250,22 +245,18 @@ class Resolver:
         """Yield what a threshold is chosen on, where the protocol chooses one: the trial's own validation images."""
         if not protocols.find(self.study.ask.evaluate.protocol).grid:
             return
-        for domain, count in spec.valid.counts.items():
+        for domain in spec.valid.counts:
             asked: dict[str, object] = {"valid": spec.valid.digest, "domain": domain}
-            if self.data.present:
-                part = self._keep([ref for ref in self.lists[spec.valid.digest] if ref.domain == domain], asked)
-            else:
-                part = _expected(asked, {domain: count})
+            part = self._keep([ref for ref in self.lists[spec.valid.digest] if ref.domain == domain], asked)
             yield EvaluationSpec(
                 trial=spec.fingerprint, checkpoint="best", domain=domain, split="valid", test=part, **self._protocol
             )
 
     def _stems_seen(self, cell: Cell | None, begun: str | None) -> set[str]:
         """Return the photographs that a cell, its ancestors and the finished trial before them train on."""
-        folders = [self.data.folder] if isinstance(self.data, Shards) else []
-        seen = self.known.stems(begun, folders) if begun and self.data.present else set()
-        while cell is not None and self.data.present:
-            seen |= {ref.stem for ref in self.lists[self._planned[id(cell)].spec.train.digest]}
+        seen = self.known.stems(begun, self.data.folders) if begun else set()
+        while cell is not None:
+            seen |= {ref.stem for ref in self.lists[self._planned[cell].spec.train.digest]}
             cell = cell.parent
         return seen
 
@@ -322,7 +313,7 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, limit: int |
             f"no trial would be scored: the data have test images of none of {', '.join(ask.evaluate.domains)}; "
             "name the domains of the study by --set domains=[...]"
         )
-    return Resolved(record, resolver, resolver.lists, tuple(cover))
+    return Resolved(record, resolver, resolver.lists, data.present, tuple(cover))
 
 
 def _learned(cell: Cell, maps: Sequence[MapRecipe]) -> dict[str, Any]:
@@ -343,7 +334,3 @@ def _is_synthetic(domains: Sequence[str], trials: Sequence[PlannedTrial]) -> boo
     """Return whether data are built in or a frozen backbone is random; a segmenter's encoder is trained from there."""
     random = any(recipe.weights.startswith("random") for trial in trials for recipe in trial.spec.maps)
     return random or any(domain.startswith(f"{SOURCE}/") for domain in domains)
-
-
-def _expected(asked: dict[str, object], counts: dict[str, int]) -> SampleList:
-    return SampleList(digest=fingerprint({"asked": asked}), counts=counts, asked=asked)

@@ -12,18 +12,16 @@ from rich.console import Console
 from upath import UPath
 
 from dfloc import ending, slate, temp, tracking_uri
-from dfloc.data import lists
 from dfloc.errors import ConfigError, DflocError, TrialError
-from dfloc.features.store import FeatureStore
-from dfloc.features.weights import WeightsIndex
+from dfloc.features.extract import Job
 from dfloc.ledger import Ledger
-from dfloc.lock import DriverLock
 from dfloc.record import Starts, SweepRecord
 from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster, said, settled
 from dfloc.sweep.data import Shards
 from dfloc.sweep.known import Known
+from dfloc.sweep.machine import Machine, locked
 from dfloc.sweep.plan import Item, Plan
 from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, prepare, resting, sources
 from dfloc.sweep.progress import Display
@@ -34,7 +32,6 @@ from dfloc.tracking import Tracker, check_experiment
 
 logger = logging.getLogger(__name__)
 
-ROUNDS = 3
 HURRY_SECONDS = 2.0
 """For MLflow, where the process is asked to end."""
 STOPPING = ("stopping; what is in flight has seconds", "stopping after the epochs in flight; Ctrl-C again ends at once")
@@ -51,59 +48,49 @@ def sweep(options: Options, console: Console) -> said.Outcome:
     tracking_uri.check(Workspace(options.workspace, create=False), options.tracking)
     check_experiment(options.experiment)
     workspace = Workspace(options.workspace)
-    with DriverLock(
-        workspace.root,
-        wait=options.wait,
-        on_wait=lambda owner: console.print(f"waiting for the driver on {owner.name}"),
-    ) as lock:
+    with locked(workspace, console, options.wait) as lock:
         if lock.succeeds:
             temp.clear()
-        driver = Driver(options, console, workspace, lock)
-        with driver.room.told():
-            return driver.run()
+        with Machine(workspace, lock, console, options.address, options.gpus_per_trial) as machine:
+            driver = Driver(options, machine)
+            with driver.room.told():
+                return driver.run()
 
 
 class Driver:
     """The process that owns a workspace while a sweep runs."""
 
-    def __init__(self, options: Options, console: Console, workspace: Workspace, lock: DriverLock):
+    def __init__(self, options: Options, machine: Machine):
         self.options = options
-        self.console = console
-        self.workspace = workspace
-        self.lock = lock
-        self.ledger = Ledger(workspace)
-        self.known = Known(workspace, on_load=self.say)
-        self.ray = cluster.Cluster(options.address, console, workspace.root / "logs")
-        self.room = Room(workspace, self.say)
-        self._kept: set[str] = set()
+        self.machine, self.workspace, self.lock = machine, machine.workspace, machine.lock
+        self.ledger = Ledger(self.workspace)
+        self.known = Known(self.workspace, on_load=machine.say)
+        self.room = Room(self.workspace, machine.say)
 
     def run(self) -> said.Outcome:
         """Do everything that is left."""
+        prepared = self._prepare()
+        self._say(said.of_plan(prepared.plan))
+        self.record = self._keep(prepared)
+        self._say(replaced(self.record))
+        self.tracker.open(self.record)
         try:
-            prepared = self._prepare()
-            self._say(said.of_plan(prepared.plan))
-            self.record = self._keep(prepared)
-            self._say(replaced(self.record))
-            self.tracker.open(self.record)
-            try:
-                worked = bool(prepared.plan.left)
-                prepared, interrupted = self._work(prepared) if worked else (prepared, False)
-                if prepared.search:
-                    self._renew(prepared, prepared.search.drawn(()))
-                if worked or self.lock.succeeds:
-                    self._drop_checkpoints()
-                rests, seen = self._look()
-                report = self._report(self.record, data_folder(self.options, self.workspace))
-            except BaseException as error:
-                if self.lock.held():
-                    hurry = HURRY_SECONDS if isinstance(error, KeyboardInterrupt) else math.inf
-                    self.tracker.close("KILLED", seconds=hurry)
-                raise
-            outcome = self._end(prepared, worked, interrupted, report)
-            self._settle(outcome, rests, seen)
-            return outcome
-        finally:
-            self.ray.stop()
+            worked = bool(prepared.plan.left)
+            prepared, interrupted = self._work(prepared) if worked else (prepared, False)
+            if prepared.search:
+                self._renew(prepared, prepared.search.drawn(()))
+            if worked or self.lock.succeeds:
+                self._drop_checkpoints()
+            rests, seen = self._look()
+            report = self._report(self.record, data_folder(self.options, self.workspace))
+        except BaseException as error:
+            if self.lock.held():
+                hurry = HURRY_SECONDS if isinstance(error, KeyboardInterrupt) else math.inf
+                self.tracker.close("KILLED", seconds=hurry)
+            raise
+        outcome = self._end(prepared, worked, interrupted, report)
+        self._settle(outcome, rests, seen)
+        return outcome
 
     def _end(self, prepared: Prepared, worked: bool, interrupted: bool, report: UPath | None) -> said.Outcome:
         """Fill MLflow in and return how the sweep ended.
@@ -119,7 +106,7 @@ class Driver:
             first = after.items[0].name if after.items else "one that was not drawn"
             raise TrialError(
                 f"{left} trials ended without a result, the first is {first}; "
-                f"see {self.ray.log}, then give the same command again"
+                f"see {self.machine.ray.log}, then give the same command again"
             )
         return said.Outcome(report, self._compare(), left, failed, interrupted)
 
@@ -152,7 +139,7 @@ class Driver:
             return
         if again.plan.left or starts.union != self.record or not starts.repeats(again.plan.record):
             return
-        head = (*self.ray.notes, *said.of_data(options, again), f"workspace {self.workspace.root}")
+        head = (*self.machine.ray.notes, *said.of_data(options, again), f"workspace {self.workspace.root}")
         lines = [*head, *said.of_plan(again.plan), *replaced(self.record), *said.of_end(outcome, "")[0]]
         settled.keep(asdict(options), lines, rests, [f"reports/{self.record.sweep}", "mlflow.db"], seen)
 
@@ -170,14 +157,14 @@ class Driver:
         self.tracker = self._tracked()
         self._say((*said.of_data(self.options, prepared), f"workspace {self.workspace.root}", *self.tracker.notes))
         if not expected.present:
-            self._begin(prepared.device, sources(self.options, self.workspace, expected))
-            shards = import_tree(self.options, self.workspace, self.console)
+            self.machine.begin(prepared.device, sources(self.options, self.workspace, expected))
+            shards = import_tree(self.options, self.workspace, self.machine.console)
             prepared = prepare(self.options, self.workspace, shards, self.known)
             self.room.look(prepared.plan)
             return prepared
         if prepared.plan.left:
             self.room.look(prepared.plan)
-            self._begin(prepared.device, sources(self.options, self.workspace, expected))
+            self.machine.begin(prepared.device, sources(self.options, self.workspace, expected))
         return prepared
 
     def _tracked(self) -> Tracker:
@@ -185,31 +172,22 @@ class Driver:
         asked = self.options
         return Tracker(self.workspace, self.ledger, asked.tracking, asked.experiment, new_identity=asked.new_identity)
 
-    def _begin(self, device: str, data: Sequence[str]) -> None:
-        self.ray.begin(self.workspace, device, self.options.gpus_per_trial, data)
-
     def _keep(self, prepared: Prepared) -> SweepRecord:
         """Write what is planned: the start, and every list of samples; return the union of all starts."""
         self.lock.check()
         self.starts = Starts(self.workspace.sweep(prepared.plan.record.sweep))
         self.starts.begin(prepared.plan.record)
-        self._keep_lists(prepared)
+        self.machine.keep(prepared.resolved.lists)
         if self.options.retry_failed:
             for item in prepared.plan.items:
                 self.ledger.forget_failure(item.trial.fingerprint)
         return self.starts.union
 
-    def _keep_lists(self, prepared: Prepared) -> None:
-        for digest, refs in prepared.resolved.lists.items():
-            if digest not in self._kept:
-                lists.keep(self.workspace, digest, refs)
-                self._kept.add(digest)
-
     def _renew(self, prepared: Prepared, drawn: SweepRecord) -> None:
         """Put what a search has drawn on record."""
         self.lock.check()
         self.starts.add(drawn)
-        self._keep_lists(prepared)
+        self.machine.keep(prepared.resolved.lists)
         self.record = self.starts.union
         self.tracker.renew(self.record)
 
@@ -233,77 +211,51 @@ class Driver:
         Raises:
             Ended: TERM or HUP ended it.
         """
-        for left in reversed(range(ROUNDS)):
-            self._leave(prepared.plan.left)
-            self._extract(prepared)
+        stopped = 0
+
+        def work() -> list[str]:
+            nonlocal stopped
             stopped, troubles = self._train(prepared)
             if stopped not in (0, signal.SIGINT):
                 raise ending.Ended(stopped)
-            if stopped or not troubles or not left:
-                break
-            again = prepare(self.options, self.workspace, prepared.data, self.known)
-            if not again.plan.jobs:
-                break
-            prepared = again
-            self.say(f"{len(prepared.plan.jobs)} groups of stored features were damaged, they are made again")
+            return [] if stopped else troubles
+
+        def again() -> Sequence[Job]:
+            nonlocal prepared
+            after = prepare(self.options, self.workspace, prepared.data, self.known)
+            if after.plan.jobs:
+                prepared = after
+                self._leave(prepared.plan.left)
+            return after.plan.jobs
+
+        assert isinstance(prepared.data, Shards)
+        self._leave(prepared.plan.left)
+        self.machine.run(prepared.data.folder, prepared.plan.jobs, work, again)
         return prepared, bool(stopped)
-
-    def _extract(self, prepared: Prepared) -> None:
-        """Compute the features that are lacking."""
-        from dfloc.features import extract
-
-        plan, data = prepared.plan, prepared.data
-        assert isinstance(data, Shards)
-        assert self.ray.proof is not None
-        if plan.jobs:
-            total = sum(job.rows for job in plan.jobs)
-
-            def on_progress(done: int, total: int) -> None:
-                self.lock.check()
-                display.advance(done, total)
-
-            with Display(self.console, "features of images", total) as display:
-                store = FeatureStore(self.workspace.features)
-                extract.extract(
-                    store,
-                    data.folder,
-                    plan.jobs,
-                    weights=WeightsIndex(self.workspace),
-                    device=prepared.device,
-                    on_progress=on_progress,
-                    proof=self.ray.proof,
-                )
 
     def _train(self, prepared: Prepared) -> tuple[int, list[str]]:
         """Run every item through Tune; return the signal that stopped it, or 0, and what was said of lost trials."""
-        held = cluster.resources(prepared.device, self.options.gpus_per_trial)
-        max_concurrent = self.ray.max_concurrent(self.options.max_concurrent, held)
+        held = self.machine.held
+        max_concurrent = self.machine.ray.max_concurrent(self.options.max_concurrent, held)
         from dfloc.sweep.tuning import Tuning
 
         assert isinstance(prepared.data, Shards)
-        told = {
-            "workspace": str(self.workspace.root),
-            "data": str(prepared.data.folder),
-            "device": prepared.device,
-            "proof": self.ray.proof,
-        }
 
         def on_report(item: Item, entry: dict[str, Any]) -> None:
             self.lock.check()
             if display.reported(item.name, entry):
                 self._ended(item)
 
-        with Display(self.console, "trials", prepared.plan.left) as display:
+        with Display(self.machine.console, "trials", prepared.plan.left) as display:
             tuning = Tuning(
                 self._scheduler(prepared, display),
-                told,
+                self.machine.told(prepared.data.folder),
                 on_report=on_report,
                 on_stop=lambda number: display.say(STOPPING[number == signal.SIGINT]),
             )
             tuning.run(held, max_concurrent, self.workspace.sweep(prepared.plan.record.sweep) / "tune")
         troubles = list(tuning.troubles())
-        for line in troubles:
-            self.say(line)
+        self._say(troubles)
         return tuning.stopped, troubles
 
     def _ended(self, item: Item) -> None:
@@ -337,8 +289,4 @@ class Driver:
 
     def _say(self, lines: Iterable[str]) -> None:
         for line in lines:
-            self.say(line)
-
-    def say(self, text: str) -> None:
-        """Show a line."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.machine.say(line)

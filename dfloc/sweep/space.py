@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dfloc.axis import Value
+from dfloc.config import canonical
 from dfloc.errors import ConfigError, did_you_mean
 from dfloc.sweep.ask import StageAsk, StudyAsk
 from dfloc.sweep.ask_search import AxisAsk, SearchAsk
@@ -163,13 +164,13 @@ class _Expansion:
 
     def study(self, wanted: set[tuple[str, str]], notes: tuple[str, ...] = ()) -> Study:
         """Return the study of some stages and cases, and of what these start from."""
-        kept: set[int] = set()
+        kept: set[Cell] = set()
         for cell in self.cells:
             ancestor: Cell | None = cell if {(cell.stage, ""), (cell.stage, cell.case)} & wanted else None
             while ancestor:
-                kept.add(id(ancestor))
+                kept.add(ancestor)
                 ancestor = ancestor.parent
-        cells = [cell for cell in self.cells if id(cell) in kept]
+        cells = [cell for cell in self.cells if cell in kept]
         if (self._searched, "") not in wanted:
             return Study(self._ask, cells, notes)
         chosen = {key: next(iter(ways.values())) for key, ways in self._spelled[self._searched].items()}
@@ -248,7 +249,7 @@ def _check(file: SweepFile, search: SearchAsk, cover: Sequence[Cell]) -> None:
     for cell in cover:
         point, fixed = ({k: v for k, v in cell.axes.items() if (k in search.space) is one} for one in (True, False))
         asked = cell.train.valid, cell.train.valid_domains or cell.train.domains, cell.axes.get("held_out")
-        points.setdefault(repr(point), set()).add(repr((fixed, *asked)))
+        points.setdefault(canonical(point), set()).add(canonical([fixed, *asked]))
     if len({frozenset(judged) for judged in points.values()}) > 1:
         raise ConfigError(
             f"{file.where('search', 'space')}: every point should be judged by the same validation images, but an axis "

@@ -18,7 +18,8 @@ from dfloc import disk, ending, slate
 from dfloc.errors import DflocError, DiskFullError
 from dfloc.sweep.plan import Item
 from dfloc.sweep.scheduler import Next, Scheduler
-from dfloc.sweep.trainable import config_of, train_pack
+from dfloc.sweep.trainable import train_pack
+from dfloc.sweep.work import config_of
 
 INFRASTRUCTURE_RETRIES = 3
 GRACE_SECONDS = 3.0

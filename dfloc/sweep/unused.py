@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from dfloc.errors import ConfigError
+from dfloc.ids import MapName
 from dfloc.sweep import counts
 from dfloc.sweep.cell import Cell
 from dfloc.sweep.data import Data
@@ -19,7 +20,7 @@ def refuse(study: Study, data: Data) -> None:
         ConfigError: says what would not, and where it was given.
     """
     cells = (*study.cells, *study.cover)
-    backbones = {word.partition("/")[0] for word in words_in(study.ask.model_dump())}
+    backbones = {MapName.of(word).backbone for word in words_in(study.ask.model_dump())}
     for cell in cells:
         weights = cell.trial.weights
         for name in weights if isinstance(weights, Mapping) else ():

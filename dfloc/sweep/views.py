@@ -128,4 +128,4 @@ def _name(augment: AugmentSpec) -> str:
 
 
 def _way(recipe: MapRecipe) -> _Way:
-    return recipe.map.partition("/")[0], recipe.via
+    return recipe.name.backbone, recipe.via

@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 from upath import UPath
 
-from dfloc import disk, repro, storage
+from dfloc import disk, plugin, registry, repro, storage
 from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
 from dfloc.data import lists
 from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_samples
@@ -20,10 +20,15 @@ from dfloc.engine.source import StoredMaps, StoredSource
 from dfloc.errors import DataError, DflocError, WorkspaceError
 from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
+from dfloc.ids import SampleId
 from dfloc.ledger import Attempt, Ledger
 from dfloc.models import decoders
+from dfloc.plugin import Plugin
+from dfloc.proof import Proof
 from dfloc.registry import TOKENS, WATCHED, map_spec
 from dfloc.storage import Workspace
+from dfloc.sweep.data import is_expected
+from dfloc.sweep.plan import Item
 
 THREADS = 1
 MACHINE_ERRORS = (DataError, MemoryError, OSError, WorkspaceError, torch.OutOfMemoryError)
@@ -62,9 +67,7 @@ class Work:
         ids = lists.ids(self.workspace, digest)
         if ids is None:
             raise WorkspaceError(f"the list of samples {digest[:12]} is gone; start the sweep again, it makes it")
-        found = {
-            ref.id: ref for domain, split in {_place(id_) for id_ in ids} for ref in _read(self.data, domain, split)
-        }
+        found = {ref.id: ref for place in {SampleId.of(id_).place for id_ in ids} for ref in _read(self.data, *place)}
         lost = [id_ for id_ in ids if id_ not in found]
         if lost:
             raise DataError(f"{self.data} no longer holds {lost[0]}; import it again, or plan the sweep anew")
@@ -75,6 +78,46 @@ class Work:
                 "start the sweep again"
             )
         return samples
+
+
+def config_of(items: Sequence[Item], *, workspace: str, data: str, device: str, proof: Proof) -> dict[str, Any]:
+    """Return what the worker of some items is told: plain values, so that any worker can read them.
+
+    Raises:
+        WorkspaceError: placeholders stand for samples of an item: nothing that rests on them may reach a ledger.
+    """
+    for item in items:
+        spec = item.trial.spec
+        if any(map(is_expected, (spec.train, spec.valid, *(one.test for one in item.evaluations)))):
+            raise WorkspaceError(f"{item.name} is planned on samples that are not there; import them first")
+    asked = [
+        {
+            "fingerprint": item.trial.fingerprint,
+            "spec": item.trial.spec.model_dump(mode="json"),
+            "train": item.train,
+            "evaluations": [evaluation.model_dump(mode="json") for evaluation in item.evaluations],
+        }
+        for item in items
+    ]
+    plugins = [tuple(one) for one in registry.plugins()]
+    told = {"workspace": workspace, "data": data, "device": device, "proof": tuple(proof)}
+    return {**told, "plugins": plugins, "items": asked}
+
+
+def works(config: dict[str, Any]) -> Iterator[Work]:
+    """Yield the items that a worker is told of, once it has proved itself and uses the driver's plug-ins.
+
+    Raises:
+        WorkspaceError: it does not see what the driver sees, or runs something else.
+    """
+    Proof(*config["proof"]).check()
+    plugin.use([Plugin(*told) for told in config["plugins"]])
+    workspace = Workspace(config["workspace"])
+    for told in config["items"]:
+        spec = TrialSpec.model_validate(told["spec"])
+        assert spec.fingerprint == told["fingerprint"], "driver and worker run different versions of dfloc"
+        evaluations = tuple(EvaluationSpec.model_validate(evaluation) for evaluation in told["evaluations"])
+        yield Work(spec, told["train"], evaluations, workspace, UPath(config["data"]), config["device"])
 
 
 def run(work: Work) -> Iterator[Progress]:
@@ -188,12 +231,6 @@ def _shapes(spec: TrialSpec) -> list[Any]:
 
 def _at_end(work: Work, **how: object) -> Progress:
     return {"epoch": work.spec.epochs, "epochs": work.spec.epochs, **how}
-
-
-def _place(sample_id: str) -> tuple[str, str]:
-    """Return domain and split of an id, `<source>/<generator>/<split>/<file name>`."""
-    source, generator, split = sample_id.split("/")[:3]
-    return f"{source}/{generator}", split
 
 
 def _read(folder: UPath, domain: str, split: str) -> list[SampleRef]:

@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from dfloc.data.manifest import SampleRef
-from dfloc.data.mixture import Mixture, as_list, own_rank, replayed, select, stem_rank
+from dfloc.data.mixture import Mixture, as_list, own_rank, ranked, replayed, select, stem_rank
 from dfloc.errors import DataError
 
 DOMAINS = ("s/a", "s/b", "s/c")
@@ -16,8 +16,11 @@ def ref(domain: str, k: int, split: str = "train", photograph: int | None = None
     )
 
 
-def samples(domain: str, split: str) -> list[SampleRef]:
+def there(domain: str, split: str) -> list[SampleRef]:
     return [ref(domain, k, split) for k in range(40)]
+
+
+samples = ranked(there)
 
 
 def ids(refs: list[SampleRef]) -> set[str]:
@@ -56,9 +59,9 @@ def test_another_domain_or_a_missing_file_moves_nothing_else() -> None:
     gone = sorted(alone)[0]
 
     def fewer(domain: str, split: str) -> list[SampleRef]:
-        return [r for r in samples(domain, split) if r.id != gone]
+        return [r for r in there(domain, split) if r.id != gone]
 
-    assert len(alone - ids(select(fewer, mixture(10, ("s/a",))))) == 1
+    assert len(alone - ids(select(ranked(fewer), mixture(10, ("s/a",))))) == 1
 
 
 def test_mixture_seed_changes_the_draw() -> None:
@@ -95,7 +98,7 @@ def test_more_than_there_is_says_how_many_there_are(count: int, pairing: str, th
 
 def test_empty_domain_is_an_error() -> None:
     with pytest.raises(DataError, match="has 0 train images"):
-        select(lambda domain, split: [], mixture(None, ("s/a",)))
+        select(ranked(lambda domain, split: []), mixture(None, ("s/a",)))
 
 
 def test_replay_splits_evenly_and_the_remainder_goes_in_name_order() -> None:

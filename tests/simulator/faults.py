@@ -14,7 +14,7 @@ from dfloc import digests, disk, epochs, lock, measured, storage
 from dfloc.ledger import Attempt, Ledger
 from dfloc.outcome import EpochRecord
 from dfloc.owner import Owner
-from dfloc.sweep import prepare, run, work
+from dfloc.sweep import machine, work
 
 Fault = Callable[[], AbstractContextManager[Any]]
 
@@ -218,10 +218,7 @@ def retries_train_again() -> AbstractContextManager[Any]:
 def lists_forgotten() -> AbstractContextManager[Any]:
     """The lists of samples are thought to be there already."""
 
-    def keep(self: run.Driver, prepared: prepare.Prepared) -> None:
-        self._kept.update(prepared.resolved.lists)
-
-    return mock.patch.object(run.Driver, "_keep_lists", keep)
+    return mock.patch.object(machine.Machine, "keep")
 
 
 def scratch_left() -> AbstractContextManager[Any]:

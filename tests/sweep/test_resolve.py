@@ -8,7 +8,7 @@ from dfloc import plugin
 from dfloc.data.dolos import scan
 from dfloc.data.importer import import_samples
 from dfloc.data.manifest import Manifest
-from dfloc.data.mixture import Mixture, select
+from dfloc.data.mixture import Mixture, ranked, select
 from dfloc.errors import ConfigError, DataError
 from dfloc.planned import PlannedTrial
 from dfloc.storage import Workspace
@@ -136,7 +136,7 @@ def test_draw_is_the_mixture_seed(planner: Planner) -> None:
     resolved = planner.resolve(draws=2)
     (base,) = trials(resolved, "base", held_out="tiny/blur", draw=1)
     shards = Shards(planner.shards, "tiny")
-    drawn = select(shards.samples, Mixture(counts={"tiny/noise": 6}, split="train", seed=1))
+    drawn = select(ranked(shards.samples), Mixture(counts={"tiny/noise": 6}, split="train", seed=1))
     assert train_ids(resolved, base) == {ref.id for ref in drawn}
 
 

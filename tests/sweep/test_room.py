@@ -100,7 +100,7 @@ def test_where_it_is_full_meanwhile_the_need_is_said_too(plan: Plan, planner: Pl
 
 def config(plan: Plan, planner: Planner) -> dict[str, Any]:
     told = {"workspace": str(planner.workspace.root), "data": str(planner.shards), "device": "cpu"}
-    return trainable.config_of(plan.items[:1], **told, proof=Proof.begin())
+    return work.config_of(plan.items[:1], **told, proof=Proof.begin())
 
 
 @pytest.mark.parametrize(

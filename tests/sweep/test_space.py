@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -553,3 +554,13 @@ def test_a_count_is_scaled_by_whole_numbers_and_a_half_goes_to_the_even_one(
     assert (
         Scale(limit, 9000).count(value) == max(1, expected) == max(1, min(value, round(Fraction(value * limit, 9000))))
     )
+
+
+def test_a_cell_is_equal_to_what_asks_for_the_same_and_to_nothing_else(tmp_path: Path) -> None:
+    cells, again = small(tmp_path).cells, small(tmp_path).cells
+    assert cells == again
+    assert all(one is not other for one, other in zip(cells, again, strict=True))
+    assert len({*cells, *again}) == len(cells) == 12
+    one = next(cell for cell in cells if cell.stage == "finetune")
+    others = {"case": "more", "skipped": 1, "checkpoint": "last", "axes": {**one.axes, "n": 9}, "parent": cells[1]}
+    assert all(replace(one, **{name: value}) != one for name, value in others.items())
