@@ -334,16 +334,8 @@ class EvaluationSpec(Frozen):
     def key(self) -> str:
         """The name of its rows: 64 hexadecimal digits."""
         rule = {"plugin": self.plugin} if self.plugin else {"semantics": SEMANTICS[f"protocol/{self.protocol}"]}
-        return fingerprint(
-            {
-                "trial": self.trial,
-                "checkpoint": self.checkpoint,
-                "test": self.test.digest,
-                "condition": self.condition,
-                "protocol": self.protocol,
-                **rule,
-            }
-        )
+        own = self.model_dump(include={"trial", "checkpoint", "condition", "protocol"})
+        return fingerprint(own | {"test": self.test.digest} | rule)
 
 
 def canonical(value: object) -> str:

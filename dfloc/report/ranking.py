@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from dfloc.config import TrialSpec
-from dfloc.metrics.metric import F1_CHOSEN, FALSE_ALARM, Metric
+from dfloc.metrics.metric import F1_CHOSEN, FALSE_ALARM, POOLED_IOU, Metric
 from dfloc.report import captions, cells, differs, recipe, table
 from dfloc.report.controls import besides
 from dfloc.report.exposure import SHORT_BASELINES
@@ -120,7 +120,7 @@ def measured(study: Study, found: Sequence[Model]) -> Table:
     """Return what else the protocol measures, in and out of domain, and numbers of a whole test set."""
     first, *others = study.protocol.metrics
     images = [metric for metric in others if not metric.of_set]
-    sets = [metric for metric in others if metric.of_set and _has(study, metric)]
+    sets = [metric for metric in others if metric.of_set and (metric == POOLED_IOU or _has(study, metric))]
     chosen, alarms = F1_CHOSEN in sets, FALSE_ALARM in sets
     heads = {metric.label: metric for metric in images} | {f"{first.label} per image": first}
     heads |= {metric.label: metric for metric in sets if metric != FALSE_ALARM}
