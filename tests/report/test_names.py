@@ -40,9 +40,10 @@ def planned(folder: Path, name: str, preset: str) -> tuple[SweepRecord, Workspac
     filled, record = Filled(workspace, SCORED, one_in=40), prepared.resolved.record
     if record.search:
         record = record.model_copy(update={"search": record.search.model_copy(update={"rungs": (1,)})})
-    for _ in range(POINTS if prepared.drawing else 0):
-        prepared.drawing.draw(lambda trials: filled.fill(smaller(record.model_copy(update={"trials": tuple(trials)}))))
-    record = smaller(prepared.drawing.added_to(record) if prepared.drawing else record)
+    for _ in range(POINTS if prepared.search else 0):
+        drawn = tuple(prepared.search.draw())
+        filled.fill(smaller(record.model_copy(update={"trials": drawn})))
+    record = smaller(prepared.search.added_to(record) if prepared.search else record)
     filled.fill(record)
     return record, workspace
 
