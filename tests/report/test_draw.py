@@ -5,8 +5,9 @@ import pytest
 from upath import UPath
 
 from dfloc.errors import ConfigError
+from dfloc.metrics.metric import IOU
 from dfloc.report import draw, figures, files
-from dfloc.report.chart import Axis, Bars, Figure, Heat, Key, Lines, Mark, Panel, Series, Tile
+from dfloc.report.chart import Axis, Bars, Figure, Heat, Key, Lines, Mark, Panel, Series, Tile, scale
 from dfloc.report.page import Report, Section
 from tests.report.conftest import curve_of
 from tests.report.drawn import SVG, named, overlaps, points, root, texts, titles
@@ -20,7 +21,7 @@ def figure(*charts: Lines | Heat | Bars, title="A panel", legend=()) -> Figure:
 
 
 def line(*marks: Mark | tuple, **more) -> Lines:
-    return Lines([Series("a line", [Mark(*mark) for mark in marks], "#0072B2", **more)], N)
+    return Lines([Series("a line", [Mark(*mark) for mark in marks], "#0072B2", **more)], N, scale(IOU, "test"))
 
 
 def test_text_stays_text_and_data_lie_where_they_should():
@@ -71,7 +72,9 @@ def test_dashes_and_intervals_are_drawn():
 
 
 def test_points_of_one_place_stand_side_by_side():
-    chart = Lines([Series(str(shift), [Mark(1, 0.5)], "#000000", shift=shift) for shift in (0, 4)], N)
+    chart = Lines(
+        [Series(str(shift), [Mark(1, 0.5)], "#000000", shift=shift) for shift in (0, 4)], N, scale(IOU, "test")
+    )
     left, right = (points(named(figure(chart), name)[1])[0] for name in "04")
     assert right[0] - left[0] == pytest.approx(3, abs=0.02), "4 pixels are 3 points"
 
