@@ -74,10 +74,8 @@ def diff(
     chosen = compared.choose(pairs[0].a, pairs[0].b, protocol)
     found = compared.differences(pairs, chosen, metric, checkpoint)
     what = f"{metric or protocols.find(chosen).first.key}, {checkpoint} checkpoint, protocol {chosen}, fractions"
-    over = (
-        "photographs, on these two trainings" if len(pairs) == 1 else f"photographs and {len(pairs)} pairs of trainings"
-    )
-    console.print(f"{what}; intervals over {over}", highlight=False)
+    over = ", on these two trainings" if len(pairs) == 1 else f" and {len(pairs)} pairs of trainings"
+    console.print(f"{what}; intervals over photographs{over}", highlight=False)
     _show_differences(console, found)
 
 

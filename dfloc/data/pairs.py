@@ -6,10 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dfloc.data import masks, partners, photographs
-from dfloc.data.dolos import (
-    NAME as FAMILY,
-)
+from dfloc.data import dolos, masks, partners, photographs
 from dfloc.data.dolos import (
     SPLITS,
     Sample,
@@ -207,7 +204,7 @@ def _family(pair: Pair, held: Held) -> str | None:
     """Return the family of a pair's domain, as it is said or was before; None: the generator's name."""
     if pair.family is None:
         return held[pair.domain].family if pair.domain in held else None
-    if not FAMILY.fullmatch(pair.family):
+    if not dolos.NAME.fullmatch(pair.family):
         raise ConfigError(f'family "{pair.family}" cannot be used: expected a name in letters, digits and . _ -')
     return pair.family
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from dfloc.errors import DataError
 from dfloc.metrics import intervals
@@ -156,5 +155,5 @@ def _joined(value: float, t_N: Floats, photo_P: Floats, value_U: Floats, level: 
     ends = np.quantile(t_N, [(1 + level) / 2, (1 - level) / 2]) * error if len(t_N) else np.zeros(2)
     units, more = len(value_U), 0.0
     if units > 1:
-        more = float(stats.t.ppf((1 + level) / 2, units - 1) * value_U.std(ddof=1)) / units**0.5
+        more = intervals.half_width(float(value_U.var(ddof=1)) / units, units - 1, level)
     return value - float(np.hypot(max(ends[0], 0.0), more)), value + float(np.hypot(max(-ends[1], 0.0), more))

@@ -95,7 +95,7 @@ class Mean:
         if self.fewest < FEWEST:
             return Interval(self.value, float("nan"), float("nan"), *num)
         variance, freedom = self._variance()
-        half = float(stats.t.ppf((1 + level) / 2, freedom)) * variance**0.5
+        half = half_width(variance, freedom, level)
         low, high = (min(max(end, self.bounds[0]), self.bounds[1]) for end in (self.value - half, self.value + half))
         return Interval(self.value, low, high, *num, self._p(variance, freedom))
 
@@ -120,8 +120,8 @@ class Mean:
         rest_UP = unit_UP - sum_UR.sum(1)[:, None] * photo_P
         of_both = float((rest_UP**2).sum()) * num / (num - 1)
         variance = max(of_photos + of_units - of_both, of_photos, of_units)
-        spread = of_photos**2 / photo_freedom + of_units**2 / (num - 1) + of_both**2 / ((num - 1) * photo_freedom)
-        return variance, variance**2 / spread if spread else float(photo_freedom)
+        parts = (of_photos, photo_freedom), (of_units, num - 1), (of_both, (num - 1) * photo_freedom)
+        return variance, freedom_of(variance, parts)
 
 
 def mean(trainings: Sequence[Training], bounds: Bounds = UNBOUNDED) -> Mean | None:
@@ -158,7 +158,7 @@ def difference(pairs: Sequence[tuple[Training, Training]], bounds: Bounds = UNBO
     """
     for first, second in pairs:
         _same_photographs(first, second)
-    kept = [pair for pair in pairs if all(mean([one]) for one in pair)]
+    kept = [pair for pair in pairs if all(map(_has_values, pair))]
     sides = [mean([pair[side] for pair in kept], bounds) for side in (0, 1)]
     if sides[0] is None or sides[1] is None:
         return None
@@ -212,6 +212,22 @@ def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
             break
         rejected[place] = True
     return rejected
+
+
+def half_width(variance: float, freedom: float, level: float = 0.95) -> float:
+    """Return half the width of the interval of a number of some variance and degrees of freedom."""
+    half: float = stats.t.ppf((1 + level) / 2, freedom) * variance**0.5
+    return half
+
+
+def freedom_of(variance: float, parts: Sequence[tuple[float, float]]) -> float:
+    """Return Satterthwaite's degrees of freedom of a variance that is a sum of some, each with its own."""
+    spread = sum(part**2 / freedom for part, freedom in parts)
+    return variance**2 / spread if spread else float(parts[0][1])
+
+
+def _has_values(training: Training) -> bool:
+    return any(not np.isnan(part.values).all() for part in training.domains)
 
 
 def _known(images: Images) -> Images:

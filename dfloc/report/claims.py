@@ -195,7 +195,7 @@ def _spans(
 ) -> dict[str, list[tuple[float, float]]]:
     """Return the intervals of a formula's numbers: each as the weighted sum of means that it is nearly (its gradient).
 
-    Source: the delta method; as wide and as true as a bootstrap-t of these numbers, docs/STATISTICS.md.
+    Source: the delta method; docs/STATISTICS.md has it beside a bootstrap-t of the same numbers.
     """
     gradient = {name: np.zeros((len(values), len(means))) for name, values in numbers.items()}
     line = [one.value for one in means]

@@ -119,8 +119,8 @@ def differences(
         first, second = (_of(rows, protocol, checkpoint) for rows in (pair.a, pair.b))
         for place in [place for place in first if place in second]:
             if images := _shared(place, first[place], second[place], metric, stems):
-                sides = (Training(pair.draw, pair.seed, [each]) for each in images)
-                found.setdefault(place, []).append((next(sides), next(sides)))
+                a, b = (Training(pair.draw, pair.seed, [each]) for each in images)
+                found.setdefault(place, []).append((a, b))
     if not found:
         raise DataError(_nothing_shared(pairs[0], protocol, metric, checkpoint))
     kept = [_difference(place, sides, bounds) for place, sides in sorted(found.items())]

@@ -17,7 +17,6 @@ from dfloc.features.store import CLEAN, TRUTH, FeatureStore, bytes_of
 from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
-from dfloc.sweep import precision
 from dfloc.sweep.resolve import Resolved
 from dfloc.sweep.views import Views, views
 
@@ -168,7 +167,6 @@ def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath,
     if store.damaged:
         notes.append(f"{len(store.damaged)} groups of stored features are damaged, they are made again")
     recipes = recipes_of(resolved.all)
-    notes += precision.line(record, ledger) if resolved.present else ()
     return Plan(
         record=record,
         items=tuple(items),

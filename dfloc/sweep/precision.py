@@ -5,7 +5,6 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from dfloc import registry
 from dfloc.config import EvaluationSpec
@@ -18,7 +17,6 @@ from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 
 MOST = 24  # recipes whose rows are read
-LEVEL = 0.95
 
 
 class _Recipe(NamedTuple):
@@ -46,15 +44,11 @@ class Spread(NamedTuple):
 
     def smallest(self, repetitions: int) -> float:
         """Return half the width of the interval of a difference of two recipes with so many repetitions each."""
-        freedom: float = self.photographs - 1
-        variance = self.of_photographs
+        parts: list[tuple[float, float]] = [(self.of_photographs, self.photographs - 1)]
         if repetitions > 1 and self.of_trainings:
-            more: float = 2 * self.of_trainings / repetitions
-            spread = variance**2 / freedom + more**2 / (repetitions - 1)
-            variance += more
-            freedom = variance**2 / spread
-        half: float = stats.t.ppf((1 + LEVEL) / 2, freedom) * variance**0.5
-        return half
+            parts.append((2 * self.of_trainings / repetitions, repetitions - 1))
+        variance = sum(part for part, _ in parts)
+        return intervals.half_width(variance, intervals.freedom_of(variance, parts))
 
 
 def line(record: SweepRecord, ledger: Ledger) -> Iterator[str]:

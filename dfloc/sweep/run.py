@@ -70,7 +70,7 @@ class Driver:
     def run(self) -> said.Outcome:
         """Do everything that is left."""
         prepared = self._prepare()
-        self._say(said.of_plan(prepared.plan))
+        self._say(said.of_plan(prepared.plan, self.ledger))
         self.record = self._keep(prepared)
         self._say(replaced(self.record))
         self.tracker.open(self.record)
@@ -140,7 +140,8 @@ class Driver:
         if again.plan.left or starts.union != self.record or not starts.repeats(again.plan.record):
             return
         head = (*self.machine.ray.notes, *said.of_data(options, again), f"workspace {self.workspace.root}")
-        lines = [*head, *said.of_plan(again.plan), *replaced(self.record), *said.of_end(outcome, "")[0]]
+        lines = [*head, *said.of_plan(again.plan, self.ledger), *replaced(self.record)]
+        lines += said.of_end(outcome, "")[0]
         settled.keep(asdict(options), lines, rests, [f"reports/{self.record.sweep}", "mlflow.db"], seen)
 
     def _compare(self) -> str:

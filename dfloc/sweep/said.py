@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from rich.console import Console
 from upath import UPath
 
+from dfloc.ledger import Ledger
 from dfloc.record import Starts, union
 from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
+from dfloc.sweep import precision
 from dfloc.sweep.known import Known
 from dfloc.sweep.plan import Plan
 from dfloc.sweep.prepare import MINI, Options, Prepared, data_of, lacking, prepare
@@ -40,7 +42,8 @@ def dry_run(options: Options, console: Console) -> None:
     prepared = prepare(options, workspace, data, Known(workspace, load=False))
     starts = Starts(workspace.sweep(prepared.plan.record.sweep))
     ready = (*of_data(options, prepared), *lacking(options, workspace, prepared), *prepared.plan.lines())
-    for line in (*ready, *replaced(union([*starts.all.values(), prepared.plan.record]))):
+    shows = precision.line(prepared.plan.record, Ledger(workspace))
+    for line in (*ready, *shows, *replaced(union([*starts.all.values(), prepared.plan.record]))):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -53,14 +56,14 @@ def of_data(options: Options, prepared: Prepared) -> Iterator[str]:
         )
 
 
-def of_plan(plan: Plan) -> Iterator[str]:
-    """Yield what is done and what is left."""
+def of_plan(plan: Plan, ledger: Ledger) -> Iterator[str]:
+    """Yield what is done, what is left, and which differences the sweep can show."""
     distinct = len({trial.fingerprint for trial in plan.record.trials}) + plan.to_draw
     images = sum(job.rows for job in plan.jobs)
     features = f", {images} images to pass through the backbones" if images else ""
     stopped = f", {plan.stopped} stopped early" if plan.stopped else ""
     yield f"{plan.record.sweep}: {distinct} trials, {plan.done} done, {plan.left} to run{stopped}{features}"
-    yield from (*plan.record.notes, *plan.notes)
+    yield from (*plan.record.notes, *plan.notes, *precision.line(plan.record, ledger))
     if plan.failed:
         yield f"not repeated: {len(plan.failed)} trials that failed, or whose parent did; --retry-failed runs them"
 

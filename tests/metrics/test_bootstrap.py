@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -154,3 +155,16 @@ def test_errors():
         paired_difference(data, data[:1], "iou")
     with pytest.raises(DataError, match="one lacks draw 0 seed 1"):
         paired_difference(pd.concat([data, data.assign(seed=1)]), data, "iou")
+
+
+def test_the_lines_of_the_page_on_statistics_run_and_a_trial_less_itself_is_nothing() -> None:
+    page = (Path(__file__).parents[2] / "docs/STATISTICS.md").read_text(encoding="utf-8")
+    lines = page.partition("```python\n")[2].partition("```")[0].strip().splitlines()
+    calls = [line for line in lines if line.startswith(("interval(", "paired_difference("))]
+    rows = many(40, 10).assign(tp=range(40), fp=7, fn=3)
+    given = {"rows": rows, "other": rows}
+    exec("\n".join(line for line in lines if line not in calls), given)
+    alone, pooled, *differences = (eval(call, given) for call in calls)
+    assert alone.low < rows.iou.mean() < alone.high
+    assert pooled.estimate == pytest.approx(rows.tp.sum() / (rows.tp.sum() + 400))
+    assert [one[:3] for one in differences] == [pytest.approx((0, 0, 0))] * 2

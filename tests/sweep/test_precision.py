@@ -11,7 +11,8 @@ from dfloc.record import SweepRecord
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
-from dfloc.sweep import precision
+from dfloc.sweep import precision, said
+from dfloc.sweep.plan import Plan
 from tests.report import studies
 from tests.report.studies import MINI, Maker
 
@@ -37,7 +38,7 @@ def fill(workspace: Workspace, record: SweepRecord, spread: float, ended: int) -
     studies.fill(workspace, record, truth, lambda trial: "" if trial.spec.seed < ended else "new")
 
 
-def said(workspace: Workspace, record: SweepRecord) -> float:
+def number(workspace: Workspace, record: SweepRecord) -> float:
     (line,) = precision.line(record, Ledger(workspace))
     found = re.search(r"differences from ([\d.]+)", line)
     assert found
@@ -59,14 +60,14 @@ def halves(workspace: Workspace, record: SweepRecord) -> float:
 def test_the_plan_says_what_the_report_then_shows(tmp_path, seeds, spread):
     workspace, record = Workspace(tmp_path), planned(seeds)
     fill(workspace, record, spread, seeds)
-    assert said(workspace, record) == pytest.approx(halves(workspace, record), rel=0.25)
+    assert number(workspace, record) == pytest.approx(halves(workspace, record), rel=0.25)
 
 
 def test_more_seeds_show_smaller_differences(tmp_path):
     workspace = Workspace(tmp_path)
     few, many = planned(3), planned(9)
     fill(workspace, many, 0.05, 3)
-    assert said(workspace, many) < 0.7 * said(workspace, few)
+    assert number(workspace, many) < 0.7 * number(workspace, few)
     assert "9 trainings a side" in next(precision.line(many, Ledger(workspace)))
 
 
@@ -99,7 +100,7 @@ def test_seeds_of_one_draw_are_one_repetition(tmp_path):
     for seeds in (1, 3):
         workspace, record = Workspace(tmp_path / str(seeds)), planned(seeds, draws=3, num_test=24)
         studies.fill(workspace, record, truth, checkpoints=("best",))
-        found.append(said(workspace, record))
+        found.append(number(workspace, record))
         assert f"{3 * seeds} trainings in 3 draws a side" in next(precision.line(record, Ledger(workspace)))
     assert found[0] == pytest.approx(found[1], rel=0.05)
 
@@ -120,3 +121,12 @@ def test_a_plan_reads_the_rows_of_a_few_recipes_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(Ledger, "has_scored", lambda self, one: read.append(one.key) or is_whole(self, one))
     assert next(precision.line(record, Ledger(workspace)))
     assert len(read) == precision.MOST < 4 * len(record.trials)
+
+
+def test_it_is_said_with_the_plan(tmp_path):
+    workspace, record = Workspace(tmp_path), planned(1)
+    fill(workspace, record, 0.0, 1)
+    empty = dict.fromkeys(("items", "failed", "jobs", "recipes", "views"), ())
+    plan = Plan(record, **empty, done=0, shared=0, images={}, seconds=None, known=True)
+    (line,) = precision.line(record, Ledger(workspace))
+    assert list(said.of_plan(plan, Ledger(workspace)))[-1] == line
