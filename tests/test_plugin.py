@@ -383,7 +383,7 @@ WRONG = {
     "x = (": r"plug-in own.py, line 1: SyntaxError",
     "\nimport no_such_module": r"line 2: ModuleNotFoundError: No module named 'no_such_module'",
     "def f():\n    raise ValueError('so')\nf()": r"line 2: ValueError: so",
-    "": "defines none of BACKBONES, DECODERS, LOSSES, OPTIMIZERS, SCHEDULES, GENERATORS",
+    "": "defines none of BACKBONES, DECODERS, LOSSES, OPTIMIZERS, SCHEDULES, PROTOCOLS, GENERATORS",
     "LOSSES = ['dice']": r"losss? should be a mapping from names",
     "LOSSES = {'bce': print}": r'loss "bce" is a built-in name',
     "LOSSES = {'a/b': print}": "no slash, colon, comma, equals sign or space",

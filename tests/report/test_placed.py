@@ -53,9 +53,8 @@ def test_a_matrix_is_matched_by_model_data_and_test_domain(made):
     assert "900 images each, masks of Dolos; by declip-2025" in table.caption
     figure = heatmaps.crossed(study, models.models(study), pairs)
     (panel,) = [panel for panel in figure.panels if panel.title.endswith("vit_rn50")]
-    (trace,) = panel.figure.data
-    hover = trace.customdata[list(DOLOS).index(REPAINT)][list(DOLOS).index(LDM)]
-    assert f"vit-rn50-conv-12, {beside.told(pair)[1]}" in hover
+    tile = panel.chart.tiles[list(DOLOS).index(REPAINT)][list(DOLOS).index(LDM)]
+    assert f"vit-rn50-conv-12, {beside.told(pair)[1]}" in tile.notes
     assert "Test lists of ours: celebahq/ldm" in figure.caption
 
 

@@ -199,13 +199,12 @@ def test_random_weights_are_marked_at_the_model(tmp_path):
 def test_heat_maps_hold_the_numbers_and_frame_what_is_in_domain(study_for):
     study = study_for("cross_domain")
     (panel,) = heatmaps.crossed(study, models.models(study)).panels
-    z = panel.figure.data[0].z
+    assert list(panel.chart.rows) == list(DOLOS)
     trials = {trial.axes.get("held_out"): trial for trial in study.record.trials}
     for j, held_out in enumerate([*DOLOS, None]):
         for i, domain in enumerate(DOLOS):
-            assert z[i][j] == pytest.approx(made.truth(trials[held_out], domain))
-    assert len(panel.figure.layout.shapes) == 16
-    assert (panel.figure.data[0].zmin, panel.figure.data[0].zmax) == (0, 1)
+            assert panel.chart.tiles[i][j].value == pytest.approx(made.truth(trials[held_out], domain))
+    assert sum(tile.framed for row in panel.chart.tiles for tile in row) == 16
 
 
 def test_a_hole_is_written_into_its_tile(tmp_path):
@@ -218,8 +217,8 @@ def test_a_hole_is_written_into_its_tile(tmp_path):
     studies.fill(workspace, record, made.truth, skip, checkpoints=("best",))
     study = Study(record, Results(workspace, record))
     (panel,) = heatmaps.crossed(study, models.models(study)).panels
-    assert [note.text for note in panel.figure.layout.annotations] == ["<i>failed</i>"] * 4
-    assert {note.x for note in panel.figure.layout.annotations} == {1}
+    holes = [(j, tile.text) for row in panel.chart.tiles for j, tile in enumerate(row) if tile.value is None]
+    assert holes == [(1, "failed")] * 4
     row = texts(ranking.ranked(study, models.models(study)), "vit-rn50-conv-12")
     assert row[2:6] == ["-", "failed", "failed", "failed"]
 
@@ -248,15 +247,15 @@ def test_layers_and_depths_are_axes(study_for):
     (panel,) = by_map.panels
     assert by_map.title == "Mean test IoU by layer."
     assert panel.title == "clip-vit-l14, one domain"
-    assert {tuple(trace.x) for trace in panel.figure.data} == {(3.0, 11.0, 20.0)}
-    assert len(panel.figure.data) == 3 * 2
-    assert {tuple(trace.x) for trace in by_depth.panels[0].figure.data} == {(4.0, 12.0)}
-    deep = next(trace for trace in panel.figure.data if trace.name == "vit-conv, depth = 12, in-domain")
+    assert {tuple(mark.x for mark in series.marks) for series in panel.chart.series} == {(3.0, 11.0, 20.0)}
+    assert len(panel.chart.series) == 3 * 2
+    assert {tuple(mark.x for mark in series.marks) for series in by_depth.panels[0].chart.series} == {(4.0, 12.0)}
+    deep = next(series for series in panel.chart.series if series.name == "vit-conv, depth = 12, in-domain")
     wanted = [
         sum(made.truth(trial, trial.axes["domain"]) for trial in study.record.trials if fits(trial, layer)) / 4
         for layer in (3, 11, 20)
     ]
-    assert list(deep.y) == pytest.approx(wanted)
+    assert [mark.value for mark in deep.marks] == pytest.approx(wanted)
 
 
 def fits(trial, layer: int) -> bool:
@@ -270,19 +269,20 @@ def test_two_crossed_settings_are_a_heat_map(study_for):
     assert titles == [
         f"{stage}: {kind}" for stage in ("segmenter", "frozen") for kind in ("in-domain", "out-of-domain")
     ]
-    (heat,) = figure.panels[1].figure.data
+    heat = figure.panels[1].chart
     trials = [trial for trial in study.record.trials if trial.stage == "segmenter"]
     bce_blur = [trial for trial in trials if (trial.axes["loss"], trial.axes["augment"]) == ("bce", "blur")]
     wanted = sum(made.truth(trial, trial.axes["held_out"]) for trial in bce_blur) / 4
-    assert heat.z[1][1] == pytest.approx(wanted)
+    assert heat.tiles[1][1].value == pytest.approx(wanted)
 
 
 def test_epochs_are_drawn_for_every_training(study_for):
     study = study_for("segmenters")
     figure = histories.figure(study, models.models(study))
-    assert [len(panel.figure.data) for panel in figure.panels] == [8, 4, 4]
-    assert list(figure.panels[1].figure.data[0].x) == [1, 2]
-    assert figure.panels[1].figure.data[0].marker.symbol[1] == "circle-open"
+    assert [len({series.name for series in panel.chart.series}) for panel in figure.panels] == [8, 4, 4]
+    marks = figure.panels[1].chart.series[0].marks
+    assert [mark.x for mark in marks] == [1, 2]
+    assert marks[1].shape == "circle-open"
 
 
 def test_iou_by_area_counts_every_image_once(study_for):

@@ -257,5 +257,5 @@ SELDOM = (
     "receipts-not-compared",
     "epoch-before-its-checkpoint",
 )
-WITHIN = dict.fromkeys(FAULTS, 40) | dict.fromkeys(SELDOM, 400)
+WITHIN = dict.fromkeys(FAULTS, 100) | dict.fromkeys(SELDOM, 400)
 """Seeds within which a fault is found, from 1 on."""

@@ -45,7 +45,7 @@ def test_power_may_be_lost_at_every_write() -> None:
 
 
 def test_every_planted_fault_is_found_within_its_number_of_seeds() -> None:
-    done = simulator("--planted", "--count", "40")
+    done = simulator("--planted", "--count", "100")
     assert done.returncode == 0, done.stdout + done.stderr
     found = dict(re.findall(r"^(\S+): found by seed (\d+)", done.stdout, re.MULTILINE))
     assert found.keys() == {name for name, most in WITHIN.items() if most <= 40}
