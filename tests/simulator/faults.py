@@ -257,5 +257,6 @@ SELDOM = (
     "receipts-not-compared",
     "epoch-before-its-checkpoint",
 )
-WITHIN = dict.fromkeys(FAULTS, 100) | dict.fromkeys(SELDOM, 400)
+LESS_OFTEN = ("retries-train-again", "done-before-weights", "checkpoints-dropped-first", "failed-sync-ignored")
+WITHIN = dict.fromkeys(FAULTS, 40) | dict.fromkeys(LESS_OFTEN, 100) | dict.fromkeys(SELDOM, 400)
 """Seeds within which a fault is found, from 1 on."""

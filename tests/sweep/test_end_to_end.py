@@ -1,7 +1,7 @@
 """The exposure study from the command line, and all that must not be computed again."""
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from dfloc import registry
 from dfloc.data.dolos import scan
 from dfloc.data.importer import import_samples
 from dfloc.data.manifest import Manifest
+from dfloc.metrics.declip import declip_2025
+from dfloc.metrics.protocols import Protocol
 from dfloc.storage import Workspace
 from dfloc.sweep import settled
 from dfloc.sweep.file import find
@@ -194,13 +196,17 @@ def test_a_changed_protocol_or_report_evaluates_and_trains_nothing(
         return [(item.train, len(item.evaluations)) for item in found.items]
 
     assert plan("title=Another page", "tables=[]") == []
-    declip = registry.FACTORIES["protocol"]["declip-2025"]
-    monkeypatch.setattr(registry, "FACTORIES", _with(registry.FACTORIES, "protocol", "own-1", declip))
+    monkeypatch.setattr(registry, "FACTORIES", _with(registry.FACTORIES, "protocol", "own-1", f"{__name__}:own"))
     monkeypatch.setitem(registry.SEMANTICS, "protocol/own-1", 1)  # type: ignore[arg-type]
     every = [(False, 4)] * 15
     assert plan("evaluate.protocol=own-1") == every
     monkeypatch.setitem(registry.SEMANTICS, "protocol/declip-2025", 2)  # type: ignore[arg-type]
     assert plan() == every
+
+
+def own() -> Protocol:
+    """Return a protocol of another name that measures what declip-2025 does."""
+    return replace(declip_2025(), name="own-1")
 
 
 def _with(table: object, kind: str, name: str, factory: str) -> object:
