@@ -22,6 +22,7 @@ from dfloc.report import (
     placed,
     published,
     reading,
+    render,
     search,
 )
 from dfloc.report.beside import Pair
@@ -67,8 +68,8 @@ def write(workspace: Workspace, study: Study, *, shards: UPath | None = None, wi
     for table in report.tables:
         storage.put(folder / f"{table.id}.csv", table.csv().encode())
     storage.put(folder / "evaluations.csv", csv_text(list(_evaluations(studies))).encode())
-    storage.put(folder / "report.md", report.markdown().encode())
-    storage.put(folder / "index.html", report.html().encode())
+    storage.put(folder / "report.md", render.markdown("report", page=report).encode())
+    storage.put(folder / "index.html", render.html("page", page=report).encode())
     return folder
 
 

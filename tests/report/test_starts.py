@@ -11,7 +11,7 @@ from dfloc import registry, summary
 from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial, SearchAxis, SearchRecord
 from dfloc.record import SweepRecord, union
-from dfloc.report import index, overview, search
+from dfloc.report import index, overview, render, search
 from dfloc.report.build import build, read
 from dfloc.report.controls import main
 from dfloc.report.groups import Study
@@ -158,7 +158,7 @@ def test_another_protocol_for_one_stage_leaves_nothing_unfinished(tmp_path: Path
     assert {"trials", "trials-dfloc-1", "baselines", "baselines-dfloc-1"} <= {*ids}
     said = {cell.text for table in report.tables for row in table.rows for cell in row.cells}
     assert not said & {"unfinished", "not run", "not scored"}
-    words = report.markdown()
+    words = render.markdown("report", page=report)
     assert "Protocol declip-2025; 68 evaluations" in words
     assert "Protocol dfloc-1; 12 evaluations" in words
     [titled] = [table.title for table in report.tables if table.id == "baselines-dfloc-1"]
@@ -171,7 +171,7 @@ def test_a_protocol_that_all_stages_were_planned_by_last_is_that_of_the_page(tmp
     study = study_of(tmp_path, planned(), planned(protocol="dfloc-1"))
     assert study.record.protocols == ("dfloc-1", "declip-2025")
     report = read(Workspace(tmp_path / "workspace"), study.record)
-    words = report.markdown()
+    words = render.markdown("report", page=report)
     assert words.index("Protocol dfloc-1; 68") < words.index("Protocol declip-2025; 68")
     said = {cell.text for table in report.tables for row in table.rows for cell in row.cells}
     assert "not scored" not in said, "a number that a protocol does not have is none that lacks"
