@@ -10,10 +10,10 @@ from dfloc import storage
 from dfloc.errors import DflocError
 from dfloc.record import SweepRecord
 from dfloc.report import overview, render, search
-from dfloc.report.build import by_protocol, write
+from dfloc.report.build import write
 from dfloc.report.controls import blocks, main
 from dfloc.report.find import records
-from dfloc.report.groups import Study
+from dfloc.report.groups import Study, by_protocol
 from dfloc.report.marks import NOT_ABOVE
 from dfloc.report.models import Part, foreign, known, models, parts, unknown
 from dfloc.report.ranking import chosen
