@@ -1,5 +1,8 @@
 """Pages from templates: everything is escaped, nothing is silently missing, and a block of each kind has its two."""
 
+import re
+from importlib import resources
+
 import pytest
 from jinja2 import UndefinedError
 
@@ -68,6 +71,13 @@ def test_a_page_holds_its_style_and_what_is_empty_is_not_there() -> None:
     assert "> :only-child" in text
     assert 'warnings"' not in text
     assert "<p></p>" not in text
+
+
+def test_what_templates_take_as_it_is_is_drawn_or_escaped_already() -> None:
+    folder = resources.files("dfloc.report") / "templates"
+    texts = [file.read_text(encoding="utf-8") for file in folder.iterdir()]
+    taken = [found for text in texts for found in re.findall(r"([\w.]+|\"[^\"]*\")(?:\([^()]*\))? \| *safe", text)]
+    assert sorted(taken) == ['"/<wbr>"', "block.html", "block.markdown", "chart", "glyph"]
 
 
 def test_every_template_compiles() -> None:
