@@ -31,12 +31,9 @@ def over(frame: pd.DataFrame, by: Sequence[str]) -> pd.Series:
     return frame.groupby([*by, "test_domain"]).iou.mean()
 
 
-def numbers(table: Table) -> list[dict[str, float | str]]:
-    """Return what stands in a table, by its heads: numbers not rounded."""
-    return [
-        {head: cell.exact[0] if cell.exact else cell.text for head, cell in zip(table.columns, row.cells, strict=True)}
-        for row in table.rows
-    ]
+def lines(table: Table) -> list[dict[str, str]]:
+    """Return the rows of a table by its heads, numbers not rounded."""
+    return list(csv.DictReader(io.StringIO(table.csv())))
 
 
 @pytest.fixture(scope="module")
@@ -51,19 +48,19 @@ def test_the_curves_of_the_page_follow_from_the_frame(seeded: Study) -> None:
     frame = best(frame_of(seeded))
     tuned = over(frame[frame.role.eq("tuned")], ["held_out", "n"])
     base = over(frame[frame.role.str.contains("base")], ["held_out"])
-    rows = [row for row in numbers(exposure.curves(seeded)) if row["Held out"] in MINI]
+    rows = [row for row in lines(exposure.curves(seeded)) if row["Held out"] in MINI]
     assert len(rows) == 4 * 4
     for row in rows:
         held_out, n = row["Held out"], int(row["n"])
         found = tuned[held_out, n] if n else base[held_out]
-        assert [row[domain] for domain in MINI] == pytest.approx(list(found[list(MINI)]), rel=DIGITS)
-        assert row["Mean"] == pytest.approx(found.mean(), rel=DIGITS)
+        assert [float(row[domain]) for domain in MINI] == pytest.approx(list(found[list(MINI)]), rel=DIGITS)
+        assert float(row["Mean"]) == pytest.approx(found.mean(), rel=DIGITS)
 
 
 def test_the_models_of_the_page_follow_from_the_frame(study_of) -> None:
     study = study_of(crossed.single_domain(), crossed.truth)
     frame = best(frame_of(study))
-    rows = numbers(ranking.ranked(study, models.models(study)))
+    rows = lines(ranking.ranked(study, models.models(study)))
     found = frame[frame.stage.ne("baselines")].groupby("case")
     inside, outside = (
         {case: part[part.in_domain.eq(which)].iou.mean() for case, part in found} for which in (True, False)
@@ -71,7 +68,8 @@ def test_the_models_of_the_page_follow_from_the_frame(study_of) -> None:
     named = [row for row in rows if row["Model"] in inside]
     assert len(named) == len(inside) == 2
     for row in named:
-        assert (row["ID"], row["OOD"]) == pytest.approx((inside[row["Model"]], outside[row["Model"]]), rel=DIGITS)
+        means = inside[row["Model"]], outside[row["Model"]]
+        assert (float(row["ID"]), float(row["OOD"])) == pytest.approx(means, rel=DIGITS)
 
 
 def test_the_csv_is_the_frame_without_roles(seeded: Study) -> None:
