@@ -11,10 +11,10 @@ from dfloc import registry, summary
 from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial, SearchAxis, SearchRecord
 from dfloc.record import SweepRecord, union
-from dfloc.report import index, overview, render, search
+from dfloc.report import evaluations, index, overview, render, search
 from dfloc.report.build import build, read
 from dfloc.report.controls import main
-from dfloc.report.groups import Study
+from dfloc.report.groups import Study, by_protocol
 from dfloc.report.results import Results
 from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
@@ -152,7 +152,10 @@ def test_another_protocol_for_one_stage_leaves_nothing_unfinished(tmp_path: Path
     }  # fmt: skip
     assert len(rows) == (17 + 3) * 4
     assert all(row["iou"] for row in rows)
-    report = read(Workspace(tmp_path / "workspace"), study.record)
+    workspace = Workspace(tmp_path / "workspace")
+    frame = evaluations.frame(by_protocol(workspace, study))
+    assert frame.groupby("protocol").size().to_dict() == {"declip-2025": 17 * 4, "dfloc-1": 3 * 4}
+    report = read(workspace, study.record)
     ids = [table.id for table in report.tables]
     assert len(ids) == len(set(ids))
     assert {"trials", "trials-dfloc-1", "baselines", "baselines-dfloc-1"} <= {*ids}
