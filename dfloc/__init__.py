@@ -5,11 +5,11 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_NOTEBOOK = ("load", "rows")
+_NOTEBOOK = ("load", "results", "rows")
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is for notebooks when it is used: `dfloc.load`, `dfloc.rows`."""
+    """Import what is for notebooks when it is used: `dfloc.results`, `dfloc.rows`, `dfloc.load`."""
     if name in _NOTEBOOK:
         return getattr(import_module("dfloc.notebook"), name)
     raise AttributeError(f"module dfloc has no attribute {name}")

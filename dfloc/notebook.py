@@ -1,4 +1,4 @@
-"""For notebooks: the rows of a trial as a DataFrame, and a finished trial as a function of images."""
+"""For notebooks: a sweep and the rows of a trial as DataFrames, and a finished trial as a function of images."""
 
 import os
 from collections.abc import Sequence
@@ -11,11 +11,16 @@ import numpy.typing as npt
 from dfloc import plugin
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.engine.predict import PROTOCOL, Predictor
-from dfloc.errors import DataError, unknown
+from dfloc.errors import DataError, WorkspaceError, unknown
 from dfloc.ledger import Ledger
+from dfloc.report import evaluations
+from dfloc.report.find import find
+from dfloc.report.groups import Study, by_protocol
+from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from dfloc.sweep import lookup
 from dfloc.sweep import rows as trial_rows
+from dfloc.sweep.file import shipped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,6 +86,34 @@ def load(
     return Trial(spec, Predictor.load(place, spec, checkpoint, device, protocol))
 
 
+def results(sweep: str, workspace: str | None = None, *, plugins: Sequence[str] = ()) -> "pd.DataFrame":
+    """Return every evaluation of a sweep, one a row: what its page and evaluations.csv are made from.
+
+    Columns: stage, case, role (base, tuned, replayed, alone, mixture, solved; a trial may be two), held_out, n, draw,
+    seed, in_domain, state, checkpoint, test_domain, protocol, num_images, num_photographs, the protocol's metrics as
+    fractions, the first one's 95 % interval over photographs (iou_low, iou_high) and what calling every pixel fake
+    scores (iou_all_fake), shares of degenerate maps, steps, train_images, trial (its fingerprint), evaluation, and the
+    study's axes. A trial that was not scored has one row, without numbers. `attrs` has the sweep, its title, and the
+    domains that means run over:
+
+        best = frame[frame.checkpoint.eq("best") & frame.test_domain.isin(frame.attrs["domains"])]
+        best[best.role.eq("tuned")].pivot_table("iou", "n", ["held_out", "test_domain"])
+
+    Args:
+        sweep: name of its file, of which the latest start is meant, or the full name of a sweep (its report's folder).
+        workspace: as `load`.
+        plugins: as `load`.
+
+    Raises:
+        ConfigError, WorkspaceError: no such workspace or sweep, or it was not run there, or it is damaged.
+    """
+    if plugins:
+        plugin.use(plugin.read(tuple(plugins)))
+    place = _workspace(workspace)
+    record = find(place.root, sweep, shipped())
+    return evaluations.frame(by_protocol(place, Study(record, Results(place, record))))
+
+
 def rows(run: str, workspace: str | None = None, *, tracking: str | None = None) -> "pd.DataFrame":
     """Return every row of a trial: one for each image, domain, split, condition, checkpoint and protocol.
 
@@ -101,4 +134,7 @@ def rows(run: str, workspace: str | None = None, *, tracking: str | None = None)
 
 
 def _workspace(given: str | None) -> Workspace:
-    return Workspace(given or os.environ.get("DFLOC_WORKSPACE") or "./workspace", create=False)
+    place = Workspace(given or os.environ.get("DFLOC_WORKSPACE") or "./workspace", create=False)
+    if not place.root.is_dir():
+        raise WorkspaceError(f"there is no workspace {place.root}; name one by workspace= or $DFLOC_WORKSPACE")
+    return place

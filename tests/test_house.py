@@ -59,6 +59,7 @@ SOLE_IMPORTERS = {
     "hydra": ("dfloc.models.sam2",),
     "segmentation_models_pytorch": ("dfloc.losses", "dfloc.models.encoders"),
     "optuna": ("dfloc.sweep.sampler",),
+    "jinja2": ("dfloc.report.render",),
 }
 IN_PARTS = {library.partition(".")[0] for library in SOLE_IMPORTERS if "." in library}
 HEAVY = ("torch", "ray", "mlflow", "pandas", "pyarrow", "sklearn", "matplotlib")

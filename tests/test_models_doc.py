@@ -23,6 +23,7 @@ from tests.engine.test_photos import noise
 from tests.engine.test_predict import put_trial
 from tests.models.test_declip import write
 from tests.published import FUSED, VIT
+from tests.report import studies
 
 TEXT = (Path(__file__).parent.parent / "docs" / "MODELS.md").read_text()
 BLOCKS = [text for language, text in re.findall(r"```(\w*)\n(.*?)```", TEXT, re.S) if not language]
@@ -109,9 +110,19 @@ def test_the_notebook_does_what_it_says(tmp_path: Path, monkeypatch: pytest.Monk
     own = {"id": "i", "stem": "s", "protocol": "declip-2025", "checkpoint": "best", "domain": "a/b", "iou": 0.25}
     Ledger(workspace).put_rows(trial.fingerprint, "k", pa.Table.from_pylist([own]))
     give_rows(Ledger(workspace), trial.fingerprint, other.fingerprint)
+    maker = studies.Maker(num_test=16)
+    maker.curves([4, 8], epochs=4)
+    planned = studies.record(maker, "mini")
+    studies.fill(workspace, planned, checkpoints=("best",))
+    planned.save(workspace.sweep(planned.sweep))
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
     names = {"image_HWC": np.zeros((9, 7, 3), np.uint8)}
     exec(code.replace("3fa9c1", trial.fingerprint[:8]), names)
+    held_out, seen, *_ = studies.MINI
+    tuned = next(one for one in planned.trials if one.stage == "finetune" and one.axes["n"] == 8)
+    assert tuned.axes["held_out"] == held_out
+    assert names["curves"].loc[8, (held_out, seen)] == pytest.approx(studies.truth(tuned, seen))
+    assert names["curves"].shape == (2, 4 * 4)
     assert len(names["frame"]) == 2
     assert (names["prob_HW"].dtype, names["prob_HW"].shape) == (np.float32, (9, 7))
 

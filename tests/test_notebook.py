@@ -1,4 +1,4 @@
-"""`dfloc.rows` and `dfloc.load`: what they give is what the ledger has and what predict says."""
+"""`dfloc.results`, `dfloc.rows`, `dfloc.load`: what they give is what the ledger has and what predict says."""
 
 import subprocess
 import sys
@@ -17,6 +17,7 @@ from dfloc.errors import ConfigError, DataError, WorkspaceError
 from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
 from tests.engine.test_predict import put_trial
+from tests.report import studies
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
 
@@ -103,6 +104,31 @@ def test_mistakes(workspace: Workspace, spec: TrialSpec) -> None:
         dfloc.load(spec.fingerprint, str(workspace.root), checkpoint="bset")  # type: ignore[arg-type]
     with pytest.raises(AttributeError, match="no attribute lod"):
         dfloc.lod  # noqa: B018
+
+
+def test_results_are_those_of_the_latest_start(workspace: Workspace) -> None:
+    maker = studies.Maker(num_test=16)
+    maker.plan("alone", {studies.MINI[0]: 4})
+    record = studies.record(maker, "mini")
+    studies.fill(workspace, record, checkpoints=("best",))
+    record.save(workspace.sweep(record.sweep))
+    for name in (record.name, record.sweep):
+        frame = dfloc.results(name, str(workspace.root))
+        assert frame.attrs["sweep"] == record.sweep
+        assert [*frame.test_domain] == [*studies.MINI]
+        for line in frame.itertuples():
+            own = dfloc.rows(line.trial, str(workspace.root))
+            assert line.iou == pytest.approx(own[own.domain == line.test_domain].iou.mean(), rel=1e-9)
+            assert line.num_images == 16
+
+
+def test_what_has_no_results_is_one_message(workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match=r"there is no workspace .*nowhere; name one by workspace= or \$DFLOC"):
+        dfloc.results("exposure", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match=r"sweep exposure was not run in workspace .*; run it: dfloc sweep exposure"):
+        dfloc.results("exposure", str(workspace.root))
+    with pytest.raises(ConfigError, match='unknown sweep "exposur"; did you mean "exposure"'):
+        dfloc.results("exposur", str(workspace.root))
 
 
 def test_importing_dfloc_stays_light() -> None:

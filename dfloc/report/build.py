@@ -13,6 +13,7 @@ from dfloc.report import (
     captions,
     claims,
     crossed,
+    evaluations,
     exposure,
     figures,
     models,
@@ -22,15 +23,15 @@ from dfloc.report import (
     placed,
     published,
     reading,
+    render,
     search,
 )
 from dfloc.report.beside import Pair
 from dfloc.report.controls import REPLAY, controls_of, main
-from dfloc.report.estimate import pooled
-from dfloc.report.groups import Study, run
+from dfloc.report.groups import Study, by_protocol
 from dfloc.report.page import Report, Section
-from dfloc.report.results import Result, Results, Score
-from dfloc.report.table import Table, csv_text, starred
+from dfloc.report.results import Results
+from dfloc.report.table import Table, starred
 from dfloc.storage import Workspace
 
 EXPOSED = "A base model is trained on all domains but one, then fine-tuned on n images of that one."
@@ -66,19 +67,10 @@ def write(workspace: Workspace, study: Study, *, shards: UPath | None = None, wi
     folder = workspace.report(study.record.sweep)
     for table in report.tables:
         storage.put(folder / f"{table.id}.csv", table.csv().encode())
-    storage.put(folder / "evaluations.csv", csv_text(list(_evaluations(studies))).encode())
-    storage.put(folder / "report.md", report.markdown().encode())
-    storage.put(folder / "index.html", report.html().encode())
+    storage.put(folder / "evaluations.csv", evaluations.csv(studies).encode())
+    storage.put(folder / "report.md", render.markdown("report", page=report).encode())
+    storage.put(folder / "index.html", render.html("page", page=report).encode())
     return folder
-
-
-def by_protocol(workspace: Workspace, study: Study) -> list[Study]:
-    """Return what a page shows one after the other: a study of the trials and scores of each protocol, mostly one."""
-    record = study.record
-    if len(record.protocols) == 1:
-        return [study]
-    views = (record.by(protocol) for protocol in record.protocols)
-    return [Study(view, Results(workspace, view)) for view in views]
 
 
 def read(workspace: Workspace, record: SweepRecord) -> Report:
@@ -183,59 +175,3 @@ def _behind(study: Study, compared: Sequence[Table]) -> Iterator[Section]:
     yield Section("published", "Published beside measured", "", compared)
     solved = [budgets.baselines(study)] if captions.solved(study) else []
     yield Section("behind", "Baselines, data and trials", "", [*solved, overview.data(study), overview.trials(study)])
-
-
-def _evaluations(studies: Sequence[Study]) -> Iterator[list[object]]:
-    every = [(study, result) for study in studies for result in study.results.all]
-    axes = list(dict.fromkeys(axis for _, result in every for axis in result.trial.axes))
-    metrics = list(dict.fromkeys(metric for study in studies for metric in study.metrics))
-    firsts = list(dict.fromkeys(study.first.key for study in studies))
-    yield [
-        "stage",
-        "case",
-        *axes,
-        "state",
-        "checkpoint",
-        "test_domain",
-        "protocol",
-        "num_images",
-        "num_photographs",
-        *metrics,
-        *(f"{first}_{what}" for first in firsts for what in ("low", "high", "all_fake")),
-        "empty",
-        "all_fake",
-        "constant",
-        "collapsed",
-        "steps",
-        "train_images",
-        "trial",
-        "evaluation",
-    ]
-    for study, result in every:
-        trial = result.trial
-        head = [trial.stage, trial.case, *(trial.axes.get(axis, "") for axis in axes), result.state]
-        tail = [trial.spec.steps, trial.spec.train.size, trial.fingerprint]
-        for score in result.scores.values():
-            yield [*head, *_score(metrics, firsts, result, score), *tail, score.spec.key]
-        if not result.scores:
-            yield [*head, "", "", study.record.protocol, *[""] * (len(metrics) + 3 * len(firsts) + 6), *tail, ""]
-
-
-def _score(metrics: Sequence[str], firsts: Sequence[str], result: Result, score: Score) -> list[object]:
-    spec = score.spec
-    found, other = pooled([run(result, [score])]), score.all_fake_mean
-    judged = [found.low if found and found.known else "", found.high if found and found.known else ""]
-    judged.append("" if other is None else other)
-    return [
-        spec.checkpoint,
-        spec.domain,
-        spec.protocol,
-        score.num_images,
-        score.num_photographs,
-        *("" if (mean := score.mean(metric)) is None else mean for metric in metrics),
-        *(value for first in firsts for value in (judged if first == score.metric().key else [""] * 3)),
-        score.kinds.empty / score.num_images,
-        score.kinds.all_fake / score.num_images,
-        score.kinds.constant / score.kinds.told if score.kinds.told else "",
-        bool(result.collapsed),
-    ]

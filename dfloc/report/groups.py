@@ -18,6 +18,7 @@ from dfloc.report.estimate import Estimate, Run, difference, pooled
 from dfloc.report.results import Result, Results, Score
 from dfloc.report.roles import REPEATED, SOLVED, WORDS, Role, roles, told
 from dfloc.report.variants import variants
+from dfloc.storage import Workspace
 
 COLLAPSED = "COLLAPSED"
 Facet = tuple[tuple[str, Value], ...]
@@ -289,6 +290,15 @@ def mean_valid(groups: Sequence[Group]) -> float | None:
 def run(result: Result, scores: Sequence[Score]) -> Run:
     """Return some scores of a trial as a run of its draw and seed."""
     return Run(*result.trial.repetition, scores)
+
+
+def by_protocol(workspace: Workspace, study: Study) -> list[Study]:
+    """Return what a page shows one after the other: a study of the trials and scores of each protocol, mostly one."""
+    record = study.record
+    if len(record.protocols) == 1:
+        return [study]
+    views = (record.by(protocol) for protocol in record.protocols)
+    return [Study(view, Results(workspace, view)) for view in views]
 
 
 def _same_images(first: Score | None, second: Score | None) -> bool:

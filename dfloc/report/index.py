@@ -1,7 +1,7 @@
 """One page over the reports of all sweeps of a workspace: what each asks, how far it is, and its headline."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from upath import UPath
@@ -9,24 +9,21 @@ from upath import UPath
 from dfloc import storage
 from dfloc.errors import DflocError
 from dfloc.record import SweepRecord
-from dfloc.report import overview, search
-from dfloc.report.build import by_protocol, write
+from dfloc.report import overview, render, search
+from dfloc.report.build import write
 from dfloc.report.controls import blocks, main
 from dfloc.report.find import records
-from dfloc.report.groups import Study
+from dfloc.report.groups import Study, by_protocol
 from dfloc.report.marks import NOT_ABOVE
 from dfloc.report.models import Part, foreign, known, models, parts, unknown
-from dfloc.report.page import style
 from dfloc.report.ranking import chosen
 from dfloc.report.results import Results
-from dfloc.report.table import escape
 from dfloc.storage import Workspace
 
 logger = logging.getLogger(__name__)
 
 SYNTHETIC = "random weights: path only, numbers mean nothing"
 BUILT_IN = "built-in data: the numbers say nothing about Dolos"
-HEADS = ("Study", "Sweep", "State", "Headline", "Files")
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def build_all(workspace: Workspace, *, with_panel: bool = True) -> tuple[UPath, 
             logger.debug("the report of %s failed", record.sweep, exc_info=True)
             failed[record.sweep] = f"{type(error).__name__}: {error}; dfloc report {record.sweep} --debug says where"
     page = workspace.report("index.html")
-    storage.put(page, _html(entries, failed).encode())
+    storage.put(page, render.html("index", entries=entries, failed=failed).encode())
     return page, failed
 
 
@@ -103,42 +100,3 @@ def _curve(study: Study) -> str:
     known_points = [f"{found.value:.3f} at n = {n:,}" for n, found in points if found]
     ends = list(dict.fromkeys((known_points[0], known_points[-1]))) if known_points else []
     return f"Fine-tuned: {study.first.label} on the held-out domain {', '.join(ends)}." if ends else ""
-
-
-def _html(entries: Sequence[Entry], failed: Mapping[str, str]) -> str:
-    rows = "\n".join(_row(each) for each in entries)
-    heads = "".join(f"<th class=words scope=col>{head}</th>" for head in HEADS)
-    table = f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody></table></div>'
-    lost = [f'<p class="bad">The report of {escape(name)} failed: {escape(why)}</p>' for name, why in failed.items()]
-    empty = "<p>No sweep has been planned in this workspace: <code>dfloc sweep exposure</code> plans one.</p>"
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>dfloc: all studies</title><style>{style()}</style></head><body>",
-            f"<header><h1>All studies</h1><p>{len(entries)} sweeps of this workspace. Models are chosen by validation; "
-            "each page has the intervals, and what may be compared with what.</p></header>",
-            f'<figure class="table index">{table if entries or lost else empty}</figure>',
-            *lost,
-            "</body></html>",
-            "",
-        ]
-    )
-
-
-def _row(each: Entry) -> str:
-    record = each.record
-    folder = escape(record.sweep)
-    limit = f", limit {record.limit}" if record.limit is not None else ""
-    how = f"preset {record.preset}, data {record.data}{limit}, {record.protocol}"
-    mark = f'<small class="bad">{escape(each.mark)}</small>' if each.mark else ""
-    headlines = "".join(f"<div>{escape(line)}</div>" for line in each.headlines) or "-"
-    cells = [
-        f'<a href="{folder}/index.html"><b>{escape(record.name)}</b></a><small>{escape(record.title)}</small>',
-        f"{folder}<small>{escape(how)}</small>",
-        f"{escape(each.state)}{mark}",
-        headlines,
-        f'<a href="{folder}/report.md">Markdown</a> <a href="{folder}/evaluations.csv">CSV</a>',
-    ]
-    return "<tr>" + "".join(f'<td class="words">{cell}</td>' for cell in cells) + "</tr>"

@@ -21,6 +21,7 @@ from rich.console import Console
 from upath import UPath
 
 from dfloc.record import SweepRecord, union
+from dfloc.report import render
 from dfloc.report.build import build
 from dfloc.report.chart import Figure
 from dfloc.report.page import Report
@@ -105,7 +106,7 @@ def files(case: Case) -> dict[str, str]:
 def built(case: Case) -> Built:
     """Build a report; its page is not drawn, since only words and numbers are kept."""
     reports: list[Report] = []
-    drawn = mock.patch.object(Report, "html", autospec=True, side_effect=lambda report: reports.append(report) or "")
+    drawn = mock.patch.object(render, "html", side_effect=lambda _, page: reports.append(page) or "")
     with TemporaryDirectory() as folder, drawn:
         workspace = Workspace(folder)
         prepared = [_prepared(workspace, start) for start in case.starts]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+import dfloc
 from dfloc import plugin, registry
 from dfloc.errors import ConfigError
 from dfloc.metrics.metric import IOU
@@ -123,3 +124,16 @@ def test_rows_of_a_plug_in_that_is_not_here_or_has_changed_are_refused(filled) -
     plugin.use(())
     with pytest.raises(ConfigError, match=r'protocol "balanced" is of a plug-in .* which is not loaded'):
         Results(workspace, study.record)
+
+
+def test_a_notebook_reads_it_by_the_plug_in_that_it_names(filled, tmp_path) -> None:
+    workspace, study = filled(studies.mini(), studies.truth)
+    study.record.save(workspace.sweep(study.record.sweep))
+    plugin.use(())
+    with pytest.raises(ConfigError, match="balanced"):
+        dfloc.results("exposure", str(workspace.root))
+    file = tmp_path / NAME
+    file.write_text(EXAMPLES[NAME])
+    frame = dfloc.results("exposure", str(workspace.root), plugins=[str(file)])
+    assert frame.error_all_fake.dropna().unique() == pytest.approx([0.5])
+    assert "iou" not in frame.columns

@@ -11,10 +11,10 @@ from dfloc import registry, summary
 from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial, SearchAxis, SearchRecord
 from dfloc.record import SweepRecord, union
-from dfloc.report import index, overview, search
+from dfloc.report import evaluations, index, overview, render, search
 from dfloc.report.build import build, read
 from dfloc.report.controls import main
-from dfloc.report.groups import Study
+from dfloc.report.groups import Study, by_protocol
 from dfloc.report.results import Results
 from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
@@ -152,13 +152,16 @@ def test_another_protocol_for_one_stage_leaves_nothing_unfinished(tmp_path: Path
     }  # fmt: skip
     assert len(rows) == (17 + 3) * 4
     assert all(row["iou"] for row in rows)
-    report = read(Workspace(tmp_path / "workspace"), study.record)
+    workspace = Workspace(tmp_path / "workspace")
+    frame = evaluations.frame(by_protocol(workspace, study))
+    assert frame.groupby("protocol").size().to_dict() == {"declip-2025": 17 * 4, "dfloc-1": 3 * 4}
+    report = read(workspace, study.record)
     ids = [table.id for table in report.tables]
     assert len(ids) == len(set(ids))
     assert {"trials", "trials-dfloc-1", "baselines", "baselines-dfloc-1"} <= {*ids}
     said = {cell.text for table in report.tables for row in table.rows for cell in row.cells}
     assert not said & {"unfinished", "not run", "not scored"}
-    words = report.markdown()
+    words = render.markdown("report", page=report)
     assert "Protocol declip-2025; 68 evaluations" in words
     assert "Protocol dfloc-1; 12 evaluations" in words
     [titled] = [table.title for table in report.tables if table.id == "baselines-dfloc-1"]
@@ -171,7 +174,7 @@ def test_a_protocol_that_all_stages_were_planned_by_last_is_that_of_the_page(tmp
     study = study_of(tmp_path, planned(), planned(protocol="dfloc-1"))
     assert study.record.protocols == ("dfloc-1", "declip-2025")
     report = read(Workspace(tmp_path / "workspace"), study.record)
-    words = report.markdown()
+    words = render.markdown("report", page=report)
     assert words.index("Protocol dfloc-1; 68") < words.index("Protocol declip-2025; 68")
     said = {cell.text for table in report.tables for row in table.rows for cell in row.cells}
     assert "not scored" not in said, "a number that a protocol does not have is none that lacks"

@@ -1,0 +1,62 @@
+"""Pages from templates: HTML that needs no other file, and Markdown; a text is escaped unless a template says so."""
+
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from dfloc.report import svg
+from dfloc.report.chart import Key, Panel
+from dfloc.report.draw import draw, size
+from dfloc.report.sheet import GLYPH, LINE, Sheet, style
+
+PIXELS = 4 / 3  # of a point
+
+
+def html(template: str, **values: object) -> str:
+    """Return a page (`page`, `index`) with styles, figures and images inside.
+
+    Args:
+        template: `templates/<template>.html.j2`.
+        values: what it reads.
+    """
+    with style():
+        return environment().get_template(f"{template}.html.j2").render(values)
+
+
+def markdown(template: str, **values: object) -> str:
+    """Return `templates/<template>.md.j2`: tables, and in words what figures and images show."""
+    text = environment().get_template(f"{template}.md.j2").render(values)
+    return text.replace("&#39;", "'").replace("&#34;", '"')  # quotes end nothing outside of attributes
+
+
+@cache
+def environment() -> Environment:
+    """Return what the pages are made by: nothing that a template asks for may be missing."""
+    made = Environment(
+        loader=PackageLoader("dfloc.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters["kind"] = lambda block: type(block).__name__.lower()
+    made.globals |= {"chart": _chart, "glyph": _glyph}
+    return made
+
+
+def _chart(panel: Panel, name: str) -> str:
+    """Return a panel as SVG; its ids begin with a name."""
+    width, height = size(panel)
+    sheet = Sheet(width, height)
+    draw(sheet, panel, 0, 0)
+    label = {"role": "img", "aria-label": panel.words}
+    return svg.written(sheet.figure, name, sheet.titles, **label, style=f"max-width:{1.25 * PIXELS * width:.0f}px")
+
+
+def _glyph(key: Key, name: str) -> str:
+    """Return what a legend shows beside a name as SVG."""
+    sheet = Sheet(GLYPH, LINE)
+    sheet.key(key, 0, 0)
+    look = {"aria-hidden": "true", "width": f"{PIXELS * GLYPH:.0f}", "height": f"{PIXELS * LINE:.0f}"}
+    return svg.written(sheet.figure, name, {}, **look)

@@ -1,0 +1,89 @@
+"""Pages from templates: everything is escaped, nothing is silently missing, and a block of each kind has its two."""
+
+import re
+from importlib import resources
+
+import pytest
+from jinja2 import UndefinedError
+
+from dfloc.report import render
+from dfloc.report.chart import Axis, Figure, Heat, Key, Lines, Mark, Panel, Series, Tile
+from dfloc.report.gallery import Gallery, Picture
+from dfloc.report.page import Report, Section
+from dfloc.report.table import Cell, Row, Table
+
+EVIL = "<script>alert('1' & \"2\")</script>"
+ESCAPED = "&lt;script&gt;alert("
+
+
+def figure() -> Figure:
+    series = Series(EVIL, [Mark(1, 0.5, (0.25, 0.75), notes=[EVIL]), Mark(2, 0.5)], "#000000")
+    lines = Lines([series], Axis(EVIL), Axis(EVIL, ends=(0, 1)))
+    heat = Heat([EVIL], [EVIL], [[Tile(None, EVIL, [])]], EVIL, EVIL)
+    panels = [Panel(EVIL, lines, EVIL), Panel(EVIL, heat, EVIL, wide=True)]
+    return Figure("fig-a", EVIL, EVIL, panels, [Key(EVIL, "#000000")], "a")
+
+
+def page() -> Report:
+    table = Table("a", EVIL, EVIL, [EVIL], [Row([Cell(EVIL, EVIL)])], notes=[EVIL])
+    images = Gallery("g", EVIL, EVIL, [EVIL], [(f"{EVIL}/x", [Picture(None, EVIL), Picture(b"\xff", EVIL)])], [EVIL])
+    return Report(EVIL, EVIL, [(EVIL, EVIL)], [EVIL], [Section("s", EVIL, EVIL, [figure(), table, images])], [EVIL])
+
+
+def test_no_text_of_a_page_is_a_tag() -> None:
+    text = render.html("page", page=page())
+    assert "<script" not in text
+    assert text.count(ESCAPED) > 25
+    assert 'alt="&lt;script&gt;' in text
+    assert "/<wbr>x</td>" in text, "a name may break after a slash, which no name says by itself"
+    assert "&lt;wbr" not in text
+
+
+def test_no_text_of_the_markdown_is_a_tag_and_its_quotes_are_quotes() -> None:
+    text = render.markdown("report", page=page())
+    assert "<script" not in text
+    assert text.startswith("# &lt;script&gt;alert('1' &amp; \"2\")&lt;/script&gt;\n\n")
+    assert text.count(ESCAPED) > 15
+    assert "&amp;#39;" in render.markdown("report", page=Report("&#39;", "", [], [], [], []))
+
+
+def test_the_index_escapes_what_failed() -> None:
+    text = render.html("index", entries=[], failed={EVIL: EVIL})
+    assert "<script" not in text
+    assert text.count(ESCAPED) == 2
+
+
+def test_what_a_template_asks_for_and_does_not_get_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="'failed' is undefined"):
+        render.html("index", entries=[])
+
+
+def test_values_fold_beside_a_figure_and_holes_are_empty() -> None:
+    text = render.html("page", page=Report("", "", [], [], [Section("s", "", "", [figure()])], []))
+    assert "<td>0.500</td><td>0.250</td><td>0.750</td>" in text
+    assert "<td></td><td></td><td></td>" in text
+    assert '<a href="#a">Numbers</a>' in text
+
+
+def test_a_page_holds_its_style_and_what_is_empty_is_not_there() -> None:
+    text = render.html("page", page=Report("t", "s", [], [], [Section("x", "X", "", [])], []))
+    assert ".panels { display: grid" in text
+    assert "> :only-child" in text
+    assert 'warnings"' not in text
+    assert "<p></p>" not in text
+
+
+def test_what_templates_take_as_it_is_is_drawn_or_escaped_already() -> None:
+    folder = resources.files("dfloc.report") / "templates"
+    texts = [file.read_text(encoding="utf-8") for file in folder.iterdir()]
+    taken = [found for text in texts for found in re.findall(r"([\w.]+|\"[^\"]*\")(?:\([^()]*\))? \| *safe", text)]
+    assert sorted(taken) == ['"/<wbr>"', "block.html", "block.markdown", "chart", "glyph"]
+
+
+def test_every_template_compiles() -> None:
+    names = render.environment().list_templates()
+    assert {"page.html.j2", "index.html.j2", "report.md.j2"} < {*names}
+    for kind in ("figure", "table", "gallery"):
+        assert {f"{kind}.html.j2", f"{kind}.md.j2"} < {*names}
+    for name in names:
+        render.environment().get_template(name)
