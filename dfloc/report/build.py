@@ -13,6 +13,7 @@ from dfloc.report import (
     captions,
     claims,
     crossed,
+    evaluations,
     exposure,
     figures,
     models,
@@ -26,10 +27,9 @@ from dfloc.report import (
 )
 from dfloc.report.beside import Pair
 from dfloc.report.controls import REPLAY, controls_of, main
-from dfloc.report.estimate import pooled
-from dfloc.report.groups import Study, run
+from dfloc.report.groups import Study
 from dfloc.report.page import Report, Section
-from dfloc.report.results import Result, Results, Score
+from dfloc.report.results import Results
 from dfloc.report.table import Table, csv_text, starred
 from dfloc.storage import Workspace
 
@@ -66,7 +66,7 @@ def write(workspace: Workspace, study: Study, *, shards: UPath | None = None, wi
     folder = workspace.report(study.record.sweep)
     for table in report.tables:
         storage.put(folder / f"{table.id}.csv", table.csv().encode())
-    storage.put(folder / "evaluations.csv", csv_text(list(_evaluations(studies))).encode())
+    storage.put(folder / "evaluations.csv", csv_text(evaluations.lines(studies)).encode())
     storage.put(folder / "report.md", report.markdown().encode())
     storage.put(folder / "index.html", report.html().encode())
     return folder
@@ -183,59 +183,3 @@ def _behind(study: Study, compared: Sequence[Table]) -> Iterator[Section]:
     yield Section("published", "Published beside measured", "", compared)
     solved = [budgets.baselines(study)] if captions.solved(study) else []
     yield Section("behind", "Baselines, data and trials", "", [*solved, overview.data(study), overview.trials(study)])
-
-
-def _evaluations(studies: Sequence[Study]) -> Iterator[list[object]]:
-    every = [(study, result) for study in studies for result in study.results.all]
-    axes = list(dict.fromkeys(axis for _, result in every for axis in result.trial.axes))
-    metrics = list(dict.fromkeys(metric for study in studies for metric in study.metrics))
-    firsts = list(dict.fromkeys(study.first.key for study in studies))
-    yield [
-        "stage",
-        "case",
-        *axes,
-        "state",
-        "checkpoint",
-        "test_domain",
-        "protocol",
-        "num_images",
-        "num_photographs",
-        *metrics,
-        *(f"{first}_{what}" for first in firsts for what in ("low", "high", "all_fake")),
-        "empty",
-        "all_fake",
-        "constant",
-        "collapsed",
-        "steps",
-        "train_images",
-        "trial",
-        "evaluation",
-    ]
-    for study, result in every:
-        trial = result.trial
-        head = [trial.stage, trial.case, *(trial.axes.get(axis, "") for axis in axes), result.state]
-        tail = [trial.spec.steps, trial.spec.train.size, trial.fingerprint]
-        for score in result.scores.values():
-            yield [*head, *_score(metrics, firsts, result, score), *tail, score.spec.key]
-        if not result.scores:
-            yield [*head, "", "", study.record.protocol, *[""] * (len(metrics) + 3 * len(firsts) + 6), *tail, ""]
-
-
-def _score(metrics: Sequence[str], firsts: Sequence[str], result: Result, score: Score) -> list[object]:
-    spec = score.spec
-    found, other = pooled([run(result, [score])]), score.all_fake_mean
-    judged = [found.low if found and found.known else "", found.high if found and found.known else ""]
-    judged.append("" if other is None else other)
-    return [
-        spec.checkpoint,
-        spec.domain,
-        spec.protocol,
-        score.num_images,
-        score.num_photographs,
-        *("" if (mean := score.mean(metric)) is None else mean for metric in metrics),
-        *(value for first in firsts for value in (judged if first == score.metric().key else [""] * 3)),
-        score.kinds.empty / score.num_images,
-        score.kinds.all_fake / score.num_images,
-        score.kinds.constant / score.kinds.told if score.kinds.told else "",
-        bool(result.collapsed),
-    ]

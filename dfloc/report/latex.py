@@ -113,7 +113,8 @@ def _parts(fitted: Narrow) -> list[list[Row]]:
 
 def _float(fitted: Narrow, rows: Sequence[Row], part: int) -> str:
     table, shrink = fitted.table, fitted.shrink
-    notes = [rf"\par\smallskip {_breakable(note)}" for note in table.notes]
+    turned = [f"{column.head}: {column.under}" for column in table.columns if column.turned and column.under]
+    notes = [rf"\par\smallskip {_breakable(note)}" for note in (*turned, *table.notes)]
     aligned = "".join(_alignment(table, place, width) for place, width in enumerate(fitted.widths))
     lines = [
         r"\begin{table}[tp]",
@@ -156,7 +157,7 @@ def _alignment(table: Table, place: int, width: float | None) -> str:
 
 
 def _head(column: Column[Any]) -> str:
-    return rf"\rotatebox{{90}}{{{escape(column.label)}}}" if column.turned else _breakable(column.label)
+    return rf"\rotatebox{{90}}{{{escape(column.head)}}}" if column.turned else _breakable(column.label)
 
 
 def _row(row: Row, place: int) -> str:

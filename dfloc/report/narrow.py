@@ -115,7 +115,7 @@ def _bare(table: Table, name: str, **empty: Any) -> Generator[Step, None, Table]
 
 def _turned(table: Table, place: int) -> Column[Any]:
     column, cells = table.columns[place], max((_needed(row.cells[place], row) for row in table.rows), default=0.0)
-    return replace(column, turned=not column.words and _longest(column.label, FONT) > cells)
+    return replace(column, turned=not column.words and _longest(column.label, FONT) > cells + LINE)
 
 
 def _is_constant(cells: Sequence[Cell]) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar
 
-from dfloc.errors import unknown
+from dfloc.errors import ConfigError
 from dfloc.metrics.intervals import holm
 from dfloc.metrics.metric import Metric
 from dfloc.report.estimate import NO_INTERVAL, Estimate
@@ -175,7 +175,7 @@ class Table:
         """
         for key in keys:
             if key not in self.keys:
-                raise unknown(f"column of table {self.id}", key, self.keys)
+                raise ConfigError(f'table {self.id} has no column "{key}"; it has {", ".join(self.keys)}')
         places = [self.keys.index(key) for key in keys]
         kept = [replace(each, cells=[each.cells[place] for place in places]) for each in self.rows]
         return replace(self, columns=[self.columns[place] for place in places], rows=kept)

@@ -176,7 +176,7 @@ def test_under_random_weights_published_values_are_context_and_only_the_differen
     assert pair.ours is not None
     assert "random weights: our numbers mean nothing beside published ones" in pair.gaps
     (table,) = beside.tables(random_study, pairs)
-    assert not any("difference" in name for name in table.columns)
+    assert not any("difference" in name for name in table.heads)
     row = texts(table, DOLOS[0], "250")
     assert row[2] == f"{100 * pair.published.value:.1f}"
     assert row[3] == f"{100 * pair.ours.value:.1f}"
