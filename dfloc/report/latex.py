@@ -9,7 +9,7 @@ from upath import UPath
 from dfloc import storage
 from dfloc.errors import unknown
 from dfloc.report.best import with_best
-from dfloc.report.narrow import GAP, Narrow, interval, narrow
+from dfloc.report.narrow import GAP, INTERVALS, SAME, SIGN, Narrow, interval, narrow
 from dfloc.report.page import Report
 from dfloc.report.table import Cell, Column, Row, Table
 
@@ -31,6 +31,7 @@ SPECIAL = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "…": r"\ldots{}",
+    SIGN: r"\textdagger{}",
 }
 NEEDS = "% needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs,graphicx,array}"
 DOCUMENT = r"""\documentclass[twocolumn]{article}
@@ -129,7 +130,7 @@ def _float(fitted: Narrow, rows: Sequence[Row], part: int) -> str:
         *(_row(row, place) for place, row in enumerate(rows)),
         r"\bottomrule",
         r"\end{tabular}" + ("}" if shrink else ""),
-        *(notes if rows and rows[-1] is table.rows[-1] else []),
+        *(notes if not rows or rows[-1] is table.rows[-1] else []),
         r"\end{table}",
     ]
     return "\n".join(lines)
@@ -138,9 +139,11 @@ def _float(fitted: Narrow, rows: Sequence[Row], part: int) -> str:
 def _caption(fitted: Narrow) -> str:
     table = fitted.table
     words = [table.said(UNDERLINED)]
-    words += ["Intervals are left out here."] if "intervals" in fitted.left else []
-    best = any(cell.best for row in table.rows for cell in row.cells)
-    words += [f"Best of each {table.best} in bold."] if best else []
+    words += [f"In each row: {', '.join(same)}."] if (same := fitted.left.get(SAME)) else []
+    words += ["Intervals are left out here."] if INTERVALS in fitted.left else []
+    cells = [cell for row in table.rows for cell in row.cells]
+    words += [f"Best of each {table.best} in bold."] if any(cell.best for cell in cells) else []
+    words += [f"{SIGN}: collapsed or not above all fake."] if any(cell.small == SIGN for cell in cells) else []
     title = rf"\textbf{{{_breakable(table.title)}}}"
     return rf"\caption{{{title} {_breakable(' '.join(words))}}}\label{{tab:{_label(table.id)}}}"
 
@@ -168,7 +171,11 @@ def _row(row: Row, place: int) -> str:
 
 def _cell(cell: Cell, muted: bool) -> str:
     text = "--" if cell.text == "-" else re.sub(r"^-(?=\d)", "$-$", _breakable(cell.shown))
-    for command, on in (("textbf", cell.best), ("underline", cell.mark == "strong"), ("textit", muted)):
+    for command, on in (
+        ("textbf", cell.best),
+        ("underline", cell.mark == "strong"),
+        ("textit", muted or cell.mark == "doubt"),
+    ):
         text = rf"\{command}{{{text}}}" if on and cell.text else text
     between = re.sub(r"(?<=[\[ ])-(?=\d)", "$-$", escape(interval(cell)))
     small = [rf"\mbox{{{between}}}"] if between else []

@@ -33,6 +33,8 @@ LETTERS = {  # widths of Computer Modern's letters at 7 pt, in units of the font
     1.2: "W…",
 }
 EM = {letter: width for width, letters in LETTERS.items() for letter in letters}
+SIGN = "†"  # of a number whose maps say nothing
+SAME, INTERVALS = "the same in each row", "intervals"
 Step = tuple[Table, str, str]  # what is left of it, why something left, the key of its column
 Leaves = Callable[[Column[Any], Sequence[Cell]], bool]
 BREAKS = re.compile(r"\s+|(?<=/)|(?<=\w-)")  # where LaTeX may end a line
@@ -61,9 +63,9 @@ class Narrow(NamedTuple):
 def narrow(table: Table, *, picked: bool = False) -> Narrow:
     """Return what of a table fits.
 
-    What leaves first is small print: columns of counts, settings and costs, then columns that say the same in each row,
-    then notes below numbers, and intervals. Then heads that are wider than their numbers are turned. Then baselines
-    leave, and at last other columns, from the right. The first column stays.
+    What says nothing leaves first: columns that are empty or the same in each row; then small print: columns of counts,
+    settings and costs, notes below numbers (of degenerate maps a sign stays), and intervals. Then heads that are wider
+    than their numbers are turned. Then baselines leave, and at last other columns, from the right; the first one stays.
 
     Args:
         table: with its best numbers marked.
@@ -82,10 +84,11 @@ def narrow(table: Table, *, picked: bool = False) -> Narrow:
 def _leaving(table: Table, *, picked: bool) -> Iterator[Step]:
     """Yield a table with less and less, and what left it last."""
     if not picked:
+        table = yield from _without(table, "empty", lambda _, cells: not any(cell.text for cell in cells))
+        table = yield from _without(table, SAME, lambda _, cells: _is_constant(cells))
         table = yield from _without(table, "small print", lambda column, _: column.small)
-        table = yield from _without(table, "the same in each row", lambda _, cells: _is_constant(cells))
-    table = yield from _bare(table, "notes below numbers", small="")
-    table = yield from _bare(table, "intervals", span=None)
+    table = yield from _bare(table, "notes below numbers", _without_notes)
+    table = yield from _bare(table, INTERVALS, lambda cell: replace(cell, span=None))
     table = replace(table, columns=[_turned(table, place) for place in range(len(table.columns))])
     yield table, "", ""
     if not picked:
@@ -97,20 +100,25 @@ def _leaving(table: Table, *, picked: bool) -> Iterator[Step]:
 def _without(table: Table, why: str, leaves: Leaves) -> Generator[Step, None, Table]:
     """Yield a table without one, two, ... of the columns that may leave, from the right; return what is left of it."""
     for place in reversed(range(1, len(table.columns))):
-        if leaves(table.columns[place], [row.cells[place] for row in table.rows if not row.muted]):
+        cells = [row.cells[place] for row in table.rows if not row.muted]
+        if leaves(table.columns[place], cells):
             key = table.keys[place]
             table = table.pick([each for each in table.keys if each != key])
-            yield table, why, key
+            yield table, why, f"{key} = {cells[0].text}" if why == SAME else key
     return table
 
 
-def _bare(table: Table, name: str, **empty: Any) -> Generator[Step, None, Table]:
-    """Yield a table whose cells have a field empty, where any of them has it; return it."""
-    if any(getattr(cell, field) for row in table.rows for cell in row.cells for field in empty):
-        rows = [replace(row, cells=[replace(cell, **empty) for cell in row.cells]) for row in table.rows]
+def _bare(table: Table, name: str, bare: Callable[[Cell], Cell]) -> Generator[Step, None, Table]:
+    """Yield a table whose cells say less, where any of them does; return it."""
+    rows = [replace(row, cells=[bare(cell) for cell in row.cells]) for row in table.rows]
+    if rows != [*table.rows]:
         table = replace(table, rows=rows)
         yield table, name, ""
     return table
+
+
+def _without_notes(cell: Cell) -> Cell:
+    return replace(cell, small=SIGN if cell.small and cell.exact and cell.mark in ("bad", "weak") else "")
 
 
 def _turned(table: Table, place: int) -> Column[Any]:

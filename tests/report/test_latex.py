@@ -185,7 +185,7 @@ def wide(**more) -> Table:
         *columns("all fake", words=(), muted=True),
     ]
     rows = [
-        Row([Cell("m"), Cell("10", "of two"), Cell("4"), Cell("1"), *scores(*[of] * 7).cells[1:], Cell(f"{of}")])
+        Row([Cell("m"), Cell(f"{of}0", "of two"), Cell("4"), Cell("1"), *scores(*[of] * 7).cells[1:], Cell(f"{of}")])
         for of in (0.25, 0.5)
     ]
     return made(*rows, columns=found, **more)
@@ -195,9 +195,10 @@ def said(text: str) -> list[str]:
     return [line.removeprefix("% left out: ") for line in text.splitlines() if line.startswith("% left out")]
 
 
-def test_small_print_leaves_first_then_what_is_constant_then_intervals():
+def test_what_is_constant_leaves_first_then_small_print_then_intervals():
     text = latex.latex(wide())
-    assert said(text) == ["small print: batch, steps", "the same in each row: same", "intervals"]
+    assert said(text) == ["the same in each row: same = 1, batch = 4", "small print: steps", "intervals"]
+    assert "In each row: same = 1, batch = 4. Intervals are left out here." in text
     assert checked(text)[0] == ["Model", *"ABCDEFG", "all fake"]
     assert "Intervals are left out here." in text
     assert "% --columns picks some of model, steps, batch, same, a, b, c, d, e, f, g, all-fake" in text
@@ -206,12 +207,28 @@ def test_small_print_leaves_first_then_what_is_constant_then_intervals():
     assert r"\mbox{[0.200, 0.300]}" in narrower
 
 
+def test_a_number_whose_maps_say_nothing_keeps_a_sign_where_its_note_leaves():
+    low, high = scores(0.2).cells[1], scores(0.8).cells[1]
+    collapsed = replace(low, small="COLLAPSED (empty)", mark="bad")
+    rows = [Row([Cell("m"), *[collapsed] * 7]), Row([Cell("n"), *[high] * 7])]
+    text = latex.latex(made(*rows, columns=columns("Model", *"ABCDEFG")))
+    assert said(text) == ["notes below numbers", "intervals"]
+    assert checked(text)[1][1] == r"0.200 {\tiny \textdagger{}}"
+    assert r"\textdagger{}: collapsed or not above all fake." in text
+    assert "COLLAPSED (empty)" in latex.latex(made(*rows, columns=columns("Model", *"ABCDEFG")), ["model", "a"])
+
+
+def test_a_difference_that_is_no_answer_is_in_italics():
+    doubtful = Cell("+0.1", exact=(0.1,), mark="doubt")
+    assert checked(latex.latex(made(Row([Cell("m"), doubtful, Cell("1")]))))[1][1] == r"\textit{+0.1}"
+
+
 def test_columns_are_picked_by_their_keys_in_their_order():
     text = latex.latex(wide(), ["model", "b", "steps"])
     assert checked(text) == [
         ["Model", "B", "Steps"],
-        ["m", r"0.250 {\tiny \mbox{[0.200, 0.300]}}", r"10 {\tiny of two}"],
-        ["m", r"\textbf{0.500} {\tiny \mbox{[0.450, 0.550]}}", r"10 {\tiny of two}"],
+        ["m", r"0.250 {\tiny \mbox{[0.200, 0.300]}}", r"0.250 {\tiny of two}"],
+        ["m", r"\textbf{0.500} {\tiny \mbox{[0.450, 0.550]}}", r"0.50 {\tiny of two}"],
     ]
     assert said(text) == []
     with pytest.raises(ConfigError, match=r'table t has no column "stps"; it has model, steps, batch, same, a, b,'):
