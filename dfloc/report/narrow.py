@@ -37,6 +37,7 @@ SIGN = "†"  # of a number whose maps say nothing
 SAME, INTERVALS = "the same in each row", "intervals"
 Step = tuple[Table, str, str]  # what is left of it, why something left, the key of its column
 Leaves = Callable[[Column[Any], Sequence[Cell]], bool]
+MINUS = re.compile(r"(?<!\w)-(?=\d)")
 BREAKS = re.compile(r"\s+|(?<=/)|(?<=\w-)")  # where LaTeX may end a line
 
 
@@ -138,7 +139,7 @@ def _widths(table: Table) -> list[float | None]:
         needs.append(
             max([LINE if column.turned else _longest(column.label, FONT), *(_needed(*each) for each in cells)])
         )
-        full.append(max([LINE if column.turned else _points(column.label, FONT), *(_full(*each) for each in cells)]))
+        full.append(max([LINE if column.turned else points(column.label, FONT), *(_full(*each) for each in cells)]))
     slack = WIDTH - SPARE - GAP * (len(needs) - 1) - sum(needs)
     if slack < 0:
         return []
@@ -153,16 +154,17 @@ def _widths(table: Table) -> list[float | None]:
     return widths
 
 
-def _points(text: str, font: float) -> float:
-    return font * sum(EM.get(letter, 0.95) for letter in text)
+def points(text: str, font: float) -> float:
+    """Return how wide a text is, about, in points; a little more rather than less."""
+    return font * sum(EM.get(letter, 0.95) for letter in MINUS.sub("+", text))  # a minus is as wide
 
 
 def _longest(text: str, font: float) -> float:
-    return max((_points(piece, font) for piece in BREAKS.split(text)), default=0.0)
+    return max((points(piece, font) for piece in BREAKS.split(text)), default=0.0)
 
 
 def _heavy(cell: Cell, row: Row) -> float:
-    return HEAVY if cell.best or row.muted else 1.0
+    return HEAVY if cell.best or row.muted or cell.mark == "doubt" else 1.0
 
 
 def interval(cell: Cell) -> str:
@@ -171,10 +173,10 @@ def interval(cell: Cell) -> str:
 
 
 def _needed(cell: Cell, row: Row) -> float:
-    small = [_points(interval(cell), SMALL), _longest(cell.small, SMALL)]
+    small = [points(interval(cell), SMALL), _longest(cell.small, SMALL)]
     return max(_heavy(cell, row) * _longest(cell.shown, FONT), *small)
 
 
 def _full(cell: Cell, row: Row) -> float:
     small = " ".join(["", *filter(None, [interval(cell), cell.small])])
-    return _heavy(cell, row) * _points(cell.shown, FONT) + _points(small.rstrip(), SMALL)
+    return _heavy(cell, row) * points(cell.shown, FONT) + points(small.rstrip(), SMALL)

@@ -6,7 +6,7 @@ from upath import UPath
 
 from dfloc.errors import ConfigError
 from dfloc.metrics.metric import FALSE_ALARM, IOU, Metric
-from dfloc.report import claims, exposure, latex, models, ranking
+from dfloc.report import claims, exposure, latex, models, narrow, ranking
 from dfloc.report.estimate import Estimate
 from dfloc.report.page import Report, Section
 from dfloc.report.table import Cell, Row, Table, estimate
@@ -297,3 +297,10 @@ def test_one_table_or_a_clear_message(tmp_path):
     assert not (tmp_path / "t.tex").exists()
     with pytest.raises(ConfigError, match=r'unknown table of this report "budgts".*did you mean "budgets"'):
         latex.write(tables, UPath(tmp_path), "budgts")
+
+
+def test_a_minus_is_as_wide_as_a_plus():
+    """LaTeX's minus is no hyphen: 0.89 of 7 points."""
+    texts = [narrow.points(text, 7.0) for text in ("-0.1", "+0.1", "x-0.1")]
+    assert texts[0] == texts[1]
+    assert texts[2] < texts[1] + narrow.points("x", 7.0)
