@@ -13,13 +13,14 @@ from dfloc.report.chart import COLOURS, DASHES, Axis, Figure, Key, Lines, Mark, 
 from dfloc.report.groups import Group, Study
 from dfloc.report.heatmaps import best
 from dfloc.report.models import Model, heads, wide
-from dfloc.report.table import DASH, Cell, Row, Table
+from dfloc.report.table import DASH, Cell, Column, Table, rows
 
 PROTOCOLS = ("dolos-2024", "dfloc-1")
 MAX_MODELS = 3
 NAMES = [f"{100 * low:g} to {100 * high:g} %" for low, high in pairwise(AREAS)]
 
 Bins = Sequence[tuple[float | None, int]]
+Line = tuple[str, str, str, Bins]  # a model, a test domain, training data
 
 
 def wanted(study: Study) -> bool:
@@ -53,21 +54,24 @@ def figure(study: Study, found: Sequence[Model]) -> Figure:
 
 def table(study: Study, found: Sequence[Model]) -> Table:
     """Return the numbers of the figure, of all models."""
-    rows = []
-    for model in found:
-        for domain in study.tested:
-            for place, column in enumerate(model.columns):
-                line = [Cell(model.name), Cell(domain), Cell(column.name)]
-                line += [_cell(*each) for each in bins(column.group, domain)]
-                rows.append(Row(line, starts=place == 0))
+    blocks = [
+        [(model.name, domain, one.name, bins(one.group, domain)) for one in model.columns]
+        for model in found
+        for domain in study.tested
+    ]
+    columns: list[Column[Line]] = [
+        Column("Model", lambda line: Cell(line[0]), words=True),
+        Column("Test domain", lambda line: Cell(line[1]), words=True),
+        Column("Trained on", lambda line: Cell(line[2]), words=True),
+        *(_bin(place, name) for place, name in enumerate(NAMES)),
+    ]
     return Table(
         id="areas",
         title="Test IoU by the share of the image that is fake.",
         caption="In small print: images in the bin, over all runs. "
         f"{captions.provenance(study, [group for model in found for group in model.groups])}",
-        columns=["Model", "Test domain", "Trained on", *NAMES],
-        rows=rows,
-        words=(0, 1, 2),
+        columns=columns,
+        rows=rows(columns, blocks),
         folded=True,
     )
 
@@ -99,5 +103,9 @@ def _style(labels: Sequence[str], label: str) -> tuple[str, str]:
     return COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
 
 
-def _cell(value: float | None, count: int) -> Cell:
-    return Cell(f"{value:.3f}", f"{count:,}", exact=(value,)) if value is not None else Cell(DASH, mark="hole")
+def _bin(place: int, name: str) -> Column[Line]:
+    def cell(line: Line) -> Cell:
+        value, count = line[3][place]
+        return Cell(f"{value:.3f}", f"{count:,}", exact=(value,)) if value is not None else Cell(DASH, mark="hole")
+
+    return Column(name, cell)

@@ -1,8 +1,9 @@
 """Published numbers beside ours, matched by (model, mixture, domain, n, protocol), never by position."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from dfloc.metrics.metric import IOU
 from dfloc.report import captions
@@ -16,7 +17,7 @@ from dfloc.report.marks import notes
 from dfloc.report.published import Cell as Published
 from dfloc.report.published import Table as PublishedTable
 from dfloc.report.results import Score
-from dfloc.report.table import DASH, Cell, Row, Table, estimate
+from dfloc.report.table import DASH, Cell, Column, Table, estimate, rows
 
 PLACES = (  # axes of the tables that `placed` finds a place for
     ("test_domain", "train_domain"),
@@ -65,6 +66,9 @@ class Pair:
     def difference(self) -> Estimate | None:
         """Ours less the published number, with the interval of ours; None where they may not be subtracted."""
         return self.ours.less(self.published.value) if self.ours and not self.gaps else None
+
+
+Compared = tuple[str, str, Mapping[str, Pair]]  # two words for a row, and what stands in it on each domain
 
 
 def pairs(study: Study, tables: Sequence[PublishedTable]) -> list[Pair]:
@@ -167,25 +171,22 @@ def _table(study: Study, name: str, title: str, found: Sequence[Pair]) -> Table:
     by_row: dict[tuple[str, int | None], dict[str, Pair]] = {}
     for pair in found:
         by_row.setdefault((pair.where, pair.n), {})[pair.domain] = pair
-    rows, before = [], ""
-    for (where, n), cells in by_row.items():
-        head = [Cell(where), *([Cell(f"{n:,}")] if n is not None else [])]
-        row = [cell for domain in study.record.domains for cell in compared(cells.get(domain), reasons)]
-        rows.append(Row([*head, *row], starts=where != before))
-        before = where
-    ends = ends_of(study)
+    columns: list[Column[Compared]] = [
+        Column("Held out" if found[0].n is not None else "Data seen", lambda line: Cell(line[0]), words=True),
+        *([Column[Compared]("n", lambda line: Cell(line[1]))] if found[0].n is not None else []),
+        *(column for domain in study.record.domains for column in columns_of(study, domain, reasons)),
+    ]
+    lines = [(where, "" if n is None else f"{n:,}", pairs_) for (where, n), pairs_ in by_row.items()]
+    blocks = [list(each) for _, each in groupby(lines, lambda line: line[0])]
+    filled = rows(columns, blocks)  # which names the reasons
     return Table(
         id=name,
         title=title,
         caption=f"IoU in per cent; {RULE} Source: {_cites(found)}. {terms(study, found)} "
         f"{captions.provenance(study, study.groups)}",
-        columns=[
-            "Held out" if found[0].n is not None else "Data seen",
-            *(["n"] if found[0].n is not None else []),
-            *(f"{domain} {end}" for domain in study.record.domains for end in ends),
-        ],
-        rows=rows,
-        across=None,
+        columns=columns,
+        rows=filled,
+        best="",
         notes=[
             *(f"{letter}: {reason}" for reason, letter in reasons.items()),
             *_not_tested(study, found),
@@ -226,20 +227,29 @@ def _not_tested(study: Study, found: Sequence[Pair]) -> list[str]:
     ]
 
 
-def compared(pair: Pair | None, reasons: dict[str, str]) -> list[Cell]:
-    """Return published, ours and difference in per cent, ours with intervals; a letter for each reason for no third."""
-    if pair is None:
-        return [Cell(DASH, mark="hole")] * 3
-    letters = [reasons.setdefault(gap, _letter(len(reasons))) for gap in pair.gaps]
-    sound = pair.published.status == "ok"
-    published = Cell(f"{100 * pair.published.value:.1f}", mark="" if sound else "doubt")
-    if pair.ours is None:
-        return [published, Cell(DASH, mark="hole"), Cell(" ".join(letters), mark="hole")]
-    ours = estimate(pair.ours, DASH, per_cent=True)
-    ours = replace(ours, small="; ".join(filter(None, [ours.small, pair.note])))
-    if pair.difference is None:
-        return [published, ours, Cell(" ".join(letters), mark="hole")]
-    return [published, ours, replace(estimate(pair.difference, DASH, signed=True, per_cent=True), small="")]
+def columns_of(study: Study, domain: str, reasons: dict[str, str]) -> list[Column[Compared]]:
+    """Return published, ours and difference on a domain, in per cent; a letter for each reason for no third."""
+
+    def on(cell: Callable[[Pair], Cell]) -> Callable[[Compared], Cell]:
+        return lambda line: cell(line[2][domain]) if domain in line[2] else Cell(DASH, mark="hole")
+
+    def less(pair: Pair) -> Cell:
+        letters = [reasons.setdefault(gap, _letter(len(reasons))) for gap in pair.gaps]
+        if pair.ours is None or pair.difference is None:
+            return Cell(" ".join(letters), mark="hole")
+        return replace(estimate(pair.difference, DASH, signed=True, per_cent=True), small="")
+
+    cells = (_published, _ours, less)
+    return [Column(f"{domain} {end}", on(cell)) for end, cell in zip(ends_of(study), cells, strict=True)]
+
+
+def _published(pair: Pair) -> Cell:
+    return Cell(f"{100 * pair.published.value:.1f}", mark="" if pair.published.status == "ok" else "doubt")
+
+
+def _ours(pair: Pair) -> Cell:
+    found = estimate(pair.ours, DASH, per_cent=True)
+    return found.noted(pair.note) if pair.ours else found
 
 
 def told(pair: Pair) -> list[str]:

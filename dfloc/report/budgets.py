@@ -1,17 +1,20 @@
 """Tables of training budgets: which domains, how many images of each, and what that gives on every domain."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
-from dfloc.metrics.metric import AP
+from dfloc.config import TrialSpec
+from dfloc.metrics.metric import AP, Metric
 from dfloc.report import captions, cells, differs, table
 from dfloc.report.controls import DATA, SCRATCH, besides, kind_of
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study, mean_valid, over
 from dfloc.report.models import budgeted
 from dfloc.report.roles import ALONE, WORDS
-from dfloc.report.table import Cell, Row, Table
+from dfloc.report.table import Cell, Column, Row, Table
+
+Measured = tuple[str, Group, Metric | None]  # a baseline by a metric; None: the one that stands for the protocol
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,12 @@ class Line:
 
     Attributes:
         models: test domain -> group.
+        solved: it is a baseline.
     """
 
     name: str
     models: Mapping[str, Group]
+    solved: bool = False
 
     @property
     def groups(self) -> list[Group]:
@@ -44,8 +49,9 @@ class Line:
         """Return the mean over domains, each answered by its own model; None where one is missing."""
         return over([(self.models[domain], domain) for domain in domains], metric)
 
-    def cell(self, domains: Sequence[str], metric: str | None, hole: str) -> Cell:
+    def cell(self, domains: Sequence[str], metric: str | None) -> Cell:
         """Return `score` as a cell, or the hole."""
+        hole = next((group.hole for group in self.groups if not group.scored), table.DASH)
         return cells.mean(self.score(domains, metric), hole, [(self.models[name], [name]) for name in domains], metric)
 
 
@@ -86,31 +92,29 @@ def _is_setting(group: Group, axis: str) -> bool:
 
 def budgets(study: Study) -> Table:
     """Return the table "Data seen from domains"."""
-    found = lines(study)
+    found, columns = lines(study), _columns(study)
     return Table(
         id="budgets",
         title="Data seen from domains.",
         caption="Test IoU of each training budget, ranked by validation IoU, which each row measures on its own "
         "validation list. Where a row has a model for each domain, a domain's column is the model trained on it. "
         f"{captions.provenance(study, _all(found))}",
-        columns=_columns(study),
-        rows=[*_ranked(study, found), *_baseline_rows(study)],
-        words=(0, 1, 2),
+        columns=columns,
+        rows=[*(table.row(columns, line) for line in _ranked(found)), *_baseline_rows(study, columns)],
         trials=captions.trials(_all(found)),
     )
 
 
 def equal_total(study: Study) -> Table:
     """Return few images of every domain beside as many in all of one domain."""
-    rows, found, pairs = [], [], list[tuple[Group, Group]]()
+    columns, rows, found, pairs = _columns(study), list[Row](), list[Line](), list[tuple[Group, Group]]()
     for total, mixed in _by_total(counted(study)).items():
         single = _single(study, total, mixed[0].groups[0])
         pairs += product(_all(mixed), _all(single))
-        block = _ranked(study, [*mixed, *single])
+        rows += table.rows(columns, [_ranked([*mixed, *single])])
         if not single:
             missing = Cell(f"{total:,} of one domain", "no model of one domain has this total", mark="hole")
-            block.append(Row([missing, *[Cell(table.DASH, mark="hole")] * (len(_columns(study)) - 1)]))
-        rows += [replace(row, starts=place == 0) for place, row in enumerate(block)]
+            rows.append(Row([missing, *[Cell(table.DASH, mark="hole") for _ in columns[1:]]]))
         found += [*mixed, *single]
     return Table(
         id="equal-total",
@@ -118,9 +122,8 @@ def equal_total(study: Study) -> Table:
         caption="Rows between two rules have the same number of training images; count: images of each domain. "
         "Models of one domain are tested on their own. Ranked by validation IoU, which each row measures on its own "
         f"validation list.{_also(pairs)} {captions.provenance(study, _all(found))}",
-        columns=_columns(study),
-        rows=[*rows, *_baseline_rows(study)],
-        words=(0, 1, 2),
+        columns=columns,
+        rows=[*rows, *_baseline_rows(study, columns)],
         trials=captions.trials(_all(found)),
     )
 
@@ -156,62 +159,70 @@ def _single(study: Study, total: int, mixed: Group) -> list[Line]:
 
 def baselines(study: Study) -> Table:
     """Return what looks at no image or learns nothing."""
-    domains = study.tested
-    rows = []
-    for words, group in captions.solved(study).items():
-        for metric, label in ((None, study.first.label), (AP.key, AP.label)):
-            line = [Cell(words), Cell(label), table.number(None if metric else group.valid)]
-            line += [cells.score(group, [domain], metric) for domain in domains]
-            rows.append(Row([*line, cells.score(group, domains, metric)], starts=not metric))
+
+    def score(head: str, domains: Sequence[str]) -> Column[Measured]:
+        return Column(head, lambda each: cells.score(each[1], domains, each[2] and each[2].key))
+
+    columns: list[Column[Measured]] = [
+        Column("Baseline", lambda each: Cell(each[0]), words=True),
+        Column("Metric", lambda each: Cell((each[2] or study.first).label), words=True),
+        Column("Valid. IoU", lambda each: table.number(None if each[2] else each[1].valid)),
+        *(score(domain, [domain]) for domain in study.tested),
+        score("Mean", study.tested),
+    ]
+    solved = captions.solved(study)
+    blocks = [[(words, group, metric) for metric in (None, AP)] for words, group in solved.items()]
     return Table(
         id="baselines",
         title="Baselines.",
         caption=f"{' '.join(words for name, words in captions.EXPLAINED.items() if captions.baselines(study, name))} "
-        f"{captions.provenance(study, captions.solved(study).values())}",
-        columns=["Baseline", "Metric", "Valid. IoU", *domains, "Mean"],
-        rows=rows,
-        trials=captions.trials(captions.solved(study).values()),
-        words=(0, 1),
+        f"{captions.provenance(study, solved.values())}",
+        columns=columns,
+        rows=table.rows(columns, blocks),
+        best="column",
+        trials=captions.trials(solved.values()),
     )
 
 
-def _columns(study: Study) -> list[str]:
-    heads = ["Data seen", "Training images", "Maps", "Valid. labels", "Steps", "Valid. IoU"]
-    return [*heads, *study.tested, "Mean", "AP, mean"]
+def _columns(study: Study) -> list[Column[Line]]:
+    def on(domain: str) -> Column[Line]:
+        return Column(domain, lambda line: cells.score(line.models[domain], [domain]))
 
+    def steps(line: Line) -> str:
+        return " … ".join(f"{steps:,}" for steps in sorted({spec.steps for spec in _specs(line)}))
 
-def _ranked(study: Study, found: Sequence[Line]) -> list[Row]:
-    ranked = sorted(found, key=lambda line: -1.0 if line.valid is None else line.valid, reverse=True)
-    return [_row(study, line) for line in ranked]
+    def maps(line: Line) -> str:
+        return " + ".join(recipe.map for recipe in _specs(line)[0].maps)
 
-
-def _row(study: Study, line: Line) -> Row:
-    domains = study.tested
-    groups = line.groups
-    specs = [group.first.trial.spec for group in groups]
-    numbers = [
-        cells.name(line.name, groups),
-        Cell(_counts(study.record.domains, [spec.train.counts for spec in specs])),
-        Cell(" + ".join(recipe.map for recipe in specs[0].maps)),
-        Cell(f"{sum(spec.valid.size for spec in specs):,}"),
-        Cell(" … ".join(f"{steps:,}" for steps in sorted({spec.steps for spec in specs}))),
-        cells.valid(groups),
+    return [
+        Column("Data seen", lambda line: cells.name(line.name, line.groups), words=True),
+        Column("Training images", lambda line: Cell(_counts(study.record.domains, line)), words=True),
+        Column("Maps", lambda line: Cell("" if line.solved else maps(line)), words=True, small=True),
+        Column("Valid. labels", lambda line: Cell(f"{sum(spec.valid.size for spec in _specs(line)):,}"), small=True),
+        Column("Steps", lambda line: Cell("none" if line.solved else steps(line)), small=True),
+        Column("Valid. IoU", lambda line: cells.valid(line.groups)),
+        *map(on, study.tested),
+        Column("Mean", lambda line: line.cell(study.tested, None)),
+        Column("AP, mean", lambda line: line.cell(study.tested, AP.key)),
     ]
-    numbers += [cells.score(line.models[domain], [domain]) for domain in domains]
-    hole = next((group.hole for group in groups if not group.scored), table.DASH)
-    return Row([*numbers, *(line.cell(domains, metric, hole) for metric in (None, AP.key))])
 
 
-def _baseline_rows(study: Study) -> list[Row]:
-    rows: list[Row] = []
-    for words, group in captions.solved(study).items():
-        row = _row(study, Line(words, dict.fromkeys(study.tested, group)))
-        kept = [*row.cells[:2], Cell(""), row.cells[3], Cell("none"), *row.cells[5:]]
-        rows.append(Row(kept, starts=not rows, muted=True))
-    return rows
+def _specs(line: Line) -> list[TrialSpec]:
+    return [group.first.trial.spec for group in line.groups]
 
 
-def _counts(domains: Sequence[str], counts: Sequence[Mapping[str, int]]) -> str:
+def _ranked(found: Sequence[Line]) -> list[Line]:
+    return sorted(found, key=lambda line: -1.0 if line.valid is None else line.valid, reverse=True)
+
+
+def _baseline_rows(study: Study, columns: Sequence[Column[Line]]) -> list[Row]:
+    solved = captions.solved(study).items()
+    found = [Line(words, dict.fromkeys(study.tested, group), solved=True) for words, group in solved]
+    return [table.row(columns, line, starts=place == 0, muted=True) for place, line in enumerate(found)]
+
+
+def _counts(domains: Sequence[str], line: Line) -> str:
+    counts = [spec.train.counts for spec in _specs(line)]
     if len(counts) > 1:
         sizes = sorted({sum(each.values()) for each in counts})
         return f"{len(counts)} models x {' … '.join(f'{size:,}' for size in sizes)}"

@@ -47,7 +47,7 @@ def told(cell: Cell, found: Sequence[str], judged: str = "", mark: str = "") -> 
     """
     words = [f"{judged} {note}" if note == NOT_ABOVE and judged else note for note in found]
     mark = mark or ("weak" if NOT_ABOVE in found else cell.mark)
-    return replace(cell, small="; ".join(filter(None, [cell.small, *words])), mark=mark)
+    return replace(cell.noted(*words), mark=mark)
 
 
 def _judged(groups: Sequence[Group], metric: str | None) -> str:

@@ -21,7 +21,7 @@ from dfloc.report.page import Section
 from dfloc.report.published import Cell as PublishedCell
 from dfloc.report.published import Table as PublishedTable
 from dfloc.report.resample import Array, Part, averages, resample, shared_runs, there
-from dfloc.report.table import DASH, Cell, Row, Table
+from dfloc.report.table import DASH, Cell, Column, Table, row
 
 SHIPPED = Path(__file__).with_name("claims.yaml")
 BESIDE = {"source-shift": ("unseen",)}  # claims of the same document whose own study trains nothing
@@ -289,13 +289,13 @@ def section(study: Study) -> Section:
 
 def table(study: Study, found: Sequence[Judged]) -> Table:
     """Return the claims with formula, numbers and verdicts."""
-    rows = []
-    for each in found:
-        claim = each.claim
-        apart = {True: Cell("yes"), False: Cell("NO", mark="bad"), None: Cell(DASH, mark="hole")}[each.agree]
-        uses = f"Tables: {', '.join(claim.uses)}." if claim.uses else ""
-        said = Cell(claim.claim, f"{claim.id}, {claim.doc}: {claim.where}")
-        rows.append(Row([said, Cell(claim.formula, uses), _cell(each.published, claim.note), _cell(each.ours), apart]))
+    columns: list[Column[Judged]] = [
+        Column("Claim", lambda each: Cell(each.claim.claim, _where(each.claim)), words=True),
+        Column("Formula", lambda each: Cell(each.claim.formula, _uses(each.claim)), words=True),
+        Column("Published", lambda each: _cell(each.published, each.claim.note), words=True),
+        Column("Ours", lambda each: _cell(each.ours), words=True),
+        Column("Alike", lambda each: ALIKE[each.agree], words=True),
+    ]
     return Table(
         id="claims",
         title="What the documents conclude, on their numbers and on ours.",
@@ -304,10 +304,20 @@ def table(study: Study, found: Sequence[Judged]) -> Table:
         "document prints them. The share of resamples in which a claim holds is of one bootstrap over draws, seeds and "
         "photographs for all its numbers; a resample that leaves it undecided counts as one in which it does not. "
         f"{provenance(study, study.groups)}",
-        columns=["Claim", "Formula", "Published", "Ours", "Alike"],
-        rows=rows,
-        words=(0, 1, 2, 3, 4),
+        columns=columns,
+        rows=[row(columns, each) for each in found],
     )
+
+
+ALIKE = {True: Cell("yes"), False: Cell("NO", mark="bad"), None: Cell(DASH, mark="hole")}
+
+
+def _where(claim: Claim) -> str:
+    return f"{claim.id}, {claim.doc}: {claim.where}"
+
+
+def _uses(claim: Claim) -> str:
+    return f"Tables: {', '.join(claim.uses)}." if claim.uses else ""
 
 
 def _cell(verdict: Verdict, note: str = "") -> Cell:

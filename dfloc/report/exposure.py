@@ -1,205 +1,228 @@
 """Tables of the fine-tuning curves: what is gained, what is lost, and what the controls say."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from dfloc.config import Checkpoint
+from dfloc.config import Checkpoint, TrialSpec
 from dfloc.report import captions, cells, differs, table
 from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, besides, blocks, controls_of, pairs
 from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.marks import NOT_ABOVE, is_not_above
-from dfloc.report.table import Cell, Row, Table
+from dfloc.report.table import STRONG, Cell, Column, Table
 
-HEADS = ("Held out", "n", "Valid. labels", "Steps")
-MEASURES: tuple[tuple[str | None, Checkpoint], ...] = (
-    (None, "best"),
-    (None, "last"),
-    ("ap", "best"),
-    ("ap", "last"),
-    ("f1_fixed", "best"),
-    ("f1_best", "best"),
+SHORT_BASELINES = {"all-fake": "all fake", "mean-mask": "mean mask"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a curve, or a baseline, which has no n: a row.
+
+    Attributes:
+        name: of the curve.
+        seen: the tested domains that its base was trained on.
+    """
+
+    name: str
+    group: Group
+    n: int | None = None
+    held_out: str = ""
+    facet: Facet = ()
+    seen: Sequence[str] = ()
+
+    @property
+    def of(self) -> str:
+        """Small print of what is not of a fine-tuning."""
+        return "of the base" if self.n == 0 else ""
+
+
+def _curves(study: Study, of: Curves | None = None) -> list[list[Point]]:
+    """Return the points of some curves, of the main ones unless told."""
+    return [
+        [Point(name_of(facet, held_out), group, n, held_out, facet, study.seen(curve)) for n, group in curve.items()]
+        for facet, held_out, curve in blocks(study, of)
+    ]
+
+
+def _counted(label: str, count: Callable[[TrialSpec], int]) -> Column[Point]:
+    def cell(point: Point) -> Cell:
+        return Cell("") if point.n is None else Cell(f"{count(point.group.first.trial.spec):,}", point.of)
+
+    return Column(label, cell, small=True)
+
+
+def _name(point: Point) -> Cell:
+    return Cell(point.name) if point.n is None else cells.name(point.name, [point.group])
+
+
+HELD_OUT = Column("Held out", _name, words=True)
+N = Column[Point]("n", lambda point: Cell("" if point.n is None else f"{point.n:,}"))
+HEADS = (
+    HELD_OUT,
+    N,
+    _counted("Valid. labels", lambda spec: spec.valid.size),
+    _counted("Steps", lambda spec: spec.steps),
 )
-SHORT_BASELINES = ("all-fake", "mean-mask")
+VALID = Column[Point]("Valid. IoU", lambda point: table.number(point.group.valid))
 
 
 def curves(study: Study) -> Table:
     """Return the numbers of the main figure."""
-    domains = study.tested
-    rows, used = [], []
-    for facet, held_out, curve in blocks(study):
-        for place, (n, group) in enumerate(curve.items()):
-            used.append(group)
-            line = [*_head(facet, held_out, n, group), table.number(group.valid)]
-            for domain in domains:
-                cell = cells.score(group, [domain])
-                line.append(replace(cell, mark=cell.mark or "strong") if domain == held_out else cell)
-            rows.append(Row([*line, cells.score(group, domains)], starts=place == 0))
-    for words, baseline in captions.solved(study).items():
-        numbers = [Cell(words), Cell(""), Cell(""), Cell(""), table.number(baseline.valid)]
-        numbers += [cells.score(baseline, [domain]) for domain in domains]
-        rows.append(Row([*numbers, cells.score(baseline, domains)], muted=True))
+    shown = _curves(study)
+    columns = [
+        *HEADS,
+        VALID,
+        *(_on(domain) for domain in study.tested),
+        Column[Point]("Mean", lambda point: cells.score(point.group, study.tested)),
+    ]
+    solved = [Point(words, group) for words, group in captions.solved(study).items()]
+    used = _groups(shown)
     return Table(
         id="exposure",
         title=f"Test {study.first.label} after fine-tuning on n images of the held-out domain.",
-        caption="n = 0 is the base itself; the held-out domain is set in bold. Validation IoU of n = 0 is over the "
+        caption=f"n = 0 is the base itself; the held-out domain is {STRONG}. Validation IoU of n = 0 is over the "
         f"base's own domains, else over the held-out domain. {captions.provenance(study, used)}",
-        columns=[*HEADS, "Valid. IoU", *domains, "Mean"],
-        rows=rows,
+        columns=columns,
+        rows=[*table.rows(columns, shown), *(table.row(columns, point, muted=True) for point in solved)],
         trials=captions.trials(used),
     )
 
 
 def selected(study: Study) -> Table:
     """Return what validation chooses among all n, beside the oracle."""
-    rows, used = [], []
-    for facet, held_out, curve in blocks(study):
-        tuned = {n: group for n, group in curve.items() if n and group.valid is not None}
-        values = {n: found.value for n, group in tuned.items() if (found := group.score([held_out]))}
+    chosen, oracles, used = [], dict[str, Point](), list[Group]()
+    for points in _curves(study):
+        tuned = [point for point in points if point.n and point.group.valid is not None]
+        values = [(point, found.value) for point in tuned if (found := point.group.score([point.held_out]))]
         if not values:
             continue
-        used += list(tuned.values())
-        chosen = max(values, key=lambda n: tuned[n].valid or 0.0)
-        best_test = study.first.best(values.values())
-        oracle = next(n for n, value in values.items() if value == best_test)
-        line = [*_head(facet, held_out, chosen, tuned[chosen]), table.number(tuned[chosen].valid)]
-        best = replace(table.number(values[oracle]), small=f"at n = {oracle:,}")
-        if is_not_above([(tuned[oracle], [held_out])]):
-            best = replace(best, small=f"{best.small}; {NOT_ABOVE}", mark="weak")
-        rows.append(Row([*line, cells.score(tuned[chosen], [held_out]), best, *_baselines(study, held_out, facet)]))
+        used += [point.group for point in tuned]
+        best_test = study.first.best(value for _, value in values)
+        chosen.append(max((point for point, _ in values), key=lambda point: point.group.valid or 0.0))
+        oracles[chosen[-1].name] = next(point for point, value in values if value == best_test)
+    columns = [
+        HELD_OUT,
+        replace(N, head="n chosen"),
+        *HEADS[2:],
+        VALID,
+        Column[Point](f"Test {study.first.label}", lambda point: cells.score(point.group, [point.held_out])),
+        Column[Point]("Oracle", lambda point: _oracle(oracles[point.name])),
+        *_baselines(study, "{}"),
+    ]
     return Table(
         id="selected",
         title="The n that validation chooses.",
         caption="Of all n > 0, the one with the highest validation IoU, and its test "
         f"{study.first.label} on the held-out domain. The "
         f"oracle is the best test cell, which nobody could choose. {captions.provenance(study, used)}",
-        columns=[
-            "Held out",
-            "n chosen",
-            *HEADS[2:],
-            "Valid. IoU",
-            f"Test {study.first.label}",
-            "Oracle",
-            "All fake",
-            "Mean mask",
-        ],
-        rows=rows,
+        columns=columns,
+        rows=[table.row(columns, point) for point in chosen],
     )
 
 
 def best_last(study: Study) -> Table:
     """Return the last epoch beside the best one, and AP and F1 beside IoU."""
-    rows, used = [], []
-    for facet, held_out, curve in blocks(study):
-        for place, (n, group) in enumerate(curve.items()):
-            used.append(group)
-            line = _head(facet, held_out, n, group)
-            for metric, checkpoint in MEASURES:
-                line.append(cells.score(group, [held_out], metric, checkpoint))
-            line += [table.share(group.empty), *_baselines(study, held_out, facet)]
-            rows.append(Row(line, starts=place == 0))
-    first = study.first.label
-    heads = f"{first} best | {first} last | AP best | AP last | F1 at 0.5 | F1 oracle | Empty | "
-    heads += f"All fake, {first} | Mean mask, {first}"
+    shown, first = _curves(study), study.first.label
+    columns = [
+        *HEADS,
+        _measured(f"{first} best"),
+        _measured(f"{first} last", checkpoint="last"),
+        _measured("AP best", "ap"),
+        _measured("AP last", "ap", "last"),
+        _measured("F1 at 0.5", "f1_fixed"),
+        _measured("F1 oracle", "f1_best"),
+        Column[Point]("Empty", lambda point: table.share(point.group.empty)),
+        *_baselines(study, f"{{}}, {first}"),
+    ]
     return Table(
         id="best-last",
         title=f"Last epoch beside best, AP and F1 beside {first}, on the held-out domain.",
         caption="Best = the epoch with the highest validation IoU, which spends validation labels; the last epoch "
         "spends none. F1 oracle takes each image's own best threshold. Empty = share of maps without a fake pixel, "
-        f"over all test domains. {captions.provenance(study, used)}",
-        columns=[*HEADS, *heads.split(" | ")],
-        rows=rows,
+        f"over all test domains. {captions.provenance(study, _groups(shown))}",
+        columns=columns,
+        rows=table.rows(columns, shown),
     )
 
 
 def controls(study: Study) -> Table:
     """Return fine-tuned beside its controls, on the held-out domain and, where they have a base, on the seen ones."""
     found = controls_of(study)
-    rows, used, shown = [], [], list[Group]()
-    for facet, held_out, curve in blocks(study):
-        theirs = [(one, one.curve(held_out, facet)) for one in found]
-        shown += [group for _, points in theirs for group in points.values()]
-        seen = study.seen(curve)
-        for place, n in enumerate(n for n in curve if n):
-            group = curve[n]
-            used += [group, *(points[n] for _, points in theirs if n in points)]
-            line = [*_head(facet, held_out, n, group), cells.score(group, [held_out])]
-            for one, points in theirs:
-                line += _against(study, group, points.get(n), [held_out], one)
-            line.append(cells.score(group, seen))
-            for one, points in theirs:
-                line += _against(study, group, points.get(n), seen, one) if one.kind != SCRATCH else []
-            rows.append(Row([*line, *_baselines(study, held_out, facet)], starts=place == 0))
-    columns, under = _control_heads(study, found)
+    shown = [[point for point in points if point.n] for points in _curves(study)]
+    theirs = [one.curve(held_out, facet) for facet, held_out, _ in blocks(study) for one in found]
+    every = [group for points in theirs for group in points.values()]
+    others = [other for points in shown for point in points for one in found if (other := _of(one, point))]
+    columns: list[Column[Point]] = [
+        *HEADS,
+        Column("Held out: fine-tuned", lambda point: cells.score(point.group, [point.held_out])),
+        *(column for one in found for column in _against(study, one, seen=False)),
+        Column("Seen: fine-tuned", lambda point: cells.score(point.group, point.seen)),
+        *(column for one in found if one.kind != SCRATCH for column in _against(study, one, seen=True)),
+        *_baselines(study, "Held out: {}"),
+    ]
     return Table(
         id="controls",
         title="Is fine-tuning better than starting anew, and what does replay keep?",
         caption="Scratch: the same n images, no parent. Replay: n more images of the base's own training list. Seen: "
-        f"mean of the base's domains. Differences are paired by photograph and training.{_unequal(under)} "
-        f"{captions.provenance(study, used)}",
+        f"mean of the base's domains. Differences are paired by photograph and training.{_unequal(columns)} "
+        f"{captions.provenance(study, [*_groups(shown), *others])}",
         columns=columns,
-        under=under,
-        rows=rows,
-        trials=captions.trials(shown),
+        rows=table.rows(columns, shown),
+        trials=captions.trials(every),
     )
 
 
-def _control_heads(study: Study, found: Sequence[Curves]) -> tuple[list[str], dict[int, str]]:
-    """Return the heads of the controls, and below each difference what differs besides, over all of its cells."""
-    columns, under = [*HEADS, "Held out: fine-tuned"], {}
-    for seen in (False, True):
-        columns += ["Seen: fine-tuned"] if seen else []
-        for one in (one for one in found if not seen or one.kind != SCRATCH):
-            if words := differs.words(besides(pairs(study, one), one.kind.compared)):
-                under[len(columns) + 1] = f"also differs: {words}"
-            head = f"Fine-tuned less {one.short}"
-            columns += [f"Seen: {one.short}", f"{head}, seen"] if seen else [f"Held out: {one.short}", head]
-    return [*columns, "Held out: all fake", "Held out: mean mask"], under
-
-
-def _unequal(under: Mapping[int, str]) -> str:
+def _unequal(columns: Sequence[Column[Point]]) -> str:
     return (
         " In italics: a difference that is no answer, since its sides also differ in what stands below."
-        if under
+        if any(column.under for column in columns)
         else ""
     )
 
 
 def forgetting(study: Study) -> Table:
     """Return what the domains of the base lose."""
-    domains = study.tested
-    rows, used = [], []
     rooted = [(one.label, one) for one in controls_of(study) if one.kind != SCRATCH]
+    columns, rows, used = list[Column[Point]](), list[table.Row](), list[Group]()
     for label, found in [(FINE_TUNED.label, None), *rooted]:
-        for facet, held_out, curve in blocks(study, found):
-            seen = study.seen(curve)
-            for place, n in enumerate(n for n in curve if n):
-                group = curve[n]
-                used.append(group)
-                base = study.base(group)
-                line = [Cell(label), *_head(facet, held_out, n, group)]
-                for domain in domains:
-                    hole = Cell("held out" if domain == held_out else "not of the base", mark="hole")
-                    line.append(_lost(study, base, group, [domain]) if domain in seen else hole)
-                rows.append(Row([*line, _lost(study, base, group, seen)], starts=place == 0))
+        shown = [[point for point in points if point.n] for points in _curves(study, found)]
+        columns = _losses(study, label)
+        rows += table.rows(columns, shown)
+        used += _groups(shown)
     return Table(
         id="forgetting",
         title="Forgetting.",
         caption=f"{_less(study)} on the domains that it was trained on, best epochs; positive = "
         "forgotten: the work of the whole fine-tuning, not of one setting. Paired by photograph and training. "
         f"{captions.provenance(study, used)}",
-        columns=["Model", *HEADS, *domains, "Mean of seen"],
+        columns=columns,
         rows=rows,
-        words=(0, 1),
         notes=captions.baseline_note(study),
         trials=captions.trials(used),
     )
 
 
-def _head(facet: Facet, held_out: str, n: int, group: Group) -> list[Cell]:
-    spec, of = group.first.trial.spec, "of the base" if n == 0 else ""
-    counts = [Cell(f"{n:,}"), Cell(f"{spec.valid.size:,}", of), Cell(f"{spec.steps:,}", of)]
-    return [cells.name(name_of(facet, held_out), [group]), *counts]
+def _losses(study: Study, label: str) -> list[Column[Point]]:
+    def lost(point: Point, domains: Sequence[str]) -> Cell:
+        base = study.base(point.group)
+        if base is None:
+            return Cell("not planned", mark="hole")
+        sides = (base, point.group) if study.first.higher_is_better else (point.group, base)
+        return table.estimate(study.less(*sides, domains), point.group.hole, signed=True)
+
+    def on(domain: str) -> Column[Point]:
+        def cell(point: Point) -> Cell:
+            hole = Cell("held out" if domain == point.held_out else "not of the base", mark="hole")
+            return lost(point, [domain]) if domain in point.seen else hole
+
+        return Column(domain, cell)
+
+    return [
+        Column("Model", lambda _: Cell(label), words=True),
+        *HEADS,
+        *map(on, study.tested),
+        Column("Mean of seen", lambda point: lost(point, point.seen)),
+    ]
 
 
 def name_of(facet: Facet, held_out: str) -> str:
@@ -207,22 +230,62 @@ def name_of(facet: Facet, held_out: str) -> str:
     return ", ".join([held_out, *(f"{axis} = {value}" for axis, value in facet)])
 
 
-def _against(study: Study, group: Group, other: Group | None, domains: Sequence[str], control: Curves) -> list[Cell]:
-    """Return a control's score and the difference; the mark and the words of one that is no answer."""
-    if other is None:
-        return [Cell("not planned", mark="hole"), Cell(table.DASH, mark="hole")]
-    cell = table.estimate(study.less(group, other, domains), table.DASH, signed=True)
-    also = differs.words(besides([(group, other)], control.kind.compared))
-    if also and cell.exact:
-        cell = replace(cell, small="; ".join(filter(None, [cell.small, f"also {also}"])), mark="doubt", p=math.nan)
-    return [cells.score(other, domains), cell]
+def _groups(shown: Sequence[Sequence[Point]]) -> list[Group]:
+    return [point.group for points in shown for point in points]
 
 
-def _lost(study: Study, base: Group | None, group: Group, domains: Sequence[str]) -> Cell:
-    if base is None:
-        return Cell("not planned", mark="hole")
-    sides = (base, group) if study.first.higher_is_better else (group, base)
-    return table.estimate(study.less(*sides, domains), group.hole, signed=True)
+def _on(domain: str) -> Column[Point]:
+    """Return the scores on a domain, marked where it is the held-out one."""
+
+    def cell(point: Point) -> Cell:
+        found = cells.score(point.group, [domain])
+        return replace(found, mark=found.mark or "strong") if domain == point.held_out else found
+
+    return Column(domain, cell)
+
+
+def _measured(label: str, metric: str | None = None, checkpoint: Checkpoint = "best") -> Column[Point]:
+    return Column(label, lambda point: cells.score(point.group, [point.held_out], metric, checkpoint))
+
+
+def _oracle(point: Point) -> Cell:
+    found = point.group.score([point.held_out])
+    best = replace(table.number(found.value if found else None), small=f"at n = {point.n:,}")
+    if is_not_above([(point.group, [point.held_out])]):
+        return replace(best, small=f"{best.small}; {NOT_ABOVE}", mark="weak")
+    return best
+
+
+def _of(control: Curves, point: Point) -> Group | None:
+    return control.curve(point.held_out, point.facet).get(point.n or 0)
+
+
+def _against(study: Study, control: Curves, *, seen: bool) -> list[Column[Point]]:
+    """Return a control's scores, on the held-out domain or the seen ones, and what fine-tuning is better by."""
+
+    def domains(point: Point) -> Sequence[str]:
+        return point.seen if seen else [point.held_out]
+
+    def score(point: Point) -> Cell:
+        other = _of(control, point)
+        return cells.score(other, domains(point)) if other else Cell("not planned", mark="hole")
+
+    def less(point: Point) -> Cell:
+        other = _of(control, point)
+        if other is None:
+            return Cell(table.DASH, mark="hole")
+        cell = table.estimate(study.less(point.group, other, domains(point)), table.DASH, signed=True)
+        also = differs.words(besides([(point.group, other)], control.kind.compared))
+        if not also or not cell.exact:
+            return cell
+        return replace(cell.noted(f"also {also}"), mark="doubt", p=math.nan)
+
+    words = differs.words(besides(pairs(study, control), control.kind.compared))
+    head, end = ("Seen", ", seen") if seen else ("Held out", "")
+    return [
+        Column(f"{head}: {control.short}", score),
+        Column(f"Fine-tuned less {control.short}{end}", less, under=f"also differs: {words}" if words else ""),
+    ]
 
 
 def _less(study: Study) -> str:
@@ -231,6 +294,14 @@ def _less(study: Study) -> str:
     return f"{study.first.label} {words}"
 
 
-def _baselines(study: Study, domain: str, facet: Facet) -> list[Cell]:
-    found = [list(captions.baselines(study, name, facet).values()) for name in SHORT_BASELINES]
-    return [cells.baselines(groups, domain) for groups in found]
+def _baselines(study: Study, heads: str) -> list[Column[Point]]:
+    """Return the baselines on the held-out domain, each with its name in the pattern of a head."""
+
+    def column(name: str, words: str) -> Column[Point]:
+        def cell(point: Point) -> Cell:
+            return cells.baselines(list(captions.baselines(study, name, point.facet).values()), point.held_out)
+
+        head = heads.format(words)
+        return Column(head[0].upper() + head[1:], cell, muted=True)
+
+    return [column(*each) for each in SHORT_BASELINES.items()]

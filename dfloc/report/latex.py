@@ -1,18 +1,20 @@
-"""The tables of a report for a paper: booktabs, the best number in bold, protocol and provenance in the caption."""
+"""The tables of a report for one column of a paper: booktabs, the best in bold, provenance in the caption."""
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from upath import UPath
 
 from dfloc import storage
 from dfloc.errors import unknown
+from dfloc.report.best import with_best
+from dfloc.report.narrow import GAP, INTERVALS, SAME, SIGN, Narrow, interval, narrow
 from dfloc.report.page import Report
-from dfloc.report.table import Cell, Row, Table
+from dfloc.report.table import Cell, Column, Row, Table
 
-LONG, WIDE, WORDY = 40, 7, 28  # rows that do not fit a page, columns that do not fit a line, letters that are broken
-METRIC = "Metric"
-EMPHASIS = "set in bold", "underlined"  # bold is the best number here
+PAGE = 55  # lines of a column of a page, less those of a caption
+UNDERLINED = "underlined"  # bold is the best number here
 SPECIAL = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -29,195 +31,157 @@ SPECIAL = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "…": r"\ldots{}",
-    "\n": " ",
+    SIGN: r"\textdagger{}",
 }
-NEEDS = "% needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs,graphicx,longtable,array}\n"
-DOCUMENT = r"""\documentclass{article}
+NEEDS = "% needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs,graphicx,array}"
+DOCUMENT = r"""\documentclass[twocolumn]{article}
 \usepackage[T1]{fontenc}
-\usepackage[a4paper,landscape,margin=1.5cm]{geometry}
-\usepackage{booktabs,graphicx,longtable,array}
+\usepackage[letterpaper,textwidth=6.8125in,textheight=9in,columnsep=0.3125in]{geometry}
+\usepackage{booktabs,graphicx,array}
 \begin{document}
 %s
 \end{document}
 """
 
 
-def write(report: Report, folder: UPath, table: str | None = None) -> list[UPath]:
+def write(report: Report, folder: UPath, table: str | None = None, columns: Sequence[str] | None = None) -> list[UPath]:
     """Write `<id>.tex` for each table, or for one, and `all.tex`, a document that shows those of this call.
 
     Args:
         report: its tables are written.
         folder: where to.
         table: id of the one that is wanted; None = all.
+        columns: keys of its columns, in order; None = those that fit.
 
     Returns:
         The files, `all.tex` last.
 
     Raises:
-        ConfigError: the report has no table of that id.
+        ConfigError: the report has no table of that id, or the table no column of that key.
     """
     tables = {each.id: each for each in report.tables}
     if table is not None and table not in tables:
         raise unknown("table of this report", table, tables)
     wanted = [each for name, each in tables.items() if table in (None, name)]
     paths = [folder / f"{each.id}.tex" for each in wanted]
-    for path, each in zip(paths, wanted, strict=True):
-        storage.put(path, latex(each).encode())
+    texts = [latex(each, columns) for each in wanted]
+    for path, text in zip(paths, texts, strict=True):
+        storage.put(path, text.encode())
     inputs = "\n".join(f"\\input{{{each.id}}}\n\\clearpage" for each in wanted)
     storage.put(folder / "all.tex", (DOCUMENT % inputs).encode())
     return [*paths, folder / "all.tex"]
 
 
-def latex(table: Table) -> str:
-    """Return a table as LaTeX, for the packages that its first line names."""
-    best = _best(table)
-    body = [_row(table, place, row, best) for place, row in enumerate(table.rows)]
-    heads = " & ".join(escape(table.head(place)) for place in range(len(table.columns))) + r" \\"
-    columns = "".join(_alignment(table, place) for place in range(len(table.columns)))
-    caption = _caption(table, bold=bool(best))
-    notes = [rf"\par\smallskip{{\footnotesize {escape(note)}}}" for note in table.notes]
-    parts = _long if len(table.rows) > LONG else _short
-    return NEEDS + "\n".join(parts(table, columns, heads, body, caption, notes)) + "\n"
+def latex(table: Table, columns: Sequence[str] | None = None) -> str:
+    """Return a table as LaTeX that fits a column of 3.25 in at 7 pt; a comment says which packages, and what left.
+
+    Args:
+        table: what is written.
+        columns: keys of the columns, in order; None = those that fit.
+
+    Raises:
+        ConfigError: the table has no column of that key.
+    """
+    whole = with_best(table)
+    fitted = narrow(whole.pick(columns) if columns else whole, picked=bool(columns))
+    left = [f"% left out: {why}{': ' if any(keys) else ''}{', '.join(keys)}" for why, keys in fitted.left.items()]
+    left += [f"% --columns picks some of {', '.join(table.keys)}"] if left else []
+    parts = [_float(fitted, rows, part) for part, rows in enumerate(_parts(fitted))]
+    return "\n".join([NEEDS, *map(_printable, left), *parts, ""])
 
 
 def escape(text: object) -> str:
     """Return a text that LaTeX prints as it is; control characters are dropped."""
-    plain = "".join(letter for letter in str(text) if letter.isprintable() or letter == "\n")
-    return "".join(SPECIAL.get(letter, letter) for letter in plain)
+    return "".join(SPECIAL.get(letter, letter) for letter in _printable(str(text)))
 
 
-def _short(
-    table: Table, columns: str, heads: str, body: Sequence[str], caption: str, notes: Sequence[str]
-) -> list[str]:
-    wide = len(table.columns) > WIDE
-    return [
+def _printable(text: str) -> str:
+    return "".join(letter for letter in text.replace("\n", " ") if letter.isprintable())
+
+
+def _parts(fitted: Narrow) -> list[list[Row]]:
+    """Return the rows of each page: LaTeX breaks no table over pages in two columns."""
+    parts: list[list[Row]] = [[]]
+    lines = 0
+    for row in fitted.table.rows:
+        lines += fitted.lines(row)
+        if lines > PAGE and parts[-1]:
+            parts.append([])
+            lines = fitted.lines(row)
+        parts[-1].append(row)
+    return parts
+
+
+def _float(fitted: Narrow, rows: Sequence[Row], part: int) -> str:
+    table, shrink = fitted.table, fitted.shrink
+    turned = [f"{column.head}: {column.under}" for column in table.columns if column.turned and column.under]
+    notes = [rf"\par\smallskip {_breakable(note)}" for note in (*turned, *table.notes)]
+    aligned = "".join(_alignment(table, place, width) for place, width in enumerate(fitted.widths))
+    lines = [
         r"\begin{table}[tp]",
-        r"\centering\small",
-        caption,
-        *([r"\resizebox{\linewidth}{!}{%"] if wide else []),
-        rf"\begin{{tabular}}{{{columns}}}",
+        r"\sloppy\fontsize{7}{8.4}\selectfont",
+        _caption(fitted) if part == 0 else rf"Table~\ref{{tab:{_label(table.id)}}}, continued.\par\smallskip",
+        r"\centering" + rf"\setlength{{\tabcolsep}}{{{GAP / 2:g}pt}}",
+        *([r"\resizebox{\linewidth}{!}{%"] if shrink else []),
+        rf"\begin{{tabular}}{{@{{}}{aligned}@{{}}}}",
         r"\toprule",
-        heads,
+        " & ".join(map(_head, table.columns)) + r" \\",
         r"\midrule",
-        *body,
+        *(_row(row, place) for place, row in enumerate(rows)),
         r"\bottomrule",
-        r"\end{tabular}" + ("%" if wide else ""),
-        *(["}"] if wide else []),
-        *notes,
+        r"\end{tabular}" + ("}" if shrink else ""),
+        *(notes if not rows or rows[-1] is table.rows[-1] else []),
         r"\end{table}",
     ]
+    return "\n".join(lines)
 
 
-def _long(table: Table, columns: str, heads: str, body: Sequence[str], caption: str, notes: Sequence[str]) -> list[str]:
-    return [
-        r"{\scriptsize\setlength{\tabcolsep}{3pt}",
-        rf"\begin{{longtable}}{{{columns}}}",
-        caption + r" \\",
-        r"\toprule",
-        heads,
-        r"\midrule",
-        r"\endfirsthead",
-        r"\toprule",
-        heads,
-        r"\midrule",
-        r"\endhead",
-        r"\bottomrule",
-        r"\endfoot",
-        *body,
-        r"\end{longtable}",
-        *notes,
-        "}",
-    ]
-
-
-def _caption(table: Table, *, bold: bool) -> str:
-    words = table.caption.replace(*EMPHASIS)
-    told = f" Best of each {'row' if table.across else 'block'} in bold." if bold else ""
-    return rf"\caption{{\textbf{{{escape(table.title)}}} {escape(words + told)}}}\label{{tab:{_label(table.id)}}}"
+def _caption(fitted: Narrow) -> str:
+    table = fitted.table
+    words = [table.said(UNDERLINED)]
+    words += [f"In each row: {', '.join(same)}."] if (same := fitted.left.get(SAME)) else []
+    words += ["Intervals are left out here."] if INTERVALS in fitted.left else []
+    cells = [cell for row in table.rows for cell in row.cells]
+    words += [f"Best of each {table.best} in bold."] if any(cell.best for cell in cells) else []
+    words += [f"{SIGN}: collapsed or not above all fake."] if any(cell.small == SIGN for cell in cells) else []
+    title = rf"\textbf{{{_breakable(table.title)}}}"
+    return rf"\caption{{{title} {_breakable(' '.join(words))}}}\label{{tab:{_label(table.id)}}}"
 
 
 def _label(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9:.-]", "-", name)
 
 
-def _alignment(table: Table, place: int) -> str:
-    if place not in table.words:
-        return "r"
-    longest = max((len(line) for row in table.rows for line in _lines(row.cells[place])), default=0)
-    if longest <= WORDY:
-        return "l"
-    wordy = sum(_alignment_is_broken(table, each) for each in table.words)
-    return rf">{{\raggedright\arraybackslash}}p{{{min(0.3, 0.85 / wordy):.2f}\linewidth}}"
+def _alignment(table: Table, place: int, width: float | None) -> str:
+    words = table.columns[place].words
+    if width is None:
+        return "l" if words else "r"
+    return rf">{{\{'raggedright' if words else 'raggedleft'}\arraybackslash}}p{{{width:.1f}pt}}"
 
 
-def _alignment_is_broken(table: Table, place: int) -> bool:
-    return any(len(line) > WORDY for row in table.rows for line in _lines(row.cells[place]))
+def _head(column: Column[Any]) -> str:
+    return rf"\rotatebox{{90}}{{{escape(column.head)}}}" if column.turned else _breakable(column.label)
 
 
-def _lines(cell: Cell) -> list[str]:
-    return [cell.text, *cell.below]
-
-
-def _row(table: Table, place: int, row: Row, best: set[tuple[int, int]]) -> str:
-    cells = " & ".join(_cell(cell, (place, column) in best, row.muted) for column, cell in enumerate(row.cells))
+def _row(row: Row, place: int) -> str:
+    cells = " & ".join(_cell(cell, row.muted) for cell in row.cells)
     cells = "{}" * cells.startswith(("[", "*")) + cells  # else the end of the row above takes it as its option
     return (r"\midrule" + "\n" if row.starts and place else "") + cells + r" \\"
 
 
-def _cell(cell: Cell, best: bool, muted: bool) -> str:
-    text = "--" if cell.text == "-" else re.sub(r"^-(?=\d)", "$-$", _breakable(cell.text))
-    for command, on in (("textbf", best), ("underline", cell.mark == "strong"), ("textit", muted)):
+def _cell(cell: Cell, muted: bool) -> str:
+    text = "--" if cell.text == "-" else re.sub(r"^-(?=\d)", "$-$", _breakable(cell.shown))
+    for command, on in (
+        ("textbf", cell.best),
+        ("underline", cell.mark == "strong"),
+        ("textit", muted or cell.mark == "doubt"),
+    ):
         text = rf"\{command}{{{text}}}" if on and cell.text else text
-    small = [_span(cell)] if cell.span else []
+    between = re.sub(r"(?<=[\[ ])-(?=\d)", "$-$", escape(interval(cell)))
+    small = [rf"\mbox{{{between}}}"] if between else []
     small += [_breakable(cell.small)] if cell.small else []
-    return " ".join([text, *(rf"{{\scriptsize {words}}}" for words in small)])
-
-
-def _span(cell: Cell) -> str:
-    assert cell.span is not None
-    return "[" + ", ".join(re.sub(r"^-", "$-$", escape(end)) for end in cell.span) + "]"
+    return " ".join([text, *(rf"{{\tiny {words}}}" for words in small)])
 
 
 def _breakable(text: str) -> str:
     return escape(text).replace("/", r"/\allowbreak{}")
-
-
-def _best(table: Table) -> set[tuple[int, int]]:
-    """Return (row, column) of the best of all numbers that rival, of those with an interval; differences have none.
-
-    What has collapsed or is not above all fake rivals none.
-    """
-    found = set()
-    for rivals in _rivals(table):
-        scored = {place: cell for place in rivals if _is_score(cell := table.rows[place[0]].cells[place[1]])}
-        values = {place: cell.exact[0] for place, cell in scored.items()}
-        fit = {place: value for place, value in values.items() if scored[place].mark not in ("bad", "weak")}
-        if len(values) > 1 and fit:
-            pick = min if any(cell.lower for cell in scored.values()) else max
-            found |= {place for place, value in fit.items() if value == pick(fit.values())}
-    return found
-
-
-def _rivals(table: Table) -> list[list[tuple[int, int]]]:
-    """Return the places of numbers of which one is the best: along each row, or down each block of a column."""
-    if table.across is None:
-        return []
-    if table.across:
-        return [[(place, column) for column in table.across] for place, row in enumerate(table.rows) if not row.muted]
-    return [[(place, column) for place in rows] for column in range(len(table.columns)) for rows in _blocks(table)]
-
-
-def _is_score(cell: Cell) -> bool:
-    return cell.span is not None and bool(cell.exact) and cell.text[:1] not in "+-"
-
-
-def _blocks(table: Table) -> list[list[int]]:
-    """Return the places of rows that can be compared: between two rules, or of one metric."""
-    blocks: dict[object, list[int]] = {}
-    number = 0
-    for place, row in enumerate(table.rows):
-        number += row.starts
-        key = row.cells[table.columns.index(METRIC)].text if METRIC in table.columns else number
-        if not row.muted:
-            blocks.setdefault(key, []).append(place)
-    return list(blocks.values())

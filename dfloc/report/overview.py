@@ -1,13 +1,14 @@
 """What stands behind the numbers: every trial and its state, the data, versions, values that are no number."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 
 from dfloc.report import table
 from dfloc.report.captions import provenance, random_weights
 from dfloc.report.groups import COLLAPSED, Study
 from dfloc.report.results import Result, Score
-from dfloc.report.table import Cell, Row, Table
+from dfloc.report.table import Cell, Column, Table
 from dfloc.report.variants import replaced
 
 STATES = {
@@ -69,20 +70,27 @@ def footer(study: Study) -> list[str]:
 
 def trials(study: Study) -> Table:
     """Return every planned trial: what it is, what became of it, and its scores."""
-    domains = study.record.domains
-    rows = []
-    stage = ""
-    for result in study.results.all:
-        rows.append(Row(_trial(result, domains), starts=result.trial.stage != stage))
-        stage = result.trial.stage
+    columns: list[Column[Result]] = [
+        Column("Stage", lambda each: Cell(each.trial.stage), words=True),
+        Column("Case", lambda each: Cell(each.trial.case), words=True),
+        Column("Axes", lambda each: Cell(", ".join(f"{k} = {v}" for k, v in each.trial.axes.items())), words=True),
+        Column("State", _state, words=True),
+        Column("Train", lambda each: Cell(f"{each.trial.spec.train.size:,}"), small=True),
+        Column("Steps", lambda each: Cell(f"{each.trial.spec.steps:,}"), small=True),
+        Column("Epoch", lambda each: Cell(str(each.done.best_epoch) if each.done else table.DASH), small=True),
+        Column("Valid. IoU", lambda each: table.number(each.valid)),
+        *map(_tested, study.record.domains),
+        Column("Name", lambda each: Cell(each.trial.name), words=True, small=True),
+        Column("Trial", lambda each: Cell(each.trial.fingerprint[:12]), small=True),
+    ]
+    blocks = [list(each) for _, each in groupby(study.results.all, lambda result: result.trial.stage)]
     return Table(
         id="trials",
         title="Every planned trial.",
         caption=f"One row per stage, cell, seed and draw; test {study.first.label}, best epoch. "
         f"{provenance(study, study.groups)}",
-        columns=["Stage", "Case", "Axes", "State", "Train", "Steps", "Epoch", "Valid. IoU", *domains, "Name", "Trial"],
-        rows=rows,
-        words=(0, 1, 2, 3, 8 + len(domains)),
+        columns=columns,
+        rows=table.rows(columns, blocks),
         folded=True,
     )
 
@@ -92,44 +100,43 @@ def data(study: Study) -> Table:
     lists: dict[tuple[str, str], Score] = {}
     for score in study.results.scores():
         lists.setdefault((score.spec.domain, score.spec.test.digest), score)
-    rows = []
-    for domain in study.record.domains:
-        facts = study.record.facts.get(domain, {})
-        counts = [Cell(f"{facts[split].images:,}" if split in facts else table.DASH) for split in ("train", "valid")]
-        for (name, digest), score in lists.items():
-            if name == domain:
-                tested = [Cell(f"{score.num_images:,}"), Cell(f"{score.num_photographs:,}"), Cell(digest[:16])]
-                rows.append(Row([Cell(domain), *counts, *tested]))
+    found = [score for domain in study.record.domains for (name, _), score in lists.items() if name == domain]
+
+    def images(split: str) -> Callable[[Score], Cell]:
+        facts = {domain: splits[split] for domain, splits in study.record.facts.items() if split in splits}
+        return lambda one: Cell(f"{facts[one.spec.domain].images:,}" if one.spec.domain in facts else table.DASH)
+
+    columns: list[Column[Score]] = [
+        Column("Domain", lambda one: Cell(one.spec.domain), words=True),
+        Column("Train images", images("train")),
+        Column("Valid. images", images("valid")),
+        Column("Test images", lambda one: Cell(f"{one.num_images:,}")),
+        Column("Test photographs", lambda one: Cell(f"{one.num_photographs:,}")),
+        Column("Test list", lambda one: Cell(one.spec.test.digest[:16]), words=True, small=True),
+    ]
     return Table(
         id="data",
         title="Data.",
         caption=f"Images of each domain and split of {study.record.data}, and the test lists that were scored. An "
         f"interval rests on the photographs, not on the images.{random_weights(study.results.all)}",
-        columns=["Domain", "Train images", "Valid. images", "Test images", "Test photographs", "Test list"],
-        rows=rows,
-        words=(0, 5),
+        columns=columns,
+        rows=[table.row(columns, one) for one in found],
     )
 
 
-def _trial(result: Result, domains: tuple[str, ...]) -> list[Cell]:
-    trial = result.trial
-    scores = [result.scores.get(("best", domain)) for domain in domains]
-    state = Cell(STATES[result.state], result.failure, mark="bad" if result.state == "failed" else "")
+def _state(result: Result) -> Cell:
+    state = STATES[result.state]
     if result.collapsed:
-        state = Cell(state.text, f"{COLLAPSED} ({result.collapsed})", mark="bad")
-    return [
-        Cell(trial.stage),
-        Cell(trial.case),
-        Cell(", ".join(f"{axis} = {value}" for axis, value in trial.axes.items())),
-        state,
-        Cell(f"{trial.spec.train.size:,}"),
-        Cell(f"{trial.spec.steps:,}"),
-        Cell(str(result.done.best_epoch) if result.done else table.DASH),
-        table.number(result.valid),
-        *(table.number(score.mean() if score else None) for score in scores),
-        Cell(trial.name),
-        Cell(trial.fingerprint[:12]),
-    ]
+        return Cell(state, f"{COLLAPSED} ({result.collapsed})", mark="bad")
+    return Cell(state, result.failure, mark="bad" if result.state == "failed" else "")
+
+
+def _tested(domain: str) -> Column[Result]:
+    def cell(result: Result) -> Cell:
+        score = result.scores.get(("best", domain))
+        return table.number(score.mean() if score else None)
+
+    return Column(domain, cell)
 
 
 def _out_of_range(study: Study, scores: Sequence[Score]) -> list[str]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from dfloc.data import dolos
 from dfloc.metrics.metric import IOU
 from dfloc.report import captions
-from dfloc.report.beside import RULE, Pair, compared, ends_of, scores_of, setting, terms
+from dfloc.report.beside import RULE, Compared, Pair, columns_of, scores_of, setting, terms
 from dfloc.report.comparable import fits, gaps
 from dfloc.report.groups import Model as Cells
 from dfloc.report.groups import Study
@@ -15,7 +16,8 @@ from dfloc.report.marks import notes
 from dfloc.report.models import ONE, Column, Model, Which, budgets, known, unknown
 from dfloc.report.published import Cell as Published
 from dfloc.report.published import Table as PublishedTable
-from dfloc.report.table import Cell, Row, Table
+from dfloc.report.table import Cell, Table, rows
+from dfloc.report.table import Column as Printed
 
 SPLITS: Mapping[str, Which] = {"id": known, "ood": unknown}
 MEANS = ("model", "quantity")
@@ -103,28 +105,25 @@ def _missing(cell: Published, model: Model | None, ours: Ours) -> str:
 def _table(study: Study, found: Sequence[Pair]) -> Table:
     source = found[0].table
     reasons: dict[str, str] = {}
-    columns = list(dict.fromkeys(pair.domain for pair in found))
+    domains = list(dict.fromkeys(pair.domain for pair in found))
     by_row: dict[tuple[str, str], dict[str, Pair]] = {}
     for pair in found:
         by_row.setdefault((pair.where, str(pair.published.row)), {})[pair.domain] = pair
-    rows, before = [], ""
-    for (name, row), pairs_ in by_row.items():
-        line = [cell for column in columns for cell in compared(pairs_.get(column), reasons)]
-        rows.append(Row([Cell(name or "none"), Cell(row), *line], starts=name != before))
-        before = name
+    columns: list[Printed[Compared]] = [
+        Printed("Our model", lambda line: Cell(line[0] or "none"), words=True),
+        Printed(_words(source.rows_axis), lambda line: Cell(line[1]), words=True),
+        *(each for domain in domains for each in columns_of(study, domain, reasons)),
+    ]
+    lines = [(*key, pairs_) for key, pairs_ in by_row.items()]
+    filled = rows(columns, [list(each) for _, each in groupby(lines, lambda line: line[0])])  # which names the reasons
     return Table(
         id=f"published-{source.id.replace('.', '-')}",
         title=f"{source.kind} beside measured: {source.where}.",
         caption=f"Rows: {_words(source.rows_axis)}; columns: {_words(source.cols_axis)}; in per cent. {RULE} "
         f"Source: {source.cite} ({source.id}). {terms(study, found)} {captions.provenance(study, study.groups)}",
-        columns=[
-            "Our model",
-            _words(source.rows_axis),
-            *(f"{name} {end}" for name in columns for end in ends_of(study)),
-        ],
-        rows=rows,
-        words=(0, 1),
-        across=None,
+        columns=columns,
+        rows=filled,
+        best="",
         notes=[
             *(f"{letter}: {reason}" for reason, letter in reasons.items()),
             *captions.baseline_note(study, per_cent=True),

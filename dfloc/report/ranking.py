@@ -13,11 +13,9 @@ from dfloc.report.groups import Group, Study
 from dfloc.report.marks import is_not_above
 from dfloc.report.models import Column, Model, Part, Which, every, foreign, heads, known, narrow, parts, unknown, wide
 from dfloc.report.results import Score
-from dfloc.report.table import DASH, Cell, Row, Table
+from dfloc.report.table import DASH, STRONG, Cell, Table
 
 MEANS: Mapping[str, Which] = {"ID": known, "OOD": unknown, "All": every}
-RECIPE = ("Batch", "Schedule", "Selection", "Initialisation", "Epochs")
-COSTS = ("Images/s", "Hours")
 TOLD = (  # fields that have a column, or stand below one
     *("maps", "decoder", "loss", "augment", "optimizer", "precision"),
     *("batch", "schedule", "select", "epochs", "epoch_steps", "train"),
@@ -28,9 +26,11 @@ CHOICE = (
 )
 ALARM = " False-alarm area: share of a photograph without a fake that is called fake, mean over all of them."
 PATH_ONLY = "random weights: path only, numbers mean nothing"
-BOLD = "In-domain cells are set in bold: the model was trained on the test domain's family."
+KNOWN = f"In-domain cells are {STRONG}: the model was trained on the test domain's family."
 
 Settings = Mapping[str, Callable[[TrialSpec], str]]
+Tested = tuple[Model, str]  # and a test domain
+Trained = tuple[Model, Column]
 
 # Settings that have a column of their own where models differ in them, and stand in the caption where they do not.
 SHARED: Settings = {
@@ -45,72 +45,78 @@ SHARED: Settings = {
 def crossed(study: Study, found: Sequence[Model]) -> Table:
     """Return every cell of the models with a matrix: rows are test domains, columns training data."""
     shown = wide(found)
-    columns, rows = heads(shown), []
-    baseline = _baselines(study)
-    for model in shown:
-        for place, domain in enumerate([*study.tested, *study.extra]):
-            line = [name(model), Cell(domain)]
-            line += [_cell(model.column(head), domain) for head in columns]
-            line += [cells.score(group, [domain]) for group in baseline.values()]
-            rows.append(Row(line, starts=place == 0))
+    columns: list[table.Column[Tested]] = [
+        table.Column("Model", lambda row: name(row[0]), words=True),
+        table.Column("Test domain", lambda row: Cell(row[1]), words=True),
+        *map(_trained, heads(shown)),
+        *(_scale(words, group) for words, group in _baselines(study).items()),
+    ]
+    blocks = [[(model, domain) for domain in (*study.tested, *study.extra)] for model in shown]
     return Table(
         id="train-test",
         title=f"Test {study.first.label} by training data and test domain.",
-        caption=f"Rows: test domain; columns: training data. {BOLD}{_sources(study, shown)} "
+        caption=f"Rows: test domain; columns: training data. {KNOWN}{_sources(study, shown)} "
         f"{captions.provenance(study, _groups(shown))}",
-        columns=["Model", "Test domain", *columns, *baseline],
-        rows=rows,
-        words=(0, 1),
-        across=range(2, 2 + len(columns)),
+        columns=columns,
+        rows=table.rows(columns, blocks),
+        best="row",
     )
 
 
 def tested(study: Study, found: Sequence[Model]) -> Table:
     """Return every cell of models that are trained on the same: rows are models, columns test domains."""
-    domains = [*study.tested, *study.extra]
-    shown, rows = narrow(found), []
-    for training, block in shown.items():
-        for place, (model, column) in enumerate(block):
-            line = [name(model), Cell(training), *(_cell(column, domain) for domain in domains)]
-            rows.append(Row(line, starts=place == 0))
-    for words, group in _baselines(study).items() if shown else ():
-        rows.append(Row([Cell(words), Cell(""), *(cells.score(group, [domain]) for domain in domains)], muted=True))
+    shown = narrow(found)
+    columns: list[table.Column[Trained]] = [
+        table.Column("Model", lambda row: name(row[0]), words=True),
+        table.Column("Trained on", lambda row: Cell(row[1].name), words=True),
+        *map(_on, (*study.tested, *study.extra)),
+    ]
+    solved = [
+        {"Model": Cell(words)} | {name: cells.score(group, [name]) for name in (*study.tested, *study.extra)}
+        for words, group in _baselines(study).items()
+        if shown
+    ]
     used = [column.group for block in shown.values() for _, column in block]
     return Table(
         id="tested",
         title=f"Test {study.first.label} of models that are trained on the same.",
-        caption=f"Columns: test domain. {BOLD} {captions.provenance(study, used)}",
-        columns=["Model", "Trained on", *domains],
-        rows=rows,
-        words=(0, 1),
+        caption=f"Columns: test domain. {KNOWN} {captions.provenance(study, used)}",
+        columns=columns,
+        rows=[*table.rows(columns, shown.values()), *(table.baseline(columns, each) for each in solved)],
     )
 
 
 def ranked(study: Study, found: Sequence[Model]) -> Table:
     """Return a row for each model and kind of training data, ranked by validation IoU."""
-    specs = [model.spec for model in found]
+    specs, blocks = [model.spec for model in found], list(parts(study, found).values())
     own = {label: words for label, words in SHARED.items() if len({words(spec) for spec in specs}) > 1}
     same = ", ".join(f"{label.lower()} {words(specs[0])}" for label, words in SHARED.items() if label not in own)
-    settings = ["Maps", "Decoder", "Parameters trained", "Convolutions", *own, *RECIPE]
-    columns = ["Model", "Trained on", "Valid. IoU", *MEANS, *settings, *COSTS]
-    rows = [row for block in parts(study, found).values() for row in _block(study, block, own)]
-    for words, group in captions.solved(study).items():
-        none = Cell(DASH, mark="hole")
-        line = [Cell(words), Cell(""), table.number(group.valid), none, none, cells.score(group, study.tested)]
-        rows.append(Row([*line, *[Cell("")] * len([*settings, *COSTS])], muted=True))
+    columns = [
+        *PART,
+        _valid([chosen(study, block) for block in blocks]),
+        *(_mean(study, blocks, *each) for each in MEANS.items()),
+        *_settings(study, own),
+        table.Column[Part]("Images/s", lambda part: _amount(part.images_per_second), small=True),
+        table.Column[Part]("Hours", lambda part: _amount(part.hours), small=True),
+    ]
+    none = Cell(DASH, mark="hole")
+    solved = [
+        {"Model": Cell(words), "Valid. IoU": table.number(group.valid), "ID": none, "OOD": none}
+        | {"All": cells.score(group, study.tested)}
+        for words, group in captions.solved(study).items()
+    ]
     return Table(
         id="models",
         title="Models, ranked by validation IoU.",
         caption=f"ID: mean test {study.first.label} over the cells whose test domain's family was trained on; OOD: "
         "over the others; rows between two rules are of one kind of training data, ranked by the mean "
         "validation IoU of the trainings, of the runs that all of them have, as are their means; "
-        "its best above all fake is set in bold, and an oracle is the best test number, which nobody could choose. "
+        f"its best above all fake is {STRONG}, and an oracle is the best test number, which nobody could choose. "
         "Parameters and convolutions are counted on the decoder as it is built."
         f"{_mixed(study, found)} The same for all: {same}.{_also(study, found)} "
         f"{captions.provenance(study, _groups(found))}",
         columns=columns,
-        rows=rows,
-        words=[0, 1, *(columns.index(head) for head in ("Maps", "Decoder", *own, *RECIPE[1:]))],
+        rows=[*table.rows(columns, blocks), *(table.baseline(columns, each) for each in solved)],
         notes=_unknown_sizes(found),
         trials=captions.trials(_groups(found)),
     )
@@ -122,26 +128,24 @@ def measured(study: Study, found: Sequence[Model]) -> Table:
     images = [metric for metric in others if not metric.of_set]
     sets = [metric for metric in others if metric.of_set and (metric == POOLED_IOU or _has(study, metric))]
     chosen, alarms = F1_CHOSEN in sets, FALSE_ALARM in sets
-    heads = {metric.label: metric for metric in images} | {f"{first.label} per image": first}
-    heads |= {metric.label: metric for metric in sets if metric != FALSE_ALARM}
-    values = {head: partial(Score.number, metric=metric) for head, metric in heads.items()}
-    rows: list[Row] = []
-    for block in parts(study, found).values():
-        for place, part in enumerate(block):
-            line = [name(part.model), Cell(part.kind)]
-            line += [table.number(part.over(study, which, of)) for of in values.values() for which in (known, unknown)]
-            line += [table.number(part.everywhere(study, partial(Score.number, metric=FALSE_ALARM)))] if alarms else []
-            rows.append(Row(line, starts=place == 0))
-    names = [f"{label}, {mean}" for label in values for mean in ("ID", "OOD")]
+    shown = [*((metric.label, metric) for metric in images), (f"{first.label} per image", first)]
+    shown += [(metric.label, metric) for metric in sets if metric != FALSE_ALARM]
+    alarm = partial(Score.number, metric=FALSE_ALARM)
+    columns = [
+        replace(PART[0], cell=lambda part: name(part.model)),
+        replace(PART[1], cell=lambda part: Cell(part.kind)),
+        *(_over(study, f"{label}, {mean}", metric, MEANS[mean]) for label, metric in shown for mean in ("ID", "OOD")),
+    ]
+    if alarms:
+        columns.append(table.Column(FALSE_ALARM.label, lambda part: table.number(part.everywhere(study, alarm))))
     return Table(
         id="measures-models",
         title="Other measures of the same models.",
         caption="Means over the same cells as above, best epoch, in the same order. Pooled IoU counts all pixels of a "
         f"test set together, then takes the mean over cells.{CHOICE if chosen else ''}{ALARM if alarms else ''}"
         f"{_mixed(study, found)} {captions.provenance(study, _groups(found))}",
-        columns=["Model", "Trained on", *names, *([FALSE_ALARM.label] if alarms else [])],
-        rows=rows,
-        words=(0, 1),
+        columns=columns,
+        rows=table.rows(columns, parts(study, found).values()),
         notes=captions.baseline_note(study),
     )
 
@@ -154,36 +158,11 @@ def name(model: Model) -> Cell:
     """Return the head of a model's row; numbers of random weights are marked."""
     head = cells.name(model.name, model.groups)
     random = any(result.path_only for group in model.groups for result in group.results)
-    return replace(head, small="; ".join(filter(None, [head.small, PATH_ONLY if random else ""])))
-
-
-def _cell(column: Column | None, domain: str) -> Cell:
-    if column is None:
-        return Cell("not planned", mark="hole")
-    cell = cells.score(column.group, [domain])
-    return replace(cell, mark=cell.mark or ("strong" if column.knows(domain) else ""))
+    return head.noted(PATH_ONLY if random else "")
 
 
 def _baselines(study: Study) -> dict[str, Group]:
     return {words: group for short in SHORT_BASELINES for words, group in captions.baselines(study, short).items()}
-
-
-def _block(study: Study, block: Sequence[Part], own: Settings) -> list[Row]:
-    means = {mean: [part.mean(study, which) for part in block] for mean, which in MEANS.items()}
-    values = {mean: [each.value for each in column if each] for mean, column in means.items()}
-    best = {mean: study.first.best(each) for mean, each in values.items() if each}
-    rows, first = [], chosen(study, block)
-    for place, part in enumerate(block):
-        valid = cells.valid(part.groups)
-        numbers = [replace(valid, mark="strong") if part is first else valid]
-        for mean, which in MEANS.items():
-            found, of = means[mean][place], part.cells(study, which)
-            cell = cells.mean(found, part.hole if of else DASH, of)
-            oracle = "oracle" if len(block) > 1 and found and found.value == best[mean] and not cell.mark else ""
-            numbers.append(replace(cell, small="; ".join(filter(None, [cell.small, oracle]))))
-        costs = [_amount(part.images_per_second), _amount(part.hours)]
-        rows.append(Row([*_head(part), *numbers, *_settings(study, part, own), *costs], starts=place == 0))
-    return rows
 
 
 def chosen(study: Study, block: Sequence[Part]) -> Part | None:
@@ -192,27 +171,107 @@ def chosen(study: Study, block: Sequence[Part]) -> Part | None:
     return next((part for part in there if not is_not_above(part.cells(study, every))), None)
 
 
-def _head(part: Part) -> list[Cell]:
+def _part(part: Part) -> Cell:
     sizes = [group.first.trial.spec.train.size for group in part.groups]
     each = " … ".join(f"{size:,}" for size in sorted(set(sizes)))
-    return [name(part.model), Cell(part.kind, f"{len(sizes)} x {each} images" if len(sizes) > 1 else f"{each} images")]
+    return Cell(part.kind, f"{len(sizes)} x {each} images" if len(sizes) > 1 else f"{each} images")
 
 
-def _settings(study: Study, part: Part, own: Settings) -> list[Cell]:
-    specs = [group.first.trial.spec for group in part.groups]
-    spec, size = specs[0], recipe.size(specs[0])
+PART = (
+    table.Column[Part]("Model", lambda part: name(part.model), words=True),
+    table.Column[Part]("Trained on", _part, words=True),
+)
+
+
+def _trained(head: str) -> table.Column[Tested]:
+    """Return the scores of a training of each model, marked where it knows the test domain."""
+
+    def cell(row: Tested) -> Cell:
+        model, domain = row
+        column = model.column(head)
+        return _score(column, domain) if column else Cell("not planned", mark="hole")
+
+    return table.Column(head, cell)
+
+
+def _on(domain: str) -> table.Column[Trained]:
+    return table.Column(domain, lambda row: _score(row[1], domain))
+
+
+def _score(column: Column, domain: str) -> Cell:
+    cell = cells.score(column.group, [domain])
+    return replace(cell, mark=cell.mark or ("strong" if column.knows(domain) else ""))
+
+
+def _scale(words: str, group: Group) -> table.Column[Tested]:
+    return table.Column(words, lambda row: cells.score(group, [row[1]]), muted=True)
+
+
+def _valid(strong: Sequence[Part | None]) -> table.Column[Part]:
+    def cell(part: Part) -> Cell:
+        found = cells.valid(part.groups)
+        return replace(found, mark="strong") if part in strong else found
+
+    return table.Column("Valid. IoU", cell)
+
+
+def _mean(study: Study, blocks: Sequence[Sequence[Part]], head: str, which: Which) -> table.Column[Part]:
+    """Return the means over some cells; the best of each block, if nothing speaks against it, is an oracle."""
+    means = {part: part.mean(study, which) for block in blocks for part in block}
+    oracles: set[Part] = set()
+    for block in (block for block in blocks if len(block) > 1):
+        if values := [found.value for part in block if (found := means[part])]:
+            best = study.first.best(values)
+            oracles |= {part for part in block if (found := means[part]) and found.value == best}
+
+    def cell(part: Part) -> Cell:
+        of = part.cells(study, which)
+        found = cells.mean(means[part], part.hole if of else DASH, of)
+        return found.noted("oracle") if part in oracles and not found.mark else found
+
+    return table.Column(head, cell)
+
+
+def _over(study: Study, head: str, metric: Metric, which: Which) -> table.Column[Part]:
+    value = partial(Score.number, metric=metric)
+    return table.Column(head, lambda part: table.number(part.over(study, which, value)))
+
+
+def _settings(study: Study, own: Settings) -> list[table.Column[Part]]:
+    def told(label: str, words: Callable[[TrialSpec], str]) -> table.Column[Part]:
+        return table.Column(label, lambda part: Cell(words(_spec(part))), words=True, small=True)
+
+    def epochs(part: Part) -> str:
+        return " … ".join(dict.fromkeys(recipe.epochs(group.first.trial.spec) for group in part.groups))
+
     return [
-        Cell(recipe.maps(spec) or "pixels"),
-        Cell(recipe.decoder(spec), recipe.plan(spec)),
-        Cell(f"{size.parameters:,}", exact=(size.parameters,)) if size else Cell("unknown", mark="hole"),
-        Cell(str(size.convolutions)) if size else Cell("unknown", mark="hole"),
-        *(Cell(words(spec)) for words in own.values()),
-        Cell(str(spec.batch)),
-        Cell(spec.schedule.called),
-        Cell(recipe.SELECTIONS[spec.select]),
-        Cell(recipe.start(spec, study.record.weights)),
-        Cell(" … ".join(dict.fromkeys(recipe.epochs(each) for each in specs))),
+        told("Maps", lambda spec: recipe.maps(spec) or "pixels"),
+        table.Column(
+            "Decoder", lambda part: Cell(recipe.decoder(_spec(part)), recipe.plan(_spec(part))), words=True, small=True
+        ),
+        table.Column("Parameters trained", _parameters, small=True),
+        table.Column("Convolutions", _convolutions, small=True),
+        *(told(label, words) for label, words in own.items()),
+        replace(told("Batch", lambda spec: str(spec.batch)), words=False),
+        told("Schedule", lambda spec: spec.schedule.called),
+        told("Selection", lambda spec: recipe.SELECTIONS[spec.select]),
+        told("Initialisation", lambda spec: recipe.start(spec, study.record.weights)),
+        table.Column("Epochs", lambda part: Cell(epochs(part)), words=True, small=True),
     ]
+
+
+def _spec(part: Part) -> TrialSpec:
+    return part.groups[0].first.trial.spec
+
+
+def _parameters(part: Part) -> Cell:
+    size = recipe.size(_spec(part))
+    return Cell(f"{size.parameters:,}", exact=(size.parameters,)) if size else Cell("unknown", mark="hole")
+
+
+def _convolutions(part: Part) -> Cell:
+    size = recipe.size(_spec(part))
+    return Cell(str(size.convolutions)) if size else Cell("unknown", mark="hole")
 
 
 def _amount(value: float | None) -> Cell:

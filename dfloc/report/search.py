@@ -1,7 +1,7 @@
 """A search: its points ranked by validation, what its axes matter, and how it went."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from dfloc.axis import Value
@@ -13,7 +13,7 @@ from dfloc.report.groups import Study
 from dfloc.report.marks import NOT_ABOVE
 from dfloc.report.page import Section
 from dfloc.report.results import Result, Score
-from dfloc.report.table import Cell, Row, Table
+from dfloc.report.table import Cell, Column, Table
 
 TEXT = (
     "Points are drawn, judged and stopped by validation images alone. Test scores stand beside for the reader; the "
@@ -109,7 +109,15 @@ def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
     ranked = sorted(found, key=lambda point: (order[point.state], -(point.value or 0.0), point.number))
     done = (point for point in ranked if point.state == "done")
     best = next((point for point in done if not _is_not_above(study, point, search)), None)
-    rows = [_row(study, search, point, point is best) for point in ranked]
+    columns: list[Column[Point]] = [
+        Column("Point", lambda point: Cell(str(point.number))),
+        *map(_axis, search.axes),
+        Column("State", _state, words=True),
+        Column("Epochs", lambda point: Cell(str(point.epochs)), small=True),
+        Column("Objective", lambda point: _objective(point, best)),
+        *(_on(search, domain) for domain in study.tested),
+        Column("Test mean", lambda point: _mean(study, search, point)),
+    ]
     missing = search.trials - len(found)
     notes = [f"{missing} of {search.trials} points were not drawn."] if missing > 0 and not search.exhausted else []
     if missing > 0 and search.exhausted:
@@ -122,9 +130,8 @@ def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
         title="Points of the search, ranked by validation.",
         caption=f"Objective: {OBJECTIVES[search.objective]}. {_stops(search)} {tested}. "
         f"{captions.provenance(study, used)}",
-        columns=["Point", *search.axes, "State", "Epochs", "Objective", *study.tested, "Test mean"],
-        rows=rows,
-        words=tuple(range(1, 2 + len(search.axes))),
+        columns=columns,
+        rows=[table.row(columns, point, muted=point.state != "done") for point in ranked],
         notes=[*notes, *captions.baseline_note(study)],
         trials=frozenset(result.trial.fingerprint for point in found for result in point.results),
     )
@@ -141,26 +148,30 @@ def _stops(search: SearchRecord) -> str:
     )
 
 
-def _row(study: Study, search: SearchRecord, point: Point, best: bool) -> Row:
-    strong = "strong" if best else ""
+def _axis(name: str) -> Column[Point]:
+    return Column(name, lambda point: Cell(word(point.values[name])), words=True)
+
+
+def _state(point: Point) -> Cell:
     failure = next((result.failure for result in point.results if result.failure), "")
     states = {"done": "finished", "stopped": overview.STATES["stopped"], "failed": "FAILED", "open": "unfinished"}
+    return Cell(states[point.state], failure, mark="bad" if point.state == "failed" else "")
+
+
+def _objective(point: Point, best: Point | None) -> Cell:
+    cell = table.number(point.value)
+    return replace(cell, mark="strong") if point is best else cell
+
+
+def _on(search: SearchRecord, domain: str) -> Column[Point]:
+    return Column(domain, lambda point: _told(_tested(point, domain, search), _gain(point, [domain], search)))
+
+
+def _mean(study: Study, search: SearchRecord, point: Point) -> Cell:
     scores = [_tested(point, domain, search) for domain in study.tested]
     known = [score for score in scores if score is not None]
     mean = sum(known) / len(known) if known and len(known) == len(scores) else None
-    value = table.number(point.value)
-    return Row(
-        [
-            Cell(str(point.number)),
-            *(Cell(word(value)) for value in point.values.values()),
-            Cell(states[point.state], failure, mark="bad" if point.state == "failed" else ""),
-            Cell(str(point.epochs)),
-            Cell(value.text, value.small, mark=strong or value.mark, exact=value.exact),
-            *(_told(score, _gain(point, [domain], search)) for domain, score in zip(study.tested, scores, strict=True)),
-            _told(mean, _gain(point, study.tested, search)),
-        ],
-        muted=point.state != "done",
-    )
+    return _told(mean, _gain(point, study.tested, search))
 
 
 def _tested(point: Point, domain: str, search: SearchRecord) -> float | None:

@@ -1,17 +1,26 @@
-"""A table: what it says, and how it is written as HTML, Markdown and CSV."""
+"""A table: columns over rows, written as HTML, Markdown and CSV; `latex` writes it too."""
 
 import csv
 import html
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Generic, Literal, TypeVar
 
+from dfloc.errors import ConfigError
 from dfloc.metrics.intervals import holm
+from dfloc.metrics.metric import Metric
 from dfloc.report.estimate import NO_INTERVAL, Estimate
 
 DASH = "-"
 LONG = 30
+BOLD = "set in bold"
+STRONG = "{strong}"  # stands in a caption for how the cells with that mark are set
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -24,8 +33,10 @@ class Cell:
         span: an interval, which stands below it too; empty where a number that should have one has none.
         mark: a CSS class (hole, bad, weak, strong), of which bad and weak are never the best; empty for none.
         exact: the number and the ends of its interval, not rounded, for the CSV; empty for words.
-        lower: the least of such numbers is the best.
+        metric: what such a number measures, where it can be the best of several; None for differences and all else.
         p: of a difference that is put to the test with all others of the page (`starred`); NaN for all else.
+        star: whether luck does not explain it.
+        best: whether it is the best of those that it rivals (`best.with_best`).
     """
 
     text: str
@@ -33,8 +44,19 @@ class Cell:
     span: tuple[str, ...] | None = None
     mark: str = ""
     exact: tuple[float, ...] = ()
-    lower: bool = False
+    metric: Metric | None = None
     p: float = math.nan
+    star: bool = False
+    best: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The text, with its star."""
+        return f"{self.text}*" if self.star else self.text
+
+    def noted(self, *words: str) -> "Cell":
+        """Return the cell with more small print, where there is some."""
+        return replace(self, small="; ".join(filter(None, [self.small, *words])))
 
     @property
     def below(self) -> list[str]:
@@ -43,8 +65,36 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Column(Generic[T]):
+    """A head, and what stands below it of each thing that has a row: a model, a group, a trial.
+
+    Attributes:
+        head: in the page and the CSV.
+        cell: from a row's thing to what the column says of it.
+        under: small print below the head.
+        words: it holds words and is set flush left.
+        small: small print (counts, settings, costs, digests): the first to leave a table that is too wide.
+        muted: it holds a baseline, which is never the best of its row.
+        turned: LaTeX writes its head upwards.
+    """
+
+    head: str
+    cell: Callable[[T], Cell]
+    under: str = ""
+    words: bool = False
+    small: bool = False
+    muted: bool = False
+    turned: bool = False
+
+    @property
+    def label(self) -> str:
+        """The head with its small print in brackets."""
+        return f"{self.head} ({self.under})" if self.under else self.head
+
+
+@dataclass(frozen=True)
 class Row:
-    """One row.
+    """What the columns say of one thing.
 
     Attributes:
         starts: a rule stands above it.
@@ -56,6 +106,22 @@ class Row:
     muted: bool = False
 
 
+def row(columns: Sequence[Column[T]], thing: T, *, starts: bool = False, muted: bool = False) -> Row:
+    """Return what columns say of a thing."""
+    return Row([column.cell(thing) for column in columns], starts, muted)
+
+
+def baseline(columns: Sequence[Column[T]], known: Mapping[str, Cell]) -> Row:
+    """Return the row of a baseline: cells by their heads, others are empty."""
+    assert not {*known} - {column.head for column in columns}
+    return Row([known.get(column.head, Cell("")) for column in columns], muted=True)
+
+
+def rows(columns: Sequence[Column[T]], blocks: Iterable[Iterable[T]]) -> list[Row]:
+    """Return a row for each thing, with a rule above the first one of each block."""
+    return [row(columns, thing, starts=place == 0) for block in blocks for place, thing in enumerate(block)]
+
+
 @dataclass(frozen=True)
 class Table:
     """A table with its caption.
@@ -63,32 +129,64 @@ class Table:
     Attributes:
         id: its anchor, and the name of its CSV file.
         title: one sentence.
-        caption: what is shown, and protocol, data and seeds.
-        columns: heads.
-        under: small print below heads, by their index.
-        words: indices of the columns that hold words and are set flush left.
-        across: indices of columns whose best number each row has; empty: each column has one of each block of rows;
-            None: no number is the best.
+        caption: what is shown, and protocol, data and seeds; `STRONG` in it says how the cells of that mark are set.
+        best: of which numbers of a metric one is the best: of each column, in each block of rows or in all of them, or
+            of each row; "" = of none.
         notes: footnotes.
         folded: the HTML page shows it on a click.
         trials: fingerprints of those that it, or a figure beside it, shows.
+
+    Raises:
+        ValueError: a row has not a cell for each column.
     """
 
     id: str
     title: str
     caption: str
-    columns: Sequence[str]
+    columns: Sequence[Column[Any]]
     rows: Sequence[Row]
-    under: Mapping[int, str] = field(default_factory=dict)
-    words: Sequence[int] = (0,)
-    across: Sequence[int] | None = ()
+    best: Literal["block", "column", "row", ""] = "block"
     notes: Sequence[str] = ()
     folded: bool = False
     trials: frozenset[str] = frozenset()
 
+    def __post_init__(self) -> None:
+        for place, each in enumerate(self.rows):
+            if len(each.cells) != len(self.columns):
+                raise ValueError(f"table {self.id}: row {place} has {len(each.cells)} cells, not {len(self.columns)}")
+
+    @property
+    def heads(self) -> list[str]:
+        """The heads, in order."""
+        return [column.head for column in self.columns]
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """What each column is picked by: its head in small letters, with hyphens; a number where two are alike."""
+        names = [re.sub(r"[.,:]?\s+|,", "-", head.strip().lower()) for head in self.heads]
+        again = [names[:place].count(name) for place, name in enumerate(names)]
+        return [f"{name}-{count + 1}" if count else name for name, count in zip(names, again, strict=True)]
+
+    def pick(self, keys: Sequence[str]) -> "Table":
+        """Return the table with some columns, in the order of their keys.
+
+        Raises:
+            ConfigError: it has no column of that key.
+        """
+        for key in keys:
+            if key not in self.keys:
+                raise ConfigError(f'table {self.id} has no column "{key}"; it has {", ".join(self.keys)}')
+        places = [self.keys.index(key) for key in keys]
+        kept = [replace(each, cells=[each.cells[place] for place in places]) for each in self.rows]
+        return replace(self, columns=[self.columns[place] for place in places], rows=kept)
+
+    def said(self, strong: str) -> str:
+        """Return the caption, where cells of the mark strong are set so."""
+        return self.caption.replace(STRONG, strong)
+
     def html(self) -> str:
         """Return the table as a figure of HTML, everything escaped; it scrolls inside its own box."""
-        heads = "".join(self._head_html(i, name) for i, name in enumerate(self.columns))
+        heads = "".join(map(_head_html, self.columns))
         body = "\n".join(self._row_html(row) for row in self.rows)
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
         table = f"<table><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table>"
@@ -96,20 +194,20 @@ class Table:
         table = f'<div class="{box}" tabindex="0">{table}</div>' + (f'<ul class="notes">{notes}</ul>' if notes else "")
         if self.folded:
             table = f"<details><summary>Show {len(self.rows)} rows</summary>{table}</details>"
-        head = f"<b>{escape(self.title)}</b> {escape(self.caption)}"
+        head = f"<b>{escape(self.title)}</b> {escape(self.said(BOLD))}"
         link = f'<a href="{escape(self.id)}.csv">CSV</a>'
         return f'<figure class="table" id="{escape(self.id)}"><figcaption>{head} {link}</figcaption>{table}</figure>'
 
     def markdown(self) -> str:
         """Return the table in GitHub's Markdown."""
         lines = [
-            f"**{_md(self.title)}** {_md(self.caption)} [CSV]({self.id}.csv)",
+            f"**{_md(self.title)}** {_md(self.said(BOLD))} [CSV]({self.id}.csv)",
             "",
-            "| " + " | ".join(_md(self.head(i)) for i in range(len(self.columns))) + " |",
-            "|" + "|".join("---" if i in self.words else "---:" for i in range(len(self.columns))) + "|",
+            "| " + " | ".join(_md(column.label) for column in self.columns) + " |",
+            "|" + "|".join("---" if column.words else "---:" for column in self.columns) + "|",
         ]
         for row in self.rows:
-            texts = [f"{cell.text} ({', '.join(cell.below)})" if cell.below else cell.text for cell in row.cells]
+            texts = [f"{cell.shown} ({', '.join(cell.below)})" if cell.below else cell.shown for cell in row.cells]
             lines.append("| " + " | ".join(_md(text) for text in texts) + " |")
         return "\n".join([*lines, "", *(f"- {_md(note)}" for note in self.notes), ""])
 
@@ -118,7 +216,7 @@ class Table:
         spans = {i for row in self.rows for i, cell in enumerate(row.cells) if cell.span}
         smalls = {i for row in self.rows for i, cell in enumerate(row.cells) if cell.small}
         lines: list[list[object]] = [[]]
-        for i, name in enumerate(self.columns):
+        for i, name in enumerate(self.heads):
             lines[0] += [name, *([f"{name}: low", f"{name}: high"] if i in spans else [])]
             lines[0] += [f"{name}: note"] if i in smalls else []
         for row in self.rows:
@@ -130,30 +228,21 @@ class Table:
             lines.append(line)
         return csv_text(lines)
 
-    def head(self, column: int) -> str:
-        """Return a head with its small print in brackets."""
-        return f"{self.columns[column]} ({self.under[column]})" if column in self.under else self.columns[column]
-
-    def _head_html(self, column: int, name: str) -> str:
-        below = f"<small>{escape(self.under[column])}</small>" if column in self.under else ""
-        return f"<th{self._side(column)} scope=col>{_breakable(name)}{below}</th>"
-
-    def _side(self, column: int) -> str:
-        return " class=words" if column in self.words else ""
-
     def _row_html(self, row: Row) -> str:
-        cells = "".join(self._cell_html(i, cell) for i, cell in enumerate(row.cells))
+        cells = "".join(_cell_html(*each) for each in zip(self.columns, row.cells, strict=True))
         classes = " ".join(name for name, on in (("starts", row.starts), ("muted", row.muted)) if on)
         return f'<tr class="{classes}">{cells}</tr>' if classes else f"<tr>{cells}</tr>"
 
-    def _cell_html(self, column: int, cell: Cell) -> str:
-        classes = " ".join(filter(None, ["words" if column in self.words else "", cell.mark]))
-        below = "".join(f"<small>{escape(line)}</small>" for line in cell.below)
-        return (
-            f'<td class="{classes}">{_breakable(cell.text)}{below}</td>'
-            if classes
-            else f"<td>{_breakable(cell.text)}{below}</td>"
-        )
+
+def _head_html(column: Column[Any]) -> str:
+    below = f"<small>{escape(column.under)}</small>" if column.under else ""
+    return f"<th{' class=words' if column.words else ''} scope=col>{_breakable(column.head)}{below}</th>"
+
+
+def _cell_html(column: Column[Any], cell: Cell) -> str:
+    classes = " ".join(filter(None, ["words" if column.words else "", cell.mark]))
+    start = f'<td class="{classes}">' if classes else "<td>"
+    return start + _breakable(cell.shown) + "".join(f"<small>{escape(line)}</small>" for line in cell.below) + "</td>"
 
 
 def escape(text: object) -> str:
@@ -205,8 +294,8 @@ def estimate(found: Estimate | None, hole: str, *, signed: bool = False, per_cen
     small += ["on these two trainings"] if found.p is not None and found.runs == 1 else []
     small += [] if found.known else [NO_INTERVAL]
     p = math.nan if found.p is None else found.p
-    lower = not found.metric.higher_is_better
-    return Cell(text, "; ".join(filter(None, small)), tuple(span), exact=tuple(exact), lower=lower, p=p)
+    metric = None if signed else found.metric
+    return Cell(text, "; ".join(filter(None, small)), tuple(span), exact=tuple(exact), metric=metric, p=p)
 
 
 def starred(tables: Sequence[Table]) -> list[Table]:
@@ -226,7 +315,7 @@ def starred(tables: Sequence[Table]) -> list[Table]:
 
 
 def _star(cell: Cell, apart: Iterator[bool]) -> Cell:
-    return cell if math.isnan(cell.p) or not next(apart) else replace(cell, text=f"{cell.text}*")
+    return cell if math.isnan(cell.p) or not next(apart) else replace(cell, star=True)
 
 
 def _md(text: str) -> str:

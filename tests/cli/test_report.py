@@ -90,6 +90,14 @@ def test_one_table_as_latex(workspace):
     assert [Path(line).name for line in result.output.splitlines()] == ["data.tex", "all.tex"]
 
 
+def test_the_columns_of_a_table_as_latex_are_picked(workspace):
+    arguments = ["exposure", "--workspace", str(workspace), "--format", "latex", "--table", "data"]
+    text = Path(run(*arguments).output.splitlines()[0]).read_text()
+    assert "Domain & Train images &" in text
+    text = Path(run(*arguments, "--columns", "test-list, domain").output.splitlines()[0]).read_text()
+    assert r"Test list & Domain \\" in text
+
+
 @pytest.mark.parametrize(("kind", "start"), [("svg", b"<svg"), ("pdf", b"%PDF"), ("png", b"\x89PNG")])
 def test_figures_as_files(tmp_path, kind, start):
     maker = Maker()
@@ -109,6 +117,13 @@ def test_figures_as_files(tmp_path, kind, start):
     ("arguments", "words"),
     [
         (["--format", "latex", "--table", "dat"], 'unknown table of this report "dat"; did you mean "data"'),
+        (
+            ["--format", "latex", "--table", "data", "--columns", "domain,list"],
+            'table data has no column "list"; it has domain, train-images, valid-images, test-images, '
+            "test-photographs, test-list",
+        ),
+        (["--format", "latex", "--columns", "domain"], "--columns domain are of one table: --table says which"),
+        (["--table", "data", "--columns", "domain"], "--table data needs --format latex; came --format html"),
         (["--format", "svg", "--figure", "fig-x"], 'unknown figure of this report "fig-x"'),
         (["--table", "data"], "--table data needs --format latex; came --format html"),
         (

@@ -14,7 +14,7 @@ from dfloc.report import beside, captions, latex, published, reading
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
-from dfloc.report.table import NO_INTERVAL
+from dfloc.report.table import NO_INTERVAL, Cell
 from dfloc.storage import Workspace
 from tests.report.conftest import curve_of, small_paper, texts
 from tests.report.studies import DOLOS, Maker, fill, truth
@@ -70,12 +70,18 @@ def test_suspect_and_mixed_values_have_no_difference(found, paper_study):
     assert not mixed[3].startswith(("+", "-"))
 
 
-def test_ours_and_the_difference_have_the_interval_of_ours_alone(found):
+def compared(study, pair) -> list[Cell]:
+    """Return the cells of published, ours and difference."""
+    columns = beside.columns_of(study, pair.domain, {})
+    return [column.cell(("", "", {pair.domain: pair})) for column in columns]
+
+
+def test_ours_and_the_difference_have_the_interval_of_ours_alone(found, paper_study):
     known = replace(
         of(found, "celebahq/lama", 1000, "celebahq/pluralistic"), ours=Estimate(0.65, 0.6, 0.71, 2, 9, 3, metric=IOU)
     )
     assert known.published.value == pytest.approx(0.6472)
-    published, ours, difference = beside.compared(known, {})
+    published, ours, difference = compared(paper_study, known)
     assert (published.text, published.span) == ("64.7", None)
     assert (ours.text, ours.span, ours.small) == ("65.0", ("60.0", "71.0"), "2 of 3 runs")
     assert (difference.text, difference.span, difference.small) == ("+0.3", ("-4.7", "+6.3"), "")
@@ -85,7 +91,7 @@ def test_ours_and_the_difference_have_the_interval_of_ours_alone(found):
     few = replace(known, ours=Estimate(0.65, math.nan, math.nan, 2, 2, 3, metric=IOU))
     assert beside.told(few) == [f"{words} ({NO_INTERVAL})" for words in ("ours: 0.650", "difference: +0.003")]
     refused = replace(known, gaps=("epochs 10, ours 11",))
-    assert beside.compared(refused, {})[2].text == "a"
+    assert compared(paper_study, refused)[2].text == "a"
     assert beside.told(refused)[1] == "no difference: epochs 10, ours 11"
 
 
@@ -103,7 +109,8 @@ def test_intervals_stand_in_csv_markdown_and_latex_and_no_number_is_the_best(stu
         np.testing.assert_allclose(ends, [100 * (score.low - less), 100 * (score.high - less)])
     low, high = (f"{100 * (end - 0.6472):+.1f}" for end in (score.low, score.high))
     assert f"({low} … {high})" in curves.markdown()
-    body = latex.latex(curves)
+    keys = [f"{DOLOS[3]}-{end}" for end in ("published", "ours", "difference")]
+    body = latex.latex(curves, ["held-out", "n", *keys])
     assert f"[{low}, {high}]".replace("-", "$-$") in body
     assert "textbf" not in body.partition("midrule")[2]
     assert "how uncertain a published number is, is not known" in curves.caption
@@ -176,7 +183,7 @@ def test_under_random_weights_published_values_are_context_and_only_the_differen
     assert pair.ours is not None
     assert "random weights: our numbers mean nothing beside published ones" in pair.gaps
     (table,) = beside.tables(random_study, pairs)
-    assert not any("difference" in name for name in table.columns)
+    assert not any("difference" in name for name in table.heads)
     row = texts(table, DOLOS[0], "250")
     assert row[2] == f"{100 * pair.published.value:.1f}"
     assert row[3] == f"{100 * pair.ours.value:.1f}"

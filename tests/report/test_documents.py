@@ -106,7 +106,7 @@ def test_a_difference_is_ours_less_the_published_one(study_of: Make) -> None:
     study = study_of("source-shift")
     (table,) = placed.tables(study, pairs(study))
     (line,) = [row.cells for row in table.rows if row.cells[1].text == "C"]
-    place = table.columns.index("ffhq/iou published")
+    place = table.heads.index("ffhq/iou published")
     ours = crossed.truth(study.stage("single")[1].first.trial, "celebahq/repaint-p2")
     assert [cell.text for cell in line[place : place + 3]] == ["32.3", f"{100 * ours:.1f}", f"{100 * ours - 32.3:+.1f}"]
 
@@ -213,7 +213,7 @@ def test_sam_2s_table_has_its_rows_and_means(study_of: Make) -> None:
     for preset, least in (("paper", 9), ("mini", 6)):
         study = study_of("sam2-decoders", preset, lambda trial: trial.case == "via-224")
         table = ranking.ranked(study, models.models(study))
-        place = {name: table.columns.index(name) for name in ("Decoder", "Maps", "ID", "OOD")}
+        place = {name: table.heads.index(name) for name in ("Decoder", "Maps", "ID", "OOD")}
         trained = [row for row in table.rows if not row.muted]
         found = {(row.cells[place["Decoder"]].text, row.cells[place["Maps"]].text.partition("/")[2]) for row in trained}
         assert len(found) == least
@@ -250,7 +250,7 @@ def test_sources_have_the_column_of_setup_c_and_iou_by_area(study_of: Make, pres
         assert rows == ["celebahq/repaint-p2"]
         sources = {str(col).split("/")[0] for (row, col) in published.load()["s004.table3"].cells if row == "C"}
         assert {column.split("/")[0] for column in columns} == sources
-    assert "PBCA, ID" in ranking.measured(study, found).columns
+    assert "PBCA, ID" in ranking.measured(study, found).heads
     assert all(len(panel.chart.series) == 2 for panel in areas.figure(study, found).panels)
     assert len(areas.figure(study, found).panels) == len(rows)
 
@@ -273,4 +273,4 @@ def test_exposure_has_a_curve_for_each_held_out_domain_and_the_table_of_budgets(
         trials = planned("exposure", keep=curves).trials
         columns = {col for _, col in published.load()["s000.exposure.ldm"].cells}
         assert {0, *(trial.axes["n"] for trial in trials if trial.stage == "finetune")} == columns
-    assert set(study.record.domains) <= set(table.columns)
+    assert set(study.record.domains) <= set(table.heads)

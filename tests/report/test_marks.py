@@ -60,7 +60,7 @@ def of_two(workspace: Workspace, first: float, maps: Maps = lambda *_: {}, **mor
 
 
 def cell(table: Table, row: str, column: str) -> Any:
-    place = list(table.columns).index(column)
+    place = table.heads.index(column)
     return next(each.cells[place] for each in table.rows if each.cells[0].text == row)
 
 
@@ -204,7 +204,7 @@ def test_every_table_that_lists_baselines_has_all_fake(workspace: Workspace) -> 
     ranked = ranking.ranked(study, found)
     assert (ranked.rows[-1].cells[0].text, ranked.rows[-1].muted) == ("all fake", True)
     assert cell(ranked, "all fake", "All").text == "0.125"
-    assert "all fake" in ranking.crossed(study, found).columns
+    assert "all fake" in ranking.crossed(study, found).heads
     assert "all fake 0.125" in ranking.measured(study, found).notes[0]
     table = budgets.baselines(study)
     assert [[each.text for each in row.cells[:2]] for row in table.rows] == [["all fake", "IoU"], ["all fake", "AP"]]

@@ -160,7 +160,7 @@ def check_trials(told: Told) -> None:
 
 
 def lines(table: Table) -> list[dict[str, str]]:
-    return [dict(zip(table.columns, [cell.text for cell in row.cells], strict=True)) for row in table.rows]
+    return [dict(zip(table.heads, [cell.text for cell in row.cells], strict=True)) for row in table.rows]
 
 
 def shows(text: str, value: float) -> None:

@@ -93,7 +93,7 @@ def test_forgetting_is_how_much_worse_it_has_become_on_the_page_and_in_mlflow(fi
     row = next(
         row for row in exposure.forgetting(study).rows if [cell.text for cell in row.cells[1:3]] == [held_out, n]
     )
-    assert row.cells[exposure.forgetting(study).columns.index(domain)].exact[0] == pytest.approx(worse)
+    assert row.cells[exposure.forgetting(study).heads.index(domain)].exact[0] == pytest.approx(worse)
 
 
 def test_the_least_is_the_best_oracle_and_in_latex_bold(filled) -> None:
@@ -107,8 +107,11 @@ def test_the_least_is_the_best_oracle_and_in_latex_bold(filled) -> None:
     ]
     bold = [cell for line in lines for cell in line.split("&") if r"\textbf" in cell]
     for row in table.rows:
-        values = {place: row.cells[place].exact[0] for place in table.across if row.cells[place].exact}
-        least = min(values.values())
+        least = min(
+            cell.exact[0]
+            for column, cell in zip(table.columns, row.cells, strict=True)
+            if cell.exact and not column.muted
+        )
         assert any(f"{least:.3f}" in cell for cell in bold)
     page = {row.cells[1].text: row for row in ranking.ranked(study, found).rows}
     numbers = [row.cells[5] for row in page.values() if row.cells[5].exact]

@@ -41,7 +41,7 @@ def test_a_matrix_is_matched_by_model_data_and_test_domain(made):
     assert pair.ours.value == pytest.approx(ours)
     (table,) = [each for each in placed.tables(study, pairs) if "vit_rn50" in each.id]
     row = next(row for row in table.rows if row.cells[1].text == REPAINT)
-    place = table.columns.index(f"{LDM} published")
+    place = table.heads.index(f"{LDM} published")
     assert [cell.text for cell in row.cells[place : place + 3]] == [
         "46.2",
         f"{100 * ours:.1f}",

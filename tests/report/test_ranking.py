@@ -69,7 +69,7 @@ def test_models_are_ranked_by_validation_and_name_their_settings(study_for):
     assert (line["Batch"], line["Schedule"], line["Selection"]) == ("32", "plateau", "valid. IoU")
     assert (line["Initialisation"], line["Epochs"], line["Input"]) == ("declip", "20", "224 then 1024")
     assert "loss bce" in table.caption
-    assert "Loss" not in table.columns
+    assert "Loss" not in table.heads
 
 
 def test_what_no_column_tells_is_said_of_models_of_one_kind(study_for):
@@ -94,7 +94,7 @@ def test_the_oracle_is_the_best_test_number(study_for):
     study = study_for("decoder_depth")
     table = ranking.ranked(study, models.models(study))
     for mean in ("ID", "OOD", "All"):
-        place = table.columns.index(mean)
+        place = table.heads.index(mean)
         values = {row.cells[place].exact[0]: row.cells[place].small for row in table.rows if not row.muted}
         assert [value for value, small in values.items() if "oracle" in small] == [max(values)]
 

@@ -71,7 +71,7 @@ def table_of(study: Study) -> Table:
 
 
 def column(table: Table, name: str) -> list[str]:
-    place = list(table.columns).index(name)
+    place = table.heads.index(name)
     return [row.cells[place].text for row in table.rows]
 
 
@@ -82,7 +82,7 @@ def test_points_are_ranked_by_validation_and_the_stopped_stand_below(tmp_path) -
     assert column(table, "Objective") == ["0.750", "0.650", "0.450", "0.550", "-"]
     assert column(table, "Test mean") == ["0.750", "0.650", "0.450", "-", "-"]
     assert column(table, "layer") == ["a/1 + b/2", "a/3", "a/1 + b/2", "a/1 + b/2", "a/3"]
-    assert table.rows[0].cells[list(table.columns).index("Objective")].mark == "strong"
+    assert table.rows[0].cells[table.heads.index("Objective")].mark == "strong"
     assert "After epochs 1 a trial goes on" in table.caption
     assert "out-of-domain" not in table.caption
     assert table.notes[0] == "3 of 8 points were not drawn."

@@ -1,10 +1,14 @@
 import csv
 import io
 
+import pytest
+
+from dfloc.errors import ConfigError
 from dfloc.metrics.metric import IOU
 from dfloc.report import table
 from dfloc.report.estimate import Estimate
-from dfloc.report.table import Cell, Row, Table
+from dfloc.report.table import Cell, Column, Row, Table
+from tests.report.tables import columns
 
 EVIL = "<script>alert('1')</script>|"
 
@@ -14,7 +18,7 @@ def make(**update) -> Table:
         "id": "t",
         "title": "Title.",
         "caption": "Caption.",
-        "columns": ["Name", "IoU"],
+        "columns": columns("Name", "IoU"),
         "rows": [Row([Cell("a"), table.estimate(Estimate(0.5, 0.4, 0.61, 1, 9, 3, metric=IOU), "not run")])],
     }
     return Table(**(fields | update))
@@ -41,7 +45,9 @@ def test_a_hole_is_written():
 
 
 def test_html_is_escaped():
-    text = make(title=EVIL, caption=EVIL, columns=[EVIL, EVIL], rows=[Row([Cell(EVIL, EVIL)] * 2)], notes=[EVIL]).html()
+    text = make(
+        title=EVIL, caption=EVIL, columns=columns(EVIL, EVIL), rows=[Row([Cell(EVIL, EVIL)] * 2)], notes=[EVIL]
+    ).html()
     assert "<script" not in text
     assert text.count("&lt;script&gt;") == 9
 
@@ -72,3 +78,36 @@ def test_a_long_table_gets_a_box_and_a_folded_one_a_click():
     assert 'class="scroll long"' in make(rows=[row] * 31).html()
     assert 'class="scroll"' in make(rows=[row]).html()
     assert "<details><summary>Show 2 rows" in make(rows=[row] * 2, folded=True).html()
+
+
+def test_a_row_of_another_length_than_the_heads_is_refused():
+    with pytest.raises(ValueError, match="table t: row 1 has 1 cells, not 2"):
+        make(rows=[Row([Cell("a"), Cell("1")]), Row([Cell("b")])])
+
+
+def test_columns_say_of_each_thing_what_they_are_asked_and_blocks_begin_with_a_rule():
+    heads = [Column[int]("Number", lambda n: Cell(str(n))), Column[int]("Twice", lambda n: Cell(str(2 * n)))]
+    found = table.rows(heads, [[1, 2], [3]])
+    assert [[cell.text for cell in row.cells] for row in found] == [["1", "2"], ["2", "4"], ["3", "6"]]
+    assert [row.starts for row in found] == [True, False, True]
+    assert [cell.text for cell in table.baseline(heads, {"Twice": Cell("8")}).cells] == ["", "8"]
+
+
+def test_columns_are_picked_by_their_keys():
+    heads = columns("Valid. IoU", "celebahq/ldm", "AP, mean", "Seen: replay", "epochs", "Epochs")
+    made = make(columns=heads, rows=[Row([Cell(str(place)) for place in range(6)])])
+    assert made.keys == ["valid-iou", "celebahq/ldm", "ap-mean", "seen-replay", "epochs", "epochs-2"]
+    picked = made.pick(["epochs-2", "valid-iou"])
+    assert picked.heads == ["Epochs", "Valid. IoU"]
+    assert [cell.text for cell in picked.rows[0].cells] == ["5", "0"]
+    with pytest.raises(
+        ConfigError,
+        match=r'table t has no column "iou"; it has valid-iou, celebahq/ldm, ap-mean, seen-replay, epochs, epochs-2$',
+    ):
+        made.pick(["iou"])
+
+
+def test_how_strong_cells_are_set_is_said_by_each_way_of_writing():
+    made = make(caption=f"The held-out domain is {table.STRONG}.")
+    assert "The held-out domain is set in bold." in made.html()
+    assert "The held-out domain is set in bold." in made.markdown()
