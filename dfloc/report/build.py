@@ -8,10 +8,10 @@ from upath import UPath
 from dfloc import storage
 from dfloc.record import SweepRecord
 from dfloc.report import (
-    beside,
     budgets,
     captions,
-    claims,
+    comparison,
+    conclusions,
     crossed,
     evaluations,
     exposure,
@@ -20,16 +20,16 @@ from dfloc.report import (
     overlap,
     overview,
     panel,
-    placed,
+    place,
     published,
     reading,
     render,
     search,
 )
-from dfloc.report.beside import Pair
 from dfloc.report.controls import REPLAY, controls_of, main
 from dfloc.report.groups import Study, by_protocol
 from dfloc.report.page import Report, Section
+from dfloc.report.place import Pair
 from dfloc.report.results import Results
 from dfloc.report.table import Table, starred
 from dfloc.storage import Workspace
@@ -86,10 +86,13 @@ def read(workspace: Workspace, record: SweepRecord) -> Report:
 def _report(workspace: Workspace, whole: Study, studies: Sequence[Study]) -> Report:
     record, study = whole.record, studies[0]
     tables = published.choose(published.load(unpublished=True), record.tables)
-    sections, compared = _sections(workspace, study, tables)
-    for other in studies[1:]:
-        protocol = other.record.protocol
-        sections += [section.marked(protocol, protocol) for section in _sections(workspace, other, tables)[0]]
+    sections, footer, compared = list[Section](), list[str](), False
+    for number, one in enumerate(studies):
+        protocol = one.record.protocol
+        drawn, found = _sections(workspace, one, tables)
+        sections += [section.marked(protocol, protocol) for section in drawn] if number else drawn
+        footer += [*overview.footer(one), *place.unmatched(one, tables, found)]
+        compared |= bool(place.matched(found))
     sections = _starred(sections)
     limit = f", --limit {record.limit}" if record.limit is not None else ""
     return Report(
@@ -99,7 +102,7 @@ def _report(workspace: Workspace, whole: Study, studies: Sequence[Study]) -> Rep
         reading=reading.lines(study, published=compared),
         warnings=[*overview.warnings(whole), *_unseen(whole, sections)],
         sections=sections,
-        footer=list(dict.fromkeys([line for each in studies for line in _footer(each, tables)])),
+        footer=list(dict.fromkeys(footer)),
     )
 
 
@@ -112,22 +115,20 @@ def _unseen(study: Study, sections: Sequence[Section]) -> list[str]:
     return [f"Finished, but in no figure and in no table but that of all trials: {'; '.join(rest)}."] if rest else []
 
 
-def _footer(study: Study, tables: Sequence[published.Table]) -> list[str]:
-    return [*overview.footer(study), *beside.unplaced(study, tables)]
-
-
-def _sections(workspace: Workspace, study: Study, tables: Sequence[published.Table]) -> tuple[list[Section], bool]:
-    """Return the sections of one protocol, and whether published numbers stand beside."""
-    found, trained = beside.pairs(study, tables), models.models(study)
-    placed_pairs = placed.pairs(study, trained, tables)
+def _sections(
+    workspace: Workspace, study: Study, tables: Sequence[published.Table]
+) -> tuple[list[Section], Sequence[Pair]]:
+    """Return the sections of one protocol, and the numbers of published tables with what they have of ours."""
+    every = place.pairs(study, tables)
+    found = place.matched(every)
     sections = [
         *search.sections(study),
-        *_curves(workspace, study, _drawn(study, found)),
-        *crossed.sections(study, trained, _drawn(study, placed_pairs)),
-        claims.section(study),
-        *_behind(study, [*beside.tables(study, found), *placed.tables(study, placed_pairs)]),
+        *_curves(workspace, study, found),
+        *crossed.sections(study, models.models(study), found),
+        *conclusions.sections(study),
+        *_behind(study, comparison.tables(study, found)),
     ]
-    return [section for section in sections if section.blocks], bool(found or placed_pairs)
+    return [section for section in sections if section.blocks or section.id == conclusions.ID], every
 
 
 def _starred(sections: Sequence[Section]) -> list[Section]:
@@ -137,11 +138,6 @@ def _starred(sections: Sequence[Section]) -> list[Section]:
         replace(one, blocks=[next(tables) if isinstance(block, Table) else block for block in one.blocks])
         for one in sections
     ]
-
-
-def _drawn(study: Study, found: Sequence[Pair]) -> list[Pair]:
-    """Return the published numbers that a figure may hold: of the study's protocol; a table has a word for others."""
-    return [pair for pair in found if pair.table.protocol == study.record.protocol]
 
 
 def _curves(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iterator[Section]:

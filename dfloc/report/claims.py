@@ -1,8 +1,8 @@
 """What the documents conclude, put to the test: each claim's formula on the published numbers and on ours."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,22 +11,17 @@ import yaml
 
 from dfloc.errors import ConfigError
 from dfloc.metrics.intervals import Mean, combined
-from dfloc.report import match, published
-from dfloc.report.captions import provenance
+from dfloc.report import published
 from dfloc.report.formulas import FORMULAS, Formula, Outcome
-from dfloc.report.formulas.numbers import ALL, REPAINT, Key, Matrix, MissingError
+from dfloc.report.formulas.numbers import ALL, Key, Matrix, MissingError
 from dfloc.report.groups import Study
-from dfloc.report.match import Side
-from dfloc.report.page import Section
-from dfloc.report.published import Cell as PublishedCell
 from dfloc.report.published import Table as PublishedTable
 from dfloc.report.resample import Array, Part, averages, resample, shared_runs, there
-from dfloc.report.table import DASH, Cell, Column, Table, row
+from dfloc.report.sides import Side, blur, configurations, key_of, losses, side
 
 SHIPPED = Path(__file__).with_name("claims.yaml")
 BESIDE = {"source-shift": ("unseen",)}  # claims of the same document whose own study trains nothing
-OURS = {"s002.c1": match.configurations, "s002.c2": match.losses, "s002.c3": match.blur}
-TRANSPOSED = "training_data"
+OURS = {"s002.c1": configurations, "s002.c2": losses, "s002.c3": blur}
 STEP = 1e-6  # of a fraction, for the gradient of a formula
 
 State = Literal["holds", "fails", "cannot_be_computed"]
@@ -107,7 +102,7 @@ def of_study(name: str, path: Path = SHIPPED) -> list[Claim]:
 def matrix(table: PublishedTable) -> Matrix:
     """Return a published table as a formula reads it: in per cent where it prints them, suspect numbers apart."""
     scale = 100 if table.unit == "percent" else 1
-    turned = {_key(table, cell): cell for cell in table.cells.values()}
+    turned = {key_of(table, cell): cell for cell in table.cells.values()}
     return Matrix(
         id=table.id,
         cells={key: scale * cell.value for key, cell in turned.items() if cell.status != "suspect"},
@@ -118,14 +113,6 @@ def matrix(table: PublishedTable) -> Matrix:
     )
 
 
-def _key(table: PublishedTable, cell: PublishedCell) -> Key:
-    """Return (test, train); the poster on segmenters does not say which of two sets its Repaint is, ours is the 9k."""
-    if table.rows_axis == TRANSPOSED:
-        return cell.col, cell.row
-    generic = table.cols_axis == "quantity" and cell.row == REPAINT.removesuffix("-9k")
-    return (REPAINT if generic else cell.row), cell.col
-
-
 def on_published(claim: Claim, tables: Mapping[str, PublishedTable]) -> Verdict:
     """Return what the formula says of the published numbers."""
     formula = FORMULAS.get(claim.id)
@@ -134,16 +121,27 @@ def on_published(claim: Claim, tables: Mapping[str, PublishedTable]) -> Verdict:
     return _verdict(formula, [matrix(tables[name]) for name in claim.uses])
 
 
-def on_ours(claim: Claim, tables: Mapping[str, PublishedTable], study: Study) -> Verdict:
-    """Return what the formula says of our numbers, with intervals over trainings and photographs."""
+def on_ours(
+    claim: Claim, tables: Mapping[str, PublishedTable], study: Study, side: Callable[[PublishedTable], Side]
+) -> Verdict:
+    """Return what the formula says of our numbers, with intervals over trainings and photographs.
+
+    Args:
+        claim: it is computed where the study has the domains, data, models and protocol that it speaks of.
+        tables: published ones.
+        study: whose numbers ours are.
+        side: returns our numbers for a table.
+    """
     formula = FORMULAS.get(claim.id)
     if formula is None:
         return Verdict("cannot_be_computed", {}, "no study here measures what the formula needs")
     own: Callable[[Study], Side] | None = OURS.get(claim.id)
-    sides = [own(study)] if own else match.sides(study, [tables[name] for name in claim.uses])
-    scale = [100.0 if not own and tables[name].unit == "percent" else 1.0 for name in claim.uses or ("",)]
-    scale += scale[-1:] * (len(sides) - len(scale))
-    kept = [{key: part for key, part in side.parts.items() if there(part)} for side in sides]
+    sides = [own(study)] if own else [side(tables[name]) for name in claim.uses]
+    if not any(each.parts for each in sides):
+        return Verdict("cannot_be_computed", {}, "; ".join(dict.fromkeys(each.absent for each in sides)))
+    domains = sorted(ALL, key=lambda name: study.tested.index(name) if name in study.tested else len(study.tested))
+    scale = [1.0] if own else [100.0 if tables[name].unit == "percent" else 1.0 for name in claim.uses]
+    kept = [{key: part for key, part in one.parts.items() if there(part)} for one in sides]
     places = [(place, key) for place, parts in enumerate(kept) for key in parts]
     parts: list[Part] = [kept[place][key] for place, key in places]
     if parts and not shared_runs(parts):
@@ -156,8 +154,8 @@ def on_ours(claim: Claim, tables: Mapping[str, PublishedTable], study: Study) ->
         for (place, key), value in zip(places, line, strict=True):
             cells[place][key] = float(value) * scale[place]
         return [
-            Matrix(side.id, each, study.record.domains, side.held_out, absent=side.absent)
-            for side, each in zip(sides, cells, strict=True)
+            Matrix(one.id, each, domains, one.held_out, absent=one.absent)
+            for one, each in zip(sides, cells, strict=True)
         ]
 
     whole = drawn[~np.isnan(drawn).any(axis=1)]  # a resample without an image of some set says nothing
@@ -222,20 +220,16 @@ def _span(value: float, weights: Array, means: Sequence[Mean]) -> tuple[float, f
 
 
 def _model(sides: Sequence[Side]) -> str:
-    models = list(dict.fromkeys(side.model for side in sides if side.model))
-    differ = list(dict.fromkeys(gap for side in sides for gap in side.gaps))
+    models = list(dict.fromkeys(model for side in sides for model in side.models))
+    lacks = list(dict.fromkeys(lack for side in sides for lack in side.lacks))
     told = [f"Ours: {'; '.join(models)}."] if models else []
-    more = f"; and {len(differ) - 3} more" if differ[3:] else ""
-    told += [f"Not as published: {'; '.join(differ[:3])}{more}."] if differ else []
+    more = f"; and {len(lacks) - 3} more" if lacks[3:] else ""
+    told += [f"Not as published: {'; '.join(lacks[:3])}{more}."] if lacks else []
     return " ".join(told)
 
 
 def _several(value: float | Sequence[float]) -> list[float]:
     return [float(value)] if isinstance(value, int | float) else [float(each) for each in value]
-
-
-WORDS: Mapping[State, str] = {"holds": "holds", "fails": "FAILS", "cannot_be_computed": "cannot be computed"}
-SEVERAL: Mapping[State, str] = {**WORDS, "holds": "hold", "fails": "fail"}
 
 
 @dataclass(frozen=True)
@@ -245,6 +239,11 @@ class Judged:
     claim: Claim
     published: Verdict
     ours: Verdict
+
+    @property
+    def is_put(self) -> bool:
+        """Whether the formula can be read on our numbers, decided or not."""
+        return bool(self.ours.numbers)
 
     @property
     def agree(self) -> bool | None:
@@ -257,92 +256,8 @@ def judge(study: Study) -> list[Judged]:
     """Return every claim of the study's documents with its verdict on the published numbers and on ours."""
     claims = of_study(study.record.name)
     tables = published.load(unpublished=True) if claims else {}
-    return [Judged(claim, on_published(claim, tables), on_ours(claim, tables, study)) for claim in claims]
-
-
-def summary(found: Sequence[Judged]) -> str:
-    """Return in a few sentences how many claims hold, and where ours and the published numbers part."""
-
-    def count(states: Sequence[State]) -> str:
-        words = {state: (WORDS if states.count(state) == 1 else SEVERAL)[state].lower() for state in WORDS}
-        parts = [f"{states.count(state)} {words[state]}" for state in WORDS if state in states]
-        return ", ".join(parts)
-
-    apart = [each.claim.id for each in found if each.agree is False]
-    return (
-        f"{len(found)} claims. On the published numbers: {count([each.published.state for each in found])}. "
-        f"On ours: {count([each.ours.state for each in found])}. "
-        + (f"They decide differently: {', '.join(apart)}." if apart else "Where both decide, they decide alike.")
-    )
-
-
-def section(study: Study) -> Section:
-    """Return the part of the page with the claims; without blocks where the study has none."""
-    found = judge(study)
-    return Section(
-        "claims-study",
-        "What the documents conclude",
-        summary(found) if found else "",
-        [table(study, found)] if found else [],
-    )
-
-
-def table(study: Study, found: Sequence[Judged]) -> Table:
-    """Return the claims with formula, numbers and verdicts."""
-    columns: list[Column[Judged]] = [
-        Column("Claim", lambda each: Cell(each.claim.claim, _where(each.claim)), words=True),
-        Column("Formula", lambda each: Cell(each.claim.formula, _uses(each.claim)), words=True),
-        Column("Published", lambda each: _cell(each.published, each.claim.note), words=True),
-        Column("Ours", lambda each: _cell(each.ours), words=True),
-        Column("Alike", lambda each: ALIKE[each.agree], words=True),
+    ours = cache(lambda name: side(study, tables[name]))
+    return [
+        Judged(claim, on_published(claim, tables), on_ours(claim, tables, study, lambda table: ours(table.id)))
+        for claim in claims
     ]
-    return Table(
-        id="claims",
-        title="What the documents conclude, on their numbers and on ours.",
-        caption="Each sentence is read as a formula, and its thresholds are ours. Published verdicts are computed from "
-        "the published tables; numbers that are called suspect are left out. Numbers are IoU in per cent where the "
-        "document prints them. The share of resamples in which a claim holds is of one bootstrap over draws, seeds and "
-        "photographs for all its numbers; a resample that leaves it undecided counts as one in which it does not. "
-        f"{provenance(study, study.groups)}",
-        columns=columns,
-        rows=[row(columns, each) for each in found],
-    )
-
-
-ALIKE = {True: Cell("yes"), False: Cell("NO", mark="bad"), None: Cell(DASH, mark="hole")}
-
-
-def _where(claim: Claim) -> str:
-    return f"{claim.id}, {claim.doc}: {claim.where}"
-
-
-def _uses(claim: Claim) -> str:
-    return f"Tables: {', '.join(claim.uses)}." if claim.uses else ""
-
-
-def _cell(verdict: Verdict, note: str = "") -> Cell:
-    share = f", in {100 * verdict.share:.0f} % of resamples" if verdict.share is not None else ""
-    if verdict.share is not None and verdict.state == "fails":
-        share = f", holds in {100 * verdict.share:.0f} % of resamples"
-    marks: Mapping[State, str] = {"holds": "", "fails": "bad", "cannot_be_computed": "hole"}
-    told = [_numbers(verdict), f"{verdict.why}." if verdict.why else "", verdict.model, note and f"Note: {note}."]
-    words = WORDS[verdict.state] + (share if verdict.state != "cannot_be_computed" else "")
-    return Cell(words, " ".join(filter(None, told)), mark=marks[verdict.state])
-
-
-def _numbers(verdict: Verdict) -> str:
-    told = []
-    for name, values in verdict.numbers.items():
-        spans = (verdict.spans or {}).get(name)
-        each = [_rounded(value) + (_between(*spans[place]) if spans else "") for place, value in enumerate(values)]
-        told.append(f"{name} {', '.join(each)}")
-    return f"{'; '.join(told)}." if told else ""
-
-
-def _between(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f" ({_rounded(low)} … {_rounded(high)})"
-
-
-def _rounded(value: float) -> str:
-    """Return two decimals, halves away from zero as the documents round them."""
-    return f"{value + math.copysign(1e-9, value):.2f}"

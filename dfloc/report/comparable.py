@@ -28,6 +28,7 @@ CLIP_RECIPE = {
 """How every published localizer on CLIP was trained: by DeCLIP's trainer, which the thesis kept."""
 PATCHES_RECIPE = {"optimizer": "adam 0.001", "schedule": "constant", "selection": "loss", "batch": 16}
 """How Dolos' Patches were trained."""
+RANDOM = "random weights: our numbers mean nothing beside published ones"
 DRIFTED = "RN50 alone is not comparable: the published one's BatchNorm moved while it was called frozen"
 
 
@@ -57,7 +58,7 @@ class Setting:
 
 
 def gaps(cell: Cell, protocol: str, domain: str, ours: Setting) -> list[str]:
-    """Return why no difference may be printed between a published cell and our number; empty where it may.
+    """Return what our number lacks to be subtracted from a published one; empty where it lacks nothing.
 
     Args:
         cell: the published number.
@@ -65,9 +66,7 @@ def gaps(cell: Cell, protocol: str, domain: str, ours: Setting) -> list[str]:
         domain: the test domain of the cell.
         ours: where our number comes from.
     """
-    found = [] if cell.status == "ok" else [f"published value {cell.status}: {cell.reason}"]
-    if ours.random:
-        found.append("random weights: our numbers mean nothing beside published ones")
+    found = [RANDOM] if ours.random else []
     if protocol != ours.protocol:
         found.append(f"protocol {protocol}, ours {ours.protocol}")
     for key, wanted in cell.requires.items():
@@ -93,6 +92,12 @@ def fits(requires: Mapping[str, Any], spec: TrialSpec) -> bool:
         return False
     maps = [each.map for each in spec.maps]
     return maps == list(requires["maps"]) and _called(spec) == requires["decoder"]
+
+
+def is_via(requires: Mapping[str, Any], spec: TrialSpec) -> bool:
+    """Return whether images are resized on their way into the backbone as a published number's were."""
+    via = requires.get("input", [None])[0]
+    return via is None or spec.maps[0].via == via
 
 
 def is_model(words: str, spec: TrialSpec) -> bool:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from dfloc.report import areas, heatmaps, histories, ranking, trends
-from dfloc.report.beside import Pair
 from dfloc.report.groups import Study
 from dfloc.report.models import Model
 from dfloc.report.page import Section
+from dfloc.report.place import Pair
 
 CROSSED = "Each model is trained on a domain, on all but one, or on all of them, and tested on each."
 RANKED = "Models are ranked by validation, which is what a study could choose by; test numbers stand beside it."

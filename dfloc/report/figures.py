@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from dfloc.report import beside, captions, differs
-from dfloc.report.beside import Pair
+from dfloc.report import captions, comparison, differs
 from dfloc.report.chart import GREY, Axis, Figure, Key, Lines, Mark, Panel, Series, colours, mark, scale
 from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, along, besides, blocks, controls_of, main, pairs
 from dfloc.report.estimate import Estimate
 from dfloc.report.exposure import name_of
 from dfloc.report.groups import Facet, Group, Model, Study
 from dfloc.report.marks import is_degenerate, notes
+from dfloc.report.place import Pair
 
 X = Axis("n, images of the held-out domain")
 PALE = "#999999"
@@ -51,9 +51,9 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
             lines.append(replace(line, shift=shift))
         mean = _line("mean of all test domains", _points(curve, study.tested), GREY, dash="dash", width=1.5)
         lines += [replace(mean, bars=False), *_baseline(study, held_out, facet, max(curve))]
-        mine = [pair for pair in published if pair.where == name_of(facet, held_out) and pair.n is not None]
-        compared += [pair for pair in mine if pair.domain in colour]
-        lines += _published([pair for pair in mine if pair.domain in colour], colour)
+        mine = [pair for pair in published if pair.where == name_of(facet, held_out) and pair.place.n is not None]
+        compared += [pair for pair in mine if pair.col in colour]
+        lines += _published([pair for pair in mine if pair.col in colour], colour)
         drawn.append(
             Panel(
                 f"Held out: {name_of(facet, held_out)}",
@@ -66,14 +66,15 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         Key("mean of all test domains", GREY, "dash"),
         Key("mean training mask, held-out domain", PALE, "dot", ""),
     ]
-    if published:
+    if compared:
         keys += [Key("published", GREY, "", "diamond"), Key("published, doubtful: see hover", GREY, "", "diamond-open")]
     return Figure(
         id="fig-exposure",
         title=f"Test {study.first.label} against n, images of the held-out domain.",
         caption="One panel for each domain that the base never saw, drawn thick; n = 0 is the base itself. Points of "
         "one n are drawn side by side. A cross: over 90 % of the maps empty, all fake or constant, of the trial or on "
-        f"that domain. Steps stand in the hover. {beside.quoted(study, compared)}{captions.provenance(study, used)}",
+        f"that domain. Steps stand in the hover. {comparison.quoted(study, compared)}"
+        f"{captions.provenance(study, used)}",
         panels=drawn,
         legend=keys,
         numbers="exposure",
@@ -213,17 +214,17 @@ def _baseline(study: Study, domain: str, facet: Facet, end: int) -> Iterator[Ser
 
 
 def _published(found: Sequence[Pair], colour: Mapping[str, str]) -> Iterator[Series]:
-    for domain in dict.fromkeys(pair.domain for pair in found):
-        marks = [_quoted(pair) for pair in found if pair.domain == domain]
+    for domain in dict.fromkeys(pair.col for pair in found):
+        marks = [_quoted(pair) for pair in found if pair.col == domain]
         yield Series(f"published, {domain}", marks, colour[domain], "", "diamond", size=8)
 
 
 def _quoted(pair: Pair) -> Mark:
     source = pair.published
-    assert pair.n is not None
+    assert pair.place.n is not None
     shape = "" if source.status == "ok" else "diamond-open"
     reason = [f"{source.status}: {source.reason}"] if source.reason else []
-    return Mark(pair.n, source.value, None, shape, [*reason, *beside.told(pair)])
+    return Mark(pair.place.n, source.value, None, shape, [*reason, *pair.told()])
 
 
 def _words(study: Study, held_out: str, curve: Mapping[int, Group]) -> str:

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from dfloc.metrics.metric import IOU
-from dfloc.report import beside, captions
-from dfloc.report.beside import Pair
+from dfloc.report import captions, comparison
+from dfloc.report.address import MATRICES
 from dfloc.report.chart import Figure, Heat, Key, Panel, Tile, span_of
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
 from dfloc.report.marks import notes
 from dfloc.report.models import Column, Model, Part, Which, known, narrow, parts, settings, unknown, valued, wide
+from dfloc.report.place import Pair
 
 MAX_PANELS = 16
 WIDE = 5  # columns from which on numbers have two decimals
@@ -36,7 +37,7 @@ def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()
         f"x: over 90 % of the maps empty, all fake or constant, or {study.first.label} not above all fake. A published "
         "number with ? is doubtful by its source; of a table called context, the "
         f"protocol or main settings are not known.{fewer} "
-        f"{beside.quoted(study, _matrices(published))}{captions.provenance(study, groups)}",
+        f"{comparison.quoted(study, _matrices(published))}{captions.provenance(study, groups)}",
         panels=drawn,
         legend=[FRAME],
         numbers="train-test" if wide(found) else "tested",
@@ -111,7 +112,7 @@ def _beside(study: Study, training: str, block: Sequence[tuple[Model, Column]]) 
 
 
 def _matrices(found: Sequence[Pair]) -> list[Pair]:
-    return [pair for pair in found if pair.table.metric == IOU.key and pair.table.rows_axis == "test_domain"]
+    return [pair for pair in found if pair.table.metric == IOU.key and pair.table.axes in MATRICES]
 
 
 def _published(found: Sequence[Pair]) -> list[Panel]:
@@ -123,7 +124,7 @@ def _published(found: Sequence[Pair]) -> list[Panel]:
     for name, pairs in by_table.items():
         cells: dict[tuple[str, str], list[Pair]] = {}
         for pair in pairs:
-            cells.setdefault((str(pair.published.row), pair.domain), []).append(pair)
+            cells.setdefault((str(pair.published.row), pair.col), []).append(pair)
         rows, columns = (list(dict.fromkeys(key[side] for key in cells)) for side in (0, 1))
         digits = 2 if len(columns) > WIDE else 3
         tiles = [[_quoted(cells.get((row, column), []), digits) for column in columns] for row in rows]
@@ -140,7 +141,7 @@ def _quoted(found: Sequence[Pair], digits: int) -> Tile:
     if not found:
         return Tile(None, "-", [])
     cell = found[0].published
-    ours = [f"{pair.where}, {line}" for pair in found for line in beside.told(pair)]
+    ours = [f"{pair.where}, {line}" for pair in found for line in pair.told()]
     text = f"{cell.value:.{digits}f}{'' if cell.status == 'ok' else ' ?'}"
     training, domain = str(cell.col), str(cell.row)
     others = training.startswith("without-") and not domain.endswith(f"/{training.removeprefix('without-')}")

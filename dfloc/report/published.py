@@ -25,7 +25,7 @@ class Cell:
         value: a fraction where the document prints per cent, else as printed.
         status: ok | suspect | mixed_config | ambiguous_axes; a difference is computed for ok alone.
         reason: why it is not ok; empty where it is.
-        requires: what a trial must match, with what the row and the column add or replace.
+        requires: what a trial must match, with what the row, the column and its method add or replace.
     """
 
     table: str
@@ -61,6 +61,11 @@ class Table:
     rows_axis: str
     cols_axis: str
     cells: Mapping[_Index, Cell]
+
+    @property
+    def axes(self) -> tuple[str, str]:
+        """What its rows and columns are."""
+        return self.rows_axis, self.cols_axis
 
     @property
     def kind(self) -> str:
@@ -146,9 +151,12 @@ def _cells(study: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Cell]
 
 
 def _requires(requires: Mapping[str, Any], row: str | int, col: str | int) -> dict[str, Any]:
-    merged = {key: value for key, value in requires.items() if key not in ("by_row", "by_col")}
-    merged |= requires.get("by_row", {}).get(row, {})
-    merged |= requires.get("by_col", {}).get(col, {})
+    names = {"by_row": row, "by_col": col, "by_method": str(col).rpartition("/")[2]}
+    merged = {key: value for key, value in requires.items() if key not in names}
+    for key, name in names.items():
+        merged |= requires.get(key, {}).get(name, {})
+    if isinstance(merged.get("epochs"), Mapping):
+        merged["epochs"] = merged["epochs"].get(row)
     if isinstance(merged.get("train"), Mapping):  # SOURCE: that of the column, celebahq/iou
         source = str(col).partition("/")[0]
         merged["train"] = {str(name).replace("SOURCE", source): count for name, count in merged["train"].items()}

@@ -112,7 +112,7 @@ def _built_in() -> Line:
     return (
         "Built-in data",
         "They say nothing about Dolos. So published values, and the hollow markers of doubtful ones, are not shown "
-        "beside ours, and there is no difference column; only the claims of the documents have their own verdicts.",
+        "beside ours, there is no difference column, and no claim of the documents is put to them.",
     )
 
 

@@ -79,7 +79,7 @@ def test_tables_as_latex(workspace):
     result = run("exposure", "--workspace", str(workspace), "--format", "latex")
     assert result.exit_code == 0, result.output
     paths = [Path(line) for line in result.output.splitlines()]
-    assert {"trials.tex", "data.tex", "claims.tex"} <= {path.name for path in paths}
+    assert {"trials.tex", "data.tex"} <= {path.name for path in paths}
     assert paths[-1] == workspace / "reports" / "exposure-mini-mini" / "latex" / "all.tex"
     assert r"\begin{tabular}" in (paths[-1].parent / "data.tex").read_text()
     assert not (paths[-1].parent.parent / "index.html").exists()

@@ -9,7 +9,7 @@ import yaml
 from dfloc.config import AugmentOp, AugmentSpec, DecoderSpec, LossSpec
 from dfloc.errors import ConfigError
 from dfloc.registry import BACKBONES
-from dfloc.report import claims, match, published
+from dfloc.report import claims, conclusions, published, sides
 from dfloc.report.claims import Verdict, judge
 from dfloc.report.formulas import FORMULAS, Outcome
 from dfloc.report.formulas.numbers import Matrix
@@ -45,8 +45,8 @@ MODELS: Mapping[str, dict[str, Any]] = {
 class Documents(Maker):
     """Plans the models of published tables on Dolos, and knows what they should score."""
 
-    def __init__(self, domains: Sequence[str] = DOLOS, num_test: int = 12):
-        super().__init__(domains, num_test=num_test, base_epochs=2)
+    def __init__(self, domains: Sequence[str] = DOLOS, num_test: int = 12, protocol: str = "declip-2025"):
+        super().__init__(domains, num_test=num_test, base_epochs=2, protocol=protocol)
         self.truth: dict[tuple[str, str], float] = {}
 
     def add(self, counts: dict[str, int], scores: Mapping[str, float], *, case: str = "", **model: Any) -> None:
@@ -87,7 +87,7 @@ Make = Callable[[str, Sequence[str]], Study]
 @pytest.fixture
 def study_with(tmp_path) -> Make:
     def make(name: str, tables: Sequence[str]) -> Study:
-        maker = Documents(num_test=40)
+        maker = Documents(num_test=40, protocol=TABLES[tables[0]].protocol)
         for table in tables:
             maker.table(table)
         return maker.study(Workspace(tmp_path / "workspace"), name)
@@ -187,7 +187,7 @@ def test_ours_equal_to_figure_6_give_the_verdicts_of_generator_shift(study_with)
         assert found[name].state == CLAIMS[name].verdict
         close(found[name], CLAIMS[name].numbers)
     assert found["s004.c18"].state == "cannot_be_computed"
-    assert "s004.table2" in found["s004.c18"].why
+    assert found["s004.c18"].why == "this study has no celebahq/repaint-p2"
 
 
 def exposure(workspace: Workspace, domains: Sequence[str] = DOLOS, ns: Sequence[int] = (250, 1000, 3000)) -> Study:
@@ -269,27 +269,49 @@ def test_arithmetic_on_sizes_has_no_trial(curves):
     assert (found.state, found.why) == ("cannot_be_computed", "arithmetic on sizes: there is no trial to run")
 
 
-def test_claims_about_other_domains_cannot_be_computed_and_say_so_in_one_line(tmp_path):
+def test_claims_about_other_domains_are_not_computed_and_one_sentence_says_so(tmp_path):
     study = exposure(Workspace(tmp_path / "workspace"), MINI, (16, 48))
+    found = judge(study)
+    assert {each.ours.state for each in found} == {"cannot_be_computed"}
+    assert not any(each.is_put for each in found)
+    (section,) = conclusions.sections(study)
+    assert section.blocks == []
+    assert section.text == (
+        "8 claims. On the published numbers: 4 hold, 3 fail, 1 cannot be computed. None is put to ours: "
+        "this study has no celebahq/ldm (s000.c3, s000.c4, s000.c5, s000.c6, s000.c8, s000.c9, s000.c10); arithmetic "
+        "on sizes: there is no trial to run (s000.c7)."
+    )
+
+
+def test_a_claim_about_a_model_that_is_not_there_is_not_computed(study_with):
+    study = study_with("single-domain", ["s000.single_domain.vit_rn50"])
     found = ours(study)
-    assert found["s000.c3"].state == "holds"
-    assert found["s000.c3"].numbers["gain_at_48"] == pytest.approx([11.5, 25.27, 12.1, 12.62])
-    for name in ("s000.c8", "s000.c9", "s000.c10"):
-        assert (found[name].state, found[name].why) == ("cannot_be_computed", "this study has no celebahq/ldm")
-
-
-def test_a_model_that_is_not_there_is_named(study_with):
-    found = ours(study_with("single-domain", ["s000.single_domain.vit_rn50"]))
     assert found["s000.c1"].state == "cannot_be_computed"
-    assert found["s000.c1"].why == "no model of this study has sam2.1-small/high_res_feats.1, conv-20, 224 + 1024"
+    assert found["s000.c1"].why == "not planned: no model here is what the table requires"
     assert found["s000.c20"].state == "holds"
+    (section,) = conclusions.sections(study)
+    (table,) = section.blocks
+    assert [row.cells[0].small.split(",")[0] for row in table.rows] == ["s000.c12", "s000.c20"]
+    assert "Not put to ours: not planned: no model here is what the table requires (s000.c1, s000.c17, " in section.text
 
 
-def test_the_only_model_of_a_study_stands_in_and_is_named(study_with):
-    found = ours(study_with("single-domain", ["nb.sam2.hrf1_conv20"]))["s000.c20"]
-    assert found.numbers["id"] == pytest.approx([67.275])
-    assert "Ours: sam2.1-small/high_res_feats.1, conv-20" in found.model
-    assert "maps clip-vit-l14/layer20 + clip-rn50/layer3, ours sam2.1-small/high_res_feats.1" in found.model
+def test_no_other_model_stands_in_and_no_other_way_into_it(tmp_path, study_with):
+    other = ours(study_with("single-domain", ["nb.sam2.hrf1_conv20"]))["s000.c20"]
+    assert (other.numbers, other.why) == ({}, "not planned: no model here is what the table requires")
+    for via, expected in ((224, 16), (None, 0)):
+        maker = Documents()
+        for domain in DOLOS:
+            model = {**MODELS["nb.sam2.hrf1_conv20"], "via": via}
+            maker.add({domain: 9000}, dict.fromkeys(DOLOS, 0.5), domain=domain, **model)
+        study = maker.study(Workspace(tmp_path / str(via)), "single-domain")
+        assert len(sides.side(study, TABLES["s000.single_domain.sam2_hrf1"]).parts) == expected
+
+
+def test_a_claim_of_another_protocol_is_not_computed(study_with):
+    study = study_with("generator-shift", ["s004.figure6"])
+    study.record = study.record.model_copy(update={"protocol": "dfloc-1"})
+    assert {each.why for each in ours(study).values()} >= {"protocol dolos-2024, ours dfloc-1"}
+    assert not any(each.numbers for each in ours(study).values())
 
 
 def test_of_two_models_with_the_tables_maps_the_one_that_meets_more_of_it_is_taken(tmp_path):
@@ -349,7 +371,7 @@ def test_blur_counts_on_domains_that_were_not_trained_on_alone(tmp_path):
 
 def test_setup_c_of_the_sources_is_ours_and_the_others_are_said_to_be_missing(tmp_path):
     domains = ("celebahq/repaint-p2", "ffhq/repaint-p2")
-    maker = Documents(domains)
+    maker = Documents(domains, protocol="dolos-2024")
     for domain, value in zip(domains, (0.8, 0.3), strict=True):
         decoder = DecoderSpec(name="xception", block=2)
         maker.add({domain: 30000}, dict.fromkeys(domains, value), maps=("pixels",), decoder=decoder, domain=domain)
@@ -399,9 +421,9 @@ def test_where_the_two_verdicts_part_the_page_says_so(tmp_path):
     study = maker.study(Workspace(tmp_path / "workspace"), "single-domain")
     found = judge(study)
     assert [each.claim.id for each in found if each.agree is False] == ["s000.c20"]
-    assert "On the published numbers: 5 hold, 2 fail." in claims.summary(found)
-    assert "They decide differently: s000.c20." in claims.summary(found)
-    made = claims.table(study, found)
+    assert "On the published numbers: 5 hold, 2 fail." in conclusions.summary(found)
+    assert "They decide differently: s000.c20." in conclusions.summary(found)
+    made = conclusions.table(study, found)
     row = next(row for row in made.rows if row.cells[0].text.startswith("Localization generalizes badly"))
     assert [cell.text for cell in row.cells[2:]] == ["holds", "FAILS, holds in 0 % of resamples", "NO"]
     assert "id 73.45; ood 33.82" in row.cells[2].small
@@ -411,17 +433,16 @@ def test_where_the_two_verdicts_part_the_page_says_so(tmp_path):
 
 def test_halves_are_rounded_as_the_documents_round_them():
     found = claims.on_published(CLAIMS["s000.c1"], TABLES)
-    assert claims._numbers(found) == "a 47.53, 15.75; b 16.13, 3.53."
+    assert conclusions._numbers(found) == "a 47.53, 15.75; b 16.13, 3.53."
 
 
-def test_numbers_of_random_weights_are_marked_in_the_caption(tmp_path):
+def test_numbers_of_random_weights_decide_no_claim(tmp_path):
     maker = Documents()
     maker.weights = "random:0"
     maker.table("s000.single_domain.vit_rn50")
     study = maker.study(Workspace(tmp_path / "workspace"), "single-domain")
-    found = judge(study)
-    assert {each.claim.id: each.ours.state for each in found}["s000.c20"] == "holds"
-    assert "Weights: random:0, so these numbers mean nothing." in claims.table(study, found).caption
+    found = ours(study)["s000.c20"]
+    assert (found.numbers, found.why) == ({}, "random weights: our numbers mean nothing beside published ones")
 
 
 def test_what_is_not_finished_is_missing(tmp_path):
@@ -459,8 +480,8 @@ def test_each_study_as_it_is_shipped_has_the_models_of_its_claims(name, tmp_path
     elsewhere = {"s004.table2", "s004.table3", "declip.matrix"}
     for claim in claims.of_study(name):
         own = claims.OURS.get(claim.id)
-        sides = [own(study)] if own else match.sides(study, [TABLES[table] for table in claim.uses])
-        assert {side.id for side in sides if not side.parts} <= elsewhere, claim.id
+        read = [own(study)] if own else [sides.side(study, TABLES[table]) for table in claim.uses]
+        assert {side.id for side in read if not side.parts} <= elsewhere, claim.id
 
 
 def test_claims_use_tables_that_there_are():

@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from dfloc.planned import PlannedTrial
-from dfloc.report import areas, beside, budgets, figures, heatmaps, histories, models, placed, published, ranking
-from dfloc.report.beside import Pair
+from dfloc.report import areas, budgets, comparison, figures, heatmaps, histories, models, place, published, ranking
 from dfloc.report.chart import Heat, Panel
 from dfloc.report.groups import Study
+from dfloc.report.place import Pair
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report import crossed, studies
@@ -50,7 +50,7 @@ def curves(trial: PlannedTrial) -> bool:
 
 def pairs(study: Study) -> list[Pair]:
     tables = published.choose(published.load(unpublished=True), study.record.tables)
-    return [*beside.pairs(study, tables), *placed.pairs(study, models.models(study), tables)]
+    return place.matched(place.pairs(study, tables))
 
 
 def differences(found: list[Pair]) -> Counter[str]:
@@ -98,17 +98,17 @@ def test_a_study_that_runs_as_published_has_its_differences(
     study = study_of(name, keep=keep)
     found = pairs(study)
     assert differences(found) == expected
-    drawn = [*beside.tables(study, found), *placed.tables(study, [pair for pair in found if pair.n is None])]
+    drawn = comparison.tables(study, found)
     assert all(table.rows for table in drawn)
 
 
 def test_a_difference_is_ours_less_the_published_one(study_of: Make) -> None:
     study = study_of("source-shift")
-    (table,) = placed.tables(study, pairs(study))
+    (table,) = comparison.tables(study, pairs(study))
     (line,) = [row.cells for row in table.rows if row.cells[1].text == "C"]
-    place = table.heads.index("ffhq/iou published")
+    start = table.heads.index("ffhq/iou published")
     ours = crossed.truth(study.stage("single")[1].first.trial, "celebahq/repaint-p2")
-    assert [cell.text for cell in line[place : place + 3]] == ["32.3", f"{100 * ours:.1f}", f"{100 * ours - 32.3:+.1f}"]
+    assert [cell.text for cell in line[start : start + 3]] == ["32.3", f"{100 * ours:.1f}", f"{100 * ours - 32.3:+.1f}"]
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,7 @@ def test_every_table_of_a_study_stands_beside_it() -> None:
 
 def matrices(study: Study) -> dict[str, tuple[list[str], list[str]]]:
     """Return the rows and columns of each heat map of train x test, by its title; those of published tables too."""
-    tables = published.choose(published.load(unpublished=True), study.record.tables)
-    trained = models.models(study)
-    drawn = heatmaps.crossed(study, trained, placed.pairs(study, trained, tables)).panels
+    drawn = heatmaps.crossed(study, models.models(study), pairs(study)).panels
     return {each.title: heads(each) for each in drawn}
 
 

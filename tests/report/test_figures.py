@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dfloc.report import beside, chart, figures, published
+from dfloc.report import chart, figures, place, published
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from tests.report import studies
@@ -62,14 +62,16 @@ def test_the_controls_caption_says_what_else_differs(mini_study):
 
 
 def test_published_points_are_filled_or_hollow_with_the_reason(paper_study):
-    found = beside.pairs(paper_study, published.choose(published.load(), paper_study.record.tables))
+    found = place.pairs(paper_study, published.choose(published.load(), paper_study.record.tables))
     panel = figures.panels(paper_study, found).panels[2]
     points = {mark.x: mark for mark in series(panel, "published, celebahq/lama").marks}
     assert {n for n, mark in points.items() if mark.shape == "diamond-open"} == {250, 500, 750}
     assert points[1000].value == pytest.approx(0.701)
     assert "proved by the saved logs" in points[250].notes[0]
-    ours = next(pair for pair in found if (pair.where, pair.n, pair.domain) == ("celebahq/lama", 1000, "celebahq/lama"))
-    assert points[1000].notes == beside.told(ours)
+    ours = next(
+        pair for pair in found if (pair.where, pair.row, pair.col) == ("celebahq/lama", "1,000", "celebahq/lama")
+    )
+    assert points[1000].notes == ours.told()
     assert any("difference: " in note for note in points[1000].notes)
     assert "Published, with no digests of lists: celebahq/ldm" in figures.panels(paper_study, found).caption
     assert "ublished" not in figures.panels(paper_study, []).caption
@@ -78,7 +80,7 @@ def test_published_points_are_filled_or_hollow_with_the_reason(paper_study):
 def test_published_points_of_a_domain_that_is_not_tested_are_not_drawn(paper_study, paper_workspace):
     record = paper_study.record.model_copy(update={"domains": paper_study.record.domains[:3]})
     study = Study(record, Results(paper_workspace, record))
-    found = beside.pairs(study, published.choose(published.load(), record.tables))
+    found = place.pairs(study, published.choose(published.load(), record.tables))
     names = {line.name for panel in figures.panels(study, found).panels for line in panel.chart.series}
     assert "published, celebahq/lama" in names
     assert "published, celebahq/pluralistic" not in names

@@ -6,7 +6,7 @@ from upath import UPath
 
 from dfloc.errors import ConfigError
 from dfloc.metrics.metric import FALSE_ALARM, IOU, Metric
-from dfloc.report import claims, exposure, latex, models, narrow, ranking
+from dfloc.report import claims, conclusions, exposure, latex, models, narrow, ranking
 from dfloc.report.estimate import Estimate
 from dfloc.report.page import Report, Section
 from dfloc.report.table import Cell, Row, Table, estimate
@@ -257,7 +257,7 @@ def test_every_table_of_a_study_keeps_its_structure(mini_study):
         text = latex.latex(table)
         assert len(checked(text)) == len(table.rows) + text.count(r"\begin{table}")
     found = claims.judge(mini_study)
-    checked(latex.latex(claims.table(mini_study, found)))
+    checked(latex.latex(conclusions.table(mini_study, found)))
 
 
 def test_a_held_out_domain_is_underlined_where_bold_is_the_best(mini_study):

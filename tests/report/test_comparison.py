@@ -10,7 +10,7 @@ from dfloc.config import SampleList, fingerprint
 from dfloc.data import lists
 from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.metrics.metric import IOU
-from dfloc.report import beside, captions, latex, published, reading
+from dfloc.report import captions, comparison, latex, place, published, reading
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
@@ -25,11 +25,11 @@ FUSED = ("clip-vit-l14/layer20", "clip-rn50/layer3")
 
 @pytest.fixture(scope="module")
 def found(paper_study):
-    return beside.pairs(paper_study, published.choose(published.load(), paper_study.record.tables))
+    return place.pairs(paper_study, published.choose(published.load(), paper_study.record.tables))
 
 
 def of(found, where, n, domain):
-    (pair,) = [pair for pair in found if (pair.where, pair.n, pair.domain) == (where, n, domain)]
+    (pair,) = [pair for pair in found if (pair.where, pair.place.n, pair.col) == (where, n, domain)]
     return pair
 
 
@@ -45,9 +45,9 @@ def test_the_order_of_our_domains_moves_nothing(found, paper_workspace):
     record = small_paper()
     turned = record.model_copy(update={"domains": tuple(reversed(record.domains))})
     study = Study(turned, Results(paper_workspace, turned))
-    again = beside.pairs(study, published.choose(published.load(), turned.tables))
-    key = [(pair.where, pair.n, pair.domain, pair.published.value, pair.ours and pair.ours.value) for pair in found]
-    assert key == [(p.where, p.n, p.domain, p.published.value, p.ours and p.ours.value) for p in again]
+    again = place.pairs(study, published.choose(published.load(), turned.tables))
+    key = [(pair.where, pair.row, pair.col, pair.published.value, pair.ours and pair.ours.value) for pair in found]
+    assert key == [(p.where, p.row, p.col, p.published.value, p.ours and p.ours.value) for p in again]
 
 
 def test_every_published_value_is_there_and_only_planned_n_have_ours(found):
@@ -58,7 +58,7 @@ def test_every_published_value_is_there_and_only_planned_n_have_ours(found):
 def test_suspect_and_mixed_values_have_no_difference(found, paper_study):
     pair = of(found, "celebahq/lama", 250, "celebahq/lama")
     assert pair.gaps[0].startswith("published value suspect")
-    curves, budgets = beside.tables(paper_study, found)
+    curves, budgets = comparison.tables(paper_study, found)
     row = texts(curves, "celebahq/lama", "250")
     assert row[8] == "79.1"
     assert row[10] in "abcdefgh"
@@ -72,8 +72,8 @@ def test_suspect_and_mixed_values_have_no_difference(found, paper_study):
 
 def compared(study, pair) -> list[Cell]:
     """Return the cells of published, ours and difference."""
-    columns = beside.columns_of(study, pair.domain, {})
-    return [column.cell(("", "", {pair.domain: pair})) for column in columns]
+    columns = comparison.columns_of(study, pair.col, {})
+    return [column.cell(((), {pair.col: pair})) for column in columns]
 
 
 def test_ours_and_the_difference_have_the_interval_of_ours_alone(found, paper_study):
@@ -87,12 +87,12 @@ def test_ours_and_the_difference_have_the_interval_of_ours_alone(found, paper_st
     assert (difference.text, difference.span, difference.small) == ("+0.3", ("-4.7", "+6.3"), "")
     np.testing.assert_allclose(ours.exact, [65, 60, 71])
     np.testing.assert_allclose(difference.exact, [0.28, -4.72, 6.28])
-    assert beside.told(known) == ["ours: 0.650 (0.600 … 0.710)", "difference: +0.003 (-0.047 … +0.063)"]
+    assert known.told() == ["ours: 0.650 (0.600 … 0.710)", "difference: +0.003 (-0.047 … +0.063)"]
     few = replace(known, ours=Estimate(0.65, math.nan, math.nan, 2, 2, 3, metric=IOU))
-    assert beside.told(few) == [f"{words} ({NO_INTERVAL})" for words in ("ours: 0.650", "difference: +0.003")]
-    refused = replace(known, gaps=("epochs 10, ours 11",))
+    assert few.told() == [f"{words} ({NO_INTERVAL})" for words in ("ours: 0.650", "difference: +0.003")]
+    refused = replace(known, lacks=("epochs 10, ours 11",))
     assert compared(paper_study, refused)[2].text == "a"
-    assert beside.told(refused)[1] == "no difference: epochs 10, ours 11"
+    assert refused.told()[1] == "no difference: epochs 10, ours 11"
 
 
 def test_intervals_stand_in_csv_markdown_and_latex_and_no_number_is_the_best(study_of):
@@ -101,7 +101,7 @@ def test_intervals_stand_in_csv_markdown_and_latex_and_no_number_is_the_best(stu
     for n in (1000, 2000):
         maker.plan("finetune", {DOLOS[2]: n}, parent=base, epochs=10, held_out=DOLOS[2], n=n)
     study = study_of(record_of(maker, "paper", tables=("s000.exposure.lama",)))
-    (curves,) = beside.tables(study, beside.pairs(study, published.choose(published.load(), study.record.tables)))
+    (curves,) = comparison.tables(study, place.pairs(study, published.choose(published.load(), study.record.tables)))
     row = next(row for row in csv.DictReader(io.StringIO(curves.csv())) if row["n"] == "1,000")
     score = curve_of(study, DOLOS[2])[1000].score([DOLOS[3]])
     for name, less in (("ours", 0), ("difference", 0.6472)):
@@ -118,7 +118,7 @@ def test_intervals_stand_in_csv_markdown_and_latex_and_no_number_is_the_best(stu
 
 def test_the_caption_says_which_lists_and_masks_are_compared(found, paper_study):
     digest = fingerprint(["test", "celebahq/ldm"])[:10]
-    for table in beside.tables(paper_study, found):
+    for table in comparison.tables(paper_study, found):
         assert f"Test lists of ours: celebahq/ldm {digest}, celebahq/repaint-p2-9k " in table.caption
         assert "12 images each, kind of masks not recorded; by declip-2025: a pixel is fake where" in table.caption
         assert "celebahq/pluralistic, 900 images each, masks of Dolos; by declip-2025" in table.caption
@@ -160,13 +160,13 @@ def test_on_built_in_data_nothing_published_stands(paper_study, study_of):
     record = paper_study.record.model_copy(update={"synthetic": True})
     study = Study(record, paper_study.results)
     tables = published.choose(published.load(), record.tables)
-    assert beside.pairs(study, tables) == []
+    assert place.pairs(study, tables) == []
     maker = Maker(weights="random:0")
     maker.curves([4], epochs=4)
     mini = study_of(record_of(maker, "mini", synthetic=True))
     assert mini.built_in
-    assert beside.pairs(mini, tables) == []
-    assert beside.unplaced(mini, [published.load()["s003.attribution"]]) == []
+    assert place.pairs(mini, tables) == []
+    assert place.unmatched(mini, [published.load()["s003.attribution"]], []) == []
 
 
 @pytest.fixture
@@ -178,11 +178,11 @@ def random_study(study_of):
 
 
 def test_under_random_weights_published_values_are_context_and_only_the_difference_goes(random_study):
-    pairs = beside.pairs(random_study, published.choose(published.load(), random_study.record.tables))
+    pairs = place.pairs(random_study, published.choose(published.load(), random_study.record.tables))
     pair = of(pairs, DOLOS[0], 250, DOLOS[0])
     assert pair.ours is not None
     assert "random weights: our numbers mean nothing beside published ones" in pair.gaps
-    (table,) = beside.tables(random_study, pairs)
+    (table,) = comparison.tables(random_study, pairs)
     assert not any("difference" in name for name in table.heads)
     row = texts(table, DOLOS[0], "250")
     assert row[2] == f"{100 * pair.published.value:.1f}"
@@ -204,21 +204,32 @@ def test_values_of_a_domain_that_is_not_tested_are_counted(paper_workspace):
     record = small_paper()
     record = record.model_copy(update={"domains": record.domains[:3]})
     study = Study(record, Results(paper_workspace, record))
-    curves, budgets = beside.tables(study, beside.pairs(study, published.choose(published.load(), record.tables)))
-    words = "published values of celebahq/pluralistic are left out: this study does not test on it."
-    assert f"52 {words}" in curves.notes
-    assert f"5 {words}" in budgets.notes
+    curves, budgets = comparison.tables(study, place.pairs(study, published.choose(published.load(), record.tables)))
+    assert not any(column.startswith(DOLOS[3]) for column in [*curves.columns, *budgets.columns])
+    (words,) = [note for note in budgets.notes if "left out" in note]
+    assert words == "5 published values are left out: this study does not test on celebahq/pluralistic."
+    assert "81 published values are left out: not planned." in curves.notes
+    assert "39 published values are left out: this study does not test on celebahq/pluralistic." in curves.notes
 
 
-def test_a_published_table_without_a_place_is_named(paper_study):
-    tables = published.choose(published.load(), ("s000.exposure.ldm", "s000.two_step.domain_only"))
-    assert beside.unplaced(paper_study, tables) == [
-        "Published table s000.two_step.domain_only is not shown: no table here has iou by pipeline and test_domain."
+def test_a_published_table_without_a_place_is_named_once_with_the_reason(paper_study):
+    tables = published.choose(
+        published.load(unpublished=True),
+        ("s000.exposure.ldm", "s000.two_step.domain_only", "s004.figure6", "nb.single.vit_conv20", "declip.matrix"),
+    )
+    found = place.pairs(paper_study, tables)
+    assert {pair.table.id for pair in place.matched(found)} == {"s000.exposure.ldm"}
+    assert place.unmatched(paper_study, tables, found) == [
+        "Published tables without a number of this study, which are not shown: s000.two_step.domain_only (no table "
+        "here has iou by pipeline and test_domain); s004.figure6 (protocol dolos-2024, ours declip-2025); "
+        "nb.single.vit_conv20 (not planned: no model here is what the table requires); declip.matrix (the source does "
+        "not record its model)."
     ]
+    assert [table.id for table in comparison.tables(paper_study, found)] == ["published-exposure"]
 
 
 def test_published_tables_have_the_baselines_in_per_cent(found, paper_study):
-    for table in beside.tables(paper_study, found):
+    for table in comparison.tables(paper_study, found):
         assert "all fake 17.0 (celebahq/ldm 17.0, " in table.notes[-1]
         assert "mean training mask 21.0" in table.notes[-1]
 
@@ -229,7 +240,7 @@ def test_our_collapsed_number_is_marked(study_of):
     maker.plan("finetune", {DOLOS[0]: 250}, parent=base, epochs=10, held_out=DOLOS[0], n=250)
     record = record_of(maker, "paper", tables=("s000.exposure.ldm",))
     study = study_of(record, lambda trial, domain: 0.0 if domain == DOLOS[1] else 0.5)
-    (table,) = beside.tables(study, beside.pairs(study, published.choose(published.load(), record.tables)))
+    (table,) = comparison.tables(study, place.pairs(study, published.choose(published.load(), record.tables)))
     row = next(row for row in table.rows if row.cells[1].text == "250")
     assert [cell.small for cell in row.cells[3::3]] == ["", "empty maps; not above all fake", "", ""]
 
@@ -240,6 +251,6 @@ def test_each_setting_of_a_curve_is_compared_on_its_own(study_of):
     for mode, epochs in (("restart", 10), ("cumulative", 11)):
         maker.plan("finetune", {DOLOS[0]: 250}, parent=base, epochs=epochs, held_out=DOLOS[0], n=250, mode=mode)
     study = study_of(record_of(maker, "paper", tables=("s000.exposure.ldm",)))
-    pairs = beside.pairs(study, published.choose(published.load(), study.record.tables))
+    pairs = place.pairs(study, published.choose(published.load(), study.record.tables))
     assert of(pairs, f"{DOLOS[0]}, mode = restart", 250, DOLOS[0]).gaps == ()
     assert of(pairs, f"{DOLOS[0]}, mode = cumulative", 250, DOLOS[0]).gaps == ("epochs 10, ours 11",)

@@ -1,25 +1,29 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from dfloc.report import beside, heatmaps, models, placed, published
+from dfloc.report import comparison, heatmaps, models, place, published
+from dfloc.report.build import read
+from dfloc.report.chart import Figure
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report import crossed, studies
-from tests.report.studies import DOLOS, MINI
+from tests.report.studies import DOLOS, MINI, Maker
 
 LDM, REPAINT = DOLOS[:2]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    def make(record, **changes) -> tuple[Study, list[placed.Pair]]:
+    def make(record, **changes) -> tuple[Study, list[place.Pair]]:
         record = record.model_copy(update=changes)
         workspace = Workspace(tmp_path_factory.mktemp(record.name))
         studies.fill(workspace, record, crossed.truth, checkpoints=("best",))
         study = Study(record, Results(workspace, record))
         tables = published.choose(published.load(unpublished=True), record.tables)
-        return study, placed.pairs(study, models.models(study), tables)
+        return study, place.pairs(study, tables)
 
     return make
 
@@ -39,22 +43,22 @@ def test_a_matrix_is_matched_by_model_data_and_test_domain(made):
     assert (pair.where, pair.gaps) == ("vit-rn50-conv-12", ())
     ours = crossed.truth(trial_of(study, domain=LDM), REPAINT)
     assert pair.ours.value == pytest.approx(ours)
-    (table,) = [each for each in placed.tables(study, pairs) if "vit_rn50" in each.id]
+    (table,) = [each for each in comparison.tables(study, pairs) if "vit_rn50" in each.id]
     row = next(row for row in table.rows if row.cells[1].text == REPAINT)
-    place = table.heads.index(f"{LDM} published")
-    assert [cell.text for cell in row.cells[place : place + 3]] == [
+    start = table.heads.index(f"{LDM} published")
+    assert [cell.text for cell in row.cells[start : start + 3]] == [
         "46.2",
         f"{100 * ours:.1f}",
         f"{100 * ours - 46.2:+.1f}",
     ]
-    spans = [cell.exact[1:] for cell in row.cells[place + 1 : place + 3]]
+    spans = [cell.exact[1:] for cell in row.cells[start + 1 : start + 3]]
     assert np.subtract(*spans) == pytest.approx([46.2, 46.2])
     assert spans[0] == pytest.approx([100 * pair.ours.low, 100 * pair.ours.high])
     assert "900 images each, masks of Dolos; by declip-2025" in table.caption
     figure = heatmaps.crossed(study, models.models(study), pairs)
     (panel,) = [panel for panel in figure.panels if panel.title.endswith("vit_rn50")]
     tile = panel.chart.tiles[list(DOLOS).index(REPAINT)][list(DOLOS).index(LDM)]
-    assert f"vit-rn50-conv-12, {beside.told(pair)[1]}" in tile.notes
+    assert f"vit-rn50-conv-12, {pair.told()[1]}" in tile.notes
     assert "Test lists of ours: celebahq/ldm" in figure.caption
 
 
@@ -80,7 +84,7 @@ def test_another_order_of_the_plan_moves_no_number(made):
 def test_left_out_domains_and_all_four(made):
     study, pairs = made(crossed.cross_domain())
     (pair,) = at(pairs, "s000.cross_domain.vit_rn50", LDM, "without-ldm")
-    assert pair.domain == f"without-{LDM}"
+    assert pair.col == f"without-{LDM}"
     assert pair.ours.value == pytest.approx(crossed.truth(trial_of(study, held_out=LDM), LDM))
     assert pair.gaps == ()
     (mean,) = at(pairs, "s000.mean_over_domains", "train_all_4", "mean")
@@ -158,6 +162,84 @@ def test_a_table_whose_model_is_not_recorded_says_so(made):
 
 
 def test_built_in_data_have_no_published_number(made):
-    _, pairs = made(crossed.losses(), tables=("s004.figure6",))
+    study, pairs = made(crossed.losses(), tables=("s004.figure6",))
     assert MINI
     assert pairs == []
+    assert place.unmatched(study, published.choose(published.load(), study.record.tables), pairs) == []
+
+
+def test_rows_and_columns_without_a_number_of_ours_are_a_note(made):
+    study, pairs = made(crossed.source_shift())
+    assert place.matched(pairs) == pairs
+    table = comparison.tables(study, pairs)[0]
+    assert [[cell.text for cell in row.cells[:2]] for row in table.rows] == [["xception to block 2", "C"]]
+    heads = [f"{source}/{metric} {end}" for source in ("celebahq", "ffhq") for metric in ("iou", "pbca")
+             for end in ("published", "ours", "difference")]  # fmt: skip
+    assert table.heads[2:] == heads
+    assert any(note.startswith("12 published values are left out: not planned: no training or") for note in table.notes)
+
+
+def test_a_table_of_another_protocol_has_no_number_here(made):
+    study, pairs = made(crossed.generator_shift(), protocol="dfloc-1")
+    assert pairs == []
+    (words,) = place.unmatched(study, published.choose(published.load(), ("s004.figure6",)), pairs)
+    assert words.endswith("which are not shown: s004.figure6 (protocol dolos-2024, ours dfloc-1).")
+
+
+OWN = tuple(f"mine/{domain.split('/')[1]}" for domain in DOLOS)
+
+
+def own_curves(tmp_path, domains):
+    """Return the exposure study on some domains, and what its page says."""
+    maker = Maker(domains, crossed.FUSED, crossed.OPENAI, 3000, 30, 300, 12, None, 12)
+    maker.curves([250, 1000], epochs=10)
+    record = crossed.named(maker, "exposure", tables=("s000.exposure.lama", "s000.budgets"))
+    workspace = Workspace(tmp_path)
+    studies.fill(workspace, record, checkpoints=("best",))
+    return Study(record, Results(workspace, record)), read(workspace, record)
+
+
+def test_own_data_have_no_published_column_and_a_sentence_in_place_of_claims(tmp_path):
+    study, page = own_curves(tmp_path, OWN)
+    assert not study.built_in
+    names = [table.id for table in page.tables]
+    assert "exposure" in names
+    assert not [name for name in names if name.startswith(("published", "claims"))]
+    text = page.markdown()
+    assert "Diamonds" not in text
+    (claims,) = [section for section in page.sections if section.id == "claims-study"]
+    assert claims.blocks == []
+    assert "None is put to ours: this study has no celebahq/ldm (s000.c3, s000.c4, s000.c5, s000.c6, s000.c8, " in text
+    (line,) = [line for line in page.footer if line.startswith("Published tables")]
+    assert line.endswith(": s000.exposure.lama, s000.budgets (this study has no celebahq/ldm).")
+    for section in page.sections:
+        for block in (each for each in section.blocks if isinstance(each, Figure)):
+            assert not [key.label for key in block.legend if "published" in key.label], block.id
+
+
+def test_the_published_domains_have_their_columns_and_verdicts(tmp_path):
+    _, page = own_curves(tmp_path, DOLOS)
+    by_name = {table.id: table for table in page.tables}
+    assert "celebahq/lama published" in by_name["published-exposure"].columns
+    assert "published-budgets" not in by_name, "no budget is planned"
+    assert {row.cells[0].small.split(",")[0] for row in by_name["claims"].rows} == {"s000.c3", "s000.c4", "s000.c5"}
+    text = page.markdown()
+    assert "Diamonds" in text
+    assert "s000.budgets (not planned)" in text
+    assert "Not put to ours: no number for celebahq/ldm and 3000 of s000.exposure.ldm (s000.c6); " in text
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"rows_axis": "n"}, "no table here has iou by n and training_data"),
+        ({"metric": "accuracy"}, "no table here has accuracy by test_domain and training_data"),
+        ({"cells": {}}, "it has no number"),
+    ],
+)
+def test_a_table_that_says_something_else_is_named_and_never_compared(made, change, why):
+    study, _ = made(crossed.generator_shift())
+    table = replace(published.load()["s004.figure6"], **change)
+    found = place.pairs(study, [table])
+    assert found == []
+    assert place.unmatched(study, [table], found)[0].endswith(f"s004.figure6 ({why}).")

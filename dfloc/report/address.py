@@ -1,0 +1,194 @@
+"""Which of our trainings and test domains a published number speaks of: by the axes of its table, never by position."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from dfloc.data import dolos
+from dfloc.metrics.metric import IOU
+from dfloc.report.budgets import Line, lines
+from dfloc.report.comparable import fits
+from dfloc.report.controls import blocks
+from dfloc.report.exposure import name_of
+from dfloc.report.groups import Group, Study
+from dfloc.report.groups import Model as Cells
+from dfloc.report.models import ONE, Column, Model, Which, budgets, known, models, unknown
+from dfloc.report.published import Cell, Table
+
+EXPOSURE = ("test_domain", "num_samples_of_held_out_domain")
+BUDGETS = ("training_data", "test_domain")
+MATRICES = (("test_domain", "train_domain"), ("test_domain", "training_data"))
+SPLITS: Mapping[str, Which] = {"id": known, "ood": unknown}
+SETUP = "C"  # of Dolos: full supervision
+SOURCES_TEST = "celebahq/repaint-p2"
+UNSEEN = "s004.table4"  # its models stand in other tables
+PATCHES = {"model": "Xception to block 2 + 1x1"}
+NO_DATA = "not planned: no training or test set here is what the table requires"
+
+
+class Ours(NamedTuple):
+    """What of ours a published number speaks of: the mean over some trainings, each on some test domains.
+
+    Attributes:
+        cells: empty where it has no place.
+        n: images of the held-out domain, where the study has such an axis.
+        other: the set that stands for a published one, where a document does not say which of a family it means.
+        why: it has no place.
+    """
+
+    cells: Sequence[Cells] = ()
+    metric: str = IOU.key
+    n: int | None = None
+    other: str = ""
+    why: str = NO_DATA
+
+
+Find = Callable[[Cell], Ours | None]
+"""Returns what of one curve, model or list of budgets a number speaks of; None: of another model."""
+
+
+def find(study: Study, table: Table) -> dict[str, Find]:
+    """Return what of ours a table may speak of, by name: its curves, its models, or its budgets together."""
+    return AXES[table.axes](study, table)
+
+
+def named(study: Study, training: str | int) -> str:
+    """Return the name of training data with its domain in full: the documents write `without-ldm`."""
+    head, without, short = str(training).partition("without-")
+    full = [domain for domain in study.record.domains if domain.rpartition("/")[2] == short]
+    return f"{without}{full[0]}" if without and not head and len(full) == 1 else str(training)
+
+
+def _curves(study: Study, table: Table) -> dict[str, Find]:
+    held_out = [(facet, curve) for facet, domain, curve in blocks(study) if domain == table.held_out]
+    return {name_of(facet, table.held_out): partial(_on_curve, study, curve) for facet, curve in held_out}
+
+
+def _on_curve(study: Study, curve: Mapping[int, Group], cell: Cell) -> Ours:
+    n = int(cell.col)
+    return _planned(study, curve.get(n), str(cell.row))._replace(n=n)
+
+
+def _budgets(study: Study, _: Table) -> dict[str, Find]:
+    return {"": partial(_on_budget, study, {line.name: line for line in lines(study)})}
+
+
+def _on_budget(study: Study, named: Mapping[str, Line], cell: Cell) -> Ours:
+    line, domain = named.get(str(cell.row)), str(cell.col)
+    return _planned(study, line.models.get(domain) if line else None, domain)
+
+
+def _planned(study: Study, group: Group | None, domain: str) -> Ours:
+    if domain not in study.tested:
+        return Ours(why=f"this study does not test on {domain}")
+    return Ours(_tested(group, [domain]), why="not planned")
+
+
+def _of(column: Column | None, domains: Sequence[str]) -> list[Cells]:
+    return _tested(column.group, domains) if column else []
+
+
+def _tested(group: Group | None, domains: Sequence[str]) -> list[Cells]:
+    """Return a training with test domains, if it is tested on all of them, scored or not."""
+    asked = {each.domain for each in group.first.trial.evaluations if each.checkpoint == "best"} if group else set()
+    return [(group, list(domains))] if group and asked.issuperset(domains) else []
+
+
+OnModel = Callable[[Study, Model, Cell], Ours]
+
+
+def _models(at: OnModel) -> Callable[[Study, Table], dict[str, Find]]:
+    """Return what finds numbers among a study's models; where it has none but budgets, among those."""
+
+    def sources(study: Study, _: Table) -> dict[str, Find]:
+        return {model.name: partial(on, study, model) for model in models(study) or budgets(study)}
+
+    def on(study: Study, model: Model, cell: Cell) -> Ours | None:
+        patches = str(cell.row) == f"patches-trained-setup-{SETUP.lower()}"
+        asked = cell.requires if cell.table != UNSEEN else PATCHES if patches else {}
+        return at(study, model, cell) if fits(asked, model.spec) else None
+
+    return sources
+
+
+def _at(model: Model, training: str, domains: Sequence[str], cell: Cell) -> list[Cells]:
+    """Return the column of some training data: of several the one with as many images as the number requires."""
+    called = [column for column in model.columns if column.name == training]
+    return _of(next(iter([*_exact(called, cell), *called]), None), domains)
+
+
+def _exact(columns: Sequence[Column], cell: Cell) -> list[Column]:
+    counts = cell.requires.get("train")
+    return [column for column in columns if column.group.first.trial.spec.train.counts == counts]
+
+
+def _matrix(study: Study, model: Model, cell: Cell) -> Ours:
+    return Ours(_at(model, named(study, cell.col), [str(cell.row)], cell))
+
+
+def _split(study: Study, model: Model, cell: Cell) -> Ours:
+    part = next((part for part in model.parts if part.kind == ONE), None)
+    whole = part and {column.name for column in part.columns} == set(study.tested)
+    return Ours(part.cells(study, SPLITS[str(cell.col)]) if part and whole else [])
+
+
+def _same(study: Study, model: Model, cell: Cell) -> Ours:
+    domain = _of_family(study, str(cell.row))
+    return Ours(_at(model, domain, [domain], cell), other=_other(cell, domain))
+
+
+def _held_out(study: Study, model: Model, cell: Cell) -> Ours:
+    domain = _of_family(study, str(cell.row))
+    return Ours(_at(model, f"without-{domain}", [domain], cell), other=_other(cell, domain))
+
+
+def _of_family(study: Study, domain: str) -> str:
+    """Return a domain, or the study's one of its family: a document may not say which of two sets it means."""
+    said = study.record.families
+    of = [name for name in study.tested if dolos.family(name, said) == dolos.family(domain, said)]
+    return of[0] if of and domain not in study.tested else domain
+
+
+def _other(cell: Cell, domain: str) -> str:
+    return "" if cell.row == domain else f"{cell.row}, ours {domain}"
+
+
+def _source(_: Study, model: Model, cell: Cell) -> Ours:
+    source, metric = str(cell.col).split("/")
+    training = f"{source}/{SOURCES_TEST.split('/')[1]}"
+    return Ours(_at(model, training, [SOURCES_TEST], cell) if cell.row == SETUP else [], metric)
+
+
+def _method(_: Study, model: Model, cell: Cell) -> Ours:
+    metric = str(cell.col).split("/")[0]
+    return Ours(_at(model, SOURCES_TEST, [SOURCES_TEST], cell) if cell.row == SETUP else [], metric)
+
+
+def _unseen(study: Study, model: Model, cell: Cell) -> Ours:
+    test, metric = str(cell.col).split("/")
+    tested = [*study.tested, *study.extra]
+    domain = next((name for name in tested if name.partition("/")[2] == test or name.replace("/", "-") == test), "")
+    return Ours(_at(model, SOURCES_TEST, [domain], cell) if domain else [], metric)
+
+
+def _mean(study: Study, model: Model, cell: Cell) -> Ours:
+    """Find a mixture by its counts; where they were scaled, one of as many of each domain by its name."""
+    counts = cell.requires.get("train", {})
+    name = next(iter(counts)) if len(counts) == 1 else f"train_all_{len(counts)}"
+    alike = model.column(name) if len(set(counts.values())) == 1 else None
+    return Ours(_of(next(iter(_exact(model.columns, cell)), alike), study.tested))
+
+
+AXES: Mapping[tuple[str, str], Callable[[Study, Table], dict[str, Find]]] = {
+    EXPOSURE: _curves,
+    BUDGETS: _budgets,
+    **dict.fromkeys(MATRICES, _models(_matrix)),
+    ("decoder_and_map", "split"): _models(_split),
+    ("train_and_test_domain", "quantity"): _models(_same),
+    ("held_out_test_domain", "quantity"): _models(_held_out),
+    ("setup", "train_source/metric"): _models(_source),
+    ("setup", "metric/method"): _models(_method),
+    ("method", "test_set/metric"): _models(_unseen),
+    ("model", "quantity"): _models(_mean),
+}
+"""Of the axes of each kind of published table: by name, what of ours may answer for its numbers."""

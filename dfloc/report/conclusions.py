@@ -1,0 +1,111 @@
+"""What the documents conclude, on the page: a table of the claims that our numbers decide, a sentence of the rest."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from dfloc.report.captions import provenance
+from dfloc.report.claims import Claim, Judged, State, Verdict, judge
+from dfloc.report.groups import Study
+from dfloc.report.page import Section
+from dfloc.report.table import DASH, Cell, Column, Table, row
+
+ID = "claims-study"
+WORDS: Mapping[State, str] = {"holds": "holds", "fails": "FAILS", "cannot_be_computed": "cannot be computed"}
+ALIKE = {True: Cell("yes"), False: Cell("NO", mark="bad"), None: Cell(DASH, mark="hole")}
+SEVERAL: Mapping[State, str] = {**WORDS, "holds": "hold", "fails": "fail"}
+
+
+def summary(found: Sequence[Judged]) -> str:
+    """Return in a few sentences how many claims hold, where ours and the published numbers part, which are not put."""
+
+    def count(verdicts: Sequence[Verdict]) -> str:
+        states = [verdict.state for verdict in verdicts]
+        words = {state: (WORDS if states.count(state) == 1 else SEVERAL)[state].lower() for state in WORDS}
+        return ", ".join(f"{states.count(state)} {words[state]}" for state in WORDS if state in states)
+
+    put, apart = [each for each in found if each.is_put], [each.claim.id for each in found if each.agree is False]
+    decided = f"They decide differently: {', '.join(apart)}." if apart else "Where both decide, they decide alike."
+    return " ".join(
+        [
+            f"{len(found)} claims. On the published numbers: {count([each.published for each in found])}.",
+            *([f"On ours: {count([each.ours for each in put])}. {decided}"] if put else []),
+            *_not_put([each for each in found if not each.is_put], any_put=bool(put)),
+        ]
+    )
+
+
+def _not_put(found: Sequence[Judged], *, any_put: bool) -> list[str]:
+    """Return a sentence with the claims that are not put to our numbers, and why."""
+    why: dict[str, list[str]] = {}
+    for each in found:
+        why.setdefault(each.ours.why, []).append(each.claim.id)
+    words = "; ".join(f"{reason} ({', '.join(names)})" for reason, names in why.items())
+    if len(why) == 1 and not any_put:
+        words = next(iter(why))
+    return [f"{'Not' if any_put else 'None is'} put to ours: {words}."] if found else []
+
+
+def sections(study: Study) -> list[Section]:
+    """Return the part of the page with the claims: a table of those that our numbers decide, a sentence of the rest."""
+    found = judge(study)
+    put = [each for each in found if each.is_put]
+    blocks = [table(study, put)] if put else []
+    return [Section(ID, "What the documents conclude", summary(found), blocks)] if found else []
+
+
+def table(study: Study, found: Sequence[Judged]) -> Table:
+    """Return the claims with formula, numbers and verdicts."""
+    columns: list[Column[Judged]] = [
+        Column("Claim", lambda each: Cell(each.claim.claim, _where(each.claim)), words=True),
+        Column("Formula", lambda each: Cell(each.claim.formula, _uses(each.claim)), words=True),
+        Column("Published", lambda each: _cell(each.published, each.claim.note), words=True),
+        Column("Ours", lambda each: _cell(each.ours), words=True),
+        Column("Alike", lambda each: ALIKE[each.agree], words=True),
+    ]
+    return Table(
+        id="claims",
+        title="What the documents conclude, on their numbers and on ours.",
+        caption="Each sentence is read as a formula, and its thresholds are ours. Published verdicts are computed from "
+        "the published tables; numbers that are called suspect are left out. Numbers are IoU in per cent where the "
+        "document prints them. The share of resamples in which a claim holds is of one bootstrap over draws, seeds and "
+        "photographs for all its numbers; a resample that leaves it undecided counts as one in which it does not. "
+        f"{provenance(study, study.groups)}",
+        columns=columns,
+        rows=[row(columns, each) for each in found],
+    )
+
+
+def _where(claim: Claim) -> str:
+    return f"{claim.id}, {claim.doc}: {claim.where}"
+
+
+def _uses(claim: Claim) -> str:
+    return f"Tables: {', '.join(claim.uses)}." if claim.uses else ""
+
+
+def _cell(verdict: Verdict, note: str = "") -> Cell:
+    share = f", in {100 * verdict.share:.0f} % of resamples" if verdict.share is not None else ""
+    if verdict.share is not None and verdict.state == "fails":
+        share = f", holds in {100 * verdict.share:.0f} % of resamples"
+    marks: Mapping[State, str] = {"holds": "", "fails": "bad", "cannot_be_computed": "hole"}
+    told = [_numbers(verdict), f"{verdict.why}." if verdict.why else "", verdict.model, note and f"Note: {note}."]
+    words = WORDS[verdict.state] + (share if verdict.state != "cannot_be_computed" else "")
+    return Cell(words, " ".join(filter(None, told)), mark=marks[verdict.state])
+
+
+def _numbers(verdict: Verdict) -> str:
+    told = []
+    for name, values in verdict.numbers.items():
+        spans = (verdict.spans or {}).get(name)
+        each = [_rounded(value) + (_between(*spans[place]) if spans else "") for place, value in enumerate(values)]
+        told.append(f"{name} {', '.join(each)}")
+    return f"{'; '.join(told)}." if told else ""
+
+
+def _between(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f" ({_rounded(low)} … {_rounded(high)})"
+
+
+def _rounded(value: float) -> str:
+    """Return two decimals, halves away from zero as the documents round them."""
+    return f"{value + math.copysign(1e-9, value):.2f}"

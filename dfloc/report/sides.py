@@ -1,0 +1,144 @@
+"""Our numbers for the tables that a claim reads: where they stand beside its own, and a few that no document prints."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from dfloc.report import place, recipe
+from dfloc.report.address import BUDGETS
+from dfloc.report.comparable import RANDOM, is_via
+from dfloc.report.formulas.numbers import ALL, REPAINT, Key
+from dfloc.report.formulas.segmenters import IOU
+from dfloc.report.groups import Group, Study
+from dfloc.report.place import Pair
+from dfloc.report.published import Cell, Table
+from dfloc.report.resample import Part
+
+FIELDS = ("maps", "decoder", "model", "input")  # what makes a model another
+
+
+@dataclass(frozen=True)
+class Side:
+    """Our numbers for one table.
+
+    Attributes:
+        id: of the table, or of numbers that no document prints.
+        parts: by key as in the published matrix.
+        held_out: as in the published table.
+        models: what ours are.
+        lacks: what they differ in from the table's.
+        absent: why there is no number.
+    """
+
+    id: str
+    parts: Mapping[Key, Part] = field(default_factory=dict)
+    held_out: str = ""
+    models: Sequence[str] = ()
+    lacks: Sequence[str] = ()
+    absent: str = ""
+
+
+def key_of(table: Table, cell: Cell) -> Key:
+    """Return (test, train); the poster on segmenters does not say which of two sets its Repaint is, ours is the 9k."""
+    if table.axes == BUDGETS:
+        return cell.col, cell.row
+    generic = table.cols_axis == "quantity" and cell.row == REPAINT.removesuffix("-9k")
+    return (REPAINT if generic else cell.row), cell.col
+
+
+def side(study: Study, table: Table) -> Side:
+    """Return our numbers for a table: of each of its models, those of ours that fill most of it and lack least."""
+    found = place.pairs(study, [_with_twins(table)])
+    by_model: dict[str, dict[str, list[Pair]]] = {}
+    for pair in (pair for pair in found if pair.matched and not study.random_weights and _is_way(pair)):
+        by_model.setdefault(_model(pair.published), {}).setdefault(pair.where, []).append(pair)
+    best = [min(each.values(), key=lambda ours: (-len(ours), len(_lacks(ours)))) for each in by_model.values()]
+    used = [pair for each in best for pair in each]
+    if not used:
+        return Side(table.id, absent=RANDOM if study.random_weights else place.missing(study, table, found))
+    parts = {
+        key_of(table, pair.published): Part(
+            tuple((group, test) for group, domains in pair.place.cells for test in domains), pair.place.metric
+        )
+        for pair in used
+    }
+    models = dict.fromkeys(_words(pair.place.cells[0][0]) for pair in used if pair.where)
+    return Side(table.id, parts, table.held_out, [*models], _lacks(used))
+
+
+def _with_twins(table: Table) -> Table:
+    """Return a table with the numbers that it would have if a row of another model were of the model of the rest."""
+    mixed = [cell for cell in table.cells.values() if cell.status == "mixed_config"]
+    twins = [replace(cell, row=f"{cell.row}-same-backbone", requires={}) for cell in mixed]
+    return replace(table, cells={**table.cells, **{(cell.row, cell.col): cell for cell in twins}})
+
+
+def _is_way(pair: Pair) -> bool:
+    """Return whether images reach the backbone as the number's did: another way is another model."""
+    return all(is_via(pair.published.requires, group.first.trial.spec) for group, _ in pair.place.cells)
+
+
+def _model(cell: Cell) -> str:
+    return str([cell.requires.get(name) for name in FIELDS])
+
+
+def _lacks(found: Sequence[Pair]) -> list[str]:
+    return list(dict.fromkeys(lack for pair in found for lack in pair.lacks))
+
+
+def _words(group: Group) -> str:
+    spec = group.first.trial.spec
+    return ", ".join(filter(None, [recipe.maps(spec), recipe.decoder(spec), group.case]))
+
+
+def configurations(study: Study) -> Side:
+    """Return the mean test IoU of each architecture and encoder, over losses, in the stage that has most of them."""
+    stages: dict[str, dict[str, list[Group]]] = {}
+    for group in _segmenters(study):
+        decoder = group.first.trial.spec.decoder
+        stages.setdefault(group.stage, {}).setdefault(f"{decoder.architecture}/{decoder.encoder}", []).append(group)
+    most = max(stages.values(), key=len, default={})
+    return _own("configurations", study, most, "no stage compares architectures and encoders")
+
+
+def losses(study: Study) -> Side:
+    """Return the mean test IoU of each loss of the trained segmenter, over all it was crossed with."""
+    found: dict[str, list[Group]] = {}
+    for group in _segmenters(study):
+        found.setdefault(group.first.trial.spec.loss.name, []).append(group)
+    return _own("losses", study, found, "no segmenter is trained with several losses")
+
+
+def blur(study: Study) -> Side:
+    """Return the mean IoU on domains that were not trained on, with blurred training images and without."""
+    found: dict[str, list[Group]] = {}
+    for group in _segmenters(study):
+        augment = group.first.trial.spec.augment
+        names = {op.name for op in augment.ops} if augment else {"none"}
+        if names <= {"blur", "none"}:
+            found.setdefault(names.pop(), []).append(group)
+    whole = _own("blur", study, found, "no segmenter is trained with and without blur")
+    unseen = {
+        key: Part(tuple((group, test) for group, test in part.models if test not in _trained(group)))
+        for key, part in whole.parts.items()
+    }
+    return replace(whole, parts={key: part for key, part in unseen.items() if part.models})
+
+
+def _own(name: str, study: Study, found: Mapping[str, Sequence[Group]], absent: str) -> Side:
+    gone = [f"this study has no {domain}" for domain in ALL if domain not in study.tested]
+    why = [*([RANDOM] if study.random_weights else gone), *([absent] if len(found) < 2 else [])]
+    if why:
+        return Side(name, absent=why[0])
+    parts: dict[Key, Part] = {
+        (row, IOU): Part(tuple((group, test) for group in groups for test in study.record.domains))
+        for row, groups in found.items()
+    }
+    return Side(name, parts, models=["mean over all other axes"])
+
+
+def _segmenters(study: Study) -> list[Group]:
+    return [group for group in study.groups if group.first.trial.spec.decoder.name == "smp"]
+
+
+def _trained(group: Group) -> set[str]:
+    return {domain for domain, count in group.first.trial.spec.train.counts.items() if count}
