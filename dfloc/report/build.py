@@ -24,6 +24,7 @@ from dfloc.report import (
     reading,
     search,
 )
+from dfloc.report.answer import answer
 from dfloc.report.beside import Pair
 from dfloc.report.controls import REPLAY, controls_of, main
 from dfloc.report.estimate import pooled
@@ -67,6 +68,7 @@ def write(workspace: Workspace, study: Study, *, shards: UPath | None = None, wi
     for table in report.tables:
         storage.put(folder / f"{table.id}.csv", table.csv().encode())
     storage.put(folder / "evaluations.csv", csv_text(list(_evaluations(studies))).encode())
+    storage.put(folder / "answer.json", storage.json_bytes(answer(studies[0]).content))
     storage.put(folder / "report.md", report.markdown().encode())
     storage.put(folder / "index.html", report.html().encode())
     return folder
