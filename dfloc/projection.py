@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow.parquet as pq
 from upath import UPath
 
-from dfloc import disk, run_layout, storage, summary
+from dfloc import disk, parent_run, run_layout, storage, summary
 from dfloc.alphabet import MAX_KEY, key, value
 from dfloc.config import EvaluationSpec, fingerprint
 from dfloc.identity import Identity
@@ -274,6 +274,7 @@ class Projection:
             with tempfile.TemporaryDirectory() as scratch:
                 copy = shutil.copytree(storage.local(report), Path(scratch) / "report", ignore=_scratch_files)
                 self._upload(self._parent, copy, "report")
+            parent_run.answer(self._store, self._parent, report)
         self._store.end(self._parent, status)
 
     def _open_experiment(self) -> Any:

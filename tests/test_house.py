@@ -28,7 +28,7 @@ LAYERS = {
     **dict.fromkeys(
         (f"dfloc.{name}" for name in ("engine", "ledger", "summary", "projection", "run_layout", "tracking")), 3
     ),
-    **dict.fromkeys((f"dfloc.{name}" for name in ("objective", "tracking_store", "tracking_uri")), 3),
+    **dict.fromkeys((f"dfloc.{name}" for name in ("objective", "parent_run", "tracking_store", "tracking_uri")), 3),
     "dfloc.report": 4,
     "dfloc.doctor": 5,
     "dfloc.sweep": 5,

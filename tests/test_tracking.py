@@ -1,4 +1,6 @@
 import errno
+import json
+import math
 import os
 import shutil
 import signal
@@ -110,6 +112,28 @@ def test_the_description_finds_the_trials(workspace: Workspace, ledger: Ledger) 
         {"lama base seed=0"},
         {"n=6 lama finetune seed=0"},
     ]
+
+
+def test_the_parent_run_says_what_the_report_answers(workspace: Workspace, ledger: Ledger, tmp_path: Path) -> None:
+    """Its numbers are metrics; one that is gone is NaN; the sentences stand before the note, once."""
+
+    def answered(sentence: str, **numbers: float) -> Any:
+        content = {"sentences": [{"key": "gain", "text": sentence}], "numbers": numbers}
+        (tmp_path / "answer.json").write_text(json.dumps(content))
+        tracker = Tracker(workspace, ledger)
+        tracker.open(RECORD)
+        tracker.close("FINISHED", UPath(tmp_path))
+        return runs_of(workspace)["exposure-paper-dolos"].data
+
+    first = answered("It lifts.", **{"gain/n": 4.0, "best/one": 0.5})
+    assert first.metrics["answer/gain/n"] == 4.0
+    assert first.metrics["answer/best/one"] == 0.5
+    second = answered("It falls.", **{"gain/n": 8.0})
+    assert second.metrics["answer/gain/n"] == 8.0
+    assert math.isnan(second.metrics["answer/best/one"])
+    note = second.tags["mlflow.note.content"]
+    assert note.startswith("It falls.\n\n**")
+    assert "It lifts" not in note
 
 
 def test_a_second_time_changes_nothing(workspace: Workspace, ledger: Ledger) -> None:

@@ -121,7 +121,7 @@ class Mean:
         of_both = float((rest_UP**2).sum()) * num / (num - 1)
         variance = max(of_photos + of_units - of_both, of_photos, of_units)
         parts = (of_photos, photo_freedom), (of_units, num - 1), (of_both, (num - 1) * photo_freedom)
-        return variance, freedom_of(variance, parts)
+        return variance, max(freedom_of(variance, parts), min(photo_freedom, num - 1))  # what is taken off may undercut
 
 
 def mean(trainings: Sequence[Training], bounds: Bounds = UNBOUNDED) -> Mean | None:

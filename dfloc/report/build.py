@@ -26,6 +26,7 @@ from dfloc.report import (
     render,
     search,
 )
+from dfloc.report.answer import answer
 from dfloc.report.controls import REPLAY, controls_of, main
 from dfloc.report.groups import Study, by_protocol
 from dfloc.report.page import Report, Section
@@ -68,6 +69,7 @@ def write(workspace: Workspace, study: Study, *, shards: UPath | None = None, wi
     for table in report.tables:
         storage.put(folder / f"{table.id}.csv", table.csv().encode())
     storage.put(folder / "evaluations.csv", evaluations.csv(studies).encode())
+    storage.put(folder / "answer.json", storage.json_bytes(answer(studies[0]).content))
     storage.put(folder / "report.md", render.markdown("report", page=report).encode())
     storage.put(folder / "index.html", render.html("page", page=report).encode())
     return folder

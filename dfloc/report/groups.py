@@ -197,14 +197,7 @@ class Study:
 
     def less(self, first: Group, second: Group, domains: Sequence[str]) -> Estimate | None:
         """Return the mean of the first less that of the second, trials paired by seed and draw."""
-        wanted: list[tuple[Checkpoint, str]] = [("best", domain) for domain in domains]
-        pairs = [
-            (Run(*place, [one.scores[key] for key in wanted]), Run(*place, [other.scores[key] for key in wanted]))
-            for place in places([first, second])
-            for one, other in [(first.runs[place], second.runs[place])]
-            if all(_same_images(one.scores.get(key), other.scores.get(key)) for key in wanted)
-        ]
-        return difference(pairs, len(places([first, second]))) if domains else None
+        return less([(first, domain) for domain in domains], [(second, domain) for domain in domains])
 
 
 def _all_fake(study: "Study") -> Group | None:
@@ -269,6 +262,20 @@ def over(models: Sequence[tuple[Group, str]], metric: str | None = None) -> Esti
     if not all(group.measures(metric) for group, _ in models):
         return None
     return pooled(common_runs(models), metric, len(places([group for group, _ in models])))
+
+
+def less(first: Sequence[tuple[Group, str]], second: Sequence[tuple[Group, str]]) -> Estimate | None:
+    """Return the mean over groups, each on its domain, less that over others on the same domains in the same order.
+
+    Trials are paired by seed and draw, where both were scored on the same images; None where there are none.
+    """
+    shared = places([group for group, _ in (*first, *second)])
+    pairs = []
+    for place in shared:
+        sides = [[group.runs[place].scores.get(("best", domain)) for group, domain in side] for side in (first, second)]
+        if all(_same_images(one, other) for one, other in zip(*sides, strict=True)):
+            pairs.append((Run(*place, [one for one in sides[0] if one]), Run(*place, [one for one in sides[1] if one])))
+    return difference(pairs, len(shared)) if first else None
 
 
 def scored_places(groups: Sequence[Group]) -> list[Place]:

@@ -9,6 +9,8 @@ from dfloc.metrics.degenerate import EQUAL
 from dfloc.planned import SearchRecord
 from dfloc.report import captions, cells, overview, table
 from dfloc.report.chart import COLOURS, GREY, UNIT, Axis, Bars, Figure, Key, Lines, Mark, Panel, Series
+from dfloc.report.estimate import Estimate
+from dfloc.report.finding import Finding
 from dfloc.report.groups import Study
 from dfloc.report.marks import NOT_ABOVE
 from dfloc.report.page import Section
@@ -80,23 +82,32 @@ def points(study: Study, search: SearchRecord) -> list[Point]:
     return found
 
 
-def headline(study: Study) -> str:
-    """Return the point that validation chooses in each search; empty where there is none, or no point is finished."""
-    return " ".join(filter(None, (_headline(study, search) for search in reversed(study.record.searches))))
+def findings(study: Study) -> Iterator[Finding]:
+    """Yield the point that validation chooses in each search, the newest first, and what mattered."""
+    for place, search in enumerate(reversed(study.record.searches)):
+        found = points(study, search)
+        done = [point for point in found if point.state == "done" and point.value is not None]
+        ranked = sorted(done, key=lambda point: (-(point.value or 0.0), point.number))
+        best = next((point for point in ranked if not _is_not_above(study, point, search)), next(iter(ranked), None))
+        if best is not None:
+            of = f" of {search.stage}" if place else ""
+            yield _chosen(study, search, best, f"{len(done)} finished of {len(found)} points{of}")._replace(
+                key=f"best-{search.stage}" if place else "best"
+            )
 
 
-def _headline(study: Study, search: SearchRecord) -> str:
-    found = points(study, search)
-    done = [point for point in found if point.state == "done" and point.value is not None]
-    ranked = sorted(done, key=lambda point: (-(point.value or 0.0), point.number))
-    best = next((point for point in ranked if not _is_not_above(study, point, search)), next(iter(ranked), None))
-    if best is None:
-        return ""
+def _chosen(study: Study, search: SearchRecord, best: Point, states: str) -> Finding:
     mark = f", {NOT_ABOVE}" if _is_not_above(study, best, search) else ""
     scores = [score for domain in study.tested if (score := _tested(best, domain, search)) is not None]
-    tested = f", test mean {sum(scores) / len(scores):.3f}" if scores and len(scores) == len(study.tested) else ""
-    states = f"{len(done)} of {len(found)} points finished"
-    return f"Searched ({states}): {best.words}: validation IoU {best.value:.3f}{tested}{mark}."
+    numbers: dict[str, Estimate | float] = {"valid": best.value or 0.0}
+    tested = ""
+    if scores and len(scores) == len(study.tested):
+        numbers["test"] = sum(scores) / len(scores)
+        tested = f", test mean {numbers['test']:.2f}"
+    most = max(search.importance, key=lambda name: search.importance[name], default="")
+    matters = f"; what mattered most is {most} ({100 * search.importance[most]:.0f} %)" if most else ""
+    text = f"Of {states} validation chooses {best.words}: validation IoU {best.value:.2f}{tested}{mark}{matters}"
+    return Finding("best", text, numbers)
 
 
 def word(value: object) -> str:

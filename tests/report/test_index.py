@@ -2,13 +2,12 @@ import re
 from pathlib import Path
 
 from dfloc import storage
-from dfloc.report import index, models, ranking
+from dfloc.report import index
+from dfloc.report.answer import Answer, answer
 from dfloc.report.groups import Study
-from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report import crossed, studies
-from tests.report.studies import DOLOS, MINI, Maker
-from tests.report.test_search import searched
+from tests.report.studies import MINI, Maker
 
 
 def filled(tmp_path: Path, *records) -> Workspace:
@@ -35,41 +34,8 @@ def test_one_page_links_every_report(tmp_path):
     assert index.BUILT_IN in text
 
 
-def test_the_headline_is_the_choice_of_validation(tmp_path):
-    record = crossed.single_domain()
-    workspace = filled(tmp_path, record)
-    entry = index.entry(Study(record, Results(workspace, record)))
-    trials = [trial for trial in record.trials if trial.case == "sam2-high-res-1-conv-20"]
-    own = sum(crossed.truth(trial, trial.axes["domain"]) for trial in trials) / 4
-    assert entry.headlines == [
-        "Trained on one domain: sam2-high-res-1-conv-20 (best of 2 by validation): "
-        f"IoU {own:.3f} in domain, 0.252 out of domain."
-    ]
-    assert (entry.mark, entry.state) == ("", "11 distinct trials: 11 finished.")
-    assert len(DOLOS) == len(trials)
-
-
-def test_sources_of_photographs_are_not_mixed_in_a_headline(tmp_path):
-    record = crossed.source_shift()
-    workspace = filled(tmp_path, record)
-    study = Study(record, Results(workspace, record))
-    own, other = (crossed.truth(trial, "celebahq/repaint-p2") for trial in record.trials)
-    assert index.entry(study).headlines == [
-        f"Trained on one domain: xception to block 2: IoU {own:.3f} trained on celebahq/repaint-p2, "
-        f"{other:.3f} trained on ffhq/repaint-p2."
-    ]
-    assert own != other
-    assert "the mean ID is also over trainings on ffhq" in ranking.ranked(study, models.models(study)).caption
-
-
-def test_a_search_has_a_headline(tmp_path):
-    entry = index.entry(searched(Workspace(tmp_path)))
-    assert [line.partition(" (")[0] for line in entry.headlines] == ["Searched"]
-
-
-def test_a_fine_tuning_study_says_what_n_gives(mini_study):
-    (line,) = index.entry(mini_study).headlines
-    assert line == "Fine-tuned: IoU on the held-out domain 0.150 at n = 0, 0.740 at n = 48."
+def test_an_entry_is_the_studys_answer(mini_study):
+    assert index.entry(mini_study).headlines == [*answer(mini_study).sentences.values()]
 
 
 def test_an_empty_workspace_has_a_page_that_says_what_to_do(tmp_path):
@@ -90,12 +56,12 @@ def test_a_sweep_whose_report_fails_keeps_no_other_from_its_own(tmp_path, monkey
     damaged = workspace.sweep("damaged")
     storage.put(damaged / "plan.json", b'{"version": 1')
 
-    def models_of(study: Study) -> object:
+    def answer_of(study: Study) -> Answer:
         if study.record.sweep == broken.sweep:
             raise TypeError("unhashable type: 'dict'")
-        return models.models(study)
+        return answer(study)
 
-    monkeypatch.setattr(index, "models", models_of)
+    monkeypatch.setattr(index, "answer", answer_of)
     page, failed = index.build_all(workspace, with_panel=False)
     assert failed.keys() == {broken.sweep, "damaged"}
     assert f"TypeError: unhashable type: 'dict'; dfloc report {broken.sweep}" in failed[broken.sweep]

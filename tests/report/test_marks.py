@@ -12,7 +12,8 @@ from dfloc.ledger import Ledger
 from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
-from dfloc.report import budgets, captions, exposure, figures, heatmaps, index, latex, marks, models, overview, ranking
+from dfloc.report import budgets, captions, exposure, figures, heatmaps, latex, marks, models, overview, ranking
+from dfloc.report.answer import answer
 from dfloc.report.build import build
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
@@ -127,9 +128,10 @@ def test_what_is_not_above_all_fake_is_the_best_of_nothing(workspace: Workspace)
     assert valid == [("first", ""), ("second", "strong")]
     assert "oracle" not in cell(table, "first", "All").small
     assert r"\textbf{0.1" not in latex.latex(table)
-    assert index.entry(study).headlines == [
-        "Trained on one domain: second (best of 2 by validation): IoU 0.300 in domain, 0.300 out of domain."
-    ]
+    best = answer(study).sentences["best"]
+    assert best == (
+        "Trained on one domain, second, which validation chooses of 2, has IoU 0.30 in domain and 0.30 out of domain."
+    )
 
 
 def test_where_no_model_is_above_all_fake_none_is_the_best(workspace: Workspace) -> None:
@@ -141,9 +143,9 @@ def test_where_no_model_is_above_all_fake_none_is_the_best(workspace: Workspace)
         text = latex.latex(each)
         assert r"\textbf" not in text.split(r"\midrule", 1)[1]
         assert r"\underline" not in text
-    (headline,) = index.entry(study).headlines
-    assert "best" not in headline
-    assert headline.endswith("not above all fake.")
+    best = answer(study).sentences["best"]
+    assert "chooses" not in best
+    assert best.endswith("not above all fake.")
     page = build(workspace, study.record, with_panel=False)
     assert "oracle |" not in (page / "report.md").read_text()
 

@@ -103,15 +103,17 @@ def test_importance_is_drawn_as_it_is_on_record(tmp_path) -> None:
     assert "over 4 points" in figures["fig-importance"].caption
 
 
-def test_the_headline_is_the_finished_point_of_highest_validation(tmp_path) -> None:
-    said = search.headline(searched(Workspace(tmp_path)))
-    assert said == (
-        "Searched (3 of 5 points finished): lr = 1e-05, layer = a/1 + b/2: validation IoU 0.750, test mean 0.750."
+def test_it_finds_the_finished_point_of_highest_validation(tmp_path) -> None:
+    (found,) = search.findings(searched(Workspace(tmp_path), importance={"layer": 0.8, "lr": 0.2}, weighed=4))
+    assert found.text == (
+        "Of 3 finished of 5 points validation chooses lr = 1e-05, layer = a/1 + b/2: validation IoU 0.75, test mean "
+        "0.75; what mattered most is layer (80 %)"
     )
+    assert found.numbers == pytest.approx({"valid": 0.75, "test": 0.75})
 
 
-def test_a_study_without_a_search_has_no_such_headline(mini_study: Study) -> None:
-    assert search.headline(mini_study) == ""
+def test_a_study_without_a_search_has_no_such_finding(mini_study: Study) -> None:
+    assert list(search.findings(mini_study)) == []
 
 
 def test_no_importance_before_there_is_one(tmp_path) -> None:

@@ -219,5 +219,6 @@ def test_each_search_has_a_section_of_its_own(tmp_path: Path) -> None:
     ids = [block.id for section in sections for block in section.blocks]
     assert ids == ["fig-search", "search", "fig-search-2", "search-2"]
     assert sections[1].blocks[0].numbers == "search-2"  # type: ignore[union-attr]
-    assert search.headline(study).count("Searched (2 of 2 points finished)") == 2
+    found = [(one.key, one.text.partition(" validation")[0]) for one in search.findings(study)]
+    assert found == [("best", "Of 2 finished of 2 points"), ("best-coarse", "Of 2 finished of 2 points of coarse")]
     build(Workspace(tmp_path / "workspace"), study.record, with_panel=False)

@@ -1,0 +1,101 @@
+"""What a study answers, in a few sentences that are computed from its numbers: first on its page, and in MLflow."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from dfloc.metrics.intervals import holm
+from dfloc.report import findings_models, findings_tuning, search
+from dfloc.report.estimate import Estimate
+from dfloc.report.finding import Finding
+from dfloc.report.groups import Study
+
+NOTHING = "No trial of it is scored yet."
+KINDS = (search.findings, findings_tuning.findings, findings_models.findings)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a study says first.
+
+    Attributes:
+        sentences: by key, in order.
+        numbers: what they rest on, by `<key>/<name>`; of what is compared `<key>/difference`, and `<key>/decided`, 0
+            or 1.
+    """
+
+    sentences: Mapping[str, str]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """It as a file says it, in order."""
+        said = [{"key": key, "text": text} for key, text in self.sentences.items()]
+        return {"sentences": said, "numbers": dict(self.numbers)}
+
+
+def answer(study: Study) -> Answer:
+    """Return what a study finds, by what its trials are: a search, a fine-tuning, or models; the first that it is."""
+    return next((told(study, found) for of in KINDS if (found := list(of(study)))), Answer({"none": NOTHING}))
+
+
+def told(study: Study, found: Sequence[Finding]) -> Answer:
+    """Return some findings with what is decided of them, and how sure they are."""
+    sentences, numbers = dict[str, str](), dict[str, float]()
+    every = [one for each in found for one, _ in each.differences]
+    apart = iter(decided(every))
+    for each in found:
+        verdicts = [next(apart) for _ in each.differences]
+        undecided = [words for (_, words), sure in zip(each.differences, verdicts, strict=True) if not sure]
+        sentences[each.key] = f"{'; '.join([each.text, *undecided])}."
+        values = {name: one.value if isinstance(one, Estimate) else one for name, one in each.numbers.items()}
+        numbers |= {f"{each.key}/{_plain(name)}": value for name, value in values.items()}
+        if each.differences:
+            numbers |= {f"{each.key}/difference": each.differences[0][0].value}
+            numbers |= {f"{each.key}/decided": float(all(verdicts))}
+    return Answer(sentences | {"sure": _sure(study, every)}, numbers)
+
+
+def decided(differences: Sequence[Estimate]) -> list[bool]:
+    """Return which differences luck does not explain, by Holm's procedure over them.
+
+    Of one training a side nobody knows the luck; of such the interval over photographs speaks, and the answer says so.
+    """
+    apart = holm([float("nan") if one.p is None else one.p for one in differences])
+    return [
+        far if one.p == one.p else one.known and not one.low <= 0 <= one.high
+        for one, far in zip(differences, apart, strict=True)
+    ]
+
+
+def _sure(study: Study, differences: Sequence[Estimate]) -> str:
+    """Return what the differences rest on, and from where on they tell."""
+    scores = study.results.scores()
+    photographs = min((score.num_photographs for score in scores), default=0)
+    runs = sorted({one.runs for one in differences} or {len(group.scored) for group in study.groups if group.scored})
+    trainings = _counted(runs[0], "training") if len(runs) == 1 else f"{runs[0]} to {runs[-1]} trainings"
+    widths = [(one.high - one.low) / 2 for one in differences if one.known]
+    words = [f"{trainings} of each, {_counted(photographs, 'source image')} a domain"]
+    if widths:
+        words.append(f"differences under about {_rounded(median(widths))} are not decided")
+        words += ["another training may tell otherwise"] if runs[0] == 1 else []
+    elif differences:
+        words.append("too few source images for an interval, so no difference is decided")
+    states = study.results.counts()
+    total = sum(states.values())
+    waiting = f" {total - states['done']} of {total} trials are not finished." if total - states["done"] else ""
+    return f"{': '.join(['; '.join(words[:1]), *(['; '.join(words[1:])] if words[1:] else [])])}.{waiting}"
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.01 else f"{value:.1g}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _plain(name: str) -> str:
+    """Return a name of signs that MLflow takes in the name of a metric."""
+    return "".join(sign if sign.isalnum() or sign in "_-. " else "_" for sign in name)

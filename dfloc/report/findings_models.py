@@ -1,0 +1,199 @@
+"""What a study of models finds: which one validation chooses, what generalizes, what each setting does."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from dfloc.config import canonical
+from dfloc.report.estimate import Estimate
+from dfloc.report.finding import Finding
+from dfloc.report.groups import Group, Study, less, over
+from dfloc.report.marks import NOT_ABOVE
+from dfloc.report.models import (
+    ALL,
+    ONE,
+    WITHOUT,
+    Part,
+    Which,
+    every,
+    foreign,
+    known,
+    models,
+    parts,
+    settings,
+    unknown,
+    valued,
+)
+from dfloc.report.ranking import chosen
+
+MOST = 2  # settings that a sentence is said of
+SHOWN = 3  # values of one
+Cells = Mapping[tuple[str, str, str], Group]  # trainings by a name, that of their data, and the test domain
+
+
+def findings(study: Study) -> Iterator[Finding]:
+    """Yield what is found of models that are trained on one, several or all domains but one."""
+    blocks = parts(study, models(study))
+    kind = next(
+        (kind for kind in (WITHOUT, ONE, ALL) if any(part.valid is not None for part in blocks.get(kind, []))), ""
+    )
+    block = [part for part in blocks.get(kind, []) if part.valid is not None]
+    if not block:
+        return
+    best = chosen(study, block) or block[0]
+    which, where = _which(study, best)
+    yield _standing(study, block, best)
+    if found := _lead(study, block, best, which, where):
+        yield found
+    yield from _settings(study, blocks[kind], which, where)
+    for found in (_diverse(study, blocks), _sources(study, best), _hardest(study, best, which, where)):
+        if found:
+            yield found
+
+
+def _which(study: Study, part: Part) -> tuple[Which, str]:
+    """Return the cells that a study is about: out of domain where there are any."""
+    if part.cells(study, unknown):
+        return unknown, "out of domain"
+    return (known, "in domain") if part.cells(study, known) else (every, "over all domains")
+
+
+def _standing(study: Study, block: Sequence[Part], best: Part) -> Finding:
+    first = chosen(study, block)
+    of = f", which validation chooses of {len(block)}," if first and len(block) > 1 else ""
+    means = {words: best.mean(study, which) for words, which in (("in domain", known), ("out of domain", unknown))}
+    said = " and ".join(f"{found.value:.2f} {words}" for words, found in means.items() if found) or "no number yet"
+    mark = "" if first else f", {NOT_ABOVE}"
+    text = f"Trained on {best.kind}, {best.model.name}{of} has {study.first.label} {said}{mark}"
+    return Finding("best", text, {words.replace(" ", "_"): found for words, found in means.items() if found})
+
+
+def _lead(study: Study, block: Sequence[Part], best: Part, which: Which, where: str) -> Finding | None:
+    """Return how the model that validation chooses stands to the best of the others on test images."""
+    means = {part: found for part in block if (found := part.mean(study, which))}
+    if best not in means or len(means) < 2:
+        return None
+    others = {part: found for part, found in means.items() if part is not best}
+    top = study.first.best(found.value for found in others.values())
+    other = next(part for part, found in others.items() if found.value == top)
+    numbers = {"chosen": means[best], "other": others[other]}
+    ahead = study.first.gain(means[best].value, top) >= 0
+    sides = (best, other) if ahead else (other, best)
+    lead = _less(*(_cells(study, {"": part}, which) for part in sides))
+    text = (
+        f"No other has more {where}; the next is {other.model.name} with {top:.2f}"
+        if ahead
+        else f"Most {where} has {other.model.name} with {top:.2f}, which validation does not choose"
+    )
+    return Finding("lead", text, numbers, [(lead, "which of the two is better is not decided")] if lead else [])
+
+
+def _settings(study: Study, block: Sequence[Part], which: Which, where: str) -> Iterator[Finding]:
+    """Yield what some settings do where the others stay: the means of their values over the same of all else."""
+    axes = dict.fromkeys(axis for part in block for axis in settings(part.groups[0]))
+    found = [(place, axis, values) for axis in axes for place, values in enumerate(_alike(block, axis))]
+    said = list[str]()
+    for _, axis, values in sorted(found, key=lambda each: each[0]) if len(axes) > 1 else ():
+        cells = {name: _cells(study, of, which) for name, of in values.items()}
+        shared = set.intersection(*({key for key in of if of[key].score([key[-1]])} for of in cells.values()))
+        means = {name: mean for name, of in cells.items() if (mean := _mean({key: of[key] for key in shared}))}
+        if len(means) < 2 or len(said) == MOST:
+            continue
+        ranked = sorted(means, key=lambda name: -study.first.gain(means[name].value, 0))
+        shown = [f"{name} {means[name].value:.2f}" for name in ranked]
+        shown = [*shown[:SHOWN], f"... {shown[-1]}"] if len(shown) > SHOWN + 1 else shown
+        label = axis.rpartition(".")[2]
+        lead = _less(*({key: cells[name][key] for key in shared} for name in ranked[:2]))
+        words = "the difference is not decided" if len(ranked) == 2 else "the first two are not told apart"
+        said.append(axis)
+        yield Finding(
+            label if said.count(axis) == 1 else f"{label}-{said.count(axis)}",
+            f"By {label}, all else equal, {where}: {', '.join(shown)}",
+            {name: means[name] for name in ranked},
+            [(lead, words)] if lead else [],
+        )
+
+
+def _alike(block: Sequence[Part], axis: str) -> list[dict[str, dict[str, Part]]]:
+    """Return the values of an axis with the models that have each, by all else; apart where that is not the same."""
+    by_value: dict[str, dict[str, Part]] = {}
+    for part in (part for part in block if axis in part.groups[0].axes):
+        group = part.groups[0]
+        rest = {other: str(group.axes[other]) for other in settings(group) if other != axis}
+        key = canonical([group.stage, group.case, rest])
+        by_value.setdefault(valued(axis, group.axes[axis]), {})[key] = part
+    apart: dict[frozenset[str], dict[str, dict[str, Part]]] = {}
+    for name, of in by_value.items():
+        apart.setdefault(frozenset(of), {})[name] = of
+    return sorted((values for values in apart.values() if len(values) > 1), key=lambda values: -len(values))
+
+
+def _diverse(study: Study, blocks: Mapping[str, Sequence[Part]]) -> Finding | None:
+    """Return what several training domains bring on one that is none of them, over the models that have both."""
+    several = {part.model: part for part in blocks.get(WITHOUT, [])}
+    both = [(part, several[part.model]) for part in blocks.get(ONE, []) if part.model in several]
+    one: list[tuple[Group, str]] = []
+    many: list[tuple[Group, str]] = []
+    for alone, without in both:
+        answers = {domain: group for group, domains in without.cells(study, unknown) for domain in domains}
+        cells = [(group, domain) for group, domains in alone.cells(study, unknown) for domain in domains]
+        one += [(group, domain) for group, domain in cells if domain in answers]
+        many += [(answers[domain], domain) for _, domain in cells if domain in answers]
+    means, change = (over(one), over(many)) if one else (None, None), less(many, one) if one else None
+    if means[0] is None or means[1] is None or change is None:
+        return None
+    text = f"Out of domain a model of one domain has {means[0].value:.2f}, one of all others {means[1].value:.2f}"
+    return Finding(
+        "diversity", text, {"one": means[0], "others": means[1]}, [(change, "the difference is not decided")]
+    )
+
+
+def _sources(study: Study, best: Part) -> Finding | None:
+    """Return what a model has that is trained on photographs of a source that is not tested on."""
+    others = foreign(study, best.columns)
+    by_source: dict[str, list[tuple[Group, str]]] = {}
+    for column in best.columns:
+        sources = {domain.partition("/")[0] for domain in column.group.first.trial.spec.train.counts}
+        name = ", ".join(sorted(sources))
+        by_source.setdefault(name, []).extend((column.group, domain) for domain in study.tested if column.knows(domain))
+    means = {name: found for name, cells in by_source.items() if (found := over(cells))}
+    if not others or len(means) < 2:
+        return None
+    ranked = sorted(means, key=lambda name: name in others)
+    (first, second), cells = ranked[:2], [by_source[name] for name in ranked[:2]]
+    change = less(*cells) if [key for _, key in cells[0]] == [key for _, key in cells[1]] else None
+    text = f"Trained on photographs of {first} it has {means[first].value:.2f}, of {second} {means[second].value:.2f}"
+    return Finding("source", text, means, [(change, "the difference is not decided")] if change else [])
+
+
+def _hardest(study: Study, best: Part, which: Which, where: str) -> Finding | None:
+    """Return the test domains on which the chosen model has least and most."""
+    by_domain: dict[str, list[tuple[Group, str]]] = {}
+    for group, domains in best.cells(study, which):
+        for domain in domains:
+            by_domain.setdefault(domain, []).append((group, domain))
+    means = {domain: found for domain, cells in by_domain.items() if (found := over(cells))}
+    if len(means) < 2:
+        return None
+    ranked = sorted(means, key=lambda domain: study.first.gain(means[domain].value, 0))
+    ends = [f"{domain} ({means[domain].value:.2f})" for domain in (ranked[0], ranked[-1])]
+    text = f"Hardest for it {where} is {ends[0]}, easiest {ends[1]}"
+    return Finding("hardest", text, {"hardest": means[ranked[0]], "easiest": means[ranked[-1]]})
+
+
+def _cells(study: Study, of: Mapping[str, Part], which: Which) -> Cells:
+    """Return the trainings of some parts by the part, the data and the test domain."""
+    return {
+        (name, column.name, domain): column.group
+        for name, part in of.items()
+        for column in part.columns
+        for domain in study.tested
+        if which(column, domain)
+    }
+
+
+def _mean(cells: Cells) -> Estimate | None:
+    return over([(group, key[-1]) for key, group in cells.items()]) if cells else None
+
+
+def _less(first: Cells, second: Cells) -> Estimate | None:
+    shared = [key for key in first if key in second]
+    return less(*([(side[key], key[-1]) for key in shared] for side in (first, second)))

@@ -1,0 +1,204 @@
+"""The sentences that a study begins with: what they say where it is so, where it is not, and where nobody can tell."""
+
+import json
+import re
+
+import pytest
+
+from dfloc.metrics.metric import IOU
+from dfloc.report.answer import NOTHING, Answer, answer, told
+from dfloc.report.build import build
+from dfloc.report.estimate import Estimate
+from dfloc.report.finding import Finding
+from dfloc.report.groups import Study
+from dfloc.report.results import Results
+from dfloc.storage import Workspace
+from tests.report import crossed, studies
+from tests.report.studies import DOLOS, MINI
+
+SETTLED = ("gain", "cost", "keep", "control", "best", "sure")
+
+
+def said(study: Study) -> dict[str, str]:
+    return dict(answer(study).sentences)
+
+
+def truth(trial, domain):
+    """Fine-tuning learns the new, forgets the old; replay keeps it, a mixture knows all."""
+    counts, base = trial.spec.train.counts, trial.spec.lineage.base
+    if trial.stage == "baselines":
+        return 0.1
+    if len(counts) == 4 and trial.spec.start is None:
+        return 0.75
+    if domain in counts:
+        return 0.70 if counts[domain] < 48 else 0.71
+    return 0.3 if domain in base else 0.2
+
+
+def test_a_fine_tuning_study_says_what_it_takes_what_it_costs_and_what_the_controls_say(study_of):
+    found = said(study_of(studies.mini(), truth))
+    assert tuple(found) == SETTLED
+    assert found["gain"] == "4 images of a new generator lift IoU on it from 0.20 to 0.70; 48 bring 0.71."
+    assert found["cost"] == "Fine-tuning forgets: 0.71 falls to 0.30 on the known ones."
+    assert found["keep"].startswith(
+        "With as many old images among the new ones (replay) it has 0.70 on the new and 0.70"
+    )
+    assert found["control"].startswith("From scratch")
+    assert found["control"].endswith("whether fine-tuning owes its base anything is not decided.")
+    assert re.match(
+        r"Best over all 4 domains together: one model from scratch on \d+ mixed images 0\.75 \(", found["best"]
+    )
+    assert found["sure"].startswith("1 training of each, 6 source images a domain: differences under about 0.0")
+    assert found["sure"].endswith("not decided; another training may tell otherwise.")
+
+
+def test_where_it_is_the_other_way_round_it_says_that(study_of):
+    """New images lower what the base has, which forgets nothing and learns from them for the old ones."""
+
+    def other(trial, domain):
+        tuned = trial.spec.start is not None
+        return (0.3 if domain in trial.spec.train.counts else 0.8) if tuned else 0.6
+
+    found = said(study_of(studies.mini(), other))
+    assert re.match(r"\d+ images of a new generator lower IoU on it from 0\.60 to 0\.30", found["gain"])
+    assert found["cost"] == "Fine-tuning forgets nothing: 0.60 rises to 0.80 on the known ones."
+
+
+def test_what_luck_may_explain_is_not_decided(study_of):
+    found = answer(study_of(studies.mini(), lambda trial, domain: 0.5))
+    assert found.sentences["gain"].endswith("whether they change it is not decided.")
+    assert found.sentences["cost"].endswith("whether it forgets is not decided.")
+    assert found.sentences["best"].endswith("its lead is not decided.")
+    assert {value for name, value in found.numbers.items() if name.endswith("/decided")} == {0.0}
+
+
+def test_three_seeds_need_no_word_of_one_training(study_of):
+    found = answer(study_of(studies.mini(seeds=3), truth))
+    assert found.sentences["sure"].startswith("3 trainings of each, 6 source images a domain: differences under")
+    assert "another training" not in found.sentences["sure"]
+    assert found.numbers["gain/decided"] == found.numbers["cost/decided"] == 1.0
+
+
+def test_the_numbers_are_those_of_the_sentences(study_of):
+    numbers = answer(study_of(studies.mini(), truth)).numbers
+    assert numbers["gain/n"] == 4
+    assert numbers["gain/before"] == pytest.approx(0.2)
+    assert numbers["gain/after"] == pytest.approx(0.7)
+    assert numbers["gain/difference"] == pytest.approx(0.5)
+    assert numbers["cost/difference"] == pytest.approx(numbers["cost/after"] - numbers["cost/before"])
+    assert {name.partition("/")[0] for name in numbers} == {*SETTLED} - {"sure"}
+
+
+def test_half_finished_it_speaks_of_what_is_there(study_of):
+    """No trial of two held-out domains is finished, nor any replay."""
+
+    def skip(trial):
+        gone = trial.axes.get("held_out") in MINI[2:] or trial.stage == "replay"
+        return "new" if gone else ""
+
+    found = said(study_of(studies.mini(), truth, skip))
+    assert found["gain"].startswith("4 images of a new generator lift IoU on it from 0.20 to 0.70")
+    assert "keep" not in found
+    assert re.search(r" \d+ of \d+ trials are not finished\.$", found["sure"])
+
+
+def test_nothing_scored_is_said(study_of):
+    assert answer(study_of(studies.mini(), truth, lambda trial: "new")) == Answer({"none": NOTHING})
+
+
+def test_names_of_stages_and_axes_say_nothing(study_of, tmp_path):
+    """A stage and an axis by other names: sentence by sentence the same."""
+    wanted = said(study_of(studies.mini(), truth))
+    record = studies.mini()
+    trials = [
+        trial.model_copy(
+            update={
+                "stage": f"x-{trial.stage}",
+                "axes": {name if name in ("held_out", "seed") else f"y{name}": v for name, v in trial.axes.items()},
+            }
+        )
+        for trial in record.trials
+    ]
+    renamed = record.model_copy(update={"trials": tuple(trials)})
+    workspace = Workspace(tmp_path / "workspace")
+    assert said(Study(renamed, Results(workspace, renamed))) == wanted
+
+
+def test_models_say_which_is_chosen_and_what_leads(study_of):
+    found = said(study_of(crossed.sam2_decoders(num_test=40), crossed.truth))
+    assert re.match(
+        r"Trained on one domain, .+, which validation chooses of \d+, has IoU 0\.\d\d in domain and 0\.\d\d out of",
+        found["best"],
+    )
+    assert found["lead"].startswith(("No other has more out of domain; the next is", "Most out of domain has"))
+
+
+def test_a_setting_is_compared_where_all_else_is_equal(study_of):
+    """Blur is worth 0.2, the losses nothing."""
+
+    def blurred(trial, domain):
+        return 0.6 if trial.axes.get("augment") == "blur" else 0.4
+
+    found = answer(study_of(crossed.losses(num_test=40), blurred))
+    assert found.sentences["augment"] == "By augment, all else equal, out of domain: blur 0.60, augment = none 0.40."
+    assert found.sentences["loss"].startswith("By loss, all else equal, out of domain: ")
+    assert found.sentences["loss"].endswith("not told apart.") or found.sentences["loss"].endswith("is not decided.")
+    assert found.numbers["augment/difference"] == pytest.approx(0.2)
+    assert found.numbers["augment/decided"] == 1.0
+
+
+def test_photographs_of_another_source_are_told_apart(study_of):
+    record = crossed.source_shift(num_test=40)
+    found = said(
+        study_of(record, lambda trial, domain: 0.7 if "celebahq/repaint-p2" in trial.spec.train.counts else 0.4)
+    )
+    assert found["source"] == "Trained on photographs of celebahq it has 0.70, of ffhq 0.40."
+
+
+def test_more_domains_are_compared_on_those_that_neither_knows(study_of):
+    def better(trial, domain):
+        return 0.6 if len(trial.spec.train.counts) > 1 else 0.3
+
+    found = answer(study_of(crossed.generator_shift(num_test=40), better))
+    assert found.sentences["diversity"] == ("Out of domain a model of one domain has 0.30, one of all others 0.60.")
+    assert found.numbers["diversity/difference"] == pytest.approx(0.3)
+
+
+def estimate(value: float, half: float, p: float | None) -> Estimate:
+    return Estimate(value, value - half, value + half, 3, 30, 3, p, metric=IOU)
+
+
+def test_many_comparisons_need_more(mini_study):
+    """By Holm's procedure p = 0.04 is enough alone and not beside another."""
+    one = Finding("one", "One", {}, [(estimate(0.1, 0.09, 0.04), "undecided")])
+    other = Finding("two", "Two", {}, [(estimate(0.1, 0.2, 0.3), "undecided")])
+    assert told(mini_study, [one]).sentences["one"] == "One."
+    assert told(mini_study, [one, other]).sentences["one"] == "One; undecided."
+
+
+def test_no_interval_decides_nothing(mini_study):
+    nan = float("nan")
+    none = Estimate(0.4, nan, nan, 1, 2, 1, nan, metric=IOU)
+    found = told(mini_study, [Finding("one", "One", {}, [(none, "undecided")])])
+    assert found.sentences["one"] == "One; undecided."
+    assert "too few source images for an interval" in found.sentences["sure"]
+
+
+@pytest.mark.parametrize("record", ["single_domain", "cross_domain", "decoder_depth", "segmenters", "losses"])
+def test_every_study_answers_in_three_to_seven_sentences(record, study_of):
+    found = answer(
+        getattr(crossed, record)(num_test=40) and study_of(getattr(crossed, record)(num_test=40), crossed.truth)
+    )
+    assert 3 <= len(found.sentences) <= 7
+    assert all(text.endswith(".") and "None" not in text and "nan" not in text for text in found.sentences.values())
+
+
+def test_the_report_keeps_it_in_a_file(mini_workspace, mini_study, tmp_path):
+    folder = build(mini_workspace, mini_study.record, with_panel=False)
+    content = json.loads((folder / "answer.json").read_text())
+    found = answer(mini_study)
+    assert content == {
+        "sentences": [{"key": key, "text": text} for key, text in found.sentences.items()],
+        "numbers": found.numbers,
+    }
+    assert DOLOS[0] not in str(content)
