@@ -1,7 +1,6 @@
-"""A table: columns over rows, written as HTML, Markdown and CSV; `latex` writes it too."""
+"""A table: columns over rows, written as CSV; `render` writes it as HTML and Markdown, `latex` for a paper."""
 
 import csv
-import html
 import io
 import math
 import re
@@ -16,8 +15,6 @@ from dfloc.metrics.metric import Metric
 from dfloc.report.estimate import NO_INTERVAL, Estimate
 
 DASH = "-"
-LONG = 30
-BOLD = "set in bold"
 STRONG = "{strong}"  # stands in a caption for how the cells with that mark are set
 
 T = TypeVar("T")
@@ -184,33 +181,6 @@ class Table:
         """Return the caption, where cells of the mark strong are set so."""
         return self.caption.replace(STRONG, strong)
 
-    def html(self) -> str:
-        """Return the table as a figure of HTML, everything escaped; it scrolls inside its own box."""
-        heads = "".join(map(_head_html, self.columns))
-        body = "\n".join(self._row_html(row) for row in self.rows)
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
-        table = f"<table><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table>"
-        box = "scroll long" if len(self.rows) > LONG else "scroll"
-        table = f'<div class="{box}" tabindex="0">{table}</div>' + (f'<ul class="notes">{notes}</ul>' if notes else "")
-        if self.folded:
-            table = f"<details><summary>Show {len(self.rows)} rows</summary>{table}</details>"
-        head = f"<b>{escape(self.title)}</b> {escape(self.said(BOLD))}"
-        link = f'<a href="{escape(self.id)}.csv">CSV</a>'
-        return f'<figure class="table" id="{escape(self.id)}"><figcaption>{head} {link}</figcaption>{table}</figure>'
-
-    def markdown(self) -> str:
-        """Return the table in GitHub's Markdown."""
-        lines = [
-            f"**{_md(self.title)}** {_md(self.said(BOLD))} [CSV]({self.id}.csv)",
-            "",
-            "| " + " | ".join(_md(column.label) for column in self.columns) + " |",
-            "|" + "|".join("---" if column.words else "---:" for column in self.columns) + "|",
-        ]
-        for row in self.rows:
-            texts = [f"{cell.shown} ({', '.join(cell.below)})" if cell.below else cell.shown for cell in row.cells]
-            lines.append("| " + " | ".join(_md(text) for text in texts) + " |")
-        return "\n".join([*lines, "", *(f"- {_md(note)}" for note in self.notes), ""])
-
     def csv(self) -> str:
         """Return the table as CSV, numbers not rounded; intervals and small print have columns of their own."""
         spans = {i for row in self.rows for i, cell in enumerate(row.cells) if cell.span}
@@ -227,31 +197,6 @@ class Table:
                 line += [cell.small] if i in smalls else []
             lines.append(line)
         return csv_text(lines)
-
-    def _row_html(self, row: Row) -> str:
-        cells = "".join(_cell_html(*each) for each in zip(self.columns, row.cells, strict=True))
-        classes = " ".join(name for name, on in (("starts", row.starts), ("muted", row.muted)) if on)
-        return f'<tr class="{classes}">{cells}</tr>' if classes else f"<tr>{cells}</tr>"
-
-
-def _head_html(column: Column[Any]) -> str:
-    below = f"<small>{escape(column.under)}</small>" if column.under else ""
-    return f"<th{' class=words' if column.words else ''} scope=col>{_breakable(column.head)}{below}</th>"
-
-
-def _cell_html(column: Column[Any], cell: Cell) -> str:
-    classes = " ".join(filter(None, ["words" if column.words else "", cell.mark]))
-    start = f'<td class="{classes}">' if classes else "<td>"
-    return start + _breakable(cell.shown) + "".join(f"<small>{escape(line)}</small>" for line in cell.below) + "</td>"
-
-
-def escape(text: object) -> str:
-    """Return a text that HTML shows as it is."""
-    return html.escape(str(text), quote=True)
-
-
-def _breakable(name: str) -> str:
-    return escape(name).replace("/", "/<wbr>")
 
 
 def csv_text(lines: Sequence[Sequence[object]]) -> str:
@@ -316,7 +261,3 @@ def starred(tables: Sequence[Table]) -> list[Table]:
 
 def _star(cell: Cell, apart: Iterator[bool]) -> Cell:
     return cell if math.isnan(cell.p) or not next(apart) else replace(cell, star=True)
-
-
-def _md(text: str) -> str:
-    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")

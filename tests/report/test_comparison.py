@@ -10,7 +10,7 @@ from dfloc.config import SampleList, fingerprint
 from dfloc.data import lists
 from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.metrics.metric import IOU
-from dfloc.report import captions, comparison, latex, place, published, reading
+from dfloc.report import captions, comparison, latex, place, published, reading, render
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
@@ -108,7 +108,7 @@ def test_intervals_stand_in_csv_markdown_and_latex_and_no_number_is_the_best(stu
         ends = [float(row[f"{DOLOS[3]} {name}: {end}"]) for end in ("low", "high")]
         np.testing.assert_allclose(ends, [100 * (score.low - less), 100 * (score.high - less)])
     low, high = (f"{100 * (end - 0.6472):+.1f}" for end in (score.low, score.high))
-    assert f"({low} … {high})" in curves.markdown()
+    assert f"({low} … {high})" in render.markdown("table", block=curves)
     keys = [f"{DOLOS[3]}-{end}" for end in ("published", "ours", "difference")]
     body = latex.latex(curves, ["held-out", "n", *keys])
     assert f"[{low}, {high}]".replace("-", "$-$") in body

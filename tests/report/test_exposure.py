@@ -2,7 +2,7 @@ import pytest
 
 from dfloc import summary
 from dfloc.ledger import Ledger
-from dfloc.report import budgets, exposure, figures, latex, overview
+from dfloc.report import budgets, exposure, figures, latex, overview, render
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
@@ -88,9 +88,9 @@ def test_a_difference_of_other_steps_is_no_answer(study_of):
         "Fine-tuned less scratch": "also differs: steps 40 / 80, epochs 4 / 8"
     }
     assert "no answer" in table.caption
-    assert "<small>also differs: steps 40 / 80, epochs 4 / 8</small></th>" in table.html()
+    assert "<small>also differs: steps 40 / 80, epochs 4 / 8</small></th>" in render.html("table", block=table)
     head = "Fine-tuned less scratch (also differs: steps 40 / 80, epochs 4 / 8)"
-    assert head in table.markdown()
+    assert head in render.markdown("table", block=table)
     paper = latex.latex(table).replace(r"\allowbreak{}", "")
     assert head in paper
     assert table.csv().splitlines()[0].startswith("Held out,n,Valid. labels,Steps,")

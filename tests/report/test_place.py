@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dfloc.report import comparison, heatmaps, models, place, published
+from dfloc.report import comparison, heatmaps, models, place, published, render
 from dfloc.report.build import read
 from dfloc.report.chart import Figure
 from dfloc.report.groups import Study
@@ -205,7 +205,7 @@ def test_own_data_have_no_published_column_and_a_sentence_in_place_of_claims(tmp
     names = [table.id for table in page.tables]
     assert "exposure" in names
     assert not [name for name in names if name.startswith(("published", "claims"))]
-    text = page.markdown()
+    text = render.markdown("report", page=page)
     assert "Diamonds" not in text
     (claims,) = [section for section in page.sections if section.id == "claims-study"]
     assert claims.blocks == []
@@ -223,7 +223,7 @@ def test_the_published_domains_have_their_columns_and_verdicts(tmp_path):
     assert "celebahq/lama published" in by_name["published-exposure"].columns
     assert "published-budgets" not in by_name, "no budget is planned"
     assert {row.cells[0].small.split(",")[0] for row in by_name["claims"].rows} == {"s000.c3", "s000.c4", "s000.c5"}
-    text = page.markdown()
+    text = render.markdown("report", page=page)
     assert "Diamonds" in text
     assert "s000.budgets (not planned)" in text
     assert "Not put to ours: no number for celebahq/ldm and 3000 of s000.exposure.ldm (s000.c6); " in text

@@ -5,7 +5,7 @@ import pytest
 
 from dfloc.errors import ConfigError
 from dfloc.metrics.metric import IOU
-from dfloc.report import table
+from dfloc.report import render, table
 from dfloc.report.estimate import Estimate
 from dfloc.report.table import Cell, Column, Row, Table
 from tests.report.tables import columns
@@ -45,15 +45,15 @@ def test_a_hole_is_written():
 
 
 def test_html_is_escaped():
-    text = make(
-        title=EVIL, caption=EVIL, columns=columns(EVIL, EVIL), rows=[Row([Cell(EVIL, EVIL)] * 2)], notes=[EVIL]
-    ).html()
+    evil = make(title=EVIL, caption=EVIL, columns=columns(EVIL, EVIL), rows=[Row([Cell(EVIL, EVIL)] * 2)], notes=[EVIL])
+    text = render.html("table", block=evil)
     assert "<script" not in text
     assert text.count("&lt;script&gt;") == 9
 
 
 def test_markdown_has_one_line_per_row_and_escapes_bars():
-    lines = make(rows=[Row([Cell("a|b\nc"), Cell("1", span=("0", "2"))])], notes=["n"]).markdown().splitlines()
+    made = make(rows=[Row([Cell("a|b\nc"), Cell("1", span=("0", "2"))])], notes=["n"])
+    lines = render.markdown("table", block=made).splitlines()
     assert lines[2:5] == ["| Name | IoU |", "|---|---:|", "| a\\|b c | 1 (0 … 2) |"]
     assert lines[-1] == "- n"
 
@@ -75,9 +75,9 @@ def test_csv_has_columns_for_intervals_and_notes_and_numbers_that_are_not_rounde
 
 def test_a_long_table_gets_a_box_and_a_folded_one_a_click():
     row = Row([Cell("a"), Cell("1")])
-    assert 'class="scroll long"' in make(rows=[row] * 31).html()
-    assert 'class="scroll"' in make(rows=[row]).html()
-    assert "<details><summary>Show 2 rows" in make(rows=[row] * 2, folded=True).html()
+    assert 'class="scroll long"' in render.html("table", block=make(rows=[row] * 31))
+    assert 'class="scroll"' in render.html("table", block=make(rows=[row]))
+    assert "<details><summary>Show 2 rows" in render.html("table", block=make(rows=[row] * 2, folded=True))
 
 
 def test_a_row_of_another_length_than_the_heads_is_refused():
@@ -109,5 +109,5 @@ def test_columns_are_picked_by_their_keys():
 
 def test_how_strong_cells_are_set_is_said_by_each_way_of_writing():
     made = make(caption=f"The held-out domain is {table.STRONG}.")
-    assert "The held-out domain is set in bold." in made.html()
-    assert "The held-out domain is set in bold." in made.markdown()
+    assert "The held-out domain is set in bold." in render.html("table", block=made)
+    assert "The held-out domain is set in bold." in render.markdown("table", block=made)
