@@ -8,7 +8,7 @@ from dfloc.axis import Value
 from dfloc.config import TrialSpec
 from dfloc.report import differs
 from dfloc.report.differs import Field
-from dfloc.report.groups import Facet, Group, Study, places
+from dfloc.report.groups import Facet, Group, Study, mean_valid, places
 from dfloc.report.roles import ALONE, REPLAYED, Role
 
 DATA = ("train", "valid", "init", "steps")  # what any fine-tuning has of its own
@@ -124,6 +124,16 @@ def blocks(study: Study, of: Curves | None = None) -> Iterator[Block]:
                 yield facet, held_out, {0: base, **points} if base else points
 
 
+def best_facet(study: Study) -> Facet:
+    """Return the facet of the main curves that validation chooses: of the best mean over all that is fine-tuned."""
+    found: dict[Facet, list[Group]] = {}
+    for group in main(study).groups:
+        if group.valid is not None:
+            found.setdefault(group.facet, []).append(group)
+    values = {facet: mean_valid(groups) for facet, groups in found.items()}
+    return max(values, key=lambda facet: values[facet] or 0.0, default=())
+
+
 def controls_of(study: Study) -> list[Curves]:
     """Return the controls of a study's fine-tuning, by kind, in the order of the plan; the same trainings once."""
     tuned = main(study)
@@ -145,6 +155,12 @@ def controls_of(study: Study) -> list[Curves]:
         told = _told(study, kind, new)
         result += [Curves(kind, words, groups) for words, groups in zip(told, new.values(), strict=True)]
     return result
+
+
+def closest(study: Study, kind: Kind) -> Curves | None:
+    """Return the control of a kind that differs from what is fine-tuned in the least besides; None: there is none."""
+    alike = [one for one in controls_of(study) if one.kind == kind]
+    return min(alike, key=lambda one: len(besides(pairs(study, one), kind.compared)), default=None)
 
 
 def pairs(study: Study, control: Curves) -> list[tuple[Group, Group]]:

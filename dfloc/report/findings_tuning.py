@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from dfloc.report import differs
 from dfloc.report.budgets import lines
-from dfloc.report.controls import REPLAY, SCRATCH, Kind, besides, blocks, controls_of, main, pairs
+from dfloc.report.controls import REPLAY, SCRATCH, Kind, besides, best_facet, blocks, closest
 from dfloc.report.estimate import Estimate
 from dfloc.report.finding import Finding
-from dfloc.report.groups import Facet, Group, Study, less, mean_valid, over
+from dfloc.report.groups import Facet, Group, Study, less, over
 from dfloc.report.models import valued
 
 ENOUGH = 0.95  # of what the best n brings
@@ -26,7 +26,7 @@ class Point(NamedTuple):
 
 def findings(study: Study) -> Iterator[Finding]:
     """Yield what fine-tuning on n images of a new domain takes and costs, and what a control says."""
-    facet = _facet(study)
+    facet = best_facet(study)
     curves = [(held_out, curve) for of, held_out, curve in blocks(study) if of == facet]
     scored = [
         (held_out, {n: group for n, group in curve.items() if group.score([held_out])}) for held_out, curve in curves
@@ -50,16 +50,6 @@ def findings(study: Study) -> Iterator[Finding]:
         yield _anew(study, scratch, n)
     if found := _everywhere(study, points, replay):
         yield found
-
-
-def _facet(study: Study) -> Facet:
-    """Return the facet of the main curves that validation chooses: of the best mean over all that is fine-tuned."""
-    found: dict[Facet, list[Group]] = {}
-    for group in main(study).groups:
-        if group.valid is not None:
-            found.setdefault(group.facet, []).append(group)
-    values = {facet: mean_valid(groups) for facet, groups in found.items()}
-    return max(values, key=lambda facet: values[facet] or 0.0, default=())
 
 
 def _enough(
@@ -159,11 +149,10 @@ def _everywhere(study: Study, points: Sequence[Point], replay: Sequence[tuple[Po
 
 def _beside(study: Study, kind: Kind, points: Sequence[Point], facet: Facet, n: int) -> list[tuple[Point, Group]]:
     """Return points with what stands beside them, of the control of a kind that differs in the least besides."""
-    alike = [one for one in controls_of(study) if one.kind == kind]
-    if not alike:
+    control = closest(study, kind)
+    if control is None:
         return []
-    closest = min(alike, key=lambda one: len(besides(pairs(study, one), kind.compared)))
-    theirs = [(point, closest.curve(point.held_out, facet).get(n)) for point in points]
+    theirs = [(point, control.curve(point.held_out, facet).get(n)) for point in points]
     return [(point, group) for point, group in theirs if group and group.score([point.held_out])]
 
 

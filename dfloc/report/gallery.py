@@ -1,8 +1,10 @@
-"""Images beside their truth and the maps of some models: what numbers do not show."""
+"""Images beside the maps of some models: what numbers do not show."""
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+STRIP = 2  # rows that stand alone
 
 
 @dataclass(frozen=True)
@@ -11,11 +13,13 @@ class Picture:
 
     Attributes:
         data: the bytes of a PNG or JPEG; none: it could not be made.
-        words: what it shows, for those who do not see it; where there is no image, why.
+        words: what it shows, for those who do not see it.
+        below: what stands under it, such as its number.
     """
 
     data: bytes | None
     words: str
+    below: str = ""
 
     @property
     def address(self) -> str:
@@ -26,23 +30,53 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Head:
+    """A column's name, what stands small below it, and in words what its images are made by."""
+
+    name: str
+    small: str = ""
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One test image: its name, why it is shown, the photograph and the maps."""
+
+    name: str
+    why: str
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True)
 class Gallery:
-    """Rows of images: the photograph, its truth, and one map for each model.
+    """Rows of images: the photograph, and one map for each model.
 
     Attributes:
+        brief: the caption of the strip.
         columns: heads of all but the first column.
-        rows: a sample's name, and its images.
-        notes: what could not be shown, and what the columns are.
+        notes: what could not be shown.
     """
 
     id: str
     title: str
     caption: str
-    columns: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[Picture]]]
+    brief: str
+    columns: Sequence[Head]
+    rows: Sequence[Row]
     notes: Sequence[str]
+
+    @property
+    def strip(self) -> "Gallery":
+        """Its first rows, for the head of a page."""
+        heads = [replace(head, words="") for head in self.columns]
+        return replace(self, id=f"{self.id}-strip", caption=self.brief, columns=heads, rows=self.rows[:STRIP], notes=[])
+
+    @property
+    def detailed(self) -> bool:
+        """Whether it says what its columns are."""
+        return any(head.words for head in self.columns)
 
     @property
     def size(self) -> int:
         """Bytes of all images."""
-        return sum(len(one.data or b"") for _, row in self.rows for one in row)
+        return sum(len(one.data or b"") for row in self.rows for one in row.pictures)

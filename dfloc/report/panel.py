@@ -1,129 +1,144 @@
-"""The qualitative panel: a few test images, chosen by the digest of their names, as the best models see them.
+"""The panel of test images: photographs with their truth, and what the models that a study is about make of them."""
 
-An image that was made is kept in `reports/<sweep>/panel/`, so that a second report does no work and needs no data. What
-is missing is made from the shards, the stored maps and the trials' weights, on the CPU; what cannot be reached is told.
-"""
-
-import hashlib
-import io
-import logging
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+import torch
 from upath import UPath
 
-from dfloc import storage
-from dfloc.data import lists
-from dfloc.errors import DflocError
-from dfloc.report.captions import BASELINES
-from dfloc.report.gallery import Gallery, Picture
-from dfloc.report.groups import Group, Study
-from dfloc.report.marks import is_not_above
+from dfloc.ledger import Ledger
+from dfloc.metrics import degenerate
+from dfloc.metrics.protocols import Protocol
+from dfloc.report import images
+from dfloc.report.gallery import Gallery, Head, Picture, Row
+from dfloc.report.groups import COLLAPSED, Study
+from dfloc.report.images import Kept, Mask, Sample
 from dfloc.report.results import Result
+from dfloc.report.shown import Shown, shown
 from dfloc.storage import Workspace
 
-if TYPE_CHECKING:
-    from dfloc.data.manifest import SampleRef
-    from dfloc.data.shards import Pixels, ShardReader
-
-PER_DOMAIN, MAX_SAMPLES, MODELS, BATCH = 2, 16, 4, 4
-DRAWN = 160  # side of a kept image, in pixels
-LIMIT_S = 60.0  # no model is begun after so many seconds
-LOST = (DflocError, OSError, RuntimeError, ValueError)  # what a file that is gone or broken ends in
-log = logging.getLogger(__name__)
+FIXED = 3  # images that no score chooses
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One test image of the panel; `digest`: of the test list that it stands in."""
+class Said(NamedTuple):
+    """What the rows say of one map: the protocol's first metric, and of which kind it is where it says nothing."""
 
-    id: str
-    domain: str
-    digest: str
-
-    @property
-    def key(self) -> str:
-        """What its files are called: another import of the data has other digests."""
-        return hashlib.sha256(f"{self.digest}\x1f{self.id}".encode()).hexdigest()[:24]
+    value: float
+    kind: str
 
 
 def gallery(workspace: Workspace, study: Study, shards: UPath | None = None) -> Gallery | None:
     """Return the panel of a study; None where nothing is scored.
 
     Args:
-        workspace: weights, stored maps, lists of samples, and what earlier reports kept.
-        study: whose best models are shown.
+        workspace: rows, weights, features, lists of samples, and what earlier reports kept.
+        study: that is shown.
         shards: folder of the data; None = that of the data's name in the workspace, where there is one.
     """
-    models = chosen(study)
-    samples = list(_samples(workspace, models))[:MAX_SAMPLES]
-    if not samples:
+    of = shown(study)
+    if of is None or ("best", of.domain) not in of.models[of.judge].scores:
         return None
-    folder = workspace.report(study.record.sweep) / "panel"
-    shards = shards or workspace.shards / study.record.data
-    notes = _made(workspace, folder, shards, samples, models)
-    rows = [(sample.id, _pictures(folder, sample, models)) for sample in samples]
+    said = {name: _Rows(workspace, model) for name, model in of.models.items()}
+    samples = _samples(study, of, said[of.judge])
+    kept = Kept(workspace.report(study.record.sweep) / "panel")
+    notes = images.make(workspace, kept, shards or workspace.shards / study.record.data, list(samples), of.models)
+    label = study.first.label
     return Gallery(
         id="panel",
         title="What the models see.",
-        caption=f"{PER_DOMAIN} test images of each domain: those whose names have the smallest sha256, the same for "
-        "every model and every report. Truth and maps: white = generated, grey = probability. Models: the best of each "
-        "kind by validation, at most four; best epochs, one seed each.",
-        columns=["Image", "Truth", *(f"Model {place + 1}" for place in range(len(models)))],
-        rows=rows,
-        notes=[*(f"Model {place + 1}: {_words(model)}" for place, model in enumerate(models)), *notes],
+        caption=f"{of.words} The truth is outlined on photograph and maps; maps: white = generated. Below each map: "
+        f"{label} of that image by {study.record.protocol}, as recorded. Rows: the first images of each list, of "
+        f"{of.domain} first, which nothing chooses; then the best, median and worst image of {of.domain} for "
+        f"{of.judge}, which has the highest validation {of.among}: oracle choices, made by test scores. Best epochs, "
+        "one training each.",
+        brief=f"{of.words} White = generated, truth outlined; {label} of each image.",
+        columns=[Head("photograph"), *(Head(name, _below(of, name), _words(of.models[name])) for name in of.models)],
+        rows=[
+            Row(sample.id, "; ".join(why), list(_pictures(study, kept, sample, of, said)))
+            for sample, why in samples.items()
+        ],
+        notes=notes,
     )
 
 
-def chosen(study: Study) -> list[Result]:
-    """Return the models that are shown: of each stage, case and facet the best by validation, and of those the best.
+class _Rows:
+    """What was recorded of a model's maps on single images, read as it is asked for."""
 
-    What is not above all fake is shown only where nothing else is.
-    """
-    best: dict[object, tuple[tuple[bool, float], Group]] = {}
-    for group in study.groups:
-        if group.scored and group.valid is not None and group.first.trial.spec.decoder.name not in BASELINES:
-            key = (group.stage, group.case, group.facet)
-            rank = not is_not_above([(group, study.tested)]), group.valid
-            if key not in best or rank > best[key][0]:
-                best[key] = (rank, group)
-    ranked = sorted(best.values(), key=lambda pair: pair[0], reverse=True)
-    distinct = {group.first.trial.fingerprint: group.first for _, group in ranked}
-    return list(distinct.values())[:MODELS]
+    def __init__(self, workspace: Workspace, model: Result):
+        self._ledger, self._model = Ledger(workspace), model
+        self._of: dict[str, dict[str, Said]] = {}
 
+    def on(self, domain: str) -> Mapping[str, Said]:
+        """Return what is said of the maps of a domain's test images, by their ids, sorted."""
+        if domain not in self._of:
+            score = self._model.scores.get(("best", domain))
+            self._of[domain] = dict(self._read(domain)) if score else {}
+        return self._of[domain]
 
-def _samples(workspace: Workspace, models: Sequence[Result]) -> Iterator[Sample]:
-    """Yield those whose names have the smallest digests, of each domain that the first model is tested on."""
-    for (checkpoint, domain), score in models[0].scores.items() if models else ():
-        if checkpoint == "best":
-            ids = lists.ids(workspace, score.spec.test.digest) or ()
-            for name in sorted(ids, key=lambda id_: hashlib.sha256(id_.encode()).hexdigest())[:PER_DOMAIN]:
-                yield Sample(name, domain, score.spec.test.digest)
+    def _read(self, domain: str) -> Iterator[tuple[str, Said]]:
+        score = self._model.scores["best", domain]
+        rows = self._ledger.scored(score.spec)
+        values = score.of()
+        for name, place in sorted((name, place) for place, name in enumerate(rows["id"].to_pylist())):
+            yield name, Said(float(values[place]), degenerate.kinds(rows.slice(place, 1)).word)
 
 
-def _pictures(folder: UPath, sample: Sample, models: Sequence[Result]) -> list[Picture]:
-    paths = {"image": _image(folder, sample), "truth": _truth(folder, sample)}
-    paths |= {f"map of model {place + 1}": _map(folder, sample, model) for place, model in enumerate(models)}
-    return [
-        Picture(path.read_bytes(), f"{words} of {sample.id}") if path.exists() else Picture(None, "not there")
-        for words, path in paths.items()
-    ]
+def _samples(study: Study, of: Shown, judge: _Rows) -> dict[Sample, list[str]]:
+    """Return the images with why each is shown: fixed ones, then the judge's best, median and worst."""
+    scores = of.models[of.judge].scores
+    domains = [of.domain, *(name for name in study.tested if name != of.domain and ("best", name) in scores)]
+    lists = {domain: list(judge.on(domain)) for domain in domains}
+    turns = [(place, domain) for place in range(FIXED) for domain in domains if place < len(lists[domain])]
+    found: dict[Sample, list[str]] = {}
+
+    def add(domain: str, name: str, why: str) -> None:
+        found.setdefault(Sample(name, domain, scores["best", domain].spec.test.digest), []).append(why)
+
+    for place, domain in turns[:FIXED]:
+        add(domain, lists[domain][place], "first of its list" if not place else f"image {place + 1} of its list")
+    gains = {
+        name: study.first.gain(one.value, 0) for name, one in judge.on(of.domain).items() if not np.isnan(one.value)
+    }
+    ranked = sorted(gains, key=lambda name: (-gains[name], name))
+    for word, place in (("best", 0), ("median", len(ranked) // 2), ("worst", len(ranked) - 1)) if ranked else ():
+        add(of.domain, ranked[place], f"{word} for {of.judge} (oracle choice)")
+    return found
 
 
-def _image(folder: UPath, sample: Sample) -> UPath:
-    return folder / f"{sample.key}.jpg"
+def _pictures(study: Study, kept: Kept, sample: Sample, of: Shown, said: Mapping[str, _Rows]) -> Iterator[Picture]:
+    truth_HW = _truth(study.protocol, kept, sample)
+    image = kept.photograph(sample)
+    real = truth_HW is not None and not truth_HW.any()
+    words = f"photograph {sample.id}, {'without a generated pixel' if real else 'the generated part outlined'}"
+    yield Picture(None if image is None else images.drawn(image, truth_HW), words, "nothing generated" if real else "")
+    for name, model in of.models.items():
+        grey_HW = kept.map(sample, model)
+        below = _number(study, said[name].on(sample.domain).get(sample.id))
+        data = None if grey_HW is None else images.drawn(grey_HW, truth_HW)
+        yield Picture(data, f"map of {name} on {sample.id}: {below}", below)
 
 
-def _truth(folder: UPath, sample: Sample) -> UPath:
-    return folder / f"{sample.key}.truth.png"
+def _truth(protocol: Protocol, kept: Kept, sample: Sample) -> Mask | None:
+    """Return what the protocol calls fake; a fake part that is lost in the small image counts where there is any."""
+    fakeness_HW = kept.truth(sample)
+    if fakeness_HW is None:
+        return None
+    fake_HW: Mask = protocol.binarise(torch.from_numpy(fakeness_HW.copy())).numpy()
+    return fake_HW if fake_HW.any() else fakeness_HW > 0
 
 
-def _map(folder: UPath, sample: Sample, model: Result) -> UPath:
-    return folder / f"{sample.key}.{model.trial.fingerprint[:24]}.png"
+def _number(study: Study, said: Said | None) -> str:
+    if said is None:
+        return "not scored"
+    value = f"no {study.first.label}" if np.isnan(said.value) else f"{study.first.label} {said.value:.2f}"
+    return ", ".join(filter(None, [value, said.kind]))
+
+
+def _below(of: Shown, name: str) -> str:
+    """Return what stands below a model's name: its settings, and whether its maps say anything."""
+    word = of.models[name].collapsed
+    return "; ".join(filter(None, [of.notes.get(name, ""), f"{COLLAPSED} ({word})" if word else ""]))
 
 
 def _words(model: Result) -> str:
@@ -134,111 +149,3 @@ def _words(model: Result) -> str:
         f"{trial.name}; {maps}, decoder {spec.decoder.name}, trained on {trained}, seed {spec.seed}, validation IoU "
         f"{model.valid or 0:.3f}, trial {trial.fingerprint[:12]}."
     )
-
-
-def _made(
-    workspace: Workspace, folder: UPath, shards: UPath, samples: Sequence[Sample], models: Sequence[Result]
-) -> list[str]:
-    """Make what is not kept yet; return a sentence for each thing that cannot be made."""
-    bare = [one for one in samples if not (_image(folder, one).exists() and _truth(folder, one).exists())]
-    blank = {
-        model.trial.fingerprint: [one for one in samples if not _map(folder, one, model).exists()] for model in models
-    }
-    if not bare and not any(blank.values()):
-        return []
-    notes: list[str] = []
-    try:
-        found = _references(workspace, shards, samples)
-        _keep_photographs(folder, shards, bare, found)
-    except LOST as error:
-        return [f"Images that were not kept by an earlier report are not shown: {_first_line(error)}."]
-    start = time.monotonic()
-    for place, model in enumerate(models):
-        lacking = blank[model.trial.fingerprint]
-        if lacking and time.monotonic() - start > LIMIT_S:
-            notes.append(f"Model {place + 1} was left out after {LIMIT_S:.0f} s; build the report again for its maps.")
-        elif lacking:
-            try:
-                _keep_maps(workspace, folder, model, lacking, found)
-            except LOST as error:
-                notes.append(f"The maps of model {place + 1} are not shown: {_first_line(error)}.")
-    return notes
-
-
-def _references(workspace: Workspace, shards: UPath, samples: Sequence[Sample]) -> Mapping[str, "SampleRef"]:
-    """Return where the samples lie in the shards.
-
-    Raises:
-        DataError: there are no such shards, or they hold other images than those that were scored.
-    """
-    from dfloc.data.manifest import Manifest, list_digest, read_samples
-    from dfloc.errors import DataError
-
-    manifest = Manifest.load(shards)
-    found: dict[str, SampleRef] = {}
-    for domain, digest in dict.fromkeys((sample.domain, sample.digest) for sample in samples):
-        ids = set(lists.ids(workspace, digest) or ())
-        mine = {ref.id: ref for ref in read_samples(shards, manifest, domain, "test") if ref.id in ids}
-        if list_digest(mine.values()) != digest:
-            raise DataError(f"{shards} holds other test images of {domain} than those that were scored")
-        found |= mine
-    return found
-
-
-def _keep_photographs(
-    folder: UPath, shards: UPath, samples: Sequence[Sample], found: Mapping[str, "SampleRef"]
-) -> None:
-    from dfloc.data.shards import ShardReader, decode_image, read_truth
-
-    reader = ShardReader(shards)
-    for sample in samples:
-        ref = found[sample.id]
-        image = Image.fromarray(decode_image(_bytes(reader, ref)))
-        storage.put(_image(folder, sample), _encoded(image, "JPEG", quality=85))
-        (fakeness_HW,) = read_truth(shards, [ref], reader)
-        storage.put(_truth(folder, sample), _encoded(Image.fromarray(fakeness_HW), "PNG"))
-
-
-def _bytes(reader: "ShardReader", ref: "SampleRef") -> bytes:
-    data: bytes = reader.group(ref.shard, ref.group, ["image"])[ref.row]["image"]["bytes"]
-    return data
-
-
-def _keep_maps(
-    workspace: Workspace, folder: UPath, model: Result, samples: Sequence[Sample], found: Mapping[str, "SampleRef"]
-) -> None:
-    """Compute the maps of one model from its weights and what is stored of the images, as evaluation does."""
-    import torch
-
-    from dfloc import arithmetic, registry, repro
-    from dfloc.engine import checkpoint
-    from dfloc.engine.source import StoredMaps
-    from dfloc.features.store import FeatureStore
-    from dfloc.ledger import Ledger
-    from dfloc.models import decoders
-
-    spec = model.trial.spec
-    weights = Ledger(workspace).weights(spec.fingerprint, "best")
-    shapes = [registry.map_spec(recipe.map) for recipe in spec.maps]
-    decoder = decoders.build(spec.decoder, shapes, repro.generator(0, "init"))
-    checkpoint.load(weights, decoder)
-    decoder.eval()
-    maps = StoredMaps(FeatureStore(workspace.features), spec.maps, tokens=spec.decoder.name in registry.TOKENS)
-    with arithmetic.exact(1), torch.inference_mode():
-        for start in range(0, len(samples), BATCH):
-            part = samples[start : start + BATCH]
-            prob_BHW = decoder(maps.read([found[one.id] for one in part])).squeeze(1).sigmoid()
-            for one, prob_HW in zip(part, prob_BHW.numpy(), strict=True):
-                grey_HW: Pixels = (255 * np.nan_to_num(prob_HW)).round().astype(np.uint8)
-                storage.put(_map(folder, one, model), _encoded(Image.fromarray(grey_HW), "PNG"))
-
-
-def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
-    sink = io.BytesIO()
-    image.resize((DRAWN, DRAWN), Image.Resampling.BILINEAR).save(sink, kind, **options)
-    return sink.getvalue()
-
-
-def _first_line(error: Exception) -> str:
-    log.debug("the panel lacks something", exc_info=error)
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

@@ -82,13 +82,18 @@ def points(study: Study, search: SearchRecord) -> list[Point]:
     return found
 
 
+def ranked(study: Study, search: SearchRecord, found: Sequence[Point]) -> list[Point]:
+    """Return the finished points, the best by validation first; those that are not above all fake after the others."""
+    done = [point for point in found if point.state == "done" and point.value is not None]
+    return sorted(done, key=lambda one: (_is_not_above(study, one, search), -(one.value or 0.0), one.number))
+
+
 def findings(study: Study) -> Iterator[Finding]:
     """Yield the point that validation chooses in each search, the newest first, and what mattered."""
     for place, search in enumerate(reversed(study.record.searches)):
         found = points(study, search)
-        done = [point for point in found if point.state == "done" and point.value is not None]
-        ranked = sorted(done, key=lambda point: (-(point.value or 0.0), point.number))
-        best = next((point for point in ranked if not _is_not_above(study, point, search)), next(iter(ranked), None))
+        done = ranked(study, search, found)
+        best = next(iter(done), None)
         if best is not None:
             of = f" of {search.stage}" if place else ""
             yield _chosen(study, search, best, f"{len(done)} finished of {len(found)} points{of}")._replace(
@@ -117,9 +122,8 @@ def word(value: object) -> str:
 
 def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
     order = {"done": 0, "open": 1, "stopped": 2, "failed": 3}
-    ranked = sorted(found, key=lambda point: (order[point.state], -(point.value or 0.0), point.number))
-    done = (point for point in ranked if point.state == "done")
-    best = next((point for point in done if not _is_not_above(study, point, search)), None)
+    listed = sorted(found, key=lambda point: (order[point.state], -(point.value or 0.0), point.number))
+    best = next((one for one in ranked(study, search, found) if not _is_not_above(study, one, search)), None)
     columns: list[Column[Point]] = [
         Column("Point", lambda point: Cell(str(point.number))),
         *map(_axis, search.axes),
@@ -142,7 +146,7 @@ def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
         caption=f"Objective: {OBJECTIVES[search.objective]}. {_stops(search)} {tested}. "
         f"{captions.provenance(study, used)}",
         columns=columns,
-        rows=[table.row(columns, point, muted=point.state != "done") for point in ranked],
+        rows=[table.row(columns, point, muted=point.state != "done") for point in listed],
         notes=[*notes, *captions.baseline_note(study)],
         trials=frozenset(result.trial.fingerprint for point in found for result in point.results),
     )
@@ -201,9 +205,13 @@ def _gain(point: Point, domains: Sequence[str], search: SearchRecord) -> float |
 
 
 def _scores(point: Point, domain: str, search: SearchRecord) -> list[Score | None]:
+    return [result.scores.get(("best", domain)) for result in judged(point, domain, search)]
+
+
+def judged(point: Point, domain: str, search: SearchRecord) -> list[Result]:
+    """Return the trials that a point's test number on a domain is of: with left-out domains, those without it."""
     of = search.objective == "valid"
-    chosen = [result for result in point.results if of or result.trial.axes.get("left_out") == domain]
-    return [result.scores.get(("best", domain)) for result in chosen]
+    return [result for result in point.results if of or result.trial.axes.get("left_out") == domain]
 
 
 def _is_not_above(study: Study, point: Point, search: SearchRecord) -> bool:
