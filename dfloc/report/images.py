@@ -34,7 +34,7 @@ Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
 DRAWN = 160  # side of an image, in pixels
-GREYS = 30  # levels of a map on a page
+GREYS = 14  # levels of a map on a page: with two colours of the outline four bits a pixel
 LINE, EDGE = (
     (255, 214, 10),
     (0, 0, 0),
