@@ -3,13 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dfloc.config import canonical
-from dfloc.report import differs, search
+from dfloc.report import differs, recipe, search
 from dfloc.report.captions import BASELINES
 from dfloc.report.controls import FINE_TUNED, REPLAY, SCRATCH, best_facet, blocks, closest
 from dfloc.report.groups import Group, Study, scored_places
 from dfloc.report.marks import is_not_above
-from dfloc.report.models import Part, models, parts, valued
+from dfloc.report.models import WITHOUT, Part, models, parts, valued
 from dfloc.report.ranking import chosen
 from dfloc.report.results import Result
 
@@ -90,7 +89,7 @@ def _tuned(study: Study) -> Shown | None:
 def _crossed(study: Study) -> Shown | None:
     """Return models of the same training data: those that differ from the best in their loss alone, or the best few.
 
-    They are of the kind of training data that most models have.
+    Losses where the study has no more of all other settings. The kind of data is that of most models.
     """
     kinds = [[part for part in of if part.valid is not None] for of in parts(study, models(study)).values()]
     block = max(kinds, key=len, default=[])
@@ -98,29 +97,42 @@ def _crossed(study: Study) -> Shown | None:
         return None
     best = chosen(study, block) or block[0]
     alike = [part for part in block if not _differ(best, part)]
-    by_loss = len({canonical(part.model.spec.loss.model_dump(mode="json")) for part in alike}) > 1
+    losses = {recipe.loss(part.model.spec.loss) for part in alike}
+    by_loss = len(losses) > 1 and len(alike) >= len(block) / len(alike)  # as many as all else
     if by_loss:
         alike = sorted(alike, key=lambda part: study.groups.index(part.groups[0]))
     else:
         alike = [best, *(part for part in block if part is not best)]
-    for column in best.columns:
-        found = {
-            part.model.name: other.group
-            for part in alike
-            if (other := next((each for each in part.columns if each.name == column.name), None)) and other.group.scored
-        }
-        if column.group.scored:
-            found = dict(list(found.items())[: MOST if by_loss else FEW])
-            new = [domain for domain in study.tested if not column.knows(domain)]
-            words = "Models that differ in loss and augmentation alone" if by_loss else "The best models by validation"
-            domain = (new or _tested(study, [column.group.first]))[0]
-            return _of(found, domain, list(found), f"{words}, trained on {column.name}.")
-    return None
+    names = _losses(alike) if by_loss else [part.model.name for part in alike]
+    column = next(column for column in best.columns if column.group.scored)
+    theirs = [next((one.group for one in part.columns if one.name == column.name), None) for part in alike]
+    there = [(name, group) for name, group in zip(names, theirs, strict=True) if group and group.scored]
+    found = dict(there[: MOST if by_loss else FEW])
+    domains = _tested(study, [column.group.first])
+    domain = next((name for name in domains if not column.knows(name)), domains[0])
+    if best.kind == WITHOUT and column.group.role.held_out in domains:
+        domain = column.group.role.held_out
+    of = f"{_head(best)} with other losses" if by_loss else "The best models by validation"
+    data = f"held out: {domain}" if best.kind == WITHOUT else f"trained on {column.name}"
+    return _of(found, domain, list(found), f"{of}; {data}.")
 
 
 def _differ(one: Part, other: Part) -> bool:
     """Return whether two models differ in more than loss and augmentation."""
     return bool(differs.besides(one.model.spec, other.model.spec, (*DATA, "loss", "augment")))
+
+
+def _losses(found: Sequence[Part]) -> list[str]:
+    """Return what each model is trained by: its loss, and its augmentation where they differ in that too."""
+    specs = [part.model.spec for part in found]
+    augmented = len({recipe.augment(spec.augment) for spec in specs}) > 1
+    said = [recipe.augment(spec.augment) if augmented and spec.augment else "" for spec in specs]
+    return [", ".join(filter(None, [recipe.loss(spec.loss), word])) for spec, word in zip(specs, said, strict=True)]
+
+
+def _head(part: Part) -> str:
+    spec = part.model.spec
+    return ", ".join(filter(None, [recipe.maps(spec), recipe.decoder(spec)]))
 
 
 def _others(study: Study) -> Shown | None:

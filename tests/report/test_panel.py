@@ -316,15 +316,15 @@ def test_a_truncated_image_is_one_line_and_the_rest_is_shown(finished, monkeypat
 
 
 PLUGIN = """
-import torch
+from dfloc.models.decoders import nn, torch
 
-class Steep(torch.nn.Module):
+class Steep(nn.Module):
     def __init__(self):
         super().__init__()
-        self.slope = torch.nn.Parameter(torch.ones(1))
+        self.slope = nn.Parameter(torch.ones(1))
 
     def forward(self, x_BCHW):
-        return self.slope * torch.nn.functional.interpolate(x_BCHW[:, :1], (256, 256))
+        return self.slope * nn.functional.interpolate(x_BCHW[:, :1], (256, 256))
 
 DECODERS = {"steep": lambda spec, maps, generator: Steep()}
 """
