@@ -46,6 +46,11 @@ class Row:
     why: str
     pictures: Sequence[Picture]
 
+    @property
+    def below(self) -> dict[int, str]:
+        """What stands under its images, by column; of those that have it."""
+        return {place: one.below for place, one in enumerate(self.pictures) if one.below}
+
 
 @dataclass(frozen=True)
 class Gallery:

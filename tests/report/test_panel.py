@@ -400,8 +400,8 @@ def test_markdown_says_what_the_images_show(finished):
     assert "What the models see." in text
     first = finished.gallery().rows[0]
     value = finished.values("base", BLUR)[first.name]
-    assert f"- {first.name} ({first.why}): photograph {first.name}, the generated part outlined; map of base" in text
-    assert f"map of base on {first.name}: IoU {value:.2f}" in text
+    others = [f"{name} IoU {finished.values(name, BLUR)[first.name]:.2f}" for name in NAMES[1:]]
+    assert f"- {first.name} ({first.why}): base IoU {value:.2f}; {'; '.join(others)}\n- " in text
 
 
 def test_the_strip_is_the_first_rows_and_says_less(finished):
