@@ -12,6 +12,9 @@ from dfloc.cli.options import debug_option, plugin_option, workspace_option
 if TYPE_CHECKING:
     from upath import UPath
 
+    from dfloc.record import SweepRecord
+    from dfloc.storage import Workspace
+
 FORMATS = ("html", "latex", "svg", "pdf", "png")
 DRAWN = FORMATS[2:]
 SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
@@ -82,14 +85,8 @@ def report(
     dfloc report exposure --out ~/exposure --open
     dfloc report --all
     """
-    from upath import UPath
-
     from dfloc.errors import ConfigError
-    from dfloc.report import export, files, latex
-    from dfloc.report.build import build, read
-    from dfloc.report.find import find
     from dfloc.storage import Workspace
-    from dfloc.sweep.file import shipped
 
     _refuse_of_other_formats(kind, table, columns, figure, opens, out)
     if every != (name is None):
@@ -98,17 +95,49 @@ def report(
         _refuse_beside_all({"--preset": preset, "--data": data, "--limit": limit, "--format": kind})
         _every(workspace, panel, opens, out)
         return
-    record = find(UPath(workspace), name, shipped(), preset=preset, data=data, limit=limit)
+    record = _found(workspace, name, preset, data, limit)
     place = Workspace(workspace)
-    folder = place.report(record.sweep)
     if kind == "html":
-        copied = export.claim(out, record.sweep, place.root) if out else None
-        _show(build(place, record, with_panel=panel), copied, opens)
-    elif kind == "latex":
-        keys = [key.strip() for key in columns.split(",")] if columns is not None else None
-        click.echo("\n".join(map(str, latex.write(read(place, record), folder / "latex", table, keys))))
+        _page(place, record, panel, opens, out)
     else:
-        click.echo("\n".join(map(str, files.write(read(place, record), folder / "figures", kind, figure))))
+        _files(place, record, kind, table, columns, figure)
+
+
+def _found(workspace: str, name: str, preset: str | None, data: str | None, limit: int | None) -> "SweepRecord":
+    from upath import UPath
+
+    from dfloc.report.find import find
+    from dfloc.sweep.file import shipped
+
+    return find(UPath(workspace), name, shipped(), preset=preset, data=data, limit=limit)
+
+
+def _page(workspace: "Workspace", record: "SweepRecord", panel: bool, opens: bool, out: Path | None) -> None:
+    from dfloc.report import export
+    from dfloc.report.build import build
+
+    copied = export.claim(out, record.sweep, workspace.root) if out else None
+    _show(build(workspace, record, with_panel=panel), copied, opens)
+
+
+def _files(
+    workspace: "Workspace",
+    record: "SweepRecord",
+    kind: str,
+    table: str | None,
+    columns: str | None,
+    figure: str | None,
+) -> None:
+    from dfloc.report import files, latex
+    from dfloc.report.build import read
+
+    report, folder = read(workspace, record), workspace.report(record.sweep)
+    if kind == "latex":
+        keys = [key.strip() for key in columns.split(",")] if columns is not None else None
+        paths = latex.write(report, folder / "latex", table, keys)
+    else:
+        paths = files.write(report, folder / "figures", kind, figure)
+    click.echo("\n".join(map(str, paths)))
 
 
 def _every(workspace: str, panel: bool, opens: bool, out: Path | None) -> None:

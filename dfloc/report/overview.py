@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
+from dfloc.engine.predict import PROTOCOL
+from dfloc.projection import ENDS
 from dfloc.report import table
 from dfloc.report.captions import provenance, random_weights
 from dfloc.report.groups import COLLAPSED, Study
@@ -81,14 +83,16 @@ def trials(study: Study) -> Table:
         Column("Valid. IoU", lambda each: table.number(each.valid)),
         *map(_tested, study.record.domains),
         Column("Name", lambda each: Cell(each.trial.name), words=True, small=True),
-        Column("Trial", lambda each: Cell(each.trial.fingerprint[:12]), small=True),
+        Column("Trial", lambda each: Cell(each.trial.fingerprint[:12], link=_runs(study, each)), small=True),
+        Column("Predict", lambda each: _predicts(study, each), words=True, small=True, code=True),
     ]
     blocks = [list(each) for _, each in groupby(study.results.all, lambda result: result.trial.stage)]
     return Table(
         id="trials",
         title="Every planned trial.",
         caption=f"One row per stage, cell, seed and draw; test {study.first.label}, best epoch. "
-        f"{provenance(study, study.groups)}",
+        f"Predict is a command: on photographs of yours; one of another workspace than ./workspace says --workspace, "
+        f"one of a plug-in --plugin. {provenance(study, study.groups)}",
         columns=columns,
         rows=table.rows(columns, blocks),
         folded=True,
@@ -129,6 +133,20 @@ def _state(result: Result) -> Cell:
     if result.collapsed:
         return Cell(state, f"{COLLAPSED} ({result.collapsed})", mark="bad")
     return Cell(state, result.failure, mark="bad" if result.state == "failed" else "")
+
+
+def _runs(study: Study, result: Result) -> str:
+    """Return where MLflow shows a trial that has ended."""
+    return study.results.runs(result.trial.fingerprint) if result.state in ENDS else ""
+
+
+def _predicts(study: Study, result: Result) -> Cell:
+    """Return the command that puts photographs to a finished trial, as the study's protocol reads its maps."""
+    if not result.done:
+        return Cell(table.DASH, mark="hole")
+    protocol = study.record.protocol
+    by = f" --protocol {protocol}" if protocol != PROTOCOL else ""
+    return Cell(f"dfloc predict {result.trial.fingerprint[:12]} photo.jpg{by}")
 
 
 def _tested(domain: str) -> Column[Result]:

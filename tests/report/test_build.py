@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from upath import UPath
 
-from dfloc import storage
+from dfloc import storage, tracking_uri
 from dfloc.errors import ConfigError
 from dfloc.outcome import Done
 from dfloc.record import SweepRecord
@@ -166,6 +167,27 @@ def test_undefined_values_are_counted_at_the_end(mini_folder):
     footer = body(mini_folder).partition("<footer>")[2]
     evaluations = sum(len(trial.evaluations) for trial in studies.mini().trials)
     assert f"f1_best {evaluations}" in footer.replace(",", "")
+
+
+def test_a_trial_has_its_command_and_where_mlflow_is_served_a_link(mini_workspace, mini_folder, tmp_path):
+    record = studies.mini()
+    lines = read(mini_folder, "trials.csv")
+    done = [line for line in lines if line["State"] == "finished"]
+    assert done
+    assert all(line["Predict"] == f"dfloc predict {line['Trial']} photo.jpg" for line in done)
+    assert {line["Predict"] for line in lines if line not in done} <= {"-"}
+    page = (mini_folder / "index.html").read_text(encoding="utf-8")
+    assert f"<code>dfloc predict {done[0]['Trial']} photo.jpg</code>" in page
+    assert "searchFilter" not in page
+
+    served = Workspace(shutil.copytree(Path(mini_workspace.root.path), tmp_path / "served"))
+    tracking_uri.note(served.sweep(record.sweep), "http://mlflow:5000", "7")
+    folder = Path(build(served, record, with_panel=False).path)
+    assert read(folder, "trials.csv") == lines
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    links = re.findall(r'<a href="(http://mlflow:5000/#/experiments/7/runs\?[^"]*)">(\w+)</a>', page)
+    assert [name for _, name in links] == [line["Trial"] for line in lines if line["State"] in ("finished", "FAILED")]
+    assert all(f"%27{name}" in link for link, name in links)
 
 
 def test_building_twice_changes_nothing(mini_workspace, mini_folder):
