@@ -2,8 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
 
+import dfloc
+from dfloc import repro
 from dfloc.engine.predict import PROTOCOL
 from dfloc.projection import ENDS
 from dfloc.report import table
@@ -67,7 +70,16 @@ def footer(study: Study) -> list[str]:
     ]
     lines += _out_of_range(study, scores)
     versions = sorted({_versions(result) for result in study.results.by_fingerprint.values() if result.done})
-    return [*lines, *(f"Trained with {words}." for words in versions)]
+    return [*lines, *(f"Trained with {words}." for words in versions), *_cost(study)]
+
+
+def built(study: Study) -> list[str]:
+    """Return by what the page was made, and from when its numbers are: built again by the same code it is the same."""
+    commit = repro.commit()
+    by = f"dfloc {dfloc.__version__}{f', commit {commit}' if commit else ''}"
+    times = [result.done.time for result in study.results.by_fingerprint.values() if result.done]
+    last = [f"Last trial finished on {datetime.fromtimestamp(max(times), UTC):%Y-%m-%d, %H:%M} UTC."] if times else []
+    return [f"This page: dfloc report {study.record.sweep}, by {by}.", *last]
 
 
 def trials(study: Study) -> Table:
@@ -168,6 +180,29 @@ def _out_of_range(study: Study, scores: Sequence[Score]) -> list[str]:
     older = len(scores) - len(known)
     uncounted = f"not counted in {older:,} older evaluation{'s' * (older > 1)}" if older else ""
     return [f"Not as in the source: {rule}: {', '.join(filter(None, [found, uncounted]))}."]
+
+
+def _cost(study: Study) -> list[str]:
+    """Return what the trainings took, by device: wall time of their epochs, each trial once."""
+    taken: dict[str, list[float]] = {}
+    for result in study.results.by_fingerprint.values():
+        seconds = sum(epoch.seconds for epoch in result.epochs)
+        if result.done or seconds:
+            where = f"on {result.done.versions.get('device', '?')}" if result.done else "in what is not finished"
+            taken.setdefault(where, []).append(result.done.cost.seconds if result.done else seconds)
+    if not taken:
+        return []
+    words = (
+        f"{_hours(sum(each))} {where} ({len(each):,} trial{'s' * (len(each) > 1)})" for where, each in taken.items()
+    )
+    return [
+        f"Hours of training, validation among them: {', '.join(words)}; those of features and tests are not recorded."
+    ]
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
 def _versions(result: Result) -> str:

@@ -35,7 +35,7 @@ def test_one_page_links_every_report(tmp_path):
 
 
 def test_an_entry_is_the_studys_answer(mini_study):
-    assert index.entry(mini_study).headlines == [*answer(mini_study).sentences.values()]
+    assert index.entry(mini_study).sentences == [*answer(mini_study).sentences.values()]
 
 
 def test_an_empty_workspace_has_a_page_that_says_what_to_do(tmp_path):
