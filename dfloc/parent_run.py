@@ -16,6 +16,12 @@ NOTE = "mlflow.note.content"
 PREFIX = "answer/"
 
 
+def sentences(report: UPath) -> list[str]:
+    """Return what a report answers, sentence by sentence; nothing where an older version wrote it."""
+    path = report / FILE
+    return [one["text"] for one in json.loads(path.read_text())["sentences"]] if path.exists() else []
+
+
 def answer(store: Store, run_id: str, report: UPath) -> None:
     """Bring a parent run up to what a report answers; a number that it has no more becomes NaN, as none can be deleted.
 
@@ -33,7 +39,7 @@ def answer(store: Store, run_id: str, report: UPath) -> None:
     now = round(time.time() * 1000)
     new = [(name, value, now, 0) for name, value in (numbers | gone).items() if not _has(data.metrics, name, value)]
     store.log(run_id, new, {}, {})
-    note = "\n\n".join([*(one["text"] for one in found["sentences"]), data.tags.get(NOTE, "")])
+    note = "\n\n".join([*sentences(report), data.tags.get(NOTE, "")])
     store.tag(run_id, {NOTE: note})
 
 

@@ -1,11 +1,15 @@
 """Every random draw, and what is recorded of the environment."""
 
 import hashlib
+import os
 import platform
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -60,3 +64,20 @@ def environment(device: str = "cpu", threads: int | None = None) -> dict[str, st
     if torch.version.cuda:
         versions["cuda"] = torch.version.cuda
     return versions
+
+
+@cache
+def commit() -> str:
+    """Return the commit whose code runs, `-dirty` where files of it were changed; empty outside of a checkout."""
+    root = Path(dfloc.__file__).parents[1]
+    if not (root / ".git").exists():  # whose repository an environment lies in is another matter
+        return ""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        found = subprocess.run(
+            command, capture_output=True, text=True, env=ours | {"GIT_OPTIONAL_LOCKS": "0"}, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""

@@ -4,12 +4,27 @@ import errno
 import io
 import os
 import select
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import IO, Any
 
 GONE = {errno.EPIPE, errno.EIO}
 """The reader has ended (`| head`), or the terminal is closed: nobody misses what is dropped."""
+
+
+ITEM = "- "
+"""What a sentence begins with that is broken between words at the width of a terminal."""
+
+
+def wrapped(line: str) -> str:
+    """Return a line for standard output: an item (`ITEM`) as wide as the terminal, where it is one; others whole."""
+    if not line.startswith(ITEM) or not sys.stdout.isatty():
+        return line
+    width = max(shutil.get_terminal_size().columns, 20)
+    indent = " " * len(ITEM)
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 class _Raw(io.FileIO):

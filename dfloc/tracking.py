@@ -157,6 +157,8 @@ class Tracker:
         self._store = Store(self.uri)
         self._store.open(_log(self._workspace), seconds)
         self._projection = Projection(self._store, self._side, self._ledger, self._record)
+        experiment = self._store.experiment(self._side.experiment).experiment_id
+        tracking_uri.note(self._workspace.sweep(self._record.sweep), self.uri, str(experiment))
 
     def _renew(self, record: SweepRecord) -> None:
         self._record = record

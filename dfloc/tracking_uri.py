@@ -9,16 +9,23 @@ import urllib.error
 import urllib.request
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from dfloc import uris
-from dfloc.errors import ConfigError, WorkspaceError
+from upath import UPath
+
+from dfloc import storage, uris
+from dfloc.errors import ConfigError, DflocError, WorkspaceError
 from dfloc.logfile import LogFile
 from dfloc.storage import Workspace
+
+logger = logging.getLogger(__name__)
 
 FORMS = "known: sqlite:////<path>/mlflow.db, http://<host>:<port>, https://<host>"
 VARIABLE = "MLFLOW_TRACKING_URI"
 LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+SERVED = ("http", "https")
+NOTE = "mlflow.json"
+"""In a sweep's folder: the server that shows its runs; no such file where no server does."""
 REQUEST_SECONDS = 10
 CHATTERERS = ("mlflow", "alembic", "sqlalchemy.engine", "huey")
 
@@ -54,7 +61,7 @@ def check(workspace: Workspace, uri: str | None) -> str:
     bare = shown(uri)
     try:
         parts = urlsplit(bare)
-        served = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and "?" not in uri
+        served = parts.scheme in SERVED and bool(parts.hostname) and parts.port != 0 and "?" not in uri
     except ValueError as error:
         raise ConfigError(f'{name}"{bare}" cannot be understood: {error}; {FORMS}') from error
     if served and bare != uri:
@@ -67,6 +74,42 @@ def check(workspace: Workspace, uri: str | None) -> str:
     if parts.scheme == "file" or uri.startswith((".", "/", "~")):
         raise ConfigError(f'{name}"{bare}" is a folder, in which MLflow 3 keeps no runs; {FORMS}')
     raise ConfigError(f'{name}"{bare}" cannot be understood; {FORMS}')
+
+
+def note(sweep: UPath, uri: str, experiment: str) -> None:
+    """Note by which server the runs of a sweep are shown: links of its report go there.
+
+    Args:
+        sweep: its folder.
+        uri: of the store, as `check` returns it.
+        experiment: id of the MLflow experiment that holds the runs.
+    """
+    path = sweep / NOTE
+    if urlsplit(uri).scheme not in SERVED:
+        path.unlink(missing_ok=True)
+        return
+    new = storage.json_bytes({"address": uri, "experiment": experiment})
+    if not path.exists() or path.read_bytes() != new:
+        storage.put(path, new)
+
+
+def search(sweep: UPath, tag: str, value: str) -> str:
+    """Return the address of the page on which a server shows the runs of a tag; empty where none is noted.
+
+    Whoever wrote the note, the address is one of http without name, password or query.
+    """
+    try:
+        noted = storage.get_json(sweep / NOTE)
+        parts, experiment = urlsplit(shown(str(noted["address"]))), str(noted["experiment"])
+    except (OSError, ValueError, TypeError, KeyError, DflocError) as error:
+        logger.debug("no server is known of %s: %s", sweep, error)
+        return ""
+    if parts.scheme not in SERVED or not parts.hostname or not experiment.isdecimal():
+        return ""
+    words = quote(f"tags.`{tag}` = '{value}'", safe="")
+    return (
+        f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/#/experiments/{experiment}/runs?searchFilter={words}"
+    )
 
 
 def probe(uri: str, seconds: float) -> None:

@@ -83,3 +83,17 @@ def test_a_slow_reader_gets_everything() -> None:
     with os.fdopen(reading, "rb") as file:
         assert len(file.read()) == size
     assert os.wait()[1] == 0
+
+
+def test_a_sentence_is_broken_at_the_width_of_a_terminal_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    sentence = "- 16 images lift IoU on the new generator from 0.33 to 0.81; fine-tuning forgets"
+    assert screen.wrapped(sentence) == sentence
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
+    assert screen.wrapped(sentence).splitlines() == [
+        "- 16 images lift IoU on the new",
+        "  generator from 0.33 to 0.81;",
+        "  fine-tuning forgets",
+    ]
+    path = f"report: /{'a' * 50}/index.html    compare: dfloc ui"
+    assert screen.wrapped(path) == path

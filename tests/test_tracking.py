@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
+from urllib.parse import unquote
 
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +23,7 @@ from upath import UPath
 from dfloc import summary, tracking, tracking_store
 from dfloc.errors import ConfigError
 from dfloc.ledger import Ledger
+from dfloc.projection import FINGERPRINT
 from dfloc.storage import Workspace
 from dfloc.tracking import Tracker
 from tests.ended import DOMAINS, START, finish, planned_of, record_of, spec_of, train
@@ -476,3 +478,13 @@ def test_a_server_that_is_down_then_up_then_dies(
     client = MlflowClient(tracking_uri=uri)
     assert len(client.list_artifacts(runs["lama base seed=0"].info.run_id, "rows/best")) == 4
     assert capfd.readouterr() == ("", "")
+    address, _, query = tracking.tracking_uri.search(
+        workspace.sweep("exposure-paper-dolos"), FINGERPRINT, BASE.fingerprint
+    ).partition("?searchFilter=")
+    client = MlflowClient(tracking_uri=uri)
+    found = client.get_experiment_by_name("dfloc")
+    assert address == f"{uri}/#/experiments/{found.experiment_id}/runs"
+    [shown] = client.search_runs([found.experiment_id], unquote(query))
+    assert shown.info.run_name == "lama base seed=0"
+    track(workspace)
+    assert not (workspace.sweep("exposure-paper-dolos") / "mlflow.json").exists()

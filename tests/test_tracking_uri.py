@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy
 from upath import UPath
 
-from dfloc import tracking_uri, uris
+from dfloc import storage, tracking_uri, uris
 from dfloc.errors import ConfigError
 from dfloc.storage import Workspace
 
@@ -198,3 +198,43 @@ def test_chatter_goes_into_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert "mlflow.store: heard 1" in (tmp_path / "logs" / "mlflow.log").read_text()
     assert "alembic.runtime: heard 2" in (tmp_path / "logs" / "mlflow.log").read_text()
     assert capfd.readouterr() == ("", "")
+
+
+FOUND = "/#/experiments/3/runs?searchFilter=tags.%60dfloc.fingerprint%60%20%3D%20%27ab%27"
+
+
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("https://mlflow.example.org/team/", "https://mlflow.example.org/team"),
+        ("https://name:password@mlflow.example.org", "https://mlflow.example.org"),
+        ("https://token@mlflow.example.org?key=secret#part", "https://mlflow.example.org"),
+        ("sqlite:////data/runs.db", ""),
+        ("javascript:alert(1)", ""),
+        ("http://", ""),
+        ("http://[", ""),
+    ],
+)
+def test_a_server_that_is_noted_shows_the_runs_of_a_tag_and_no_secret(tmp_path: Path, uri: str, address: str) -> None:
+    sweep = UPath(tmp_path) / "sweep"
+    note = {"address": uri, "experiment": "3"}
+    storage.put(sweep / tracking_uri.NOTE, storage.json_bytes(note))
+    assert tracking_uri.search(sweep, "dfloc.fingerprint", "ab") == (address and f"{address}{FOUND}")
+
+
+@pytest.mark.parametrize("damaged", [b"", b"[]", b'{"address": 1}', b'{"address": "http://a", "experiment": "../x"}'])
+def test_a_note_that_is_damaged_is_no_server(tmp_path: Path, damaged: bytes) -> None:
+    assert tracking_uri.search(UPath(tmp_path), "tag", "ab") == ""
+    (tmp_path / tracking_uri.NOTE).write_bytes(damaged)
+    assert tracking_uri.search(UPath(tmp_path), "tag", "ab") == ""
+
+
+def test_the_newest_store_is_noted_where_it_is_a_server(tmp_path: Path) -> None:
+    sweep = UPath(tmp_path) / "sweep"
+    tracking_uri.note(sweep, "http://127.0.0.1:5000", "3")
+    before = (sweep / tracking_uri.NOTE).stat()
+    tracking_uri.note(sweep, "http://127.0.0.1:5000", "3")
+    assert (sweep / tracking_uri.NOTE).stat() == before
+    tracking_uri.note(sweep, "sqlite:////data/runs.db", "3")
+    assert not (sweep / tracking_uri.NOTE).exists()

@@ -81,10 +81,11 @@ def sweep(dry_run: bool, printed: bool, debug: bool, **given: Any) -> int:
     dfloc sweep exposure --seeds 3                                 three seeds, with intervals over them
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from dfloc import screen
     from dfloc.sweep import settled
 
     if not (dry_run or printed) and (lines := settled.lines(given)):
-        click.echo("\n".join(lines))
+        click.echo("\n".join(map(screen.wrapped, lines)))
         return 0
     from rich.console import Console
 

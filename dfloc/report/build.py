@@ -104,7 +104,7 @@ def _report(workspace: Workspace, whole: Study, studies: Sequence[Study]) -> Rep
         reading=reading.lines(study, published=compared),
         warnings=[*overview.warnings(whole), *_unseen(whole, sections)],
         sections=sections,
-        footer=list(dict.fromkeys(footer)),
+        footer=[*dict.fromkeys(footer), *overview.built(whole)],
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from dfloc.report.captions import provenance
 from dfloc.report.claims import Claim, Judged, State, Verdict, judge
@@ -12,7 +13,25 @@ from dfloc.report.table import DASH, Cell, Column, Table, row
 ID = "claims-study"
 WORDS: Mapping[State, str] = {"holds": "holds", "fails": "FAILS", "cannot_be_computed": "cannot be computed"}
 ALIKE = {True: Cell("yes"), False: Cell("NO", mark="bad"), None: Cell(DASH, mark="hole")}
+CHIPS: Mapping[State, str] = {"holds": "holds", "fails": "fails", "cannot_be_computed": "undecided"}
+PATH_ONLY = "shows the path only"
 SEVERAL: Mapping[State, str] = {**WORDS, "holds": "hold", "fails": "fail"}
+
+
+@dataclass(frozen=True)
+class Claims(Table):
+    """The table of claims, which a page writes as chips: verdicts, one number, and the rest of a row folded.
+
+    Attributes:
+        judged: what each row is about.
+    """
+
+    judged: Sequence[Judged] = ()
+
+    @property
+    def chips(self) -> Mapping[State, str]:
+        """What a chip says, by verdict."""
+        return CHIPS
 
 
 def summary(found: Sequence[Judged]) -> str:
@@ -49,11 +68,12 @@ def sections(study: Study) -> list[Section]:
     """Return the part of the page with the claims: a table of those that our numbers decide, a sentence of the rest."""
     found = judge(study)
     put = [each for each in found if each.is_put]
-    blocks = [table(study, put)] if put else []
-    return [Section(ID, "What the documents conclude", summary(found), blocks)] if found else []
+    chip = PATH_ONLY if study.path_only or study.built_in else ""
+    section = Section(ID, "What the documents conclude", summary(found), [table(study, put)] if put else [], chip)
+    return [section] if found else []
 
 
-def table(study: Study, found: Sequence[Judged]) -> Table:
+def table(study: Study, found: Sequence[Judged]) -> Claims:
     """Return the claims with formula, numbers and verdicts."""
     columns: list[Column[Judged]] = [
         Column("Claim", lambda each: Cell(each.claim.claim, _where(each.claim)), words=True),
@@ -62,7 +82,7 @@ def table(study: Study, found: Sequence[Judged]) -> Table:
         Column("Ours", lambda each: _cell(each.ours), words=True),
         Column("Alike", lambda each: ALIKE[each.agree], words=True),
     ]
-    return Table(
+    return Claims(
         id="claims",
         title="What the documents conclude, on their numbers and on ours.",
         caption="Each sentence is read as a formula, and its thresholds are ours. Published verdicts are computed from "
@@ -72,6 +92,7 @@ def table(study: Study, found: Sequence[Judged]) -> Table:
         f"{provenance(study, study.groups)}",
         columns=columns,
         rows=[row(columns, each) for each in found],
+        judged=found,
     )
 
 

@@ -1,4 +1,4 @@
-"""One page over the reports of all sweeps of a workspace: what each asks, how far it is, and its headline."""
+"""One page over the reports of all sweeps of a workspace: what each answers, and how far it is."""
 
 import logging
 from collections.abc import Sequence
@@ -25,17 +25,17 @@ BUILT_IN = "built-in data: the numbers say nothing about Dolos"
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the page.
+    """One study of the page.
 
     Attributes:
         mark: what must be known of its numbers; empty where nothing.
-        headlines: what it answers, sentence by sentence.
+        sentences: what it answers, sentence by sentence.
     """
 
     record: SweepRecord
     state: str
     mark: str
-    headlines: Sequence[str]
+    sentences: Sequence[str]
 
 
 def build_all(workspace: Workspace, *, with_panel: bool = True) -> tuple[UPath, dict[str, str]]:

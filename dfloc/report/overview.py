@@ -2,8 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
 
+import dfloc
+from dfloc import repro
+from dfloc.engine.predict import PROTOCOL
+from dfloc.projection import ENDS
 from dfloc.report import table
 from dfloc.report.captions import provenance, random_weights
 from dfloc.report.groups import COLLAPSED, Study
@@ -65,7 +70,16 @@ def footer(study: Study) -> list[str]:
     ]
     lines += _out_of_range(study, scores)
     versions = sorted({_versions(result) for result in study.results.by_fingerprint.values() if result.done})
-    return [*lines, *(f"Trained with {words}." for words in versions)]
+    return [*lines, *(f"Trained with {words}." for words in versions), *_cost(study)]
+
+
+def built(study: Study) -> list[str]:
+    """Return by what the page was made, and from when its numbers are: built again by the same code it is the same."""
+    commit = repro.commit()
+    by = f"dfloc {dfloc.__version__}{f', commit {commit}' if commit else ''}"
+    times = [result.done.time for result in study.results.by_fingerprint.values() if result.done]
+    last = [f"Last trial finished on {datetime.fromtimestamp(max(times), UTC):%Y-%m-%d, %H:%M} UTC."] if times else []
+    return [f"This page: dfloc report {study.record.sweep}, by {by}.", *last]
 
 
 def trials(study: Study) -> Table:
@@ -81,14 +95,16 @@ def trials(study: Study) -> Table:
         Column("Valid. IoU", lambda each: table.number(each.valid)),
         *map(_tested, study.record.domains),
         Column("Name", lambda each: Cell(each.trial.name), words=True, small=True),
-        Column("Trial", lambda each: Cell(each.trial.fingerprint[:12]), small=True),
+        Column("Trial", lambda each: Cell(each.trial.fingerprint[:12], link=_runs(study, each)), small=True),
+        Column("Predict", lambda each: _predicts(study, each), words=True, small=True, code=True),
     ]
     blocks = [list(each) for _, each in groupby(study.results.all, lambda result: result.trial.stage)]
     return Table(
         id="trials",
         title="Every planned trial.",
         caption=f"One row per stage, cell, seed and draw; test {study.first.label}, best epoch. "
-        f"{provenance(study, study.groups)}",
+        f"Predict is a command: on photographs of yours; one of another workspace than ./workspace says --workspace, "
+        f"one of a plug-in --plugin. {provenance(study, study.groups)}",
         columns=columns,
         rows=table.rows(columns, blocks),
         folded=True,
@@ -131,6 +147,20 @@ def _state(result: Result) -> Cell:
     return Cell(state, result.failure, mark="bad" if result.state == "failed" else "")
 
 
+def _runs(study: Study, result: Result) -> str:
+    """Return where MLflow shows a trial that has ended."""
+    return study.results.runs(result.trial.fingerprint) if result.state in ENDS else ""
+
+
+def _predicts(study: Study, result: Result) -> Cell:
+    """Return the command that puts photographs to a finished trial, as the study's protocol reads its maps."""
+    if not result.done:
+        return Cell(table.DASH, mark="hole")
+    protocol = study.record.protocol
+    by = f" --protocol {protocol}" if protocol != PROTOCOL else ""
+    return Cell(f"dfloc predict {result.trial.fingerprint[:12]} photo.jpg{by}")
+
+
 def _tested(domain: str) -> Column[Result]:
     def cell(result: Result) -> Cell:
         score = result.scores.get(("best", domain))
@@ -150,6 +180,29 @@ def _out_of_range(study: Study, scores: Sequence[Score]) -> list[str]:
     older = len(scores) - len(known)
     uncounted = f"not counted in {older:,} older evaluation{'s' * (older > 1)}" if older else ""
     return [f"Not as in the source: {rule}: {', '.join(filter(None, [found, uncounted]))}."]
+
+
+def _cost(study: Study) -> list[str]:
+    """Return what the trainings took, by device: wall time of their epochs, each trial once."""
+    taken: dict[str, list[float]] = {}
+    for result in study.results.by_fingerprint.values():
+        seconds = sum(epoch.seconds for epoch in result.epochs)
+        if result.done or seconds:
+            where = f"on {result.done.versions.get('device', '?')}" if result.done else "in what is not finished"
+            taken.setdefault(where, []).append(result.done.cost.seconds if result.done else seconds)
+    if not taken:
+        return []
+    words = (
+        f"{_hours(sum(each))} {where} ({len(each):,} trial{'s' * (len(each) > 1)})" for where, each in taken.items()
+    )
+    return [
+        f"Hours of training, validation among them: {', '.join(words)}; those of features and tests are not recorded."
+    ]
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
 def _versions(result: Result) -> str:

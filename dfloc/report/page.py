@@ -10,12 +10,17 @@ from dfloc.report.table import Table
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph, figures, tables and galleries: a kind of block has a template of its name."""
+    """A heading, a paragraph, figures, tables and galleries: a kind of block has a template of its name.
+
+    Attributes:
+        chip: what must be known of all of it, in a few words before the text.
+    """
 
     id: str
     title: str
     text: str
     blocks: Sequence[Figure | Table | Gallery]
+    chip: str = ""
 
     def marked(self, mark: str, words: str) -> "Section":
         """Return the section beside another of its kind: ids end in a mark, titles in words."""
@@ -23,7 +28,7 @@ class Section:
         for place, block in enumerate(blocks):
             if isinstance(block, Figure) and block.numbers:
                 blocks[place] = replace(block, numbers=f"{block.numbers}-{mark}")
-        return Section(f"{self.id}-{mark}", f"{self.title} ({words})", self.text, blocks)
+        return replace(self, id=f"{self.id}-{mark}", title=f"{self.title} ({words})", blocks=blocks)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dfloc import objective
+from dfloc import objective, tracking_uri
 from dfloc.config import Checkpoint, EvaluationSpec
 from dfloc.data import lists
 from dfloc.data.generators import SOURCE
@@ -22,6 +22,7 @@ from dfloc.metrics.protocols import Protocol
 from dfloc.models.base import random_seed
 from dfloc.objective import Standing
 from dfloc.planned import PlannedTrial
+from dfloc.projection import FINGERPRINT
 from dfloc.record import SweepRecord
 from dfloc.registry import WATCHED
 from dfloc.storage import Workspace
@@ -176,6 +177,7 @@ class Results:
         record: what was planned.
 
     Attributes:
+        runs: by fingerprint, the address of the page on which an MLflow server shows a trial's runs; empty: none does.
         mask_kinds: the kinds of the masks of a list (`lists.mask_kinds`).
         all_fake: by test domain, what calling every pixel fake scores there: no trial of it is needed.
     """
@@ -183,6 +185,7 @@ class Results:
     def __init__(self, workspace: Workspace, record: SweepRecord):
         self.record = record
         self._ledger = Ledger(workspace)
+        self.runs = partial(tracking_uri.search, workspace.sweep(record.sweep), FINGERPRINT)
         self.mask_kinds: Callable[[str], tuple[str, ...] | None] = cache(partial(lists.mask_kinds, workspace))
         self._scores: dict[str, Score | None] = {}
         self._photographs: dict[str, int] = {}

@@ -34,6 +34,7 @@ class Cell:
         p: of a difference that is put to the test with all others of the page (`starred`); NaN for all else.
         star: whether luck does not explain it.
         best: whether it is the best of those that it rivals (`best.with_best`).
+        link: an address that the page links the text to; empty for none.
     """
 
     text: str
@@ -45,6 +46,7 @@ class Cell:
     p: float = math.nan
     star: bool = False
     best: bool = False
+    link: str = ""
 
     @property
     def shown(self) -> str:
@@ -73,6 +75,7 @@ class Column(Generic[T]):
         small: small print (counts, settings, costs, digests): the first to leave a table that is too wide.
         muted: it holds a baseline, which is never the best of its row.
         turned: LaTeX writes its head upwards.
+        code: it holds commands, to be copied.
     """
 
     head: str
@@ -82,6 +85,7 @@ class Column(Generic[T]):
     small: bool = False
     muted: bool = False
     turned: bool = False
+    code: bool = False
 
     @property
     def label(self) -> str:

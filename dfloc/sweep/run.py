@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from upath import UPath
 
-from dfloc import ending, slate, temp, tracking_uri
+from dfloc import ending, parent_run, slate, temp, tracking_uri
 from dfloc.errors import ConfigError, DflocError, TrialError
 from dfloc.features.extract import Job
 from dfloc.ledger import Ledger
@@ -108,7 +108,8 @@ class Driver:
                 f"{left} trials ended without a result, the first is {first}; "
                 f"see {self.machine.ray.log}, then give the same command again"
             )
-        return said.Outcome(report, self._compare(), left, failed, interrupted)
+        answer = parent_run.sentences(report) if report else ()
+        return said.Outcome(report, answer, self._compare(), left, failed, interrupted)
 
     def _drop_checkpoints(self) -> None:
         """Drop those of finished trials: a worker may have been killed before it did."""

@@ -1,11 +1,12 @@
 """What a sweep says: of its data, of its plan, and how it ended."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from upath import UPath
 
+from dfloc import screen
 from dfloc.ledger import Ledger
 from dfloc.record import Starts, union
 from dfloc.report.variants import replaced
@@ -22,6 +23,7 @@ class Outcome:
 
     Attributes:
         report: the folder of its report; None where nothing has been evaluated yet.
+        answer: the sentences that it begins with.
         compare: where its trials stand side by side: MLflow's address, or the command that opens it.
         left: trials that are still to run.
         failed: name -> first cause, of what failed now or before.
@@ -29,6 +31,7 @@ class Outcome:
     """
 
     report: UPath | None
+    answer: Sequence[str]
     compare: str
     left: int
     failed: dict[str, str]
@@ -70,7 +73,7 @@ def of_plan(plan: Plan, ledger: Ledger) -> Iterator[str]:
 
 def of_end(outcome: Outcome, again: str) -> tuple[list[str], int]:
     """Return how a sweep ended and what to do next, and the exit code; `again`: the command that goes on."""
-    lines = []
+    lines = [f"{screen.ITEM}{sentence}" for sentence in outcome.answer]
     if outcome.report:
         lines.append(f"report: {outcome.report}/index.html    compare: {outcome.compare}")
     lines += [f"failed: {name}: {cause}" for name, cause in list(outcome.failed.items())[:3]]
@@ -88,5 +91,5 @@ def tell(outcome: Outcome, console: Console, again: str) -> int:
     """Say how a sweep ended; return the exit code."""
     lines, code = of_end(outcome, again)
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(screen.wrapped(line), highlight=False, markup=False, soft_wrap=True)
     return code

@@ -1,4 +1,8 @@
+import json
+import re
+import shutil
 import sys
+import webbrowser
 from pathlib import Path
 
 import pytest
@@ -29,7 +33,11 @@ def run(*arguments: str):
 def test_it_prints_the_path_of_the_page(workspace):
     result = run("exposure", "--workspace", str(workspace))
     assert result.exit_code == 0, result.output
-    page = Path(result.output.strip())
+    *sentences, path = result.output.splitlines()
+    answer = json.loads((workspace / "reports" / "exposure-mini-mini" / "answer.json").read_text())
+    assert sentences == [f"- {one['text']}" for one in answer["sentences"]]
+    assert sentences
+    page = Path(path)
     assert page == workspace / "reports" / "exposure-mini-mini" / "index.html"
     assert "Every planned trial." in page.read_text(encoding="utf-8")
 
@@ -155,7 +163,7 @@ def test_an_unknown_format_is_told_the_known_ones(workspace):
 
 def test_the_help_has_an_example_of_each_format():
     text = run("--help").output
-    for words in ("--format latex --table", "--format pdf --figure", "--no-panel"):
+    for words in ("--format latex --table", "--format pdf --figure", "--no-panel", "--out ~/exposure --open"):
         assert words in text
 
 
@@ -172,6 +180,98 @@ def test_a_damaged_record_is_named(workspace):
     error = run("exposure", "--workspace", str(workspace)).exception
     assert isinstance(error, WorkspaceError)
     assert f"{plan.name} is no JSON" in str(error)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_copy_is_the_whole_report_and_is_written_over_by_itself_alone(workspace, tmp_path):
+    out = tmp_path / "for" / "them"
+    arguments = ("exposure", "--no-panel", "--workspace", str(workspace), "--out", str(out))
+    for _ in range(2):
+        result = run(*arguments)
+        assert result.exit_code == 0, result.output
+        assert result.output.splitlines()[-1] == str(out / "index.html")
+        copied = files(out)
+        assert copied.pop(".dfloc-report") == b"exposure-mini-mini"
+        assert copied == files(workspace / "reports" / "exposure-mini-mini")
+        (out / "index.html").write_text("old")
+        (out / "notes.txt").write_text("mine")
+        (workspace / "reports" / "exposure-mini-mini" / "notes.txt").write_text("mine")
+    error = run("--all", "--no-panel", "--workspace", str(workspace), "--out", str(out)).exception
+    assert isinstance(error, ConfigError)
+    assert "something else than an earlier copy of this report (all sweeps)" in str(error)
+
+
+def test_all_pages_are_copied_together(workspace, tmp_path):
+    result = run("--all", "--no-panel", "--workspace", str(workspace), "--out", str(tmp_path / "out"))
+    assert result.exit_code == 0, result.output
+    page = Path(result.output.splitlines()[-1])
+    assert page == tmp_path / "out" / "index.html"
+    assert (page.parent / "exposure-mini-mini" / "report.md").exists()
+    shutil.rmtree(workspace)
+    links = re.findall(r'href="([^"#]+)"', page.read_text(encoding="utf-8"))
+    assert links
+    assert all((page.parent / link).exists() for link in links)
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("full", "holds something else than an earlier copy of this report (exposure-mini-mini); name another folder"),
+        ("file", "is no folder"),
+        ("file/below", "cannot be written: Not a directory"),
+        ("workspace/reports/exposure-mini-mini/copy", "lies in the workspace"),
+        ("workspace", "lies in the workspace"),
+        ("inside", "lies in the workspace"),
+        ("loop/x", "cannot be written: Symlink loop"),
+        ("x" * 300, "cannot be written: File name too long"),
+        ("file/two\nlines", "lines' cannot be written: Not a directory"),
+    ],
+)
+def test_a_folder_that_takes_no_copy_is_one_error_and_stays_as_it_is(workspace, tmp_path, out, words):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "inside").symlink_to(workspace / "reports")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    before = files(tmp_path)
+    error = run("exposure", "--workspace", str(workspace), "--out", f"{tmp_path}/{out}").exception
+    assert isinstance(error, ConfigError)
+    assert words in str(error)
+    assert "\n" not in str(error)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(("option", "words"), [(("--open",), "--open needs"), (("--out", "x"), "--out x needs")])
+def test_only_the_page_is_opened_or_copied(workspace, option, words):
+    error = run("exposure", "--workspace", str(workspace), "--format", "png", *option).exception
+    assert isinstance(error, ConfigError)
+    assert f"{words} --format html; came --format png" in str(error)
+
+
+def test_the_page_is_opened_in_the_browser(workspace, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
+    arguments = ("--no-panel", "--workspace", str(workspace), "--open")
+    assert run("exposure", *arguments, "--out", str(tmp_path / "a b")).exit_code == 0
+    assert run("--all", *arguments).exit_code == 0
+    assert opened == [f"file://{tmp_path}/a%20b/index.html", f"file://{workspace}/reports/index.html"]
+
+
+@pytest.mark.parametrize("display", [None, ":0"])
+def test_where_there_is_no_browser_one_line_says_which_page_to_open(workspace, monkeypatch, display):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    if display:
+        monkeypatch.setenv("DISPLAY", display)
+    monkeypatch.setattr(webbrowser, "open", lambda address: False)
+    result = run("exposure", "--no-panel", "--workspace", str(workspace), "--open")
+    page = workspace / "reports" / "exposure-mini-mini" / "index.html"
+    assert result.exit_code == 0
+    assert result.stderr == f"no browser can be opened here; open this page by hand: {page}\n"
 
 
 def test_help_needs_no_matplotlib():

@@ -21,7 +21,7 @@ from rich.console import Console
 from upath import UPath
 
 from dfloc.record import SweepRecord, union
-from dfloc.report import render
+from dfloc.report import overview, render
 from dfloc.report.build import build
 from dfloc.report.chart import Figure
 from dfloc.report.page import Report
@@ -107,7 +107,8 @@ def built(case: Case) -> Built:
     """Build a report; its page is not drawn, since only words and numbers are kept."""
     reports: list[Report] = []
     drawn = mock.patch.object(render, "html", side_effect=lambda _, page: reports.append(page) or "")
-    with TemporaryDirectory() as folder, drawn:
+    today = mock.patch.object(overview, "built", return_value=[])  # another commit and another day
+    with TemporaryDirectory() as folder, drawn, today:
         workspace = Workspace(folder)
         prepared = [_prepared(workspace, start) for start in case.starts]
         with any_number_of_images(), mock.patch.object(os, "fsync"):  # no file waits for the disk

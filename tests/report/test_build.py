@@ -4,6 +4,9 @@ import itertools
 import json
 import random
 import re
+import shutil
+import subprocess
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,8 +14,10 @@ import pytest
 import yaml
 from upath import UPath
 
-from dfloc import storage
+import dfloc
+from dfloc import repro, storage, tracking_uri
 from dfloc.errors import ConfigError
+from dfloc.ledger import Ledger
 from dfloc.outcome import Done
 from dfloc.record import SweepRecord
 from dfloc.report import published
@@ -166,6 +171,62 @@ def test_undefined_values_are_counted_at_the_end(mini_folder):
     footer = body(mini_folder).partition("<footer>")[2]
     evaluations = sum(len(trial.evaluations) for trial in studies.mini().trials)
     assert f"f1_best {evaluations}" in footer.replace(",", "")
+
+
+def test_a_trial_has_its_command_and_where_mlflow_is_served_a_link(mini_workspace, mini_folder, tmp_path):
+    record = studies.mini()
+    lines = read(mini_folder, "trials.csv")
+    done = [line for line in lines if line["State"] == "finished"]
+    assert done
+    assert all(line["Predict"] == f"dfloc predict {line['Trial']} photo.jpg" for line in done)
+    assert {line["Predict"] for line in lines if line not in done} <= {"-"}
+    page = (mini_folder / "index.html").read_text(encoding="utf-8")
+    assert f"<code>dfloc predict {done[0]['Trial']} photo.jpg</code>" in page
+    assert "searchFilter" not in page
+
+    served = Workspace(shutil.copytree(Path(mini_workspace.root.path), tmp_path / "served"))
+    tracking_uri.note(served.sweep(record.sweep), "http://mlflow:5000", "7")
+    folder = Path(build(served, record, with_panel=False).path)
+    assert read(folder, "trials.csv") == lines
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    links = re.findall(r'<a href="(http://mlflow:5000/#/experiments/7/runs\?[^"]*)">(\w+)</a>', page)
+    assert [name for _, name in links] == [line["Trial"] for line in lines if line["State"] in ("finished", "FAILED")]
+    assert all(f"%27{name}" in link for link, name in links)
+
+
+def test_the_end_says_command_code_date_and_cost(mini_workspace, mini_folder):
+    footer = html.unescape(body(mini_folder).partition("<footer>")[2])
+    by = f"by dfloc {dfloc.__version__}{f', commit {repro.commit()}' if repro.commit() else ''}."
+    assert f"This page: dfloc report exposure-mini-mini, {by}" in footer
+    ledger, names = Ledger(mini_workspace), {trial.fingerprint for trial in studies.mini().trials}
+    ended = [done for name in names if (done := ledger.done(name))]
+    last = datetime.fromtimestamp(max(done.time for done in ended), UTC)
+    assert f"Last trial finished on {last:%Y-%m-%d, %H:%M} UTC." in footer
+    hours = sum(done.cost.seconds for done in ended) / 3600
+    assert f"Hours of training, validation among them: {hours:.3g} on cpu ({len(ended)} trials)" in footer
+
+
+def test_a_commit_is_that_of_the_code_and_of_no_repository_around_it(tmp_path, monkeypatch):
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    package = tmp_path / "lib" / "dfloc" / "__init__.py"
+    package.parent.mkdir(parents=True)
+    package.write_text("")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(dfloc, "__file__", str(package))
+    assert repro.commit.__wrapped__() == ""
+    monkeypatch.setattr(dfloc, "__file__", str(package.parent))
+    monkeypatch.delenv("GIT_DIR")
+    head = git("rev-parse", "--short=12", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))
+    assert repro.commit.__wrapped__() == head
+    package.write_text("changed = 1")
+    assert repro.commit.__wrapped__() == f"{head}-dirty"
 
 
 def test_building_twice_changes_nothing(mini_workspace, mini_folder):

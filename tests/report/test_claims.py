@@ -1,3 +1,4 @@
+import html
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,11 +10,12 @@ import yaml
 from dfloc.config import AugmentOp, AugmentSpec, DecoderSpec, LossSpec
 from dfloc.errors import ConfigError
 from dfloc.registry import BACKBONES
-from dfloc.report import claims, conclusions, published, sides
+from dfloc.report import claims, conclusions, published, render, sides
 from dfloc.report.claims import Verdict, judge
 from dfloc.report.formulas import FORMULAS, Outcome
 from dfloc.report.formulas.numbers import Matrix
 from dfloc.report.groups import Study
+from dfloc.report.page import Report
 from dfloc.report.resample import resample
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
@@ -429,6 +431,35 @@ def test_where_the_two_verdicts_part_the_page_says_so(tmp_path):
     assert "id 73.45; ood 33.82" in row.cells[2].small
     assert re.search(r"id 50\.00 \(4\d\.\d\d … 5\d\.\d\d\)", row.cells[3].small)
     assert made.rows[0].cells[1].text == CLAIMS["s000.c1"].formula
+
+
+def test_a_page_says_a_claim_by_two_chips_and_one_number_and_folds_the_rest(tmp_path, study_with):
+    study = study_with("single-domain", ["s000.single_domain.vit_rn50"])
+    (section,) = conclusions.sections(study)
+    assert section.chip == ""
+    (made,) = section.blocks
+    report = Report("t", "s", [], [], [section], [])
+    page = html.unescape(render.html("page", page=report))
+    claim = next(each for each in made.judged if each.claim.id == "s000.c20")
+    item = next(part for part in page.split("<li>") if part.startswith(claim.claim.claim))
+    shown, _, folded = item.partition("<details>")
+    assert '<span class="chip holds">published: holds</span>' in shown
+    assert '<span class="chip holds">ours: holds</span>' in shown
+    assert re.findall(r"\d+ %", shown) == [f"{100 * claim.ours.share:.0f} %"]
+    assert claim.claim.formula in folded
+    assert claim.claim.formula not in shown
+    assert "id 73.45" in folded
+    text = render.markdown("report", page=report)
+    assert f"- {claim.claim.claim} Published: **holds**; ours: **holds**, holds in 100 % of resamples (s000.c20" in text
+    assert claim.claim.formula not in text
+
+
+def test_on_built_in_data_claims_show_the_path_only(mini_study):
+    (section,) = conclusions.sections(mini_study)
+    assert section.chip == "shows the path only"
+    report = Report("t", "s", [], [], [section], [])
+    assert '<p><span class="chip">shows the path only</span> 8 claims.' in render.html("page", page=report)
+    assert "**shows the path only.** 8 claims." in render.markdown("report", page=report)
 
 
 def test_halves_are_rounded_as_the_documents_round_them():

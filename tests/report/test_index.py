@@ -1,8 +1,10 @@
+import html
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from dfloc import storage
-from dfloc.report import index
+from dfloc.report import index, render
 from dfloc.report.answer import Answer, answer
 from dfloc.report.groups import Study
 from dfloc.storage import Workspace
@@ -35,7 +37,19 @@ def test_one_page_links_every_report(tmp_path):
 
 
 def test_an_entry_is_the_studys_answer(mini_study):
-    assert index.entry(mini_study).headlines == [*answer(mini_study).sentences.values()]
+    assert index.entry(mini_study).sentences == [*answer(mini_study).sentences.values()]
+
+
+def test_two_sentences_of_an_answer_stand_open_and_the_rest_is_folded(mini_study):
+    entry = index.entry(mini_study)
+    assert len(entry.sentences) > 2
+    page = html.unescape(render.html("index", entries=[entry], failed={}))
+    before, _, folded = page.partition("<details>")
+    assert all(f"<li>{line}</li>" in before for line in entry.sentences[:2])
+    assert all(f"<li>{line}</li>" in folded and line not in before for line in entry.sentences[2:])
+    assert page.index(entry.sentences[0]) < page.index(entry.state)
+    short = replace(entry, sentences=entry.sentences[:1])
+    assert "<details>" not in render.html("index", entries=[short], failed={})
 
 
 def test_an_empty_workspace_has_a_page_that_says_what_to_do(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from dfloc import registry
+from dfloc import parent_run, registry
 from dfloc.data.dolos import scan
 from dfloc.data.importer import import_samples
 from dfloc.data.manifest import Manifest
@@ -43,6 +43,9 @@ def test_the_first_run_ends_with_a_report_and_a_quiet_screen(first_run: tuple[St
     assert lines[1] == f"workspace {finished.root}"
     assert lines[-2].endswith(f"index.html    compare: dfloc ui --workspace {finished.root}")
     assert lines[-1] == "done, 0 to run"
+    answer = parent_run.sentences(UPath(finished.root) / "reports/exposure-smoke-mini")
+    assert answer
+    assert lines[-2 - len(answer) : -2] == [f"- {sentence}" for sentence in answer]
     assert "exposure-smoke-mini: 15 trials, 0 done, 15 to run, 28 images to pass through the backbones" in lines
     assert {path.name for path in (finished.root / "reports/exposure-smoke-mini").iterdir()} > {
         "index.html",
