@@ -105,7 +105,7 @@ def _report(workspace: Workspace, whole: Study, studies: Sequence[Study]) -> Rep
         warnings=[*overview.warnings(whole), *_unseen(whole, sections)],
         sections=sections,
         footer=list(dict.fromkeys(footer)),
-    )
+    ).said_once()
 
 
 def _unseen(study: Study, sections: Sequence[Section]) -> list[str]:

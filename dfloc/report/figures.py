@@ -73,8 +73,8 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         title=f"Test {study.first.label} against n, images of the held-out domain.",
         caption="One panel for each domain that the base never saw, drawn thick; n = 0 is the base itself. Points of "
         "one n are drawn side by side. A cross: over 90 % of the maps empty, all fake or constant, of the trial or on "
-        f"that domain. Steps stand in the hover. {comparison.quoted(study, compared)}"
-        f"{captions.provenance(study, used)}",
+        f"that domain. Steps stand in the hover. {comparison.quoted(study, compared)}",
+        source=captions.provenance(study, used),
         panels=drawn,
         legend=keys,
         numbers="exposure",
@@ -106,7 +106,8 @@ def means(study: Study) -> Figure:
         caption=f"For each n, averaged over the held-out domains: {study.first.label} on the held-out domain, on "
         "those that the base was trained on, and on all. An n at which a panel has a hole is left out."
         f"{_more(study)} n = 0 has the steps of the base. A cross: over 90 % of the maps of one of the trials, or "
-        f"on its domain, are empty, all fake or constant. {captions.provenance(study, used)}",
+        f"on its domain, are empty, all fake or constant.",
+        source=captions.provenance(study, used),
         panels=drawn,
         legend=[Key(label, colour, dash) for label, colour, dash, _ in _kinds(study, {})],
         numbers="exposure",
@@ -142,7 +143,8 @@ def controls(study: Study) -> Figure:
         title="Fine-tuned beside scratch and replay.",
         caption=f"For each held-out domain, test {study.first.label} on it and on the domains of the base. Scratch: "
         "the same n images, no parent. Replay: n more images of the base's own. A cross: over 90 % of the maps empty, "
-        f"all fake or constant.{_unequal(study, found)} {captions.provenance(study, used)}",
+        f"all fake or constant.{_unequal(study, found)}",
+        source=captions.provenance(study, used),
         panels=drawn,
         legend=[*(Key(label, GREY, dash, marker) for label, (marker, dash) in shapes), MEAN_MASK],
         numbers="controls",

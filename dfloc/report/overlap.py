@@ -7,6 +7,7 @@ from dfloc.data import dolos, lists
 from dfloc.ids import SampleId
 from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.results import Result
+from dfloc.report.words import named
 from dfloc.storage import Workspace
 
 
@@ -59,7 +60,7 @@ def _shared(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[int, int, i
 
 
 def _sentence(facet: Facet, counts: Sequence[tuple[int, int, int, int] | None]) -> str:
-    head = "".join(f"{axis} = {value}: " for axis, value in facet)
+    head = "".join(f"{named(*axis)}: " for axis in facet)
     known = [each for each in counts if each is not None]
     if len(known) < len(counts):
         why = "lists of samples, or their data, are missing"

@@ -87,8 +87,8 @@ def trials(study: Study) -> Table:
     return Table(
         id="trials",
         title="Every planned trial.",
-        caption=f"One row per stage, cell, seed and draw; test {study.first.label}, best epoch. "
-        f"{provenance(study, study.groups)}",
+        caption=f"One row per stage, cell, seed and draw; test {study.first.label}, best epoch.",
+        source=provenance(study, study.groups),
         columns=columns,
         rows=table.rows(columns, blocks),
         folded=True,

@@ -55,8 +55,8 @@ def crossed(study: Study, found: Sequence[Model]) -> Table:
     return Table(
         id="train-test",
         title=f"Test {study.first.label} by training data and test domain.",
-        caption=f"Rows: test domain; columns: training data. {KNOWN}{_sources(study, shown)} "
-        f"{captions.provenance(study, _groups(shown))}",
+        caption=f"Rows: test domain; columns: training data. {KNOWN}{_sources(study, shown)}",
+        source=captions.provenance(study, _groups(shown)),
         columns=columns,
         rows=table.rows(columns, blocks),
         best="row",
@@ -80,7 +80,8 @@ def tested(study: Study, found: Sequence[Model]) -> Table:
     return Table(
         id="tested",
         title=f"Test {study.first.label} of models that are trained on the same.",
-        caption=f"Columns: test domain. {KNOWN} {captions.provenance(study, used)}",
+        caption=f"Columns: test domain. {KNOWN}",
+        source=captions.provenance(study, used),
         columns=columns,
         rows=[*table.rows(columns, shown.values()), *(table.baseline(columns, each) for each in solved)],
     )
@@ -113,8 +114,8 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
         "validation IoU of the trainings, of the runs that all of them have, as are their means; "
         f"its best above all fake is {STRONG}, and an oracle is the best test number, which nobody could choose. "
         "Parameters and convolutions are counted on the decoder as it is built."
-        f"{_mixed(study, found)} The same for all: {same}.{_also(study, found)} "
-        f"{captions.provenance(study, _groups(found))}",
+        f"{_mixed(study, found)} The same for all: {same}.{_also(study, found)}",
+        source=captions.provenance(study, _groups(found)),
         columns=columns,
         rows=[*table.rows(columns, blocks), *(table.baseline(columns, each) for each in solved)],
         notes=_unknown_sizes(found),
@@ -143,7 +144,8 @@ def measured(study: Study, found: Sequence[Model]) -> Table:
         title="Other measures of the same models.",
         caption="Means over the same cells as above, best epoch, in the same order. Pooled IoU counts all pixels of a "
         f"test set together, then takes the mean over cells.{CHOICE if chosen else ''}{ALARM if alarms else ''}"
-        f"{_mixed(study, found)} {captions.provenance(study, _groups(found))}",
+        f"{_mixed(study, found)}",
+        source=captions.provenance(study, _groups(found)),
         columns=columns,
         rows=table.rows(columns, parts(study, found).values()),
         notes=captions.baseline_note(study),
