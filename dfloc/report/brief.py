@@ -7,6 +7,7 @@ from dfloc.report.table import TWO_TRAININGS, Cell, Row, Table
 
 ONCE = "Each difference is of two trainings alone; others may differ by more."
 WORDS = {"-": "no number"}
+HEADS = {"Maps": "Features", "Test photographs": "Test source images"}  # on a page; a CSV keeps its heads
 NUMBERED = ("n", "n chosen")  # heads of numbers that name a row
 
 
@@ -17,9 +18,14 @@ def brief(table: Table) -> Table:
     """
     if table.folded or not table.rows:
         return table
-    for step in (_once, _without_holes, _without_constants):
+    for step in (_worded, _once, _without_holes, _without_constants):
         table = step(table)
     return table
+
+
+def _worded(table: Table) -> Table:
+    columns = [replace(column, head=HEADS.get(column.head, column.head)) for column in table.columns]
+    return replace(table, columns=columns)
 
 
 def _once(table: Table) -> Table:

@@ -160,7 +160,10 @@ def _curves(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iterat
         [figures.controls(study), exposure.controls(study)] if tuned and controlled else [],
     )
     yield Section(
-        "forgetting-study", "What is forgotten", "", [exposure.forgetting(study)] if tuned or controlled else []
+        "forgetting-study",
+        "What is forgotten",
+        "",
+        [figures.forgetting(study), exposure.forgetting(study)] if tuned or controlled else [],
     )
     mixed = [budgets.budgets(study)] if budgets.lines(study) else []
     mixed += [budgets.equal_total(study)] if budgets.counted(study) else []

@@ -16,7 +16,7 @@ from dfloc.report.words import joined
 BASELINES = {ALL_FAKE: "all fake", "mean-mask": "mean training mask", "threshold": "local-variance threshold"}
 EXPLAINED = {
     ALL_FAKE: "All fake: every pixel; computed from the truth where no trial of it is planned.",
-    "mean-mask": "Mean training mask: one map for every image.",
+    "mean-mask": "Mean training mask: one mask for every image.",
     "threshold": "Local-variance threshold: one threshold, fitted on training images.",
 }
 
@@ -31,12 +31,12 @@ def provenance(study: Study, groups: Iterable[Group]) -> list[str]:
     seeds = sorted({result.trial.axes.get("seed", result.trial.spec.seed) for result in results})
     draws = sorted({result.trial.axes.get("draw", 0) for result in results})
     trainings = {len(each) for each in trained}
-    over = "photographs and trainings" if trainings - {1} else "photographs: test sampling only"
-    over += "; of one training, photographs alone: test sampling only" if trainings > {1} else ""
+    over = "source images and trainings" if trainings - {1} else "source images: test sampling only"
+    over += "; of one training, source images alone: test sampling only" if trainings > {1} else ""
     return [
         f"Protocol {study.record.protocol}.",
         f"{_data(study, scores)}.",
-        f"Trial seeds {_list(seeds)}, mixture draws {_list(draws)}.",
+        f"Training seeds {_list(seeds)}, sampling seeds {_list(draws)}.",
         f"Intervals: 95 %, over {over}.",
         *filter(None, [random_weights(results).strip()]),
     ]
@@ -143,7 +143,7 @@ def _data(study: Study, scores: list[Score]) -> str:
     photographs = sorted({score.num_photographs for score in scores})
     each = str(images[0]) if len(images) == 1 else f"{images[0]} to {images[-1]}"
     of = str(photographs[0]) if len(photographs) == 1 else f"{photographs[0]} to {photographs[-1]}"
-    plural = "photograph" if of == "1" else "photographs"
+    plural = "source image" if of == "1" else "source images"
     return f"Test: {each} images a domain, of {of} {plural} (data {study.record.data}, lists {digest(scores)})"
 
 

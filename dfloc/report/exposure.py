@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.report import captions, cells, differs, table
 from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, besides, blocks, controls_of, pairs
+from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.marks import NOT_ABOVE, is_not_above
 from dfloc.report.table import STRONG, Cell, Column, Table
@@ -141,8 +142,8 @@ def best_last(study: Study) -> Table:
         id="best-last",
         title=f"Last epoch beside best, AP and F1 beside {first}, on the held-out domain.",
         caption="Best = the epoch with the highest validation IoU, which spends validation labels; the last epoch "
-        "spends none. F1 oracle takes each image's own best threshold. Empty = share of maps without a fake pixel, "
-        "over all test domains.",
+        "spends none. F1 oracle takes each image's own best threshold. Empty = share of predictions without a fake "
+        "pixel, over all test domains.",
         source=captions.provenance(study, _groups(shown)),
         columns=columns,
         rows=table.rows(columns, shown),
@@ -168,7 +169,7 @@ def controls(study: Study) -> Table:
         id="controls",
         title="Is fine-tuning better than starting anew, and what does replay keep?",
         caption="Scratch: the same n images, no parent. Replay: n more images of the base's own training list. Seen: "
-        f"mean of the base's domains. Differences are paired by photograph and training.{_unequal(columns)}",
+        f"mean of the base's domains. Differences are paired by source image and training.{_unequal(columns)}",
         source=captions.provenance(study, [*_groups(shown), *others]),
         columns=columns,
         rows=table.rows(columns, shown),
@@ -197,7 +198,7 @@ def forgetting(study: Study) -> Table:
         id="forgetting",
         title="Forgetting.",
         caption=f"{_less(study)} on the domains that it was trained on, best epochs; positive = "
-        "forgotten: the work of the whole fine-tuning, not of one setting. Paired by photograph and training.",
+        "forgotten: the work of the whole fine-tuning, not of one setting. Paired by source image and training.",
         source=captions.provenance(study, used),
         columns=columns,
         rows=rows,
@@ -207,17 +208,15 @@ def forgetting(study: Study) -> Table:
 
 
 def _losses(study: Study, label: str) -> list[Column[Point]]:
-    def lost(point: Point, domains: Sequence[str]) -> Cell:
-        base = study.base(point.group)
-        if base is None:
+    def lost_by(point: Point, domains: Sequence[str]) -> Cell:
+        if study.base(point.group) is None:
             return Cell("not planned", mark="hole")
-        sides = (base, point.group) if study.first.higher_is_better else (point.group, base)
-        return table.estimate(study.less(*sides, domains), point.group.hole, signed=True)
+        return table.estimate(lost(study, point.group, domains), point.group.hole, signed=True)
 
     def on(domain: str) -> Column[Point]:
         def cell(point: Point) -> Cell:
             hole = Cell("held out" if domain == point.held_out else "not of the base", mark="hole")
-            return lost(point, [domain]) if domain in point.seen else hole
+            return lost_by(point, [domain]) if domain in point.seen else hole
 
         return Column(domain, cell)
 
@@ -225,8 +224,16 @@ def _losses(study: Study, label: str) -> list[Column[Point]]:
         Column("Model", lambda _: Cell(label), words=True),
         *HEADS,
         *map(on, study.tested),
-        Column("Mean of seen", lambda point: lost(point, point.seen)),
+        Column("Mean of seen", lambda point: lost_by(point, point.seen)),
     ]
+
+
+def lost(study: Study, group: Group, domains: Sequence[str]) -> Estimate | None:
+    """Return by how much a group's root ancestor is better than it, mean over domains; None: a hole, or no ancestor."""
+    base = study.base(group)
+    if base is None:
+        return None
+    return study.less(*((base, group) if study.first.higher_is_better else (group, base)), domains)
 
 
 def name_of(facet: Facet, held_out: str) -> str:

@@ -160,7 +160,7 @@ def _sources(study: Study, best: Part) -> Finding | None:
     ranked = sorted(means, key=lambda name: name in others)
     (first, second), cells = ranked[:2], [by_source[name] for name in ranked[:2]]
     change = less(*cells) if [key for _, key in cells[0]] == [key for _, key in cells[1]] else None
-    text = f"Trained on photographs of {first} it has {means[first].value:.2f}, of {second} {means[second].value:.2f}"
+    text = f"Trained on source images of {first} it has {means[first].value:.2f}, of {second} {means[second].value:.2f}"
     return Finding("source", text, means, [(change, "the difference is not decided")] if change else [])
 
 

@@ -35,8 +35,8 @@ def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()
         id="fig-train-test",
         title=f"Test {study.first.label} by training data and test domain.",
         caption="One panel for each model, the same colours in all: white is 0, dark blue is 1. A frame: in-domain. "
-        f"x: over 90 % of the maps empty, all fake or constant, or {study.first.label} not above all fake. A published "
-        "number with ? is doubtful by its source; of a table called context, the "
+        f"x: over 90 % of the predictions empty, all fake or constant, or {study.first.label} not above all fake. "
+        "A published number with ? is doubtful by its source; of a table called context, the "
         f"protocol or main settings are not known.{fewer} "
         f"{comparison.quoted(study, _matrices(published))}",
         source=captions.provenance(study, groups),
@@ -159,7 +159,7 @@ def _tile(column: Column, domain: str, digits: int) -> Tile:
     marks = notes(group, [domain])
     text = f"{found.value:.{digits}f}{' x' if marks else ''}"
     spec = group.first.trial.spec
-    lines = [f"{spec.steps:,} steps", *marks, f"{found.runs} run(s), {found.photographs} photographs"]
+    lines = [f"{spec.steps:,} steps", *marks, f"{found.runs} run(s), {found.photographs} source images"]
     return Tile(found.value, text, lines, framed, span_of(found))
 
 

@@ -64,10 +64,10 @@ def _sentence(facet: Facet, counts: Sequence[tuple[int, int, int, int] | None]) 
     known = [each for each in counts if each is not None]
     if len(known) < len(counts):
         why = "lists of samples, or their data, are missing"
-        return f"{head}How many of the photographs the base was trained on is not known: {why}."
+        return f"{head}How many of the source images the base was trained on is not known: {why}."
     stems, all_stems, pairs, all_pairs = (sum(column) for column in zip(*known, strict=True))
     each = f"; {len(known)} bases, each counted for itself" if len(known) > 1 else ""
     return (
-        f"{head}{stems:,} of {all_stems:,} fine-tune photographs were also trained on by the base, with other "
+        f"{head}{stems:,} of {all_stems:,} fine-tune source images were also trained on by the base, with other "
         f"generators ({pairs:,} of {all_pairs:,} by file name{each})."
     )

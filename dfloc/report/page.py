@@ -9,7 +9,14 @@ from dfloc.report.gallery import Gallery
 from dfloc.report.table import Table
 
 Block = Figure | Table | Gallery
-SAID_ONCE = ("Protocol", "Test:", "Trial seeds", "Intervals:", "A star:")  # how sentences of a source begin
+SAID_ONCE = (
+    "Protocol",
+    "Test:",
+    "Training seeds",
+    "Intervals:",
+    "A cross:",
+    "A star:",
+)  # how sentences of a source begin
 
 
 @dataclass(frozen=True)
@@ -57,9 +64,9 @@ class Report:
         sources = [block.source for one in self.sections for block in one.blocks if not isinstance(block, Gallery)]
         kinds: dict[str, Counter[str]] = {}
         for sentence in (sentence for source in sources for sentence in source):
-            kinds.setdefault(sentence.split(maxsplit=1)[0], Counter())[sentence] += 1
-        many = [next(iter(of.most_common(1))) for of in kinds.values()]
-        shared = [sentence for sentence, count in many if count > 1 and sentence.startswith(SAID_ONCE)]
+            if kind := next((kind for kind in SAID_ONCE if sentence.startswith(kind)), ""):
+                kinds.setdefault(kind, Counter())[sentence] += 1
+        shared = [sentence for of in kinds.values() for sentence, count in of.most_common(1) if count > 1]
         if not shared:
             return self
 

@@ -24,7 +24,7 @@ CHOICE = (
     " The validation threshold is the one whose mean F1 is best on the training's own validation images; IoU by mask "
     "area has a table of its own."
 )
-ALARM = " False-alarm area: share of a photograph without a fake that is called fake, mean over all of them."
+ALARM = " False-alarm area: share of a source image without a fake that is called fake, mean over all of them."
 PATH_ONLY = "random weights: path only, numbers mean nothing"
 KNOWN = f"In-domain cells are {STRONG}: the model was trained on the test domain's family."
 
@@ -305,14 +305,14 @@ def _also(study: Study, found: Sequence[Model]) -> str:
 def _sources(study: Study, found: Sequence[Model]) -> str:
     """Return a sentence where a model is trained on photographs of a source that is not tested on."""
     others = ", ".join(foreign(study, [column for model in found for column in model.columns]))
-    return f" Also where its photographs are of another source ({others})." if others else ""
+    return f" Also where its source images are of another dataset ({others})." if others else ""
 
 
 def _mixed(study: Study, found: Sequence[Model]) -> str:
     """Return a sentence where a mean over in-domain cells mixes trainings on several sources of photographs."""
     others = ", ".join(foreign(study, [column for model in found for column in model.columns]))
     return (
-        f" A family is a generator's, whatever the photographs: the mean ID is also over trainings on {others}; the "
+        f" A family is a generator's, whatever the source images: the mean ID is also over trainings on {others}; the "
         "cells above tell the sources apart."
         if others
         else ""

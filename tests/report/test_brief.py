@@ -64,7 +64,7 @@ def test_two_trainings_are_said_once_where_all_differences_are_of_two():
 
 
 def test_what_all_captions_say_stands_once_on_the_page_and_in_each_file():
-    source = ["Protocol p.", "Test: 4 images.", "Trial seeds 0, mixture draws 0.", "Intervals: 95 %."]
+    source = ["Protocol p.", "Test: 4 images.", "Training seeds 0, sampling seeds 0.", "Intervals: 95 %."]
     other = [*source[:1], "Test: 8 images.", *source[2:]]
     blocks = [made([], source=source), Figure("f", "F.", "D.", [], source=source), made([], source=other)]
     report = Report("R", "", [], [], [Section("s", "S", "", blocks)], []).said_once()

@@ -98,7 +98,7 @@ def test_the_page_opens_with_how_to_read_it(mini_folder):
         "n = 0 is the base",
         "out-of-domain",
         "declip-2025",
-        "test photographs of a domain (6)",
+        "the source images of a test list (6)",
         "test sampling only",
         "say nothing about Dolos",
     ):

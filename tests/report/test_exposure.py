@@ -27,14 +27,14 @@ def test_curves_have_a_row_for_each_n_and_the_baselines(mini_study):
 def test_captions_name_protocol_data_seeds_and_what_intervals_are_of(mini_study):
     caption = exposure.curves(mini_study).whole("")
     assert "Protocol declip-2025." in caption
-    assert "40 images a domain, of 6 photographs (data mini, lists" in caption
-    assert "Trial seeds 0, mixture draws 0." in caption
+    assert "40 images a domain, of 6 source images (data mini, lists" in caption
+    assert "Training seeds 0, sampling seeds 0." in caption
     assert "test sampling only" in caption
 
 
 def test_several_seeds_are_named_and_resampled(study_of):
     caption = exposure.curves(study_of(studies.mini(seeds=2))).whole("")
-    assert "Trial seeds 0, 1" in caption
+    assert "Training seeds 0, 1" in caption
     assert "test sampling only" not in caption
 
 

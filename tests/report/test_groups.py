@@ -64,7 +64,7 @@ def test_draws_of_a_whole_set_are_one_training(whole_and_thirds):
     assert study.mean_of([(whole, MINI[:1]), (other, MINI[:1])]).runs == 1
     assert shared_runs([Part(((whole, MINI[0]), (other, MINI[1])))]) == [(0, 0)]
     assert " ".join(captions.provenance(study, [whole, other])).endswith(
-        "Trial seeds 0, mixture draws 0. Intervals: 95 %, over photographs: test sampling only."
+        "Training seeds 0, sampling seeds 0. Intervals: 95 %, over source images: test sampling only."
     )
     words = dict(reading.lines(study, published=False))["Intervals"]
     assert "and over trainings, by the variance of the two-way layout" in words
