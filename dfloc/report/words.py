@@ -8,6 +8,7 @@ from dfloc.config import TrialSpec
 from dfloc.report import recipe
 
 LABELS = {
+    "maps": "features",
     "init": "start",
     "augment": "augmentation",
     "optimizer.lr": "learning rate",

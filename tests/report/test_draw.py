@@ -216,3 +216,14 @@ def test_files_and_names(tmp_path):
     assert (tmp_path / "fig-mean.pdf").read_bytes().startswith(b"%PDF")
     with pytest.raises(ConfigError, match=r'unknown figure of this report "fig-men"; did you mean "fig-mean"'):
         files.write(page, UPath(tmp_path), "svg", "fig-men")
+
+
+def test_a_file_says_alone_where_its_numbers_come_from():
+    source = ["Protocol declip-2025.", "Training seeds 0, sampling seeds 0."]
+    drawn = Figure("fig", "T.", "C.", figure(line((0, 0.1))).panels, source=source, shared=frozenset(source))
+    assert root(drawn).get("aria-label") == f"T. C. {' '.join(source)}"
+    for kind, lead in (
+        ("pdf", b"/Subject (C. Protocol declip-2025."),
+        ("png", b"Description\0C. Protocol declip-2025."),
+    ):
+        assert lead in files.drawn(drawn, kind)

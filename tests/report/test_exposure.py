@@ -218,9 +218,9 @@ def test_empty_maps_on_one_domain_are_told_though_the_trial_has_not_collapsed(st
     assert [cell.small for cell in row.cells[5:]] == [
         "",
         "",
-        "empty maps; not above all fake",
+        "empty predictions; not above all fake",
         "",
-        "empty maps on 1 of 4",
+        "empty predictions on 1 of 4",
     ]
     assert row.cells[0].small == ""
 
@@ -234,9 +234,9 @@ def test_an_empty_last_epoch_is_told_beside_a_sound_best_one(tmp_path):
     row = exposure.best_last(Study(record, Results(workspace, record))).rows[1]
     assert [cell.small for cell in row.cells[4:8]] == [
         "not above all fake",
-        "empty maps; not above all fake",
+        "empty predictions; not above all fake",
         "IoU not above all fake",
-        "empty maps; IoU not above all fake",
+        "empty predictions; IoU not above all fake",
     ]
 
 
