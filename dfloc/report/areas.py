@@ -44,8 +44,8 @@ def figure(study: Study, found: Sequence[Model]) -> Figure:
         id="fig-areas",
         title="Test IoU by the share of the image that is fake.",
         caption="Means over the images whose fake area is in a bin (over its lower end, at most its upper), best "
-        "epoch; how many images they are stands in the hover and in the table. The models of highest validation IoU. "
-        f"{captions.provenance(study, used)}",
+        "epoch; how many images they are stands in the hover and in the table. The models of highest validation IoU.",
+        source=captions.provenance(study, used),
         panels=drawn,
         legend=[Key(label, *_style(labels, label)) for label in labels],
         numbers="areas",
@@ -68,8 +68,8 @@ def table(study: Study, found: Sequence[Model]) -> Table:
     return Table(
         id="areas",
         title="Test IoU by the share of the image that is fake.",
-        caption="In small print: images in the bin, over all runs. "
-        f"{captions.provenance(study, [group for model in found for group in model.groups])}",
+        caption="In small print: images in the bin, over all runs.",
+        source=captions.provenance(study, [group for model in found for group in model.groups]),
         columns=columns,
         rows=rows(columns, blocks),
         folded=True,

@@ -10,9 +10,10 @@ from dfloc.report import captions, cells, differs, table
 from dfloc.report.controls import DATA, SCRATCH, besides, kind_of
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study, mean_valid, over
-from dfloc.report.models import budgeted
+from dfloc.report.models import budgeted, case_of
 from dfloc.report.roles import ALONE, WORDS
 from dfloc.report.table import Cell, Column, Row, Table
+from dfloc.report.words import named
 
 Measured = tuple[str, Group, Metric | None]  # a baseline by a metric; None: the one that stands for the protocol
 
@@ -66,8 +67,8 @@ def _lines(study: Study, groups: Iterable[Group]) -> list[Line]:
     found: dict[tuple[str, str, str, bool], list[Group]] = {}
     for group in groups:
         n = next((value for axis, value in group.axes.items() if group.told.get(axis) == "n"), "")
-        rest = [f"{axis} = {value}" for axis, value in group.axes.items() if _is_setting(group, axis)]
-        name = ", ".join(filter(None, [group.case, *(rest if not group.case or group.facet else [])]))
+        rest = [named(axis, value) for axis, value in group.axes.items() if _is_setting(group, axis)]
+        name = ", ".join(filter(None, [case_of(group), *(rest if not group.case or group.facet else [])]))
         found.setdefault((group.stage, name, str(n), ALONE in group.role), []).append(group)
     made = []
     for (stage, name, n, alone), of in found.items():
@@ -97,8 +98,8 @@ def budgets(study: Study) -> Table:
         id="budgets",
         title="Data seen from domains.",
         caption="Test IoU of each training budget, ranked by validation IoU, which each row measures on its own "
-        "validation list. Where a row has a model for each domain, a domain's column is the model trained on it. "
-        f"{captions.provenance(study, _all(found))}",
+        "validation list. Where a row has a model for each domain, a domain's column is the model trained on it.",
+        source=captions.provenance(study, _all(found)),
         columns=columns,
         rows=[*(table.row(columns, line) for line in _ranked(found)), *_baseline_rows(study, columns)],
         trials=captions.trials(_all(found)),
@@ -121,7 +122,8 @@ def equal_total(study: Study) -> Table:
         title="Diversity at an equal total: few images of every domain beside as many in all of one.",
         caption="Rows between two rules have the same number of training images; count: images of each domain. "
         "Models of one domain are tested on their own. Ranked by validation IoU, which each row measures on its own "
-        f"validation list.{_also(pairs)} {captions.provenance(study, _all(found))}",
+        f"validation list.{_also(pairs)}",
+        source=captions.provenance(study, _all(found)),
         columns=columns,
         rows=[*rows, *_baseline_rows(study, columns)],
         trials=captions.trials(_all(found)),
@@ -175,8 +177,8 @@ def baselines(study: Study) -> Table:
     return Table(
         id="baselines",
         title="Baselines.",
-        caption=f"{' '.join(words for name, words in captions.EXPLAINED.items() if captions.baselines(study, name))} "
-        f"{captions.provenance(study, solved.values())}",
+        caption=f"{' '.join(words for name, words in captions.EXPLAINED.items() if captions.baselines(study, name))}",
+        source=captions.provenance(study, solved.values()),
         columns=columns,
         rows=table.rows(columns, blocks),
         best="column",

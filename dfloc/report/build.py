@@ -105,7 +105,7 @@ def _report(workspace: Workspace, whole: Study, studies: Sequence[Study]) -> Rep
         warnings=[*overview.warnings(whole), *_unseen(whole, sections)],
         sections=sections,
         footer=[*dict.fromkeys(footer), *overview.built(whole)],
-    )
+    ).said_once()
 
 
 def _unseen(study: Study, sections: Sequence[Section]) -> list[str]:
@@ -160,7 +160,10 @@ def _curves(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iterat
         [figures.controls(study), exposure.controls(study)] if tuned and controlled else [],
     )
     yield Section(
-        "forgetting-study", "What is forgotten", "", [exposure.forgetting(study)] if tuned or controlled else []
+        "forgetting-study",
+        "What is forgotten",
+        "",
+        [figures.forgetting(study), exposure.forgetting(study)] if tuned or controlled else [],
     )
     mixed = [budgets.budgets(study)] if budgets.lines(study) else []
     mixed += [budgets.equal_total(study)] if budgets.counted(study) else []

@@ -11,31 +11,35 @@ from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.published import Table as Published
 from dfloc.report.results import Result, Score
 from dfloc.report.roles import SOLVED
+from dfloc.report.words import joined
 
 BASELINES = {ALL_FAKE: "all fake", "mean-mask": "mean training mask", "threshold": "local-variance threshold"}
 EXPLAINED = {
     ALL_FAKE: "All fake: every pixel; computed from the truth where no trial of it is planned.",
-    "mean-mask": "Mean training mask: one map for every image.",
+    "mean-mask": "Mean training mask: one mask for every image.",
     "threshold": "Local-variance threshold: one threshold, fitted on training images.",
 }
 
 
-def provenance(study: Study, groups: Iterable[Group]) -> str:
-    """Return the end of a caption: protocol, test data, seeds, and what the intervals are of."""
+def provenance(study: Study, groups: Iterable[Group]) -> list[str]:
+    """Return where numbers come from, in sentences: protocol, test data, seeds, and what the intervals are of."""
     trained = [group.scored for group in groups if group.scored]
     results = [result for each in trained for result in each]
     scores = [score for result in results for score in result.scores.values()]
     if not scores:
-        return "No trial of it is finished."
+        return ["No trial of it is finished."]
     seeds = sorted({result.trial.axes.get("seed", result.trial.spec.seed) for result in results})
     draws = sorted({result.trial.axes.get("draw", 0) for result in results})
     trainings = {len(each) for each in trained}
-    over = "photographs and trainings" if trainings - {1} else "photographs: test sampling only"
-    over += "; of one training, photographs alone: test sampling only" if trainings > {1} else ""
-    return (
-        f"Protocol {study.record.protocol}. {_data(study, scores)}. Trial seeds {_list(seeds)}, "
-        f"mixture draws {_list(draws)}. Intervals: 95 %, over {over}.{random_weights(results)}"
-    )
+    over = "source images and trainings" if trainings - {1} else "source images: test sampling only"
+    over += "; of one training, source images alone: test sampling only" if trainings > {1} else ""
+    return [
+        f"Protocol {study.record.protocol}.",
+        f"{_data(study, scores)}.",
+        f"Training seeds {_list(seeds)}, sampling seeds {_list(draws)}.",
+        f"Intervals: 95 %, over {over}.",
+        *filter(None, [random_weights(results).strip()]),
+    ]
 
 
 def trials(groups: Iterable[Group]) -> frozenset[str]:
@@ -105,7 +109,7 @@ def baselines(study: Study, name: str, facet: Facet = ()) -> dict[str, Group]:
     found: dict[str, Group] = {}
     for group in (group for group in study.groups if SOLVED in group.role and group.role.decoder == name):
         if all(wanted.get(axis, value) == value for axis, value in group.facet):
-            words = ", ".join([BASELINES[name], *(f"{axis} = {value}" for axis, value in group.facet)])
+            words = ", ".join(filter(None, [BASELINES[name], joined(group.facet)]))
             twice = ", ".join(filter(None, [words, group.stage, group.case]))
             found[twice if words in found else words] = group
     return found
@@ -139,7 +143,7 @@ def _data(study: Study, scores: list[Score]) -> str:
     photographs = sorted({score.num_photographs for score in scores})
     each = str(images[0]) if len(images) == 1 else f"{images[0]} to {images[-1]}"
     of = str(photographs[0]) if len(photographs) == 1 else f"{photographs[0]} to {photographs[-1]}"
-    plural = "photograph" if of == "1" else "photographs"
+    plural = "source image" if of == "1" else "source images"
     return f"Test: {each} images a domain, of {of} {plural} (data {study.record.data}, lists {digest(scores)})"
 
 

@@ -1,6 +1,6 @@
 """What a figure is: panels under one caption and legend, and the charts that they hold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -239,6 +239,8 @@ class Figure:
 
     Attributes:
         numbers: id of the table that holds the numbers; empty where none does.
+        source: where they come from, in sentences: protocol, data, seeds, intervals.
+        shared: those of them that the page says once for all.
     """
 
     id: str
@@ -247,6 +249,23 @@ class Figure:
     panels: Sequence[Panel]
     legend: Sequence[Key] = field(default_factory=list)
     numbers: str = ""
+    source: Sequence[str] = ()
+    shared: frozenset[str] = frozenset()
+
+    @property
+    def said(self) -> str:
+        """The caption on a page."""
+        return cited(self.caption, self.source, self.shared)
+
+    @property
+    def whole(self) -> str:
+        """The caption of the figure alone."""
+        return cited(self.caption, self.source)
+
+
+def cited(caption: str, source: Sequence[str], shared: Collection[str] = ()) -> str:
+    """Return a caption with the sentences of its source that are not said elsewhere."""
+    return " ".join(filter(None, [caption.strip(), *(sentence for sentence in source if sentence not in shared)]))
 
 
 def scale(metric: Metric, words: str) -> Axis:

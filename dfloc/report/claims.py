@@ -145,7 +145,7 @@ def on_ours(
     places = [(place, key) for place, parts in enumerate(kept) for key in parts]
     parts: list[Part] = [kept[place][key] for place, key in places]
     if parts and not shared_runs(parts):
-        return Verdict("cannot_be_computed", {}, "its trials have no seed and draw in common")
+        return Verdict("cannot_be_computed", {}, "its trials have no seed in common")
     means = averages(parts) if parts else []
     drawn = resample(parts) if parts else np.empty((0, 0))
 

@@ -67,8 +67,8 @@ def _table(study: Study, found: Sequence[Pair]) -> Table:
     return Table(
         id=layout.id,
         title=f"{source.kind} beside measured: {layout.title}.",
-        caption=f"Columns: {layout.columns}; in per cent. {RULE} Source: {_cites(found)}. {terms(study, found)} "
-        f"{captions.provenance(study, study.groups)}",
+        caption=f"Columns: {layout.columns}; in per cent. {RULE} Source: {_cites(found)}. {terms(study, found)}",
+        source=captions.provenance(study, study.groups),
         columns=columns,
         rows=filled,
         best="",

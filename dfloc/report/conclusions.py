@@ -87,9 +87,10 @@ def table(study: Study, found: Sequence[Judged]) -> Claims:
         title="What the documents conclude, on their numbers and on ours.",
         caption="Each sentence is read as a formula, and its thresholds are ours. Published verdicts are computed from "
         "the published tables; numbers that are called suspect are left out. Numbers are IoU in per cent where the "
-        "document prints them. The share of resamples in which a claim holds is of one bootstrap over draws, seeds and "
-        "photographs for all its numbers; a resample that leaves it undecided counts as one in which it does not. "
-        f"{provenance(study, study.groups)}",
+        "document prints them. The share of resamples in which a claim holds is of one bootstrap over sampling seeds, "
+        "training seeds and source images for all its numbers; a resample that leaves it undecided counts as one in "
+        "which it does not.",
+        source=provenance(study, study.groups),
         columns=columns,
         rows=[row(columns, each) for each in found],
         judged=found,

@@ -4,12 +4,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dfloc.axis import Value
 from dfloc.config import TrialSpec
 from dfloc.report import differs
 from dfloc.report.differs import Field
 from dfloc.report.groups import Facet, Group, Study, mean_valid, places
 from dfloc.report.roles import ALONE, REPLAYED, Role
+from dfloc.report.words import joined
 
 DATA = ("train", "valid", "init", "steps")  # what any fine-tuning has of its own
 Block = tuple[Facet, str, dict[int, Group]]
@@ -198,7 +198,7 @@ def _told(study: Study, kind: Kind, sources: Mapping[tuple[str, str, Facet], lis
     if len(sources) == 1 and kind != FINE_TUNED:
         return [""]
     words = [_length(study, Curves(kind, "", groups)) for groups in sources.values()]
-    names = [", ".join(filter(None, [stage, case, *map(_valued, own)])) for stage, case, own in sources]
+    names = [", ".join(filter(None, [stage, case, joined(own)])) for stage, case, own in sources]
     return [
         word if words.count(word) == 1 and (word or kind != FINE_TUNED) else ", ".join(filter(None, [word, name]))
         for word, name in zip(words, names, strict=True)
@@ -212,7 +212,3 @@ def _length(study: Study, control: Curves) -> str:
     there = pairs(study, control)
     equal = all(one.first.trial.spec.steps == other.first.trial.spec.steps for one, other in there)
     return "equal steps" if there and equal else ""
-
-
-def _valued(axis: tuple[str, Value]) -> str:
-    return " = ".join(map(str, axis))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from dfloc.config import TrialSpec
 from dfloc.report import recipe
+from dfloc.report.words import label
 
 RECORDED = ("lineage", "train.asked", "valid.asked")  # what determines nothing
 NONE = "-"
@@ -16,13 +17,6 @@ WHOLE: Mapping[str, Callable[[TrialSpec], str]] = {  # fields that are one word 
     "augment": lambda spec: recipe.augment(spec.augment),
 }
 LISTS = {"train": "training images", "valid": "validation images"}
-WORDS = {
-    "init": "start",
-    "augment": "augmentation",
-    "optimizer.lr": "learning rate",
-    "epoch_steps": "steps of an epoch",
-    "select": "selection",
-}
 DIGEST = re.compile("(random:)?[0-9a-f]{64}")
 
 
@@ -87,13 +81,13 @@ def _told(a: TrialSpec, b: TrialSpec, compared: Collection[str]) -> Iterator[Fie
                 yield Field(LISTS[top], *(f"{side.size:,}" for side in lists[top]))
             seen.add(top)
         elif top == "init":
-            yield Field(WORDS[top], "", "")
+            yield Field(label(top), "", "")
             seen.add(top)
         elif top in WHOLE and (both := [WHOLE[top](side) for side in (a, b)])[0] != both[1]:
-            yield Field(WORDS.get(top, top), *both)
+            yield Field(label(top), *both)
             seen.add(top)
         else:
-            name = WORDS.get(path, path.removesuffix(".name").replace(".", " ").replace("_", " "))
+            name = label(path)
             yield Field(name, *(["", ""] if any(map(DIGEST.fullmatch, values)) else map(_shown, values)))
 
 

@@ -51,8 +51,9 @@ def _lines(sheet: Sheet, chart: Lines, left: float, top: float, width: float, he
     box = (left + head, top + 6, width - head - 14, height - 35)
     axes = sheet.axes(*box)
     titles = iter([title(chart, value) for value in chart.values])
+    ends = (chart.x if chart.sideways else chart.y).ends or (0.0, 1.0)
     for series in chart.series:
-        _series(sheet, axes, series, [next(titles) for _ in series.marks], sideways=chart.sideways)
+        _series(sheet, axes, series, [next(titles) for _ in series.marks], ends, sideways=chart.sideways)
     places = sorted({mark.x for series in chart.series for mark in series.marks})
     if chart.sideways:
         axes.set(xlim=chart.x.ends, xlabel=chart.x.label, ylim=(len(names) - 0.5, -0.5))
@@ -73,7 +74,9 @@ def _lines(sheet: Sheet, chart: Lines, left: float, top: float, width: float, he
         axes.text(0.5, 0.5, "no trial is finished", color=SOFT, ha="center", va="center", transform=axes.transAxes)
 
 
-def _series(sheet: Sheet, axes: "Axes", series: Series, titles: Sequence[str], *, sideways: bool) -> None:
+def _series(
+    sheet: Sheet, axes: "Axes", series: Series, titles: Sequence[str], within: tuple[float, float], *, sideways: bool
+) -> None:
     from matplotlib.transforms import ScaledTranslation
 
     moved = axes.transData + ScaledTranslation(0.75 * series.shift / 72, 0, sheet.figure.dpi_scale_trans)
@@ -83,7 +86,7 @@ def _series(sheet: Sheet, axes: "Axes", series: Series, titles: Sequence[str], *
         (line,) = axes.plot(*ends, color=series.colour, transform=moved, clip_on=False, **look)
         return line
 
-    bars = [(mark.x, *(min(1.0, max(0.0, end)) for end in mark.span)) for mark in series.marks if mark.span]
+    bars = [(mark.x, *(min(within[1], max(within[0], end)) for end in mark.span)) for mark in series.marks if mark.span]
     if bars and series.bars:
         along = [x for x, _, _ in bars for x in (x, x, math.nan)]
         plot(along, [end for _, *ends in bars for end in (*ends, math.nan)], lw=0.75, alpha=0.5, zorder=2)

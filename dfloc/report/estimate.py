@@ -9,7 +9,7 @@ from dfloc.metrics.intervals import Images, Mean, Training
 from dfloc.metrics.metric import Metric
 from dfloc.report.results import Score
 
-NO_INTERVAL = "no interval: under 3 photographs"
+NO_INTERVAL = "no interval: under 3 source images"
 
 
 class Run(NamedTuple):

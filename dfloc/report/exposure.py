@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.report import captions, cells, differs, table
 from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, besides, blocks, controls_of, pairs
+from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.marks import NOT_ABOVE, is_not_above
 from dfloc.report.table import STRONG, Cell, Column, Table
+from dfloc.report.words import joined
 
 SHORT_BASELINES = {"all-fake": "all fake", "mean-mask": "mean mask"}
 
@@ -81,7 +83,8 @@ def curves(study: Study) -> Table:
         id="exposure",
         title=f"Test {study.first.label} after fine-tuning on n images of the held-out domain.",
         caption=f"n = 0 is the base itself; the held-out domain is {STRONG}. Validation IoU of n = 0 is over the "
-        f"base's own domains, else over the held-out domain. {captions.provenance(study, used)}",
+        f"base's own domains, else over the held-out domain.",
+        source=captions.provenance(study, used),
         columns=columns,
         rows=[*table.rows(columns, shown), *(table.row(columns, point, muted=True) for point in solved)],
         trials=captions.trials(used),
@@ -114,7 +117,8 @@ def selected(study: Study) -> Table:
         title="The n that validation chooses.",
         caption="Of all n > 0, the one with the highest validation IoU, and its test "
         f"{study.first.label} on the held-out domain. The "
-        f"oracle is the best test cell, which nobody could choose. {captions.provenance(study, used)}",
+        f"oracle is the best test cell, which nobody could choose.",
+        source=captions.provenance(study, used),
         columns=columns,
         rows=[table.row(columns, point) for point in chosen],
     )
@@ -138,8 +142,9 @@ def best_last(study: Study) -> Table:
         id="best-last",
         title=f"Last epoch beside best, AP and F1 beside {first}, on the held-out domain.",
         caption="Best = the epoch with the highest validation IoU, which spends validation labels; the last epoch "
-        "spends none. F1 oracle takes each image's own best threshold. Empty = share of maps without a fake pixel, "
-        f"over all test domains. {captions.provenance(study, _groups(shown))}",
+        "spends none. F1 oracle takes each image's own best threshold. Empty = share of predictions without a fake "
+        "pixel, over all test domains.",
+        source=captions.provenance(study, _groups(shown)),
         columns=columns,
         rows=table.rows(columns, shown),
     )
@@ -164,8 +169,8 @@ def controls(study: Study) -> Table:
         id="controls",
         title="Is fine-tuning better than starting anew, and what does replay keep?",
         caption="Scratch: the same n images, no parent. Replay: n more images of the base's own training list. Seen: "
-        f"mean of the base's domains. Differences are paired by photograph and training.{_unequal(columns)} "
-        f"{captions.provenance(study, [*_groups(shown), *others])}",
+        f"mean of the base's domains. Differences are paired by source image and training.{_unequal(columns)}",
+        source=captions.provenance(study, [*_groups(shown), *others]),
         columns=columns,
         rows=table.rows(columns, shown),
         trials=captions.trials(every),
@@ -193,8 +198,8 @@ def forgetting(study: Study) -> Table:
         id="forgetting",
         title="Forgetting.",
         caption=f"{_less(study)} on the domains that it was trained on, best epochs; positive = "
-        "forgotten: the work of the whole fine-tuning, not of one setting. Paired by photograph and training. "
-        f"{captions.provenance(study, used)}",
+        "forgotten: the work of the whole fine-tuning, not of one setting. Paired by source image and training.",
+        source=captions.provenance(study, used),
         columns=columns,
         rows=rows,
         notes=captions.baseline_note(study),
@@ -203,17 +208,15 @@ def forgetting(study: Study) -> Table:
 
 
 def _losses(study: Study, label: str) -> list[Column[Point]]:
-    def lost(point: Point, domains: Sequence[str]) -> Cell:
-        base = study.base(point.group)
-        if base is None:
+    def lost_by(point: Point, domains: Sequence[str]) -> Cell:
+        if study.base(point.group) is None:
             return Cell("not planned", mark="hole")
-        sides = (base, point.group) if study.first.higher_is_better else (point.group, base)
-        return table.estimate(study.less(*sides, domains), point.group.hole, signed=True)
+        return table.estimate(lost(study, point.group, domains), point.group.hole, signed=True)
 
     def on(domain: str) -> Column[Point]:
         def cell(point: Point) -> Cell:
             hole = Cell("held out" if domain == point.held_out else "not of the base", mark="hole")
-            return lost(point, [domain]) if domain in point.seen else hole
+            return lost_by(point, [domain]) if domain in point.seen else hole
 
         return Column(domain, cell)
 
@@ -221,13 +224,21 @@ def _losses(study: Study, label: str) -> list[Column[Point]]:
         Column("Model", lambda _: Cell(label), words=True),
         *HEADS,
         *map(on, study.tested),
-        Column("Mean of seen", lambda point: lost(point, point.seen)),
+        Column("Mean of seen", lambda point: lost_by(point, point.seen)),
     ]
+
+
+def lost(study: Study, group: Group, domains: Sequence[str]) -> Estimate | None:
+    """Return by how much a group's root ancestor is better than it, mean over domains; None: a hole, or no ancestor."""
+    base = study.base(group)
+    if base is None:
+        return None
+    return study.less(*((base, group) if study.first.higher_is_better else (group, base)), domains)
 
 
 def name_of(facet: Facet, held_out: str) -> str:
     """Return what a curve is called: its held-out domain, and the axes that a user turned on."""
-    return ", ".join([held_out, *(f"{axis} = {value}" for axis, value in facet)])
+    return ", ".join(filter(None, [held_out, joined(facet)]))
 
 
 def _groups(shown: Sequence[Sequence[Point]]) -> list[Group]:

@@ -1,5 +1,6 @@
 """Figures of the exposure study: one colour for each domain everywhere."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,9 +10,9 @@ from dfloc.report import captions, comparison, differs
 from dfloc.report.chart import GREY, Axis, Figure, Key, Lines, Mark, Panel, Series, colours, mark, scale
 from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, along, besides, blocks, controls_of, main, pairs
 from dfloc.report.estimate import Estimate
-from dfloc.report.exposure import name_of
+from dfloc.report.exposure import lost, name_of
 from dfloc.report.groups import Facet, Group, Model, Study
-from dfloc.report.marks import is_degenerate, notes
+from dfloc.report.marks import CROSS, is_degenerate, notes
 from dfloc.report.place import Pair
 
 X = Axis("n, images of the held-out domain")
@@ -72,9 +73,8 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         id="fig-exposure",
         title=f"Test {study.first.label} against n, images of the held-out domain.",
         caption="One panel for each domain that the base never saw, drawn thick; n = 0 is the base itself. Points of "
-        "one n are drawn side by side. A cross: over 90 % of the maps empty, all fake or constant, of the trial or on "
-        f"that domain. Steps stand in the hover. {comparison.quoted(study, compared)}"
-        f"{captions.provenance(study, used)}",
+        f"one n are drawn side by side. Steps stand in the hover. {comparison.quoted(study, compared)}",
+        source=[CROSS, *captions.provenance(study, used)],
         panels=drawn,
         legend=keys,
         numbers="exposure",
@@ -105,8 +105,8 @@ def means(study: Study) -> Figure:
         title="The mean of the panels above.",
         caption=f"For each n, averaged over the held-out domains: {study.first.label} on the held-out domain, on "
         "those that the base was trained on, and on all. An n at which a panel has a hole is left out."
-        f"{_more(study)} n = 0 has the steps of the base. A cross: over 90 % of the maps of one of the trials, or "
-        f"on its domain, are empty, all fake or constant. {captions.provenance(study, used)}",
+        f"{_more(study)} n = 0 has the steps of the base.",
+        source=[CROSS, *captions.provenance(study, used)],
         panels=drawn,
         legend=[Key(label, colour, dash) for label, colour, dash, _ in _kinds(study, {})],
         numbers="exposure",
@@ -141,12 +141,54 @@ def controls(study: Study) -> Figure:
         id="fig-controls",
         title="Fine-tuned beside scratch and replay.",
         caption=f"For each held-out domain, test {study.first.label} on it and on the domains of the base. Scratch: "
-        "the same n images, no parent. Replay: n more images of the base's own. A cross: over 90 % of the maps empty, "
-        f"all fake or constant.{_unequal(study, found)} {captions.provenance(study, used)}",
+        "the same n images, no parent. Replay: n more images of the base's own."
+        f"{_unequal(study, found)}",
+        source=[CROSS, *captions.provenance(study, used)],
         panels=drawn,
         legend=[*(Key(label, GREY, dash, marker) for label, (marker, dash) in shapes), MEAN_MASK],
         numbers="controls",
     )
+
+
+def forgetting(study: Study) -> Figure:
+    """Return what the domains of the base lose against n, one panel for each held-out domain, a line for each kind."""
+    colour = colours(study.record.domains)
+    kinds = [(FINE_TUNED.label, FINE_TUNED.shape, main(study))]
+    kinds += [(one.label, one.shape, one) for one in controls_of(study) if one.kind != SCRATCH]
+    lines: dict[str, list[Series]] = {}
+    said: dict[str, list[str]] = {}
+    used = list[Group]()
+    for label, (marker, dash), of in kinds:
+        for facet, held_out, curve in blocks(study, of):
+            seen = study.seen(curve)
+            tuned = {n: group for n, group in curve.items() if n}
+            points = [
+                Point(n, less, [(group, seen)]) for n, group in tuned.items() if (less := lost(study, group, seen))
+            ]
+            name = f"Held out: {name_of(facet, held_out)}"
+            lines.setdefault(name, []).append(_line(label, points, colour[held_out], dash=dash, marker=marker))
+            said.setdefault(name, []).append(f"{label}: {_series(points)}")
+            used += tuned.values()
+    axis = _signed(
+        f"test {study.first.label} lost", [mark for of in lines.values() for one in of for mark in one.marks]
+    )
+    return Figure(
+        id="fig-forgetting",
+        title="Forgetting against n, images of the held-out domain.",
+        caption=f"Test {study.first.label} that the domains of the base lose by fine-tuning, mean over them; above 0 "
+        "something is forgotten.",
+        panels=[Panel(name, Lines(of, X, axis), ". ".join(said[name])) for name, of in lines.items()],
+        legend=[Key(label, GREY, dash, marker) for label, (marker, dash), _ in kinds],
+        numbers="forgetting",
+        source=[CROSS, *captions.provenance(study, used)],
+    )
+
+
+def _signed(label: str, marks: Sequence[Mark]) -> Axis:
+    """Return the axis of differences, from a fifth below the least to a fifth above the largest, with 0 among them."""
+    every = [end for mark in marks for end in (mark.value, *(mark.span or ()))]
+    low, high = math.floor(5 * min([0.0, *every])), math.ceil(5 * max([0.2, *every]))
+    return Axis(label, {place / 5: f"{place / 5:.1f}" for place in range(low, high + 1)}, (low / 5, high / 5))
 
 
 def _unequal(study: Study, found: Sequence[Curves]) -> str:
@@ -198,7 +240,7 @@ def _notes(point: Point) -> list[str]:
     lines = [_steps([group for group, _ in models]) + (" of the base" if n == 0 else "")]
     for note, count in Counter(point.notes).items():
         lines.append(f"{note}: {count} of {len(models)} models" if len(models) > 1 else note)
-    return [*lines, f"{found.runs} run(s), {found.photographs} photographs"]
+    return [*lines, f"{found.runs} run(s), {found.photographs} source images"]
 
 
 def _steps(groups: Sequence[Group]) -> str:

@@ -38,18 +38,20 @@ def write(report: Report, folder: UPath, kind: str, figure: str | None = None) -
 
 
 def drawn(figure: Figure, kind: str) -> bytes:
-    """Return a figure as a file: svg, pdf or png; the same bytes for the same figure."""
+    """Return a figure as a file: svg, pdf or png, its whole caption in it; the same bytes for the same figure."""
     with style():
         page = sheet(figure)
         if kind == "svg":
-            text = svg.written(page.figure, figure.id, page.titles, style=FONTS)
+            said = {"role": "img", "aria-label": f"{figure.title} {figure.whole}"}
+            text = svg.written(page.figure, figure.id, page.titles, **said, style=FONTS)
             return text.encode()
         sink = io.BytesIO()
         if kind == "pdf":
-            page.figure.savefig(sink, format="pdf", metadata={"CreationDate": None, "Title": figure.title})
+            about = {"CreationDate": None, "Title": figure.title, "Subject": figure.whole}
+            page.figure.savefig(sink, format="pdf", metadata=about)
         else:
             page.figure.patch.set_visible(True)
-            page.figure.savefig(sink, format="png", dpi=DPI, metadata={"Software": None})
+            page.figure.savefig(sink, format="png", dpi=DPI, metadata={"Software": None, "Description": figure.whole})
         return sink.getvalue()
 
 

@@ -20,9 +20,9 @@ from dfloc.report.models import (
     parts,
     settings,
     unknown,
-    valued,
 )
 from dfloc.report.ranking import chosen
+from dfloc.report.words import named
 
 MOST = 2  # settings that a sentence is said of
 SHOWN = 3  # values of one
@@ -119,7 +119,7 @@ def _alike(block: Sequence[Part], axis: str) -> list[dict[str, dict[str, Part]]]
         group = part.groups[0]
         rest = {other: str(group.axes[other]) for other in settings(group) if other != axis}
         key = canonical([group.stage, group.case, rest])
-        by_value.setdefault(valued(axis, group.axes[axis]), {})[key] = part
+        by_value.setdefault(named(axis, group.axes[axis]), {})[key] = part
     apart: dict[frozenset[str], dict[str, dict[str, Part]]] = {}
     for name, of in by_value.items():
         apart.setdefault(frozenset(of), {})[name] = of
@@ -160,7 +160,7 @@ def _sources(study: Study, best: Part) -> Finding | None:
     ranked = sorted(means, key=lambda name: name in others)
     (first, second), cells = ranked[:2], [by_source[name] for name in ranked[:2]]
     change = less(*cells) if [key for _, key in cells[0]] == [key for _, key in cells[1]] else None
-    text = f"Trained on photographs of {first} it has {means[first].value:.2f}, of {second} {means[second].value:.2f}"
+    text = f"Trained on source images of {first} it has {means[first].value:.2f}, of {second} {means[second].value:.2f}"
     return Finding("source", text, means, [(change, "the difference is not decided")] if change else [])
 
 

@@ -9,7 +9,7 @@ from dfloc.report.controls import REPLAY, SCRATCH, Kind, besides, best_facet, bl
 from dfloc.report.estimate import Estimate
 from dfloc.report.finding import Finding
 from dfloc.report.groups import Facet, Group, Study, less, over
-from dfloc.report.models import valued
+from dfloc.report.words import named
 
 ENOUGH = 0.95  # of what the best n brings
 Cells = Sequence[tuple[Group, str]]  # trainings, each on a test domain
@@ -38,7 +38,7 @@ def findings(study: Study) -> Iterator[Finding]:
     values = {n: over([(curve[n], held_out) for held_out, curve in scored]) for n in shared}
     n, best = _enough(study, scored, {n: found for n, found in values.items() if found})
     points = [Point(held_out, curve.get(0), curve[n], study.seen(curve)) for held_out, curve in scored]
-    first = [f"With {' and '.join(valued(*axis) for axis in facet)}, which validation chooses: "] if facet else []
+    first = [f"With {' and '.join(named(*axis) for axis in facet)}, which validation chooses: "] if facet else []
     for sentence in (_gain(study, points, n, best, values), _cost(study, points)):
         if sentence:
             yield sentence._replace(text="".join([*first, sentence.text]))

@@ -124,7 +124,7 @@ class Study:
     def __init__(self, record: SweepRecord, results: Results):
         self.record = record
         self.results = results
-        apart = variants(record.trials, record.replaced, [one.stage for one in record.searches])
+        apart = variants(record.trials, record.replaced, [one.stage for one in record.searches], record.weights)
         own = [result.trial.axes | more for result, more in zip(results.all, apart, strict=True)]
         of = roles(record.trials, record.families)
         said = told(record.trials, of)

@@ -9,8 +9,9 @@ from dfloc.report.chart import Figure, Heat, Key, Panel, Tile, span_of
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
 from dfloc.report.marks import notes
-from dfloc.report.models import Column, Model, Part, Which, known, narrow, parts, settings, unknown, valued, wide
+from dfloc.report.models import Column, Model, Part, Which, case_of, known, narrow, parts, settings, unknown, wide
 from dfloc.report.place import Pair
+from dfloc.report.words import named, spelled
 
 MAX_PANELS = 16
 WIDE = 5  # columns from which on numbers have two decimals
@@ -34,10 +35,11 @@ def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()
         id="fig-train-test",
         title=f"Test {study.first.label} by training data and test domain.",
         caption="One panel for each model, the same colours in all: white is 0, dark blue is 1. A frame: in-domain. "
-        f"x: over 90 % of the maps empty, all fake or constant, or {study.first.label} not above all fake. A published "
-        "number with ? is doubtful by its source; of a table called context, the "
+        f"x: over 90 % of the predictions empty, all fake or constant, or {study.first.label} not above all fake. "
+        "A published number with ? is doubtful by its source; of a table called context, the "
         f"protocol or main settings are not known.{fewer} "
-        f"{comparison.quoted(study, _matrices(published))}{captions.provenance(study, groups)}",
+        f"{comparison.quoted(study, _matrices(published))}",
+        source=captions.provenance(study, groups),
         panels=drawn,
         legend=[FRAME],
         numbers="train-test" if wide(found) else "tested",
@@ -51,8 +53,8 @@ def combined(study: Study, found: Sequence[Model]) -> Figure:
         axes = settings(part.groups[0])
         if len(axes) >= 2:
             group = part.groups[0]
-            rest = [valued(axis, group.axes[axis]) for axis in axes[2:]]
-            blocks.setdefault((group.stage, group.case, part.kind, *axes[:2], *rest), []).append(part)
+            rest = [named(axis, group.axes[axis]) for axis in axes[2:]]
+            blocks.setdefault((group.stage, case_of(group), part.kind, *axes[:2], *rest), []).append(part)
     drawn, used = [], []
     for (stage, case, _, rows, columns, *rest), block in blocks.items():
         if min(len(_values(block, axis)) for axis in (rows, columns)) < 2:
@@ -65,8 +67,8 @@ def combined(study: Study, found: Sequence[Model]) -> Figure:
         id="fig-combined",
         title=f"Mean test {study.first.label} of each combination.",
         caption="In-domain: over the test domains whose family the model was trained on; out-of-domain: over the "
-        "others; models of one panel differ in the two settings alone. White is 0, dark blue is 1. "
-        f"{captions.provenance(study, used)}",
+        "others; models of one panel differ in the two settings alone. White is 0, dark blue is 1.",
+        source=captions.provenance(study, used),
         panels=drawn,
         legend=[],
         numbers="models",
@@ -157,7 +159,7 @@ def _tile(column: Column, domain: str, digits: int) -> Tile:
     marks = notes(group, [domain])
     text = f"{found.value:.{digits}f}{' x' if marks else ''}"
     spec = group.first.trial.spec
-    lines = [f"{spec.steps:,} steps", *marks, f"{found.runs} run(s), {found.photographs} photographs"]
+    lines = [f"{spec.steps:,} steps", *marks, f"{found.runs} run(s), {found.photographs} source images"]
     return Tile(found.value, text, lines, framed, span_of(found))
 
 
@@ -184,4 +186,4 @@ def _mean(study: Study, part: Part | None, which: Which) -> Tile:
 def _values(block: Sequence[Part], axis: str) -> dict[str, str]:
     """Return the values of an axis, and what each is called."""
     values = [part.groups[0].axes[axis] for part in block]
-    return {str(value): valued("", value) for value in values}
+    return {str(value): spelled(value) for value in values}

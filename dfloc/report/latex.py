@@ -138,7 +138,7 @@ def _float(fitted: Narrow, rows: Sequence[Row], part: int) -> str:
 
 def _caption(fitted: Narrow) -> str:
     table = fitted.table
-    words = [table.said(UNDERLINED)]
+    words = [table.whole(UNDERLINED)]
     words += [f"In each row: {', '.join(same)}."] if (same := fitted.left.get(SAME)) else []
     words += ["Intervals are left out here."] if INTERVALS in fitted.left else []
     cells = [cell for row in table.rows for cell in row.cells]

@@ -7,6 +7,7 @@ from dfloc.config import Checkpoint
 from dfloc.metrics.degenerate import EQUAL
 from dfloc.report.groups import Group, Model, places
 
+CROSS = "A cross: over 90 % of the predictions of a trial, or of those on the domain, are empty, all fake or constant."
 NOT_ABOVE = "not above all fake"
 
 
@@ -18,7 +19,7 @@ def notes(group: Group, domains: Sequence[str], checkpoint: Checkpoint = "best")
     kinds = _kinds(group, domains, checkpoint)
     if not kinds:
         return found
-    words = f"{'; '.join(dict.fromkeys(kinds.values()))} maps"
+    words = f"{'; '.join(dict.fromkeys(kinds.values()))} predictions"
     return [words if len(kinds) == len(domains) else f"{words} on {len(kinds)} of {len(domains)}", *found]
 
 

@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from dfloc.axis import Value
 from dfloc.config import TrialSpec, canonical
-from dfloc.report import recipe
+from dfloc.report import recipe, words
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study, common_runs, mean_valid, scored_places
 from dfloc.report.results import Score
@@ -14,7 +13,6 @@ from dfloc.report.roles import BASE, MIXTURE, SOLVED, WORDS
 from dfloc.summary import relation
 
 ONE, WITHOUT, ALL = "one domain", "all but one", "several domains"
-UNTELLING = ("none", "all", "auto", "default", "true", "false")  # words that say nothing without their axis
 OWN = frozenset({"train", "valid", "seed", "epochs", "epoch_steps", "lineage", "init"})
 
 Which = Callable[["Column", str], bool]
@@ -245,12 +243,6 @@ def heads(found: Sequence[Model]) -> list[str]:
     return list(dict.fromkeys(column.name for model in found for column in model.columns))
 
 
-def valued(axis: str, value: Value) -> str:
-    """Return an axis' value in words; a plain word, such as a loss, stands alone, and so does all without an axis."""
-    plain = isinstance(value, str) and value not in UNTELLING and not value.startswith("[")
-    return str(value) if plain or not axis else f"{axis.rpartition('.')[2]} = {value}"
-
-
 def _rank(part: Part) -> float:
     return -1.0 if part.valid is None else part.valid
 
@@ -297,7 +289,13 @@ def _longest(found: Sequence[list[str]]) -> str:
 
 
 def _words(group: Group) -> list[str]:
-    return [*filter(None, [group.case, *(valued(axis, group.axes[axis]) for axis in settings(group))])]
+    said = [case_of(group), *(words.named(axis, group.axes[axis]) for axis in settings(group))]
+    return [*dict.fromkeys(filter(None, said))]
+
+
+def case_of(group: Group) -> str:
+    """Return what the case of a group is called; empty where it is of none."""
+    return words.case(group.case, group.first.trial.spec) if group.case else ""
 
 
 def _described(group: Group) -> str:

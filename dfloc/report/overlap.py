@@ -7,6 +7,7 @@ from dfloc.data import dolos, lists
 from dfloc.ids import SampleId
 from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.results import Result
+from dfloc.report.words import named
 from dfloc.storage import Workspace
 
 
@@ -59,14 +60,14 @@ def _shared(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[int, int, i
 
 
 def _sentence(facet: Facet, counts: Sequence[tuple[int, int, int, int] | None]) -> str:
-    head = "".join(f"{axis} = {value}: " for axis, value in facet)
+    head = "".join(f"{named(*axis)}: " for axis in facet)
     known = [each for each in counts if each is not None]
     if len(known) < len(counts):
         why = "lists of samples, or their data, are missing"
-        return f"{head}How many of the photographs the base was trained on is not known: {why}."
+        return f"{head}How many of the source images the base was trained on is not known: {why}."
     stems, all_stems, pairs, all_pairs = (sum(column) for column in zip(*known, strict=True))
     each = f"; {len(known)} bases, each counted for itself" if len(known) > 1 else ""
     return (
-        f"{head}{stems:,} of {all_stems:,} fine-tune photographs were also trained on by the base, with other "
+        f"{head}{stems:,} of {all_stems:,} fine-tune source images were also trained on by the base, with other "
         f"generators ({pairs:,} of {all_pairs:,} by file name{each})."
     )

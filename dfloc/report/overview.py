@@ -49,7 +49,7 @@ def warnings(study: Study) -> list[str]:
     if collapsed:
         kinds = Counter(result.collapsed for result in collapsed)
         words = "; ".join(f"{count} {kind}" for kind, count in kinds.items())
-        found.append(f"COLLAPSED (over 90 % of the maps of one kind): {words}; they are marked.")
+        found.append(f"COLLAPSED (over 90 % of the predictions of one kind): {words}; they are marked.")
     failed = [result for result in results.by_fingerprint.values() if result.state == "failed"]
     found += [f"Failed: {result.trial.name}: {result.failure}" for result in failed[:5]]
     if len(failed) > 5:
@@ -102,9 +102,10 @@ def trials(study: Study) -> Table:
     return Table(
         id="trials",
         title="Every planned trial.",
-        caption=f"One row per stage, cell, seed and draw; test {study.first.label}, best epoch. "
-        f"Predict is a command: on photographs of yours; one of another workspace than ./workspace says --workspace, "
-        f"one of a plug-in --plugin. {provenance(study, study.groups)}",
+        caption=f"One row per stage, cell, training seed and sampling seed; test {study.first.label}, best epoch. "
+        "Predict is a command for photographs of yours; of another workspace than ./workspace it needs --workspace, of "
+        "a plug-in --plugin.",
+        source=provenance(study, study.groups),
         columns=columns,
         rows=table.rows(columns, blocks),
         folded=True,
@@ -134,7 +135,7 @@ def data(study: Study) -> Table:
         id="data",
         title="Data.",
         caption=f"Images of each domain and split of {study.record.data}, and the test lists that were scored. An "
-        f"interval rests on the photographs, not on the images.{random_weights(study.results.all)}",
+        f"interval rests on the source images, not on the images.{random_weights(study.results.all)}",
         columns=columns,
         rows=[table.row(columns, one) for one in found],
     )

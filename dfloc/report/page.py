@@ -1,11 +1,22 @@
 """What a page says, as data: sections of figures, tables and images; templates make HTML and Markdown of it."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dfloc.report.chart import Figure
 from dfloc.report.gallery import Gallery
 from dfloc.report.table import Table
+
+Block = Figure | Table | Gallery
+SAID_ONCE = (
+    "Protocol",
+    "Test:",
+    "Training seeds",
+    "Intervals:",
+    "A cross:",
+    "A star:",
+)  # how sentences of a source begin
 
 
 @dataclass(frozen=True)
@@ -19,7 +30,7 @@ class Section:
     id: str
     title: str
     text: str
-    blocks: Sequence[Figure | Table | Gallery]
+    blocks: Sequence[Block]
     chip: str = ""
 
     def marked(self, mark: str, words: str) -> "Section":
@@ -52,6 +63,24 @@ class Report:
     def tables(self) -> list[Table]:
         """Every table, in order."""
         return [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
+
+    def said_once(self) -> "Report":
+        """Return the report whose captions leave out what all of them say, which stands under "How to read" instead."""
+        sources = [block.source for one in self.sections for block in one.blocks if not isinstance(block, Gallery)]
+        kinds: dict[str, Counter[str]] = {}
+        for sentence in (sentence for source in sources for sentence in source):
+            if kind := next((kind for kind in SAID_ONCE if sentence.startswith(kind)), ""):
+                kinds.setdefault(kind, Counter())[sentence] += 1
+        shared = [sentence for of in kinds.values() for sentence, count in of.most_common(1) if count > 1]
+        if not shared:
+            return self
+
+        def told(block: Block) -> Block:
+            return block if isinstance(block, Gallery) else replace(block, shared=frozenset(shared))
+
+        sections = [replace(one, blocks=[told(block) for block in one.blocks]) for one in self.sections]
+        line = ("All figures and tables", f"{' '.join(shared)} Where one differs, its caption says so.")
+        return replace(self, sections=sections, reading=[*self.reading, line])
 
     def before(self, ids: Sequence[str], section: Section) -> "Report":
         """Return the report with a section more, before the first of these, or at the end."""

@@ -24,7 +24,7 @@ CHOICE = (
     " The validation threshold is the one whose mean F1 is best on the training's own validation images; IoU by mask "
     "area has a table of its own."
 )
-ALARM = " False-alarm area: share of a photograph without a fake that is called fake, mean over all of them."
+ALARM = " False-alarm area: share of a source image without a fake that is called fake, mean over all of them."
 PATH_ONLY = "random weights: path only, numbers mean nothing"
 KNOWN = f"In-domain cells are {STRONG}: the model was trained on the test domain's family."
 
@@ -55,8 +55,8 @@ def crossed(study: Study, found: Sequence[Model]) -> Table:
     return Table(
         id="train-test",
         title=f"Test {study.first.label} by training data and test domain.",
-        caption=f"Rows: test domain; columns: training data. {KNOWN}{_sources(study, shown)} "
-        f"{captions.provenance(study, _groups(shown))}",
+        caption=f"Rows: test domain; columns: training data. {KNOWN}{_sources(study, shown)}",
+        source=captions.provenance(study, _groups(shown)),
         columns=columns,
         rows=table.rows(columns, blocks),
         best="row",
@@ -80,7 +80,8 @@ def tested(study: Study, found: Sequence[Model]) -> Table:
     return Table(
         id="tested",
         title=f"Test {study.first.label} of models that are trained on the same.",
-        caption=f"Columns: test domain. {KNOWN} {captions.provenance(study, used)}",
+        caption=f"Columns: test domain. {KNOWN}",
+        source=captions.provenance(study, used),
         columns=columns,
         rows=[*table.rows(columns, shown.values()), *(table.baseline(columns, each) for each in solved)],
     )
@@ -113,8 +114,8 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
         "validation IoU of the trainings, of the runs that all of them have, as are their means; "
         f"its best above all fake is {STRONG}, and an oracle is the best test number, which nobody could choose. "
         "Parameters and convolutions are counted on the decoder as it is built."
-        f"{_mixed(study, found)} The same for all: {same}.{_also(study, found)} "
-        f"{captions.provenance(study, _groups(found))}",
+        f"{_mixed(study, found)} The same for all: {same}.{_also(study, found)}",
+        source=captions.provenance(study, _groups(found)),
         columns=columns,
         rows=[*table.rows(columns, blocks), *(table.baseline(columns, each) for each in solved)],
         notes=_unknown_sizes(found),
@@ -143,7 +144,8 @@ def measured(study: Study, found: Sequence[Model]) -> Table:
         title="Other measures of the same models.",
         caption="Means over the same cells as above, best epoch, in the same order. Pooled IoU counts all pixels of a "
         f"test set together, then takes the mean over cells.{CHOICE if chosen else ''}{ALARM if alarms else ''}"
-        f"{_mixed(study, found)} {captions.provenance(study, _groups(found))}",
+        f"{_mixed(study, found)}",
+        source=captions.provenance(study, _groups(found)),
         columns=columns,
         rows=table.rows(columns, parts(study, found).values()),
         notes=captions.baseline_note(study),
@@ -303,14 +305,14 @@ def _also(study: Study, found: Sequence[Model]) -> str:
 def _sources(study: Study, found: Sequence[Model]) -> str:
     """Return a sentence where a model is trained on photographs of a source that is not tested on."""
     others = ", ".join(foreign(study, [column for model in found for column in model.columns]))
-    return f" Also where its photographs are of another source ({others})." if others else ""
+    return f" Also where its source images are of another dataset ({others})." if others else ""
 
 
 def _mixed(study: Study, found: Sequence[Model]) -> str:
     """Return a sentence where a mean over in-domain cells mixes trainings on several sources of photographs."""
     others = ", ".join(foreign(study, [column for model in found for column in model.columns]))
     return (
-        f" A family is a generator's, whatever the photographs: the mean ID is also over trainings on {others}; the "
+        f" A family is a generator's, whatever the source images: the mean ID is also over trainings on {others}; the "
         "cells above tell the sources apart."
         if others
         else ""

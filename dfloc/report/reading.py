@@ -75,8 +75,8 @@ def _intervals(study: Study) -> Line:
     one = " Of one training they speak of test sampling only: another may differ by more." if 1 in trainings else ""
     return (
         "Intervals",
-        f"95 %, over the test photographs of a domain ({photographs}){both}, by the variance of the two-way layout and "
-        f"Student's t; crops and fakes of one photograph go together.{one} Under three photographs there are words.",
+        f"95 %, over the source images of a test list ({photographs}){both}, by the variance of the two-way layout and "
+        f"Student's t; crops and fakes of one source image go together.{one} Under three of them there are words.",
     )
 
 
@@ -90,7 +90,7 @@ def _marks(first: Metric) -> list[Line]:
         (
             "Marks",
             "A hole (not run, unfinished, not scored, failed) is written, never left out. COLLAPSED: over 90 % of a "
-            "trial's maps are empty (no pixel called fake), all fake (every pixel) or constant (one probability "
+            "trial's predictions are empty (no pixel called fake), all fake (every pixel) or constant (one probability "
             "everywhere; not told of rows of earlier versions); without the word, of those on one test domain. Both "
             "are a cross in figures. Not above all fake: the mean "
             f"{first.label} is no {'more' if first.higher_is_better else 'less'} than that of calling every pixel of "

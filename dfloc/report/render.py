@@ -5,6 +5,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dfloc.report import svg
+from dfloc.report.brief import brief
 from dfloc.report.chart import Key, Panel
 from dfloc.report.draw import draw, size
 from dfloc.report.sheet import GLYPH, LINE, Sheet, style
@@ -40,6 +41,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    made.filters["brief"] = brief
     made.filters["kind"] = lambda block: type(block).__name__.lower()
     made.globals |= {"chart": _chart, "glyph": _glyph}
     return made

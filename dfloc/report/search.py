@@ -16,6 +16,7 @@ from dfloc.report.marks import NOT_ABOVE
 from dfloc.report.page import Section
 from dfloc.report.results import Result, Score
 from dfloc.report.table import Cell, Column, Table
+from dfloc.report.words import joined, spelled
 
 TEXT = (
     "Points are drawn, judged and stopped by validation images alone. Test scores stand beside for the reader; the "
@@ -57,7 +58,7 @@ class Point:
     @property
     def words(self) -> str:
         """Its values in words."""
-        return ", ".join(f"{name} = {word(value)}" for name, value in self.values.items())
+        return joined((name, value) for name, value in self.values.items() if value is not None)
 
 
 def sections(study: Study) -> Iterator[Section]:
@@ -115,11 +116,6 @@ def _chosen(study: Study, search: SearchRecord, best: Point, states: str) -> Fin
     return Finding("best", text, numbers)
 
 
-def word(value: object) -> str:
-    """Return a value of an axis as a person writes it."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
     order = {"done": 0, "open": 1, "stopped": 2, "failed": 3}
     listed = sorted(found, key=lambda point: (order[point.state], -(point.value or 0.0), point.number))
@@ -143,8 +139,8 @@ def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
     return Table(
         id="search",
         title="Points of the search, ranked by validation.",
-        caption=f"Objective: {OBJECTIVES[search.objective]}. {_stops(search)} {tested}. "
-        f"{captions.provenance(study, used)}",
+        caption=f"Objective: {OBJECTIVES[search.objective]}. {_stops(search)} {tested}.",
+        source=captions.provenance(study, used),
         columns=columns,
         rows=[table.row(columns, point, muted=point.state != "done") for point in listed],
         notes=[*notes, *captions.baseline_note(study)],
@@ -164,7 +160,11 @@ def _stops(search: SearchRecord) -> str:
 
 
 def _axis(name: str) -> Column[Point]:
-    return Column(name, lambda point: Cell(word(point.values[name])), words=True)
+    def cell(point: Point) -> Cell:
+        value = point.values[name]
+        return Cell(table.DASH, mark="hole") if value is None else Cell(spelled(value))
+
+    return Column(name, cell, words=True)
 
 
 def _state(point: Point) -> Cell:

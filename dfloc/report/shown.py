@@ -8,9 +8,10 @@ from dfloc.report.captions import BASELINES
 from dfloc.report.controls import FINE_TUNED, REPLAY, SCRATCH, best_facet, blocks, closest
 from dfloc.report.groups import Group, Study, scored_places
 from dfloc.report.marks import is_not_above
-from dfloc.report.models import WITHOUT, Part, models, parts, valued
+from dfloc.report.models import WITHOUT, Part, models, parts
 from dfloc.report.ranking import chosen
 from dfloc.report.results import Result
+from dfloc.report.words import named
 
 FEW, MOST = 4, 8  # models that are shown: of many the best, and of those that differ in their loss
 DATA = ("train", "valid", "init")  # what models of one recipe differ in
@@ -80,7 +81,7 @@ def _tuned(study: Study) -> Shown | None:
             theirs = control.curve(held_out, facet).items() if control else ()
             there = {n: group for n, group in theirs if n <= ns[-1] and group.score([held_out])}
             found |= {f"{kind.label}, n = {n:,}": there[n] for n in list(there)[-1:]}
-        which = f" with {' and '.join(valued(*axis) for axis in facet)}, which validation chooses" if facet else ""
+        which = f" with {' and '.join(named(*axis) for axis in facet)}, which validation chooses" if facet else ""
         words = f"Held out: {held_out}, the first of the study's held-out domains{which}."
         return replace(_of(found, held_out, tuned, words), among="of those fine-tuned")
     return None

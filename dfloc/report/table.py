@@ -12,9 +12,11 @@ from typing import Any, Generic, Literal, TypeVar
 from dfloc.errors import ConfigError
 from dfloc.metrics.intervals import holm
 from dfloc.metrics.metric import Metric
+from dfloc.report.chart import cited
 from dfloc.report.estimate import NO_INTERVAL, Estimate
 
 DASH = "-"
+TWO_TRAININGS = "on these two trainings"  # below a difference of one training a side
 STRONG = "{strong}"  # stands in a caption for how the cells with that mark are set
 
 T = TypeVar("T")
@@ -130,12 +132,14 @@ class Table:
     Attributes:
         id: its anchor, and the name of its CSV file.
         title: one sentence.
-        caption: what is shown, and protocol, data and seeds; `STRONG` in it says how the cells of that mark are set.
+        caption: what is shown; `STRONG` in it says how the cells of that mark are set.
         best: of which numbers of a metric one is the best: of each column, in each block of rows or in all of them, or
             of each row; "" = of none.
         notes: footnotes.
         folded: the HTML page shows it on a click.
         trials: fingerprints of those that it, or a figure beside it, shows.
+        source: where its numbers come from, in sentences: protocol, data, seeds, intervals.
+        shared: those of them that the page says once for all.
 
     Raises:
         ValueError: a row has not a cell for each column.
@@ -150,6 +154,8 @@ class Table:
     notes: Sequence[str] = ()
     folded: bool = False
     trials: frozenset[str] = frozenset()
+    source: Sequence[str] = ()
+    shared: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for place, each in enumerate(self.rows):
@@ -182,8 +188,12 @@ class Table:
         return replace(self, columns=[self.columns[place] for place in places], rows=kept)
 
     def said(self, strong: str) -> str:
-        """Return the caption, where cells of the mark strong are set so."""
-        return self.caption.replace(STRONG, strong)
+        """Return the caption on a page, where cells of the mark strong are set so."""
+        return cited(self.caption, self.source, self.shared).replace(STRONG, strong)
+
+    def whole(self, strong: str) -> str:
+        """Return the caption of the table alone."""
+        return cited(self.caption, self.source).replace(STRONG, strong)
 
     def csv(self) -> str:
         """Return the table as CSV, numbers not rounded; intervals and small print have columns of their own."""
@@ -240,7 +250,7 @@ def estimate(found: Estimate | None, hole: str, *, signed: bool = False, per_cen
     exact = [scale * value for value in ((found.value, found.low, found.high) if found.known else (found.value,))]
     text, *span = (f"{value:{form}}" for value in exact)
     small = [runs(found.runs, found.planned)]
-    small += ["on these two trainings"] if found.p is not None and found.runs == 1 else []
+    small += [TWO_TRAININGS] if found.p is not None and found.runs == 1 else []
     small += [] if found.known else [NO_INTERVAL]
     p = math.nan if found.p is None else found.p
     metric = None if signed else found.metric
@@ -252,14 +262,14 @@ def starred(tables: Sequence[Table]) -> list[Table]:
     tested = [cell.p for table in tables for row in table.rows for cell in row.cells if not math.isnan(cell.p)]
     apart = iter(holm(tested))
     rule = (
-        f" A star: not 0 at a level of 5 %, by Holm's procedure over the {len(tested)} differences of this page that "
+        f"A star: not 0 at a level of 5 %, by Holm's procedure over the {len(tested)} differences of this page that "
         "have several trainings a side."
     )
     found = []
     for table in tables:
         rows = [replace(row, cells=[_star(cell, apart) for cell in row.cells]) for row in table.rows]
         mine = any(not math.isnan(cell.p) for row in table.rows for cell in row.cells)
-        found.append(replace(table, rows=rows, caption=table.caption + rule) if mine else table)
+        found.append(replace(table, rows=rows, source=[*table.source, rule]) if mine else table)
     return found
 
 

@@ -10,7 +10,8 @@ from dfloc.report.chart import COLOURS, GREY, Axis, Figure, Key, Lines, Mark, Pa
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study
 from dfloc.report.heatmaps import KINDS
-from dfloc.report.models import Model, Part, parts, settings, valued
+from dfloc.report.models import Model, Part, case_of, parts, settings
+from dfloc.report.words import named
 
 DASH = {"in-domain": "solid", "out-of-domain": "dot"}
 MARKER = {"in-domain": "circle", "out-of-domain": "circle-open"}
@@ -47,7 +48,8 @@ def ranking(study: Study, found: Sequence[Model]) -> Figure:
         id="fig-models",
         title="Models, ranked by validation IoU.",
         caption=f"Mean test {study.first.label} over the cells in and out of domain, the model of highest validation "
-        f"IoU on top (its validation IoU is the grey tick). {captions.provenance(study, used)}",
+        f"IoU on top (its validation IoU is the grey tick).",
+        source=captions.provenance(study, used),
         panels=drawn,
         legend=[*KEYS, Key("validation IoU", GREY, "", "tick")],
         numbers="models",
@@ -78,7 +80,8 @@ def _trend(study: Study, found: Sequence[Model], axis: str) -> Figure:
     return Figure(
         id=f"fig-by-{re.sub('[^a-z0-9]+', '-', axis.lower())}",
         title=f"Mean test {study.first.label} by {name}.",
-        caption="Means over the cells in and out of domain. " + captions.provenance(study, used),
+        caption="Means over the cells in and out of domain.",
+        source=captions.provenance(study, used),
         panels=drawn,
         legend=[*keys, *KEYS],
         numbers="models",
@@ -88,17 +91,19 @@ def _trend(study: Study, found: Sequence[Model], axis: str) -> Figure:
 def _place(part: Part, axis: str) -> Place | None:
     group = part.groups[0]
     value = group.axes.get(axis)
-    rest = [valued(name, group.axes[name]) for name in settings(part.groups[0]) if name != axis]
+    rest = [named(name, group.axes[name]) for name in settings(part.groups[0]) if name != axis]
     if isinstance(value, int | float):
         return Place(_head(group, part), ", ".join(rest), float(value), part)
     layer = re.fullmatch(r"(.*?)/?layer(\d+)", value) if isinstance(value, str) else None
     if layer is None:
         return None
-    return Place(", ".join([layer[1], part.kind]), ", ".join(filter(None, [group.case, *rest])), float(layer[2]), part)
+    return Place(
+        ", ".join([layer[1], part.kind]), ", ".join(filter(None, [case_of(group), *rest])), float(layer[2]), part
+    )
 
 
 def _head(group: Group, part: Part) -> str:
-    return ", ".join(filter(None, [group.stage, group.case, part.kind]))
+    return ", ".join(filter(None, [group.stage, case_of(group), part.kind]))
 
 
 def _line(study: Study, label: str, line: Sequence[Place], colour: str) -> dict[str, Series]:

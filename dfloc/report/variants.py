@@ -8,10 +8,19 @@ from dfloc.axis import Value, frozen
 from dfloc.config import fingerprint
 from dfloc.planned import PlannedTrial, cell, is_of_today
 from dfloc.record import SweepRecord
+from dfloc.report.words import numbered
 
 UNNAMED = frozenset({"train", "valid", "init", "seed", "lineage"})
 DIGEST = re.compile("[0-9a-f]{64}")
 SEMANTICS = "semantics"
+NOUNS = {  # of fields whose values are digests
+    "train": "training list",
+    "valid": "validation list",
+    "init": "parent",
+    "recipe": "recipe of maps",
+    "plugin": "plug-in",
+    "weights": "weights",
+}
 WORDS = {
     "train": "other training images",
     "valid": "other validation images",
@@ -22,7 +31,10 @@ WORDS = {
 
 
 def variants(
-    trials: Sequence[PlannedTrial], replaced: Sequence[PlannedTrial] = (), searched: Sequence[str] = ()
+    trials: Sequence[PlannedTrial],
+    replaced: Sequence[PlannedTrial] = (),
+    searched: Sequence[str] = (),
+    known: Mapping[str, str] | None = None,
 ) -> list[dict[str, Value]]:
     """Return for each trial the settings that tell it from another of the same stage, case and axes; mostly none.
 
@@ -35,6 +47,7 @@ def variants(
         trials: those that speak.
         replaced: in whose place newer starts planned others.
         searched: stages whose trials a search draws.
+        known: words of weights by their digest.
     """
     told: dict[str, set[str]] = {}
     fields: dict[str, dict[str, Value]] = {}
@@ -51,7 +64,26 @@ def variants(
         apart = sorted(told.get(trial.stage, ()))
         own = fields.get(trial.fingerprint) or (_settings(trial) if apart else {})
         result.append({name: own[name] for name in apart if name in own})
-    return result
+    return _called(result, known or {})
+
+
+def _called(found: Sequence[Mapping[str, Value]], known: Mapping[str, str]) -> list[dict[str, Value]]:
+    """Return settings with words in place of digests, which say nothing: loss plug-in 1, loss plug-in 2."""
+    words = {
+        name: numbered(noun, dict.fromkeys(str(each[name]) for each in found if name in each), known)
+        for name in dict.fromkeys(name for each in found for name in each)
+        if (noun := _noun(name))
+    }
+    return [
+        {name: words[name][str(value)] if name in words else value for name, value in each.items()} for each in found
+    ]
+
+
+def _noun(name: str) -> str:
+    """Return what a field is whose values are digests; empty for others."""
+    *of, last = name.split(".")
+    noun = NOUNS.get(last, "")
+    return " ".join(filter(None, [*of[:1], noun])) if noun else ""
 
 
 def replaced(record: SweepRecord) -> Iterator[str]:

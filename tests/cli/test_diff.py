@@ -65,7 +65,7 @@ def test_a_trial_beside_itself(dfloc: Dfloc, workspace: Workspace) -> None:
 
 def test_two_photographs_have_words_for_an_interval(dfloc: Dfloc, workspace: Workspace) -> None:
     a, b = put(workspace, IOUS[:4]), put(workspace, IOUS[4:8], epochs=7)
-    assert "none: under 3 photographs" in dfloc("diff", a.fingerprint, b.fingerprint).out.splitlines()[-1]
+    assert "none: under 3 source images" in dfloc("diff", a.fingerprint, b.fingerprint).out.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")

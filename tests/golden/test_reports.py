@@ -47,7 +47,7 @@ def test_what_is_kept_has_what_a_rewrite_can_get_wrong() -> None:
     assert states == {"done", "failed", "new", "partial", "stopped"}
     for words in (
         "COLLAPSED",
-        "empty maps on",
+        "empty predictions on",
         "not scored",
         "of 3 runs",
         "Mixed versions",

@@ -140,7 +140,7 @@ def test_a_setting_is_compared_where_all_else_is_equal(study_of):
         return 0.6 if trial.axes.get("augment") == "blur" else 0.4
 
     found = answer(study_of(crossed.losses(num_test=40), blurred))
-    assert found.sentences["augment"] == "By augment, all else equal, out of domain: blur 0.60, augment = none 0.40."
+    assert found.sentences["augment"] == "By augment, all else equal, out of domain: blur 0.60, no augment 0.40."
     assert found.sentences["loss"].startswith("By loss, all else equal, out of domain: ")
     assert found.sentences["loss"].endswith("not told apart.") or found.sentences["loss"].endswith("is not decided.")
     assert found.numbers["augment/difference"] == pytest.approx(0.2)
@@ -152,7 +152,7 @@ def test_photographs_of_another_source_are_told_apart(study_of):
     found = said(
         study_of(record, lambda trial, domain: 0.7 if "celebahq/repaint-p2" in trial.spec.train.counts else 0.4)
     )
-    assert found["source"] == "Trained on photographs of celebahq it has 0.70, of ffhq 0.40."
+    assert found["source"] == "Trained on source images of celebahq it has 0.70, of ffhq 0.40."
 
 
 def test_more_domains_are_compared_on_those_that_neither_knows(study_of):

@@ -66,7 +66,7 @@ def test_the_caption_of_equal_totals_says_what_else_differs(mini_study, paper_st
     assert " Models of all domains and of one also differ in validation images 52 / 13. " in caption
     caption = budgets.equal_total(paper_study).caption
     assert (
-        "also differ in steps 2,820 / 1,410, validation images 1,200 / 300 … 900, maps clip-vit-l14/layer20 + "
+        "also differ in steps 2,820 / 1,410, validation images 1,200 / 300 … 900, features clip-vit-l14/layer20 + "
         in caption
     )
     assert "batch 32 / 64. " in caption
@@ -84,7 +84,7 @@ def test_the_model_of_a_line_whose_maps_are_empty_is_marked(study_of):
         return 0.0 if trial.case == "train_all_4" and domain == MINI[1] else 0.5
 
     row = next(row for row in budgets.budgets(study_of(studies.mini(), of)).rows if row.cells[0].text == "train_all_4")
-    assert [cell.small for cell in row.cells[6:10]] == ["", "empty maps; not above all fake", "", ""]
+    assert [cell.small for cell in row.cells[6:10]] == ["", "empty predictions; not above all fake", "", ""]
     assert row.cells[0].small == ""
 
 
@@ -97,8 +97,8 @@ def test_each_value_of_a_root_axis_has_its_own_baselines(study_of):
         maker.plan("baselines", dict.fromkeys(MINI, count), decoder="all-fake", epochs=1, **{"trial.loss": loss})
     study = study_of(studies.record(maker, "mini"), lambda trial, _: trial.spec.train.counts.get(MINI[0], 99) / 100)
     rows = [[row.cells[0].text, row.cells[6].text] for row in budgets.budgets(study).rows]
-    assert rows[2:] == [["all fake, trial.loss = bce", "0.500"], ["all fake, trial.loss = dice", "0.510"]]
-    assert budgets.baselines(study).rows[2].cells[0].text == "all fake, trial.loss = dice"
+    assert rows[2:] == [["all fake, bce", "0.500"], ["all fake, trial.loss = dice", "0.510"]]
+    assert budgets.baselines(study).rows[2].cells[0].text == "all fake, dice"
 
 
 def test_baselines_have_iou_and_ap(mini_study):

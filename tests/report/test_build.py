@@ -87,7 +87,7 @@ def test_each_panel_is_a_picture_with_words_and_its_values_fold_beside_it(mini_f
     assert text.count('<svg xmlns="http://www.w3.org/2000/svg"') == sum(
         len(each.panels) + len(each.legend) for each in drawn
     )
-    assert text.count('<details class="values">') == len(drawn) == 3
+    assert text.count('<details class="values">') == len(drawn) == 4
     for panel in (panel for each in drawn for panel in each.panels):
         assert f'role="img" aria-label="{html.escape(panel.words, quote=False)}"' in text
         for value in panel.chart.values:
@@ -103,7 +103,7 @@ def test_the_page_opens_with_how_to_read_it(mini_folder):
         "n = 0 is the base",
         "out-of-domain",
         "declip-2025",
-        "test photographs of a domain (6)",
+        "the source images of a test list (6)",
         "test sampling only",
         "say nothing about Dolos",
     ):

@@ -242,7 +242,7 @@ def test_our_collapsed_number_is_marked(study_of):
     study = study_of(record, lambda trial, domain: 0.0 if domain == DOLOS[1] else 0.5)
     (table,) = comparison.tables(study, place.pairs(study, published.choose(published.load(), record.tables)))
     row = next(row for row in table.rows if row.cells[1].text == "250")
-    assert [cell.small for cell in row.cells[3::3]] == ["", "empty maps; not above all fake", "", ""]
+    assert [cell.small for cell in row.cells[3::3]] == ["", "empty predictions; not above all fake", "", ""]
 
 
 def test_each_setting_of_a_curve_is_compared_on_its_own(study_of):

@@ -68,7 +68,10 @@ def test_nothing_differs_besides_what_is_compared() -> None:
         ({"seed": 7}, "seed 0 / 7"),
         ({"loss": LossSpec(name="focal", gamma=3)}, "loss bce / focal(gamma=3.0)"),
         ({"augment": AugmentSpec(ops=(AugmentOp(name="blur", sigma=(0, 3)),))}, "augmentation none / {augment}"),
-        ({"maps": (*make_spec().maps, RECIPE.model_copy(update={"map": "srm/variance"}))}, "maps srm/stats / {maps}"),
+        (
+            {"maps": (*make_spec().maps, RECIPE.model_copy(update={"map": "srm/variance"}))},
+            "features srm/stats / {maps}",
+        ),
         ({"select": "last"}, "selection iou / last"),
         ({"decoder": {"depth": 8, "batch_norm": "frozen"}}, "decoder depth 4 / 8, decoder batch norm train / frozen"),
         ({"batch": 3, "epoch_steps": 9}, "steps {steps} / 27, steps of an epoch {epoch_steps} / 9, batch {batch} / 3"),

@@ -52,6 +52,25 @@ def test_values_stand_by_factors_where_their_gaps_differ_fivefold_and_0_is_shown
     np.testing.assert_allclose(np.diff(even) / (even[1] - even[0]), [1, 1, 2], rtol=1e-3)
 
 
+def test_each_small_n_beside_a_large_one_has_its_tick_and_its_label():
+    spread = figure(line(*((n, 0.5) for n in (4, 16, 48, 3000))))
+    assert {"4", "16", "48", "3,000"} <= set(texts(spread))
+    across = points(named(spread, "a line")[0])[:, 0]
+    assert min(np.diff(across)) > 25, "points"
+    assert overlaps(spread) == []
+
+
+def test_an_interval_below_0_is_drawn_on_an_axis_that_goes_there():
+    axis = Axis("lost", {-0.2: "-0.2", 0: "0.0", 0.2: "0.2"}, (-0.2, 0.2))
+    series = Series("a line", [Mark(0, 0.0, (-0.1, 0.1)), Mark(1, 0.1, (-0.1, 0.1))], "#0072B2")
+    ends = points(named(figure(Lines([series], N, axis)), "a line")[0])[:, 1]
+    bar = next(
+        node for node in root(figure(Lines([series], N, axis))).iter(f"{SVG}path") if "opacity" in str(node.attrib)
+    )
+    found = np.array(re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", bar.get("d", "")), dtype=float)[:2, 1]
+    assert np.ptp(found) == pytest.approx(2 * abs(ends[1] - ends[0]), rel=1e-2)
+
+
 def test_ticks_of_many_values_are_thinned_evenly_and_of_few_put_on_two_lines():
     many = figure(line(*((n, 0.5) for n in range(0, 3001, 250))))
     assert [text for text in texts(many) if text in {f"{n:,}" for n in range(0, 3001, 250)}] == [
@@ -197,3 +216,14 @@ def test_files_and_names(tmp_path):
     assert (tmp_path / "fig-mean.pdf").read_bytes().startswith(b"%PDF")
     with pytest.raises(ConfigError, match=r'unknown figure of this report "fig-men"; did you mean "fig-mean"'):
         files.write(page, UPath(tmp_path), "svg", "fig-men")
+
+
+def test_a_file_says_alone_where_its_numbers_come_from():
+    source = ["Protocol declip-2025.", "Training seeds 0, sampling seeds 0."]
+    drawn = Figure("fig", "T.", "C.", figure(line((0, 0.1))).panels, source=source, shared=frozenset(source))
+    assert root(drawn).get("aria-label") == f"T. C. {' '.join(source)}"
+    for kind, lead in (
+        ("pdf", b"/Subject (C. Protocol declip-2025."),
+        ("png", b"Description\0C. Protocol declip-2025."),
+    ):
+        assert lead in files.drawn(drawn, kind)

@@ -71,7 +71,7 @@ def test_two_photographs_have_no_interval_and_the_cell_says_so():
     found = pooled([Run(0, 0, [score([0.2, 0.4])])])
     assert found is not None
     assert not found.known
-    assert (estimate(found, "").text, estimate(found, "").small) == ("0.300", "no interval: under 3 photographs")
+    assert (estimate(found, "").text, estimate(found, "").small) == ("0.300", "no interval: under 3 source images")
 
 
 def test_a_difference_of_one_training_a_side_is_no_test():

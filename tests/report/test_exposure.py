@@ -25,16 +25,16 @@ def test_curves_have_a_row_for_each_n_and_the_baselines(mini_study):
 
 
 def test_captions_name_protocol_data_seeds_and_what_intervals_are_of(mini_study):
-    caption = exposure.curves(mini_study).caption
+    caption = exposure.curves(mini_study).whole("")
     assert "Protocol declip-2025." in caption
-    assert "40 images a domain, of 6 photographs (data mini, lists" in caption
-    assert "Trial seeds 0, mixture draws 0." in caption
+    assert "40 images a domain, of 6 source images (data mini, lists" in caption
+    assert "Training seeds 0, sampling seeds 0." in caption
     assert "test sampling only" in caption
 
 
 def test_several_seeds_are_named_and_resampled(study_of):
-    caption = exposure.curves(study_of(studies.mini(seeds=2))).caption
-    assert "Trial seeds 0, 1" in caption
+    caption = exposure.curves(study_of(studies.mini(seeds=2))).whole("")
+    assert "Training seeds 0, 1" in caption
     assert "test sampling only" not in caption
 
 
@@ -218,9 +218,9 @@ def test_empty_maps_on_one_domain_are_told_though_the_trial_has_not_collapsed(st
     assert [cell.small for cell in row.cells[5:]] == [
         "",
         "",
-        "empty maps; not above all fake",
+        "empty predictions; not above all fake",
         "",
-        "empty maps on 1 of 4",
+        "empty predictions on 1 of 4",
     ]
     assert row.cells[0].small == ""
 
@@ -234,9 +234,9 @@ def test_an_empty_last_epoch_is_told_beside_a_sound_best_one(tmp_path):
     row = exposure.best_last(Study(record, Results(workspace, record))).rows[1]
     assert [cell.small for cell in row.cells[4:8]] == [
         "not above all fake",
-        "empty maps; not above all fake",
+        "empty predictions; not above all fake",
         "IoU not above all fake",
-        "empty maps; IoU not above all fake",
+        "empty predictions; IoU not above all fake",
     ]
 
 
@@ -250,8 +250,8 @@ def test_each_curve_has_the_baseline_of_its_own_setting(study_of):
     record = studies.record(maker, "mini")
     table = exposure.best_last(study_of(record, lambda trial, _: trial.spec.train.size / 100))
     assert [(row.cells[0].text, row.cells[-1].text) for row in table.rows if row.cells[1].text == "4"] == [
-        (f"{MINI[1]}, trial.loss = bce", "0.500"),
-        (f"{MINI[1]}, trial.loss = dice", "0.510"),
+        (f"{MINI[1]}, bce", "0.500"),
+        (f"{MINI[1]}, dice", "0.510"),
     ]
 
 
@@ -264,7 +264,7 @@ def test_baselines_that_no_axis_of_a_row_tells_apart_are_said_to_be_several(stud
     study = study_of(studies.record(maker, "mini"))
     row = texts(exposure.best_last(study), MINI[1], "4")
     assert row[-2:] == ["0.125", "several"], "all fake needs no trial: of 1,040 pixels 130 are fake (studies.rows)"
-    assert "mean training mask, pairing = independent" in [row.cells[0].text for row in exposure.curves(study).rows]
+    assert "mean training mask, independent" in [row.cells[0].text for row in exposure.curves(study).rows]
 
 
 def test_random_weights_are_told_under_every_table(study_of):
@@ -272,7 +272,7 @@ def test_random_weights_are_told_under_every_table(study_of):
     maker.curves([4], epochs=4)
     study = study_of(studies.record(maker, "mini", synthetic=True))
     for table in (exposure.curves(study), exposure.forgetting(study), overview.data(study), overview.trials(study)):
-        assert "Weights: random:0, so these numbers mean nothing." in table.caption
+        assert "Weights: random:0, so these numbers mean nothing." in table.whole("")
 
 
 def test_what_the_base_knew_of_the_held_out_domain_is_told_as_forgotten(study_of):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from dfloc.report import chart, figures, place, published
+from dfloc.report import chart, exposure, figures, place, published
+from dfloc.report.chart import Mark
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from tests.report import studies
@@ -117,7 +118,7 @@ def test_empty_maps_on_one_domain_are_a_cross_on_its_line_alone(study_of):
 
     panel = figures.panels(study_of(studies.mini(), of), []).panels[0]
     assert series(panel, MINI[1]).marks[2].shape == "x"
-    assert "empty maps" in " ".join(series(panel, MINI[1]).marks[2].notes)
+    assert "empty predictions" in " ".join(series(panel, MINI[1]).marks[2].notes)
     for name in (MINI[0], "mean of all test domains"):
         assert "x" not in shapes(series(panel, name)).values()
 
@@ -135,3 +136,27 @@ def test_names_are_shown_and_not_obeyed(study_of):
     maker.curves([4], epochs=4)
     figure = figures.panels(study_of(studies.record(maker, "mini")), [])
     assert any(title.startswith("mini/<b>x</b>, n 0: ") for title in titles(figure))
+
+
+def test_forgetting_has_the_numbers_of_its_table_for_each_kind(mini_study):
+    figure, table = figures.forgetting(mini_study), exposure.forgetting(mini_study)
+    assert [panel.title for panel in figure.panels] == [f"Held out: {domain}" for domain in MINI]
+    drawn = {
+        (line.name, domain, mark.x): (mark.value, *(mark.span or ()))
+        for domain, panel in zip(MINI, figure.panels, strict=True)
+        for line in panel.chart.series
+        for mark in line.marks
+    }
+    written = {
+        (row.cells[0].text, row.cells[1].text, float(row.cells[2].text)): row.cells[-1].exact
+        for row in table.rows
+        if row.cells[-1].exact
+    }
+    assert drawn == written
+    assert {name for name, *_ in drawn} == {"fine-tuned", "with replay"}
+
+
+def test_the_axis_of_differences_has_0_and_all_intervals():
+    axis = figures._signed("lost", [Mark(4, 0.25, (-0.05, 0.55)), Mark(8, -0.1)])
+    assert axis.ends == (-0.2, 0.6)
+    assert list(axis.ticks) == [-0.2, 0.0, 0.2, 0.4, 0.6]

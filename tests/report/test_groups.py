@@ -63,8 +63,8 @@ def test_draws_of_a_whole_set_are_one_training(whole_and_thirds):
     assert [group.score(MINI[:1]).runs for group in study.groups] == [1, 1, 3]
     assert study.mean_of([(whole, MINI[:1]), (other, MINI[:1])]).runs == 1
     assert shared_runs([Part(((whole, MINI[0]), (other, MINI[1])))]) == [(0, 0)]
-    assert captions.provenance(study, [whole, other]).endswith(
-        "Trial seeds 0, mixture draws 0. Intervals: 95 %, over photographs: test sampling only."
+    assert " ".join(captions.provenance(study, [whole, other])).endswith(
+        "Training seeds 0, sampling seeds 0. Intervals: 95 %, over source images: test sampling only."
     )
     words = dict(reading.lines(study, published=False))["Intervals"]
     assert "and over trainings, by the variance of the two-way layout" in words

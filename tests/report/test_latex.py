@@ -275,7 +275,7 @@ def test_a_held_out_domain_is_underlined_where_bold_is_the_best(mini_study):
     (best,) = [row for row in rows if r"\textbf" in row[column]]
     assert best[1] == f"{list(curve)[values.index(max(values))]:,}"
     assert "Protocol declip-2025" in text
-    assert "Trial seeds 0" in text
+    assert "Training seeds 0" in text
     assert list(MINI)[3] == "mini/telea"
 
 

@@ -83,7 +83,9 @@ def test_a_trial_whose_maps_are_of_one_kind_has_collapsed(workspace: Workspace, 
     assert said in cell(ranking.crossed(study, found), "first", DOLOS[0]).small
     states = {row.cells[1].text: row.cells[3].small for row in overview.trials(study).rows}
     assert states == {"first": said, "second": ""}
-    assert f"COLLAPSED (over 90 % of the maps of one kind): 4 {kind}; they are marked." in overview.warnings(study)
+    assert f"COLLAPSED (over 90 % of the predictions of one kind): 4 {kind}; they are marked." in overview.warnings(
+        study
+    )
     tile = heatmaps.crossed(study, found).panels[0].words
     assert "x" in tile
 
@@ -100,8 +102,8 @@ def test_all_fake_maps_on_one_domain_are_told_there(workspace: Workspace) -> Non
         return FULL if trial.case == "first" and domain == DOLOS[1] else {}
 
     group = of_two(workspace, 0.2, maps).groups[0]
-    assert marks.notes(group, [DOLOS[1]]) == ["all fake maps"]
-    assert marks.notes(group, DOLOS) == ["all fake maps on 1 of 4"]
+    assert marks.notes(group, [DOLOS[1]]) == ["all fake predictions"]
+    assert marks.notes(group, DOLOS) == ["all fake predictions on 1 of 4"]
     assert (marks.is_degenerate(group, [DOLOS[1]]), marks.is_degenerate(group, DOLOS)) == (True, False)
 
 

@@ -94,7 +94,7 @@ def test_models_of_two_stages_that_are_called_alike_are_told_apart(tmp_path):
     study = make(crossed.losses(), tmp_path)
     names = [model.name for model in models.models(study)]
     assert len(names) == len(set(names)) == 8
-    assert names[0] == "segmenter, augment = none, dice"
+    assert names[0] == "segmenter, no augment, dice"
     assert "frozen, blur, bce" in names
 
 

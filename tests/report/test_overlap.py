@@ -49,14 +49,14 @@ def maker(workspace) -> Maker:
 def test_photographs_and_file_names_that_the_base_saw_are_counted(workspace, maker):
     study = study_of(workspace, maker)
     words = (
-        "2 of 3 fine-tune photographs were also trained on by the base, with other generators (2 of 4 by file name)."
+        "2 of 3 fine-tune source images were also trained on by the base, with other generators (2 of 4 by file name)."
     )
     assert said(workspace, study, "finetune") == [words]
 
 
 def test_what_a_replay_takes_from_the_base_is_not_counted(workspace, maker):
     (words,) = said(workspace, study_of(workspace, maker), "replay")
-    assert words.startswith("0 of 2 fine-tune photographs")
+    assert words.startswith("0 of 2 fine-tune source images")
 
 
 def test_a_domain_of_a_family_of_the_base_is_not_new(workspace):
@@ -65,7 +65,7 @@ def test_a_domain_of_a_family_of_the_base_is_not_new(workspace):
     put(workspace, base, (P2, ["1-0.png"]))
     tuned = maker.plan("replay", {LDM: 1, "celebahq/repaint-p2": 1}, parent=base, held_out=LDM, n=1)
     put(workspace, tuned, (LDM, ["2-0.png"]), ("celebahq/repaint-p2", ["1-0.png"]))
-    assert said(workspace, study_of(workspace, maker), "replay")[0].startswith("0 of 1 fine-tune photographs")
+    assert said(workspace, study_of(workspace, maker), "replay")[0].startswith("0 of 1 fine-tune source images")
 
 
 def test_each_base_and_each_facet_is_counted_for_itself(workspace):
@@ -77,9 +77,9 @@ def test_each_base_and_each_facet_is_counted_for_itself(workspace):
             axes = {"held_out": held_out, "n": 1, "pairing": pairing}
             put(workspace, maker.plan("finetune", {held_out: 1}, parent=base, **axes), (held_out, [photograph]))
     stems, disjoint = said(workspace, study_of(workspace, maker), "finetune")
-    assert stems.startswith("pairing = stems: 1 of 2 fine-tune photographs")
+    assert stems.startswith("stems: 1 of 2 fine-tune source images")
     assert stems.endswith("(1 of 2 by file name; 2 bases, each counted for itself).")
-    assert disjoint.startswith("pairing = disjoint: 0 of 2 fine-tune photographs")
+    assert disjoint.startswith("disjoint: 0 of 2 fine-tune source images")
 
 
 def test_without_lists_the_overlap_is_not_known(workspace, maker):

@@ -128,7 +128,7 @@ def test_what_is_trained_from_random_weights_means_nothing_on_built_in_data_alon
         )
         assert not baseline.path_only
         assert not study.random_weights, "published values stand beside it"
-        said = "Encoders: random at the start, not pretrained." in overview.trials(study).caption
+        said = "Encoders: random at the start, not pretrained." in overview.trials(study).whole("")
         assert said == (scratch and decoder.encoder is not None)
         assert ("path only" in index.entry(study).mark) == (scratch and built_in)
         assert (overview.PATH_ONLY in overview.warnings(study)) == (scratch and built_in)

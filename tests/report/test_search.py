@@ -106,7 +106,7 @@ def test_importance_is_drawn_as_it_is_on_record(tmp_path) -> None:
 def test_it_finds_the_finished_point_of_highest_validation(tmp_path) -> None:
     (found,) = search.findings(searched(Workspace(tmp_path), importance={"layer": 0.8, "lr": 0.2}, weighed=4))
     assert found.text == (
-        "Of 3 finished of 5 points validation chooses lr = 1e-05, layer = a/1 + b/2: validation IoU 0.75, test mean "
+        "Of 3 finished of 5 points validation chooses lr = 1e-05, a/1 + b/2: validation IoU 0.75, test mean "
         "0.75; what mattered most is layer (80 %)"
     )
     assert found.numbers == pytest.approx({"valid": 0.75, "test": 0.75})

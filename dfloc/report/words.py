@@ -1,0 +1,90 @@
+"""What a field and its value are called: one answer for tables, captions, figures and sentences."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from dfloc.axis import Value
+from dfloc.config import TrialSpec
+from dfloc.report import recipe
+
+LABELS = {
+    "maps": "features",
+    "init": "start",
+    "augment": "augmentation",
+    "optimizer.lr": "learning rate",
+    "epoch_steps": "steps of an epoch",
+    "select": "selection",
+}
+UNTELLING = ("all", "auto", "default")  # words that say nothing without their field
+BACKBONES = frozenset({"clip", "vit", "rn50", "sam2", "srm", "pixels"})  # words of cases that say what is read
+PLUGIN = re.compile(r",? ?plugin=[\w:]+")
+CUT = re.compile(r"~[0-9a-f]{12}$|\b(?:random:)?[0-9a-f]{64}\b")
+LIST = re.compile(r"\[([^\[\]]*)\]")
+
+
+def label(path: str) -> str:
+    """Return what the field of a spec is called: learning rate, decoder channels."""
+    return LABELS.get(path, path.removesuffix(".name").replace(".", " ").replace("_", " "))
+
+
+def named(axis: str, value: Value) -> str:
+    """Return an axis with its value: depth = 12, no blur; a plain word, such as a loss, stands alone.
+
+    An axis that is no field's path is called as its user calls it.
+    """
+    path = axis.removeprefix("trial.")
+    of = LABELS.get(path, path.rpartition(".")[2]) if "." in axis else axis
+    if value in ("none", "true", "false"):
+        return f"{ {'none': 'no', 'true': 'with', 'false': 'without'}[str(value)] } {of}"
+    plain = isinstance(value, str) and value not in UNTELLING and not value.startswith("[")
+    return spelled(value) if plain else f"{of} = {spelled(value)}"
+
+
+def joined(axes: Iterable[tuple[str, Value]]) -> str:
+    """Return several axes with their values."""
+    return ", ".join(named(*each) for each in axes)
+
+
+def spelled(value: Value) -> str:
+    """Return a value as a person writes it: no plug-in's digest, lists as 64-32-16."""
+    if not isinstance(value, str):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    text = CUT.sub("…", PLUGIN.sub("", value)).replace("()", "")
+    while (found := LIST.sub(lambda each: re.sub(r",\s*", "-", each[1]), text)) != text:
+        text = found
+    return text
+
+
+def case(name: str, spec: TrialSpec) -> str:
+    """Return a case's name, in which a backbone or a depth that the trial has not is replaced by what it has.
+
+    A preset may give a case called `vit-conv-20` other maps and another decoder: `srm/stats conv-4`.
+    """
+    maps, parts = recipe.maps(spec), name.split("-")
+    own = set(re.split(r"[^a-z0-9]+", maps.casefold())) if maps else {"pixels"}
+    said = re.sub(r"\bconv-\d+", recipe.decoder(spec), name) if spec.decoder.name == "conv" else name
+    if BACKBONES.intersection(parts) <= own:
+        return said
+    rest = "-".join(part for part in said.split("-") if part not in BACKBONES)
+    return " ".join(filter(None, [maps or "pixels", rest]))
+
+
+def numbered(noun: str, values: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+    """Return a word for each value that says nothing to a reader, such as a digest: its own, else a noun; numbered.
+
+    Args:
+        noun: loss plug-in.
+        values: each once, in order; `none` is none of it.
+        known: words of some values.
+    """
+    called = {
+        value: " + ".join(dict.fromkeys(known.get(part, noun) for part in value.split(" + ")))
+        for value in values
+        if value != "none"
+    }
+    words = list(called.values())
+    many = {
+        value: f"{word} {words[: place + 1].count(word)}" if words.count(word) > 1 else word
+        for place, (value, word) in enumerate(called.items())
+    }
+    return {"none": f"no {noun}", **many}
