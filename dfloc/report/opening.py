@@ -1,0 +1,75 @@
+"""What a page begins with: the answer, the figure that belongs to it, and a few predictions."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from dfloc.data.generators import SOURCE
+from dfloc.record import SweepRecord
+from dfloc.report.chart import Figure, Heat, Lines
+from dfloc.report.gallery import Gallery
+from dfloc.report.page import Opening, Report, Section
+
+MAX_PANELS = 4  # that fit beside the answer
+MAX_ROWS = 2
+MORE = "{} (more panels)"
+TREND = "fig-by-"
+KINDS = ("fig-mean", "fig-search", TREND, "fig-combined", "fig-models", "fig-train-test")
+"""Ids of figures (and how those of trends begin): what a study is made for comes before what every study has."""
+
+
+def opened(report: Report, answer: Mapping[str, str]) -> Report:
+    """Return the report with an answer before all, and beside it the figure of its own comparison, which moves there.
+
+    Args:
+        report: whose sections hold the figures.
+        answer: sentences by key.
+    """
+    figures = [block for block in report.blocks if isinstance(block, Figure)]
+    main = next(_ranked(figures, list(answer)), None)
+    if main is None:
+        return replace(report, opening=Opening(answer))
+    rest = replace(main, id=f"{main.id}-more", title=MORE.format(main.title), panels=main.panels[MAX_PANELS:])
+    left = [rest] if rest.panels else []
+    sections = [_with(section, main, left) for section in report.sections]
+    return replace(
+        report,
+        sections=[section for section in sections if section.blocks or section.text],
+        opening=Opening(answer, replace(main, panels=main.panels[:MAX_PANELS])),
+    )
+
+
+def beside(report: Report, images: Gallery) -> tuple[Report, Gallery | None]:
+    """Return the report with the first rows of some images beside its answer, and the others; None where all moved."""
+    rest = replace(images, rows=images.rows[MAX_ROWS:]) if len(images.rows) > MAX_ROWS else None
+    strip = replace(images, id=f"{images.id}-first", rows=images.rows[:MAX_ROWS], notes=() if rest else images.notes)
+    return replace(report, opening=replace(report.opening, strip=strip)), rest
+
+
+def command(record: SweepRecord) -> str:
+    """Return what was typed for a sweep, and goes on with it: without what changes a single start of it."""
+    data = [] if record.data == SOURCE else ["--data", "DIR"]
+    limit = [] if record.limit is None else ["--limit", str(record.limit)]
+    return " ".join(["dfloc sweep", record.name, "--preset", record.preset, *data, *limit])
+
+
+def _ranked(figures: Sequence[Figure], keys: Sequence[str]) -> Iterator[Figure]:
+    """Yield what may stand beside the answer, the best first; of trends that of the setting it names first."""
+    for kind in KINDS:
+        those = [each for each in figures if each.id.startswith(kind) and each.panels and _compares(each, keys)]
+        place = {f"{TREND}{key}": at for at, key in enumerate(keys)}
+        yield from sorted(those, key=lambda each: place.get(each.id, len(keys)))
+
+
+def _compares(figure: Figure, keys: Collection[str]) -> bool:
+    """Return whether a ranking has two models in some panel, and combinations are of what the answer names."""
+    charts = [panel.chart for panel in figure.panels]
+    if figure.id == "fig-combined":
+        return any({chart.x, chart.y} & {*keys} for chart in charts if isinstance(chart, Heat))
+    sideways = [chart for chart in charts if isinstance(chart, Lines) and chart.sideways]
+    return not sideways or any(len(chart.y.ticks or ()) > 1 for chart in sideways)
+
+
+def _with(section: Section, main: Figure, left: Sequence[Figure]) -> Section:
+    """Return a section where what is left of a figure stands in its place."""
+    found = ((left if block is main else [block]) for block in section.blocks)
+    return replace(section, blocks=[block for blocks in found for block in blocks])
