@@ -55,18 +55,18 @@ class Browser:
     def show(self, file: Path, width: int, height: int = 1000) -> None:
         """Open a page in a window of some pixels."""
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        self.ask("Emulation.setEmulatedMedia", media="screen")
+        self.ask("Emulation.setEmulatedMedia", media="")
         self.ask("Page.navigate", url=file.resolve().as_uri())
         while self._next().get("method") != "Page.loadEventFired":
             pass
 
     def run(self, script: str) -> Any:
-        """Return the value of an expression in the page.
+        """Return the value of the last expression of a script in the page.
 
         Raises:
             RuntimeError: it throws.
         """
-        answer = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        answer = self.ask("Runtime.evaluate", expression=f"{{ {script}\n}}", returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"])
         return answer["result"].get("value")
