@@ -12,6 +12,7 @@ from dfloc.report.page import Opening, Report, Section
 MAX_PANELS = 4  # that fit beside the answer
 MAX_ROWS = 2
 MORE = "{} (more panels)"
+BELOW = "How they were chosen, what the columns are, and more of them stand below."
 TREND = "fig-by-"
 KINDS = ("fig-mean", "fig-search", TREND, "fig-combined", "fig-models", "fig-train-test")
 """Ids of figures (and how those of trends begin): what a study is made for comes before what every study has."""
@@ -41,7 +42,9 @@ def opened(report: Report, answer: Mapping[str, str]) -> Report:
 def beside(report: Report, images: Gallery) -> tuple[Report, Gallery | None]:
     """Return the report with the first rows of some images beside its answer, and the others; None where all moved."""
     rest = replace(images, rows=images.rows[MAX_ROWS:]) if len(images.rows) > MAX_ROWS else None
-    strip = replace(images, id=f"{images.id}-first", rows=images.rows[:MAX_ROWS], notes=() if rest else images.notes)
+    strip = replace(images, id=f"{images.id}-first", rows=images.rows[:MAX_ROWS])
+    if rest:
+        strip = replace(strip, caption=BELOW, notes=())
     return replace(report, opening=replace(report.opening, strip=strip)), rest
 
 
