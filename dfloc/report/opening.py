@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from dfloc.data.generators import SOURCE
 from dfloc.record import SweepRecord
-from dfloc.report.chart import Figure, Heat, Lines
+from dfloc.report.chart import Chart, Figure, Heat, Lines, Panel
 from dfloc.report.gallery import Gallery
 from dfloc.report.page import Opening, Report, Section
 
-MAX_PANELS = 4  # that fit beside the answer
+MAX_PANELS, MAX_LINES = 4, 18  # that fit beside the answer: panels, and rows of one
 MAX_ROWS = 2
 MORE = "{} (more panels)"
 BELOW = "How they were chosen, what the columns are, and more of them stand below."
@@ -29,13 +29,14 @@ def opened(report: Report, answer: Mapping[str, str]) -> Report:
     main = next(_ranked(figures, list(answer)), None)
     if main is None:
         return replace(report, opening=Opening(answer))
-    rest = replace(main, id=f"{main.id}-more", title=MORE.format(main.title), panels=main.panels[MAX_PANELS:])
-    left = [rest] if rest.panels else []
+    shown = _fitting(main)[:MAX_PANELS]
+    others = [panel for panel in main.panels if panel not in shown]
+    left = [replace(main, id=f"{main.id}-more", title=MORE.format(main.title), panels=others)] if others else []
     sections = [_with(section, main, left) for section in report.sections]
     return replace(
         report,
         sections=[section for section in sections if section.blocks or section.text],
-        opening=Opening(answer, replace(main, panels=main.panels[:MAX_PANELS])),
+        opening=Opening(answer, replace(main, panels=shown)),
     )
 
 
@@ -58,18 +59,28 @@ def command(record: SweepRecord) -> str:
 def _ranked(figures: Sequence[Figure], keys: Sequence[str]) -> Iterator[Figure]:
     """Yield what may stand beside the answer, the best first; of trends that of the setting it names first."""
     for kind in KINDS:
-        those = [each for each in figures if each.id.startswith(kind) and each.panels and _compares(each, keys)]
+        those = [each for each in figures if each.id.startswith(kind) and _compares(each, keys)]
         place = {f"{TREND}{key}": at for at, key in enumerate(keys)}
         yield from sorted(those, key=lambda each: place.get(each.id, len(keys)))
 
 
 def _compares(figure: Figure, keys: Collection[str]) -> bool:
-    """Return whether a ranking has two models in some panel, and combinations are of what the answer names."""
-    charts = [panel.chart for panel in figure.panels]
+    """Return whether what fits of a ranking has two models in some panel, of combinations what the answer names."""
+    charts = [panel.chart for panel in _fitting(figure)]
     if figure.id == "fig-combined":
         return any({chart.x, chart.y} & {*keys} for chart in charts if isinstance(chart, Heat))
-    sideways = [chart for chart in charts if isinstance(chart, Lines) and chart.sideways]
-    return not sideways or any(len(chart.y.ticks or ()) > 1 for chart in sideways)
+    return any(_lines(chart) != 1 or not isinstance(chart, Lines) for chart in charts)
+
+
+def _fitting(figure: Figure) -> list[Panel]:
+    return [panel for panel in figure.panels if _lines(panel.chart) <= MAX_LINES]
+
+
+def _lines(chart: Chart) -> int:
+    """Return how many rows a chart has; 0 where it has none."""
+    if isinstance(chart, Heat):
+        return len(chart.rows)
+    return len(chart.y.ticks or ()) if isinstance(chart, Lines) and chart.sideways else 0
 
 
 def _with(section: Section, main: Figure, left: Sequence[Figure]) -> Section:

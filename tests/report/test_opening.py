@@ -46,6 +46,7 @@ def test_a_study_opens_with_its_own_comparison():
     assert chosen(figure("fig-exposure"), figure("fig-mean"), matrix) == "fig-mean"
     assert chosen(matrix, ranking("a", "b")) == "fig-models"
     assert chosen(matrix, ranking("a")) == "fig-train-test", "a ranking of one model compares nothing"
+    assert chosen(matrix, ranking(*map(str, range(19)))) == "fig-train-test", "it would push all else off the screen"
     assert chosen(ranking("a", "b"), *trends, keys=("best", "depth", "map")) == "fig-by-depth"
     assert chosen(ranking("a", "b"), *trends) == "fig-by-map"
     assert chosen(ranking("a", "b"), heat("loss", "augment"), keys=("best", "loss")) == "fig-combined"
@@ -58,8 +59,13 @@ def test_the_figure_moves_and_what_is_too_much_stays():
     few = opening.opened(report(figure("fig-mean", LINES, LINES)), {"a": "A."})
     assert [block.id for block in few.blocks] == ["fig-mean"]
     assert [section.id for section in few.sections] == ["two"], "a section without anything goes"
-    many = opening.opened(report(figure("fig-mean", *[LINES] * 6)), {"a": "A."})
-    assert [(block.id, len(block.panels)) for block in many.blocks] == [("fig-mean", 4), ("fig-mean-more", 2)]
+    long = replace(LINES, sideways=True, y=Axis("Model", {float(place): str(place) for place in range(19)}))
+    many = opening.opened(report(figure("fig-mean", long, *[LINES] * 5)), {"a": "A."})
+    titles = [(block.id, [panel.title for panel in block.panels]) for block in many.blocks if isinstance(block, Figure)]
+    assert titles == [
+        ("fig-mean", [f"fig-mean {place}" for place in (1, 2, 3, 4)]),
+        ("fig-mean-more", ["fig-mean 0", "fig-mean 5"]),
+    ]
 
 
 def images(rows: int) -> Gallery:

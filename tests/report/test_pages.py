@@ -22,7 +22,16 @@ from tests.golden.reports import CASES, written
 from tests.report import studies
 
 pytestmark = [pytest.mark.pages, pytest.mark.slow, pytest.mark.skipif(not chromium.path(), reason="needs chromium")]
-STUDIES = ("exposure", "losses", "single-domain", "search", "decoder-depth", "segmenters", "exposure-seeds")
+STUDIES = (
+    "exposure",
+    "losses",
+    "single-domain",
+    "search",
+    "decoder-depth",
+    "segmenters",
+    "generator-shift",
+    "exposure-seeds",
+)
 WIDTHS = (1600, 420)
 PAPER = 1039  # pixels between the margins of the page: A4 on its side, less 11 mm on either side
 
