@@ -77,9 +77,9 @@ def _fitting(figure: Figure) -> list[Panel]:
 
 
 def _lines(chart: Chart) -> int:
-    """Return how many rows a chart has; 0 where it has none."""
+    """Return how many lines a chart's rows take; 0 where it has none."""
     if isinstance(chart, Heat):
-        return len(chart.rows)
+        return 2 * len(chart.rows)
     return len(chart.y.ticks or ()) if isinstance(chart, Lines) and chart.sideways else 0
 
 

@@ -257,7 +257,7 @@ def test_a_study_of_train_x_test_has_its_sections(tmp_path):
     assert tags.open == []
     text = body(folder)
     order = [
-        text.index(f'id="{name}"') for name in ("fig-train-test", "fig-models", "models", "fig-epochs", "fig-areas")
+        text.index(f'id="{name}"') for name in ("fig-models", "fig-train-test", "models", "fig-epochs", "fig-areas")
     ]
     assert order == sorted(order)
     assert "How many samples of a new domain?" not in text

@@ -107,7 +107,9 @@ def look(browser: Browser, page: Path) -> None:
         assert browser.run(OVERLAPS) == []
         if width == max(WIDTHS):
             assert browser.run('document.querySelector("figure").getBoundingClientRect().top') < 700
-            assert browser.run('document.querySelector("#answer").getBoundingClientRect().bottom') <= 1000
+            for part in ("ul", ".warnings", ".panels", ".gallery .scroll"):
+                low = f"document.querySelector('#answer {part}')?.getBoundingClientRect().bottom ?? 0"
+                assert browser.run(low) <= 1000, part
     browser.run(FOLDED)
     assert browser.run(TOO_WIDE) == [], "nor is what folds"
 
