@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart studies install test test-all fuzz simulate test-faults test-cluster test-docker
+.PHONY: quickstart studies install test test-all test-pages fuzz simulate test-faults test-cluster test-docker
 
 quickstart: install
 	$(BIN)/dfloc sweep exposure
@@ -25,6 +25,9 @@ test: install
 
 test-all: test  # and what trains to a threshold, samples of faults and fuzz, every study's smoke
 	$(PYTEST) -m slow
+
+test-pages: install  # pages on a screen, on a phone and on paper; apt-get install chromium poppler-utils
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m pages tests/report
 
 fuzz: install  # thousands of mutated images, weights, stored and sweep files, in process: half an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --write

@@ -17,6 +17,7 @@ from dfloc.report import (
     exposure,
     figures,
     models,
+    opening,
     overlap,
     overview,
     panel,
@@ -62,14 +63,17 @@ def build(workspace: Workspace, record: SweepRecord, *, shards: UPath | None = N
 def write(workspace: Workspace, study: Study, *, shards: UPath | None = None, with_panel: bool = True) -> UPath:
     """Write the report of a study that was read, as `build`."""
     studies = by_protocol(workspace, study)
-    report = _report(workspace, study, studies)
-    if with_panel and (block := panel.gallery(workspace, studies[0], shards)):
-        report = report.before(("claims-study", "published", "behind"), Section("panel-study", PANEL, "", [block]))
+    found = answer(studies[0])
+    report = opening.opened(_report(workspace, study, studies), found.sentences)
+    if with_panel and (images := panel.gallery(workspace, studies[0], shards)):
+        report, rest = opening.beside(report, images)
+        if rest:
+            report = report.before(("claims-study", "published", "behind"), Section("panel-study", PANEL, "", [rest]))
     folder = workspace.report(study.record.sweep)
     for table in report.tables:
         storage.put(folder / f"{table.id}.csv", table.csv().encode())
     storage.put(folder / "evaluations.csv", evaluations.csv(studies).encode())
-    storage.put(folder / "answer.json", storage.json_bytes(answer(studies[0]).content))
+    storage.put(folder / "answer.json", storage.json_bytes(found.content))
     storage.put(folder / "report.md", render.markdown("report", page=report).encode())
     storage.put(folder / "index.html", render.html("page", page=report).encode())
     return folder
@@ -96,15 +100,14 @@ def _report(workspace: Workspace, whole: Study, studies: Sequence[Study]) -> Rep
         footer += [*overview.footer(one), *place.unmatched(one, tables, found)]
         compared |= bool(place.matched(found))
     sections = _starred(sections)
-    limit = f", --limit {record.limit}" if record.limit is not None else ""
     return Report(
         title=record.title,
-        subtitle=f"Sweep {record.sweep}: {record.name}, preset {record.preset}, data {record.data}{limit}. "
-        f"{overview.state_line(whole)}",
+        subtitle=f"Sweep {record.sweep}, data {record.data}. {overview.state_line(whole)}",
         reading=reading.lines(study, published=compared),
         warnings=[*overview.warnings(whole), *_unseen(whole, sections)],
         sections=sections,
         footer=[*dict.fromkeys(footer), *overview.built(whole)],
+        command=opening.command(record),
     ).said_once()
 
 

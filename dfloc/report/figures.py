@@ -102,8 +102,8 @@ def means(study: Study) -> Figure:
         drawn.append(Panel(name_of(facet, "Mean of the held-out domains"), _lines(study, lines), words))
     return Figure(
         id="fig-mean",
-        title="The mean of the panels above.",
-        caption=f"For each n, averaged over the held-out domains: {study.first.label} on the held-out domain, on "
+        title=f"Test {study.first.label} against n, mean over the held-out domains.",
+        caption=f"For each n: {study.first.label} on the held-out domain, on "
         "those that the base was trained on, and on all. An n at which a panel has a hole is left out."
         f"{_more(study)} n = 0 has the steps of the base.",
         source=[CROSS, *captions.provenance(study, used)],

@@ -27,7 +27,7 @@ def write(report: Report, folder: UPath, kind: str, figure: str | None = None) -
     Raises:
         ConfigError: the report has no figure of that id.
     """
-    figures = {block.id: block for section in report.sections for block in section.blocks if isinstance(block, Figure)}
+    figures = {block.id: block for block in report.blocks if isinstance(block, Figure)}
     if figure is not None and figure not in figures:
         raise unknown("figure of this report", figure, figures)
     wanted = [each for name, each in figures.items() if figure in (None, name)]

@@ -2,9 +2,7 @@
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-STRIP = 2  # rows that stand alone
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Gallery:
     """Rows of images: the photograph, and one map for each model.
 
     Attributes:
-        brief: the caption of the strip.
+        brief: a caption for its first rows alone.
         columns: heads of all but the first column.
         notes: what could not be shown.
     """
@@ -69,12 +67,6 @@ class Gallery:
     columns: Sequence[Head]
     rows: Sequence[Row]
     notes: Sequence[str]
-
-    @property
-    def strip(self) -> "Gallery":
-        """Its first rows, for the head of a page."""
-        heads = [replace(head, words="") for head in self.columns]
-        return replace(self, id=f"{self.id}-strip", caption=self.brief, columns=heads, rows=self.rows[:STRIP], notes=[])
 
     @property
     def detailed(self) -> bool:

@@ -1,8 +1,9 @@
 """What a page says, as data: sections of figures, tables and images; templates make HTML and Markdown of it."""
 
+import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from dfloc.report.chart import Figure
 from dfloc.report.gallery import Gallery
@@ -43,10 +44,26 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """What a page begins with.
+
+    Attributes:
+        answer: what the study finds: sentences by key.
+        figure: its own comparison; None where it has none.
+        strip: a few predictions; None where there are none.
+    """
+
+    answer: Mapping[str, str] = field(default_factory=dict)
+    figure: Figure | None = None
+    strip: Gallery | None = None
+
+
+@dataclass(frozen=True)
 class Report:
     """What the page and the Markdown file say.
 
     Attributes:
+        command: what makes and extends the study.
         reading: "How to read this page": term and explanation.
         warnings: what must be known before the numbers.
         footer: versions and counts at the end.
@@ -58,11 +75,25 @@ class Report:
     warnings: Sequence[str]
     sections: Sequence[Section]
     footer: Sequence[str]
+    opening: Opening = field(default_factory=Opening)
+    command: str = ""
+
+    @property
+    def blocks(self) -> list[Block]:
+        """Every figure, table and gallery, in order."""
+        first = [block for block in (self.opening.figure, self.opening.strip) if block]
+        return [*first, *(block for section in self.sections for block in section.blocks)]
+
+    @property
+    def warned(self) -> str:
+        """The first warning, and what the others are of, in a line."""
+        heads = dict.fromkeys(re.split(r"[:.;] | \(|\.$", each)[0] for each in self.warnings[1:])
+        return " ".join([*self.warnings[:1], *([f"Also: {'; '.join(heads)}."] if heads else [])])
 
     @property
     def tables(self) -> list[Table]:
         """Every table, in order."""
-        return [block for section in self.sections for block in section.blocks if isinstance(block, Table)]
+        return [block for block in self.blocks if isinstance(block, Table)]
 
     def said_once(self) -> "Report":
         """Return the report whose captions leave out what all of them say, which stands under "How to read" instead."""

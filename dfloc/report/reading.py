@@ -1,9 +1,24 @@
 """How to read a report: what its words, intervals and marks mean, with the numbers of this sweep."""
 
+from collections.abc import Mapping, Sequence
+
 from dfloc.metrics.metric import Metric
 from dfloc.report.groups import Study
 
 Line = tuple[str, str]
+WRITTEN: Mapping[str, Sequence[str]] = {
+    "n": ["n(?= = |,| images)"],
+    "Held-out, in-domain, out-of-domain": ["held-out", "new generator", "known ones", "seen domains"],
+    "In-domain (ID), out-of-domain (OOD)": ["out[ -]of[ -]domain", "in[ -]domain"],
+    "Intervals": ["not decided", "not told apart", "decided", "95 %"],
+    "Validation and test": ["[Vv]alidation", "oracle"],
+    "Marks": ["COLLAPSED", "not above all fake", "cross", "all fake"],
+    "Protocol": ["IoU", "[Pp]rotocol"],
+    "Diamonds": ["published"],
+    "Random weights": ["[Rr]andom weights"],
+    "Built-in data": ["[Bb]uilt-in data"],
+}
+"""How sentences and captions write what a term explains, as patterns."""
 
 
 def lines(study: Study, *, published: bool) -> list[Line]:

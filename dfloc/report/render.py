@@ -1,13 +1,16 @@
 """Pages from templates: HTML that needs no other file, and Markdown; a text is escaped unless a template says so."""
 
+import re
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-from dfloc.report import svg
+from dfloc.report import reading, svg
 from dfloc.report.brief import brief
 from dfloc.report.chart import Key, Panel
 from dfloc.report.draw import draw, size
+from dfloc.report.page import Report
 from dfloc.report.sheet import GLYPH, LINE, Sheet, style
 
 PIXELS = 4 / 3  # of a point
@@ -41,10 +44,32 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters["brief"] = brief
-    made.filters["kind"] = lambda block: type(block).__name__.lower()
+    made.filters |= {"brief": brief, "kind": lambda block: type(block).__name__.lower(), "linked": _linked}
     made.globals |= {"chart": _chart, "glyph": _glyph}
     return made
+
+
+def _linked(text: str, page: Report | None, told: bool = False) -> Markup:
+    """Return a text where each term of "How to read" links to what it means, once.
+
+    Args:
+        text: it, not yet escaped.
+        page: whose terms they are; None: of no page.
+        told: whether the meaning is in the link too, for a pointer that rests on it.
+    """
+    found = list[tuple[int, int, int]]()
+    for place, (term, _) in enumerate(page.reading if page else ()):
+        spans = (re.search(rf"(?<![\w/-]){word}(?![\w/-])", text) for word in reading.WRITTEN.get(term, ()))
+        new = [each.span() for each in spans if each]
+        new = [(low, high) for low, high in new if all(high <= start or end <= low for start, end, _ in found)]
+        found += [(low, high, place) for low, high in new[:1]]
+    parts, done = list[str](), 0
+    for low, high, place in sorted(found):
+        title = Markup(' title="{}"').format(page.reading[place][1]) if told and page else ""
+        link = Markup('<a class="term" href="#reading-{}"{}>{}</a>').format(place + 1, title, text[low:high])
+        parts += [escape(text[done:low]), link]
+        done = high
+    return Markup().join([*parts, escape(text[done:])])
 
 
 def _chart(panel: Panel, name: str) -> str:

@@ -31,8 +31,9 @@ def written(figure: Any, prefix: str, titles: Mapping[str, tuple[str, Sequence[s
             node.set("href", node.attrib.pop(LINK))
     for gid, (name, texts) in titles.items():
         _say(root, gid, name, texts)
-    used = set(re.findall(r"#([\w.-]+)", " ".join(value for node in root.iter() for value in node.attrib.values())))
-    _clean(root, prefix, used)
+    _share(root)
+    used = re.findall(r"#([\w.-]+)", " ".join(value for node in root.iter() for value in node.attrib.values()))
+    _clean(root, {name: f"{prefix}-{place}" for place, name in enumerate(dict.fromkeys(used))})
     width, height = (root.get(side, "").removesuffix("pt") for side in ("width", "height"))
     root.attrib.clear()
     root.attrib.update({"xmlns": SPACE, "viewBox": f"0 0 {width} {height}", **root_has})
@@ -52,33 +53,47 @@ def _say(root: ET.Element, gid: str, name: str, texts: Sequence[str]) -> None:
         ET.SubElement(node, "title").text = text
 
 
-def _clean(node: ET.Element, prefix: str, used: set[str]) -> None:
+def _share(root: ET.Element) -> None:
+    """Say what all uses of a path look like once, at the path; what it says of itself still wins."""
+    uses: dict[str, list[ET.Element]] = {}
+    for node in root.iter("use"):
+        uses.setdefault(node.get("href", "").removeprefix("#"), []).append(node)
+    for node in root.iter("path"):
+        those = uses.get(node.get("id", ""), [])
+        if len({each.get("style", "") for each in those}) == 1:
+            said = f"{those[0].attrib.pop('style', '')};{node.get('style', '')}".split(";")
+            looks = {name.strip(): value for name, sign, value in (each.partition(":") for each in said) if sign}
+            node.set("style", ";".join(f"{name}:{value}" for name, value in looks.items()))
+            for each in those[1:]:
+                each.attrib.pop("style", None)
+
+
+def _clean(node: ET.Element, ids: Mapping[str, str]) -> None:
     """Drop what draws nothing, make ids one's own, and numbers and styles short."""
     kept: list[ET.Element] = []
     for child in node:
         if child.tag == "metadata" or child.find("style") is not None:
             continue
-        _clean(child, prefix, used)
+        _clean(child, ids)
         if child.tag in ("g", "defs") and not len(child):
             continue
         kept += list(child) if child.tag == "g" and not child.attrib else [child]
     node[:] = kept
     for name, value in list(node.attrib.items()):
-        if name == "id" and value not in used:
+        if name == "id" and value not in ids:
             del node.attrib["id"]
         elif value.startswith("rotate(-0 "):
             del node.attrib[name]
         else:
-            node.set(name, _short(name, value, prefix))
+            node.set(name, _short(name, value, ids))
 
 
-def _short(name: str, value: str, prefix: str) -> str:
+def _short(name: str, value: str, ids: Mapping[str, str]) -> str:
     if name == "id":
-        return f"{prefix}-{value}"
-    value = value.replace("url(#", f"url(#{prefix}-")
-    if name == "href":
-        return value.replace("#", f"#{prefix}-")
+        return ids[value]
+    if name == "href" or "url(#" in value:
+        return re.sub(r"#([\w.-]+)", lambda found: f"#{ids[found[1]]}", value)
     if name in ("d", "x", "y", "transform"):
         rounded = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), value.strip())
-        return re.sub(r" ?([A-Za-z]) | ( )+", r"\1\2", rounded) if name == "d" else rounded
+        return re.sub(r" *([A-Za-z]) *| +", lambda found: found[1] or " ", rounded) if name == "d" else rounded
     return re.sub(r"([:;]) |font-family:[^;]*;?", r"\1", value) if name == "style" else value

@@ -109,16 +109,20 @@ def built(case: Case) -> Built:
     drawn = mock.patch.object(render, "html", side_effect=lambda _, page: reports.append(page) or "")
     today = mock.patch.object(overview, "built", return_value=[])  # another commit and another day
     with TemporaryDirectory() as folder, drawn, today:
-        workspace = Workspace(folder)
-        prepared = [_prepared(workspace, start) for start in case.starts]
-        with any_number_of_images(), mock.patch.object(os, "fsync"):  # no file waits for the disk
-            filled = Filled(workspace, case.fates, case.one_in, case.last)
-            record = union([_run(filled, each, case.points) for each in prepared])
-            built = Path(str(build(workspace, record, with_panel=False)))
+        built = written(case, Workspace(folder))
         texts = {path.name: path.read_text() for path in built.iterdir() if path.suffix in (".csv", ".md")}
     kept = {name: compare.kept(text) if name.endswith(".csv") else text for name, text in sorted(texts.items())}
-    blocks = (block for report in reports for section in report.sections for block in section.blocks)
+    blocks = (block for report in reports for block in report.blocks)
     return Built(kept, [block for block in blocks if isinstance(block, Figure)])
+
+
+def written(case: Case, workspace: Workspace) -> Path:
+    """Fill the trials of a case in a workspace and build their report; return its folder."""
+    prepared = [_prepared(workspace, start) for start in case.starts]
+    with any_number_of_images(), mock.patch.object(os, "fsync"):  # no file waits for the disk
+        filled = Filled(workspace, case.fates, case.one_in, case.last)
+        record = union([_run(filled, each, case.points) for each in prepared])
+        return Path(str(build(workspace, record, with_panel=False)))
 
 
 def _prepared(workspace: Workspace, start: Mapping[str, object]) -> Prepared:

@@ -21,7 +21,7 @@ from dfloc.features.store import FeatureStore
 from dfloc.ledger import Ledger
 from dfloc.metrics import protocols
 from dfloc.models import decoders
-from dfloc.report import build, images, panel, render
+from dfloc.report import build, images, opening, panel, render
 from dfloc.report.gallery import Gallery, Head, Picture, Row
 from dfloc.report.groups import Study
 from dfloc.report.page import Report, Section
@@ -404,15 +404,16 @@ def test_markdown_says_what_the_images_show(finished):
     assert f"- {first.name} ({first.why}): base IoU {value:.2f}; {'; '.join(others)}\n- " in text
 
 
-def test_the_strip_is_the_first_rows_and_says_less(finished):
+def test_the_first_rows_stand_beside_the_answer_and_say_less(finished):
     whole = finished.gallery()
-    strip = whole.strip
-    assert strip.id == "panel-strip"
-    assert strip.rows == whole.rows[:2]
+    page, rest = opening.beside(Report("", "", [], [], [], []), whole)
+    strip = page.opening.strip
+    assert strip.id == "panel-first"
+    assert [*strip.rows, *rest.rows] == [*whole.rows]
     assert [head.name for head in strip.columns] == [head.name for head in whole.columns]
     assert strip.caption.startswith(f"Held out: {BLUR}")
-    assert len(strip.caption) < len(whole.caption) / 2
     assert not strip.detailed
+    assert rest.detailed
 
 
 def test_a_panel_of_the_usual_size_is_small():
