@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from dfloc import packages, registry
 from dfloc.errors import ConfigError, DflocError
-from dfloc.imports import PREFIX, ROOT, Code, decoded, elsewhere, is_installed
+from dfloc.plugin_modules import PREFIX, ROOT, Code, decoded, elsewhere, is_installed
 from dfloc.registry import Added, BackboneRow, Kind
 
 # What a plug-in may define: table -> kind. Each is a mapping from names to what makes them.

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from dfloc import disk, parent_run, run_layout, storage, summary
-from dfloc.alphabet import MAX_KEY, key, value
 from dfloc.config import EvaluationSpec, fingerprint
 from dfloc.identity import Identity
 from dfloc.ledger import Ledger
+from dfloc.mlflow_names import MAX_KEY, key, value
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.tracking_store import RELATIVE, RefusedError, Store

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from dfloc.axis import Value
 from dfloc.config import AugmentSpec, Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, SampleList, TrialSpec
-from dfloc.data import dolos, lists
+from dfloc.data import dolos, sample_lists
 from dfloc.ledger import Ledger
 from dfloc.metrics import degenerate, protocols, summarise
 from dfloc.planned import PlannedTrial
@@ -250,7 +250,7 @@ def validated(ledger: Ledger, trial: str, valid: SampleList, checkpoint: Checkpo
         return None
     whole = pa.concat_tables(found, promote_options="permissive")
     first = {name: place for place, name in reversed([*enumerate(whole["id"].to_pylist())])}
-    names = (lists.ids(ledger.workspace, valid.digest) or ()) if valid.counts else first.keys()
+    names = (sample_lists.ids(ledger.workspace, valid.digest) or ()) if valid.counts else first.keys()
     return whole.take(sorted(first[name] for name in names)) if names and first.keys() >= {*names} else None
 
 

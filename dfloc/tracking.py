@@ -11,7 +11,7 @@ from typing import Literal
 
 from upath import UPath
 
-from dfloc import disk, identity, storage, tracking_uri, uris
+from dfloc import database_uri, disk, identity, storage, tracking_uri
 from dfloc.errors import ConfigError, DflocError
 from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial
@@ -215,7 +215,7 @@ def trial_of(workspace: Workspace, run_id: str, uri: str | None = None) -> str:
         ConfigError: the store cannot be understood or does not answer, has no such run, or the run is no trial's.
     """
     uri = tracking_uri.check(workspace, uri)
-    database, missing = uris.database(uri), f"no trial {run_id}, and no such run in MLflow at {uri}"
+    database, missing = database_uri.database(uri), f"no trial {run_id}, and no such run in MLflow at {uri}"
     if database and not database.exists():
         raise ConfigError(f"{missing} (there is no such store); see dfloc ui")
     try:

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 from upath import UPath
 
-from dfloc import slate, storage
-from dfloc.chatter import Chatter
+from dfloc import driver_notes, storage
 from dfloc.errors import ConfigError, DflocError
+from dfloc.ray_log import Chatter
 from dfloc.temp import TempFolder
 
 QUIET = {
@@ -92,20 +92,20 @@ class Workers:
             failed: leave the chatter where it is named.
         """
         leave = failed and self._chatter is not None and self.log is None
-        facts = slate.facts()
-        if facts.get("watched") and (isinstance(sys.exception(), KeyboardInterrupt) or slate.gone(facts)):
+        facts = driver_notes.facts()
+        if facts.get("watched") and (isinstance(sys.exception(), KeyboardInterrupt) or driver_notes.gone(facts)):
             return
         if self._chatter:
             import ray
 
-            slate.note(ray={})
+            driver_notes.note(ray={})
             ray.shutdown()
             self._chatter.end()
             self._chatter = None
         if self._folder:
             self._folder.leave() if leave else self._folder.remove()
             self._folder = None
-            slate.note(temp="")
+            driver_notes.note(temp="")
 
     def _begin(self) -> None:
         import ray
@@ -115,7 +115,7 @@ class Workers:
         empty.mkdir()
         self._chatter = Chatter(self._log)
         self._chatter.begin()
-        slate.note(log=str(storage.local(self._log).absolute()), temp=str(self._folder.path))
+        driver_notes.note(log=str(storage.local(self._log).absolute()), temp=str(self._folder.path))
         with _from(empty):
             try:
                 self._init()
@@ -145,7 +145,7 @@ class Workers:
         )
         ray._private.worker.print_to_stdstream = self._log_line  # what it says of its own processes
         if not self.address:
-            slate.note(ray={one.name(): one.pid for one in psutil.Process().children() if one.name() in RAY})
+            driver_notes.note(ray={one.name(): one.pid for one in psutil.Process().children() if one.name() in RAY})
 
     def _log_line(self, data: dict[str, Any], *_: object, **__: object) -> None:
         logging.getLogger("ray").warning("\n".join(map(str, data["lines"])))

@@ -22,7 +22,7 @@ from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
-from dfloc.sweep import run, said
+from dfloc.sweep import messages, run
 from dfloc.sweep.prepare import Options
 
 DFLOC = str(Path(sys.executable).with_name("dfloc"))
@@ -143,7 +143,9 @@ class Study:
     def sweep(self, *settings: str, name: str = "exposure", **how: Any) -> Result:
         """Run a sweep inside this process, on the Ray that it has."""
         console = Console(file=io.StringIO(), width=200)
-        code = said.tell(run.sweep(self.options(*settings, name=name, **how), console), console, again="dfloc sweep")
+        code = messages.tell(
+            run.sweep(self.options(*settings, name=name, **how), console), console, again="dfloc sweep"
+        )
         assert isinstance(console.file, io.StringIO)
         return Result(code, console.file.getvalue(), "")
 

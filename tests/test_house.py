@@ -18,9 +18,11 @@ LAYERS = {
     "dfloc": 0,
     "dfloc.data": 2,
     **dict.fromkeys((f"dfloc.data.{name}" for name in ("dolos", "exif", "generators", "manifest", "masks")), 1),
-    **dict.fromkeys((f"dfloc.data.{name}" for name in ("alignment", "folders", "leakage", "listing", "mini")), 1),
-    **dict.fromkeys((f"dfloc.data.{name}" for name in ("mixture", "originals", "pairs", "partners")), 1),
-    **dict.fromkeys((f"dfloc.data.{name}" for name in ("photographs", "table")), 1),
+    **dict.fromkeys(
+        (f"dfloc.data.{name}" for name in ("alignment", "folder_pairs", "folders", "leakage", "mini")), 1
+    ),
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("mask_matching", "mixture", "originals", "sample_table")), 1),
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("source_images", "table_files")), 1),
     "dfloc.models": 2,
     **dict.fromkeys((f"dfloc.models.{name}" for name in ("base", "baselines", "decoders")), 1),
     **dict.fromkeys((f"dfloc.{name}" for name in ("losses", "metrics")), 1),
@@ -37,15 +39,15 @@ LAYERS = {
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
-    *("alphabet", "arithmetic", "axis", "chatter", "config", "digests", "disk", "ending", "epochs", "errors"),
-    *("identity", "ids", "imports", "lock", "logfile", "measured", "memory", "names", "outcome", "owner", "packages"),
-    *("parent", "planned", "plugin", "proof", "record", "registry", "repro", "screen", "slate", "storage"),
-    *("temp", "uris", "workers"),
+    *("arithmetic", "axis", "config", "database_uri", "digests", "disk", "driver_notes", "epochs", "errors"),
+    *("identity", "ids", "lock", "logfile", "memory", "mlflow_names", "outcome", "owner", "packages"),
+    *("planned", "plugin", "plugin_modules", "ray_log", "record", "registry", "repro", "rows_file", "screen"),
+    *("shutdown", "storage", "supervisor", "temp", "trial_names", "worker_check", "workers"),
 }
 
 # Who alone may import a library, or a part of it.
 SOLE_IMPORTERS = {
-    "ray": ("dfloc.workers", "dfloc.proof", "dfloc.data.importer", "dfloc.features.extract", "dfloc.sweep"),
+    "ray": ("dfloc.workers", "dfloc.worker_check", "dfloc.data.importer", "dfloc.features.extract", "dfloc.sweep"),
     "ray.init": ("dfloc.workers",),
     "ray.shutdown": ("dfloc.workers",),
     "ray.data": ("dfloc.workers", "dfloc.data.importer", "dfloc.features.extract"),

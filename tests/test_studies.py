@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dfloc.sweep.file import shipped
+from dfloc.sweep.messages import dry_run
 from dfloc.sweep.prepare import Options
-from dfloc.sweep.said import dry_run
+from dfloc.sweep.sweep_file import shipped
 
 DOC = (Path(__file__).parent.parent / "docs/STUDIES.md").read_text()
 STUDIES = {part.partition("\n")[0]: part for part in DOC.split("\n## ")[1:]}

@@ -16,8 +16,8 @@ from PIL import Image
 from upath import UPath
 
 import dfloc
-from dfloc.chatter import Chatter
 from dfloc.errors import ConfigError, DataError
+from dfloc.ray_log import Chatter
 from dfloc.workers import Workers, first_cause
 from tests.command import DFLOC, HARMFUL, fresh, other_checkout
 

@@ -174,7 +174,7 @@ def check_data(folder: str, debug: bool) -> None:
 
 
 def _samples(src: Path, out: "UPath", given: dict[str, Any]) -> "list[Sample]":
-    from dfloc.data import dolos, pairs, partners
+    from dfloc.data import dolos, folder_pairs, mask_matching
     from dfloc.data.manifest import domains_of
 
     domain, fake_is, masks = given["domain"], given["fake_is"], given["masks"]
@@ -187,13 +187,13 @@ def _samples(src: Path, out: "UPath", given: dict[str, Any]) -> "list[Sample]":
         raise ConfigError(
             f"say which side of the masks of {domain} is fake: --fake-is black or --fake-is white, or VALUE"
         )
-    pair = pairs.Pair(
+    pair = folder_pairs.Pair(
         images=src if masks else src / "images",
         masks=masks or src / "masks",
         domain=domain,
         fake_is=fake_is,
         split=given["split"],
-        mask=given["mask_name"] or partners.NAME,
+        mask=given["mask_name"] or mask_matching.NAME,
         table=given["table"],
         photograph=given["photograph"],
         authentic=given["authentic"],
@@ -201,7 +201,7 @@ def _samples(src: Path, out: "UPath", given: dict[str, Any]) -> "list[Sample]":
         masks_are=given["masks_are"],
         family=given["family"],
     )
-    return pairs.scan(pair, held=domains_of(out))
+    return folder_pairs.scan(pair, held=domains_of(out))
 
 
 def _tell(facts: "Sequence[SplitFacts]") -> None:

@@ -87,7 +87,7 @@ def _of_trial(run: str, given: dict[str, Any], console: "Console") -> Found:
 
 
 def _of_maps(folder: Path | None, given: dict[str, Any], console: "Console") -> Found:
-    from dfloc.sweep.maps import MapsRequest, score
+    from dfloc.sweep.evaluate_maps import MapsRequest, score
 
     assert folder is not None
     idle = [f"--{name}" for name, default in TRIAL_ONLY.items() if given[name] != default]

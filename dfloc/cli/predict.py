@@ -47,13 +47,13 @@ def predict(
     """
     from rich.console import Console
 
-    from dfloc.engine import photos
+    from dfloc.engine import predict_files
     from dfloc.engine.predict import Predictor, facts
     from dfloc.storage import Workspace
     from dfloc.sweep import lookup
     from dfloc.sweep.progress import Display
 
-    found, others = photos.find(images)
+    found, others = predict_files.find(images)
     place = Workspace(workspace, create=False)
     spec = lookup.find(place, run, tracking)
     predictor = Predictor.load(place, spec, checkpoint, device, protocol)
@@ -61,7 +61,7 @@ def predict(
         for path in others:
             display.say(f"{path}: skipped, no photograph by its name")
         failed = 0
-        for photo, wrong in photos.predict(predictor, found, out, facts(spec, checkpoint, threshold, protocol)):
+        for photo, wrong in predict_files.predict(predictor, found, out, facts(spec, checkpoint, threshold, protocol)):
             failed += bool(wrong)
             display.finished(photo.shown, wrong)
     click.echo(f"{len(found) - failed} of {len(found)} photographs in {out.absolute()}")

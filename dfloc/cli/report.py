@@ -71,7 +71,7 @@ def report(
     from dfloc.report.build import build, read
     from dfloc.report.find import find
     from dfloc.storage import Workspace
-    from dfloc.sweep.file import shipped
+    from dfloc.sweep.sweep_file import shipped
 
     _refuse_of_other_formats(kind, table, columns, figure)
     if every != (name is None):

@@ -8,16 +8,16 @@ from typing import Any
 import click
 
 from dfloc.cli.options import debug_option, experiment_option, plugin_option, workspace_option
-from dfloc.ending import CODES
+from dfloc.shutdown import CODES
 
 MAX_SEEDS = 10_000  # as in a sweep file
 
 
 def _print_schema(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
     if asked:
-        from dfloc.sweep import schema
+        from dfloc.sweep import json_schema
 
-        click.echo(schema.text())
+        click.echo(json_schema.text())
         context.exit()
 
 
@@ -88,7 +88,7 @@ def sweep(dry_run: bool, printed: bool, debug: bool, **given: Any) -> int:
         return 0
     from rich.console import Console
 
-    from dfloc.sweep import prepare, run, said
+    from dfloc.sweep import messages, prepare, run
 
     console = Console(soft_wrap=True, markup=False)
     options = prepare.Options(**given)
@@ -96,7 +96,7 @@ def sweep(dry_run: bool, printed: bool, debug: bool, **given: Any) -> int:
         click.echo(prepare.merged(options), nl=False)
         return 0
     if dry_run:
-        said.dry_run(options, console)
+        messages.dry_run(options, console)
         return 0
     outcome = run.sweep(options, console)
-    return said.tell(outcome, console, again=shlex.join(["dfloc", *sys.argv[1:]]))
+    return messages.tell(outcome, console, again=shlex.join(["dfloc", *sys.argv[1:]]))

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from dfloc.data import partners
+from dfloc.data import mask_matching
 from dfloc.data.exif import Way
 from dfloc.data.folders import is_folder, is_image, is_litter, masks_in, names_in
 from dfloc.data.manifest import Kind, MaskKind, Split
+from dfloc.data.mask_matching import Partner
 from dfloc.data.mixture import stem_rank
-from dfloc.data.partners import Partner
 from dfloc.errors import ConfigError, DataError, unknown
 from dfloc.ids import SampleId, bare
 
@@ -185,7 +185,7 @@ def _source(source: Path) -> Iterator[Sample]:
 
 
 def with_splits(
-    images: Path, masks: Path | None, domain: str, mask_kind: MaskKind, named: str = partners.NAME
+    images: Path, masks: Path | None, domain: str, mask_kind: MaskKind, named: str = mask_matching.NAME
 ) -> list[Sample]:
     """Return the samples of folders that hold train, valid and test.
 
@@ -213,7 +213,7 @@ def with_splits(
 
 
 def files(
-    images: Path, masks: Path | None, domain: str, split: Split, mask_kind: MaskKind, named: str = partners.NAME
+    images: Path, masks: Path | None, domain: str, split: Split, mask_kind: MaskKind, named: str = mask_matching.NAME
 ) -> list[Sample]:
     """Return the samples of one split's folders, whose masks are named as `partners.find` has it.
 
@@ -228,11 +228,11 @@ def files(
     truths = names_in(masks)
     below = os.path.relpath(masks, images)
     if same_folder(images, masks, named):
-        own, of_masks = partners.apart(list(names), named)
+        own, of_masks = mask_matching.apart(list(names), named)
         names, truths = {name: names[name] for name in own}, {name: truths[name] for name in of_masks}
     names = {name: path for name, path in names.items() if not name.startswith(f"{below}/")}
     samples = []
-    found = partners.find(list(filter(is_image, names)), list(filter(is_image, truths)), named)
+    found = mask_matching.find(list(filter(is_image, names)), list(filter(is_image, truths)), named)
     for name in names:
         partner = found.get(name) or Partner(name if name in truths else None)
         mask = None if partner.mask is None else truths[partner.mask]
@@ -249,10 +249,10 @@ def same_folder(images: Path, masks: Path, named: str) -> bool:
     """
     if os.path.realpath(images) != os.path.realpath(masks):
         return False
-    if named == partners.NAME:
+    if named == mask_matching.NAME:
         raise DataError(
             f"images and masks lie in one folder, {images}, and no mask name tells them apart; say how masks are "
-            f"named, as --mask-name {partners.NAME}_GT (mask= in --own), or pair the files by a table"
+            f"named, as --mask-name {mask_matching.NAME}_GT (mask= in --own), or pair the files by a table"
         )
     return True
 
@@ -321,7 +321,7 @@ def with_originals(samples: Sequence[Sample], folder: Path) -> list[Sample]:
 
 def _cure(samples: Sequence[Sample], found: Mapping[str, Path]) -> str:
     """Return the rule of photographs by which originals would be found, as the end of a sentence."""
-    for rule, tell in (("{stem}", photograph), (partners.CUT, partners.cut)):
+    for rule, tell in (("{stem}", photograph), (mask_matching.CUT, mask_matching.cut)):
         count = sum(tell(bare(sample.name)) in found for sample in samples)
         if count:
             return f", but those of the photographs of {count}: --photograph {rule} (photograph= in --own)"

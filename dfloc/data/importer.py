@@ -32,7 +32,7 @@ from dfloc.data.rejects import Reject
 from dfloc.data.writer import GROUP_ROWS, Receipt, ShardJob, write_shard
 from dfloc.errors import DataError, DflocError
 from dfloc.owner import Owner
-from dfloc.proof import Proof
+from dfloc.worker_check import Proof
 from dfloc.workers import Workers, first_cause, quiet_data
 
 SHARD_ROWS = 4096

@@ -8,7 +8,7 @@ import numpy as np
 from upath import UPath
 
 from dfloc import registry, storage
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.data.manifest import (
     FILE_NAME,
     Manifest,
@@ -55,7 +55,7 @@ def checks(workspace: Workspace, more: Sequence[UPath], data: set[str]) -> Itera
     whole = data <= {folder.name for folder in folders}
     for path in sorted(filter(_is_list, workspace.lists.glob("*.json")), key=str):
         yield Check("list", path, partial(_list, workspace, path, held, whole))
-    for beside, read in (("pixels", lists.pixels), ("stems", lists.stems)):
+    for beside, read in (("pixels", sample_lists.pixels), ("stems", sample_lists.stems)):
         for path in sorted(filter(_is_list, workspace.lists.glob(f"*.{beside}")), key=str):
             yield Check("list", path, partial(_beside, workspace, path, read))
     for path in sorted((each for each in workspace.weights.glob("*.json") if _WORD.fullmatch(each.stem)), key=str):
@@ -184,7 +184,7 @@ def _list(
         yield Finding("list", path, "is a link to nothing", PLANNED, (path,))
         return
     try:
-        ids = lists.ids(workspace, path.stem) or ()
+        ids = sample_lists.ids(workspace, path.stem) or ()
     except WorkspaceError as error:
         if str(path) not in str(error):  # what stands beside it is damaged
             return

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pydantic import BaseModel
 from upath import UPath
 
-from dfloc import digests, epochs, measured, record, storage
+from dfloc import digests, epochs, record, rows_file, storage
 from dfloc.config import EvaluationSpec, TrialSpec
 from dfloc.doctor.finding import Check, Finding, reason
 from dfloc.errors import WorkspaceError
@@ -184,7 +184,7 @@ def _rows(ledger: Ledger, path: UPath, evaluations: Mapping[str, tuple[Evaluatio
         files = tuple(each for each in (path, path.with_suffix(".json")) if each.exists() or each.is_symlink())
         yield Finding("rows", path, reason(error, path), f"evaluated again {again}{images}", files)
         return
-    if measured.receipt(path, trial) is None:
+    if rows_file.receipt(path, trial) is None:
         yield Finding("rows", path, "has no receipt", state="unverifiable")
 
 

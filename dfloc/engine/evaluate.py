@@ -14,7 +14,7 @@ from dfloc import arithmetic, metrics
 from dfloc.config import EvaluationSpec
 from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.data.shards import Pixels, ShardReader, read_truth
-from dfloc.engine.source import Maps
+from dfloc.engine.batches import Maps
 from dfloc.errors import DataError
 from dfloc.metrics import protocols
 

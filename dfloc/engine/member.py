@@ -13,7 +13,7 @@ from torch.nn import functional
 from dfloc import losses, registry, repro
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.engine import checkpoint, schedule
-from dfloc.engine.source import Source
+from dfloc.engine.batches import Source
 from dfloc.errors import ConfigError, DflocError
 from dfloc.ledger import EpochRecord
 from dfloc.models import decoders

@@ -21,7 +21,7 @@ from dfloc.features.store import CLEAN, PIXELS, STORED_DTYPES, TRUTH, FeatureSto
 from dfloc.features.weights import WeightsIndex
 from dfloc.models.base import Backbone, entered
 from dfloc.plugin import Plugin
-from dfloc.proof import Proof
+from dfloc.worker_check import Proof
 from dfloc.workers import first_cause, quiet_data
 
 BATCH = 32

@@ -17,7 +17,7 @@ from PIL import Image
 from upath import UPath
 
 from dfloc import storage
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.errors import DflocError
 from dfloc.report.captions import BASELINES
 from dfloc.report.gallery import Gallery, Picture
@@ -100,7 +100,7 @@ def _samples(workspace: Workspace, models: Sequence[Result]) -> Iterator[Sample]
     """Yield those whose names have the smallest digests, of each domain that the first model is tested on."""
     for (checkpoint, domain), score in models[0].scores.items() if models else ():
         if checkpoint == "best":
-            ids = lists.ids(workspace, score.spec.test.digest) or ()
+            ids = sample_lists.ids(workspace, score.spec.test.digest) or ()
             for name in sorted(ids, key=lambda id_: hashlib.sha256(id_.encode()).hexdigest())[:PER_DOMAIN]:
                 yield Sample(name, domain, score.spec.test.digest)
 
@@ -177,7 +177,7 @@ def _references(workspace: Workspace, shards: UPath, samples: Sequence[Sample]) 
     manifest = Manifest.load(shards)
     found: dict[str, SampleRef] = {}
     for domain, digest in dict.fromkeys((sample.domain, sample.digest) for sample in samples):
-        ids = set(lists.ids(workspace, digest) or ())
+        ids = set(sample_lists.ids(workspace, digest) or ())
         mine = {ref.id: ref for ref in read_samples(shards, manifest, domain, "test") if ref.id in ids}
         if list_digest(mine.values()) != digest:
             raise DataError(f"{shards} holds other test images of {domain} than those that were scored")
@@ -212,7 +212,7 @@ def _keep_maps(
 
     from dfloc import arithmetic, registry, repro
     from dfloc.engine import checkpoint
-    from dfloc.engine.source import StoredMaps
+    from dfloc.engine.batches import StoredMaps
     from dfloc.features.store import FeatureStore
     from dfloc.ledger import Ledger
     from dfloc.models import decoders

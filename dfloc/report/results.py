@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dfloc import objective
 from dfloc.config import Checkpoint, EvaluationSpec
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.data.generators import SOURCE
 from dfloc.ledger import Done, EpochRecord, Ledger, State
 from dfloc.metrics import degenerate, protocols, summarise
@@ -183,7 +183,7 @@ class Results:
     def __init__(self, workspace: Workspace, record: SweepRecord):
         self.record = record
         self._ledger = Ledger(workspace)
-        self.mask_kinds: Callable[[str], tuple[str, ...] | None] = cache(partial(lists.mask_kinds, workspace))
+        self.mask_kinds: Callable[[str], tuple[str, ...] | None] = cache(partial(sample_lists.mask_kinds, workspace))
         self._scores: dict[str, Score | None] = {}
         self._photographs: dict[str, int] = {}
         self.all_fake: dict[str, Score] = {}

@@ -7,10 +7,10 @@ from rich.console import Console
 from upath import UPath
 
 from dfloc.errors import ConfigError
-from dfloc.proof import Proof
 from dfloc.storage import Workspace
 from dfloc.sweep import capacity
 from dfloc.sweep.capacity import Capacity
+from dfloc.worker_check import Proof
 from dfloc.workers import Workers
 
 MAX_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"

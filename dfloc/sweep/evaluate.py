@@ -19,8 +19,8 @@ from dfloc.ledger import Ledger
 from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
 from dfloc.storage import Workspace
-from dfloc.sweep import cluster, images, lookup, scores
-from dfloc.sweep.images import Asked
+from dfloc.sweep import cluster, evaluation_data, lookup, scores
+from dfloc.sweep.evaluation_data import Asked
 from dfloc.sweep.machine import Machine, locked
 from dfloc.sweep.plan import Item
 from dfloc.sweep.progress import Display
@@ -70,16 +70,16 @@ def evaluate(request: Request, console: Console) -> Scored:
         locked(workspace, console, request.wait) as lock,
         Machine(workspace, lock, console, request.address) as machine,
     ):
-        data = images.find(request, workspace)
+        data = evaluation_data.find(request, workspace)
         if data is None:
-            machine.begin(request.device, images.sources(request, workspace, None))
-            data = images.bring(request, workspace, console)
-        lists = images.lists(request, data)
+            machine.begin(request.device, evaluation_data.sources(request, workspace, None))
+            data = evaluation_data.bring(request, workspace, console)
+        lists = evaluation_data.lists(request, data)
         evaluations = [_evaluation(request, spec, domain, refs) for domain, refs in lists.items()]
         lacking = [one for one in evaluations if not Ledger(workspace).has_whole_rows(spec.fingerprint, one.key)]
         if lacking:
             machine.keep({one.test.digest: lists[one.domain] for one in lacking})
-            machine.begin(request.device, images.sources(request, workspace, data))
+            machine.begin(request.device, evaluation_data.sources(request, workspace, data))
             _run(machine, data.folder, spec, lacking, [ref for one in lacking for ref in lists[one.domain]])
     known = [data.folder], data.families
     lines = [scores.line(workspace, spec, one, lists[one.domain], *known) for one in evaluations]

@@ -17,8 +17,8 @@ from dfloc.features.store import CLEAN, TRUTH, FeatureStore, bytes_of
 from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
+from dfloc.sweep.augmentation_cost import Views, views
 from dfloc.sweep.resolve import Resolved
-from dfloc.sweep.views import Views, views
 
 logger = logging.getLogger(__name__)
 

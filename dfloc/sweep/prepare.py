@@ -7,7 +7,7 @@ from pathlib import Path
 from upath import UPath
 
 from dfloc import storage
-from dfloc.data import dolos, pairs
+from dfloc.data import dolos, folder_pairs
 from dfloc.data.generators import GENERATORS
 from dfloc.data.importer import is_imported
 from dfloc.data.manifest import domains_of
@@ -20,13 +20,13 @@ from dfloc.record import Starts, SweepRecord
 from dfloc.report import published
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Data, Expected, Shards
-from dfloc.sweep.file import SweepFile, find
-from dfloc.sweep.known import Known
-from dfloc.sweep.mistakes import blamed
+from dfloc.sweep.inventory import Known
 from dfloc.sweep.plan import Plan, make
 from dfloc.sweep.resolve import Resolved, resolve
 from dfloc.sweep.search import Search
-from dfloc.sweep.space import expand
+from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_file import SweepFile, find
+from dfloc.sweep.validation_errors import blamed
 from dfloc.tracking import EXPERIMENT
 
 MINI = "mini"
@@ -140,7 +140,7 @@ def data_of(options: Options, workspace: Workspace) -> Data:
 
 def own_samples(options: Options, workspace: Workspace) -> list[dolos.Sample]:
     """Return the samples of the folder pairs that `--own` names."""
-    return pairs.read_pairs(options.own, held=domains_of(data_folder(options, workspace))) if options.own else []
+    return folder_pairs.read_pairs(options.own, held=domains_of(data_folder(options, workspace))) if options.own else []
 
 
 def sources(options: Options, workspace: Workspace, data: Data) -> list[str]:

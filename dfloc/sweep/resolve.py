@@ -15,13 +15,13 @@ from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.registry import SOLVED, plugin_of
-from dfloc.sweep import counts, gaps, parts, unused
-from dfloc.sweep.ask import Number
+from dfloc.sweep import component_specs, counts, missing_data, unused
 from dfloc.sweep.cell import Cell
 from dfloc.sweep.data import Data, alike, named, said
-from dfloc.sweep.known import Known, told
+from dfloc.sweep.inventory import Known, told
 from dfloc.sweep.limit import RULE
-from dfloc.sweep.space import Study
+from dfloc.sweep.study import Study
+from dfloc.sweep.sweep_keys import Number
 
 CHECKPOINTS: tuple[Literal["best"], Literal["last"]] = ("best", "last")
 
@@ -137,11 +137,11 @@ class Resolver:
         if cell.begun and parent:
             maps = parent.spec.maps
             self.notes.update(dict.fromkeys(told(cell, parent.spec, self.data.families)))
-            decoder = parts.goes_on(parent.spec.decoder, ask.decoder)
+            decoder = component_specs.goes_on(parent.spec.decoder, ask.decoder)
         else:
             maps = self.known.recipes_of(cell)
             with cell.blames("trial.decoder"):
-                decoder = parts.decoder(ask, maps, self.known)
+                decoder = component_specs.decoder(ask, maps, self.known)
         assert ask.precision != "auto"
         spec = TrialSpec(
             train=train,
@@ -160,10 +160,10 @@ class Resolver:
             **_learned(cell, maps),
         )
         if ask.decoder.name in SOLVED:
-            return parts.solved(spec)
+            return component_specs.solved(spec)
         member.check(spec)
         with cell.blames("train.count" if train.size == 1 else "trial.batch"):
-            parts.refuse_lone(spec, cell.name)
+            component_specs.refuse_lone(spec, cell.name)
         return spec
 
     def _lineage(self, train: SampleList, parent: PlannedTrial | None) -> Lineage:
@@ -280,13 +280,13 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, limit: int |
     """
     ask = study.ask
     resolver = Resolver(study, data, known, limit)
-    gaps.refuse_short(study, data)
+    missing_data.refuse_short(study, data)
     trials, cover = resolver.planned(study.cells), resolver.planned(study.cover)
     with study.first.blames("trial.weights"):
         known.refuse_idle()
     unused.refuse(study, data)
     if ask.search and not any(axis.of for axis in ask.search.space.values()):
-        parts.refuse_lone_drawn(study.cover, cover)
+        component_specs.refuse_lone_drawn(study.cover, cover)
     domains = tuple(domain for domain in ask.domains if data.has(domain))
     used = named(domains, [*trials, *cover])
     notes = (*alike(data, used), *data.notes(domains))
@@ -303,7 +303,7 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, limit: int |
         tables=ask.tables,
         facts={domain: data.facts(domain) for domain in domains},
         families=said(data, used),
-        notes=(*study.notes, *resolver.notes, *gaps.sentences(study, data, resolver.skipped), *notes),
+        notes=(*study.notes, *resolver.notes, *missing_data.sentences(study, data, resolver.skipped), *notes),
         synthetic=_is_synthetic(domains, [*trials, *cover]),
         weights=known.words,
         trials=tuple(trials),
@@ -320,13 +320,13 @@ def _learned(cell: Cell, maps: Sequence[MapRecipe]) -> dict[str, Any]:
     """Return the parts of a cell's spec that have names of their own."""
     ask, found = cell.trial, dict[str, Any]()
     with cell.blames("trial.loss"):
-        found["loss"] = parts.loss(ask.loss)
+        found["loss"] = component_specs.loss(ask.loss)
     with cell.blames("trial.optimizer"):
-        found["optimizer"] = parts.optimizer(ask.optimizer)
+        found["optimizer"] = component_specs.optimizer(ask.optimizer)
     with cell.blames("trial.schedule"):
-        found["schedule"] = parts.schedule(ask.schedule)
+        found["schedule"] = component_specs.schedule(ask.schedule)
     with cell.blames("trial.augment"):
-        found["augment"] = parts.augment(ask.augment, maps)
+        found["augment"] = component_specs.augment(ask.augment, maps)
     return found
 
 

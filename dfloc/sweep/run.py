@@ -11,23 +11,23 @@ from typing import Any
 from rich.console import Console
 from upath import UPath
 
-from dfloc import ending, slate, temp, tracking_uri
+from dfloc import driver_notes, shutdown, temp, tracking_uri
 from dfloc.errors import ConfigError, DflocError, TrialError
 from dfloc.features.extract import Job
 from dfloc.ledger import Ledger
 from dfloc.record import Starts, SweepRecord
 from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
-from dfloc.sweep import cluster, said, settled
+from dfloc.sweep import cluster, messages, settled
 from dfloc.sweep.data import Shards
-from dfloc.sweep.known import Known
+from dfloc.sweep.disk_space import Room
+from dfloc.sweep.inventory import Known
 from dfloc.sweep.machine import Machine, locked
 from dfloc.sweep.plan import Item, Plan
 from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, prepare, resting, sources
 from dfloc.sweep.progress import Display
-from dfloc.sweep.room import Room
 from dfloc.sweep.scheduler import ParentsFirst, Scheduler, SearchScheduler
-from dfloc.sweep.tree import import_tree
+from dfloc.sweep.sweep_data import import_tree
 from dfloc.tracking import Tracker, check_experiment
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ HURRY_SECONDS = 2.0
 STOPPING = ("stopping; what is in flight has seconds", "stopping after the epochs in flight; Ctrl-C again ends at once")
 
 
-def sweep(options: Options, console: Console) -> said.Outcome:
+def sweep(options: Options, console: Console) -> messages.Outcome:
     """Run what is left of a sweep.
 
     Raises:
@@ -67,10 +67,10 @@ class Driver:
         self.known = Known(self.workspace, on_load=machine.say)
         self.room = Room(self.workspace, machine.say)
 
-    def run(self) -> said.Outcome:
+    def run(self) -> messages.Outcome:
         """Do everything that is left."""
         prepared = self._prepare()
-        self._say(said.of_plan(prepared.plan, self.ledger))
+        self._say(messages.of_plan(prepared.plan, self.ledger))
         self.record = self._keep(prepared)
         self._say(replaced(self.record))
         self.tracker.open(self.record)
@@ -92,7 +92,7 @@ class Driver:
         self._settle(outcome, rests, seen)
         return outcome
 
-    def _end(self, prepared: Prepared, worked: bool, interrupted: bool, report: UPath | None) -> said.Outcome:
+    def _end(self, prepared: Prepared, worked: bool, interrupted: bool, report: UPath | None) -> messages.Outcome:
         """Fill MLflow in and return how the sweep ended.
 
         Raises:
@@ -108,7 +108,7 @@ class Driver:
                 f"{left} trials ended without a result, the first is {first}; "
                 f"see {self.machine.ray.log}, then give the same command again"
             )
-        return said.Outcome(report, self._compare(), left, failed, interrupted)
+        return messages.Outcome(report, self._compare(), left, failed, interrupted)
 
     def _drop_checkpoints(self) -> None:
         """Drop those of finished trials: a worker may have been killed before it did."""
@@ -125,7 +125,7 @@ class Driver:
             return [], ""
         return rests, settled.seen(asdict(self.options), rests, settle=True)
 
-    def _settle(self, outcome: said.Outcome, rests: Sequence[str], seen: str) -> None:
+    def _settle(self, outcome: messages.Outcome, rests: Sequence[str], seen: str) -> None:
         """Note what is said of a finished study, where the same command would find the same and write nothing."""
         whole = self.tracker.is_whole and not self.tracker.notes
         if outcome.left or outcome.failed or outcome.interrupted or not (rests and whole):
@@ -139,9 +139,9 @@ class Driver:
             return
         if again.plan.left or starts.union != self.record or not starts.repeats(again.plan.record):
             return
-        head = (*self.machine.ray.notes, *said.of_data(options, again), f"workspace {self.workspace.root}")
-        lines = [*head, *said.of_plan(again.plan, self.ledger), *replaced(self.record)]
-        lines += said.of_end(outcome, "")[0]
+        head = (*self.machine.ray.notes, *messages.of_data(options, again), f"workspace {self.workspace.root}")
+        lines = [*head, *messages.of_plan(again.plan, self.ledger), *replaced(self.record)]
+        lines += messages.of_end(outcome, "")[0]
         settled.keep(asdict(options), lines, rests, [f"reports/{self.record.sweep}", "mlflow.db"], seen)
 
     def _compare(self) -> str:
@@ -156,7 +156,7 @@ class Driver:
         prepared = prepare(self.options, self.workspace, expected, self.known)
         cluster.check_device(prepared.device, self.options.address)
         self.tracker = self._tracked()
-        self._say((*said.of_data(self.options, prepared), f"workspace {self.workspace.root}", *self.tracker.notes))
+        self._say((*messages.of_data(self.options, prepared), f"workspace {self.workspace.root}", *self.tracker.notes))
         if not expected.present:
             self.machine.begin(prepared.device, sources(self.options, self.workspace, expected))
             shards = import_tree(self.options, self.workspace, self.machine.console)
@@ -218,7 +218,7 @@ class Driver:
             nonlocal stopped
             stopped, troubles = self._train(prepared)
             if stopped not in (0, signal.SIGINT):
-                raise ending.Ended(stopped)
+                raise shutdown.Ended(stopped)
             return [] if stopped else troubles
 
         def again() -> Sequence[Job]:
@@ -267,7 +267,7 @@ class Driver:
     def _leave(self, left: int) -> None:
         """Keep how many trials are left, for the last line of a driver that ends early."""
         self._left = left
-        slate.note(left=left)
+        driver_notes.note(left=left)
 
     def _failures(self, plan: Plan) -> dict[str, str]:
         failed = {}

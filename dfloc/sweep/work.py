@@ -10,13 +10,13 @@ from upath import UPath
 
 from dfloc import disk, plugin, registry, repro, storage
 from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_samples
 from dfloc.engine import checkpoint
+from dfloc.engine.batches import StoredMaps, StoredSource
 from dfloc.engine.evaluate import evaluate
 from dfloc.engine.fit import fit
 from dfloc.engine.member import Member
-from dfloc.engine.source import StoredMaps, StoredSource
 from dfloc.errors import DataError, DflocError, WorkspaceError
 from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
@@ -24,11 +24,11 @@ from dfloc.ids import SampleId
 from dfloc.ledger import Attempt, Ledger
 from dfloc.models import decoders
 from dfloc.plugin import Plugin
-from dfloc.proof import Proof
 from dfloc.registry import TOKENS, WATCHED, map_spec
 from dfloc.storage import Workspace
 from dfloc.sweep.data import is_expected
 from dfloc.sweep.plan import Item
+from dfloc.worker_check import Proof
 
 THREADS = 1
 MACHINE_ERRORS = (DataError, MemoryError, OSError, WorkspaceError, torch.OutOfMemoryError)
@@ -64,7 +64,7 @@ class Work:
             DataError: the shards do not hold one of them, or other images under their names.
             WorkspaceError: the list is not there, or damaged.
         """
-        ids = lists.ids(self.workspace, digest)
+        ids = sample_lists.ids(self.workspace, digest)
         if ids is None:
             raise WorkspaceError(f"the list of samples {digest[:12]} is gone; start the sweep again, it makes it")
         found = {ref.id: ref for place in {SampleId.of(id_).place for id_ in ids} for ref in _read(self.data, *place)}

@@ -15,7 +15,7 @@ from dfloc.data.manifest import Manifest
 from dfloc.data.mini import photographs
 from dfloc.errors import DflocError
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Known
 from dfloc.sweep.prepare import Options, data_of, prepare
 from tests.cases import names
 from tests.cases.originals import write_triples

@@ -13,8 +13,8 @@ from dfloc.features.store import recipe_for
 from dfloc.storage import Workspace
 from tests.cli.test_sweep import Dfloc, assert_one_message, dfloc
 from tests.command import DFLOC
-from tests.engine.test_photos import cut, noise
 from tests.engine.test_predict import put_trial
+from tests.engine.test_predict_files import cut, noise
 
 __all__ = ["dfloc"]
 

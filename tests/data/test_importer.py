@@ -13,12 +13,12 @@ from upath import UPath
 from dfloc import storage
 from dfloc.data import importer, writer
 from dfloc.data.dolos import scan
+from dfloc.data.folder_pairs import read_pair, scan_pair
 from dfloc.data.importer import GROUP_ROWS, SHARD_ROWS, ImportSummary, import_samples
 from dfloc.data.manifest import Manifest, domains_of, list_digest, read_samples
-from dfloc.data.pairs import read_pair, scan_pair
 from dfloc.data.shards import read_truth
 from dfloc.errors import DataError, WorkspaceError
-from dfloc.proof import Proof
+from dfloc.worker_check import Proof
 from tests.cases import names
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]

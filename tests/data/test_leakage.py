@@ -12,10 +12,10 @@ from upath import UPath
 
 from dfloc.data import leakage
 from dfloc.data.dolos import Sample
+from dfloc.data.folder_pairs import scan_pair
 from dfloc.data.importer import import_samples
 from dfloc.data.leakage import overlaps, undigested
 from dfloc.data.manifest import Manifest, MaskKind, SampleRef, ShardInfo, Split, read_samples, read_shard
-from dfloc.data.pairs import scan_pair
 from dfloc.data.writer import ShardJob, write_shard
 from dfloc.errors import DataError
 from dfloc.sweep.data import Shards

@@ -6,13 +6,13 @@ import torch
 from upath import UPath
 
 from dfloc.arithmetic import exact
-from dfloc.engine.source import LoopMaps, StoredMaps
+from dfloc.engine.batches import LoopMaps, StoredMaps
 from dfloc.features import extract
 from dfloc.features.store import FeatureStore, recipe_for
 from dfloc.features.weights import WeightsIndex
 from dfloc.models import sam2
-from dfloc.proof import Proof
 from dfloc.storage import Workspace
+from dfloc.worker_check import Proof
 from tests.engine.conftest import Data
 from tests.small_sam2 import NAME, drawn, registered
 

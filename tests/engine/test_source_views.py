@@ -14,16 +14,16 @@ from upath import UPath
 from dfloc import repro
 from dfloc.config import AugmentOp, AugmentSpec, DecoderSpec, MapRecipe, SampleList
 from dfloc.data.augment import NAMED, View, views_of
+from dfloc.engine.batches import LoopSource, StoredSource
 from dfloc.engine.fit import Member, fit
-from dfloc.engine.source import LoopSource, StoredSource
 from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.features import extract
 from dfloc.features.store import FeatureStore, recipe_for
 from dfloc.features.weights import WeightsIndex
 from dfloc.models import pixels, srm
-from dfloc.proof import Proof
 from dfloc.registry import map_spec
 from dfloc.storage import Workspace
+from dfloc.worker_check import Proof
 from tests.engine.conftest import Data
 from tests.engine.fakes import make_spec, numbers
 

@@ -11,7 +11,7 @@ from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.features.weights import WeightsIndex
 from dfloc.models import encoders
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Known
 
 NAME = "mobilenet_v2"
 KEY = f"smp:{NAME}"

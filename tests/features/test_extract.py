@@ -22,8 +22,8 @@ from dfloc.features.extract import Job, extract, missing
 from dfloc.features.store import TRUTH, FeatureStore, recipe_for, unpack_bits
 from dfloc.features.weights import WeightsIndex
 from dfloc.models import srm
-from dfloc.proof import Proof
 from dfloc.storage import Workspace
+from dfloc.worker_check import Proof
 
 
 def passed(store: FeatureStore, folder: UPath, jobs: list[Job], **how: Any) -> int:

@@ -13,7 +13,7 @@ from dfloc import plugin, storage
 from dfloc.errors import ConfigError, DflocError, WorkspaceError
 from dfloc.features.weights import WeightsIndex
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Known
 
 TOY = """
 import hashlib, pathlib

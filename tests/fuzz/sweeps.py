@@ -15,11 +15,11 @@ import yaml
 
 from dfloc.errors import DflocError
 from dfloc.storage import Workspace
-from dfloc.sweep import text
-from dfloc.sweep.file import shipped
-from dfloc.sweep.known import Known
+from dfloc.sweep import yaml_text
+from dfloc.sweep.inventory import Known
 from dfloc.sweep.prepare import Options, Prepared, data_of, merged, prepare
 from dfloc.sweep.setting import BARE
+from dfloc.sweep.sweep_file import shipped
 from tests.fuzz import mutate
 from tests.fuzz.harness import Case, Part, WrongError
 
@@ -77,7 +77,7 @@ def sources() -> dict[str, str]:
 
 @cache
 def _read(source: str) -> Any:
-    return yaml.load(source, text.Loader)
+    return yaml.load(source, yaml_text.Loader)
 
 
 def read(source: str) -> Any:
@@ -127,7 +127,7 @@ def check(data: bytes, asked: Asked) -> str:
     if trials(plan(again, less)) != expected:
         raise WrongError("the merged sweep file gives another plan")
     moved = folder() / "moved.yaml"
-    moved.write_text(f"# a word\n{text.written(shuffled(text.read(path).values, Random(len(data))))}")
+    moved.write_text(f"# a word\n{yaml_text.written(shuffled(yaml_text.read(path).values, Random(len(data))))}")
     if trials(plan(moved, asked), cover=False) != trials(prepared, cover=False):
         raise WrongError("another order of keys gives another plan")
     for key, wrote, came in differences(data.decode("utf-8-sig"), shown, asked):
@@ -210,13 +210,13 @@ def hostile_tree(source: str, rng: Random) -> bytes:
             place[rng.choice((str(key) + "x", str(key)[:-1], rng.choice(KEYS)))] = place.pop(key)
         elif how == 2:
             other, name = rng.choice([*_places(tree)])
-            place[key] = yaml.load(yaml.safe_dump(_plain(other[name])), text.Loader)
+            place[key] = yaml.load(yaml.safe_dump(_plain(other[name])), yaml_text.Loader)
         elif how == 3:
             place[key] = rng.choice(([place[key]], {"a": place[key]}, [[place[key]]]))
         else:
             place[key] = _Raw(rng.choice(HOSTILE))
     raw: list[str] = []
-    written = text.written(_marked(tree, raw))
+    written = yaml_text.written(_marked(tree, raw))
     return re.sub(r"'?@(\d+)@'?", lambda found: raw[int(found[1])], written).encode("utf-8", "surrogateescape")
 
 

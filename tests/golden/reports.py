@@ -26,10 +26,10 @@ from dfloc.report.build import build
 from dfloc.report.chart import Figure
 from dfloc.report.page import Report
 from dfloc.storage import Workspace
-from dfloc.sweep.file import shipped
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Known
+from dfloc.sweep.messages import dry_run
 from dfloc.sweep.prepare import Options, Prepared, data_of, prepare
-from dfloc.sweep.said import dry_run
+from dfloc.sweep.sweep_file import shipped
 from tests.golden import compare, trials
 from tests.golden.filled import HOLES, SCORED, Filled, smaller
 from tests.report.planned import any_number_of_images

@@ -9,15 +9,15 @@ from upath import UPath
 from dfloc import registry
 from dfloc.data.manifest import Manifest, SampleRef, read_samples
 from dfloc.data.shards import decode_image
-from dfloc.engine.source import StoredMaps, look
+from dfloc.engine.batches import StoredMaps, look
 from dfloc.errors import ConfigError
 from dfloc.features import extract as module
 from dfloc.features.extract import missing
 from dfloc.features.store import TRUTH, FeatureStore, recipe_for
 from dfloc.features.weights import WeightsIndex
 from dfloc.models import pixels
-from dfloc.proof import Proof
 from dfloc.storage import Workspace
+from dfloc.worker_check import Proof
 
 RECIPE = recipe_for("pixels")
 

@@ -16,14 +16,14 @@ from torch import nn
 from dfloc import registry
 from dfloc.arithmetic import exact
 from dfloc.config import DecoderSpec
-from dfloc.engine.source import look
+from dfloc.engine.batches import look
 from dfloc.errors import ConfigError, DataError
 from dfloc.features.store import recipe_for
 from dfloc.models import hub, sam2
 from dfloc.models.base import entered
 from dfloc.models.decoders import build
-from dfloc.sweep.ask import TrialAsk
-from dfloc.sweep.parts import decoder as resolved
+from dfloc.sweep.component_specs import decoder as resolved
+from dfloc.sweep.sweep_keys import TrialAsk
 from tests.contracts.backbone import BackboneContract, photographs
 from tests.small_sam2 import NAME, REPOSITORY, drawn, held, registered
 

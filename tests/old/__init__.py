@@ -4,7 +4,7 @@ import tarfile
 from pathlib import Path
 
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Known
 from dfloc.sweep.plan import Plan
 from dfloc.sweep.prepare import Options, data_of, prepare
 from tests.old.make import HERE, SETTINGS

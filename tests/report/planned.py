@@ -11,7 +11,7 @@ from dfloc.data import dolos
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Known
 from dfloc.sweep.prepare import Options, data_of, prepare
 
 Keep = Callable[[PlannedTrial], bool]

@@ -17,7 +17,7 @@ from dfloc.report.groups import Study
 from dfloc.report.resample import resample
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Known
 from dfloc.sweep.prepare import Options, data_of, prepare
 from tests.report import studies
 from tests.report.studies import DOLOS, MINI, Maker

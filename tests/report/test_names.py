@@ -15,9 +15,9 @@ from dfloc.record import SweepRecord
 from dfloc.report.build import build
 from dfloc.report.roles import WORDS
 from dfloc.storage import Workspace
-from dfloc.sweep.file import shipped
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Known
 from dfloc.sweep.prepare import Options, data_of, prepare
+from dfloc.sweep.sweep_file import shipped
 from tests.golden.filled import SCORED, Filled, smaller
 from tests.report import studies
 from tests.report.studies import MINI, Maker

@@ -18,7 +18,7 @@ from unittest import mock
 
 import pyarrow
 
-from dfloc import ending, identity, lock, owner, storage
+from dfloc import identity, lock, owner, shutdown, storage
 from dfloc.disk import SCRATCH
 from dfloc.errors import DflocError
 from dfloc.features import extract, store
@@ -103,7 +103,7 @@ class Simulation:
             put(mock.patch.multiple(work, Proof=_Proof, **self.engine.stand_ins()))
             put(mock.patch.object(trainable, "tune", SimpleNamespace(report=self._report)))
             put(mock.patch.object(tuning, "tune", self.workers.tuner(world)))
-            put(mock.patch.object(ending, "listening", _listening(world)))
+            put(mock.patch.object(shutdown, "listening", _listening(world)))
             put(mock.patch.object(identity, "socket", SimpleNamespace(gethostname=lambda: world.current.host)))
             put(mock.patch.object(extract, "extract", self.workers.extract))
             put(mock.patch.object(build, "build", self._build))
@@ -275,10 +275,10 @@ _studies: dict[str, Any] = {}
 def _resolved(folder: Path) -> tuple[Any, Any]:
     """Return the study and its trials: the same for every seed, for they rest on nothing that lies on the disk."""
     if not _studies:
-        from dfloc.sweep.file import SweepFile
-        from dfloc.sweep.known import Known
+        from dfloc.sweep.inventory import Known
         from dfloc.sweep.resolve import resolve
-        from dfloc.sweep.space import expand
+        from dfloc.sweep.study import expand
+        from dfloc.sweep.sweep_file import SweepFile
 
         images = study.Images()
         asked = expand(SweepFile(study.write(folder)).choose("smoke", (), images.local))
@@ -352,7 +352,7 @@ class _Proof:
 
 
 def _listening(world: World) -> Callable[[Callable[[int], None]], AbstractContextManager[None]]:
-    """Return what stands for `dfloc.ending.listening`."""
+    """Return what stands for `dfloc.shutdown.listening`."""
 
     @contextmanager
     def listening(on: Callable[[int], None]) -> Iterator[None]:

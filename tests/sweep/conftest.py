@@ -7,11 +7,11 @@ from dfloc.features.store import FeatureStore
 from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Shards
-from dfloc.sweep.file import SweepFile
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Known
 from dfloc.sweep.plan import Plan, make
 from dfloc.sweep.resolve import Resolved, resolve
-from dfloc.sweep.space import expand
+from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_file import SweepFile
 
 STUDY = """
 name: tiny

@@ -8,13 +8,13 @@ import pytest
 from rich.console import Console
 from upath import UPath
 
-from dfloc.chatter import Chatter
 from dfloc.errors import ConfigError, WorkspaceError
-from dfloc.proof import Proof
+from dfloc.ray_log import Chatter
 from dfloc.storage import Workspace
 from dfloc.sweep import capacity, cluster
 from dfloc.sweep.capacity import Capacity, Kind
 from dfloc.sweep.cluster import Cluster, check_device, resources
+from dfloc.worker_check import Proof
 
 
 def made(tmp_path: Path, address: str | None = None) -> tuple[Cluster, io.StringIO]:

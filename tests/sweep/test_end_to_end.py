@@ -16,10 +16,10 @@ from dfloc.metrics.declip import declip_2025
 from dfloc.metrics.protocols import Protocol
 from dfloc.storage import Workspace
 from dfloc.sweep import settled
-from dfloc.sweep.file import find
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Known
 from dfloc.sweep.prepare import Options, data_of, prepare
 from dfloc.sweep.run import Driver
+from dfloc.sweep.sweep_file import find
 from tests.command import Result, Study, runs
 from tests.conftest import write_tiny_tree
 from tests.golden.points import PROCESSOR, assert_same, points, processor

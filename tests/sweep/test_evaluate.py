@@ -16,21 +16,21 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.config import EvaluationSpec, InitFrom, Lineage, SampleList, TrialSpec
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_samples
-from dfloc.engine import photos
+from dfloc.engine import predict_files
 from dfloc.engine.predict import Predictor, facts
 from dfloc.errors import ConfigError, DataError, WorkspaceError
 from dfloc.features.store import TRUTH, FeatureStore
 from dfloc.ledger import Ledger
 from dfloc.metrics.protocols import COUNTS
-from dfloc.proof import Proof
 from dfloc.storage import Workspace
 from dfloc.summary import relation
 from dfloc.sweep import cluster, scores
 from dfloc.sweep import evaluate as module
 from dfloc.sweep.evaluate import Request, evaluate
 from dfloc.sweep.scores import Line
+from dfloc.worker_check import Proof
 from tests.engine.fakes import make_spec
 from tests.engine.test_predict import put_trial
 
@@ -113,8 +113,10 @@ def test_predict_says_of_the_same_files_what_the_rows_say(scored: tuple[Bench, l
     bench, lines = scored
     tree = Path(bench.shards.parent.path) / "tree/tiny/fake/blur"
     predictor = Predictor.load(bench.workspace, bench.spec, "best", "cpu")
-    found, _ = photos.find([tree / "images/test"])
-    assert {wrong for _, wrong in photos.predict(predictor, found, tmp_path, facts(bench.spec, "best", None))} == {""}
+    found, _ = predict_files.find([tree / "images/test"])
+    assert {
+        wrong for _, wrong in predict_files.predict(predictor, found, tmp_path, facts(bench.spec, "best", None))
+    } == {""}
     [path] = [p for p in (bench.workspace.trials / bench.spec.fingerprint / "rows").glob("*") if "blur" in names(p)]
     ious = []
     for row in pq.read_table(path.path).to_pylist():
@@ -253,7 +255,7 @@ def test_photographs_that_it_or_an_ancestor_was_trained_on_are_counted(bench: Be
         ledger.put_rows(child.fingerprint, evaluation.key, pa.table(columns))
         assert scores.line(bench.workspace, child, evaluation, refs).trained_on is None, "no shards, no spelling"
         assert scores.line(bench.workspace, child, evaluation, refs, [bench.shards]).trained_on == expected
-        lists.keep(bench.workspace, digest, train[:3])
+        sample_lists.keep(bench.workspace, digest, train[:3])
         assert scores.line(bench.workspace, child, evaluation, refs).trained_on == expected
         (bench.workspace.lists / f"{digest}.stems").unlink()
 
@@ -275,9 +277,9 @@ def test_images_that_it_or_an_ancestor_was_trained_on_are_counted_by_their_pixel
         return scores._by_pixels(bench.workspace, child, refs)
 
     assert count(asked) == (None, False), "no list says what was seen"
-    lists.keep(bench.workspace, child.train.digest, train[3:5])
+    sample_lists.keep(bench.workspace, child.train.digest, train[3:5])
     assert count(asked) == (1, False), "the parent's is not known"
-    lists.keep(bench.workspace, parent.train.digest, train[:3])
+    sample_lists.keep(bench.workspace, parent.train.digest, train[:3])
     assert count(asked) == (2, True)
     assert count(test) == (0, True)
     assert count([*asked, test[3]._replace(pixels_sha256="")]) == (2, False)

@@ -9,21 +9,21 @@ from rich.console import Console
 from upath import UPath
 
 from dfloc import config, plugin
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.errors import WorkspaceError
 from dfloc.features import extract
 from dfloc.features.extract import Job
 from dfloc.features.store import FeatureStore
-from dfloc.proof import Proof
 from dfloc.sweep import machine
 from dfloc.sweep.data import Expected, Shards
-from dfloc.sweep.file import SweepFile
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Known
 from dfloc.sweep.machine import Machine
 from dfloc.sweep.plan import Item, make
 from dfloc.sweep.resolve import Resolved, resolve
-from dfloc.sweep.space import expand
+from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_file import SweepFile
 from dfloc.sweep.work import config_of, works
+from dfloc.worker_check import Proof
 from tests.sweep.conftest import Planner
 
 
@@ -99,10 +99,10 @@ def test_a_driver_that_has_lost_its_lock_writes_no_features_and_no_lists(one: Ma
 def test_a_list_is_written_once(one: Machine, planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     found = planner.resolve().lists
     one.keep(found)
-    assert {digest: lists.ids(planner.workspace, digest) for digest in found} == {
+    assert {digest: sample_lists.ids(planner.workspace, digest) for digest in found} == {
         digest: tuple(ref.id for ref in refs) for digest, refs in found.items()
     }
-    monkeypatch.setattr(lists, "keep", lambda *_: pytest.fail("written again"))
+    monkeypatch.setattr(sample_lists, "keep", lambda *_: pytest.fail("written again"))
     one.keep(found)
 
 

@@ -7,7 +7,7 @@ from upath import UPath
 
 from dfloc.data.manifest import Manifest
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Known
 from dfloc.sweep.prepare import Options, data_of, prepare
 from tests.cases import names
 from tests.cli.test_data import write_odd_pair

@@ -8,7 +8,7 @@ from upath import UPath
 from dfloc import storage
 from dfloc.errors import ConfigError, DataError
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Known
 from dfloc.sweep.prepare import ORIGIN, Options, data_folder, data_of, origin_of, prepare, sources
 
 

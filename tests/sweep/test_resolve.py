@@ -13,10 +13,10 @@ from dfloc.errors import ConfigError, DataError
 from dfloc.planned import PlannedTrial
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Expected, Shards
-from dfloc.sweep.file import SweepFile
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Known
 from dfloc.sweep.resolve import Resolved, resolve
-from dfloc.sweep.space import expand
+from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_file import SweepFile
 from tests.sweep.conftest import STUDY, Planner
 
 

@@ -5,9 +5,9 @@ from typing import Literal
 import pytest
 
 from dfloc.planned import SearchAxis
-from dfloc.sweep.ask_search import SamplerAsk
-from dfloc.sweep.points import Point, Space, Tried
 from dfloc.sweep.sampler import importance, suggest
+from dfloc.sweep.search_keys import SamplerAsk
+from dfloc.sweep.search_space import Point, Space, Tried
 
 SPACE = Space(
     {

@@ -19,13 +19,13 @@ from dfloc.record import Starts, SweepRecord, files
 from dfloc.registry import map_spec
 from dfloc.repro import generator
 from dfloc.sweep.data import Shards
-from dfloc.sweep.file import SweepFile
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Known
 from dfloc.sweep.plan import Item, Plan, make
 from dfloc.sweep.resolve import resolve
 from dfloc.sweep.scheduler import SearchScheduler
 from dfloc.sweep.search import Search
-from dfloc.sweep.space import expand
+from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_file import SweepFile
 from tests.sweep.conftest import STUDY, Planner
 
 SEARCH = """

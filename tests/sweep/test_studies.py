@@ -11,11 +11,11 @@ from dfloc import storage
 from dfloc.outcome import Cost, Done
 from dfloc.storage import Workspace
 from dfloc.sweep.cell import Cell
-from dfloc.sweep.file import SweepFile, shipped
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Known
+from dfloc.sweep.messages import dry_run
 from dfloc.sweep.prepare import Options, data_of, prepare
-from dfloc.sweep.said import dry_run
-from dfloc.sweep.space import expand
+from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_file import SweepFile, shipped
 from tests.command import Study
 from tests.conftest import TINY_COUNTS
 
