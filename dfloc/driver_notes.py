@@ -12,7 +12,7 @@ VARIABLE = "DFLOC_SLATE"
 """Names the process that writes, and its file descriptor: a worker, which inherits it, writes nothing."""
 
 
-class Slate:
+class DriverNotes:
     """A file without a name, which both processes have open; of two notes of a fact the last one counts.
 
     A note is one write at the end of the file, so that a handler of signals or another thread may come in between.

@@ -14,10 +14,10 @@ from dfloc import digests, epochs, planned, rows_file, storage
 from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
 from dfloc.data import sample_lists
 from dfloc.errors import WorkspaceError
-from dfloc.outcome import Cost, Done, EpochRecord, Failure, State, Stopped
+from dfloc.outcome import Cost, Done, EpochRecord, Failure, Stopped, TrialState
 from dfloc.storage import Workspace
 
-__all__ = ["Attempt", "Cost", "Done", "EpochRecord", "Failure", "Ledger", "State", "Stopped"]
+__all__ = ["Attempt", "Cost", "Done", "EpochRecord", "Failure", "Ledger", "Stopped", "TrialState"]
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class Ledger:
         """Return the folder of a trial."""
         return self._root / fingerprint
 
-    def state(self, fingerprint: str, sweep: str | None = None) -> State:
+    def state(self, fingerprint: str, sweep: str | None = None) -> TrialState:
         """Return how far a trial is.
 
         Args:

@@ -62,7 +62,7 @@ class PlannedTrial(Frozen):
         return {axis: frozen(value) for axis, value in axes.items()} if isinstance(axes, dict) else axes
 
     @property
-    def called(self) -> trial_names.Name:
+    def called(self) -> trial_names.TrialName:
         """How a person calls it, and the words by which it is found."""
         return trial_names.of(self.stage, self.case, self.axes)
 

@@ -19,7 +19,7 @@ PREFIX = "dfloc_plugin_"
 ROOT = "__init__.py"
 
 
-class Code(MetaPathFinder, ExecutionLoader):
+class PluginLoader(MetaPathFinder, ExecutionLoader):
     """Files as modules, all below one root: two plug-ins may have a `helper` each, and so may two states of one.
 
     Args:

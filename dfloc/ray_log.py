@@ -13,7 +13,7 @@ from dfloc.logfile import LogFile
 EARLY = ("ray._private", "ray.data", "ray.tune", "ray.train")
 
 
-class Chatter:
+class RayLog:
     """Sends Ray's loggers, and what its native code writes to file descriptor 2, into a file.
 
     Python's own `sys.stderr` stays where it is: on the screen, or in a notebook.

@@ -22,7 +22,7 @@ BLANK = b"0" * 64
 _RECEIPT = re.compile(rb"sha256 ([0-9a-f]{64}) of the rows (\S+) of trial (\S+);")
 
 
-class Receipt(NamedTuple):
+class RowsReceipt(NamedTuple):
     """What rows say of themselves, in the metadata of their file.
 
     Attributes:
@@ -38,14 +38,14 @@ class Receipt(NamedTuple):
 
 def put(path: UPath, trial: str, table: pa.Table) -> None:
     """Put the rows of an evaluation of a trial; the file's name is the evaluation's key."""
-    told = f"sha256 {BLANK.decode()} of the rows {path.stem} of trial {trial};"
+    header = f"sha256 {BLANK.decode()} of the rows {path.stem} of trial {trial};"
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({"dfloc": told}), sink)
+    pq.write_table(table.replace_schema_metadata({"dfloc": header}), sink)
     data = sink.getvalue().to_pybytes()
-    storage.put(path, data.replace(told.encode(), told.replace(BLANK.decode(), digests.digest(data)).encode()))
+    storage.put(path, data.replace(header.encode(), header.replace(BLANK.decode(), digests.digest(data)).encode()))
 
 
-def receipt(path: UPath, trial: str) -> Receipt | None:
+def receipt(path: UPath, trial: str) -> RowsReceipt | None:
     """Return the receipt of rows; None of those that were put before there were receipts.
 
     Raises:
@@ -122,16 +122,16 @@ def _bytes(path: UPath, trial: str) -> bytes:
         raise WorkspaceError(f"trial {trial[:12]} was not evaluated yet: no {path}") from error
 
 
-def _receipt(data: bytes, path: UPath, trial: str) -> Receipt | None:
+def _receipt(data: bytes, path: UPath, trial: str) -> RowsReceipt | None:
     found = next(reversed(list(_RECEIPT.finditer(data))), None)
     if found is None:
         return None
-    told = Receipt(*(group.decode(errors="replace") for group in found.groups()))
-    if digests.digest(data[: found.start(1)] + BLANK + data[found.end(1) :]) != told.sha256:
+    receipt = RowsReceipt(*(group.decode(errors="replace") for group in found.groups()))
+    if digests.digest(data[: found.start(1)] + BLANK + data[found.end(1) :]) != receipt.sha256:
         raise WorkspaceError(f"{path} is damaged: not what was written; {CURE}")
-    if (told.key, told.trial) != (path.stem, trial):
-        raise WorkspaceError(f"{path} holds the rows {told.key[:12]} of trial {told.trial[:12]}; {CURE}")
-    return told
+    if (receipt.key, receipt.trial) != (path.stem, trial):
+        raise WorkspaceError(f"{path} holds the rows {receipt.key[:12]} of trial {receipt.trial[:12]}; {CURE}")
+    return receipt
 
 
 def _table(data: bytes, path: UPath, trial: str) -> pa.Table:

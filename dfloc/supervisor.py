@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from dfloc import driver_notes, memory, shutdown
-from dfloc.driver_notes import Slate
+from dfloc.driver_notes import DriverNotes
 
 LOOK_SECONDS = 1.0
 ECHO_SECONDS = 0.3
@@ -32,7 +32,7 @@ def can_start() -> bool:
     return sys.platform == "linux" and threading.active_count() == 1 and sys.gettrace() is None
 
 
-def start(page: Slate) -> None:
+def start(page: DriverNotes) -> None:
     """Fork twice: the grandchild returns and is the driver; the child keeps it, and this process ends as it ends.
 
     Both have loaded next to nothing, and forking costs a millisecond. Where this process is killed, the keeper kills
@@ -65,7 +65,7 @@ def _fork(libc: ctypes.CDLL, number: signal.Signals) -> int:
     return child
 
 
-def _follow(keeper: int, page: Slate, heard: set[signal.Signals]) -> int:
+def _follow(keeper: int, page: DriverNotes, heard: set[signal.Signals]) -> int:
     """Pass signals on until the keeper has ended; return the exit code.
 
     A Ctrl-C goes to all that are in the foreground: the driver is given only one that it did not get itself.
@@ -110,7 +110,7 @@ def _sweep(facts: dict[str, Any]) -> None:
 class _Keeper:
     """The parent of the driver: what it knows of it."""
 
-    def __init__(self, driver: int, front: int, page: Slate, heard: set[signal.Signals]):
+    def __init__(self, driver: int, front: int, page: DriverNotes, heard: set[signal.Signals]):
         self._driver = driver
         self._front = front
         self._page = page
@@ -177,7 +177,7 @@ class _Keeper:
         if gone and not killed:
             return f"Ray's {gone} is gone, and the driver with it", shutdown.GONE
         if number:
-            held = self._seen.told(self._kills) if number == signal.SIGKILL else signal.strsignal(number)
+            held = self._seen.describe_kill(self._kills) if number == signal.SIGKILL else signal.strsignal(number)
             return f"killed by signal {number}, {held}", 128 + number
         code = os.waitstatus_to_exitcode(status)
         return f"the driver ended without a word, exit code {code}", code or shutdown.GONE

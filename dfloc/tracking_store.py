@@ -242,11 +242,11 @@ class Store:
         try:
             return call(*args, **named)
         except Exception as error:
-            raise self._told(what, error) from error
+            raise self._explained(what, error) from error
         finally:
             self._since = None
 
-    def _told(self, what: str, error: Exception) -> StoreError:
+    def _explained(self, what: str, error: Exception) -> StoreError:
         """Return what was wrong, by a look at the store: not by the kinds of errors that its libraries have."""
         cause, status = _cause(error), _status(error)
         if self.database:

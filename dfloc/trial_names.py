@@ -16,7 +16,7 @@ USUAL = re.compile("^(celebahq|mini)/(?=[^/]+$)")
 """Of Dolos and of the built-in data: no generator is of both, so that it stands alone."""
 
 
-class Name(NamedTuple):
+class TrialName(NamedTuple):
     """A trial's name.
 
     Attributes:
@@ -33,7 +33,7 @@ class Name(NamedTuple):
         return frozenset(self.text.casefold().split())
 
 
-def of(stage: str, case: str, axes: Mapping[str, Value]) -> Name:
+def of(stage: str, case: str, axes: Mapping[str, Value]) -> TrialName:
     """Return the name that tells a trial from its siblings: `n=16 lama finetune seed=0`.
 
     A table of MLflow shows the first 16 letters or so: numbers come first, then the domain, the stage, and what is
@@ -67,7 +67,7 @@ def of(stage: str, case: str, axes: Mapping[str, Value]) -> Name:
         else:
             numbers.append(f"{short}={shown}")
     text = " ".join([*numbers, *named, *(word(part) for part in (stage, case) if part), *rest])
-    return Name(text, frozenset(f"{text} {' '.join(more)}".casefold().split()))
+    return TrialName(text, frozenset(f"{text} {' '.join(more)}".casefold().split()))
 
 
 def word(value: Value) -> str:

@@ -23,7 +23,7 @@ Seen = tuple[list[str], dict[str, str], str]
 """Paths that are not seen, what runs, and the folder of dfloc."""
 
 
-class Proof(NamedTuple):
+class WorkerCheck(NamedTuple):
     """What a node must find and run; each worker checks it before its first work.
 
     Attributes:
@@ -39,7 +39,7 @@ class Proof(NamedTuple):
     data: Sequence[str] = ()
 
     @classmethod
-    def begin(cls, workspace: Workspace | None = None, data: Sequence[str] = ()) -> "Proof":
+    def begin(cls, workspace: Workspace | None = None, data: Sequence[str] = ()) -> "WorkerCheck":
         """Put a marker, and remove those of drivers that were killed: there is one driver at a time.
 
         Args:
@@ -105,8 +105,8 @@ class Proof(NamedTuple):
         names = {self.marker: f"the workspace {UPath(self.marker).parent}"}
         blind = [f"does not see {names.get(path, f'the data {path}')}" for path in unseen]
         other = [name for name in self.runs if runs.get(name) != self.runs[name]]
-        theirs = ", ".join(_told(name, runs.get(name, "missing"), place) for name in other)
-        mine = ", ".join(_told(name, self.runs[name], self.place) for name in other)
+        theirs = ", ".join(_version_words(name, runs.get(name, "missing"), place) for name in other)
+        mine = ", ".join(_version_words(name, self.runs[name], self.place) for name in other)
         return " and ".join([*blind, *([f"runs {theirs} (the driver: {mine})"] if other else [])])
 
     def _more(self, fault: str) -> str:
@@ -133,7 +133,7 @@ class Proof(NamedTuple):
             return f"cannot look: {first_cause(error)}"
 
 
-def _told(name: str, what: str, place: str) -> str:
+def _version_words(name: str, what: str, place: str) -> str:
     return f"{name} {what}" + (f" from {place}" if name == "dfloc" and place else "")
 
 

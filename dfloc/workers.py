@@ -15,7 +15,7 @@ from upath import UPath
 
 from dfloc import driver_notes, storage
 from dfloc.errors import ConfigError, DflocError
-from dfloc.ray_log import Chatter
+from dfloc.ray_log import RayLog
 from dfloc.temp import TempFolder
 
 QUIET = {
@@ -51,7 +51,7 @@ class Workers:
         self.address = None if address == "local" else address
         self.log = log
         self._folder: TempFolder | None = None
-        self._chatter: Chatter | None = None
+        self._chatter: RayLog | None = None
 
     def __enter__(self) -> "Workers":
         self.start()
@@ -78,9 +78,9 @@ class Workers:
             self.stop()
             raise
         except Exception as error:
-            told = self._told(error)
+            explained = self._explained(error)
             self.stop(failed=True)
-            raise told from error
+            raise explained from error
         except BaseException:
             self.stop()
             raise
@@ -113,7 +113,7 @@ class Workers:
         self._folder = TempFolder()
         empty = self._folder.path / "empty"
         empty.mkdir()
-        self._chatter = Chatter(self._log)
+        self._chatter = RayLog(self._log)
         self._chatter.begin()
         driver_notes.note(log=str(storage.local(self._log).absolute()), temp=str(self._folder.path))
         with _from(empty):
@@ -155,7 +155,7 @@ class Workers:
         assert self._folder is not None
         return self.log or UPath(self._folder.path / "ray.log")
 
-    def _told(self, error: Exception) -> ConfigError:
+    def _explained(self, error: Exception) -> ConfigError:
         """Return what went wrong, in one line, and where more of it is."""
         see = f"; see {self._log}" if self._chatter else ""
         if "AuthenticationError" in f"{error!r} {error.__cause__!r}":

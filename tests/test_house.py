@@ -18,9 +18,7 @@ LAYERS = {
     "dfloc": 0,
     "dfloc.data": 2,
     **dict.fromkeys((f"dfloc.data.{name}" for name in ("dolos", "exif", "generators", "manifest", "masks")), 1),
-    **dict.fromkeys(
-        (f"dfloc.data.{name}" for name in ("alignment", "folder_pairs", "folders", "leakage", "mini")), 1
-    ),
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("alignment", "folder_pairs", "folders", "leakage", "mini")), 1),
     **dict.fromkeys((f"dfloc.data.{name}" for name in ("mask_matching", "mixture", "originals", "sample_table")), 1),
     **dict.fromkeys((f"dfloc.data.{name}" for name in ("source_images", "table_files")), 1),
     "dfloc.models": 2,

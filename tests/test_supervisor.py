@@ -17,7 +17,7 @@ import pytest
 
 from dfloc import cli, driver_notes, shutdown, supervisor
 from dfloc.cli import group
-from dfloc.driver_notes import Slate
+from dfloc.driver_notes import DriverNotes
 from dfloc.shutdown import Ended, Ending
 from tests.command import fresh, wait
 
@@ -252,7 +252,7 @@ def test_killed_in_the_middle_the_first_says_so_and_leaves_nothing(start: Start)
 def test_a_driver_that_was_killed_is_not_taken_for_one_whose_ray_is_gone() -> None:
     """Ray's processes end with their driver, and the parent may see that first."""
     driver, ray = (subprocess.Popen(["sleep", "600"]) for _ in range(2))
-    page = Slate()
+    page = DriverNotes()
     page.mine()
     try:
         driver_notes.note(ray={"raylet": ray.pid}, watched=True)
@@ -330,7 +330,7 @@ def test_a_slow_end_is_named_by_what_asked_first(start: Start, then: str) -> Non
 def test_a_slate_is_the_drivers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     driver_notes.note(left=1)
     assert driver_notes.facts() == {}
-    page = Slate()
+    page = DriverNotes()
     monkeypatch.setenv(driver_notes.VARIABLE, "")
     page.mine()
     driver_notes.note(left=1, log="a")
@@ -352,7 +352,7 @@ def test_what_a_handler_notes_while_another_fact_is_noted_is_kept(monkeypatch: p
         driver_notes.note(interrupted=1.5)
         return dumps(facts)
 
-    page = Slate()
+    page = DriverNotes()
     monkeypatch.setenv(driver_notes.VARIABLE, "")
     page.mine()
     monkeypatch.setattr(json, "dumps", interrupted)

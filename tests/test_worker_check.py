@@ -11,17 +11,17 @@ import dfloc
 from dfloc import worker_check
 from dfloc.errors import WorkspaceError
 from dfloc.storage import Workspace
-from dfloc.worker_check import Proof
+from dfloc.worker_check import WorkerCheck
 
 ROOT = Path(dfloc.__file__).parent.parent
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> Proof:
-    return Proof.begin(Workspace(tmp_path / "workspace"))
+def mine(tmp_path: Path) -> WorkerCheck:
+    return WorkerCheck.begin(Workspace(tmp_path / "workspace"))
 
 
-def test_a_node_that_sees_and_runs_the_same_can_work(mine: Proof) -> None:
+def test_a_node_that_sees_and_runs_the_same_can_work(mine: WorkerCheck) -> None:
     mine.check()
     assert Path(mine.marker).read_bytes() == Path(mine.marker).name.encode()
     assert mine.runs["python"] == sys.version.split()[0]
@@ -32,7 +32,7 @@ def test_a_node_that_sees_and_runs_the_same_can_work(mine: Proof) -> None:
         mine.check()
 
 
-def test_only_what_differs_is_named(mine: Proof) -> None:
+def test_only_what_differs_is_named(mine: WorkerCheck) -> None:
     theirs = mine.runs | {"torch": "1.0", "more": "2"}
     assert mine.fault([], mine.runs, "/elsewhere") == "", "where it lies is no difference"
     assert mine.fault([], theirs, "/elsewhere") == f"runs torch 1.0 (the driver: torch {mine.runs['torch']})"
@@ -45,7 +45,7 @@ def test_only_what_differs_is_named(mine: Proof) -> None:
     )
 
 
-def test_of_two_places_on_one_machine_the_way_out_is_told(mine: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_places_on_one_machine_the_way_out_is_told(mine: WorkerCheck, monkeypatch: pytest.MonkeyPatch) -> None:
     for place, told in (("/elsewhere/dfloc", True), (mine.place, False)):
         theirs = mine.runs | {"dfloc": "0.0.1"}
         monkeypatch.setattr(worker_check, "_here", lambda theirs=theirs, place=place: ([], theirs, place))
@@ -64,7 +64,7 @@ OTHERS = {
 }
 
 
-def test_another_source_of_the_same_version_is_another_dfloc(mine: Proof, tmp_path: Path) -> None:
+def test_another_source_of_the_same_version_is_another_dfloc(mine: WorkerCheck, tmp_path: Path) -> None:
     found = {}
     for name, files in OTHERS.items():
         package = tmp_path / name / "dfloc"
@@ -77,18 +77,18 @@ def test_another_source_of_the_same_version_is_another_dfloc(mine: Proof, tmp_pa
     assert len(set(found.values())) == len(found)
 
 
-def test_a_copy_of_the_source_is_the_same_dfloc_also_in_an_archive(mine: Proof, tmp_path: Path) -> None:
+def test_a_copy_of_the_source_is_the_same_dfloc_also_in_an_archive(mine: WorkerCheck, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "dfloc", tmp_path / "copy" / "dfloc")
     assert looked(mine, str(tmp_path / "copy")) == mine.runs["dfloc"]
     packed = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "copy", "dfloc")
     assert looked(mine, packed) == mine.runs["dfloc"]
 
 
-def test_a_node_without_dfloc_can_still_be_looked_at(mine: Proof) -> None:
+def test_a_node_without_dfloc_can_still_be_looked_at(mine: WorkerCheck) -> None:
     assert looked(mine, "", "sys.modules['dfloc'] = None") == "missing"
 
 
-def looked(mine: Proof, place: str, first: str = "pass") -> str:
+def looked(mine: WorkerCheck, place: str, first: str = "pass") -> str:
     """Return which dfloc is found where a place comes first on the path, once `first` was run."""
     code = f"import pickle, sys; sys.path.insert(0, {place!r}); {first}; look = pickle.load(sys.stdin.buffer)"
     code += f"; print(look([{mine.marker!r}])[1].get('dfloc', 'missing'))"
@@ -98,7 +98,7 @@ def looked(mine: Proof, place: str, first: str = "pass") -> str:
 
 
 @pytest.mark.ray
-def test_a_node_that_does_not_answer_is_named(mine: Proof, ray_local: None) -> None:
+def test_a_node_that_does_not_answer_is_named(mine: WorkerCheck, ray_local: None) -> None:
     mine.check_nodes()
     with pytest.raises(WorkspaceError, match=r"1 of 1 nodes cannot work: node \S+ \(\S+\) does not answer\. Share"):
         mine.check_nodes(seconds=0)
@@ -106,7 +106,7 @@ def test_a_node_that_does_not_answer_is_named(mine: Proof, ray_local: None) -> N
 
 @pytest.mark.ray
 def test_a_node_that_cannot_look_is_named_with_the_cause(
-    mine: Proof, ray_local: None, monkeypatch: pytest.MonkeyPatch
+    mine: WorkerCheck, ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for reason, said in (("stale file handle\nmore", ": stale file handle"), ("", "")):
 
@@ -119,7 +119,7 @@ def test_a_node_that_cannot_look_is_named_with_the_cause(
 
 
 @pytest.mark.ray
-def test_data_that_a_node_does_not_see_are_named(mine: Proof, ray_local: None, tmp_path: Path) -> None:
+def test_data_that_a_node_does_not_see_are_named(mine: WorkerCheck, ray_local: None, tmp_path: Path) -> None:
     there, gone = tmp_path / "there", tmp_path / "gone"
     there.mkdir()
     mine._replace(data=[str(there)]).check_nodes()
@@ -129,13 +129,13 @@ def test_data_that_a_node_does_not_see_are_named(mine: Proof, ray_local: None, t
         mine._replace(data=[str(gone)]).check()
 
 
-def test_the_marker_of_a_driver_that_was_killed_is_removed(mine: Proof) -> None:
+def test_the_marker_of_a_driver_that_was_killed_is_removed(mine: WorkerCheck) -> None:
     root = Path(mine.marker).parent
-    other = Proof.begin(Workspace(root))
+    other = WorkerCheck.begin(Workspace(root))
     assert [str(path) for path in root.glob(".seen-*")] == [other.marker]
 
 
-def test_a_node_that_joined_later_proves_itself_before_its_first_trial(mine: Proof, tmp_path: Path) -> None:
+def test_a_node_that_joined_later_proves_itself_before_its_first_trial(mine: WorkerCheck, tmp_path: Path) -> None:
     from dfloc.sweep.trainable import train_pack
 
     workspace = tmp_path / "unseen"

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from dfloc import driver_notes, screen, shutdown, supervisor
-from dfloc.driver_notes import Slate
+from dfloc.driver_notes import DriverNotes
 from dfloc.shutdown import Ended, Ending
 
 DRIVING = (["sweep"], ["evaluate"], ["predict"], ["data", "import"])
@@ -28,7 +28,7 @@ def main() -> None:
     screen.occupy()
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     driving = any(words[: len(start)] == start for start in DRIVING) and not {"-h", "--help"} & set(sys.argv)
-    page = Slate()
+    page = DriverNotes()
     if driving and sys._getframe(1).f_globals.get("__name__") == "__main__" and supervisor.can_start():
         supervisor.start(page)
     page.mine()
@@ -57,10 +57,10 @@ def _run() -> int:
 
             try:
                 code = group.run()
-            except Exception as error:  # noqa: BLE001 (told raises what it does not know)
+            except Exception as error:  # noqa: BLE001 (show_error raises what it does not know)
                 if end.asked or driver_notes.gone(driver_notes.facts()):  # which broke what was going on
                     end.now()
-                code = group.told(error, debug="--debug" in sys.argv)
+                code = group.show_error(error, debug="--debug" in sys.argv)
             sys.stdout.flush()
             return code
     except Ended as error:

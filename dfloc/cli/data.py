@@ -15,7 +15,7 @@ from dfloc.errors import ConfigError
 if TYPE_CHECKING:
     from upath import UPath
 
-    from dfloc.data.alignment import Compared
+    from dfloc.data.alignment import MaskComparison
     from dfloc.data.check import SplitFacts
     from dfloc.data.dolos import Sample
     from dfloc.data.manifest import Manifest
@@ -187,7 +187,7 @@ def _samples(src: Path, out: "UPath", given: dict[str, Any]) -> "list[Sample]":
         raise ConfigError(
             f"say which side of the masks of {domain} is fake: --fake-is black or --fake-is white, or VALUE"
         )
-    pair = folder_pairs.Pair(
+    pair = folder_pairs.FolderPair(
         images=src if masks else src / "images",
         masks=masks or src / "masks",
         domain=domain,
@@ -259,7 +259,7 @@ def _warn(folder: "UPath", manifest: "Manifest") -> None:
         click.echo(f"Warning: {note}")
 
 
-def _of_originals(domain: str, found: "Compared | None") -> None:
+def _of_originals(domain: str, found: "MaskComparison | None") -> None:
     if found is None:
         click.echo(f"{domain}: no originals; polarity and place of its masks are not judged")
         return

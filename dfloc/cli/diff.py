@@ -70,7 +70,7 @@ def diff(
         console.print(f"{letter}: trial {lookup.called(place, name)}", highlight=False, markup=False)
     paired = compared.paired(place, *names, alone=alone)
     _show_fields(console, differs.fields(ledger.spec(paired[0][1]), ledger.spec(paired[0][2])))
-    pairs = [compared.Pair(*at, rows.table(ledger, one), rows.table(ledger, other)) for at, one, other in paired]
+    pairs = [compared.TrialPair(*at, rows.table(ledger, one), rows.table(ledger, other)) for at, one, other in paired]
     chosen = compared.choose(pairs[0].a, pairs[0].b, protocol)
     found = compared.differences(pairs, chosen, metric, checkpoint)
     what = f"{metric or protocols.find(chosen).first.key}, {checkpoint} checkpoint, protocol {chosen}, fractions"

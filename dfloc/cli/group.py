@@ -98,7 +98,7 @@ def run() -> int:
     return code if isinstance(code, int) else 0
 
 
-def told(error: Exception, debug: bool) -> int:
+def show_error(error: Exception, debug: bool) -> int:
     """Tell an error of a user in one or two lines; return the exit code. Any other is raised, and all to debug."""
     if isinstance(error, click.ClickException):
         error.show()

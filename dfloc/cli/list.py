@@ -12,7 +12,7 @@ KINDS = (
     *("augmentations", "protocols", "domains"),
 )
 
-REGISTERED: Mapping[str, registry.Kind] = {
+REGISTERED: Mapping[str, registry.ComponentKind] = {
     "decoders": "decoder",
     "losses": "loss",
     "optimizers": "optimizer",

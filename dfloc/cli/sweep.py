@@ -91,7 +91,7 @@ def sweep(dry_run: bool, printed: bool, debug: bool, **given: Any) -> int:
     from dfloc.sweep import messages, prepare, run
 
     console = Console(soft_wrap=True, markup=False)
-    options = prepare.Options(**given)
+    options = prepare.SweepRequest(**given)
     if printed:
         click.echo(prepare.merged(options), nl=False)
         return 0
@@ -99,4 +99,4 @@ def sweep(dry_run: bool, printed: bool, debug: bool, **given: Any) -> int:
         messages.dry_run(options, console)
         return 0
     outcome = run.sweep(options, console)
-    return messages.tell(outcome, console, again=shlex.join(["dfloc", *sys.argv[1:]]))
+    return messages.show_end(outcome, console, again=shlex.join(["dfloc", *sys.argv[1:]]))

@@ -10,8 +10,8 @@ from typing import NamedTuple, get_args
 from dfloc.data import mask_matching
 from dfloc.data.exif import Way
 from dfloc.data.folders import is_folder, is_image, is_litter, masks_in, names_in
-from dfloc.data.manifest import Kind, MaskKind, Split
-from dfloc.data.mask_matching import Partner
+from dfloc.data.manifest import DomainKind, MaskKind, Split
+from dfloc.data.mask_matching import MaskMatch
 from dfloc.data.mixture import stem_rank
 from dfloc.errors import ConfigError, DataError, unknown
 from dfloc.ids import SampleId, bare
@@ -22,7 +22,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 FAMILIES = {"repaint-p2-9k": "repaint-p2"}
 
 
-_KINDS: dict[MaskKind, Kind] = {"real": "real", "generated": "full"}
+_KINDS: dict[MaskKind, DomainKind] = {"real": "real", "generated": "full"}
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LAYOUT = (
     "expected <source>/fake/<generator>/images|masks/<split>, <source>/real/<split>; splits are train, valid, test"
@@ -57,7 +57,7 @@ class Sample(NamedTuple):
         return SampleId.of(self.id).file
 
 
-class Count(NamedTuple):
+class PublishedCount(NamedTuple):
     """How many images a split has, as a table prints it: `900`, or 8,472 as `8.5k`."""
 
     printed: str
@@ -75,12 +75,12 @@ class Count(NamedTuple):
         return f"{found / 1000:.{decimals}f}k" == self.printed
 
 
-def _printed(*texts: str) -> dict[Split, Count]:
+def _printed(*texts: str) -> dict[Split, PublishedCount]:
     """Return counts by split, in the order train, valid, test; a split that does not exist is left out."""
-    return dict(zip(SPLITS, map(Count, texts), strict=False))
+    return dict(zip(SPLITS, map(PublishedCount, texts), strict=False))
 
 
-COUNTS: Mapping[str, Mapping[Split, Count]] = {
+COUNTS: Mapping[str, Mapping[Split, PublishedCount]] = {
     "celebahq/real": _printed("9k", "900", "900"),
     "celebahq/p2": _printed("9k", "1k"),
     "celebahq/repaint-p2": _printed("30k", "3k", "8.5k"),
@@ -109,7 +109,7 @@ def family(domain: str, said: Mapping[str, str]) -> str:
     return said.get(domain, FAMILIES.get(generator, generator))
 
 
-def kind(mask_kind: MaskKind) -> Kind:
+def kind(mask_kind: MaskKind) -> DomainKind:
     """Return the kind of a domain whose masks are of this kind."""
     return _KINDS.get(mask_kind, "local")
 
@@ -234,7 +234,7 @@ def files(
     samples = []
     found = mask_matching.find(list(filter(is_image, names)), list(filter(is_image, truths)), named)
     for name in names:
-        partner = found.get(name) or Partner(name if name in truths else None)
+        partner = found.get(name) or MaskMatch(name if name in truths else None)
         mask = None if partner.mask is None else truths[partner.mask]
         bare = reference(name, names[name], domain, split, mask_kind)
         samples.append(bare._replace(mask=mask, fault=partner.fault))

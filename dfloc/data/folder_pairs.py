@@ -23,17 +23,17 @@ from dfloc.data.folders import EXTENSIONS, is_folder
 from dfloc.data.manifest import DomainInfo, Split
 from dfloc.data.mask_matching import CUT, NAME
 from dfloc.data.source_images import STEM, TABLE
-from dfloc.data.table_files import Listed
+from dfloc.data.table_files import SampleTable
 from dfloc.errors import ConfigError, DataError, did_you_mean
 from dfloc.ids import SampleId, bare
 
-Held = Mapping[str, DomainInfo]
+KnownDomains = Mapping[str, DomainInfo]
 
 _KEYS = ("fake", "split", "images", "masks", "mask", "table", "photograph", "real", "originals", "masks-are", "family")
 _WRITTEN = re.compile(rf"(?P<domain>[^=]+)=(?P<folder>.+?)(?P<rest>,({'|'.join(_KEYS)})=.*)", re.S)
 
 
-class Pair(NamedTuple):
+class FolderPair(NamedTuple):
     """Images, masks, and which mask is whose.
 
     Attributes:
@@ -69,7 +69,7 @@ class Pair(NamedTuple):
     family: str | None = None
 
 
-def read_pair(written: str, otherwise: Split | None = None, held: Held | None = None) -> list[Sample]:
+def read_pair(written: str, otherwise: Split | None = None, held: KnownDomains | None = None) -> list[Sample]:
     """Return the samples of a pair as a command line names it: `mine/sd=FOLDER,fake=white,split=80/10/10`.
 
     FOLDER has images/ and masks/, or what `images` and `masks` name, and the other files that are named. Several values
@@ -100,7 +100,7 @@ def read_pair(written: str, otherwise: Split | None = None, held: Held | None = 
             "masks-are=stored|shown, family=NAME"
         )
     folder = Path(found["folder"])
-    pair = Pair(
+    pair = FolderPair(
         images=folder / given.get("images", "images"),
         masks=folder / given.get("masks", "masks"),
         domain=found["domain"],
@@ -117,7 +117,9 @@ def read_pair(written: str, otherwise: Split | None = None, held: Held | None = 
     return scan(pair, otherwise, held)
 
 
-def read_pairs(written: Iterable[str], otherwise: Split | None = None, held: Held | None = None) -> list[Sample]:
+def read_pairs(
+    written: Iterable[str], otherwise: Split | None = None, held: KnownDomains | None = None
+) -> list[Sample]:
     """Return the samples of several pairs, each as `read_pair` has it; real images of one source may be in several.
 
     Raises:
@@ -127,12 +129,7 @@ def read_pairs(written: Iterable[str], otherwise: Split | None = None, held: Hel
     return _once([sample for each in written for sample in read_pair(each, otherwise, held)])
 
 
-def scan_pair(images: Path, masks: Path, domain: str, fake_is: str, split: str | None = None) -> list[Sample]:
-    """Return the samples of a pair whose masks have the names of their images, by split and stems rank; see `scan`."""
-    return scan(Pair(images, masks, domain, fake_is, split))
-
-
-def scan(pair: Pair, otherwise: Split | None = None, held: Held | None = None) -> list[Sample]:
+def scan(pair: FolderPair, otherwise: Split | None = None, held: KnownDomains | None = None) -> list[Sample]:
     """Return the samples of a pair, those of `<source>/real` among them, by split and stems rank.
 
     Args:
@@ -184,11 +181,11 @@ def _with_photographs(samples: Sequence[Sample], tell: source_images.Rule) -> li
     return [*fakes, *(real._replace(stem=f"{source}/{stems[bare(real.name)]}") for real in reals)]
 
 
-def _with_originals(samples: Sequence[Sample], pair: Pair) -> list[Sample]:
+def _with_originals(samples: Sequence[Sample], pair: FolderPair) -> list[Sample]:
     return in_order(with_originals(samples, pair.originals) if pair.originals else samples)
 
 
-def _rule(pair: Pair, held: Held) -> tuple[str | None, str]:
+def _rule(pair: FolderPair, held: KnownDomains) -> tuple[str | None, str]:
     """Return what the manifest is to say of how photographs are told, and the rule."""
     if pair.photograph is None and pair.domain in held:
         kept = held[pair.domain].photograph
@@ -200,7 +197,7 @@ def _rule(pair: Pair, held: Held) -> tuple[str | None, str]:
     return None if written == STEM and CUT not in pair.mask else written, written
 
 
-def _family(pair: Pair, held: Held) -> str | None:
+def _family(pair: FolderPair, held: KnownDomains) -> str | None:
     """Return the family of a pair's domain, as it is said or was before; None: the generator's name."""
     if pair.family is None:
         return held[pair.domain].family if pair.domain in held else None
@@ -209,11 +206,13 @@ def _family(pair: Pair, held: Held) -> str | None:
     return pair.family
 
 
-def _of_table(pair: Pair, table: Path, tell: source_images.Rule) -> tuple[list[Sample], bool]:
-    return Listed(table, pair.images, pair.masks, pair.domain, masks.kind_of(pair.fake_is), pair.mask, tell).samples()
+def _of_table(pair: FolderPair, table: Path, tell: source_images.Rule) -> tuple[list[Sample], bool]:
+    return SampleTable(
+        table, pair.images, pair.masks, pair.domain, masks.kind_of(pair.fake_is), pair.mask, tell
+    ).samples()
 
 
-def _of_folders(pair: Pair) -> tuple[list[Sample], bool]:
+def _of_folders(pair: FolderPair) -> tuple[list[Sample], bool]:
     """Return the samples of two folders, and whether these have split folders."""
     for folder in (pair.images, pair.masks):
         if not is_folder(folder):
@@ -229,7 +228,7 @@ def _of_folders(pair: Pair) -> tuple[list[Sample], bool]:
     return samples, known
 
 
-def _refuse_unpaired(pair: Pair, samples: Sequence[Sample]) -> None:
+def _refuse_unpaired(pair: FolderPair, samples: Sequence[Sample]) -> None:
     """Refuse images of which none has a mask, and say what is nearly one."""
     lost = next((sample for sample in samples if sample.fault), None)
     if lost and not any(sample.mask for sample in samples):
@@ -239,7 +238,7 @@ def _refuse_unpaired(pair: Pair, samples: Sequence[Sample]) -> None:
         )
 
 
-def _authentic(pair: Pair, samples: Sequence[Sample], known: bool) -> list[Sample]:
+def _authentic(pair: FolderPair, samples: Sequence[Sample], known: bool) -> list[Sample]:
     """Return the photographs of the folder of real ones, beside the samples that a pair has."""
     folder, domain = pair.authentic, f"{pair.domain.partition('/')[0]}/real"
     if folder is None:

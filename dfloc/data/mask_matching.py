@@ -16,7 +16,7 @@ PROBED = 20  # images without a mask whose names are looked for inside the names
 SHOWN = 3
 
 
-class Partner(NamedTuple):
+class MaskMatch(NamedTuple):
     """The mask of an image, or why there is none; both are file names below their folders."""
 
     mask: str | None
@@ -60,7 +60,7 @@ def apart(names: Sequence[str], pattern: str) -> tuple[list[str], list[str]]:
     return groups["image"], groups["mask"]
 
 
-def find(images: Sequence[str], masks: Sequence[str], pattern: str = NAME) -> dict[str, Partner]:
+def find(images: Sequence[str], masks: Sequence[str], pattern: str = NAME) -> dict[str, MaskMatch]:
     """Return the mask of each image, or the reason why it has none.
 
     Where the masks have the names of their images, an extension may differ, and `a.jpg.png` is a mask of `a.jpg`.
@@ -72,7 +72,7 @@ def find(images: Sequence[str], masks: Sequence[str], pattern: str = NAME) -> di
         pattern: a mask's bare name: `{name}` is the image's, `{cut}` the same up to its last `_`.
     """
     by_bare = _grouped(masks, bare)
-    found: dict[str, Partner] = {}
+    found: dict[str, MaskMatch] = {}
     for wanted, members in _grouped(images, lambda image: masked(bare(image), pattern)).items():
         whole = [mask for image in members if pattern == NAME for mask in by_bare.get(image, ())]
         found |= _of_group(members, sorted({*by_bare.get(wanted, ()), *whole}))
@@ -80,9 +80,9 @@ def find(images: Sequence[str], masks: Sequence[str], pattern: str = NAME) -> di
     for mask, members in owners.items():
         if len(members) > 1 and CUT not in pattern:
             fault = f"one mask, {mask}, for {len(members)} images: {_shown(members)}; rename them"
-            found |= dict.fromkeys(members, Partner(None, fault))
-    lost = [image for image in images if found[image] == Partner(None)]
-    reasons = [Partner(None, reason) for reason in _reasons(lost, masks, pattern)]
+            found |= dict.fromkeys(members, MaskMatch(None, fault))
+    lost = [image for image in images if found[image] == MaskMatch(None)]
+    reasons = [MaskMatch(None, reason) for reason in _reasons(lost, masks, pattern)]
     return found | dict(zip(lost, reasons, strict=True))
 
 
@@ -93,14 +93,14 @@ def _grouped(names: Iterable[str], key: Callable[[str], str]) -> defaultdict[str
     return groups
 
 
-def _of_group(images: Sequence[str], masks: Sequence[str]) -> dict[str, Partner]:
+def _of_group(images: Sequence[str], masks: Sequence[str]) -> dict[str, MaskMatch]:
     """Pair the images of one name with the masks of that name; several are told apart by their extensions."""
     if len(masks) < 2:
-        return dict.fromkeys(images, Partner(masks[0] if masks else None))
+        return dict.fromkeys(images, MaskMatch(masks[0] if masks else None))
     own = {image: [mask for mask in masks if image in (mask, bare(mask))] for image in images}
     if len(images) == len(masks) and {len(each) for each in own.values()} == {1}:
-        return {image: Partner(each[0]) for image, each in own.items()}
-    return dict.fromkeys(images, Partner(None, f"{len(masks)} masks of that name: {_shown(masks)}; leave one"))
+        return {image: MaskMatch(each[0]) for image, each in own.items()}
+    return dict.fromkeys(images, MaskMatch(None, f"{len(masks)} masks of that name: {_shown(masks)}; leave one"))
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ def keep(workspace: Workspace, digest: str, samples: Sequence[SampleRef]) -> Non
     """Put a list where workers and reports read it; one that is there and is another is replaced, and that is said."""
     _keep_pixels(workspace, digest, samples)
     shown = [stem for _, stem in sorted((sample.id, sample.stem) for sample in samples)]
-    _keep_beside(_beside(workspace, digest, "stems"), "stems", shown)
+    _keep_companion(_companion_path(workspace, digest, "stems"), "stems", shown)
     lines, path = list_lines(samples), _path(workspace, digest)
     data = ("[\n" + ",\n".join(json.dumps(line) for line in lines) + "\n]\n").encode()
     if path.exists():
@@ -67,7 +67,7 @@ def pixels(workspace: Workspace, digest: str) -> frozenset[str] | None:
     Raises:
         WorkspaceError: they are damaged.
     """
-    found = _read_beside(_beside(workspace, digest, "pixels"), "pixels")
+    found = _read_companion(_companion_path(workspace, digest, "pixels"), "pixels")
     return None if found is None else frozenset(found)
 
 
@@ -87,7 +87,7 @@ def stems(workspace: Workspace, digest: str, data: Sequence[UPath] = ()) -> dict
     names = ids(workspace, digest)
     if names is None:
         return None
-    found = _read_beside(_beside(workspace, digest, "stems"), "stems")
+    found = _read_companion(_companion_path(workspace, digest, "stems"), "stems")
     if found is not None:
         return dict(zip(names, found, strict=True)) if len(found) == len(names) else None
     known = {name: _by_dolos(SampleId.of(name)) for name in names if SampleId.of(name).domain in dolos.COUNTS}
@@ -103,7 +103,7 @@ def _read(workspace: Workspace, digest: str) -> list[tuple[str, ...]] | None:
         return None
     lines = storage.get_json(path, CURE)
     if isinstance(lines, list) and lines and all(isinstance(line, str) for line in lines):
-        beside = [_read_beside(_beside(workspace, digest, what), what) or [] for what in ("pixels", "stems")]
+        beside = [_read_companion(_companion_path(workspace, digest, what), what) or [] for what in ("pixels", "stems")]
         if len(lines) < max(map(len, beside)):
             raise WorkspaceError(f"{path} is damaged: it has fewer ids than images; {CURE}")
         return [(line,) for line in sorted(lines)]
@@ -135,10 +135,10 @@ def _keep_pixels(workspace: Workspace, digest: str, samples: Sequence[SampleRef]
     """Put beside a list which images it has, by their pixels, unless shards of an earlier version do not say."""
     found = sorted({sample.pixels_sha256 for sample in samples})
     if "" not in found:
-        _keep_beside(_beside(workspace, digest, "pixels"), "pixels", found)
+        _keep_companion(_companion_path(workspace, digest, "pixels"), "pixels", found)
 
 
-def _keep_beside(path: UPath, what: str, values: list[str]) -> None:
+def _keep_companion(path: UPath, what: str, values: list[str]) -> None:
     data = storage.json_bytes({"sha256": fingerprint(values), what: values})
     try:
         if path.exists() and storage.read(path) == data:
@@ -148,7 +148,7 @@ def _keep_beside(path: UPath, what: str, values: list[str]) -> None:
     storage.put(path, data)
 
 
-def _read_beside(path: UPath, what: str) -> list[str] | None:
+def _read_companion(path: UPath, what: str) -> list[str] | None:
     if not path.exists():
         return None
     found = storage.get_json(path, CURE)
@@ -157,7 +157,7 @@ def _read_beside(path: UPath, what: str) -> list[str] | None:
     return list(found[what])
 
 
-def _beside(workspace: Workspace, digest: str, what: str) -> UPath:
+def _companion_path(workspace: Workspace, digest: str, what: str) -> UPath:
     return workspace.lists / f"{digest}.{what}"
 
 

@@ -40,7 +40,7 @@ AUTHENTIC = frozenset({"", "negative", "none"})
 _MASKLIKE = re.compile(r"mask|ground\W*truth|label|segment|(?<![a-z])gt(?![a-z])")
 
 
-class Row(NamedTuple):
+class SampleRow(NamedTuple):
     """One sample of a list; None where it has no such column, and a mask of "" where nothing is fake."""
 
     line: int
@@ -58,7 +58,7 @@ Table = tuple[Sequence[str], Sequence[str | None], Records]
 
 def read(
     path: Path, folders: Mapping[str, str], exists: Callable[[str], bool], other: Callable[[str, str], bool]
-) -> list[Row]:
+) -> list[SampleRow]:
     """Return the rows of a list: separated text with a head or without, or JSON (lists of lists or of objects).
 
     A list has a head where its first line names a column of images, none where it begins with an image.
@@ -235,7 +235,7 @@ def _refuse_masklike(
             )
 
 
-def _row(line: int, columns: Sequence[str | None], cells: list[str]) -> Row:
+def _row(line: int, columns: Sequence[str | None], cells: list[str]) -> SampleRow:
     while len(cells) > len(columns) and not cells[-1]:
         cells = cells[:-1]
     if len(cells) != len(columns):
@@ -253,4 +253,4 @@ def _row(line: int, columns: Sequence[str | None], cells: list[str]) -> Row:
         if word.casefold() not in SPLIT_WORDS:
             raise DataError(f'line {line}: unknown split "{word}"; {did_you_mean(word.casefold(), SPLIT_WORDS)}')
         split = SPLIT_WORDS[word.casefold()]
-    return Row(line, split=split, **found)
+    return SampleRow(line, split=split, **found)

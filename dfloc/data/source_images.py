@@ -60,13 +60,13 @@ def of_authentic(names: Iterable[str], fakes: Collection[str], tell: Rule) -> di
         fakes: the photographs that fakes show.
         tell: the rule of the fakes.
     """
-    ruled = {name: _told(name, tell) for name in names}
+    ruled = {name: _by_rule(name, tell) for name in names}
     whole = ruled.keys() & set(fakes)
     by_rule = not whole and not set(fakes).isdisjoint(ruled.values())
     return {name: shown if name not in whole and (by_rule or shown in fakes) else name for name, shown in ruled.items()}
 
 
-def _told(name: str, tell: Rule) -> str:
+def _by_rule(name: str, tell: Rule) -> str:
     """Return the photograph by the rule; the whole name where the rule does not match."""
     try:
         return tell(name)

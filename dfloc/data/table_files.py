@@ -9,13 +9,13 @@ from dfloc.data import mask_matching, sample_table
 from dfloc.data.dolos import SPLITS, Sample, has_splits, reference, refuse_other_case, same_folder
 from dfloc.data.folders import is_folder, is_image, names_in, text
 from dfloc.data.manifest import MaskKind, Split
-from dfloc.data.sample_table import Row
+from dfloc.data.sample_table import SampleRow
 from dfloc.data.source_images import TABLE, Rule
 from dfloc.errors import DataError
 from dfloc.ids import bare
 
 
-class Listed(NamedTuple):
+class SampleTable(NamedTuple):
     """Where a list is, where its files may lie beside it, and what its images and masks are.
 
     Attributes:
@@ -71,7 +71,7 @@ class Listed(NamedTuple):
         found = set(map(os.path.realpath, _at(name, [*self._places(self.images), self.masks])))
         return bool(found) and not found & own
 
-    def _files(self, rows: Sequence[Row]) -> list[dict[str, Path]]:
+    def _files(self, rows: Sequence[SampleRow]) -> list[dict[str, Path]]:
         """Return the files of each row by their meaning."""
         found: list[dict[str, Path]] = []
         missing: list[str] = []
@@ -95,7 +95,7 @@ class Listed(NamedTuple):
             raise self._error(f"{missing[0]}{more}")
         return found
 
-    def _refuse_doubles(self, rows: Sequence[Row], files: Sequence[dict[str, Path]]) -> None:
+    def _refuse_doubles(self, rows: Sequence[SampleRow], files: Sequence[dict[str, Path]]) -> None:
         """Refuse two rows of one image that differ, and a file that is image and mask."""
         first: dict[Path, int] = {}
         masks = {file["mask"]: row.line for row, file in zip(rows, files, strict=True) if "mask" in file}
@@ -106,7 +106,7 @@ class Listed(NamedTuple):
             if files[other] != file or rows[other][3:5] != row[3:5]:
                 raise self._error(f"lines {rows[other].line} and {row.line} name {row.image} and differ; leave one")
 
-    def _refuse_swapped(self, rows: Sequence[Row], files: Sequence[dict[str, Path]]) -> None:
+    def _refuse_swapped(self, rows: Sequence[SampleRow], files: Sequence[dict[str, Path]]) -> None:
         """Refuse an image that lies in the folder of masks, as where a list without a head has the mask first."""
         images, masks = _plain(self.images), _plain(self.masks)
         if images.is_relative_to(masks):
@@ -118,7 +118,9 @@ class Listed(NamedTuple):
                     "over the columns, image and mask, in their order"
                 )
 
-    def _refuse_shared(self, rows: Sequence[Row], files: Sequence[dict[str, Path]], stems: dict[Path, str]) -> None:
+    def _refuse_shared(
+        self, rows: Sequence[SampleRow], files: Sequence[dict[str, Path]], stems: dict[Path, str]
+    ) -> None:
         """Refuse a mask of images of several photographs."""
         first: dict[Path, tuple[int, Path]] = {}
         for row, file in zip(rows, files, strict=True):
@@ -130,7 +132,7 @@ class Listed(NamedTuple):
                         "photograph, say so: by a column photograph, or --photograph (photograph= in --own)"
                     )
 
-    def _sample(self, row: Row, files: dict[str, Path]) -> Sample:
+    def _sample(self, row: SampleRow, files: dict[str, Path]) -> Sample:
         name, split = self._name(files["image"])
         if split is None and row.split is None and has_splits(self.images):
             raise self._error(f"line {row.line}: {row.image} lies in no folder train, valid, test of {self.images}")

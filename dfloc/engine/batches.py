@@ -1,4 +1,4 @@
-"""Where a trial's batches come from: stored maps, or the frozen backbone in the loop."""
+"""Where a trial's batches come from: stored maps of its list, their targets, and maps of images that are not stored."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
-from upath import UPath
 
 from dfloc import registry, repro
 from dfloc.config import AugmentSpec, MapRecipe
-from dfloc.data.augment import Place, View, view_of
+from dfloc.data.augment import AppliedTo, View, view_of
 from dfloc.data.manifest import SampleRef
-from dfloc.data.shards import Pixels, ShardReader, decode_image
+from dfloc.data.shards import Pixels
 from dfloc.errors import ConfigError, DataError
 from dfloc.features.store import PIXELS, STORED_DTYPES, TRUTH, FeatureStore, unpack_bits
 from dfloc.models.base import Backbone, entered
@@ -40,19 +39,6 @@ class Source(Protocol):
 
     def batch(self, indices: Sequence[int], epoch: int) -> Batch:
         """Return the samples at these positions of the list, in this order; the epoch chooses a view of the data."""
-        ...
-
-
-class Maps(Protocol):
-    """What a decoder sees of samples."""
-
-    def read(self, samples: Sequence[SampleRef], view: View | None = None) -> Tensor:
-        """Return float32 [B, C, H, W]: all maps of the recipes on the first one's grid, concatenated in order.
-
-        Args:
-            samples: in the order of the batch.
-            view: an augmented draw; none: the clean one.
-        """
         ...
 
 
@@ -95,34 +81,6 @@ class StoredMaps:
         return rows
 
 
-class LoopMaps:
-    """Maps that the frozen backbones make from the decoded images, each time anew; rounded as the store rounds them.
-
-    Args:
-        backbones: by name.
-        recipes: what is read of them.
-        folder: of the shards.
-        tokens: as for `fuse`.
-    """
-
-    def __init__(
-        self, backbones: Mapping[str, Backbone], recipes: Sequence[MapRecipe], folder: UPath, *, tokens: bool = False
-    ) -> None:
-        self._backbones, self._recipes, self._tokens = backbones, recipes, tokens
-        self._reader = ShardReader(folder)
-
-    def read(self, samples: Sequence[SampleRef], view: View | None = None) -> Tensor:
-        """Decode the images, change them, and run the backbones."""
-        images = [decode_image(self._encoded(sample)) for sample in samples]
-        ids = [sample.id for sample in samples]
-        return look(images, self._backbones, self._recipes, view=view, ids=ids, tokens=self._tokens)
-
-    def _encoded(self, sample: SampleRef) -> bytes:
-        rows = self._reader.group(sample.shard, sample.group, ["image"])
-        data: bytes = rows[sample.row]["image"]["bytes"]
-        return data
-
-
 class StoredSource:
     """A list of samples with stored maps and targets; the list is put in the order of its digest, by id.
 
@@ -152,7 +110,7 @@ class StoredSource:
     ) -> None:
         self.augment = augment
         self.samples = sorted(samples, key=lambda sample: sample.id)
-        self.maps: Maps = StoredMaps(store, recipes, tokens=tokens)
+        self.maps = StoredMaps(store, recipes, tokens=tokens)
         self._store = store
         self._owners = self.samples
         if targets == "shuffled":
@@ -168,34 +126,6 @@ class StoredSource:
         x_BCHW = self.maps.read([self.samples[index] for index in indices], view_of(self.augment, epoch))
         mask_BHW = unpack_bits(self._store.gather(TRUTH, [self._owners[index] for index in indices]))
         return Batch(x_BCHW, torch.from_numpy(mask_BHW).to(torch.uint8), indices)
-
-
-class LoopSource(StoredSource):
-    """The same batches with the frozen backbones in the loop; targets are stored ones.
-
-    Args:
-        backbones: by name.
-        folder: of the shards.
-        store: holds the targets.
-        recipes: the maps.
-        samples: in any order.
-        augment: as for StoredSource.
-        tokens: as for `fuse`.
-    """
-
-    def __init__(
-        self,
-        backbones: Mapping[str, Backbone],
-        folder: UPath,
-        store: FeatureStore,
-        recipes: Sequence[MapRecipe],
-        samples: Sequence[SampleRef],
-        augment: AugmentSpec | None = None,
-        *,
-        tokens: bool = False,
-    ) -> None:
-        super().__init__(store, recipes, samples, augment=augment, tokens=tokens)
-        self.maps = LoopMaps(backbones, recipes, folder, tokens=tokens)
 
 
 def other_ones(samples: Sequence[SampleRef], seed: int) -> list[int]:
@@ -277,7 +207,7 @@ def _changed(
     if not stored:
         images = [view.apply(image, of, "stored") for image, of in zip(images, ids, strict=True)]
     taken = [entered(backbone, image, via) for image in images]
-    where: Place | None = None if stored else "input"
+    where: AppliedTo | None = None if stored else "input"
     return torch.stack([view.change(image, of, where) for image, of in zip(taken, ids, strict=True)])
 
 

@@ -19,7 +19,7 @@ from dfloc.data import masks
 from dfloc.data.folders import text, walk
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import MAX_PIXELS, ShardReader, decoding, open_mask, read_truth
-from dfloc.engine.evaluate import Row, measure
+from dfloc.engine.evaluate import ImageRow, measure
 from dfloc.errors import DataError
 from dfloc.ids import SampleId
 
@@ -57,7 +57,7 @@ def score(folder: Path, lists: Lists, data: UPath, protocol: str) -> dict[str, p
     wrong: defaultdict[str, list[str]] = defaultdict(list)
     maps = _find(folder, lists, wrong)
     digest = hashlib.sha256()
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[ImageRow]] = {}
     reader = ShardReader(data)
     for domain, refs in lists.items():
         rows = found.setdefault(domain, [])
@@ -155,7 +155,7 @@ def _from_image(path: Path) -> Prob:
         except DataError as error:
             raise DataError(re.split("[:;]", str(error))[0]) from error  # what follows is for masks
         if masks.is_two_valued(grey):
-            raise DataError(f"{masks.told(grey.values)}, of {grey.white}")
+            raise DataError(f"{masks.value_words(grey.values)}, of {grey.white}")
         return (grey.values / grey.white).astype(np.float32)
 
 
@@ -198,7 +198,7 @@ def _names_of_maps(lists: Lists) -> Iterator[tuple[str, str]]:
                     yield name, ref.id
 
 
-def _names(ref: SampleRef, protocol: str) -> Row:
+def _names(ref: SampleRef, protocol: str) -> ImageRow:
     return {
         "id": ref.id,
         "stem": ref.stem,

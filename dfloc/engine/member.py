@@ -100,7 +100,7 @@ class Member:
             group["lr"] = self._schedule.lr(self.steps)
         dropout = repro.seed_of("dfloc", self.spec.seed, "dropout", self.steps)
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
-        with repro.drawing(dropout, self.device), autocast:
+        with repro.seeded(dropout, self.device), autocast:
             logit_B1HW = self.decoder(x_BCHW)
             loss = self._loss(logit_B1HW, on_grid(target_BHW, logit_B1HW))
         self.optimizer.zero_grad()

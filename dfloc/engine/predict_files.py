@@ -27,7 +27,7 @@ OUTPUTS = (".prob.png", ".overlay.png")
 SAME = ("image_sha256", "trial", "checkpoint")
 
 
-class Photo(NamedTuple):
+class PhotoFiles(NamedTuple):
     """A photograph, and where below the output folder its files go, without what they end in."""
 
     path: Path
@@ -39,7 +39,7 @@ class Photo(NamedTuple):
         return text(str(self.path))
 
 
-def find(given: Sequence[Path]) -> tuple[list[Photo], list[Path]]:
+def find(given: Sequence[Path]) -> tuple[list[PhotoFiles], list[Path]]:
     """Return the photographs that files and folders name, each once, and the other files of the folders.
 
     A file of a folder keeps its place below that folder. Photographs of one name are told apart by the first digits
@@ -71,20 +71,20 @@ def find(given: Sequence[Path]) -> tuple[list[Photo], list[Path]]:
     photos = []
     for path, name in found.items():
         digits = "" if times[str(name).casefold()] == 1 else f"-{_sha256(os.fsencode(path))[:8]}"
-        photos.append(Photo(path, f"{name.as_posix()}{digits}"))
+        photos.append(PhotoFiles(path, f"{name.as_posix()}{digits}"))
     return photos, others
 
 
 def predict(
-    predictor: Predictor, photos: Sequence[Photo], out: Path, told: Mapping[str, Any]
-) -> Iterator[tuple[Photo, str]]:
+    predictor: Predictor, photos: Sequence[PhotoFiles], out: Path, trial_facts: Mapping[str, Any]
+) -> Iterator[tuple[PhotoFiles, str]]:
     """Write `NAME.prob.png`, `NAME.overlay.png` and, when both are there, `NAME.json` for each photograph.
 
     Args:
         predictor: the trial.
         photos: as `find` gives them.
         out: the output folder.
-        told: what the JSON says of the trial; `threshold` is that of area and outline.
+        trial_facts: what the JSON says of the trial; `threshold` is that of area and outline.
 
     Yields:
         Each photograph, with what is wrong with it; empty where its files were written.
@@ -94,7 +94,7 @@ def predict(
     """
     for photo in photos:
         try:
-            _predict(predictor, photo, out, told)
+            _predict(predictor, photo, out, trial_facts)
         except DiskFullError:
             raise
         except (DflocError, OSError) as error:
@@ -103,9 +103,9 @@ def predict(
             yield photo, ""
 
 
-def _predict(predictor: Predictor, photo: Photo, out: Path, told: Mapping[str, Any]) -> None:
+def _predict(predictor: Predictor, photo: PhotoFiles, out: Path, trial_facts: Mapping[str, Any]) -> None:
     data = photo.path.read_bytes()
-    facts = {"image": photo.shown, "image_sha256": _sha256(data), **told}
+    facts = {"image": photo.shown, "image_sha256": _sha256(data), **trial_facts}
     _refuse_other(UPath(out) / f"{photo.name}.json", facts)
     image_HWC = decode_image(data, new=True)
     said = predictor(image_HWC)
@@ -113,11 +113,11 @@ def _predict(predictor: Predictor, photo: Photo, out: Path, told: Mapping[str, A
         "width": image_HWC.shape[1],
         "height": image_HWC.shape[0],
         "mean_prob": said.mean,
-        "area": said.area(told["threshold"]),
+        "area": said.area(trial_facts["threshold"]),
     }
     prob_HW = np.round(said.prob_HW.numpy() * 255).astype(np.uint8)
     _put(out, f"{photo.name}.prob.png", Image.fromarray(prob_HW))
-    _put(out, f"{photo.name}.overlay.png", overlay(image_HWC, said.prob_HW.numpy(), told["threshold"]))
+    _put(out, f"{photo.name}.overlay.png", overlay(image_HWC, said.prob_HW.numpy(), trial_facts["threshold"]))
     storage.put_json(UPath(out) / f"{photo.name}.json", facts)
 
 

@@ -130,7 +130,7 @@ def mean(trainings: Sequence[Training], bounds: Bounds = UNBOUNDED) -> Mean | No
     A domain without a value in a training is left out of it, a training without any altogether; None where all are.
     The interval ends at `bounds`, between which the values lie.
     """
-    kept = [(one, [part for part in map(_known, one.domains) if part.values.size]) for one in trainings]
+    kept = [(one, [part for part in map(_with_values, one.domains) if part.values.size]) for one in trainings]
     kept = [(one, parts) for one, parts in kept if parts]
     if not kept:
         return None
@@ -230,7 +230,7 @@ def _has_values(training: Training) -> bool:
     return any(not np.isnan(part.values).all() for part in training.domains)
 
 
-def _known(images: Images) -> Images:
+def _with_values(images: Images) -> Images:
     known = ~np.isnan(images.values)
     return Images(images.values[known], images.photographs[known])
 

@@ -110,7 +110,7 @@ def weights(encoder: str, word: str) -> dict[str, Tensor]:
     check(encoder)
     tags = ("imagenet",) if encoder.startswith(TIMM) else library().encoders.encoders[encoder]["pretrained_settings"]
     seed = random_seed(word)
-    with repro.drawing(seed or 0):
+    with repro.seeded(seed or 0):
         own = {name: value for name, value in build(encoder).state_dict().items() if not tensors.counts(name)}
     tag = word if word in tags else None
     if tag:

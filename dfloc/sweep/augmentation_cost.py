@@ -14,7 +14,7 @@ _Way = tuple[str, int | None]
 
 
 @dataclass(frozen=True)
-class Views:
+class AugmentedViews:
     """The views of one augmentation that a sweep's trials read through one backbone.
 
     Images are counted as expected, by the probability that some operation touches one.
@@ -35,7 +35,7 @@ class Views:
     anew: bool
     wanted: tuple[int, ...]
     sizes: tuple[float, ...]
-    instead: "Views | None" = None
+    instead: "AugmentedViews | None" = None
 
     @property
     def passes(self) -> float:
@@ -56,12 +56,12 @@ class Views:
         if self.backbone == PIXELS:
             return f"{head}; changed as they are read, nothing is stored"
         each = "" if share == 1 else f"{share:g} x "
-        told = f"{head}; {num} x {each}{max(self.wanted)} images = {self._cost(num)}"
+        words = f"{head}; {num} x {each}{max(self.wanted)} images = {self._cost(num)}"
         if num > 1:
-            told = f"{told}; with views: 1, {self._cost(1)}"
+            words = f"{words}; with views: 1, {self._cost(1)}"
         if self.instead:
-            told = f"{told}; with views: epochs, {self.instead._cost(len(self.instead.wanted))}"
-        return told
+            words = f"{words}; with views: epochs, {self.instead._cost(len(self.instead.wanted))}"
+        return words
 
     def _passes(self, num: int) -> float:
         return share_touched(self.augment) * sum(self.wanted[:num])
@@ -70,7 +70,7 @@ class Views:
         return f"{self._passes(num):.0f} images through it, {sum(self.sizes[:num]) / 1e9:.2f} GB"
 
 
-def views(trials: Sequence[PlannedTrial], size: Size) -> list[Views]:
+def views(trials: Sequence[PlannedTrial], size: Size) -> list[AugmentedViews]:
     """Return the views that trials read, by augmentation, backbone and way into it.
 
     Args:
@@ -85,7 +85,7 @@ def views(trials: Sequence[PlannedTrial], size: Size) -> list[Views]:
     return [_of(way, members, size) for (_, way), members in readers.items()]
 
 
-def _of(way: _Way, trials: Sequence[PlannedTrial], size: Size) -> Views:
+def _of(way: _Way, trials: Sequence[PlannedTrial], size: Size) -> AugmentedViews:
     anew = [trial.model_copy(update={"spec": _anew(trial.spec)}) for trial in trials]
     found = _drawn(way, trials, size)
     return found if found.anew else replace(found, instead=_drawn(way, anew, size))
@@ -96,7 +96,7 @@ def _anew(spec: TrialSpec) -> TrialSpec:
     return spec.model_copy(update={"augment": spec.augment.model_copy(update={"views": "epochs"})})
 
 
-def _drawn(way: _Way, trials: Sequence[PlannedTrial], size: Size) -> Views:
+def _drawn(way: _Way, trials: Sequence[PlannedTrial], size: Size) -> AugmentedViews:
     augment = trials[0].spec.augment
     assert augment is not None
     lists: defaultdict[int, set[str]] = defaultdict(set)
@@ -109,7 +109,7 @@ def _drawn(way: _Way, trials: Sequence[PlannedTrial], size: Size) -> Views:
                 recipes[recipe.fingerprint] = recipe
                 stored[view.number].setdefault(recipe.fingerprint, set()).add(spec.train.digest)
     share = share_touched(augment)
-    return Views(
+    return AugmentedViews(
         augment=augment,
         backbone=way[0],
         via=way[1],

@@ -19,13 +19,13 @@ from dfloc.models import decoders
 from dfloc.planned import PlannedTrial
 from dfloc.registry import SOLVED, WATCHED
 from dfloc.sweep.cell import Cell
-from dfloc.sweep.inventory import Known
+from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.sweep_keys import AugmentAsk, DecoderAsk, TrialAsk
 
 ALWAYS = frozenset({"name", "plugin", "weight"})
 
 
-def decoder(ask: TrialAsk, maps: Sequence[MapRecipe], known: Known) -> DecoderSpec:
+def decoder(ask: TrialAsk, maps: Sequence[MapRecipe], inventory: Inventory) -> DecoderSpec:
     """Return the decoder of a cell: `channels: auto` and the encoder's weights settled.
 
     Raises:
@@ -39,7 +39,7 @@ def decoder(ask: TrialAsk, maps: Sequence[MapRecipe], known: Known) -> DecoderSp
     spec = DecoderSpec(**_read(given, registry.DECODER_FIELDS.get(asked.name)))
     decoders.check(spec, _shapes(maps))
     if spec.name == "smp":
-        spec = spec.model_copy(update={"weights": known.encoder(spec)})
+        spec = spec.model_copy(update={"weights": inventory.encoder(spec)})
     return spec
 
 
@@ -171,7 +171,7 @@ def solved(spec: TrialSpec) -> TrialSpec:
     )
 
 
-def _own(kind: registry.Kind, name: str) -> dict[str, object]:
+def _own(kind: registry.ComponentKind, name: str) -> dict[str, object]:
     plugin = registry.plugin_of(kind, name)
     registry.find(kind, name, plugin)
     return {"plugin": plugin}

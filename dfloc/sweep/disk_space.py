@@ -28,7 +28,7 @@ def of_all(plan: Plan) -> int:
     return of_features(plan) + weights + rows * ROW_BYTES
 
 
-class Room:
+class DiskSpace:
     """What is told of the disk of a workspace before a plan is begun, and where it is full meanwhile.
 
     Args:
@@ -55,7 +55,7 @@ class Room:
             self._say(f"room may be short: {disk.gigabytes(free)} free in {self._workspace.root}, {self._need}")
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
         """Say of a full disk what the plan needs, too."""
         try:
             yield

@@ -12,13 +12,13 @@ from dfloc.metrics import protocols
 from dfloc.storage import Workspace
 from dfloc.sweep import evaluation_data, scores
 from dfloc.sweep.data import Shards
-from dfloc.sweep.evaluation_data import Asked
+from dfloc.sweep.evaluation_data import ImagesRequest
 from dfloc.sweep.machine import locked
-from dfloc.sweep.scores import Line
+from dfloc.sweep.scores import DomainScore
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapsRequest(Asked):
+class MapsRequest(ImagesRequest):
     """What the command line says; `maps` is the folder that they lie in."""
 
     maps: Path
@@ -29,7 +29,7 @@ class MapsRequest(Asked):
 class ScoredMaps(NamedTuple):
     """What the rows say of each domain, and the rows of all of them."""
 
-    lines: list[Line]
+    lines: list[DomainScore]
     rows: pa.Table
 
 

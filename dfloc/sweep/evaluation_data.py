@@ -22,7 +22,7 @@ Lists = dict[str, Sequence[SampleRef]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ImagesRequest:
     """What the command line says of images.
 
     Attributes:
@@ -39,7 +39,7 @@ class Asked:
     split: Split = "test"
 
 
-def find(asked: Asked, workspace: Workspace) -> Shards | None:
+def find(asked: ImagesRequest, workspace: Workspace) -> Shards | None:
     """Return the shards that hold the images; None where they must be imported first.
 
     Raises:
@@ -55,7 +55,7 @@ def find(asked: Asked, workspace: Workspace) -> Shards | None:
     return found if isinstance(found, Shards) else None
 
 
-def bring(asked: Asked, workspace: Workspace, console: Console) -> Shards:
+def bring(asked: ImagesRequest, workspace: Workspace, console: Console) -> Shards:
     """Import what `find` did not find, on the Ray that runs, or on one of its own; return the shards.
 
     Raises:
@@ -74,7 +74,7 @@ def bring(asked: Asked, workspace: Workspace, console: Console) -> Shards:
     return Shards(folder, PAIRS)
 
 
-def sources(asked: Asked, workspace: Workspace, data: Shards | None) -> list[str]:
+def sources(asked: ImagesRequest, workspace: Workspace, data: Shards | None) -> list[str]:
     """Return paths outside of the workspace that show whether a node sees the images."""
     if asked.own:
         own = [] if data else _own(asked, workspace)
@@ -83,7 +83,7 @@ def sources(asked: Asked, workspace: Workspace, data: Shards | None) -> list[str
     return prepare.sources(options, workspace, data or prepare.data_of(options, workspace))
 
 
-def lists(asked: Asked, data: Shards) -> Lists:
+def lists(asked: ImagesRequest, data: Shards) -> Lists:
     """Return the samples of each domain that is asked for.
 
     Raises:
@@ -102,9 +102,9 @@ def lists(asked: Asked, data: Shards) -> Lists:
     return {name: data.samples(name, asked.split) for name in names}
 
 
-def _options(asked: Asked) -> prepare.Options:
-    return prepare.Options(name="evaluate", workspace=asked.workspace, data=asked.data)
+def _options(asked: ImagesRequest) -> prepare.SweepRequest:
+    return prepare.SweepRequest(name="evaluate", workspace=asked.workspace, data=asked.data)
 
 
-def _own(asked: Asked, workspace: Workspace) -> list[Sample]:
+def _own(asked: ImagesRequest, workspace: Workspace) -> list[Sample]:
     return folder_pairs.read_pairs(asked.own, "test", domains_of(workspace.shards / PAIRS))

@@ -22,7 +22,7 @@ from dfloc.sweep.cell import Cell
 MAX_VIA = 4096  # pixels of a side; every image takes the square of it in memory
 
 
-class Known:
+class Inventory:
     """What is asked of a workspace while cells become trials.
 
     Args:
@@ -186,7 +186,7 @@ def _via(head: str, sizes: Sequence[int] | None) -> int | None:
     return sizes[0]
 
 
-def told(cell: Cell, spec: TrialSpec, families: Mapping[str, str]) -> Iterator[str]:
+def start_notes(cell: Cell, spec: TrialSpec, families: Mapping[str, str]) -> Iterator[str]:
     """Yield what a user must be told of a cell that a finished trial stands before.
 
     Args:

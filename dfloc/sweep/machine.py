@@ -73,7 +73,7 @@ class Machine:
         """What an item of work holds of a node."""
         return cluster.resources(self.device, self._gpus)
 
-    def told(self, data: UPath) -> dict[str, Any]:
+    def worker_settings(self, data: UPath) -> dict[str, Any]:
         """Return what every worker is told beside its items (`work.config_of`)."""
         folders = {"workspace": str(self.workspace.root), "data": str(data)}
         return {**folders, "device": self.device, "proof": self.ray.proof}

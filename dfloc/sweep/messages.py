@@ -11,13 +11,13 @@ from dfloc.record import Starts, union
 from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
 from dfloc.sweep import detectable
-from dfloc.sweep.inventory import Known
+from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.plan import Plan
-from dfloc.sweep.prepare import MINI, Options, Prepared, data_of, lacking, prepare
+from dfloc.sweep.prepare import MINI, Prepared, SweepRequest, data_of, lacking, prepare
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SweepEnd:
     """How a sweep ended.
 
     Attributes:
@@ -35,11 +35,11 @@ class Outcome:
     interrupted: bool
 
 
-def dry_run(options: Options, console: Console) -> None:
+def dry_run(options: SweepRequest, console: Console) -> None:
     """Print the plan; nothing is started, written or downloaded."""
     workspace = Workspace(options.workspace, create=False)
     data = data_of(options, workspace)
-    prepared = prepare(options, workspace, data, Known(workspace, load=False))
+    prepared = prepare(options, workspace, data, Inventory(workspace, load=False))
     starts = Starts(workspace.sweep(prepared.plan.record.sweep))
     ready = (*of_data(options, prepared), *lacking(options, workspace, prepared), *prepared.plan.lines())
     shows = detectable.line(prepared.plan.record, Ledger(workspace))
@@ -47,7 +47,7 @@ def dry_run(options: Options, console: Console) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def of_data(options: Options, prepared: Prepared) -> Iterator[str]:
+def of_data(options: SweepRequest, prepared: Prepared) -> Iterator[str]:
     """Yield what is said of the data before all else."""
     if options.data is None and prepared.data.name == MINI:
         yield (
@@ -68,7 +68,7 @@ def of_plan(plan: Plan, ledger: Ledger) -> Iterator[str]:
         yield f"not repeated: {len(plan.failed)} trials that failed, or whose parent did; --retry-failed runs them"
 
 
-def of_end(outcome: Outcome, again: str) -> tuple[list[str], int]:
+def of_end(outcome: SweepEnd, again: str) -> tuple[list[str], int]:
     """Return how a sweep ended and what to do next, and the exit code; `again`: the command that goes on."""
     lines = []
     if outcome.report:
@@ -84,7 +84,7 @@ def of_end(outcome: Outcome, again: str) -> tuple[list[str], int]:
     return [*lines, f"done, {outcome.left} to run"], 0
 
 
-def tell(outcome: Outcome, console: Console, again: str) -> int:
+def show_end(outcome: SweepEnd, console: Console, again: str) -> int:
     """Say how a sweep ended; return the exit code."""
     lines, code = of_end(outcome, again)
     for line in lines:

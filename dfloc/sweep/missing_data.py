@@ -12,7 +12,7 @@ from dfloc.sweep.limit import Demand
 from dfloc.sweep.study import Study
 from dfloc.sweep.sweep_keys import Number
 
-Parts = list[tuple[Split, dict[str, Number]]]
+SplitCounts = list[tuple[Split, dict[str, Number]]]
 
 
 def sentences(study: Study, data: Data, skipped: Mapping[str, Sequence[set[str]]]) -> Iterator[str]:
@@ -52,7 +52,7 @@ def refuse_short(study: Study, data: Data) -> None:
     demands, there = set[Demand](), dict[tuple[str, Split], int]()
     lacking: dict[Cell, bool] = {}
     for cell in study.unscaled:
-        own = _parts(cell, study, data)
+        own = _split_counts(cell, study, data)
         inherited = cell.parent is not None and lacking[cell.parent]
         lacking[cell] = inherited or not all(data.has(domain) for _, part in own for domain in part)
         if lacking[cell]:
@@ -64,7 +64,7 @@ def refuse_short(study: Study, data: Data) -> None:
     limit.refuse_short(demands, there, study.scale)
 
 
-def _parts(cell: Cell, study: Study, data: Data) -> Parts:
+def _split_counts(cell: Cell, study: Study, data: Data) -> SplitCounts:
     """Return the images of each domain that a cell trains and validates on."""
     train, domains = cell.train, study.ask.domains
     with cell.blames("train.domains", "train.valid_domains"):

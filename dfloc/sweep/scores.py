@@ -21,7 +21,7 @@ from dfloc.summary import Relation, relation, validated
 NUM_RESAMPLES = 400
 
 
-class Line(NamedTuple):
+class DomainScore(NamedTuple):
     """One domain's result.
 
     Attributes:
@@ -38,7 +38,7 @@ class Line(NamedTuple):
         images_trained_on: images whose pixels the trial or an ancestor trained on, under whatever name; None where none
             could be compared.
         compared: whether every image was compared with everything that they trained on.
-        collapsed: what over 90 % of the maps are (`Kinds.word`); empty where they are none of it.
+        collapsed: what over 90 % of the maps are (`DegenerateMaps.word`); empty where they are none of it.
         all_fake: the mean of each key that calling every pixel of the same images fake has.
         pooled: as `interval`, of `pooled_iou`.
     """
@@ -74,7 +74,7 @@ def line(
     refs: Sequence[SampleRef],
     data: Sequence[UPath] = (),
     families: Mapping[str, str] = MappingProxyType({}),
-) -> Line:
+) -> DomainScore:
     """Return what the rows of an evaluation of a trial say.
 
     Args:
@@ -104,7 +104,7 @@ def line(
     )
 
 
-def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None = None) -> Line:
+def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None = None) -> DomainScore:
     """Return what the rows of one domain say, whoever made the maps.
 
     Args:
@@ -124,7 +124,7 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
     spread = bootstrap.interval(one, rule.first.key, bounds=rule.first.bounds)
     counted = one.select(["draw", "seed", "stem", "tp", "fp", "fn"])
     pooled = bootstrap.interval(counted, pooled_iou, num_resamples=NUM_RESAMPLES)
-    return Line(
+    return DomainScore(
         domain=domain,
         first=rule.first,
         images=len(rows),

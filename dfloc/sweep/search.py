@@ -17,7 +17,7 @@ from dfloc.sweep.asha import Cut, Line, Rungs
 from dfloc.sweep.plan import Item, work_of
 from dfloc.sweep.resolve import Resolved
 from dfloc.sweep.search_keys import SamplerAsk
-from dfloc.sweep.search_space import Point, Space, Tried
+from dfloc.sweep.search_space import Point, PointResult, Space
 from dfloc.sweep.study import Study
 from dfloc.trial_names import POINT
 
@@ -164,9 +164,9 @@ class Search:
         stopped = Stopped(**cut._asdict(), time=time.time())
         self._ledger.stop(item.trial.fingerprint, self._sweep, stopped)
 
-    def tried(self) -> list[Tried]:
+    def tried(self) -> list[PointResult]:
         """Return every point and what has come of it so far."""
-        return [Tried(point, *self._stands(trials)) for point, trials in self.points]
+        return [PointResult(point, *self._stands(trials)) for point, trials in self.points]
 
     def _weighed(self) -> dict[str, Any]:
         valued = [one for one in self.tried() if one.value is not None]

@@ -13,7 +13,7 @@ Point = dict[str, Any]
 MAX_LISTED = 10_000
 
 
-class Tried(NamedTuple):
+class PointResult(NamedTuple):
     """A point that was drawn, and where it stands (`objective.Standing`)."""
 
     point: Point

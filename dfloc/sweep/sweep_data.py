@@ -6,11 +6,11 @@ from dfloc import storage
 from dfloc.data.manifest import FILE_NAME
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Shards
-from dfloc.sweep.prepare import ORIGIN, Options, data_folder, data_of, group_rows, make_tree, origin_of
+from dfloc.sweep.prepare import ORIGIN, SweepRequest, data_folder, data_of, group_rows, make_tree, origin_of
 from dfloc.sweep.progress import Display
 
 
-def import_tree(options: Options, workspace: Workspace, console: Console) -> Shards:
+def import_tree(options: SweepRequest, workspace: Workspace, console: Console) -> Shards:
     """Import the tree of `--data`, or the mini-Dolos, and the pairs of `--own`, on the running Ray; return the shards.
 
     Raises:

@@ -203,7 +203,7 @@ class SweepFile:
         """Return what is wrong with a `${...}`, and where it stands."""
         key = str(getattr(error, "full_key", None) or "")
         lacking = re.search(r"(?:Interpolation key|Error resolving key) '(.*?)'", str(error))
-        why = "it stands for itself" if "ecursi" in str(error) else _told(error)
+        why = "it stands for itself" if "ecursi" in str(error) else _first_line(error)
         if lacking:
             why = f"${{{yaml_text.cut(lacking[1])}}} names no key of the sweep"
         parts = re.split(r"[.\[\]]+", key.rstrip("]"))
@@ -256,9 +256,9 @@ def _without_nulls(value: Any) -> Any:
 def _clash(error: Exception) -> str:
     """Return why two parts of a sweep cannot be merged."""
     clash = "Cannot merge" in str(error)
-    return "a list stands where the sweep has a mapping, or the other way round" if clash else _told(error)
+    return "a list stands where the sweep has a mapping, or the other way round" if clash else _first_line(error)
 
 
-def _told(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """Return the first line of what a library says, or what it calls it."""
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -52,7 +52,7 @@ def blamed(where: Callable[[], str]) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Found:
+class Mistake:
     """One mistake.
 
     Attributes:
@@ -80,22 +80,22 @@ class Found:
         return f"{self.path}: {self.why}, but it is {shown(self.value)}"
 
 
-def sentences(found: Sequence[tuple[str, Found]], model: type[BaseModel]) -> str:
+def sentences(found: Sequence[tuple[str, Mistake]], model: type[BaseModel]) -> str:
     """Return mistakes in one sentence: every key that is missing, and the first few of the others.
 
     Args:
         found: each with the place where it stands.
         model: what was checked.
     """
-    told: dict[tuple[str, str], list[str]] = {}
+    by_place: dict[tuple[str, str], list[str]] = {}
     for place, one in found:
         kind = "missing" if one.kind == "missing" else one.path
-        told.setdefault((place, kind), []).append(one.path if one.kind == "missing" else one.sentence(model))
+        by_place.setdefault((place, kind), []).append(one.path if one.kind == "missing" else one.sentence(model))
     lines: dict[str, list[str]] = {}
-    for (place, kind), whats in [*told.items()][:MAX_TOLD]:
+    for (place, kind), whats in [*by_place.items()][:MAX_TOLD]:
         verb = "are" if len(whats) > 1 else "is"
         lines.setdefault(place, []).append(f"{listed(whats)} {verb} missing" if kind == "missing" else whats[0])
-    more = f"; and {len(told) - MAX_TOLD} mistakes more" if len(told) > MAX_TOLD else ""
+    more = f"; and {len(by_place) - MAX_TOLD} mistakes more" if len(by_place) > MAX_TOLD else ""
     return "; ".join(f"{place}: {'; '.join(whats)}" for place, whats in lines.items()) + more
 
 
@@ -104,15 +104,15 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def distinct(error: ValidationError) -> list[Found]:
+def distinct(error: ValidationError) -> list[Mistake]:
     """Return each mistake once: unknown keys, then what is missing, then wrong values."""
-    found: dict[tuple[str | int, ...], Found] = {}
+    found: dict[tuple[str | int, ...], Mistake] = {}
     for one in error.errors():
         loc = tuple(part for part in one["loc"] if not UNION_BRANCH.fullmatch(str(part)))
         why = _why(one["type"], one["msg"], one.get("ctx", {}))
         if loc in found and why not in found[loc].why:
             why = f"{found[loc].why}, or {why}"
-        found[loc] = Found(loc, one["type"], why, one["input"])
+        found[loc] = Mistake(loc, one["type"], why, one["input"])
     deeper = {loc[:length] for loc in found for length in range(len(loc))}
     return sorted(
         (one for loc, one in found.items() if loc not in deeper),

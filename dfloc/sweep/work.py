@@ -28,7 +28,7 @@ from dfloc.registry import TOKENS, WATCHED, map_spec
 from dfloc.storage import Workspace
 from dfloc.sweep.data import is_expected
 from dfloc.sweep.plan import Item
-from dfloc.worker_check import Proof
+from dfloc.worker_check import WorkerCheck
 
 THREADS = 1
 MACHINE_ERRORS = (DataError, MemoryError, OSError, WorkspaceError, torch.OutOfMemoryError)
@@ -80,7 +80,7 @@ class Work:
         return samples
 
 
-def config_of(items: Sequence[Item], *, workspace: str, data: str, device: str, proof: Proof) -> dict[str, Any]:
+def config_of(items: Sequence[Item], *, workspace: str, data: str, device: str, proof: WorkerCheck) -> dict[str, Any]:
     """Return what the worker of some items is told: plain values, so that any worker can read them.
 
     Raises:
@@ -100,8 +100,8 @@ def config_of(items: Sequence[Item], *, workspace: str, data: str, device: str, 
         for item in items
     ]
     plugins = [tuple(one) for one in registry.plugins()]
-    told = {"workspace": workspace, "data": data, "device": device, "proof": tuple(proof)}
-    return {**told, "plugins": plugins, "items": asked}
+    config = {"workspace": workspace, "data": data, "device": device, "proof": tuple(proof)}
+    return {**config, "plugins": plugins, "items": asked}
 
 
 def works(config: dict[str, Any]) -> Iterator[Work]:
@@ -110,14 +110,14 @@ def works(config: dict[str, Any]) -> Iterator[Work]:
     Raises:
         WorkspaceError: it does not see what the driver sees, or runs something else.
     """
-    Proof(*config["proof"]).check()
-    plugin.use([Plugin(*told) for told in config["plugins"]])
+    WorkerCheck(*config["proof"]).check()
+    plugin.use([Plugin(*each) for each in config["plugins"]])
     workspace = Workspace(config["workspace"])
-    for told in config["items"]:
-        spec = TrialSpec.model_validate(told["spec"])
-        assert spec.fingerprint == told["fingerprint"], "driver and worker run different versions of dfloc"
-        evaluations = tuple(EvaluationSpec.model_validate(evaluation) for evaluation in told["evaluations"])
-        yield Work(spec, told["train"], evaluations, workspace, UPath(config["data"]), config["device"])
+    for item in config["items"]:
+        spec = TrialSpec.model_validate(item["spec"])
+        assert spec.fingerprint == item["fingerprint"], "driver and worker run different versions of dfloc"
+        evaluations = tuple(EvaluationSpec.model_validate(evaluation) for evaluation in item["evaluations"])
+        yield Work(spec, item["train"], evaluations, workspace, UPath(config["data"]), config["device"])
 
 
 def run(work: Work) -> Iterator[Progress]:
@@ -139,7 +139,7 @@ def run(work: Work) -> Iterator[Progress]:
         except MACHINE_ERRORS:
             raise
         except OWN_ERRORS as error:
-            if full := disk.told(error, storage.local(work.workspace.root)):
+            if full := disk.full_disk(error, storage.local(work.workspace.root)):
                 raise full from error
             message = str(error) if isinstance(error, DflocError) else f"{type(error).__name__}: {error}"
             attempt.fail("error", message)

@@ -175,7 +175,7 @@ def test_a_workspace_is_not_made_for_a_file_that_is_not_there(dfloc: Dfloc, tmp_
 def test_a_table_that_cannot_be_written_is_one_message(
     dfloc: Dfloc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    scored = scores.Line("a/one", IOU, 2, 1, 0, "out", {"iou": 0.5}, {}, (0.4, 0.6), {"pooled_iou": 0.5}, 0)
+    scored = scores.DomainScore("a/one", IOU, 2, 1, 0, "out", {"iou": 0.5}, {}, (0.4, 0.6), {"pooled_iou": 0.5}, 0)
     monkeypatch.setattr("dfloc.sweep.evaluate.evaluate", lambda request, console: (make_spec(), [scored], None))
     (tmp_path / "file").write_text("")
     result = dfloc("evaluate", "RUN", "--data", "any", "--out", "file/scores.csv")
@@ -206,7 +206,7 @@ def test_no_is_said_only_where_images_were_compared(
     column: str,
     sentence: str,
 ) -> None:
-    line = scores.Line(
+    line = scores.DomainScore(
         "a/one", IOU, 4, 2, 0, relation, {"iou": 0.5}, {}, (0.4, 0.6), {"pooled_iou": 0.5}, 0, number, compared
     )
     monkeypatch.setattr("dfloc.sweep.evaluate.evaluate", lambda request, console: (make_spec(), [line], None))

@@ -14,7 +14,7 @@ from dfloc.data import exif
 from dfloc.data.dolos import Sample
 from dfloc.data.manifest import SampleRef, ShardInfo, list_digest, read_areas, read_shard
 from dfloc.data.shards import decode_image, open_image, orientation, read_truth
-from dfloc.data.writer import Receipt, ShardJob, write_shard
+from dfloc.data.writer import ShardJob, ShardReceipt, write_shard
 from dfloc.engine import external_maps
 from dfloc.errors import DataError
 from dfloc.features.extract import _decode
@@ -54,7 +54,7 @@ def sample(image: Path, mask: Path, **more: object) -> Sample:
     )
 
 
-def write(root: Path, *samples: Sample) -> tuple[Receipt, list[SampleRef]]:
+def write(root: Path, *samples: Sample) -> tuple[ShardReceipt, list[SampleRef]]:
     receipt = write_shard(ShardJob(UPath(root / "0.parquet"), samples))
     info = ShardInfo(path="0.parquet", digest="d", groups=tuple(receipt.groups))
     return receipt, read_shard(UPath(root), info, "my/sd", "test") if receipt.groups else []

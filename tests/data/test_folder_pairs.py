@@ -6,11 +6,12 @@ from upath import UPath
 
 from dfloc.data import dolos
 from dfloc.data.dolos import Sample
-from dfloc.data.folder_pairs import Pair, read_pair, read_pairs, scan, scan_pair
+from dfloc.data.folder_pairs import FolderPair, read_pair, read_pairs, scan
 from dfloc.data.manifest import DomainInfo
 from dfloc.data.writer import ShardJob, write_shard
 from dfloc.errors import ConfigError, DataError
 from tests.cases import names
+from tests.data.pairs import scan_pair
 from tests.data.test_dolos import ids, touch
 
 
@@ -25,7 +26,7 @@ def test_folder_pair_with_splits(tmp_path: Path) -> None:
 
 def test_folder_pair_is_split_by_photograph(tmp_path: Path) -> None:
     touch(tmp_path, *(f"images/{number}-{k}.png" for number in range(20) for k in range(3)), "masks/0-0.png")
-    pair = Pair(tmp_path / "images", tmp_path / "masks", "my/edit", "black", "80/10/10", photograph="{stem}")
+    pair = FolderPair(tmp_path / "images", tmp_path / "masks", "my/edit", "black", "80/10/10", photograph="{stem}")
     samples = scan(pair)
     stems = {split: {s.stem for s in samples if s.split == split} for split in ("train", "valid", "test")}
     assert [len(found) for found in stems.values()] == [16, 2, 2]
@@ -48,7 +49,7 @@ def test_folder_pairs_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="split 80/10/10"):
         scan_pair(*pair, "my/edit", "black")
     with pytest.raises(DataError, match=r"2 images show 1 photographs.*too few"):
-        scan(Pair(*pair, "my/edit", "black", "80/10/10", photograph="{stem}"))
+        scan(FolderPair(*pair, "my/edit", "black", "80/10/10", photograph="{stem}"))
     with pytest.raises(DataError, match="no folder"):
         scan_pair(tmp_path / "images", tmp_path / "none", "my/edit", "black")
     (tmp_path / "empty").mkdir()

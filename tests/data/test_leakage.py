@@ -12,7 +12,6 @@ from upath import UPath
 
 from dfloc.data import leakage
 from dfloc.data.dolos import Sample
-from dfloc.data.folder_pairs import scan_pair
 from dfloc.data.importer import import_samples
 from dfloc.data.leakage import overlaps, undigested
 from dfloc.data.manifest import Manifest, MaskKind, SampleRef, ShardInfo, Split, read_samples, read_shard
@@ -20,6 +19,7 @@ from dfloc.data.writer import ShardJob, write_shard
 from dfloc.errors import DataError
 from dfloc.sweep.data import Shards
 from tests.cases.originals import Pixels, save, smooth, write_pair
+from tests.data.pairs import scan_pair
 
 ROTATED_90 = 8  # the EXIF orientation whose picture must be turned to the left to be seen
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dfloc.data.folder_pairs import read_pair
-from dfloc.data.sample_table import MAX_BYTES, Row, read
+from dfloc.data.sample_table import MAX_BYTES, SampleRow, read
 from dfloc.errors import DataError
 from tests.data.test_dolos import ids, touch
 
@@ -14,13 +14,13 @@ FOLDERS = {"images": "image", "masks": "mask"}
 PAIRS = [("a 1.png", "m1.png"), ("b.png", "m2.png")]
 
 
-def rows(tmp_path: Path, text: str | bytes, name: str = "t.csv") -> list[Row]:
+def rows(tmp_path: Path, text: str | bytes, name: str = "t.csv") -> list[SampleRow]:
     (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
     there = {"a 1.png", "b.png", "a,1.png"}
     return read(tmp_path / name, FOLDERS, there.__contains__, lambda file, image: file != image and file in there)
 
 
-def pairs(found: list[Row]) -> list[tuple[str, str | None]]:
+def pairs(found: list[SampleRow]) -> list[tuple[str, str | None]]:
     return [(row.image, row.mask) for row in found]
 
 
@@ -62,12 +62,14 @@ def test_json(entries: object, tmp_path: Path) -> None:
 def test_all_that_a_row_may_say(tmp_path: Path) -> None:
     text = "image,mask,set,source_image,original\nb.png,Negative,VAL,,\na 1.png,m1.png,Training,p.png,o.png\n"
     assert rows(tmp_path, text) == [
-        Row(2, "b.png", "", "valid", "", ""),
-        Row(3, "a 1.png", "m1.png", "train", "p.png", "o.png"),
+        SampleRow(2, "b.png", "", "valid", "", ""),
+        SampleRow(3, "a 1.png", "m1.png", "train", "p.png", "o.png"),
     ]
-    assert rows(tmp_path, "a 1.png,None,test\n") == [Row(1, "a 1.png", "", "test")]
-    assert rows(tmp_path, "b.png\na 1.png\n") == [Row(1, "b.png"), Row(2, "a 1.png")], "a list of images alone"
-    assert rows(tmp_path, '"a,1.png"\n') == [Row(1, "a,1.png")]
+    assert rows(tmp_path, "a 1.png,None,test\n") == [SampleRow(1, "a 1.png", "", "test")]
+    assert rows(tmp_path, "b.png\na 1.png\n") == [SampleRow(1, "b.png"), SampleRow(2, "a 1.png")], (
+        "a list of images alone"
+    )
+    assert rows(tmp_path, '"a,1.png"\n') == [SampleRow(1, "a,1.png")]
     entries = json.dumps([["b.png", "Negative"], ["a 1.png", None]])
     assert [row.mask for row in rows(tmp_path, entries, "t.json")] == ["", ""]
 

@@ -9,7 +9,7 @@ from upath import UPath
 
 from dfloc.config import SampleList
 from dfloc.data.manifest import SampleRef
-from dfloc.engine.batches import LoopSource, StoredMaps, StoredSource, look, other_ones
+from dfloc.engine.batches import StoredMaps, StoredSource, look, other_ones
 from dfloc.engine.fit import Member, fit
 from dfloc.errors import ConfigError
 from dfloc.features.store import FeatureStore, recipe_for
@@ -17,6 +17,7 @@ from dfloc.models import srm
 from dfloc.registry import map_spec
 from tests.engine.conftest import Data
 from tests.engine.fakes import make_spec, numbers
+from tests.engine.loop import LoopSource
 
 
 def test_a_batch_is_what_was_asked_in_that_order(data: Data) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from dfloc.engine import predict_files
 from dfloc.engine.predict import Prediction, Predictor, facts
-from dfloc.engine.predict_files import Photo, find, overlay
+from dfloc.engine.predict_files import PhotoFiles, find, overlay
 from dfloc.errors import ConfigError, DiskFullError
 from dfloc.storage import Workspace
 from tests.engine.fakes import make_spec
@@ -236,4 +236,4 @@ def test_an_output_folder_that_is_a_file_is_named(predictor: Predictor, folder: 
 def test_prediction_is_what_is_written_of_it() -> None:
     said = Prediction(torch.tensor([[0.5, 0.51], [0.2, 1.0]]), 0.4)
     assert (said.area(0.5), said.area(0.2), said.area(0.0)) == (0.5, 0.75, 1.0)
-    assert Photo(Path("a/b.png"), "b").shown == "a/b.png"
+    assert PhotoFiles(Path("a/b.png"), "b").shown == "a/b.png"

@@ -18,7 +18,7 @@ from upath import UPath
 from dfloc.config import EvaluationSpec, SampleList, TrialSpec
 from dfloc.data import dolos, rejects, sample_lists
 from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_areas, read_samples
-from dfloc.data.publish import Part as Split
+from dfloc.data.publish import SplitPart as Split
 from dfloc.data.publish import Written as Shard
 from dfloc.data.publish import publish
 from dfloc.data.rejects import Reject

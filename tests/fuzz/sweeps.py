@@ -16,8 +16,8 @@ import yaml
 from dfloc.errors import DflocError
 from dfloc.storage import Workspace
 from dfloc.sweep import yaml_text
-from dfloc.sweep.inventory import Known
-from dfloc.sweep.prepare import Options, Prepared, data_of, merged, prepare
+from dfloc.sweep.inventory import Inventory
+from dfloc.sweep.prepare import Prepared, SweepRequest, data_of, merged, prepare
 from dfloc.sweep.setting import BARE
 from dfloc.sweep.sweep_file import shipped
 from tests.fuzz import mutate
@@ -85,17 +85,17 @@ def read(source: str) -> Any:
     return deepcopy(_read(source))
 
 
-def options(path: Path, asked: Asked) -> Options:
+def options(path: Path, asked: Asked) -> SweepRequest:
     """Return what a command line would say."""
     where = str(folder() / "workspace")
-    return Options(str(path), where, preset=asked.preset, settings=asked.settings, **asked.more)
+    return SweepRequest(str(path), where, preset=asked.preset, settings=asked.settings, **asked.more)
 
 
 def plan(path: Path, asked: Asked) -> Prepared:
     """Plan a file as a dry run does: without data, weights or Ray."""
     given = options(path, asked)
     workspace = Workspace(given.workspace, create=False)
-    return prepare(given, workspace, data_of(given, workspace), Known(workspace, load=False))
+    return prepare(given, workspace, data_of(given, workspace), Inventory(workspace, load=False))
 
 
 def trials(prepared: Prepared, cover: bool = True) -> Planned:

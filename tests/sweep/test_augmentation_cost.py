@@ -14,7 +14,7 @@ from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger
 from dfloc.sweep.augmentation_cost import views
 from dfloc.sweep.data import Expected
-from dfloc.sweep.inventory import Known
+from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.plan import make
 from dfloc.sweep.resolve import resolve
 from dfloc.sweep.study import expand
@@ -151,7 +151,7 @@ def test_without_data_the_plan_counts_by_what_is_asked(planner: Planner) -> None
         "tiny", {f"tiny/{name}": {"train": 10, "valid": 4, "test": 4} for name in ("blur", "noise")}, {}
     )
     study = expand(SweepFile(planner.file).choose("own", (BLUR, "trial.epochs=15")))
-    resolved = resolve(study, expected, Known(planner.workspace), preset="own")
+    resolved = resolve(study, expected, Inventory(planner.workspace), preset="own")
     store = FeatureStore(planner.workspace.features)
     plan = make(resolved, Ledger(planner.workspace), store, planner.workspace.root / "sweeps")
     *_, passes, _, told = (line for line in plan.lines() if line.startswith(("views", "storage", "backbone")))

@@ -127,6 +127,6 @@ def test_it_is_said_with_the_plan(tmp_path):
     workspace, record = Workspace(tmp_path), planned(1)
     fill(workspace, record, 0.0, 1)
     empty = dict.fromkeys(("items", "failed", "jobs", "recipes", "views"), ())
-    plan = Plan(record, **empty, done=0, shared=0, images={}, seconds=None, known=True)
+    plan = Plan(record, **empty, done=0, shared=0, images={}, seconds=None, has_data=True)
     (line,) = detectable.line(record, Ledger(workspace))
     assert list(messages.of_plan(plan, Ledger(workspace)))[-1] == line

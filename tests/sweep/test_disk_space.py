@@ -23,7 +23,7 @@ from dfloc.sweep.plan import Plan
 from dfloc.sweep.scheduler import ParentsFirst
 from dfloc.sweep.tuning import Tuning
 from dfloc.tracking import Tracker
-from dfloc.worker_check import Proof
+from dfloc.worker_check import WorkerCheck
 from tests.command import Study
 from tests.sweep.conftest import Planner
 from tests.test_tracking import RECORD
@@ -70,7 +70,7 @@ def test_features_that_do_not_fit_are_refused_with_both_numbers(
     plan: Plan, planner: Planner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    look = disk_space.Room(planner.workspace, said.append).look
+    look = disk_space.DiskSpace(planner.workspace, said.append).look
     has(monkeypatch, disk_space.of_features(plan) - 1)
     with pytest.raises(DiskFullError, match=r"too small: [\d.]+ MB free on /.*, the features .* need [\d.]+ MB"):
         look(plan)
@@ -86,21 +86,21 @@ def test_features_that_do_not_fit_are_refused_with_both_numbers(
 def test_what_is_there_already_needs_no_room(plan: Plan, planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     has(monkeypatch, 0)
     finished = replace(plan, items=(), jobs=())
-    disk_space.Room(planner.workspace, pytest.fail).look(finished)
+    disk_space.DiskSpace(planner.workspace, pytest.fail).look(finished)
     assert disk_space.of_all(finished) == 0
 
 
 def test_where_it_is_full_meanwhile_the_need_is_said_too(plan: Plan, planner: Planner) -> None:
-    looked = disk_space.Room(planner.workspace, lambda line: None)
+    looked = disk_space.DiskSpace(planner.workspace, lambda line: None)
     looked.look(plan)
     for need, said in (("", "the plan needs about"), ("more than that", "more than that")):
-        with pytest.raises(DiskFullError, match=f"0 GB free on /w, {said}.*make room"), looked.told():
+        with pytest.raises(DiskFullError, match=f"0 GB free on /w, {said}.*make room"), looked.explained():
             raise DiskFullError("disk full: 0 GB free on /w", need)
 
 
 def config(plan: Plan, planner: Planner) -> dict[str, Any]:
     told = {"workspace": str(planner.workspace.root), "data": str(planner.shards), "device": "cpu"}
-    return work.config_of(plan.items[:1], **told, proof=Proof.begin())
+    return work.config_of(plan.items[:1], **told, proof=WorkerCheck.begin())
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_what_a_worker_reports_stops_the_run_and_is_what_is_raised(plan: Plan, t
 
 def test_what_lies_on_another_disk_names_that_one(small: Path) -> None:
     error = OSError(errno.ENOSPC, "No space left on device", str(small / "else" / "x"))
-    assert f"MB free on {small};" in str(disk.told(error, Path("/")))
-    assert " free on /" in str(disk.told(OSError(errno.ENOSPC, "No space left on device"), Path("/")))
+    assert f"MB free on {small};" in str(disk.full_disk(error, Path("/")))
+    assert " free on /" in str(disk.full_disk(OSError(errno.ENOSPC, "No space left on device"), Path("/")))
 
 
 def test_images_that_do_not_fit_are_refused_before_a_worker_is_started(

@@ -14,7 +14,7 @@ from dfloc.report.roles import Role
 from dfloc.storage import Workspace
 from dfloc.summary import params
 from dfloc.sweep.data import Expected
-from dfloc.sweep.inventory import Known
+from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.resolve import Resolved, resolve
 from dfloc.sweep.scores import relation
 from dfloc.sweep.study import expand
@@ -35,7 +35,7 @@ def planned(
     data = Expected("own", {name: {"train": 9, "valid": 3, "test": 5} for name in domains}, {}, families)
     asked = (f"domains=[{','.join(domains)}]", *settings)
     study = expand(SweepFile(path).choose("own", asked), data=data)
-    return resolve(study, data, Known(Workspace(folder, create=False)), preset="own")
+    return resolve(study, data, Inventory(Workspace(folder, create=False)), preset="own")
 
 
 def bases(resolved: Resolved) -> dict[object, set[str]]:

@@ -12,7 +12,7 @@ from dfloc.engine import checkpoint
 from dfloc.errors import ConfigError
 from dfloc.models import decoders
 from dfloc.registry import map_spec
-from dfloc.sweep.inventory import Known
+from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.work import Work, run
 from tests.sweep.conftest import Planner
 from tests.sweep.test_work import features  # noqa: F401 (a fixture)
@@ -185,11 +185,11 @@ def test_no_such_trial_and_one_that_is_not_finished(planner: Planner, elsewhere:
 def test_sizes_that_an_image_cannot_pass_are_refused(planner: Planner, head: str, sizes: list[int], said: str) -> None:
     name = head if head == "pixels" else f"{head}/image_embed"
     with pytest.raises(ConfigError, match=said):
-        Known(planner.workspace).recipes([name], "random", sizes)
+        Inventory(planner.workspace).recipes([name], "random", sizes)
 
 
 def test_the_size_on_the_way_enters_the_recipe_and_the_own_size_alone_is_none(planner: Planner) -> None:
-    known = Known(planner.workspace)
+    known = Inventory(planner.workspace)
     found = [known.recipes(["sam2.1-tiny/image_embed"], "random", sizes)[0] for sizes in ([224, 1024], [1024], None)]
     assert [recipe.via for recipe in found] == [224, None, None]
     assert found[1] == found[2] != found[0]

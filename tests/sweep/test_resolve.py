@@ -13,7 +13,7 @@ from dfloc.errors import ConfigError, DataError
 from dfloc.planned import PlannedTrial
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Expected, Shards
-from dfloc.sweep.inventory import Known
+from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.resolve import Resolved, resolve
 from dfloc.sweep.study import expand
 from dfloc.sweep.sweep_file import SweepFile
@@ -229,7 +229,7 @@ def test_all_is_what_data_that_are_not_there_are_said_to_have(tmp_path: Path) ->
     data = Expected("tiny", {name: {"train": 9, "valid": 3, "test": 5} for name in ("tiny/blur", "tiny/noise")}, {})
     settings = ("stages.base.train={count: all, valid: all}", "evaluate.count=all")
     study = expand(SweepFile(path).choose("own", settings), data=data)
-    base = resolve(study, data, Known(Workspace(tmp_path, create=False)), preset="own").record.trials[0]
+    base = resolve(study, data, Inventory(Workspace(tmp_path, create=False)), preset="own").record.trials[0]
     assert (base.spec.train.size, base.spec.valid.size) == (9, 3)
     assert {evaluation.test.size for evaluation in base.evaluations if evaluation.split == "test"} == {5}
 

@@ -9,7 +9,7 @@ import yaml
 
 from dfloc.errors import ConfigError
 from dfloc.sweep import json_schema, yaml_text
-from dfloc.sweep.prepare import Options, merged
+from dfloc.sweep.prepare import SweepRequest, merged
 from dfloc.sweep.study import expand
 from dfloc.sweep.sweep_file import SweepFile, find, shipped
 from tests.fuzz import sweeps
@@ -251,14 +251,16 @@ def test_the_printed_file_gives_the_same_plan(tmp_path: Path, name: str, preset:
 
 
 def test_what_is_printed_has_what_was_asked(tmp_path: Path) -> None:
-    options = Options("exposure", str(tmp_path), preset="smoke", seeds=3, settings=("trial.loss=dice", "title='010'"))
+    options = SweepRequest(
+        "exposure", str(tmp_path), preset="smoke", seeds=3, settings=("trial.loss=dice", "title='010'")
+    )
     printed = merged(options)
     found = yaml.safe_load(printed)
     assert (found["seeds"], found["trial"]["loss"], found["title"]) == (3, {"name": "dice"}, "010")
     assert found["evaluate"]["domains"] == found["domains"]
     assert "presets" not in found
     with pytest.raises(ConfigError, match=r"trial\.epochs"):
-        merged(Options("exposure", str(tmp_path), preset="smoke", settings=("trial.epochs=no",)))
+        merged(SweepRequest("exposure", str(tmp_path), preset="smoke", settings=("trial.epochs=no",)))
 
 
 @pytest.mark.parametrize(
