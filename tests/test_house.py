@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -213,6 +214,30 @@ def test_functions_are_short() -> None:
 def test_every_module_has_a_caption() -> None:
     captions = {name: (ast.get_docstring(tree) or "").partition("\n")[0] for name, tree in TREES.items()}
     assert [name for name, caption in captions.items() if not caption.endswith(".")] == []
+
+
+def test_contributing_has_every_module() -> None:
+    tree = (ROOT / "CONTRIBUTING.md").read_text().partition("### File by file")[2].partition("## House rules")[0]
+    told = set(re.findall(r"\w+", tree))
+    own = {name for name in MODULES if not any(_under(name, f"dfloc.{part}") for part in ("cli", "doctor", "report"))}
+    assert {name for name in own if not name.endswith("__main__") and name.rpartition(".")[2] not in told} == set()
+
+
+def test_errands_name_files_that_are_there() -> None:
+    errands = (ROOT / "CONTRIBUTING.md").read_text().partition("## Seven errands")[2].partition("\n## ")[0]
+    paths = [path for path in re.findall(r"`([\w/]+\.(?:py|css))`", errands) if "/" in path or path != "work.py"]
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / "dfloc" / path).exists() and not (ROOT / path).exists()] == []
+
+
+def test_a_type_name_has_one_meaning_in_a_package() -> None:
+    places = defaultdict(list)
+    for name, tree in TREES.items():
+        if not _under(name, "dfloc.report"):
+            types = (node.name.lstrip("_") for node in tree.body if isinstance(node, ast.ClassDef))
+            for one in types:
+                places[name.rpartition(".")[0], one].append(name)
+    assert {key: names for key, names in places.items() if len(names) > 1} == {}
 
 
 def test_every_function_says_what_it_returns() -> None:

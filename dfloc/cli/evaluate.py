@@ -105,7 +105,7 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[DomainScore]")
     keys = list(dict.fromkeys(key for line in lines for key in line.values))
     table = Table(box=None, pad_edge=False)
     table.add_column("domain", no_wrap=True)
-    for heading in ("trained on it", "images", "photographs", *keys, f"{lines[0].first.key}, 95 %"):
+    for heading in ("trained on it", "images", "source images", *keys, f"{lines[0].first.key}, 95 %"):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
         values = [f"{line.values[key]:.3f}" if key in line.values else "-" for key in keys]
@@ -118,7 +118,7 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[DomainScore]")
             _between(line.interval),
         )
     what = f"{asked['said']}, {asked['split']} images"
-    console.print(f"{what}; protocol {asked['protocol']}, fractions; intervals over photographs", highlight=False)
+    console.print(f"{what}; protocol {asked['protocol']}, fractions; intervals over source images", highlight=False)
     for line in lines if asked["checkpoint"] != "none" else []:
         console.print(f"{line.domain}: {_by_pixels(line)}", highlight=False)
     for line in lines:
@@ -131,16 +131,16 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[DomainScore]")
 
 
 def _between(interval: tuple[float, float] | None) -> str:
-    """Return an interval; words where there are too few photographs for one."""
-    return "under 3 photographs" if interval is None else f"{interval[0]:.3f}-{interval[1]:.3f}"
+    """Return an interval; words where there are too few source images for one."""
+    return "under 3 source images" if interval is None else f"{interval[0]:.3f}-{interval[1]:.3f}"
 
 
 def _seen(line: "DomainScore") -> Iterator[str]:
     """Yield what a trial has seen of the images before, and which of them have no value."""
     if line.trained_on is None:
-        yield "which photographs the trial or an ancestor trained on is not known"
+        yield "which source images the trial or an ancestor trained on is not known"
     elif line.trained_on:
-        yield f"{line.trained_on} of its photographs are among those that it trained on"
+        yield f"{line.trained_on} of its source images are among those that it trained on"
     for key, count in line.undefined.items():
         yield f"{key} is undefined for {count} images, which its mean leaves out"
 

@@ -25,7 +25,7 @@ SHORT_HELP = {
     "data": "Make, import and check data.",
     "sweep": "Run a study: features, trials, tracking, report.",
     "report": "Build a study's page from what is finished.",
-    "predict": "Say which pixels of photographs a finished trial takes for generated.",
+    "predict": "Say which pixels of images a finished trial takes for generated.",
     "evaluate": "Score a finished trial, or any tool's maps, on any data.",
     "diff": "Say how two trials differ.",
     "import-checkpoint": "Import a published checkpoint of DeCLIP as a finished trial.",

@@ -44,7 +44,7 @@ def _print_schema(context: click.Context, parameter: click.Parameter, asked: boo
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the sweep (repeatable).")
 @click.option("--seeds", type=click.IntRange(1, MAX_SEEDS), help="Number of trial seeds.")
-@click.option("--draws", type=click.IntRange(1, MAX_SEEDS), help="Number of draws of the samples (mixture seeds).")
+@click.option("--draws", type=click.IntRange(1, MAX_SEEDS), help="Number of sampling seeds: each draws other samples.")
 @click.option("--limit", type=click.IntRange(1), help="Scale every count down, the largest to N.")
 @click.option(
     "--only",

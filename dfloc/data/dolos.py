@@ -324,7 +324,7 @@ def _cure(samples: Sequence[Sample], found: Mapping[str, Path]) -> str:
     for rule, tell in (("{stem}", photograph), (mask_matching.CUT, mask_matching.cut)):
         count = sum(tell(bare(sample.name)) in found for sample in samples)
         if count:
-            return f", but those of the photographs of {count}: --photograph {rule} (photograph= in --own)"
+            return f", but those of the source images of {count}: --photograph {rule} (photograph= in --own)"
     return ""
 
 

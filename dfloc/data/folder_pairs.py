@@ -287,8 +287,8 @@ def _split(samples: Sequence[Sample], shares: str, domain: str) -> list[Sample]:
     missing = [split for split, share in zip(SPLITS, per_cent, strict=True) if share and split not in there]
     if missing:
         raise DataError(
-            f"{len(samples)} images show {len(stems)} photographs (--photograph, photograph= in --own, says which file "
-            f"shows which): too few for a {missing[0]} split of {shares}"
+            f"{len(samples)} images show {len(stems)} source images (--photograph, photograph= in --own, says which "
+            f"file shows which): too few for a {missing[0]} split of {shares}"
         )
     return [_moved(sample, split_of[sample.stem]) for sample in samples]
 

@@ -230,7 +230,7 @@ def _check_polarity(old: Manifest, parts: BySplit) -> None:
             )
         if known and staying and known.photograph != part.samples[0].photograph:
             raise DataError(
-                f"{domain} comes with photographs told by {part.samples[0].photograph}, but its split {staying[0]}, "
+                f"{domain} comes with source images told by {part.samples[0].photograph}, but its split {staying[0]}, "
                 f"which stays, has {known.photograph}; import all its splits together, or into another folder"
             )
 

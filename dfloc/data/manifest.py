@@ -235,7 +235,7 @@ def domains_of(folder: UPath) -> dict[str, DomainInfo]:
         try:
             return storage.get_model(Manifest, aside).domains
         except WorkspaceError as error:
-            logger.info("photographs are told by the usual rules: %s", error)
+            logger.info("source images are told by the usual rules: %s", error)
     return {}
 
 

@@ -150,8 +150,8 @@ def _of_photographs(manifest: Manifest) -> Iterator[str]:
         if len(found) > 1:
             each = ", ".join(f"{generator} by {rule}" for rule, generator in found.items())
             yield (
-                f"{source}: which photograph a file shows is told in several ways ({each}): one that two of them show "
-                "is not found by its name in two splits; --photograph"
+                f"{source}: which source image a file shows is told in several ways ({each}): one that two of them "
+                "show is not found by its name in two splits; --photograph"
             )
 
 

@@ -126,7 +126,7 @@ def _of_shards(folder: UPath, names: set[str]) -> dict[str, str]:
         held = [place for place in places if place[1] in getattr(manifest.domains.get(place[0]), "splits", {})]
         refs = [ref for place in held for ref in read_samples(folder, manifest, *place)]
     except DataError as error:
-        logger.info("photographs are not looked up in %s: %s", folder, error)
+        logger.info("source images are not looked up in %s: %s", folder, error)
         return {}
     return {ref.id: ref.stem for ref in refs if ref.id in names}
 

@@ -64,9 +64,9 @@ def find(given: Sequence[Path]) -> tuple[list[PhotoFiles], list[Path]]:
         elif path.is_file():
             found.setdefault(path.absolute(), Path(path.stem))
         else:
-            raise ConfigError(f"no file or folder {path}; name photographs or folders of them")
+            raise ConfigError(f"no file or folder {path}; name images or folders of them")
     if not found:
-        raise ConfigError(f"no photographs in {', '.join(map(str, given))}; expected {', '.join(sorted(EXTENSIONS))}")
+        raise ConfigError(f"no images in {', '.join(map(str, given))}; expected {', '.join(sorted(EXTENSIONS))}")
     times = Counter(str(name).casefold() for name in found.values())
     photos = []
     for path, name in found.items():

@@ -67,7 +67,7 @@ def line(record: SweepRecord, ledger: Ledger) -> Iterator[str]:
     most = max(repeated.values(), key=len)
     trainings, draws = len(most), len({draw for draw, _ in most})
     counted = "1 training" if trainings == 1 else f"{trainings} trainings"
-    counted += f" in {draws} draws" if draws > 1 else ""
+    counted += f" in {draws} sampling seeds" if draws > 1 else ""
     smallest = spread.smallest(draws if draws > 1 else trainings)
     least = f"{spread.photographs} source images, {counted} a side: differences from {smallest:.2g}"
     if trainings == 1:

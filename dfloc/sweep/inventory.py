@@ -157,7 +157,7 @@ class Inventory:
             shown = sample_lists.stems(self._workspace, spec.train.digest, data)
             if shown is None:
                 raise ConfigError(
-                    f"pairing disjoint: on which photographs trial {run} was trained is not known; use pairing stems"
+                    f"pairing disjoint: on which source images trial {run} was trained is not known; use pairing stems"
                 )
             found |= set(shown.values())
             if spec.start is None:

@@ -54,7 +54,7 @@ class TrainAsk(Frozen):
         valid: validation images of each of `valid_domains`.
         valid_domains: as `domains`; the training domains where it is left out.
         pairing: stems | independent | disjoint.
-        within: draw from the first so many photographs only (a third).
+        within: draw from the first so many source images only (a third).
         replay: equal = add as many images of the parent's training list.
         mode: restart (from the parent) | cumulative (from the model of the next smaller count, on all images so far) |
             incremental (likewise, on the new images alone).
@@ -255,7 +255,7 @@ class StudyAsk(Frozen):
         evaluate: what every trial is scored on.
         grid: axes of every stage.
         seeds: number of trial seeds, an axis of every stage.
-        draws: number of mixture seeds, an axis of every stage.
+        draws: number of sampling seeds, an axis of every stage.
         search: of which stage the trials are drawn, and from what.
     """
 

@@ -213,7 +213,7 @@ def test_photographs_authentic_images_and_a_list(tmp_path: Path, ray_local: None
         "diffusion",
     )
     assert result.exit_code == 0, f"{result.output}\n{result.exception}"
-    assert "mine/sd: 9 photographs, told by img-([0-4]|.)" in result.output
+    assert "mine/sd: 9 source images, told by img-([0-4]|.)" in result.output
     assert "mine/sd: of family diffusion" in result.output
     assert Manifest.load(UPath(tmp_path / "shards")).families == {"mine/sd": "diffusion", "mine/real": "real"}
     domains = Manifest.load(UPath(tmp_path / "shards")).domains

@@ -42,7 +42,7 @@ def test_a_table_and_a_file_of_it(dfloc: Dfloc, tiny_shards: UPath, tmp_path: Pa
     assert line[:4] == ["tiny/blur", "unknown", "4", "2"]
     [row] = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
     assert f"{float(row['iou']):.3f}" == line[4]
-    assert (row["low"], row["high"], line[-3:]) == ("", "", ["under", "3", "photographs"])
+    assert (row["low"], row["high"], line[-4:]) == ("", "", ["under", "3", "source", "images"])
     assert (row["trial"], row["protocol"], row["domain_trained_on"]) == (trial, "declip-2025", "unknown")
     (tmp_path / "ray.py").write_text("raise AssertionError('Ray was imported')\n")
     environment = {"PYTHONPATH": str(tmp_path), "COLUMNS": "200"}

@@ -48,7 +48,7 @@ def test_folder_pairs_that_are_none(tmp_path: Path) -> None:
     pair = (tmp_path / "images", tmp_path / "masks")
     with pytest.raises(ConfigError, match="split 80/10/10"):
         scan_pair(*pair, "my/edit", "black")
-    with pytest.raises(DataError, match=r"2 images show 1 photographs.*too few"):
+    with pytest.raises(DataError, match=r"2 images show 1 source images.*too few"):
         scan(FolderPair(*pair, "my/edit", "black", "80/10/10", photograph="{stem}"))
     with pytest.raises(DataError, match="no folder"):
         scan_pair(tmp_path / "images", tmp_path / "none", "my/edit", "black")
@@ -388,7 +388,7 @@ def test_originals_that_another_rule_would_find(name: str, rule: str, tmp_path: 
         touch(tmp_path, *(f"{part}/{name.format(k)}.png" for part in ("images", "masks")))
         touch(tmp_path, f"before/{name.format(k)[:-2]}.png")
     written = f"my/edit={tmp_path},fake=white,split=test,originals=before"
-    with pytest.raises(DataError, match=re.escape(f"photographs of 3: --photograph {rule} ")):
+    with pytest.raises(DataError, match=re.escape(f"source images of 3: --photograph {rule} ")):
         read_pair(written)
     assert all(sample.original for sample in read_pair(f"{written},photograph={rule}"))
 

@@ -137,7 +137,7 @@ def test_an_import_stops_and_is_told_to_go_on(tmp_path: Path) -> None:
     assert note in data.notes(["mine/sd"]), "the plan goes on, and its report says so"
     silent = data.manifest.model_copy(update={"notes": ()})
     silent.save(out)
-    with pytest.raises(DataError, match=r"10 photographs lie in two splits, the first is mine/sd/test/x000.bmp ="):
+    with pytest.raises(DataError, match=r"10 source images lie in two splits, the first is mine/sd/test/x000.bmp ="):
         Shards(out, "own").notes(["mine/sd"])
     without_pixels(out)
     old = Shards(out, "own")

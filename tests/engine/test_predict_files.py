@@ -82,7 +82,7 @@ def test_a_file_and_its_folder_name_it_once(folder: Path, monkeypatch: pytest.Mo
     assert len(find([Path("one.png"), folder, Path()])[0]) == 3
 
 
-@pytest.mark.parametrize(("name", "said"), [("gone.png", "no file or folder"), ("empty", "no photographs in")])
+@pytest.mark.parametrize(("name", "said"), [("gone.png", "no file or folder"), ("empty", "no images in")])
 def test_nothing_to_look_at(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=said):

@@ -101,7 +101,7 @@ def test_seeds_of_one_draw_are_one_repetition(tmp_path):
         workspace, record = Workspace(tmp_path / str(seeds)), planned(seeds, draws=3, num_test=24)
         studies.fill(workspace, record, truth, checkpoints=("best",))
         found.append(number(workspace, record))
-        assert f"{3 * seeds} trainings in 3 draws a side" in next(detectable.line(record, Ledger(workspace)))
+        assert f"{3 * seeds} trainings in 3 sampling seeds a side" in next(detectable.line(record, Ledger(workspace)))
     assert found[0] == pytest.approx(found[1], rel=0.05)
 
 

@@ -114,7 +114,7 @@ def test_disjoint_avoids_the_photographs_that_it_was_trained_on(planner: Planner
         "stages.finetune.train.pairing=disjoint",
         "stages.finetune.grid.n=[1]",
     )
-    with pytest.raises(ConfigError, match=r"disjoint: on which photographs trial .* was trained is not known"):
+    with pytest.raises(ConfigError, match=r"disjoint: on which source images trial .* was trained is not known"):
         planner.resolve(start(elsewhere), *settings)
     refs = sorted(planner.resolve().lists.values(), key=len)[-1]
     own = [ref for ref in refs if ref.domain == "tiny/blur"][:3]

@@ -101,7 +101,7 @@ def test_disjoint_fine_tunes_on_photographs_that_the_base_never_saw(planner: Pla
     (base,) = trials(resolved, "base", held_out="tiny/blur")
     stems = [{ref.stem for ref in resolved.lists[trial.spec.train.digest]} for trial in (child, base)]
     assert not stems[0] & stems[1]
-    with pytest.raises(DataError, match="of photographs that the parent did not see"):
+    with pytest.raises(DataError, match="of source images that the parent did not see"):
         planner.resolve(*disjoint, "stages.finetune.grid.n=[9]")
 
 
@@ -454,7 +454,7 @@ def test_a_photograph_in_two_splits_stops_the_plan_unless_the_import_allowed_it(
     assert any("tiny/train0" in note for note in planner.resolve().record.notes)
     manifest = Manifest.load(planner.shards)
     manifest.model_copy(update={"notes": ()}).save(planner.shards)
-    with pytest.raises(DataError, match=r"1 photographs lie in two splits, the first is tiny/train0 \(test, train\)"):
+    with pytest.raises(DataError, match=r"1 source images lie in two splits, the first is tiny/train0 \(test, train\)"):
         planner.resolve()
 
 
