@@ -45,7 +45,7 @@ class DriverNotes:
 
 
 def note(**facts: object) -> None:
-    """Write facts down, where this process has a slate."""
+    """Write facts down, where this process has such a file."""
     if (descriptor := _mine()) is not None:
         os.write(descriptor, json.dumps(facts).encode() + b"\n")
 

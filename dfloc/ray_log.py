@@ -1,4 +1,4 @@
-"""Where Ray's chatter goes: a log file, so that the screen shows the sweep alone."""
+"""Where Ray's own lines go: a log file, so that the screen shows the sweep alone."""
 
 import logging
 import os

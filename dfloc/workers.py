@@ -44,14 +44,14 @@ class Workers:
 
     Args:
         address: of a running Ray; None = one is started here.
-        log: file of Ray's own chatter; None = in a temp folder, which stays where Ray could not be started.
+        log: file of Ray's own lines; None = in a temp folder, which stays where Ray could not be started.
     """
 
     def __init__(self, address: str | None = None, log: UPath | None = None):
         self.address = None if address == "local" else address
         self.log = log
         self._folder: TempFolder | None = None
-        self._chatter: RayLog | None = None
+        self._ray_log: RayLog | None = None
 
     def __enter__(self) -> "Workers":
         self.start()
@@ -89,19 +89,19 @@ class Workers:
         """End what was started; of a process that was asked to end, its parent does it: Ray itself takes its time.
 
         Args:
-            failed: leave the chatter where it is named.
+            failed: leave the log where it is named.
         """
-        leave = failed and self._chatter is not None and self.log is None
+        leave = failed and self._ray_log is not None and self.log is None
         facts = driver_notes.facts()
         if facts.get("watched") and (isinstance(sys.exception(), KeyboardInterrupt) or driver_notes.gone(facts)):
             return
-        if self._chatter:
+        if self._ray_log:
             import ray
 
             driver_notes.note(ray={})
             ray.shutdown()
-            self._chatter.end()
-            self._chatter = None
+            self._ray_log.end()
+            self._ray_log = None
         if self._folder:
             self._folder.leave() if leave else self._folder.remove()
             self._folder = None
@@ -113,8 +113,8 @@ class Workers:
         self._folder = TempFolder()
         empty = self._folder.path / "empty"
         empty.mkdir()
-        self._chatter = RayLog(self._log)
-        self._chatter.begin()
+        self._ray_log = RayLog(self._log)
+        self._ray_log.begin()
         driver_notes.note(log=str(storage.local(self._log).absolute()), temp=str(self._folder.path))
         with _from(empty):
             try:
@@ -124,7 +124,7 @@ class Workers:
                     raise
                 ray.shutdown()  # Ray waited for 30 s for its own processes: a machine that is busy starting others
                 self._init()
-        self._chatter.begun()
+        self._ray_log.begun()
 
     def _init(self) -> None:
         import ray
@@ -157,7 +157,7 @@ class Workers:
 
     def _explained(self, error: Exception) -> ConfigError:
         """Return what went wrong, in one line, and where more of it is."""
-        see = f"; see {self._log}" if self._chatter else ""
+        see = f"; see {self._log}" if self._ray_log else ""
         if "AuthenticationError" in f"{error!r} {error.__cause__!r}":
             return ConfigError(
                 f"the Ray at {self.address} refuses this machine's token: put the cluster's token into "
@@ -204,7 +204,7 @@ def _probe(address: str | None) -> None:
 
 @contextlib.contextmanager
 def quiet_data() -> Iterator[None]:
-    """Let Ray Data be put together without progress bars and chatter, and raise what a worker raised."""
+    """Let Ray Data be put together without progress bars and lines of its own, and raise what a worker raised."""
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -50,12 +50,12 @@ def prints():
         print("begun", flush=True)
 
 def twice():
-    note = slate.note
+    note = driver_notes.note
     def noted(**facts):
         note(**facts)
         if "code" in facts:
             os.kill(os.getpid(), signal.SIGTERM)
-    slate.note = noted
+    driver_notes.note = noted
     os.kill(os.getpid(), signal.SIGTERM)
     work()
 
@@ -72,19 +72,19 @@ def slow():
 
 def ray():
     one = subprocess.Popen(["sleep", "600"])
-    slate.note(ray={"raylet": one.pid}, log="/logs/ray.log", left=3)
+    driver_notes.note(ray={"raylet": one.pid}, log="/logs/ray.log", left=3)
     os.write(1, f"ray {one.pid}\\n".encode())
     native()
 
 def quits():
     one = subprocess.Popen(["sleep", "600"])
-    slate.note(ray={"raylet": one.pid}, log="/logs/ray.log", left=3)
+    driver_notes.note(ray={"raylet": one.pid}, log="/logs/ray.log", left=3)
     os._exit(1)
 
 def counts():
     from dfloc import shutdown
     seen = []
-    with ending.listening(seen.append):
+    with shutdown.listening(seen.append):
         os.write(1, b"begun\\n")
         until = time.monotonic() + 3
         while time.monotonic() < until:

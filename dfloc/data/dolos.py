@@ -215,7 +215,7 @@ def with_splits(
 def files(
     images: Path, masks: Path | None, domain: str, split: Split, mask_kind: MaskKind, named: str = mask_matching.NAME
 ) -> list[Sample]:
-    """Return the samples of one split's folders, whose masks are named as `partners.find` has it.
+    """Return the samples of one split's folders, whose masks are named as `mask_matching.find` has it.
 
     The folders may be one, or the masks lie inside of the images.
 

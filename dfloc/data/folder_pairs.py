@@ -46,7 +46,7 @@ class FolderPair(NamedTuple):
         mask: a mask's name without its extension: `{name}` is the image's, `{cut}` the same up to its last `_` (which
             then names the photograph).
         table: the list of samples; `images` and `masks` are then where its files are looked for as well.
-        photograph: which one a file shows, as `photographs.rule` has it. None: as in the folder's last import, else
+        photograph: which one a file shows, as `source_images.rule` has it. None: as in the folder's last import, else
             its whole name.
         authentic: folder of photographs of which nothing is fake: domain `<source>/real`.
         masks_are: how masks lie where EXIF turns the image, where neither sizes nor originals tell.

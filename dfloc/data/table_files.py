@@ -24,7 +24,7 @@ class SampleTable(NamedTuple):
         masks: the same of masks.
         domain: of the images with a mask; the others are of `<source>/real`.
         mask_kind: of the masks.
-        named: masks' names where the list has no column of them, as `partners.find` has it.
+        named: masks' names where the list has no column of them, as `mask_matching.find` has it.
         tell: the photograph of an image where no column says it.
     """
 

@@ -12,7 +12,7 @@ from dfloc import repro
 from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError, unknown
 from dfloc.models import encoders
-from dfloc.models.base import freeze
+from dfloc.models.base import Normalization, freeze
 from dfloc.models.decoders import OUTPUT_SIZE, Examples, check_pixels
 from dfloc.registry import MapSpec
 
@@ -31,7 +31,7 @@ class Segmenter(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, net: nn.Module, normalization: encoders.Normalization) -> None:
+    def __init__(self, net: nn.Module, normalization: Normalization) -> None:
         super().__init__()
         self.net = net
         for name, values in normalization._asdict().items():

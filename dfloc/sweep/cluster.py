@@ -22,7 +22,7 @@ class Cluster:
     Args:
         address: of a running Ray; None = $RAY_ADDRESS, else one is started here and ended with the sweep.
         console: where an inherited address is named.
-        logs: folder of Ray's own chatter.
+        logs: folder of Ray's own lines.
 
     Attributes:
         notes: what was said of the address.

@@ -27,8 +27,8 @@ class ImagesRequest:
 
     Attributes:
         data: folder of shards, or a tree, which is imported once.
-        own: instead of `data`, folder pairs as `pairs.read_pair` reads them; all images of one without splits are test
-            images.
+        own: instead of `data`, folder pairs as `folder_pairs.read_pair` reads them; all images of one without splits
+            are test images.
         domains: of `data`, full or short names; none: every local domain that has the split.
     """
 

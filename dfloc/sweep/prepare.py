@@ -43,7 +43,7 @@ class SweepRequest:
 
     Attributes:
         data: folder of shards or a tree; None = the built-in mini-Dolos.
-        own: folder pairs, each a domain more, as `pairs.read_pair` reads them.
+        own: folder pairs, each a domain more, as `folder_pairs.read_pair` reads them.
         settings: `key=value`, merged over file and preset.
         only: stages to keep, with those they start from.
         address: of a running Ray; None = one of this process.

@@ -155,17 +155,17 @@ def test_chatter_goes_to_the_file_and_our_own_words_to_the_screen(
 ) -> None:
     names = ("ray", "ray.data", "ray.tune", "ray.train", "ray._private")
     before = {name: (logging.getLogger(name).handlers, logging.getLogger(name).propagate) for name in names}
-    chatter = RayLog(UPath(tmp_path / "logs" / "ray.log"))
-    chatter.begin()
+    ray_log = RayLog(UPath(tmp_path / "logs" / "ray.log"))
+    ray_log.begin()
     try:
         logging.getLogger("ray").handlers.clear()
-        chatter.begun()
+        ray_log.begun()
         os.write(2, b"native words\n")
         for name in ("ray.anything", "ray._private.worker", "ray.tune.execution"):
             logging.getLogger(name).error("words of %s", name)
         print("our own words", file=sys.stderr)  # noqa: T201
     finally:
-        chatter.end()
+        ray_log.end()
         for name, (handlers, propagate) in before.items():
             logging.getLogger(name).handlers, logging.getLogger(name).propagate = handlers, propagate
     os.write(2, b"native words afterwards\n")
