@@ -22,7 +22,7 @@ from dfloc.report.find import records
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
-from dfloc.sweep import precision
+from dfloc.sweep import detectable
 from tests.metrics.repeated import covered, trainings
 
 Function = Callable[[Sequence[float]], float]
@@ -166,7 +166,7 @@ def shown(workspace: Workspace) -> Iterator[str]:
     for num in (1, 3, 5, 10):
         kept = [trial for trial in record.trials if trial.repetition[1] < num]
         part = record.model_copy(update={"trials": tuple(kept)})
-        spread = precision.recorded(part, Ledger(workspace))
+        spread = detectable.recorded(part, Ledger(workspace))
         study = Study(part, Results(workspace, part))
         pairs = combinations([group for group in study.groups if group.scored], 2)
         found = [study.less(one, other, [domain]) for one, other in pairs for domain in study.tested]

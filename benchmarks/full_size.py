@@ -23,7 +23,7 @@ import torch
 
 from dfloc import registry
 from dfloc.config import DecoderSpec
-from dfloc.engine.source import fuse
+from dfloc.engine.batches import fuse
 from dfloc.models import decoders
 from dfloc.models.base import entered
 

@@ -101,13 +101,13 @@ def room(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        full = told(error, path)
+        full = full_disk(error, path)
         if full is None or full is error:
             raise
         raise full from error
 
 
-def told(error: BaseException | None, path: Path) -> DiskFullError | None:
+def full_disk(error: BaseException | None, path: Path) -> DiskFullError | None:
     """Return the error to show where one, or its cause, says that there is no room; None where it says anything else.
 
     Args:

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 FILE = "epochs.jsonl"
 
 
-class Point(NamedTuple):
+class ResumePoint(NamedTuple):
     """An epoch checkpoint, and the records until then."""
 
     epoch: int
@@ -63,7 +63,7 @@ def checkpoints(attempt: UPath) -> list[UPath]:
     return sorted(attempt.glob("epoch-*.state"), key=lambda path: path.name, reverse=True)
 
 
-def resumable(trial: UPath) -> list[Point]:
+def resumable(trial: UPath) -> list[ResumePoint]:
     """Return the checkpoints of all attempts, most advanced first; one counts once its record is put.
 
     One whose records are damaged is left out, and said.
@@ -85,7 +85,7 @@ def resumable(trial: UPath) -> list[Point]:
                     continue
                 if epoch > len(lines) or not digests.digest(b"".join(lines[:epoch])).startswith(mark):
                     raise ValueError("not what was written")
-                found.append(Point(epoch, checkpoint, read(lines[:epoch])))
+                found.append(ResumePoint(epoch, checkpoint, read(lines[:epoch])))
             except ValueError:
                 logger.warning("checkpoint %s is left out: %s is damaged", checkpoint.name, path)
     return sorted(found, key=lambda point: (point.epoch, point.path.name), reverse=True)

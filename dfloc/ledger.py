@@ -10,14 +10,14 @@ from typing import Literal
 import pyarrow as pa
 from upath import UPath
 
-from dfloc import digests, epochs, measured, planned, storage
+from dfloc import digests, epochs, planned, rows_file, storage
 from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.errors import WorkspaceError
-from dfloc.outcome import Cost, Done, EpochRecord, Failure, State, Stopped
+from dfloc.outcome import Cost, Done, EpochRecord, Failure, Stopped, TrialState
 from dfloc.storage import Workspace
 
-__all__ = ["Attempt", "Cost", "Done", "EpochRecord", "Failure", "Ledger", "State", "Stopped"]
+__all__ = ["Attempt", "Cost", "Done", "EpochRecord", "Failure", "Ledger", "Stopped", "TrialState"]
 
 logger = logging.getLogger(__name__)
 
@@ -107,13 +107,13 @@ class Ledger:
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
         self._root = workspace.trials
-        self._ids = lru_cache(KEPT_LISTS)(partial(lists.ids, workspace))
+        self._ids = lru_cache(KEPT_LISTS)(partial(sample_lists.ids, workspace))
 
     def folder(self, fingerprint: str) -> UPath:
         """Return the folder of a trial."""
         return self._root / fingerprint
 
-    def state(self, fingerprint: str, sweep: str | None = None) -> State:
+    def state(self, fingerprint: str, sweep: str | None = None) -> TrialState:
         """Return how far a trial is.
 
         Args:
@@ -278,16 +278,16 @@ class Ledger:
 
     def has_whole_rows(self, fingerprint: str, key: str) -> bool:
         """Return whether an evaluation is there and is what was put; damaged rows are said, and to be made again."""
-        return measured.is_whole(self._rows(fingerprint, key), fingerprint)
+        return rows_file.is_whole(self._rows(fingerprint, key), fingerprint)
 
     def has_scored(self, evaluation: EvaluationSpec) -> bool:
         """Return whether `scored` would return rows; damaged ones are said, and to be made again."""
         path = self._rows(evaluation.trial, evaluation.key)
-        return measured.is_whole(path, evaluation.trial, partial(self._of, evaluation))
+        return rows_file.is_whole(path, evaluation.trial, partial(self._of, evaluation))
 
     def put_rows(self, fingerprint: str, key: str, table: pa.Table) -> None:
         """Put the rows of one evaluation, one per image."""
-        measured.put(self._rows(fingerprint, key), fingerprint, table)
+        rows_file.put(self._rows(fingerprint, key), fingerprint, table)
 
     def rows(self, fingerprint: str, key: str) -> pa.Table:
         """Read the rows of one evaluation.
@@ -295,7 +295,7 @@ class Ledger:
         Raises:
             WorkspaceError: they are not there, or damaged.
         """
-        return measured.read(self._rows(fingerprint, key), fingerprint)
+        return rows_file.read(self._rows(fingerprint, key), fingerprint)
 
     def scored(self, evaluation: EvaluationSpec) -> pa.Table:
         """Read the rows of an evaluation, and ask whether they are of what it names, one for each image of its list.
@@ -319,7 +319,7 @@ class Ledger:
         except WorkspaceError as error:
             logger.info("rows are not compared with their list: %s", error)
             ids = None
-        return measured.of(evaluation, table, path, ids)
+        return rows_file.of(evaluation, table, path, ids)
 
     def _stop(self, fingerprint: str, sweep: str) -> UPath:
         return self.folder(fingerprint) / "stopped" / f"{sweep}.json"

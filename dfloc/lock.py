@@ -99,7 +99,7 @@ class DriverLock:
         self.succeeds = False
 
     def __enter__(self) -> "DriverLock":
-        told = False
+        announced = False
         while not self._create():
             owner = self._patiently(self.owner)
             if owner is None or owner.released:
@@ -108,9 +108,9 @@ class DriverLock:
                 raise WorkspaceError(
                     f"another driver owns {self._root}: {owner.name}; end it, or wait for it with --wait"
                 )
-            if not told and self._on_wait:
+            if not announced and self._on_wait:
                 self._on_wait(owner)
-                told = True
+                announced = True
             time.sleep(0.5)
         self._beat.start()
         return self

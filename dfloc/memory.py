@@ -10,7 +10,7 @@ FULL = 0.8
 CGROUPS = Path("/sys/fs/cgroup")
 
 
-class Held(NamedTuple):
+class MemoryUse(NamedTuple):
     """Memory in bytes: of some processes, and of all that there is for them.
 
     Attributes:
@@ -25,7 +25,7 @@ class Held(NamedTuple):
     kills: int = 0
     free: int = 0
 
-    def told(self, before: int) -> str:
+    def describe_kill(self, before: int) -> str:
         """Return what it says of a process that was killed.
 
         Args:
@@ -51,7 +51,7 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def look(pids: Iterable[int]) -> Held:
+def look(pids: Iterable[int]) -> MemoryUse:
     """Return what processes hold now."""
     machine = _kib(Path("/proc/meminfo"))
     status = [_kib(Path(f"/proc/{pid}/status")) for pid in pids]
@@ -59,7 +59,7 @@ def look(pids: Iterable[int]) -> Held:
     limits = list(_limits())
     total = min([machine["MemTotal"], *(limit for limit, _ in limits if limit)])
     kills = next((number for _, number in limits if number is not None), 0)  # those around it count others', too
-    return Held(held, total, kills, machine.get("MemAvailable", machine["MemTotal"]))
+    return MemoryUse(held, total, kills, machine.get("MemAvailable", machine["MemTotal"]))
 
 
 def _limits() -> Iterator[tuple[int, int | None]]:

@@ -20,7 +20,7 @@ from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from dfloc.sweep import lookup
 from dfloc.sweep import rows as trial_rows
-from dfloc.sweep.file import shipped
+from dfloc.sweep.sweep_file import shipped
 
 if TYPE_CHECKING:
     import pandas as pd

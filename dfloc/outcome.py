@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from dfloc.config import Checkpoint, Frozen
 from dfloc.registry import WATCHED
 
-State = Literal["new", "partial", "stopped", "done", "failed"]
+TrialState = Literal["new", "partial", "stopped", "done", "failed"]
 
 
 class EpochRecord(Frozen):

@@ -131,8 +131,8 @@ def _start(pid: int) -> int | None:
             return round(psutil.Process(pid).create_time() * 100)
         if str((_PROC / "self").readlink()) != str(os.getpid()):  # it is of another namespace
             return None
-        told = (_PROC / str(pid) / "stat").read_bytes()
+        stat = (_PROC / str(pid) / "stat").read_bytes()
     except (OSError, psutil.Error):
         return None
-    state, *numbers = told.rpartition(b")")[2].split()  # a name may hold blanks and parentheses
+    state, *numbers = stat.rpartition(b")")[2].split()  # a name may hold blanks and parentheses
     return -1 if state in ENDED else int(numbers[18])

@@ -8,7 +8,7 @@ from typing import Any
 
 from upath import UPath
 
-from dfloc.alphabet import key
+from dfloc.mlflow_names import key
 from dfloc.tracking_store import Store
 
 FILE = "answer.json"

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from dfloc import config, names
+from dfloc import config, trial_names
 from dfloc.axis import Value, frozen
 from dfloc.config import EvaluationSpec, Frozen, Real, TrialSpec
 
@@ -62,9 +62,9 @@ class PlannedTrial(Frozen):
         return {axis: frozen(value) for axis, value in axes.items()} if isinstance(axes, dict) else axes
 
     @property
-    def called(self) -> names.Name:
+    def called(self) -> trial_names.TrialName:
         """How a person calls it, and the words by which it is found."""
-        return names.of(self.stage, self.case, self.axes)
+        return trial_names.of(self.stage, self.case, self.axes)
 
     @property
     def name(self) -> str:
@@ -101,7 +101,7 @@ def cell(trial: PlannedTrial, searched: Collection[str]) -> str:
         trial: of a study.
         searched: its stages whose trials a search draws.
     """
-    dropped = {names.POINT} if trial.stage in searched else set[str]()
+    dropped = {trial_names.POINT} if trial.stage in searched else set[str]()
     axes = {axis: value for axis, value in trial.axes.items() if axis not in dropped}
     return config.canonical([trial.stage, trial.case, axes])
 

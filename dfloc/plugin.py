@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from dfloc import packages, registry
 from dfloc.errors import ConfigError, DflocError
-from dfloc.imports import PREFIX, ROOT, Code, decoded, elsewhere, is_installed
-from dfloc.registry import Added, BackboneRow, Kind
+from dfloc.plugin_modules import PREFIX, ROOT, PluginLoader, decoded, elsewhere, is_installed
+from dfloc.registry import Added, BackboneRow, ComponentKind
 
 # What a plug-in may define: table -> kind. Each is a mapping from names to what makes them.
-TABLES: Mapping[str, Kind] = {
+TABLES: Mapping[str, ComponentKind] = {
     "BACKBONES": "backbone",
     "DECODERS": "decoder",
     "LOSSES": "loss",
@@ -91,7 +91,7 @@ def use(plugins: Sequence[Plugin]) -> None:
     """
     if tuple(plugins) == registry.plugins():
         return
-    added: dict[tuple[Kind, str], Added] = {}
+    added: dict[tuple[ComponentKind, str], Added] = {}
     for plugin in plugins:
         for key, what in _defined(plugin).items():
             if key in added:
@@ -231,11 +231,11 @@ def _packages(plugin: Plugin) -> tuple[tuple[str, str], ...]:
     return tuple(sorted({pair for head in _foreign(plugin) for pair in packages.of(head)}))
 
 
-def _defined(plugin: Plugin) -> dict[tuple[Kind, str], Added]:
+def _defined(plugin: Plugin) -> dict[tuple[ComponentKind, str], Added]:
     for name, version in plugin.packages:
         if (here := packages.version(name)) != version:
             raise ConfigError(f"plug-in {plugin.name} was read with {name} {version}, but {here} is installed here")
-    found: dict[tuple[Kind, str], Added] = {}
+    found: dict[tuple[ComponentKind, str], Added] = {}
     for module in _modules(plugin):
         tables = {kind: getattr(module, table) for table, kind in TABLES.items() if hasattr(module, table)}
         for kind, table in tables.items():
@@ -250,7 +250,7 @@ def _defined(plugin: Plugin) -> dict[tuple[Kind, str], Added]:
     return found
 
 
-def _checked(plugin: Plugin, kind: Kind, name: str, value: Any, module: ModuleType) -> Any:
+def _checked(plugin: Plugin, kind: ComponentKind, name: str, value: Any, module: ModuleType) -> Any:
     """Return what a name stands for, with a backbone's factory looked up in its file."""
     where = f'plug-in {plugin.name}: {kind} "{name}"'
     if kind in registry.FACTORIES and name in registry.FACTORIES[kind]:
@@ -273,7 +273,7 @@ def _checked(plugin: Plugin, kind: Kind, name: str, value: Any, module: ModuleTy
 def _modules(plugin: Plugin) -> list[ModuleType]:
     """Return the modules that may define tables: the first one, else those of a folder that assign some."""
     files = {ROOT: plugin.text.encode(), **dict(plugin.files)}
-    code = Code(f"{PREFIX}{plugin.digest[:12]}", plugin.name, files)
+    code = PluginLoader(f"{PREFIX}{plugin.digest[:12]}", plugin.name, files)
     try:
         found = code.load([ROOT])
         if not plugin.name.endswith(".py") and not any(hasattr(found[0], table) for table in TABLES):

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from dfloc import disk, parent_run, run_layout, storage, summary
-from dfloc.alphabet import MAX_KEY, key, value
 from dfloc.config import EvaluationSpec, fingerprint
 from dfloc.identity import Identity
 from dfloc.ledger import Ledger
+from dfloc.mlflow_names import MAX_KEY, key, value
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.tracking_store import RELATIVE, RefusedError, Store
@@ -39,7 +39,7 @@ MLFLOW_NAME = "mlflow.runName"
 
 
 @dataclass(frozen=True)
-class Side:
+class Destination:
     """Whose runs are written, and where.
 
     Attributes:
@@ -62,7 +62,7 @@ class Projection:
         StoreError: of the store, as every method.
     """
 
-    def __init__(self, store: Store, side: Side, ledger: Ledger, record: SweepRecord):
+    def __init__(self, store: Store, side: Destination, ledger: Ledger, record: SweepRecord):
         self._store = store
         self._side = side
         self._ledger = ledger
@@ -177,7 +177,7 @@ class Projection:
             ended = self._ended(planned.fingerprint)
             kept = not mine and any(summary.is_mean(name) for name in data.metrics)  # means are over other domains
             points |= {
-                name: [summary.Point(number, ended if had[key(name)] is None else time.time())]
+                name: [summary.LoggedValue(number, ended if had[key(name)] is None else time.time())]
                 for name, number in numbers.items()
                 if not (kept and summary.is_mean(name))
             }

@@ -121,7 +121,7 @@ class SweepRecord(Frozen):
         return starts.union if starts.all else None
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where a start stands among those of all sweeps of the workspace, and a point among those that it has drawn.
 
     Attributes:
@@ -133,12 +133,12 @@ class Place(NamedTuple):
     draw: int = 0
 
 
-def files(folder: UPath) -> dict[Place, UPath]:
+def files(folder: UPath) -> dict[Position, UPath]:
     """Return the files of a sweep's record, in their order: by number, whatever the clock was."""
-    found = {Place(0): folder / OLD} if (folder / OLD).exists() or (folder / OLD).is_symlink() else {}
+    found = {Position(0): folder / OLD} if (folder / OLD).exists() or (folder / OLD).is_symlink() else {}
     for path in folder.glob("starts/*.json"):
         if match := _FILE.fullmatch(path.name):
-            found[Place(int(match[1]), int(match[2] or 0))] = path
+            found[Position(int(match[1]), int(match[2] or 0))] = path
     return dict(sorted(found.items()))
 
 
@@ -201,7 +201,9 @@ class Starts:
                 disk.sync(storage.local(starts))
             return
         again = self._planned(start)
-        self._put(Place(self._last() + 1), start.model_copy(update={"trials": (), "search": None}) if again else start)
+        self._put(
+            Position(self._last() + 1), start.model_copy(update={"trials": (), "search": None}) if again else start
+        )
 
     def repeats(self, start: SweepRecord) -> bool:
         """Return whether a start would put nothing on record: the newest one of the workspace planned the same."""
@@ -220,17 +222,17 @@ class Starts:
         """Put on record what a search has drawn, or weighed, since the newest start that searches; if it is new."""
         number = max(number for number, start in self.all.items() if start.search)
         start = self.all[number]
-        if drawn.trials or _told(drawn.search) != _told(start.search):
-            self._put(Place(number, self._draws[number] + 1), drawn)
+        if drawn.trials or _search_facts(drawn.search) != _search_facts(start.search):
+            self._put(Position(number, self._draws[number] + 1), drawn)
 
-    def _put(self, place: Place, record: SweepRecord) -> None:
+    def _put(self, place: Position, record: SweepRecord) -> None:
         name = f"{place.start}.{place.draw}.json" if place.draw else f"{place.start}.json"
         path = self._folder / "starts" / name
         if not storage.put_new(path, storage.sealed(record, path)):
             raise WorkspaceError(f"{path} is there already: another driver is at work; wait until it has ended")
         self._take(place, record)
 
-    def _take(self, place: Place, record: SweepRecord) -> None:
+    def _take(self, place: Position, record: SweepRecord) -> None:
         self._draws[place.start] = place.draw
         start = self.all.get(place.start)
         self.all[place.start] = _joined(start, record) if start else record
@@ -258,8 +260,8 @@ def union(starts: Sequence[SweepRecord]) -> SweepRecord:
     first, about = starts[order[0]], [starts[number] for number in order]
     stages = list(dict.fromkeys(stage for start in about for stage in start.stages))
     trials.sort(key=lambda trial: stages.index(trial.stage))
-    told = sorted(searches.values(), key=lambda one: newest[one.stage])
-    kept = [_of_those(one, trials) for one in told]
+    in_order = sorted(searches.values(), key=lambda one: newest[one.stage])
+    kept = [_of_those(one, trials) for one in in_order]
     return first.model_copy(
         update={
             "facts": {domain: facts for start in reversed(about) for domain, facts in start.facts.items()},
@@ -326,6 +328,6 @@ def _plan(start: SweepRecord) -> object:
     return start.model_copy(update={"search": search}).model_dump(mode="json")
 
 
-def _told(search: SearchRecord | None) -> object:
+def _search_facts(search: SearchRecord | None) -> object:
     """Return what is said of a search besides its points."""
     return search and (search.exhausted, search.importance, search.weighed)

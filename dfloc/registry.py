@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from dfloc.errors import ConfigError, unknown
 
-Kind = Literal["backbone", "decoder", "loss", "optimizer", "schedule", "protocol", "generator"]
+ComponentKind = Literal["backbone", "decoder", "loss", "optimizer", "schedule", "protocol", "generator"]
 Layout = Literal["grid", "tokens", "vector"]
 
 
@@ -106,7 +106,7 @@ BACKBONES: Mapping[str, BackboneRow] = {
 # Libraries all of whose models are backbones, `<library>:<model>`: what makes the row of such a name.
 LIBRARIES: Mapping[str, str] = {"clip": "dfloc.models.towers:row"}
 
-FACTORIES: Mapping[Kind, Mapping[str, str]] = {
+FACTORIES: Mapping[ComponentKind, Mapping[str, str]] = {
     "backbone": {name: row.factory for name, row in BACKBONES.items()},
     "decoder": {
         "linear": "dfloc.models.decoders:make_linear",
@@ -207,7 +207,7 @@ class Added(NamedTuple):
 _plugged: dict[str, Any] = {"plugins": (), "added": {}}
 
 
-def plug(plugins: Sequence[Any], added: Mapping[tuple[Kind, str], Added]) -> None:
+def plug(plugins: Sequence[Any], added: Mapping[tuple[ComponentKind, str], Added]) -> None:
     """Put what plug-ins add beside the built-in names, instead of what was added before."""
     _plugged.update(plugins=tuple(plugins), added=dict(added))
 
@@ -217,23 +217,23 @@ def plugins() -> tuple[Any, ...]:
     return tuple(_plugged["plugins"])
 
 
-def plugin_of(kind: Kind, name: str) -> str | None:
+def plugin_of(kind: ComponentKind, name: str) -> str | None:
     """Return the digest of the plug-in's file that a name comes from; None for a built-in name."""
     added = _plugged["added"].get((kind, name))
     return added.digest if added else None
 
 
-def added(kind: Kind) -> dict[str, Any]:
+def added(kind: ComponentKind) -> dict[str, Any]:
     """Return what plug-ins add of a kind, by name."""
     return {name: one.what for (of, name), one in _plugged["added"].items() if of == kind}
 
 
-def names(kind: Kind) -> list[str]:
+def names(kind: ComponentKind) -> list[str]:
     """Return the known names of a kind, sorted."""
     return sorted({*FACTORIES.get(kind, ()), *added(kind)})
 
 
-def find(kind: Kind, name: str, plugin: str | None = None) -> Callable[..., Any]:
+def find(kind: ComponentKind, name: str, plugin: str | None = None) -> Callable[..., Any]:
     """Import and return the factory of a name.
 
     Args:
@@ -284,7 +284,7 @@ def map_spec(full_name: str) -> MapSpec:
     return row.maps[tail]
 
 
-def _imported(kind: Kind, name: str, where: str) -> Callable[..., Any]:
+def _imported(kind: ComponentKind, name: str, where: str) -> Callable[..., Any]:
     """Return what stands at "module:function"."""
     module, _, attribute = where.partition(":")
     try:

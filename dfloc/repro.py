@@ -36,7 +36,7 @@ def generator(seed: int, purpose: Purpose, epoch: int = 0, sample: str = "") -> 
 
 
 @contextmanager
-def drawing(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
+def seeded(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
     """Let what can read torch's global generators alone (a library's initialisation, dropout) draw from a seed.
 
     Args:

@@ -17,7 +17,7 @@ from fsspec import AbstractFileSystem
 from pydantic import BaseModel, ValidationError
 from upath import UPath
 
-from dfloc import disk, uris
+from dfloc import database_uri, disk
 from dfloc.errors import WorkspaceError
 
 M = TypeVar("M", bound=BaseModel)
@@ -335,7 +335,7 @@ class Workspace:
         Raises:
             WorkspaceError: an object store holds no database.
         """
-        return uris.of_database(local(self.root) / "mlflow.db")
+        return database_uri.of_database(local(self.root) / "mlflow.db")
 
 
 def is_local(path: UPath) -> bool:

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from dfloc.axis import Value
 from dfloc.config import AugmentSpec, Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, SampleList, TrialSpec
-from dfloc.data import dolos, lists
+from dfloc.data import dolos, sample_lists
 from dfloc.ledger import Ledger
 from dfloc.metrics import degenerate, protocols, summarise
 from dfloc.planned import PlannedTrial
@@ -21,11 +21,11 @@ FAILURE = "dfloc.failure"
 WEIGHTS = "dfloc.weights"
 COLLAPSED = "dfloc.collapsed"
 
-Group = Literal["mean", "id", "ood", "base", "held_out"]
+ScoreGroup = Literal["mean", "id", "ood", "base", "held_out"]
 Relation = Literal["in", "out", "unknown"]
 
 
-class Point(NamedTuple):
+class LoggedValue(NamedTuple):
     """A value, when it was recorded (seconds since 1970), and its epoch; 0 = of the whole trial."""
 
     value: float
@@ -142,9 +142,9 @@ def tags(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[str
     return words
 
 
-def curves(ledger: Ledger, planned: PlannedTrial) -> dict[str, list[Point]]:
+def curves(ledger: Ledger, planned: PlannedTrial) -> dict[str, list[LoggedValue]]:
     """Return what was recorded by epoch, in their order."""
-    curves: dict[str, list[Point]] = {}
+    curves: dict[str, list[LoggedValue]] = {}
     for record in ledger.epochs(planned.fingerprint):
         values: dict[str, float | None] = {
             "train/loss": record.train_loss,
@@ -153,7 +153,7 @@ def curves(ledger: Ledger, planned: PlannedTrial) -> dict[str, list[Point]]:
         }
         for key, value in values.items():
             if value is not None:
-                curves.setdefault(key, []).append(Point(value, record.time, record.epoch))
+                curves.setdefault(key, []).append(LoggedValue(value, record.time, record.epoch))
     return curves
 
 
@@ -250,7 +250,7 @@ def validated(ledger: Ledger, trial: str, valid: SampleList, checkpoint: Checkpo
         return None
     whole = pa.concat_tables(found, promote_options="permissive")
     first = {name: place for place, name in reversed([*enumerate(whole["id"].to_pylist())])}
-    names = (lists.ids(ledger.workspace, valid.digest) or ()) if valid.counts else first.keys()
+    names = (sample_lists.ids(ledger.workspace, valid.digest) or ()) if valid.counts else first.keys()
     return whole.take(sorted(first[name] for name in names)) if names and first.keys() >= {*names} else None
 
 
@@ -280,7 +280,7 @@ def _training(ledger: Ledger, name: str) -> dict[str, float]:
 
 def is_mean(key: str) -> bool:
     """Return whether a number is a mean over domains of the study, so that it depends on which those are."""
-    return key.startswith(tuple(f"test/{group}/" for group in get_args(Group)))
+    return key.startswith(tuple(f"test/{group}/" for group in get_args(ScoreGroup)))
 
 
 def _means(
@@ -290,7 +290,7 @@ def _means(
     held_out = axes(record, planned).get("held_out")
     domains = record.tested
     related = {domain: relation(planned.spec, domain, record.families) for domain in domains}
-    groups: dict[Group, list[str]] = {
+    groups: dict[ScoreGroup, list[str]] = {
         "mean": list(domains),
         "id": [domain for domain in domains if related[domain] == "in"],
         "ood": [domain for domain in domains if related[domain] == "out"],

@@ -11,11 +11,11 @@ from typing import Literal
 
 from upath import UPath
 
-from dfloc import disk, identity, storage, tracking_uri, uris
+from dfloc import database_uri, disk, identity, storage, tracking_uri
 from dfloc.errors import ConfigError, DflocError
 from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial
-from dfloc.projection import FINGERPRINT, Projection, Side
+from dfloc.projection import FINGERPRINT, Destination, Projection
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.tracking_store import LostError, RefusedError, Store, StoreError
@@ -78,7 +78,7 @@ class Tracker:
         self.uri = tracking_uri.check(workspace, uri)
         self.is_own = storage.is_local(workspace.root) and self.uri == workspace.tracking_uri
         found, original = identity.identify(workspace, new_identity)
-        self._side = Side(found, check_experiment(experiment), self.is_own)
+        self._side = Destination(found, check_experiment(experiment), self.is_own)
         self._is_muted = bool(original) and not self.is_own  # the runs there are the original's
         inherited = tracking_uri.inherited(uri)
         self.notes = [f"MLflow: the one at {tracking_uri.VARIABLE}={inherited}"] if inherited else []
@@ -193,7 +193,7 @@ class Tracker:
         """Go on without the store, and say so once; a full disk of this machine is told in the end."""
         self._projection = None
         if self._store and self._store.database:
-            self._bug = disk.told(error, self._store.database)
+            self._bug = disk.full_disk(error, self._store.database)
             if self._bug:
                 return
         if not self._warned:
@@ -217,7 +217,7 @@ def trial_of(workspace: Workspace, run_id: str, uri: str | None = None) -> str:
         ConfigError: the store cannot be understood or does not answer, has no such run, or the run is no trial's.
     """
     uri = tracking_uri.check(workspace, uri)
-    database, missing = uris.database(uri), f"no trial {run_id}, and no such run in MLflow at {uri}"
+    database, missing = database_uri.database(uri), f"no trial {run_id}, and no such run in MLflow at {uri}"
     if database and not database.exists():
         raise ConfigError(f"{missing} (there is no such store); see dfloc ui")
     try:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from dfloc import tracking_uri, uris
-from dfloc.alphabet import MAX_KEY, MAX_PARAM, key, value
+from dfloc import database_uri, tracking_uri
+from dfloc.mlflow_names import MAX_KEY, MAX_PARAM, key, value
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Store:
 
     def __init__(self, uri: str):
         self.uri = uri
-        self.database = uris.database(uri)
+        self.database = database_uri.database(uri)
         self.name = f"MLflow's database {self.database}" if self.database else f"MLflow at {uri}"
         self._since: float | None = None
         self._client: Any = None
@@ -232,7 +232,7 @@ class Store:
         database.parent.mkdir(parents=True, exist_ok=True)
         scratch = database.with_name(f".{database.name}.{uuid.uuid4().hex[:8]}.part")
         try:
-            MlflowClient(tracking_uri=uris.of_database(scratch)).search_experiments(max_results=1)
+            MlflowClient(tracking_uri=database_uri.of_database(scratch)).search_experiments(max_results=1)
             scratch.replace(database)
         finally:
             scratch.unlink(missing_ok=True)
@@ -242,11 +242,11 @@ class Store:
         try:
             return call(*args, **named)
         except Exception as error:
-            raise self._told(what, error) from error
+            raise self._explained(what, error) from error
         finally:
             self._since = None
 
-    def _told(self, what: str, error: Exception) -> StoreError:
+    def _explained(self, what: str, error: Exception) -> StoreError:
         """Return what was wrong, by a look at the store: not by the kinds of errors that its libraries have."""
         cause, status = _cause(error), _status(error)
         if self.database:
@@ -268,7 +268,7 @@ def _keep_files_beside_databases() -> None:
     from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
 
     def repository(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> Any:
-        database = uris.database(tracking_uri or "")
+        database = database_uri.database(tracking_uri or "")
         if database is None:
             return MlflowArtifactsRepository(artifact_uri, tracking_uri, registry_uri)
         inside = Path(unquote(urlsplit(artifact_uri).path).lstrip("/"))

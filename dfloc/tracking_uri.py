@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from upath import UPath
 
-from dfloc import storage, uris
+from dfloc import database_uri, storage
 from dfloc.errors import ConfigError, DflocError, WorkspaceError
 from dfloc.logfile import LogFile
 from dfloc.storage import Workspace
@@ -37,7 +37,7 @@ def inherited(uri: str | None) -> str | None:
 
 def shown(uri: str) -> str:
     """Return an address for the screen: without name, password and query; in a path an @ is a sign like any other."""
-    if uris.database(uri) or uri.startswith((".", "/", "~", "file:///")):
+    if database_uri.database(uri) or uri.startswith((".", "/", "~", "file:///")):
         return uri
     head = match[0] if (match := re.match(r"[\w+.-]+:/+", uri)) else ""
     return head + uri.removeprefix(head).rpartition("@")[2].partition("?")[0]
@@ -68,9 +68,9 @@ def check(workspace: Workspace, uri: str | None) -> str:
         raise ConfigError(f"{name}of {parts.hostname} has a name or password in it, which would be shown; {LOGIN}")
     if served:
         return uri.rstrip("/")
-    path = None if set(uri) & set("?#") or uri.endswith("/") else uris.database(uri)
+    path = None if set(uri) & set("?#") or uri.endswith("/") else database_uri.database(uri)
     if path and path.name and uri.isprintable():
-        return uris.of_database(path)
+        return database_uri.of_database(path)
     if parts.scheme == "file" or uri.startswith((".", "/", "~")):
         raise ConfigError(f'{name}"{bare}" is a folder, in which MLflow 3 keeps no runs; {FORMS}')
     raise ConfigError(f'{name}"{bare}" cannot be understood; {FORMS}')
@@ -118,7 +118,7 @@ def probe(uri: str, seconds: float) -> None:
     Raises:
         OSError: it does not, within so many seconds (of each step), or the file is no database.
     """
-    path = uris.database(uri)
+    path = database_uri.database(uri)
     if path is None:
         try:
             with urllib.request.urlopen(f"{uri}/health", timeout=seconds):

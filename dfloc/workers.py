@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 from upath import UPath
 
-from dfloc import slate, storage
-from dfloc.chatter import Chatter
+from dfloc import driver_notes, storage
 from dfloc.errors import ConfigError, DflocError
+from dfloc.ray_log import RayLog
 from dfloc.temp import TempFolder
 
 QUIET = {
@@ -44,14 +44,14 @@ class Workers:
 
     Args:
         address: of a running Ray; None = one is started here.
-        log: file of Ray's own chatter; None = in a temp folder, which stays where Ray could not be started.
+        log: file of Ray's own lines; None = in a temp folder, which stays where Ray could not be started.
     """
 
     def __init__(self, address: str | None = None, log: UPath | None = None):
         self.address = None if address == "local" else address
         self.log = log
         self._folder: TempFolder | None = None
-        self._chatter: Chatter | None = None
+        self._ray_log: RayLog | None = None
 
     def __enter__(self) -> "Workers":
         self.start()
@@ -78,9 +78,9 @@ class Workers:
             self.stop()
             raise
         except Exception as error:
-            told = self._told(error)
+            explained = self._explained(error)
             self.stop(failed=True)
-            raise told from error
+            raise explained from error
         except BaseException:
             self.stop()
             raise
@@ -89,23 +89,23 @@ class Workers:
         """End what was started; of a process that was asked to end, its parent does it: Ray itself takes its time.
 
         Args:
-            failed: leave the chatter where it is named.
+            failed: leave the log where it is named.
         """
-        leave = failed and self._chatter is not None and self.log is None
-        facts = slate.facts()
-        if facts.get("watched") and (isinstance(sys.exception(), KeyboardInterrupt) or slate.gone(facts)):
+        leave = failed and self._ray_log is not None and self.log is None
+        facts = driver_notes.facts()
+        if facts.get("watched") and (isinstance(sys.exception(), KeyboardInterrupt) or driver_notes.gone(facts)):
             return
-        if self._chatter:
+        if self._ray_log:
             import ray
 
-            slate.note(ray={})
+            driver_notes.note(ray={})
             ray.shutdown()
-            self._chatter.end()
-            self._chatter = None
+            self._ray_log.end()
+            self._ray_log = None
         if self._folder:
             self._folder.leave() if leave else self._folder.remove()
             self._folder = None
-            slate.note(temp="")
+            driver_notes.note(temp="")
 
     def _begin(self) -> None:
         import ray
@@ -113,9 +113,9 @@ class Workers:
         self._folder = TempFolder()
         empty = self._folder.path / "empty"
         empty.mkdir()
-        self._chatter = Chatter(self._log)
-        self._chatter.begin()
-        slate.note(log=str(storage.local(self._log).absolute()), temp=str(self._folder.path))
+        self._ray_log = RayLog(self._log)
+        self._ray_log.begin()
+        driver_notes.note(log=str(storage.local(self._log).absolute()), temp=str(self._folder.path))
         with _from(empty):
             try:
                 self._init()
@@ -124,7 +124,7 @@ class Workers:
                     raise
                 ray.shutdown()  # Ray waited for 30 s for its own processes: a machine that is busy starting others
                 self._init()
-        self._chatter.begun()
+        self._ray_log.begun()
 
     def _init(self) -> None:
         import ray
@@ -145,7 +145,7 @@ class Workers:
         )
         ray._private.worker.print_to_stdstream = self._log_line  # what it says of its own processes
         if not self.address:
-            slate.note(ray={one.name(): one.pid for one in psutil.Process().children() if one.name() in RAY})
+            driver_notes.note(ray={one.name(): one.pid for one in psutil.Process().children() if one.name() in RAY})
 
     def _log_line(self, data: dict[str, Any], *_: object, **__: object) -> None:
         logging.getLogger("ray").warning("\n".join(map(str, data["lines"])))
@@ -155,9 +155,9 @@ class Workers:
         assert self._folder is not None
         return self.log or UPath(self._folder.path / "ray.log")
 
-    def _told(self, error: Exception) -> ConfigError:
+    def _explained(self, error: Exception) -> ConfigError:
         """Return what went wrong, in one line, and where more of it is."""
-        see = f"; see {self._log}" if self._chatter else ""
+        see = f"; see {self._log}" if self._ray_log else ""
         if "AuthenticationError" in f"{error!r} {error.__cause__!r}":
             return ConfigError(
                 f"the Ray at {self.address} refuses this machine's token: put the cluster's token into "
@@ -204,7 +204,7 @@ def _probe(address: str | None) -> None:
 
 @contextlib.contextmanager
 def quiet_data() -> Iterator[None]:
-    """Let Ray Data be put together without progress bars and chatter, and raise what a worker raised."""
+    """Let Ray Data be put together without progress bars and lines of its own, and raise what a worker raised."""
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -22,8 +22,8 @@ from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
-from dfloc.sweep import run, said
-from dfloc.sweep.prepare import Options
+from dfloc.sweep import messages, run
+from dfloc.sweep.prepare import SweepRequest
 
 DFLOC = str(Path(sys.executable).with_name("dfloc"))
 MARK = "DFLOC_TEST_MARK"
@@ -143,14 +143,16 @@ class Study:
     def sweep(self, *settings: str, name: str = "exposure", **how: Any) -> Result:
         """Run a sweep inside this process, on the Ray that it has."""
         console = Console(file=io.StringIO(), width=200)
-        code = said.tell(run.sweep(self.options(*settings, name=name, **how), console), console, again="dfloc sweep")
+        code = messages.show_end(
+            run.sweep(self.options(*settings, name=name, **how), console), console, again="dfloc sweep"
+        )
         assert isinstance(console.file, io.StringIO)
         return Result(code, console.file.getvalue(), "")
 
-    def options(self, *settings: str, name: str = "exposure", **how: Any) -> Options:
+    def options(self, *settings: str, name: str = "exposure", **how: Any) -> SweepRequest:
         """Return what `sweep` runs."""
         data = str(self.data) if self.data else None
-        return Options(name=name, workspace=str(self.root), data=data, preset="smoke", settings=settings, **how)
+        return SweepRequest(name=name, workspace=str(self.root), data=data, preset="smoke", settings=settings, **how)
 
     def record(self, sweep: str = "exposure-smoke-mini") -> SweepRecord:
         record = SweepRecord.load(Workspace(self.root).sweep(sweep))

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dfloc.sweep.schema import INTERNAL, MODELS, PARTS, meanings
+from dfloc.sweep.json_schema import INTERNAL, MODELS, PARTS, meanings
 
 PAGE = Path(__file__).parent.parent / "docs" / "SWEEPFILE.md"
 

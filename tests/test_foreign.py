@@ -19,7 +19,7 @@ RUNS = {
 ALLOWED = {
     ("dfloc.data.importer", "pickle.loads"),
     ("dfloc.features.extract", "pickle.loads"),
-    ("dfloc.imports", "exec"),
+    ("dfloc.plugin_modules", "exec"),
 }
 SAFE = {"torch.load": ("weights_only", True), "yaml.load": ("Loader", "CSafeLoader")}
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -18,9 +19,9 @@ LAYERS = {
     "dfloc": 0,
     "dfloc.data": 2,
     **dict.fromkeys((f"dfloc.data.{name}" for name in ("dolos", "exif", "generators", "manifest", "masks")), 1),
-    **dict.fromkeys((f"dfloc.data.{name}" for name in ("alignment", "folders", "leakage", "listing", "mini")), 1),
-    **dict.fromkeys((f"dfloc.data.{name}" for name in ("mixture", "originals", "pairs", "partners")), 1),
-    **dict.fromkeys((f"dfloc.data.{name}" for name in ("photographs", "table")), 1),
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("alignment", "folder_pairs", "folders", "leakage", "mini")), 1),
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("mask_matching", "mixture", "originals", "sample_table")), 1),
+    **dict.fromkeys((f"dfloc.data.{name}" for name in ("source_images", "table_files")), 1),
     "dfloc.models": 2,
     **dict.fromkeys((f"dfloc.models.{name}" for name in ("base", "baselines", "decoders")), 1),
     **dict.fromkeys((f"dfloc.{name}" for name in ("losses", "metrics")), 1),
@@ -37,15 +38,15 @@ LAYERS = {
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
-    *("alphabet", "arithmetic", "axis", "chatter", "config", "digests", "disk", "ending", "epochs", "errors"),
-    *("identity", "ids", "imports", "lock", "logfile", "measured", "memory", "names", "outcome", "owner", "packages"),
-    *("parent", "planned", "plugin", "proof", "record", "registry", "repro", "screen", "slate", "storage"),
-    *("temp", "uris", "workers"),
+    *("arithmetic", "axis", "config", "database_uri", "digests", "disk", "driver_notes", "epochs", "errors"),
+    *("identity", "ids", "lock", "logfile", "memory", "mlflow_names", "outcome", "owner", "packages"),
+    *("planned", "plugin", "plugin_modules", "ray_log", "record", "registry", "repro", "rows_file", "screen"),
+    *("shutdown", "storage", "supervisor", "temp", "trial_names", "worker_check", "workers"),
 }
 
 # Who alone may import a library, or a part of it.
 SOLE_IMPORTERS = {
-    "ray": ("dfloc.workers", "dfloc.proof", "dfloc.data.importer", "dfloc.features.extract", "dfloc.sweep"),
+    "ray": ("dfloc.workers", "dfloc.worker_check", "dfloc.data.importer", "dfloc.features.extract", "dfloc.sweep"),
     "ray.init": ("dfloc.workers",),
     "ray.shutdown": ("dfloc.workers",),
     "ray.data": ("dfloc.workers", "dfloc.data.importer", "dfloc.features.extract"),
@@ -213,6 +214,30 @@ def test_functions_are_short() -> None:
 def test_every_module_has_a_caption() -> None:
     captions = {name: (ast.get_docstring(tree) or "").partition("\n")[0] for name, tree in TREES.items()}
     assert [name for name, caption in captions.items() if not caption.endswith(".")] == []
+
+
+def test_contributing_has_every_module() -> None:
+    tree = (ROOT / "CONTRIBUTING.md").read_text().partition("### File by file")[2].partition("## House rules")[0]
+    told = set(re.findall(r"\w+", tree))
+    own = {name for name in MODULES if not any(_under(name, f"dfloc.{part}") for part in ("cli", "doctor", "report"))}
+    assert {name for name in own if not name.endswith("__main__") and name.rpartition(".")[2] not in told} == set()
+
+
+def test_errands_name_files_that_are_there() -> None:
+    errands = (ROOT / "CONTRIBUTING.md").read_text().partition("## Seven errands")[2].partition("\n## ")[0]
+    paths = [path for path in re.findall(r"`([\w/]+\.(?:py|css))`", errands) if "/" in path or path != "work.py"]
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / "dfloc" / path).exists() and not (ROOT / path).exists()] == []
+
+
+def test_a_type_name_has_one_meaning_in_a_package() -> None:
+    places = defaultdict(list)
+    for name, tree in TREES.items():
+        if not _under(name, "dfloc.report"):
+            types = (node.name.lstrip("_") for node in tree.body if isinstance(node, ast.ClassDef))
+            for one in types:
+                places[name.rpartition(".")[0], one].append(name)
+    assert {key: names for key, names in places.items() if len(names) > 1} == {}
 
 
 def test_every_function_says_what_it_returns() -> None:

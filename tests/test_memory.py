@@ -7,16 +7,18 @@ import psutil
 import pytest
 
 from dfloc import memory
-from dfloc.memory import GIB, Held
+from dfloc.memory import GIB, MemoryUse
 
 
 def test_what_is_held_is_said_with_what_it_means() -> None:
-    plain = Held(2 * GIB, 24 * GIB, 3, 20 * GIB)
+    plain = MemoryUse(2 * GIB, 24 * GIB, 3, 20 * GIB)
     words = "when it and its workers held 2.0 of 24.0 GiB"
-    assert plain.told(before=3) == f"{words}, not for want of memory as it seems"
-    assert plain.told(before=2) == f"{words}: memory ran out"
-    assert plain._replace(held=20 * GIB).told(before=3).endswith("held 20.0 of 24.0 GiB: memory may have run out")
-    assert plain._replace(free=GIB).told(before=3) == f"{words}: memory may have run out"
+    assert plain.describe_kill(before=3) == f"{words}, not for want of memory as it seems"
+    assert plain.describe_kill(before=2) == f"{words}: memory ran out"
+    assert (
+        plain._replace(held=20 * GIB).describe_kill(before=3).endswith("held 20.0 of 24.0 GiB: memory may have run out")
+    )
+    assert plain._replace(free=GIB).describe_kill(before=3) == f"{words}: memory may have run out"
 
 
 def test_children_of_children_are_counted_with_what_they_hold() -> None:

@@ -19,8 +19,8 @@ from dfloc.storage import Workspace
 from tests import published
 from tests.cases.public import coverage
 from tests.cli.test_evaluate import write_unseen
-from tests.engine.test_photos import noise
 from tests.engine.test_predict import put_trial
+from tests.engine.test_predict_files import noise
 from tests.models.test_declip import write
 from tests.published import FUSED, VIT
 from tests.report import studies
@@ -128,15 +128,15 @@ def test_the_notebook_does_what_it_says(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_what_it_says_of_the_json_is_there(tmp_path: Path) -> None:
-    from dfloc.engine import photos
+    from dfloc.engine import predict_files
     from dfloc.engine.predict import Predictor, facts
 
     workspace = Workspace(tmp_path / "workspace")
     spec = put_trial(workspace)
     noise(tmp_path / "one.png")
     predictor = Predictor.load(workspace, spec, "best", "cpu")
-    found, _ = photos.find([tmp_path / "one.png"])
-    assert [wrong for _, wrong in photos.predict(predictor, found, tmp_path, facts(spec, "best", None))] == [""]
+    found, _ = predict_files.find([tmp_path / "one.png"])
+    assert [wrong for _, wrong in predict_files.predict(predictor, found, tmp_path, facts(spec, "best", None))] == [""]
     said = json.loads((tmp_path / "one.json").read_text())
     assert {"mean_prob", "area", "threshold", "threshold_source", "trial", "checkpoint", "maps"} <= set(said)
     assert f'"{said["threshold_source"]}"' in TEXT

@@ -28,7 +28,7 @@ from dfloc.models import decoders
 from dfloc.record import SweepRecord
 from dfloc.registry import MapSpec
 from dfloc.storage import Workspace
-from dfloc.sweep import parts, work
+from dfloc.sweep import component_specs, work
 from tests.command import DFLOC, Study, fresh
 from tests.contracts.backbone import BackboneContract
 from tests.contracts.decoder import DecoderContract
@@ -120,8 +120,8 @@ def test_the_loss_is_that_of_two_counted_masks(examples: None) -> None:
 
 def own(**changes: object) -> TrialSpec:
     """Return a small trial whose optimiser and schedule are the examples'."""
-    optimizer = parts.optimizer(OptimizerSpec(name="nesterov", lr=0.5, weight_decay=0.1))
-    return make_spec(optimizer=optimizer, schedule=parts.schedule(ScheduleSpec(name="halving")), **changes)
+    optimizer = component_specs.optimizer(OptimizerSpec(name="nesterov", lr=0.5, weight_decay=0.1))
+    return make_spec(optimizer=optimizer, schedule=component_specs.schedule(ScheduleSpec(name="halving")), **changes)
 
 
 def test_the_optimiser_is_nesterovs_at_the_rates_of_the_schedule(examples: None) -> None:
@@ -168,9 +168,9 @@ def test_the_digest_of_an_optimiser_and_of_a_schedule_is_in_the_key(examples: No
         with pytest.raises(ConfigError, match=f'{part} "{named.name}" is of a plug-in with digest 000000000000'):
             make_member(other)
     for make, name, near in (
-        (lambda name: parts.optimizer(OptimizerSpec(name=name)), "nestrov", "nesterov"),
-        (lambda name: parts.schedule(ScheduleSpec(name=name)), "halvin", "halving"),
-        (lambda name: parts.schedule(ScheduleSpec(name=name)), "one_cycle", "one-cycle"),
+        (lambda name: component_specs.optimizer(OptimizerSpec(name=name)), "nestrov", "nesterov"),
+        (lambda name: component_specs.schedule(ScheduleSpec(name=name)), "halvin", "halving"),
+        (lambda name: component_specs.schedule(ScheduleSpec(name=name)), "one_cycle", "one-cycle"),
     ):
         with pytest.raises(ConfigError, match=f'"{name}"; did you mean "{near}"'):
             make(name)
@@ -189,9 +189,9 @@ def test_the_digest_of_an_optimiser_and_of_a_schedule_is_in_the_key(examples: No
 def test_what_makes_no_optimiser_and_no_schedule_is_named(text: str, said: str) -> None:
     plugin.use([plugin.Plugin("own.py", text)])
     changes = (
-        {"optimizer": parts.optimizer(OptimizerSpec(name="own"))}
+        {"optimizer": component_specs.optimizer(OptimizerSpec(name="own"))}
         if "OPTIM" in text
-        else {"schedule": parts.schedule(ScheduleSpec(name="own"))}
+        else {"schedule": component_specs.schedule(ScheduleSpec(name="own"))}
     )
     with pytest.raises(ConfigError, match=said):
         make_member(make_spec(**changes))
@@ -241,9 +241,9 @@ def test_a_schedule_that_cannot_work_is_refused_before_anything_is_trained(case:
     old, new, said = UNFIT[case]
     assert SCHEDULE.count(old) == 1
     plugin.use([plugin.Plugin("mine.py", SCHEDULE)])
-    check(make_spec(schedule=parts.schedule(ScheduleSpec(name="own"))))
+    check(make_spec(schedule=component_specs.schedule(ScheduleSpec(name="own"))))
     plugin.use([plugin.Plugin("mine.py", SCHEDULE.replace(old, new))])
-    spec = make_spec(schedule=parts.schedule(ScheduleSpec(name="own")))
+    spec = make_spec(schedule=component_specs.schedule(ScheduleSpec(name="own")))
     with pytest.raises(ConfigError, match=rf"^plug-in mine\.py: .*{said}") as told:
         check(spec)
     assert "\n" not in str(told.value)
@@ -256,7 +256,7 @@ def test_a_schedule_that_cannot_work_is_refused_before_anything_is_trained(case:
 def test_an_optimiser_that_cannot_work_is_refused_before_anything_is_trained(text: str) -> None:
     plugin.use([plugin.Plugin("mine.py", f"{ODD}{text}}}")])
     with pytest.raises(ConfigError, match=rf"^plug-in mine\.py: {UNFIT_OPTIMIZERS[text]}") as told:
-        check(make_spec(optimizer=parts.optimizer(OptimizerSpec(name="own"))))
+        check(make_spec(optimizer=component_specs.optimizer(OptimizerSpec(name="own"))))
     assert "\n" not in str(told.value)
 
 

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from upath import UPath
 
-from dfloc import run_layout, uris
+from dfloc import database_uri, run_layout
 from dfloc.errors import ConfigError
 from dfloc.identity import identify
 from dfloc.ledger import Ledger
@@ -42,7 +42,7 @@ def shared(tmp_path: Path, empty_database: Path) -> str:
     """A database outside of any workspace."""
     (tmp_path / "server").mkdir()
     shutil.copy(empty_database, tmp_path / "server" / "runs.db")
-    return uris.of_database(tmp_path / "server" / "runs.db")
+    return database_uri.of_database(tmp_path / "server" / "runs.db")
 
 
 def every_run(uri: str, experiment: str = "dfloc") -> dict[str, Any]:

@@ -13,7 +13,7 @@ from upath import UPath
 from dfloc import storage
 from dfloc.errors import WorkspaceError
 from dfloc.planned import PlannedTrial, SearchAxis, SearchRecord
-from dfloc.record import OLD, Place, Starts, SweepRecord, files, union
+from dfloc.record import OLD, Position, Starts, SweepRecord, files, union
 from tests.report import studies
 from tests.report.studies import MINI, Maker
 
@@ -193,10 +193,10 @@ def test_a_start_of_a_killed_driver_is_on_the_disk_before_another_builds_on_it(
 def test_each_file_is_written_once(tmp_path: Path, base: PlannedTrial, solved: PlannedTrial) -> None:
     place = folder(tmp_path)
     start(base).save(place)
-    before = files(place)[Place(1)].read_bytes()
+    before = files(place)[Position(1)].read_bytes()
     start(base, solved).save(place)
-    assert files(place)[Place(1)].read_bytes() == before
-    assert storage.is_sealed(files(place)[Place(2)])
+    assert files(place)[Position(1)].read_bytes() == before
+    assert storage.is_sealed(files(place)[Position(2)])
 
 
 def test_points_are_files_of_their_own_and_come_with_their_start(tmp_path: Path, maker: Maker) -> None:
@@ -221,7 +221,7 @@ def test_a_point_whose_start_is_gone_is_still_there(tmp_path: Path, maker: Maker
     starts.begin(start(search=searching()))
     trial = maker.plan("search", {MINI[0]: 53}, lr=0.1, point=0)
     starts.add(start(trial, search=searching("search", trial)))
-    files(place)[Place(1)].unlink()
+    files(place)[Position(1)].unlink()
     found = SweepRecord.load(place)
     assert found is not None
     assert (found.trials, found.search) == ((trial,), searching("search", trial))
@@ -229,9 +229,9 @@ def test_a_point_whose_start_is_gone_is_still_there(tmp_path: Path, maker: Maker
 
 def test_a_second_driver_does_not_write_over_a_start(tmp_path: Path, base: PlannedTrial, solved: PlannedTrial) -> None:
     one, two = Starts(folder(tmp_path)), Starts(folder(tmp_path))
-    one._put(Place(1), start(base))
+    one._put(Position(1), start(base))
     with pytest.raises(WorkspaceError, match=r"1\.json is there already: another driver is at work"):
-        two._put(Place(1), start(solved))
+        two._put(Position(1), start(solved))
     assert SweepRecord.load(folder(tmp_path)) == start(base)
 
 
@@ -283,7 +283,7 @@ def test_an_old_record_is_the_first_start_and_is_never_touched(
 )
 def test_a_damaged_start_is_named(tmp_path: Path, base: PlannedTrial, spoil: Any, message: str) -> None:
     start(base).save(folder(tmp_path))
-    path = Path(files(folder(tmp_path))[Place(1)].path)
+    path = Path(files(folder(tmp_path))[Position(1)].path)
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(WorkspaceError, match=f"{path}.*{message}.*delete it and start the sweep again"):
         SweepRecord.load(folder(tmp_path))
@@ -291,7 +291,7 @@ def test_a_damaged_start_is_named(tmp_path: Path, base: PlannedTrial, spoil: Any
 
 def test_a_link_to_nothing_is_named(tmp_path: Path, base: PlannedTrial) -> None:
     start(base).save(folder(tmp_path))
-    path = Path(files(folder(tmp_path))[Place(1)].path)
+    path = Path(files(folder(tmp_path))[Position(1)].path)
     path.unlink()
     path.symlink_to("/nonexistent/x")
     with pytest.raises(WorkspaceError, match=f"{path} is a link to nothing; delete it"):
@@ -300,7 +300,7 @@ def test_a_link_to_nothing_is_named(tmp_path: Path, base: PlannedTrial) -> None:
 
 def test_a_start_of_another_sweep_is_refused_and_other_files_are_none(tmp_path: Path, base: PlannedTrial) -> None:
     start(base).save(folder(tmp_path))
-    source = files(folder(tmp_path))[Place(1)]
+    source = files(folder(tmp_path))[Position(1)]
     target = folder(tmp_path, "other") / "starts" / "1.json"
     storage.put(target, source.read_bytes())
     with pytest.raises(WorkspaceError, match="it is that of exposure-mini-mini"):

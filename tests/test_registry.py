@@ -16,7 +16,7 @@ def test_maps_of_clip_are_those_of_its_blocks_at_224() -> None:
 
 
 @pytest.mark.parametrize("kind", ["backbone", "decoder", "loss", "protocol"])
-def test_every_name_that_is_built_is_found(kind: registry.Kind) -> None:
+def test_every_name_that_is_built_is_found(kind: registry.ComponentKind) -> None:
     for name in registry.names(kind):
         assert callable(registry.find(kind, name))
 

@@ -32,20 +32,20 @@ def test_global_generator_is_left_alone() -> None:
 
 def test_what_reads_the_global_generator_draws_from_the_seed_and_leaves_it_as_it_was() -> None:
     before = torch.get_rng_state()
-    with repro.drawing(3):
+    with repro.seeded(3):
         first = torch.rand(4)
     assert torch.equal(before, torch.get_rng_state())
     torch.rand(1)
-    with repro.drawing(3):
+    with repro.seeded(3):
         assert torch.equal(first, torch.rand(4))
-    with repro.drawing(4):
+    with repro.seeded(4):
         assert not torch.equal(first, torch.rand(4))
     assert torch.equal(first, torch.rand(4, generator=torch.Generator().manual_seed(3)))
 
 
 def test_the_global_generator_is_put_back_after_an_error() -> None:
     before = torch.get_rng_state()
-    with pytest.raises(KeyError), repro.drawing(3):
+    with pytest.raises(KeyError), repro.seeded(3):
         raise KeyError(torch.rand(2))
     assert torch.equal(before, torch.get_rng_state())
 

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from dfloc.report import published
-from dfloc.sweep.prepare import Options
-from dfloc.sweep.said import dry_run
+from dfloc.sweep.messages import dry_run
+from dfloc.sweep.prepare import SweepRequest
 
 DOC = (Path(__file__).parent.parent / "docs/REPRODUCE.md").read_text()
 ROWS = re.findall(r"^\| [2-9] \| (.*?) \| `dfloc sweep (\S+) --data DOLOS (.*?)` \| (.*?) \| (.*?) \|$", DOC, re.M)
@@ -28,7 +28,7 @@ def test_a_command_costs_what_is_said(
     given = {key: tuple(words[i + 1] for i, word in enumerate(words) if word == key) for key in ("--only", "--set")}
     assert len(words) == 2 * sum(map(len, given.values()))
     console = Console(file=io.StringIO(), width=200)
-    asked = Options(name, str(tmp_path), preset="paper", only=given["--only"], settings=given["--set"])
+    asked = SweepRequest(name, str(tmp_path), preset="paper", only=given["--only"], settings=given["--set"])
     dry_run(asked, console)
     assert isinstance(console.file, io.StringIO)
     said = console.file.getvalue()

@@ -464,9 +464,9 @@ def test_a_full_disk_is_recognised_in_what_libraries_make_of_it(tmp_path: Path) 
     made = RuntimeError("could not save")
     made.__cause__ = system
     for error in (system, made, sqlite3.OperationalError("database or disk is full")):
-        assert str(disk.told(error, tmp_path)).startswith("disk full: ")
-    assert disk.told(OSError(errno.EIO, "I/O error"), tmp_path) is None
-    assert disk.told(None, tmp_path) is None
+        assert str(disk.full_disk(error, tmp_path)).startswith("disk full: ")
+    assert disk.full_disk(OSError(errno.EIO, "I/O error"), tmp_path) is None
+    assert disk.full_disk(None, tmp_path) is None
 
 
 def test_scratch_files_that_are_older_are_cleared(tmp_path: Path) -> None:

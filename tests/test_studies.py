@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dfloc.sweep.file import shipped
-from dfloc.sweep.prepare import Options
-from dfloc.sweep.said import dry_run
+from dfloc.sweep.messages import dry_run
+from dfloc.sweep.prepare import SweepRequest
+from dfloc.sweep.sweep_file import shipped
 
 DOC = (Path(__file__).parent.parent / "docs/STUDIES.md").read_text()
 STUDIES = {part.partition("\n")[0]: part for part in DOC.split("\n## ")[1:]}
@@ -26,7 +26,7 @@ def test_every_sweep_has_a_section() -> None:
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_arithmetic_is_what_the_dry_run_prints(name: str, tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
-    dry_run(Options(name, str(tmp_path / "workspace"), preset="paper"), console)
+    dry_run(SweepRequest(name, str(tmp_path / "workspace"), preset="paper"), console)
     assert isinstance(console.file, io.StringIO)
     said, section = console.file.getvalue(), STUDIES[name]
     rows = re.findall(r"^\| (\S+)[^|]*\|[^|]*\| (\d+) \|$", section, re.M)

@@ -15,9 +15,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.utils import validation
 
-from dfloc import tracking, tracking_store, uris
-from dfloc.alphabet import key, value
+from dfloc import database_uri, tracking, tracking_store
 from dfloc.ledger import Ledger
+from dfloc.mlflow_names import key, value
 from dfloc.storage import Workspace
 from dfloc.tracking_store import LostError, RefusedError, Store
 from tests.ended import finish, planned_of, record_of, spec_of
@@ -227,7 +227,7 @@ def test_a_database_that_is_made_is_there_whole_or_not_at_all(
 
     monkeypatch.setattr("mlflow.MlflowClient", Killed)
     with pytest.raises(LostError, match="killed while"):
-        Store(uris.of_database(tmp_path / "mlflow.db")).open(None, 1)
+        Store(database_uri.of_database(tmp_path / "mlflow.db")).open(None, 1)
     assert seen == [False]
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy
 from upath import UPath
 
-from dfloc import storage, tracking_uri, uris
+from dfloc import database_uri, storage, tracking_uri
 from dfloc.errors import ConfigError
 from dfloc.storage import Workspace
 
@@ -39,7 +39,7 @@ def test_any_path_is_an_address_that_opens_this_file(tmp_path: Path, name: str) 
     folder = tmp_path / name
     folder.mkdir()
     uri = Workspace(folder).tracking_uri
-    assert uris.database(uri) == folder / "mlflow.db"
+    assert database_uri.database(uri) == folder / "mlflow.db"
     if "\udcff" not in name:
         assert tracking_uri.check(Workspace(tmp_path), uri) == uri
         engine = sqlalchemy.create_engine(uri)
@@ -47,7 +47,7 @@ def test_any_path_is_an_address_that_opens_this_file(tmp_path: Path, name: str) 
             connection.execute(sqlalchemy.text("CREATE TABLE written (x)"))
         engine.dispose()
     tracking_uri.probe(uri, 1)
-    with sqlite3.connect(uris.read_only(folder / "mlflow.db"), uri=True) as opened:
+    with sqlite3.connect(database_uri.read_only(folder / "mlflow.db"), uri=True) as opened:
         assert opened.execute("SELECT name FROM sqlite_master").fetchall() == [("written",)][: "\udcff" not in name]
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert [path.name for path in folder.iterdir()] == ["mlflow.db"]

@@ -16,8 +16,8 @@ from PIL import Image
 from upath import UPath
 
 import dfloc
-from dfloc.chatter import Chatter
 from dfloc.errors import ConfigError, DataError
+from dfloc.ray_log import RayLog
 from dfloc.workers import Workers, first_cause
 from tests.command import DFLOC, HARMFUL, fresh, other_checkout
 
@@ -313,13 +313,13 @@ def test_a_library_that_cannot_be_imported_is_one_line(monkeypatch: pytest.Monke
 def test_the_stream_of_a_notebook_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    chatter = Chatter(UPath(tmp_path / "ray.log"))
-    chatter.begin()
+    ray_log = RayLog(UPath(tmp_path / "ray.log"))
+    ray_log.begin()
     try:
         assert sys.stderr is stream
         os.write(2, b"native words\n")
     finally:
-        chatter.end()
+        ray_log.end()
     assert sys.stderr is stream
     assert (tmp_path / "ray.log").read_text() == "native words\n"
 

@@ -5,9 +5,9 @@ import signal
 import sys
 from typing import Any
 
-from dfloc import ending, parent, screen, slate
-from dfloc.ending import Ended, Ending
-from dfloc.slate import Slate
+from dfloc import driver_notes, screen, shutdown, supervisor
+from dfloc.driver_notes import DriverNotes
+from dfloc.shutdown import Ended, Ending
 
 DRIVING = (["sweep"], ["evaluate"], ["predict"], ["data", "import"])
 """Commands that work for long: each has a thin parent, and goes on where nobody reads what it says."""
@@ -24,23 +24,23 @@ def __getattr__(name: str) -> Any:
 
 def main() -> None:
     """Run the command line; an error of a user is one or two lines, and an exit code."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, ending.heard())  # until there is somebody who answers
+    signal.pthread_sigmask(signal.SIG_BLOCK, shutdown.heard())  # until there is somebody who answers
     screen.occupy()
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     driving = any(words[: len(start)] == start for start in DRIVING) and not {"-h", "--help"} & set(sys.argv)
-    page = Slate()
-    if driving and sys._getframe(1).f_globals.get("__name__") == "__main__" and parent.can_start():
-        parent.start(page)
+    page = DriverNotes()
+    if driving and sys._getframe(1).f_globals.get("__name__") == "__main__" and supervisor.can_start():
+        supervisor.start(page)
     page.mine()
-    slate.note(command=shlex.join(["dfloc", *sys.argv[1:]]))
+    driver_notes.note(command=shlex.join(["dfloc", *sys.argv[1:]]))
     shown = screen.Screen()
     try:
         code = _run()
         if shown.lost and not driving:
             code = code or 2
-        slate.note(code=code)
+        driver_notes.note(code=code)
     except BaseException:
-        slate.note(code=1)
+        driver_notes.note(code=1)
         raise
     finally:
         page.close()
@@ -52,15 +52,15 @@ def _run() -> int:
     end = Ending()
     try:
         with end:  # a signal may come before it has begun
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, ending.heard())
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, shutdown.heard())
             from dfloc.cli import group
 
             try:
                 code = group.run()
-            except Exception as error:  # noqa: BLE001 (told raises what it does not know)
-                if end.asked or slate.gone(slate.facts()):  # which broke what was going on
+            except Exception as error:  # noqa: BLE001 (show_error raises what it does not know)
+                if end.asked or driver_notes.gone(driver_notes.facts()):  # which broke what was going on
                     end.now()
-                code = group.told(error, debug="--debug" in sys.argv)
+                code = group.show_error(error, debug="--debug" in sys.argv)
             sys.stdout.flush()
             return code
     except Ended as error:

@@ -15,7 +15,7 @@ from dfloc.errors import ConfigError
 if TYPE_CHECKING:
     from upath import UPath
 
-    from dfloc.data.alignment import Compared
+    from dfloc.data.alignment import MaskComparison
     from dfloc.data.check import SplitFacts
     from dfloc.data.dolos import Sample
     from dfloc.data.manifest import Manifest
@@ -38,7 +38,7 @@ def data() -> None:
 @data.command("mini", context_settings={"show_default": True})
 @click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where the tree goes.")
 @click.option("--seed", type=int, default=0, help="Of crops, masks and noise.")
-@click.option("--fold", type=click.IntRange(0, 3), default=0, help="Which photographs are in which split.")
+@click.option("--fold", type=click.IntRange(0, 3), default=0, help="Which source images are in which split.")
 @click.option("--train", type=click.IntRange(1), default=160, help="Training images of each generator.")
 @click.option("--valid", type=click.IntRange(1), default=40, help="Validation images of each generator.")
 @click.option("--test", type=click.IntRange(1), default=40, help="Test images of each generator.")
@@ -75,7 +75,7 @@ def make_mini(out: Path, seed: int, fold: int, train: int, valid: int, test: int
 @click.option(
     "--photograph",
     metavar="{name}|{cut}|{stem}|REGEX",
-    help="Folder pair: the photograph that a file shows: its name, up to the last _, STEM of STEM-K, or a group.",
+    help="Folder pair: the source image that a file shows: its name, up to the last _, STEM of STEM-K, or a group.",
 )
 @click.option(
     "--authentic", metavar="DIR", type=click.Path(path_type=Path), help="Folder pair: real images, as SOURCE/real."
@@ -84,7 +84,7 @@ def make_mini(out: Path, seed: int, fold: int, train: int, valid: int, test: int
     "--originals",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Folder pair: the photographs before, by which masks are judged; named like the images.",
+    help="Folder pair: the source images, by which masks are judged; named like the images.",
 )
 @click.option("--family", metavar="NAME", help="Folder pair: what the domain is held out with.  [default: GENERATOR]")
 @click.option("--split", metavar="80/10/10", help="Folder pair without split folders: in per cent, or `test` for all.")
@@ -94,7 +94,7 @@ def make_mini(out: Path, seed: int, fold: int, train: int, valid: int, test: int
     help="Masks of images that EXIF turns: as the file's pixels lie, or as viewers show them.  [default: what fits]",
 )
 @click.option("--allow-rejects", is_flag=True, help="Go on where over 1 % of the images cannot be used.")
-@click.option("--allow-overlap", is_flag=True, help="Go on where a photograph lies in two splits.")
+@click.option("--allow-overlap", is_flag=True, help="Go on where a source image lies in two splits.")
 @debug_option
 def import_data(src: Path, out: str, allow_rejects: bool, allow_overlap: bool, debug: bool, **given: Any) -> None:
     """Import SRC, a tree of Dolos' layout or a folder pair, into Parquet shards.
@@ -136,7 +136,7 @@ def import_data(src: Path, out: str, allow_rejects: bool, allow_overlap: bool, d
 @click.argument("folder", metavar="DIR", type=click.Path())
 @debug_option
 def check_data(folder: str, debug: bool) -> None:
-    """Tell what DIR holds: images, photographs, mask areas, grey mask pixels; and draw a contact sheet.
+    """Tell what DIR holds: images, source images, mask areas, grey mask pixels; and draw a contact sheet.
 
     DIR is a folder of shards; of a tree of Dolos' layout the counts are told. Beside the images of a domain of
     Dolos stands how many its paper prints. Where the originals of fakes are at hand, which share of their pixels was
@@ -174,7 +174,7 @@ def check_data(folder: str, debug: bool) -> None:
 
 
 def _samples(src: Path, out: "UPath", given: dict[str, Any]) -> "list[Sample]":
-    from dfloc.data import dolos, pairs, partners
+    from dfloc.data import dolos, folder_pairs, mask_matching
     from dfloc.data.manifest import domains_of
 
     domain, fake_is, masks = given["domain"], given["fake_is"], given["masks"]
@@ -187,13 +187,13 @@ def _samples(src: Path, out: "UPath", given: dict[str, Any]) -> "list[Sample]":
         raise ConfigError(
             f"say which side of the masks of {domain} is fake: --fake-is black or --fake-is white, or VALUE"
         )
-    pair = pairs.Pair(
+    pair = folder_pairs.FolderPair(
         images=src if masks else src / "images",
         masks=masks or src / "masks",
         domain=domain,
         fake_is=fake_is,
         split=given["split"],
-        mask=given["mask_name"] or partners.NAME,
+        mask=given["mask_name"] or mask_matching.NAME,
         table=given["table"],
         photograph=given["photograph"],
         authentic=given["authentic"],
@@ -201,7 +201,7 @@ def _samples(src: Path, out: "UPath", given: dict[str, Any]) -> "list[Sample]":
         masks_are=given["masks_are"],
         family=given["family"],
     )
-    return pairs.scan(pair, held=domains_of(out))
+    return folder_pairs.scan(pair, held=domains_of(out))
 
 
 def _tell(facts: "Sequence[SplitFacts]") -> None:
@@ -220,7 +220,7 @@ def _table(facts: "Sequence[SplitFacts]", dolos: bool) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("domain", "split"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("images", *(["in Dolos"] if dolos else []), "photographs", *AREAS):
+    for heading in ("images", *(["in Dolos"] if dolos else []), "source images", *AREAS):
         table.add_column(heading, justify="right")
     for fact in facts:
         areas = fact.areas
@@ -240,7 +240,7 @@ def _warn(folder: "UPath", manifest: "Manifest") -> None:
     for name, info in sorted(manifest.domains.items()):
         if info.photograph:
             photographs = sum(part.photographs for part in info.splits.values())
-            click.echo(f"{name}: {photographs:,} photographs, told by {info.photograph}")
+            click.echo(f"{name}: {photographs:,} source images, told by {info.photograph}")
         if info.family != dolos.family(name, {}):
             click.echo(f"{name}: of family {info.family}")
         grey = sum(part.grey_pixels for part in info.splits.values())
@@ -259,7 +259,7 @@ def _warn(folder: "UPath", manifest: "Manifest") -> None:
         click.echo(f"Warning: {note}")
 
 
-def _of_originals(domain: str, found: "Compared | None") -> None:
+def _of_originals(domain: str, found: "MaskComparison | None") -> None:
     if found is None:
         click.echo(f"{domain}: no originals; polarity and place of its masks are not judged")
         return

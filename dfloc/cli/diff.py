@@ -25,7 +25,7 @@ SHOWN = 40  # characters of a value
 @click.option("--metric", help="One of the protocol's keys.  [default: its first]")
 @click.option("--protocol", help="Whose rows.  [default: the one that both have rows of]")
 @click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Whose rows.")
-@click.option("--alone", is_flag=True, help="Compare these two trials alone, without their other seeds and draws.")
+@click.option("--alone", is_flag=True, help="Compare these two trials alone, without other seeds and sampling seeds.")
 @workspace_option
 @tracking_option
 @plugin_option
@@ -44,9 +44,9 @@ def diff(
     """Say which fields of the trials A and B differ, and how far their scores are apart on the images that both have.
 
     A and B are fingerprints of trials or their first digits, ids of MLflow runs, or words of their names, in any order,
-    as progress, MLflow and report have them. Each stands for all seeds and draws of its recipe; those that both have
-    are compared in pairs. Differences are A less B, with a 95 % interval over photographs and trainings; a star marks
-    what luck does not explain, by Holm's procedure over the lines. Of one training a side no number tells that.
+    as progress, MLflow and report have them. Each stands for all seeds and sampling seeds of its recipe; those of both
+    are compared in pairs. Differences are A less B, with a 95 % interval over source images and trainings; a star
+    marks what luck does not explain, by Holm's procedure over the lines. Of one training a side no number tells that.
 
     \b
     dfloc diff 3fa9c1 77d0e2
@@ -70,12 +70,12 @@ def diff(
         console.print(f"{letter}: trial {lookup.called(place, name)}", highlight=False, markup=False)
     paired = compared.paired(place, *names, alone=alone)
     _show_fields(console, differs.fields(ledger.spec(paired[0][1]), ledger.spec(paired[0][2])))
-    pairs = [compared.Pair(*at, rows.table(ledger, one), rows.table(ledger, other)) for at, one, other in paired]
+    pairs = [compared.TrialPair(*at, rows.table(ledger, one), rows.table(ledger, other)) for at, one, other in paired]
     chosen = compared.choose(pairs[0].a, pairs[0].b, protocol)
     found = compared.differences(pairs, chosen, metric, checkpoint)
     what = f"{metric or protocols.find(chosen).first.key}, {checkpoint} checkpoint, protocol {chosen}, fractions"
     over = ", on these two trainings" if len(pairs) == 1 else f" and {len(pairs)} pairs of trainings"
-    console.print(f"{what}; intervals over photographs{over}", highlight=False)
+    console.print(f"{what}; intervals over source images{over}", highlight=False)
     _show_differences(console, found)
 
 
@@ -103,13 +103,13 @@ def _show_differences(console: "Console", found: "Sequence[Difference]") -> None
 
     table = Table(box=None, pad_edge=False)
     table.add_column("domain", no_wrap=True)
-    for heading in ("split", "images", "photographs", "trainings", "A", "B", "A - B", "95 %", ""):
+    for heading in ("split", "images", "source images", "trainings", "A", "B", "A - B", "95 %", ""):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in found:
         ends, photographs, trainings = one.difference.ends, one.difference.num_photographs, one.difference.num_trainings
         split = one.split if one.condition == "clean" else f"{one.split}, {one.condition}"
         numbers = [f"{one.a:.3f}", f"{one.b:.3f}", f"{one.difference.estimate:+.3f}"]
-        span = f"{ends[0]:+.3f} to {ends[1]:+.3f}" if ends else "none: under 3 photographs"
+        span = f"{ends[0]:+.3f} to {ends[1]:+.3f}" if ends else "none: under 3 source images"
         counts = [f"{count:,}" for count in (one.images, photographs, trainings)]
         table.add_row(one.domain, split, *counts, *numbers, span, "*" if one.apart else "")
     console.print(table)

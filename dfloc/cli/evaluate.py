@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
 
-    from dfloc.sweep.scores import Line
+    from dfloc.sweep.scores import DomainScore
 
 OWN_HELP = "Instead of --data, a folder pair: mine/sd=FOLDER,fake=white (repeatable)."
 TRIAL_ONLY = {"checkpoint": "best", "device": "cpu", "address": None, "tracking": None}
@@ -72,22 +72,22 @@ def evaluate(run: str | None, maps: Path | None, out: str | None, rows: str | No
         storage.put(UPath(rows), _rows(table, rows))
 
 
-Found = tuple[dict[str, str], "list[Line]", "pa.Table"]
+Found = tuple[dict[str, str], "list[DomainScore]", "pa.Table"]
 
 
 def _of_trial(run: str, given: dict[str, Any], console: "Console") -> Found:
     from dfloc.storage import Workspace
     from dfloc.sweep import lookup
-    from dfloc.sweep.evaluate import Request, evaluate
+    from dfloc.sweep.evaluate import EvaluationRequest, evaluate
 
-    spec, lines, rows = evaluate(Request(run=run, **given), console)
+    spec, lines, rows = evaluate(EvaluationRequest(run=run, **given), console)
     called = lookup.called(Workspace(given["workspace"], create=False), spec.fingerprint)
     said = f"trial {called}, {given['checkpoint']} checkpoint"
     return {"said": said, "trial": spec.fingerprint, "checkpoint": given["checkpoint"]}, lines, rows
 
 
 def _of_maps(folder: Path | None, given: dict[str, Any], console: "Console") -> Found:
-    from dfloc.sweep.maps import MapsRequest, score
+    from dfloc.sweep.evaluate_maps import MapsRequest, score
 
     assert folder is not None
     idle = [f"--{name}" for name, default in TRIAL_ONLY.items() if given[name] != default]
@@ -98,14 +98,14 @@ def _of_maps(folder: Path | None, given: dict[str, Any], console: "Console") -> 
     return {"said": f"maps in {folder}", "trial": rows["trial"][0].as_py(), "checkpoint": "none"}, lines, rows
 
 
-def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> None:
+def _show(console: "Console", asked: dict[str, Any], lines: "list[DomainScore]") -> None:
     from rich.console import Console
     from rich.table import Table
 
     keys = list(dict.fromkeys(key for line in lines for key in line.values))
     table = Table(box=None, pad_edge=False)
     table.add_column("domain", no_wrap=True)
-    for heading in ("trained on it", "images", "photographs", *keys, f"{lines[0].first.key}, 95 %"):
+    for heading in ("trained on it", "images", "source images", *keys, f"{lines[0].first.key}, 95 %"):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
         values = [f"{line.values[key]:.3f}" if key in line.values else "-" for key in keys]
@@ -118,7 +118,7 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> Non
             _between(line.interval),
         )
     what = f"{asked['said']}, {asked['split']} images"
-    console.print(f"{what}; protocol {asked['protocol']}, fractions; intervals over photographs", highlight=False)
+    console.print(f"{what}; protocol {asked['protocol']}, fractions; intervals over source images", highlight=False)
     for line in lines if asked["checkpoint"] != "none" else []:
         console.print(f"{line.domain}: {_by_pixels(line)}", highlight=False)
     for line in lines:
@@ -131,21 +131,21 @@ def _show(console: "Console", asked: dict[str, Any], lines: "list[Line]") -> Non
 
 
 def _between(interval: tuple[float, float] | None) -> str:
-    """Return an interval; words where there are too few photographs for one."""
-    return "under 3 photographs" if interval is None else f"{interval[0]:.3f}-{interval[1]:.3f}"
+    """Return an interval; words where there are too few source images for one."""
+    return "under 3 source images" if interval is None else f"{interval[0]:.3f}-{interval[1]:.3f}"
 
 
-def _seen(line: "Line") -> Iterator[str]:
+def _seen(line: "DomainScore") -> Iterator[str]:
     """Yield what a trial has seen of the images before, and which of them have no value."""
     if line.trained_on is None:
-        yield "which photographs the trial or an ancestor trained on is not known"
+        yield "which source images the trial or an ancestor trained on is not known"
     elif line.trained_on:
-        yield f"{line.trained_on} of its photographs are among those that it trained on"
+        yield f"{line.trained_on} of its source images are among those that it trained on"
     for key, count in line.undefined.items():
         yield f"{key} is undefined for {count} images, which its mean leaves out"
 
 
-def _degenerate(line: "Line") -> Iterator[str]:
+def _degenerate(line: "DomainScore") -> Iterator[str]:
     """Yield what the maps of a domain are where they say nothing."""
     if line.collapsed:
         yield f"COLLAPSED ({line.collapsed}): so are over 90 % of its maps"
@@ -155,7 +155,7 @@ def _degenerate(line: "Line") -> Iterator[str]:
         yield f"{key} {own:.3f} is not above all fake: calling every pixel fake has {other:.3f}"
 
 
-def _trained_on(line: "Line") -> str:
+def _trained_on(line: "DomainScore") -> str:
     """Return whether the domain was trained on: "no" only where its images were compared, and none was among them."""
     if line.relation == "in":
         return "yes"
@@ -164,7 +164,7 @@ def _trained_on(line: "Line") -> str:
     return "unknown" if line.relation == "unknown" else "no" if line.compared else "not compared"
 
 
-def _by_pixels(line: "Line") -> str:
+def _by_pixels(line: "DomainScore") -> str:
     """Return how many images of a domain were trained on, under whatever name."""
     number = line.images_trained_on
     if number is None or not (number or line.compared):
@@ -176,7 +176,7 @@ def _by_pixels(line: "Line") -> str:
     )
 
 
-def _of_set(line: "Line") -> Iterator[str]:
+def _of_set(line: "DomainScore") -> Iterator[str]:
     """Yield what is said of the set as a whole, where the protocol says more of it than `pooled_iou`."""
     numbers = line.of_set
     if numbers.keys() == {"pooled_iou"}:
@@ -192,7 +192,7 @@ def _of_set(line: "Line") -> Iterator[str]:
         yield "iou by fake area: " + ", ".join(f"{name} {value:.3f}" for name, value in bins.items())
 
 
-def _csv(asked: dict[str, Any], lines: "list[Line]") -> str:
+def _csv(asked: dict[str, Any], lines: "list[DomainScore]") -> str:
     import csv
     import io
 

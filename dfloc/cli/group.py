@@ -25,7 +25,7 @@ SHORT_HELP = {
     "data": "Make, import and check data.",
     "sweep": "Run a study: features, trials, tracking, report.",
     "report": "Build a study's page from what is finished.",
-    "predict": "Say which pixels of photographs a finished trial takes for generated.",
+    "predict": "Say which pixels of images a finished trial takes for generated.",
     "evaluate": "Score a finished trial, or any tool's maps, on any data.",
     "diff": "Say how two trials differ.",
     "import-checkpoint": "Import a published checkpoint of DeCLIP as a finished trial.",
@@ -98,7 +98,7 @@ def run() -> int:
     return code if isinstance(code, int) else 0
 
 
-def told(error: Exception, debug: bool) -> int:
+def show_error(error: Exception, debug: bool) -> int:
     """Tell an error of a user in one or two lines; return the exit code. Any other is raised, and all to debug."""
     if isinstance(error, click.ClickException):
         error.show()

@@ -41,11 +41,11 @@ def import_checkpoint(file: Path, arch: str, trained_on: str, weights: str | Non
     spec = import_checkpoint(Workspace(workspace, create=False), file, arch, domains, weights)
     source = click.get_current_context().get_parameter_source("workspace")
     given = source is click.core.ParameterSource.COMMANDLINE
-    for line in _told(spec, f" --workspace {shlex.quote(workspace)}" if given else ""):
+    for line in _next_steps(spec, f" --workspace {shlex.quote(workspace)}" if given else ""):
         click.echo(line)
 
 
-def _told(spec: "TrialSpec", where: str) -> list[str]:
+def _next_steps(spec: "TrialSpec", where: str) -> list[str]:
     """Return what was imported, and what can be done with it; `where`: the option that finds it again."""
     name = spec.fingerprint[:12]
     return [

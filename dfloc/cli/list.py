@@ -12,7 +12,7 @@ KINDS = (
     *("augmentations", "protocols", "domains"),
 )
 
-REGISTERED: Mapping[str, registry.Kind] = {
+REGISTERED: Mapping[str, registry.ComponentKind] = {
     "decoders": "decoder",
     "losses": "loss",
     "optimizers": "optimizer",
@@ -55,7 +55,7 @@ def _lines(kind: str) -> list[str]:
 
 
 def _sweeps() -> list[str]:
-    from dfloc.sweep.file import SweepFile, shipped
+    from dfloc.sweep.sweep_file import SweepFile, shipped
 
     return [f"{name:20} {SweepFile(path).title}" for name, path in shipped().items()]
 
@@ -75,7 +75,7 @@ def _augmentations() -> list[str]:
 
 def _domains() -> list[str]:
     from dfloc.data.generators import GENERATORS
-    from dfloc.sweep.file import SweepFile, shipped
+    from dfloc.sweep.sweep_file import SweepFile, shipped
 
     built_in = [f"mini/{name}  (built in)" for name in GENERATORS]
     studied = {name for path in shipped().values() for name in SweepFile(path).domains}

@@ -1,4 +1,4 @@
-"""`dfloc predict`: what a finished trial says of photographs."""
+"""`dfloc predict`: what a finished trial says of images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option("--out", default="predictions", metavar="DIR", type=click.Path(path_type=Path), help="Where files go.")
 @click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Whose weights.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Of area and outline.  [default: the protocol's, 0.5]")
-@click.option("--protocol", default="declip-2025", help="Whose resize to the photograph's size, and threshold.")
+@click.option("--protocol", default="declip-2025", help="Whose resize to the image's size, and threshold.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where it is computed.")
 @workspace_option
 @tracking_option
@@ -47,22 +47,22 @@ def predict(
     """
     from rich.console import Console
 
-    from dfloc.engine import photos
+    from dfloc.engine import predict_files
     from dfloc.engine.predict import Predictor, facts
     from dfloc.storage import Workspace
     from dfloc.sweep import lookup
     from dfloc.sweep.progress import Display
 
-    found, others = photos.find(images)
+    found, others = predict_files.find(images)
     place = Workspace(workspace, create=False)
     spec = lookup.find(place, run, tracking)
     predictor = Predictor.load(place, spec, checkpoint, device, protocol)
-    with Display(Console(soft_wrap=True, markup=False), "photographs", len(found)) as display:
+    with Display(Console(soft_wrap=True, markup=False), "images", len(found)) as display:
         for path in others:
-            display.say(f"{path}: skipped, no photograph by its name")
+            display.say(f"{path}: skipped, no image by its name")
         failed = 0
-        for photo, wrong in photos.predict(predictor, found, out, facts(spec, checkpoint, threshold, protocol)):
+        for photo, wrong in predict_files.predict(predictor, found, out, facts(spec, checkpoint, threshold, protocol)):
             failed += bool(wrong)
             display.finished(photo.shown, wrong)
-    click.echo(f"{len(found) - failed} of {len(found)} photographs in {out.absolute()}")
+    click.echo(f"{len(found) - failed} of {len(found)} images in {out.absolute()}")
     return 1 if failed else 0

@@ -87,6 +87,7 @@ def report(
     """
     from dfloc.errors import ConfigError
     from dfloc.storage import Workspace
+    from dfloc.sweep.sweep_file import shipped
 
     _refuse_of_other_formats(kind, table, columns, figure, opens, out)
     if every != (name is None):

@@ -8,16 +8,16 @@ from typing import Any
 import click
 
 from dfloc.cli.options import debug_option, experiment_option, plugin_option, workspace_option
-from dfloc.ending import CODES
+from dfloc.shutdown import CODES
 
 MAX_SEEDS = 10_000  # as in a sweep file
 
 
 def _print_schema(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
     if asked:
-        from dfloc.sweep import schema
+        from dfloc.sweep import json_schema
 
-        click.echo(schema.text())
+        click.echo(json_schema.text())
         context.exit()
 
 
@@ -44,7 +44,7 @@ def _print_schema(context: click.Context, parameter: click.Parameter, asked: boo
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a key of the sweep (repeatable).")
 @click.option("--seeds", type=click.IntRange(1, MAX_SEEDS), help="Number of trial seeds.")
-@click.option("--draws", type=click.IntRange(1, MAX_SEEDS), help="Number of draws of the samples (mixture seeds).")
+@click.option("--draws", type=click.IntRange(1, MAX_SEEDS), help="Number of sampling seeds: each draws other samples.")
 @click.option("--limit", type=click.IntRange(1), help="Scale every count down, the largest to N.")
 @click.option(
     "--only",
@@ -89,15 +89,15 @@ def sweep(dry_run: bool, printed: bool, debug: bool, **given: Any) -> int:
         return 0
     from rich.console import Console
 
-    from dfloc.sweep import prepare, run, said
+    from dfloc.sweep import messages, prepare, run
 
     console = Console(soft_wrap=True, markup=False)
-    options = prepare.Options(**given)
+    options = prepare.SweepRequest(**given)
     if printed:
         click.echo(prepare.merged(options), nl=False)
         return 0
     if dry_run:
-        said.dry_run(options, console)
+        messages.dry_run(options, console)
         return 0
     outcome = run.sweep(options, console)
-    return said.tell(outcome, console, again=shlex.join(["dfloc", *sys.argv[1:]]))
+    return messages.show_end(outcome, console, again=shlex.join(["dfloc", *sys.argv[1:]]))

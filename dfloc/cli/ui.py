@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 import click
 
-from dfloc import tracking_uri, uris
+from dfloc import database_uri, tracking_uri
 from dfloc.cli.options import debug_option, experiment_option, workspace_option
 from dfloc.errors import ConfigError, DflocError
 
@@ -102,7 +102,7 @@ def _free_port(host: str, port: int) -> int:
 @contextmanager
 def _server(database: Path, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Start the server as a process group of its own, and end the whole group."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uris.of_database(database)]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database_uri.of_database(database)]
     command += ["--artifacts-destination", (database.parent / "mlartifacts").as_uri()]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}

@@ -34,7 +34,7 @@ _TURNS: Mapping[str, Callable[[Marks], Marks]] = {
 }
 
 
-class Judged(NamedTuple):
+class MaskVerdict(NamedTuple):
     """What the original of one fake says of its mask: the shares of pixels changed, and a verdict."""
 
     inside: float | None
@@ -42,7 +42,7 @@ class Judged(NamedTuple):
     verdict: str
 
 
-class Compared(Frozen):
+class MaskComparison(Frozen):
     """What originals say of the masks of a split.
 
     Attributes:
@@ -82,7 +82,7 @@ class _Way(NamedTuple):
         return self.inside - self.outside
 
 
-def judge(image_HW3: Pixels, original_HW3: Pixels, fakeness_HW: Pixels) -> Judged:
+def judge(image_HW3: Pixels, original_HW3: Pixels, fakeness_HW: Pixels) -> MaskVerdict:
     """Return what the original of a fake says of its mask.
 
     The misfit of a mask is the share of its inside that is not changed and the share of its outside that is. One of
@@ -94,15 +94,17 @@ def judge(image_HW3: Pixels, original_HW3: Pixels, fakeness_HW: Pixels) -> Judge
     fake_HW = fakeness_HW > 127.5
     marks_HW, everywhere = difference(image_HW3, original_HW3, fake_HW)
     if marks_HW is None:
-        return Judged(None, None, UNCOMPARED)
+        return MaskVerdict(None, None, UNCOMPARED)
     inside, outside = shares(marks_HW, fake_HW)
     if inside is None or outside is None:
-        return Judged(inside, outside, PARTLY if outside and outside > MISFIT else FITS)
+        return MaskVerdict(inside, outside, PARTLY if outside and outside > MISFIT else FITS)
     if not everywhere and marks_HW.mean() < NOTHING:
-        return Judged(inside, outside, UNCHANGED)
+        return MaskVerdict(inside, outside, UNCHANGED)
     asis = _Way(FITS, inside, outside)
     best = max(_ways(marks_HW, fake_HW), key=lambda way: way.contrast) if asis.contrast < 1 - MISFIT else asis
-    return Judged(inside, outside, best.name if _explains(best, asis, everywhere) else _otherwise(asis, everywhere))
+    return MaskVerdict(
+        inside, outside, best.name if _explains(best, asis, everywhere) else _otherwise(asis, everywhere)
+    )
 
 
 def _explains(best: _Way, asis: _Way, everywhere: bool) -> bool:
@@ -156,14 +158,14 @@ def _move(marks_HW: Marks, fake_HW: Marks, step: int) -> _Way:
     return _Way(name, float(inside[row, column]), float(outside[row, column]))
 
 
-def compared(judged: Sequence[Judged]) -> Compared | None:
+def compared(judged: Sequence[MaskVerdict]) -> MaskComparison | None:
     """Return what is said of several images together; None of none."""
     if not judged:
         return None
     sides = [[share for share in column if share is not None] for column in list(zip(*judged, strict=True))[:2]]
     inside, outside = (float(np.mean(side)) if side else None for side in sides)
     verdicts = Counter(one.verdict for one in judged)
-    return Compared(
+    return MaskComparison(
         images=len(judged) - verdicts[UNCOMPARED],
         inside=inside,
         outside=outside,
@@ -171,7 +173,7 @@ def compared(judged: Sequence[Judged]) -> Compared | None:
     )
 
 
-def together(parts: Iterable[Compared | None]) -> Compared | None:
+def together(parts: Iterable[MaskComparison | None]) -> MaskComparison | None:
     """Return what is said of several splits; None of none."""
     known = [part for part in parts if part is not None]
     if not known:
@@ -182,12 +184,12 @@ def together(parts: Iterable[Compared | None]) -> Compared | None:
         images = sum(number for _, number in held)
         means.append(sum(share * number for share, number in held) / images if images else None)
     verdicts = sum((Counter(part.verdicts) for part in known), Counter[str]())
-    return Compared(
+    return MaskComparison(
         images=sum(part.images for part in known), inside=means[0], outside=means[1], verdicts=dict(verdicts)
     )
 
 
-def words(domain: str, mask_kind: str, found: Compared) -> Iterator[str]:
+def words(domain: str, mask_kind: str, found: MaskComparison) -> Iterator[str]:
     """Yield a sentence for each thing that originals say against over 5 % of a domain's masks."""
     moves = [verdict for verdict in found.verdicts if verdict.startswith(f"{MOVED} ")]
     counts = Counter({verdict: num for verdict, num in found.verdicts.items() if verdict not in (FITS, *moves)})

@@ -18,7 +18,7 @@ from dfloc.errors import ConfigError
 from dfloc.registry import SEMANTICS
 
 Pixels = npt.NDArray[np.uint8]
-Place = Literal["stored", "input"]
+AppliedTo = Literal["stored", "input"]
 
 TRUNCATE = 4.0
 MAX_SIGMA, MAX_KERNEL, MAX_STRENGTH = 64.0, 255, 0.5
@@ -130,7 +130,7 @@ class View:
             return True
         return any(self._draws(place, sample_id) is not None for place in range(len(ops)))
 
-    def apply(self, image_HWC: Pixels, sample_id: str, where: Place | None = None) -> Pixels:
+    def apply(self, image_HWC: Pixels, sample_id: str, where: AppliedTo | None = None) -> Pixels:
         """Return the image as this view has it.
 
         Args:
@@ -150,7 +150,7 @@ class View:
     def _digest(self) -> str:
         return digest(self.augment)
 
-    def change(self, image_CHW: torch.Tensor, sample_id: str, where: Place | None = None) -> torch.Tensor:
+    def change(self, image_CHW: torch.Tensor, sample_id: str, where: AppliedTo | None = None) -> torch.Tensor:
         """Return the same of an image as a backbone takes it or as `pixels` stores it, uint8 [3, H, W].
 
         Raises:

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 from upath import UPath
 
 from dfloc.data import dolos
-from dfloc.data.alignment import Compared, Judged, compared
-from dfloc.data.dolos import COUNTS, SPLITS, Count, Sample
+from dfloc.data.alignment import MaskComparison, MaskVerdict, compared
+from dfloc.data.dolos import COUNTS, SPLITS, PublishedCount, Sample
 from dfloc.data.manifest import Manifest, SampleRef, Split, read_areas, read_samples
 from dfloc.data.shards import Pixels, ShardReader, decode_image, read_truth
 from dfloc.data.writer import judge
@@ -45,7 +45,7 @@ class SplitFacts(NamedTuple):
     areas: Areas | None = None
 
     @property
-    def expected(self) -> Count | None:
+    def expected(self) -> PublishedCount | None:
         """How many images Dolos has."""
         return COUNTS.get(self.domain, {}).get(self.split)
 
@@ -82,7 +82,7 @@ def check_tree(samples: Iterable[Sample]) -> list[SplitFacts]:
 
 def compare_tree(
     samples: Sequence[Sample], on_progress: Callable[[int, int], None] | None = None
-) -> dict[str, Compared | None]:
+) -> dict[str, MaskComparison | None]:
     """Return what originals say of the masks of each local domain of a tree, by the first images of each split.
 
     Args:
@@ -94,7 +94,7 @@ def compare_tree(
         if sample.original:
             by_split[sample.domain, sample.split].append(sample)
     asked = [sample for group in by_split.values() for sample in group[:COMPARED]]
-    judged: dict[str, list[Judged]] = {s.domain: [] for s in samples if dolos.kind(s.mask_kind) == "local"}
+    judged: dict[str, list[MaskVerdict]] = {s.domain: [] for s in samples if dolos.kind(s.mask_kind) == "local"}
     for number, sample in enumerate(asked, start=1):
         found = judge(sample)
         judged[sample.domain] += [found] if found else []

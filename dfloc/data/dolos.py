@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from dfloc.data import partners
+from dfloc.data import mask_matching
 from dfloc.data.exif import Way
 from dfloc.data.folders import is_folder, is_image, is_litter, masks_in, names_in
-from dfloc.data.manifest import Kind, MaskKind, Split
+from dfloc.data.manifest import DomainKind, MaskKind, Split
+from dfloc.data.mask_matching import MaskMatch
 from dfloc.data.mixture import stem_rank
-from dfloc.data.partners import Partner
 from dfloc.errors import ConfigError, DataError, unknown
 from dfloc.ids import SampleId, bare
 
@@ -22,7 +22,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 FAMILIES = {"repaint-p2-9k": "repaint-p2"}
 
 
-_KINDS: dict[MaskKind, Kind] = {"real": "real", "generated": "full"}
+_KINDS: dict[MaskKind, DomainKind] = {"real": "real", "generated": "full"}
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LAYOUT = (
     "expected <source>/fake/<generator>/images|masks/<split>, <source>/real/<split>; splits are train, valid, test"
@@ -57,7 +57,7 @@ class Sample(NamedTuple):
         return SampleId.of(self.id).file
 
 
-class Count(NamedTuple):
+class PublishedCount(NamedTuple):
     """How many images a split has, as a table prints it: `900`, or 8,472 as `8.5k`."""
 
     printed: str
@@ -75,12 +75,12 @@ class Count(NamedTuple):
         return f"{found / 1000:.{decimals}f}k" == self.printed
 
 
-def _printed(*texts: str) -> dict[Split, Count]:
+def _printed(*texts: str) -> dict[Split, PublishedCount]:
     """Return counts by split, in the order train, valid, test; a split that does not exist is left out."""
-    return dict(zip(SPLITS, map(Count, texts), strict=False))
+    return dict(zip(SPLITS, map(PublishedCount, texts), strict=False))
 
 
-COUNTS: Mapping[str, Mapping[Split, Count]] = {
+COUNTS: Mapping[str, Mapping[Split, PublishedCount]] = {
     "celebahq/real": _printed("9k", "900", "900"),
     "celebahq/p2": _printed("9k", "1k"),
     "celebahq/repaint-p2": _printed("30k", "3k", "8.5k"),
@@ -109,7 +109,7 @@ def family(domain: str, said: Mapping[str, str]) -> str:
     return said.get(domain, FAMILIES.get(generator, generator))
 
 
-def kind(mask_kind: MaskKind) -> Kind:
+def kind(mask_kind: MaskKind) -> DomainKind:
     """Return the kind of a domain whose masks are of this kind."""
     return _KINDS.get(mask_kind, "local")
 
@@ -185,7 +185,7 @@ def _source(source: Path) -> Iterator[Sample]:
 
 
 def with_splits(
-    images: Path, masks: Path | None, domain: str, mask_kind: MaskKind, named: str = partners.NAME
+    images: Path, masks: Path | None, domain: str, mask_kind: MaskKind, named: str = mask_matching.NAME
 ) -> list[Sample]:
     """Return the samples of folders that hold train, valid and test.
 
@@ -213,9 +213,9 @@ def with_splits(
 
 
 def files(
-    images: Path, masks: Path | None, domain: str, split: Split, mask_kind: MaskKind, named: str = partners.NAME
+    images: Path, masks: Path | None, domain: str, split: Split, mask_kind: MaskKind, named: str = mask_matching.NAME
 ) -> list[Sample]:
-    """Return the samples of one split's folders, whose masks are named as `partners.find` has it.
+    """Return the samples of one split's folders, whose masks are named as `mask_matching.find` has it.
 
     The folders may be one, or the masks lie inside of the images.
 
@@ -228,13 +228,13 @@ def files(
     truths = names_in(masks)
     below = os.path.relpath(masks, images)
     if same_folder(images, masks, named):
-        own, of_masks = partners.apart(list(names), named)
+        own, of_masks = mask_matching.apart(list(names), named)
         names, truths = {name: names[name] for name in own}, {name: truths[name] for name in of_masks}
     names = {name: path for name, path in names.items() if not name.startswith(f"{below}/")}
     samples = []
-    found = partners.find(list(filter(is_image, names)), list(filter(is_image, truths)), named)
+    found = mask_matching.find(list(filter(is_image, names)), list(filter(is_image, truths)), named)
     for name in names:
-        partner = found.get(name) or Partner(name if name in truths else None)
+        partner = found.get(name) or MaskMatch(name if name in truths else None)
         mask = None if partner.mask is None else truths[partner.mask]
         bare = reference(name, names[name], domain, split, mask_kind)
         samples.append(bare._replace(mask=mask, fault=partner.fault))
@@ -249,10 +249,10 @@ def same_folder(images: Path, masks: Path, named: str) -> bool:
     """
     if os.path.realpath(images) != os.path.realpath(masks):
         return False
-    if named == partners.NAME:
+    if named == mask_matching.NAME:
         raise DataError(
             f"images and masks lie in one folder, {images}, and no mask name tells them apart; say how masks are "
-            f"named, as --mask-name {partners.NAME}_GT (mask= in --own), or pair the files by a table"
+            f"named, as --mask-name {mask_matching.NAME}_GT (mask= in --own), or pair the files by a table"
         )
     return True
 
@@ -321,10 +321,10 @@ def with_originals(samples: Sequence[Sample], folder: Path) -> list[Sample]:
 
 def _cure(samples: Sequence[Sample], found: Mapping[str, Path]) -> str:
     """Return the rule of photographs by which originals would be found, as the end of a sentence."""
-    for rule, tell in (("{stem}", photograph), (partners.CUT, partners.cut)):
+    for rule, tell in (("{stem}", photograph), (mask_matching.CUT, mask_matching.cut)):
         count = sum(tell(bare(sample.name)) in found for sample in samples)
         if count:
-            return f", but those of the photographs of {count}: --photograph {rule} (photograph= in --own)"
+            return f", but those of the source images of {count}: --photograph {rule} (photograph= in --own)"
     return ""
 
 

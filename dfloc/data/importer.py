@@ -20,19 +20,19 @@ from dfloc.data.folders import text
 from dfloc.data.leakage import Overlap, in_two_splits, overlaps, sentence
 from dfloc.data.manifest import (
     FILE_NAME,
+    DomainSplit,
     Manifest,
-    Place,
     SampleRef,
     ShardInfo,
     read_samples,
     read_shard,
 )
-from dfloc.data.publish import Part, Written, publish
+from dfloc.data.publish import SplitPart, Written, publish
 from dfloc.data.rejects import Reject
-from dfloc.data.writer import GROUP_ROWS, Receipt, ShardJob, write_shard
+from dfloc.data.writer import GROUP_ROWS, ShardJob, ShardReceipt, write_shard
 from dfloc.errors import DataError, DflocError
 from dfloc.owner import Owner
-from dfloc.proof import Proof
+from dfloc.worker_check import WorkerCheck
 from dfloc.workers import Workers, first_cause, quiet_data
 
 SHARD_ROWS = 4096
@@ -47,7 +47,7 @@ SCRATCH, OWNER = ".import", "owner.json"
 """The folder in which an import writes, and who does: whether one that is found there is still at work."""
 _REMOVE_TRIES = 25
 
-Parts = Mapping[Place, Part]
+BySplit = Mapping[DomainSplit, SplitPart]
 
 
 class ImportSummary(NamedTuple):
@@ -89,7 +89,7 @@ def import_samples(
             in one domain, nothing that can be used, or a folder that cannot be written.
     """
     old = Manifest.load(out) if (out / FILE_NAME).exists() else Manifest(domains={})
-    parts = _parts(samples, f"{group_rows},{shard_rows}")
+    parts = _split_parts(samples, f"{group_rows},{shard_rows}")
     changed = {place: part for place, part in parts.items() if not _is_unchanged(out, old, place, part)}
     if not changed:
         return ImportSummary(old, 0, _count(parts), rejects.read(out))
@@ -118,10 +118,10 @@ def is_imported(samples: Sequence[Sample], out: UPath, group_rows: int = GROUP_R
         return not samples
     old = Manifest.load(out)
     layout = f"{group_rows},{SHARD_ROWS}"
-    return all(_is_unchanged(out, old, place, part) for place, part in _parts(samples, layout).items())
+    return all(_is_unchanged(out, old, place, part) for place, part in _split_parts(samples, layout).items())
 
 
-def _count(parts: Parts) -> int:
+def _count(parts: BySplit) -> int:
     return sum(len(part.samples) for part in parts.values())
 
 
@@ -153,7 +153,7 @@ def _remove(folder: UPath) -> None:
             return
 
 
-def _rejected(out: UPath, changed: Parts, written: Sequence[Written], allow: bool) -> list[Reject]:
+def _rejected(out: UPath, changed: BySplit, written: Sequence[Written], allow: bool) -> list[Reject]:
     """Name what was rejected, beside the rejects of the splits that stay, and refuse too many new ones."""
     new = [reject for shard in written for reject in shard.receipt.rejected]
     all_rejects = sorted([*new, *(reject for reject in rejects.read(out) if reject.place not in changed)])
@@ -163,9 +163,9 @@ def _rejected(out: UPath, changed: Parts, written: Sequence[Written], allow: boo
     return all_rejects
 
 
-def _parts(samples: Sequence[Sample], layout: str) -> Parts:
+def _split_parts(samples: Sequence[Sample], layout: str) -> BySplit:
     """Part samples by domain and split, and digest the names, sizes and times of their files, and where masks lie."""
-    parts: dict[Place, Part] = {}
+    parts: dict[DomainSplit, SplitPart] = {}
     images = {sample.image.absolute() for sample in samples}
     for place, group in groupby(dolos.in_order(samples), key=lambda sample: (sample.domain, sample.split)):
         members = [_absolute(sample) for sample in group]
@@ -184,7 +184,7 @@ def _parts(samples: Sequence[Sample], layout: str) -> Parts:
                 places.append(text(os.path.relpath(sample.mask, sample.image.parent)))
             sizes.append(size)
         before, origin = _digest(lines), _digest([*lines, *places])
-        parts[place] = Part(members, sizes, origin, before)
+        parts[place] = SplitPart(members, sizes, origin, before)
     return parts
 
 
@@ -209,7 +209,7 @@ def _stat(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _is_unchanged(out: UPath, old: Manifest, place: Place, part: Part) -> bool:
+def _is_unchanged(out: UPath, old: Manifest, place: DomainSplit, part: SplitPart) -> bool:
     domain, split = place
     info = old.domains[domain].splits.get(split) if domain in old.domains else None
     if info is None or info.origin not in (part.origin, part.before):
@@ -219,7 +219,7 @@ def _is_unchanged(out: UPath, old: Manifest, place: Place, part: Part) -> bool:
     return all((out / s.path).exists() for s in info.shards)
 
 
-def _check_polarity(old: Manifest, parts: Parts) -> None:
+def _check_polarity(old: Manifest, parts: BySplit) -> None:
     for (domain, _), part in parts.items():
         known = old.domains.get(domain)
         staying = sorted(set(known.splits) - {split for name, split in parts if name == domain}) if known else []
@@ -230,12 +230,12 @@ def _check_polarity(old: Manifest, parts: Parts) -> None:
             )
         if known and staying and known.photograph != part.samples[0].photograph:
             raise DataError(
-                f"{domain} comes with photographs told by {part.samples[0].photograph}, but its split {staying[0]}, "
+                f"{domain} comes with source images told by {part.samples[0].photograph}, but its split {staying[0]}, "
                 f"which stays, has {known.photograph}; import all its splits together, or into another folder"
             )
 
 
-def _held(out: UPath, old: Manifest, changed: Parts) -> list[SampleRef]:
+def _held(out: UPath, old: Manifest, changed: BySplit) -> list[SampleRef]:
     """Return the samples that stay in the data folder."""
     return [
         ref
@@ -246,7 +246,7 @@ def _held(out: UPath, old: Manifest, changed: Parts) -> list[SampleRef]:
     ]
 
 
-def _check_names(changed: Parts, held: Sequence[SampleRef]) -> None:
+def _check_names(changed: BySplit, held: Sequence[SampleRef]) -> None:
     """Refuse photographs that names show in two splits, before anything is written."""
     fresh = [sample for part in changed.values() for sample in part.samples if sample.mask_kind != "generated"]
     places = [*((s.stem, s.split) for s in fresh), *((s.stem, s.split) for s in held if s.mask_kind != "generated")]
@@ -273,10 +273,10 @@ def _refuse(found: Sequence[Overlap]) -> None:
 
 
 def _write(
-    scratch: UPath, changed: Parts, group_rows: int, shard_rows: int, on_progress: Callable[[int, int], None] | None
+    scratch: UPath, changed: BySplit, group_rows: int, shard_rows: int, on_progress: Callable[[int, int], None] | None
 ) -> list[Written]:
     """Write all shards into the scratch folder, one task each."""
-    jobs: list[tuple[str, Place, ShardJob]] = []
+    jobs: list[tuple[str, DomainSplit, ShardJob]] = []
     for (domain, split), part in changed.items():
         left = MAX_JUDGED
         for number, members in enumerate(_chunks(part, shard_rows)):
@@ -286,7 +286,7 @@ def _write(
     if storage.is_local(scratch):
         disk.refuse(Path(scratch.path), sum(sum(part.sizes) for part in changed.values()), "the images and masks")
     total = sum(len(job.samples) for _, _, job in jobs)
-    receipts: dict[int, Receipt] = {}
+    receipts: dict[int, ShardReceipt] = {}
     with closing(_run([job for _, _, job in jobs])) as finished:
         for index, receipt in finished:
             receipts[index] = receipt
@@ -295,7 +295,7 @@ def _write(
     return [Written(path, place, receipts[index]) for index, (path, place, _) in enumerate(jobs)]
 
 
-def _chunks(part: Part, shard_rows: int) -> Iterator[list[Sample]]:
+def _chunks(part: SplitPart, shard_rows: int) -> Iterator[list[Sample]]:
     """Part samples into shards of at most so many, and of not much more than `SHARD_BYTES`."""
     chunk: list[Sample] = []
     size = 0
@@ -309,7 +309,7 @@ def _chunks(part: Part, shard_rows: int) -> Iterator[list[Sample]]:
         yield chunk
 
 
-def _run(jobs: Sequence[ShardJob]) -> Generator[tuple[int, Receipt]]:
+def _run(jobs: Sequence[ShardJob]) -> Generator[tuple[int, ShardReceipt]]:
     """Write shards through Ray Data, in any order; yield a job's index and its receipt when it is done.
 
     Raises:
@@ -320,7 +320,7 @@ def _run(jobs: Sequence[ShardJob]) -> Generator[tuple[int, Receipt]]:
     with Workers():
         import ray.data
 
-        proof = Proof.begin()
+        proof = WorkerCheck.begin()
         proof.check_nodes()
         items = [{"index": index, "job": pickle.dumps(job)} for index, job in enumerate(jobs)]
         with quiet_data():
@@ -336,10 +336,10 @@ def _run(jobs: Sequence[ShardJob]) -> Generator[tuple[int, Receipt]]:
             raise DataError(f"nothing was imported: {cause}; when that is mended, start again") from error
 
 
-def _task(item: dict[str, Any], proof: Proof) -> dict[str, Any]:
+def _task(item: dict[str, Any], proof: WorkerCheck) -> dict[str, Any]:
     """Write a shard; an error travels pickled, because Ray would write its own words into it."""
     error: Exception | None = None
-    receipt = Receipt([], 0.0, 0, [])
+    receipt = ShardReceipt([], 0.0, 0, [])
     try:
         proof.check()
         receipt = write_shard(pickle.loads(item["job"]))

@@ -13,14 +13,14 @@ from upath import UPath
 from dfloc import storage
 from dfloc.config import Fraction, Frozen, fingerprint
 from dfloc.data import alignment
-from dfloc.data.alignment import Compared
+from dfloc.data.alignment import MaskComparison
 from dfloc.data.exif import Way
 from dfloc.data.masks import KIND
 from dfloc.errors import DataError, WorkspaceError, unknown
 
 Split = Literal["train", "valid", "test"]
-Kind = Literal["local", "full", "real"]
-Place = tuple[str, Split]
+DomainKind = Literal["local", "full", "real"]
+DomainSplit = tuple[str, Split]
 MaskKind = Annotated[str, Field(pattern=f"^({KIND.pattern})$")]
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class SplitInfo(Frozen):
     fake_area: Fraction
     grey_pixels: int
     origin: str = ""
-    originals: Compared | None = None
+    originals: MaskComparison | None = None
     exif: dict[Way, int] = Field(default_factory=dict)
 
 
@@ -132,7 +132,7 @@ class DomainInfo(Frozen):
             or what an import made before there were rules did.
     """
 
-    kind: Kind
+    kind: DomainKind
     family: str
     mask_kind: MaskKind
     splits: dict[Split, SplitInfo]
@@ -145,7 +145,7 @@ class DomainInfo(Frozen):
         return sum(split.fake_area * split.count for split in self.splits.values()) / total if total else 0.0
 
     @property
-    def originals(self) -> Compared | None:
+    def originals(self) -> MaskComparison | None:
         """What the originals say of the masks of all its splits."""
         return alignment.together(split.originals for split in self.splits.values())
 
@@ -235,7 +235,7 @@ def domains_of(folder: UPath) -> dict[str, DomainInfo]:
         try:
             return storage.get_model(Manifest, aside).domains
         except WorkspaceError as error:
-            logger.info("photographs are told by the usual rules: %s", error)
+            logger.info("source images are told by the usual rules: %s", error)
     return {}
 
 

@@ -159,7 +159,7 @@ def in_grey(picture: Picture, colour: int = MAX_COLOUR) -> Grey:
     return Grey(eight_HW, 255, eight_HW)
 
 
-def told(values: Numbers, form: str = "{:.10g}", noun: str = "value") -> str:
+def value_words(values: Numbers, form: str = "{:.10g}", noun: str = "value") -> str:
     """Return the values of a picture as a sentence has them: `values 0 and 100`, `values 0 to 103 (57 of them)`."""
     found = np.unique(values)
     words = [form.format(value.item()) for value in (found if len(found) <= SHOWN else found[[0, -1]])]
@@ -184,7 +184,7 @@ def _unsaid(picture: Picture, what: str = "") -> DataError:
         said = _sayable(np.unique(values_HW), form)
         cure = f"say which is fake: --fake-is {said} (in --own: fake={said})" if said else "save masks as 8-bit PNG"
     noun = "palette index" if image.mode == "P" and form != "0x{:06x}" else "value"
-    return DataError(" ".join(f"{what} {depth} {told(values_HW, form, noun)}; {cure}".split()))
+    return DataError(" ".join(f"{what} {depth} {value_words(values_HW, form, noun)}; {cure}".split()))
 
 
 def _sayable(found: Numbers, form: str) -> str:
@@ -266,7 +266,7 @@ def _opaque(picture: Picture, new: bool) -> Pixels:
     try:
         _check(Grey(alpha_HW, 255, alpha_HW), Picture(Image.fromarray(alpha_HW)), new)
     except DataError as error:
-        raise DataError(f"transparency of {told(alpha_HW)}; expected 0 (real) and 255 (fake)") from error
+        raise DataError(f"transparency of {value_words(alpha_HW)}; expected 0 (real) and 255 (fake)") from error
     return alpha_HW
 
 
@@ -300,7 +300,7 @@ def _chosen(image: Image.Image, said: list[str]) -> npt.NDArray[np.bool_]:
     plain = [int(value) for value in said if not value.startswith("0x")]
     most = 65535 if image.mode.startswith("I;") else _MOST.get(image.mode, math.inf)
     if len(plain) == len(said) and min(plain) > most:
-        raise DataError(f"{told(values_HW)}, of which none can be {' or '.join(said)}")
+        raise DataError(f"{value_words(values_HW)}, of which none can be {' or '.join(said)}")
     chosen_HW = np.isin(values_HW, plain)
     if len(plain) < len(said):
         chosen_HW |= np.isin(_colours(image), [int(value, 16) for value in said if value.startswith("0x")])

@@ -93,7 +93,7 @@ def _first(
 def too_few(domain: str, mixture: Mixture, num: int) -> DataError:
     """Return the error for a domain of whose split only so many images can be taken."""
     disjoint = mixture.pairing == "disjoint"
-    among = " of photographs that the parent did not see" if disjoint else ""
+    among = " of source images that the parent did not see" if disjoint else ""
     wanted = mixture.skip + (mixture.counts[domain] or 0)
     return DataError(
         f"{domain} has {num} {mixture.split} images{among}, but the study asks for {wanted}; import more, or ask for "

@@ -11,8 +11,8 @@ from dfloc.data.dolos import Sample
 from dfloc.data.leakage import overlap, sentence
 from dfloc.data.manifest import (
     DomainInfo,
+    DomainSplit,
     Manifest,
-    Place,
     ShardInfo,
     SplitInfo,
     list_digest,
@@ -20,11 +20,11 @@ from dfloc.data.manifest import (
     read_shard,
     shard_digest,
 )
-from dfloc.data.writer import Receipt
+from dfloc.data.writer import ShardReceipt
 from dfloc.errors import DataError
 
 
-class Part(NamedTuple):
+class SplitPart(NamedTuple):
     """One split of a domain: its samples in rank order, the sizes of their images, and the digest of all its files.
 
     `before` is the digest as imports made it that did not digest where masks lie.
@@ -45,12 +45,12 @@ class Written(NamedTuple):
     """A shard that was written: its path in the data folder, its place, and the receipt."""
 
     path: str
-    place: Place
-    receipt: Receipt
+    place: DomainSplit
+    receipt: ShardReceipt
 
 
 def publish(
-    out: UPath, scratch: UPath, old: Manifest, changed: Mapping[Place, Part], written: Sequence[Written]
+    out: UPath, scratch: UPath, old: Manifest, changed: Mapping[DomainSplit, SplitPart], written: Sequence[Written]
 ) -> Manifest:
     """Move new shards to their places, save the manifest, and delete the shards that it no longer names.
 
@@ -76,7 +76,9 @@ def publish(
     return manifest
 
 
-def _merged(out: UPath, old: Manifest, changed: Mapping[Place, Part], written: Sequence[Written]) -> Manifest:
+def _merged(
+    out: UPath, old: Manifest, changed: Mapping[DomainSplit, SplitPart], written: Sequence[Written]
+) -> Manifest:
     domains = {name: info.model_dump() for name, info in old.domains.items()}
     for place, part in changed.items():
         domain, split = place
@@ -95,7 +97,7 @@ def _merged(out: UPath, old: Manifest, changed: Mapping[Place, Part], written: S
     return manifest
 
 
-def _remove_orphans(out: UPath, manifest: Manifest, changed: Mapping[Place, Part]) -> None:
+def _remove_orphans(out: UPath, manifest: Manifest, changed: Mapping[DomainSplit, SplitPart]) -> None:
     kept = {shard.path for info in manifest.domains.values() for part in info.splits.values() for shard in part.shards}
     for domain, split in changed:
         for path in (out / domain).glob(f"{split}-*.parquet"):
@@ -103,7 +105,7 @@ def _remove_orphans(out: UPath, manifest: Manifest, changed: Mapping[Place, Part
                 path.unlink()
 
 
-def _split_info(out: UPath, place: Place, written: Sequence[Written], origin: str) -> SplitInfo:
+def _split_info(out: UPath, place: DomainSplit, written: Sequence[Written], origin: str) -> SplitInfo:
     samples, shards = [], []
     for shard in written:
         info = ShardInfo(path=shard.path, digest="", groups=tuple(shard.receipt.groups))
@@ -148,8 +150,8 @@ def _of_photographs(manifest: Manifest) -> Iterator[str]:
         if len(found) > 1:
             each = ", ".join(f"{generator} by {rule}" for rule, generator in found.items())
             yield (
-                f"{source}: which photograph a file shows is told in several ways ({each}): one that two of them show "
-                "is not found by its name in two splits; --photograph"
+                f"{source}: which source image a file shows is told in several ways ({each}): one that two of them "
+                "show is not found by its name in two splits; --photograph"
             )
 
 

@@ -14,7 +14,7 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.data import alignment, dolos
-from dfloc.data.alignment import Judged
+from dfloc.data.alignment import MaskVerdict
 from dfloc.data.dolos import Sample
 from dfloc.data.exif import WAYS, Way, choose
 from dfloc.data.folders import EXTENSIONS, text
@@ -59,7 +59,7 @@ class ShardJob(NamedTuple):
     num_judged: int = 0
 
 
-class Receipt(NamedTuple):
+class ShardReceipt(NamedTuple):
     """What a shard holds: rows of each group, sum of the fake areas, grey mask pixels; and what it does not hold.
 
     `judged` is what originals say of the masks of its first samples.
@@ -69,7 +69,7 @@ class Receipt(NamedTuple):
     fake_area: float
     grey_pixels: int
     rejected: list[Reject]
-    judged: Sequence[Judged] = ()
+    judged: Sequence[MaskVerdict] = ()
 
     @property
     def num_rows(self) -> int:
@@ -77,13 +77,13 @@ class Receipt(NamedTuple):
         return sum(self.groups)
 
 
-def write_shard(job: ShardJob) -> Receipt:
+def write_shard(job: ShardJob) -> ShardReceipt:
     """Read, check and write the samples of one shard; the file is whole or not there (nor is it where it is empty).
 
     Raises:
         OSError: the shard cannot be written.
     """
-    receipt = Receipt([], 0.0, 0, [])
+    receipt = ShardReceipt([], 0.0, 0, [])
     buffer = io.BytesIO()
     how = {"compression": "none", "use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
     with pq.ParquetWriter(buffer, SCHEMA, **how) as writer:
@@ -91,7 +91,7 @@ def write_shard(job: ShardJob) -> Receipt:
             judged = [found for row in rows if (found := row.pop("judged"))]
             grey_pixels = sum(row.pop("grey_pixels") for row in rows)
             fake_area = sum(row["fake_area"] for row in rows)
-            receipt = Receipt(
+            receipt = ShardReceipt(
                 [*receipt.groups, len(rows)],
                 receipt.fake_area + fake_area,
                 receipt.grey_pixels + grey_pixels,
@@ -167,18 +167,18 @@ def pixels_sha256(image_HW3: Pixels) -> str:
     return hashlib.sha256(f"{image_HW3.shape}".encode() + image_HW3.tobytes()).hexdigest()
 
 
-def judge(sample: Sample) -> Judged | None:
+def judge(sample: Sample) -> MaskVerdict | None:
     """Return what a sample's original says of its mask; None where it has none, or cannot be used itself."""
     rejected: list[Reject] = []
     rows = list(_usable(ShardJob(UPath(), [sample], num_judged=1), rejected))
     return rows[0]["judged"] if rows else None
 
 
-def _judged(original: Path, image_HW3: Pixels, truth_HW: Pixels) -> Judged:
+def _judged(original: Path, image_HW3: Pixels, truth_HW: Pixels) -> MaskVerdict:
     try:
         return alignment.judge(image_HW3, decode_image(_bytes(original), new=True), truth_HW)
     except DataError:
-        return Judged(None, None, alignment.UNCOMPARED)
+        return MaskVerdict(None, None, alignment.UNCOMPARED)
 
 
 def _truth(sample: Sample, image: bytes, image_HW3: Pixels, mask: bytes | None) -> tuple[Pixels, Way | None]:

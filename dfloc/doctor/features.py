@@ -10,7 +10,7 @@ from upath import UPath
 from dfloc import storage
 from dfloc.doctor.finding import GRACE_SECONDS, Check, Finding
 from dfloc.errors import WorkspaceError
-from dfloc.features.store import TRUTH, FeatureStore, Receipt
+from dfloc.features.store import TRUTH, FeatureStore, GroupReceipt
 from dfloc.storage import Workspace
 
 _GROUP = re.compile(r"[0-9a-f]{64}/[^/]+/[0-9a-f]{64}/\d+")
@@ -47,7 +47,7 @@ def _look(store: FeatureStore, path: UPath, name: str, driven: bool) -> Iterator
         return
     wrong = "is not what its receipt says" if path.exists() else "is gone, its receipt is there"
     try:
-        images = f"{len(storage.get_model(Receipt, receipt).ids)} images"
+        images = f"{len(storage.get_model(GroupReceipt, receipt).ids)} images"
     except (WorkspaceError, FileNotFoundError):
         wrong, images = "has a receipt that is damaged", "the images of its row group"
     how = "read from their masks" if name == TRUTH.map else f"through {name.partition('/')[0]}"
@@ -62,6 +62,6 @@ def _look(store: FeatureStore, path: UPath, name: str, driven: bool) -> Iterator
 
 def _tells_place(receipt: UPath) -> bool:
     try:
-        return storage.is_sealed(receipt) and bool(storage.get_model(Receipt, receipt).place)
+        return storage.is_sealed(receipt) and bool(storage.get_model(GroupReceipt, receipt).place)
     except FileNotFoundError:  # it is being made again
         return True

@@ -9,8 +9,8 @@ from upath import UPath
 
 from dfloc.errors import DflocError
 
-Kind = Literal["features", "list", "rows", "epochs", "weights", "shard", "record", "lock", "tracking", "scratch"]
-State = Literal["damaged", "left over", "unverifiable", "awaited"]
+FileKind = Literal["features", "list", "rows", "epochs", "weights", "shard", "record", "lock", "tracking", "scratch"]
+FindingState = Literal["damaged", "left over", "unverifiable", "awaited"]
 
 GRACE_SECONDS = 10.0
 """What stood still for so long has no writer any more: a file is renamed as soon as it is written."""
@@ -32,14 +32,14 @@ class Finding(NamedTuple):
             awaited: it was taken away, and the next sweep makes it.
     """
 
-    kind: Kind
+    kind: FileKind
     path: UPath
     wrong: str
     after: str = ""
     remove: tuple[UPath, ...] = ()
     aside: tuple[UPath, ...] = ()
     lost: bool = False
-    state: State = "damaged"
+    state: FindingState = "damaged"
 
 
 class Check(NamedTuple):
@@ -51,7 +51,7 @@ class Check(NamedTuple):
         look: reads it and says what is wrong.
     """
 
-    kind: Kind
+    kind: FileKind
     path: UPath
     look: Callable[[], Iterable[Finding]]
 
@@ -63,7 +63,7 @@ class Diagnosis(NamedTuple):
     findings: Sequence[Finding]
     stuck: Mapping[UPath, str] = MappingProxyType({})
 
-    def of(self, state: State) -> Iterator[Finding]:
+    def of(self, state: FindingState) -> Iterator[Finding]:
         """Yield what is damaged, left over, unverifiable or awaited."""
         return (finding for finding in self.findings if finding.state == state)
 

@@ -10,7 +10,7 @@ from functools import partial
 from pydantic import BaseModel
 from upath import UPath
 
-from dfloc import disk, identity, lock, record, storage, uris
+from dfloc import database_uri, disk, identity, lock, record, storage
 from dfloc.config import TrialSpec
 from dfloc.data.importer import OWNER, SCRATCH
 from dfloc.data.manifest import FILE_NAME, Manifest
@@ -147,7 +147,7 @@ def _left(path: UPath) -> Finding:
 
 def _database(path: UPath) -> Iterator[Finding]:
     try:
-        with closing(sqlite3.connect(uris.read_only(storage.local(path)), uri=True, timeout=10)) as database:
+        with closing(sqlite3.connect(database_uri.read_only(storage.local(path)), uri=True, timeout=10)) as database:
             [wrong] = database.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError as error:
         if "locked" in str(error):

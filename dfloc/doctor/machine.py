@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import dfloc
-from dfloc import storage, tracking_uri, uris
+from dfloc import database_uri, storage, tracking_uri
 from dfloc.errors import ConfigError, DflocError, WorkspaceError
 from dfloc.features.weights import Origin
 from dfloc.storage import Workspace
@@ -126,7 +126,7 @@ def _rights(workspace: Workspace) -> Fact:
 def _tracking(workspace: Workspace, tracking: str | None) -> Fact:
     try:
         uri = tracking_uri.check(workspace, tracking)
-        if (database := uris.database(uri)) and not database.exists():
+        if (database := database_uri.database(uri)) and not database.exists():
             return Fact("tracking", f"{uri} is made by the first sweep")
         tracking_uri.probe(uri, tracking_uri.REQUEST_SECONDS)
     except ConfigError as error:

@@ -8,7 +8,7 @@ import numpy as np
 from upath import UPath
 
 from dfloc import registry, storage
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.data.manifest import (
     FILE_NAME,
     Manifest,
@@ -55,9 +55,9 @@ def checks(workspace: Workspace, more: Sequence[UPath], data: set[str]) -> Itera
     whole = data <= {folder.name for folder in folders}
     for path in sorted(filter(_is_list, workspace.lists.glob("*.json")), key=str):
         yield Check("list", path, partial(_list, workspace, path, held, whole))
-    for beside, read in (("pixels", lists.pixels), ("stems", lists.stems)):
+    for beside, read in (("pixels", sample_lists.pixels), ("stems", sample_lists.stems)):
         for path in sorted(filter(_is_list, workspace.lists.glob(f"*.{beside}")), key=str):
-            yield Check("list", path, partial(_beside, workspace, path, read))
+            yield Check("list", path, partial(_companion, workspace, path, read))
     for path in sorted((each for each in workspace.weights.glob("*.json") if _WORD.fullmatch(each.stem)), key=str):
         yield Check("weights", path, partial(_origin, path))
 
@@ -105,9 +105,9 @@ def _split(folder: UPath, part: SplitInfo, domain: str, split: str) -> Iterator[
         areas = read_areas(folder, part)
     except DataError:
         return
-    told = (part.count, part.photographs, part.digest)
+    recorded = (part.count, part.photographs, part.digest)
     found = (len(samples), len({sample.stem for sample in samples}), list_digest(samples))
-    if told != found or not np.isclose(part.fake_area, np.mean(areas), rtol=1e-9):
+    if recorded != found or not np.isclose(part.fake_area, np.mean(areas), rtol=1e-9):
         yield _lost(folder, folder / FILE_NAME, f"says other things of {domain}/{split} than its shards hold")
 
 
@@ -184,7 +184,7 @@ def _list(
         yield Finding("list", path, "is a link to nothing", PLANNED, (path,))
         return
     try:
-        ids = lists.ids(workspace, path.stem) or ()
+        ids = sample_lists.ids(workspace, path.stem) or ()
     except WorkspaceError as error:
         if str(path) not in str(error):  # what stands beside it is damaged
             return
@@ -202,7 +202,7 @@ def _list(
     yield Finding("list", path, "has ids alone, and no shards here have them all", state="unverifiable")
 
 
-def _beside(workspace: Workspace, path: UPath, read: Callable[[Workspace, str], object]) -> Iterator[Finding]:
+def _companion(workspace: Workspace, path: UPath, read: Callable[[Workspace, str], object]) -> Iterator[Finding]:
     if storage.dangles(path):
         yield Finding("list", path, "is a link to nothing", PLANNED, (path,))
     if not path.with_suffix(".json").exists():  # nothing reads what stands beside a list that is gone

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pydantic import BaseModel
 from upath import UPath
 
-from dfloc import digests, epochs, measured, record, storage
+from dfloc import digests, epochs, record, rows_file, storage
 from dfloc.config import EvaluationSpec, TrialSpec
 from dfloc.doctor.finding import Check, Finding, reason
 from dfloc.errors import WorkspaceError
@@ -19,7 +19,7 @@ from dfloc.storage import Workspace
 _NAME = re.compile("[0-9a-f]{64}")
 
 
-class Planned(NamedTuple):
+class RecordedTrials(NamedTuple):
     """What the records of the sweeps tell.
 
     Attributes:
@@ -35,11 +35,11 @@ class Planned(NamedTuple):
     records: int
 
 
-def planned(workspace: Workspace) -> tuple[Planned, list[Finding]]:
+def planned(workspace: Workspace) -> tuple[RecordedTrials, list[Finding]]:
     """Read the records of all sweeps; return what they tell, and which are damaged or unverifiable."""
     sweeps = sorted((workspace.root / "sweeps").glob("*"), key=str)
     paths = [(sweep.name, path) for sweep in sweeps for path in record.files(sweep).values()]
-    found, damaged = Planned({}, {}, set(), len(paths)), []
+    found, damaged = RecordedTrials({}, {}, set(), len(paths)), []
     for sweep, path in paths:
         try:
             start = record.read(path)
@@ -56,7 +56,7 @@ def planned(workspace: Workspace) -> tuple[Planned, list[Finding]]:
     return found, damaged
 
 
-def checks(workspace: Workspace, told: Planned) -> Iterator[Check]:
+def checks(workspace: Workspace, recorded: RecordedTrials) -> Iterator[Check]:
     """Yield the checks of each trial's files."""
     ledger = Ledger(workspace)
     for trial in sorted(workspace.trials.glob("*"), key=str):
@@ -71,7 +71,7 @@ def checks(workspace: Workspace, told: Planned) -> Iterator[Check]:
         yield Check("epochs", trial, partial(_epochs, ledger, trial))
         yield Check("weights", trial, partial(_weights, ledger, trial))
         for path in sorted((trial / "rows").glob("*.parquet"), key=str):
-            yield Check("rows", path, partial(_rows, ledger, path, told.evaluations))
+            yield Check("rows", path, partial(_rows, ledger, path, recorded.evaluations))
 
 
 def _records(ledger: Ledger, trial: UPath) -> Iterator[Finding]:
@@ -184,7 +184,7 @@ def _rows(ledger: Ledger, path: UPath, evaluations: Mapping[str, tuple[Evaluatio
         files = tuple(each for each in (path, path.with_suffix(".json")) if each.exists() or each.is_symlink())
         yield Finding("rows", path, reason(error, path), f"evaluated again {again}{images}", files)
         return
-    if measured.receipt(path, trial) is None:
+    if rows_file.receipt(path, trial) is None:
         yield Finding("rows", path, "has no receipt", state="unverifiable")
 
 

@@ -57,11 +57,11 @@ def _is_driven(workspace: Workspace) -> bool:
 
 
 def _examine(workspace: Workspace, data: Sequence[UPath], driven: bool, on_progress: Progress | None) -> Diagnosis:
-    told, findings = trials.planned(workspace)
+    recorded, findings = trials.planned(workspace)
     checks = [
-        *features.checks(workspace, told.maps, driven),
-        *trials.checks(workspace, told),
-        *samples.checks(workspace, data, told.data),
+        *features.checks(workspace, recorded.maps, driven),
+        *trials.checks(workspace, recorded),
+        *samples.checks(workspace, data, recorded.data),
         *leftovers.checks(workspace, driven),
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -70,7 +70,7 @@ def _examine(workspace: Workspace, data: Sequence[UPath], driven: bool, on_progr
             if on_progress:
                 on_progress(number, len(checks))
     looked = Counter[str](check.kind for check in checks)
-    looked["record"] += told.records
+    looked["record"] += recorded.records
     return Diagnosis(looked, findings)
 
 

@@ -14,18 +14,18 @@ from dfloc import arithmetic, metrics
 from dfloc.config import EvaluationSpec
 from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.data.shards import Pixels, ShardReader, read_truth
-from dfloc.engine.source import Maps
+from dfloc.engine.batches import StoredMaps
 from dfloc.errors import DataError
 from dfloc.metrics import protocols
 
 BATCH = 32
 MAX_PIXELS = 8 << 20  # of truth that is measured together
-Row = dict[str, Any]
+ImageRow = dict[str, Any]
 
 
 def evaluate(
     decoder: nn.Module,
-    maps: Maps,
+    maps: StoredMaps,
     samples: Sequence[SampleRef],
     folder: UPath,
     evaluation: EvaluationSpec,
@@ -59,7 +59,7 @@ def evaluate(
             f"({evaluation.test.size}); start the sweep again to plan anew"
         )
     protocols.refuse_other([evaluation])
-    rows: list[Row] = []
+    rows: list[ImageRow] = []
     reader = ShardReader(folder)
     decoder.to(device).eval()
     with arithmetic.exact(num_threads), torch.inference_mode():
@@ -72,7 +72,7 @@ def evaluate(
     return pa.Table.from_pylist(rows)
 
 
-def measure(prob_BHW: Tensor, truth: Iterable[Pixels], protocol: str) -> list[Row]:
+def measure(prob_BHW: Tensor, truth: Iterable[Pixels], protocol: str) -> list[ImageRow]:
     """Return the counts and keys of each map; truths of one native size are measured together.
 
     Args:
@@ -83,7 +83,7 @@ def measure(prob_BHW: Tensor, truth: Iterable[Pixels], protocol: str) -> list[Ro
     Raises:
         DataError: a map has a probability that is no number.
     """
-    values: list[Row] = [{} for _ in prob_BHW]
+    values: list[ImageRow] = [{} for _ in prob_BHW]
     rule = protocols.find(protocol)
     for alike in _alike(truth):
         indices = list(alike)
@@ -107,7 +107,7 @@ def _alike(truth: Iterable[Pixels]) -> Iterator[dict[int, Pixels]]:
     yield from by_size.values()
 
 
-def _names(sample: SampleRef, evaluation: EvaluationSpec) -> Row:
+def _names(sample: SampleRef, evaluation: EvaluationSpec) -> ImageRow:
     return {
         "id": sample.id,
         "stem": sample.stem,

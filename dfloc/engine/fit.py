@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dfloc import arithmetic, repro
 from dfloc.config import TrialSpec
+from dfloc.engine.batches import Source
 from dfloc.engine.member import Divergence, Member, Valid
-from dfloc.engine.source import Source
 from dfloc.ledger import EpochRecord
 from dfloc.metrics import validation
 from dfloc.registry import MEASURES, TOKENS

@@ -22,7 +22,7 @@ from dfloc.features.weights import WeightsIndex
 from dfloc.ids import MapName
 from dfloc.ledger import Ledger
 from dfloc.models import declip
-from dfloc.models.declip import Published
+from dfloc.models.declip import DeclipCheckpoint
 from dfloc.storage import Workspace
 
 UNKNOWN = SampleList(digest="unknown", counts={})
@@ -68,7 +68,7 @@ def import_checkpoint(
     return spec
 
 
-def _digests(index: WeightsIndex, published: Published, path: Path, weights: str | None) -> dict[str, str]:
+def _digests(index: WeightsIndex, published: DeclipCheckpoint, path: Path, weights: str | None) -> dict[str, str]:
     """Return the digest of each backbone's weights, and keep the tower that came inside the file."""
     names = [MapName.of(name).backbone for name in published.maps]
     if not published.tower:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from dfloc import losses, registry, repro
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.engine import checkpoint, schedule
-from dfloc.engine.source import Source
+from dfloc.engine.batches import Source
 from dfloc.errors import ConfigError, DflocError
 from dfloc.ledger import EpochRecord
 from dfloc.models import decoders
@@ -100,7 +100,7 @@ class Member:
             group["lr"] = self._schedule.lr(self.steps)
         dropout = repro.seed_of("dfloc", self.spec.seed, "dropout", self.steps)
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
-        with repro.drawing(dropout, self.device), autocast:
+        with repro.seeded(dropout, self.device), autocast:
             logit_B1HW = self.decoder(x_BCHW)
             loss = self._loss(logit_B1HW, on_grid(target_BHW, logit_B1HW))
         self.optimizer.zero_grad()

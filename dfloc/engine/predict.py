@@ -12,7 +12,7 @@ from dfloc import arithmetic, repro
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.data.shards import Pixels
 from dfloc.engine import checkpoint
-from dfloc.engine.source import look
+from dfloc.engine.batches import look
 from dfloc.errors import ConfigError, DataError
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger

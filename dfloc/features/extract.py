@@ -21,7 +21,7 @@ from dfloc.features.store import CLEAN, PIXELS, STORED_DTYPES, TRUTH, FeatureSto
 from dfloc.features.weights import WeightsIndex
 from dfloc.models.base import Backbone, entered
 from dfloc.plugin import Plugin
-from dfloc.proof import Proof
+from dfloc.worker_check import WorkerCheck
 from dfloc.workers import first_cause, quiet_data
 
 BATCH = 32
@@ -98,7 +98,7 @@ def extract(
     weights: WeightsIndex,
     device: str = "cpu",
     on_progress: Callable[[int, int], None] | None = None,
-    proof: Proof | None = None,
+    proof: WorkerCheck | None = None,
 ) -> int:
     """Pass row groups through their backbones into the store, on the Ray that is running.
 
@@ -128,13 +128,13 @@ def extract(
 
     recipes = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
     done, total, passed = 0, sum(job.rows for job in jobs), 0
-    told = {"store": store, "folder": folder.absolute(), "recipes": recipes, "weights": weights, "device": device}
-    told |= {"plugins": registry.plugins(), "proof": proof or Proof.begin()}
+    arguments = {"store": store, "folder": folder.absolute(), "recipes": recipes, "weights": weights, "device": device}
+    arguments |= {"plugins": registry.plugins(), "proof": proof or WorkerCheck.begin()}
     with quiet_data():
         items = ray.data.from_items([_item(job) for job in jobs], override_num_blocks=len(jobs))
         if device != "cpu":
-            items = items.map(_read, fn_kwargs={name: told[name] for name in ("folder", "proof")})
-        receipts = items.map(_Backbones, fn_constructor_kwargs=told, **_resources(device, len(jobs)))
+            items = items.map(_read, fn_kwargs={name: arguments[name] for name in ("folder", "proof")})
+        receipts = items.map(_Backbones, fn_constructor_kwargs=arguments, **_resources(device, len(jobs)))
         try:
             for receipt in receipts.iter_rows():
                 if receipt["error"]:
@@ -171,7 +171,7 @@ class _Decoded(NamedTuple):
     target: npt.NDArray[np.bool_] | None
 
 
-def _read(item: dict[str, Any], folder: UPath, proof: Proof) -> dict[str, Any]:
+def _read(item: dict[str, Any], folder: UPath, proof: WorkerCheck) -> dict[str, Any]:
     """Decode a row group in a process of its own; what comes of it, or the error, travels pickled."""
     decoded: list[_Decoded] | DflocError
     try:
@@ -265,7 +265,7 @@ class _Backbones:
         weights: WeightsIndex,
         device: str,
         plugins: Sequence[Plugin],
-        proof: Proof,
+        proof: WorkerCheck,
     ):
         self._store, self._folder, self._recipes, self._device = store, folder, recipes, device
         self._weights, self._plugins, self._proof = weights, plugins, proof

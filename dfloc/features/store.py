@@ -104,10 +104,10 @@ def unpack_bits(packed_NB: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     return bits.reshape(len(packed_NB), TRUTH_SIZE, TRUTH_SIZE).view(np.bool_)
 
 
-State = Literal["whole", "damaged", "missing"]
+GroupState = Literal["whole", "damaged", "missing"]
 
 
-class Receipt(Frozen):
+class GroupReceipt(Frozen):
     """What one stored row group is; written after it, so that without a receipt there is nothing.
 
     Attributes:
@@ -149,7 +149,7 @@ class FeatureStore:
     def __reduce__(self) -> tuple[type["FeatureStore"], tuple[UPath]]:
         return FeatureStore, (self.root,)
 
-    def receipt(self, recipe: MapRecipe, view: int | str, shard_digest: str, group: int) -> Receipt | None:
+    def receipt(self, recipe: MapRecipe, view: int | str, shard_digest: str, group: int) -> GroupReceipt | None:
         """Return the receipt of a row group that is there with the size it names (nothing is hashed), else None."""
         return self._receipt(self._path(recipe.fingerprint, view, shard_digest, group))
 
@@ -165,7 +165,7 @@ class FeatureStore:
         group: int,
         array: npt.NDArray[Any],
         ids: Sequence[str],
-    ) -> Receipt:
+    ) -> GroupReceipt:
         """Store the rows of a row group, in its order, in the recipe's dtype: maps [N, C, H, W], TRUTH as packed bits.
 
         Raises:
@@ -179,7 +179,7 @@ class FeatureStore:
         np.save(buffer, rows, allow_pickle=False)
         data = buffer.getvalue()
         path = self._path(recipe.fingerprint, view, shard_digest, group)
-        receipt = Receipt(
+        receipt = GroupReceipt(
             shape=rows.shape,
             dtype=str(rows.dtype),
             sha256=digests.digest(data),
@@ -200,21 +200,16 @@ class FeatureStore:
         """
         return self._mapped(recipe.fingerprint, view, shard_digest, group)[0]
 
-    def verify(self, recipe: MapRecipe, view: int | str, shard_digest: str, group: int) -> bool:
-        """Whether a row group is there and its bytes are those of its receipt (`digests.verified`)."""
-        path = self._path(recipe.fingerprint, view, shard_digest, group)
-        return self.state(path) == "whole"
-
     def whole(self, places: Sequence[tuple[MapRecipe, int | str, str, int]]) -> list[bool]:
         """Whether row groups (recipe, view, shard's digest, group) are there and whole; several are read at a time."""
         paths = [self._path(recipe.fingerprint, view, digest, group) for recipe, view, digest, group in places]
-        start, told = time.monotonic(), self._say is None
+        start, announced = time.monotonic(), self._say is None
         states = []
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for state in pool.map(self.state, paths):
                 states.append(state)
-                if self._say and not told and time.monotonic() - start > PATIENCE_SECONDS:
-                    told = True
+                if self._say and not announced and time.monotonic() - start > PATIENCE_SECONDS:
+                    announced = True
                     self._say(f"verifying {len(paths):,} groups of stored features, once on this machine")
         self.damaged |= {str(path) for path, state in zip(paths, states, strict=True) if state == "damaged"}
         return [state == "whole" for state in states]
@@ -261,15 +256,15 @@ class FeatureStore:
         row_of = {sample_id: row for row, sample_id in enumerate(receipt.ids)}
         return np.load(storage.local(path), mmap_mode="r", allow_pickle=False), row_of
 
-    def _receipt(self, path: UPath) -> Receipt | None:
+    def _receipt(self, path: UPath) -> GroupReceipt | None:
         try:
-            receipt = storage.get_model(Receipt, path.with_suffix(".json"))
+            receipt = storage.get_model(GroupReceipt, path.with_suffix(".json"))
             fits = path.stat().st_size == receipt.size and receipt.place in ((), self._place(path))
         except (FileNotFoundError, WorkspaceError):
             return None
         return receipt if fits else None
 
-    def state(self, path: UPath, afresh: bool = False) -> State:
+    def state(self, path: UPath, afresh: bool = False) -> GroupState:
         """Return how a group is; one that was only begun, without a receipt, counts as missing.
 
         Args:

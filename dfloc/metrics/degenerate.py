@@ -16,7 +16,7 @@ EQUAL = 1e-12  # what rounding leaves of a difference of equal means
 SPREAD = 1e-6  # of probabilities: what rounding leaves of a constant map
 
 
-class Kinds(NamedTuple):
+class DegenerateMaps(NamedTuple):
     """How many maps of a set say nothing.
 
     Attributes:
@@ -24,24 +24,24 @@ class Kinds(NamedTuple):
         all_fake: maps that call every pixel fake.
         empty: maps that call none fake.
         constant: maps with one probability everywhere.
-        told: maps of which it is recorded whether they are constant; rows of earlier versions do not say it.
+        recorded: maps of which it is recorded whether they are constant; rows of earlier versions do not say it.
     """
 
     maps: int = 0
     all_fake: int = 0
     empty: int = 0
     constant: int = 0
-    told: int = 0
+    recorded: int = 0
 
     @property
     def word(self) -> str:
         """What over 90 % of the maps are: all fake or empty, and constant; empty where they are none of it."""
         shares = {"all fake": (self.all_fake, self.maps), "empty": (self.empty, self.maps)}
-        shares["constant"] = (self.constant, self.told)
+        shares["constant"] = (self.constant, self.recorded)
         return ", ".join(word for word, (part, whole) in shares.items() if part > MOST * whole)
 
 
-def kinds(rows: Table, *, partly_fake: bool = False) -> Kinds:
+def kinds(rows: Table, *, partly_fake: bool = False) -> DegenerateMaps:
     """Count the maps of some rows, one for each, that say nothing.
 
     Args:
@@ -58,18 +58,18 @@ def kinds(rows: Table, *, partly_fake: bool = False) -> Kinds:
     except DataError:
         spread = np.full(len(tp), np.nan)
     counted = (tp + fn > 0) & (fp + tn > 0) if partly_fake else np.full(len(tp), True)
-    return Kinds(
+    return DegenerateMaps(
         maps=int(counted.sum()),
         all_fake=int((counted & (fn + tn == 0)).sum()),
         empty=int((counted & (tp + fp == 0)).sum()),
         constant=int((counted & (spread <= SPREAD)).sum()),
-        told=int((counted & ~np.isnan(spread)).sum()),
+        recorded=int((counted & ~np.isnan(spread)).sum()),
     )
 
 
-def together(sets: Iterable[Kinds]) -> Kinds:
+def together(sets: Iterable[DegenerateMaps]) -> DegenerateMaps:
     """Return the counts of several sets as one."""
-    return Kinds(*(sum(counts) for counts in zip(*sets, strict=True)))
+    return DegenerateMaps(*(sum(counts) for counts in zip(*sets, strict=True)))
 
 
 def all_fake(rows: Table, protocol: str) -> dict[str, Array]:

@@ -130,7 +130,7 @@ def mean(trainings: Sequence[Training], bounds: Bounds = UNBOUNDED) -> Mean | No
     A domain without a value in a training is left out of it, a training without any altogether; None where all are.
     The interval ends at `bounds`, between which the values lie.
     """
-    kept = [(one, [part for part in map(_known, one.domains) if part.values.size]) for one in trainings]
+    kept = [(one, [part for part in map(_with_values, one.domains) if part.values.size]) for one in trainings]
     kept = [(one, parts) for one, parts in kept if parts]
     if not kept:
         return None
@@ -178,7 +178,9 @@ def combined(weights: Sequence[float], means: Sequence[Mean], value: float | Non
     """
     first = means[0]
     if any(one.trainings != first.trainings for one in means):
-        raise DataError("means of different trainings cannot be added or compared; score all seeds and draws of both")
+        raise DataError(
+            "means of different trainings cannot be added or compared; score all seeds and sampling seeds of both"
+        )
     photographs = np.unique(np.concatenate([one.photographs for one in means]))
     photo_RP = np.zeros((len(first.trainings), len(photographs)))
     for weight, one in zip(weights, means, strict=True):
@@ -230,7 +232,7 @@ def _has_values(training: Training) -> bool:
     return any(not np.isnan(part.values).all() for part in training.domains)
 
 
-def _known(images: Images) -> Images:
+def _with_values(images: Images) -> Images:
     known = ~np.isnan(images.values)
     return Images(images.values[known], images.photographs[known])
 
@@ -265,4 +267,4 @@ def _same_photographs(first: Training, second: Training) -> None:
         np.unique(np.concatenate([each.photographs for each in one.domains])) for one in (first, second)
     ]
     if len(sides[0]) != len(sides[1]) or (sides[0] != sides[1]).any():
-        raise DataError("a paired difference needs the same photographs on both sides")
+        raise DataError("a paired difference needs the same source images on both sides")

@@ -27,7 +27,7 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
-class Block(nn.Module):
+class AttentionBlock(nn.Module):
     """Attention and an MLP, each behind a LayerNorm and past a shortcut; without dropout."""
 
     def __init__(self, width: int) -> None:
@@ -63,7 +63,7 @@ class AttentionDecoder(nn.Module):
 
     def __init__(self, width: int, grid: tuple[int, int], mask: Literal["none", "causal"]) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(width) for _ in range(NUM_BLOCKS))
+        self.blocks = nn.ModuleList(AttentionBlock(width) for _ in range(NUM_BLOCKS))
         self.head = nn.Linear(width, 1)
         self._grid, self._causal = grid, mask == "causal"
 
@@ -130,4 +130,4 @@ def _initialise(decoder: AttentionDecoder, generator: torch.Generator) -> None:
         elif isinstance(layer, nn.LayerNorm):
             layer.reset_parameters()
     for block in decoder.blocks:
-        nn.init.zeros_(cast(Tensor, cast(Block, block).attn.out_proj.bias))
+        nn.init.zeros_(cast(Tensor, cast(AttentionBlock, block).attn.out_proj.bias))

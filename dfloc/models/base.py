@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,13 @@ from dfloc.errors import ConfigError
 from dfloc.registry import MapSpec
 
 M = TypeVar("M", bound=nn.Module)
+
+
+class Normalization(NamedTuple):
+    """What an input, RGB as fractions of 255, is moved and scaled by, channel by channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 class Backbone(Protocol):

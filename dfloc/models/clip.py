@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from dfloc import arithmetic, registry
 from dfloc.errors import ConfigError, unknown
 from dfloc.models import hub, tensors, towers
-from dfloc.models.base import device_of, freeze, random_seed, resized
-from dfloc.models.towers import Normalization
+from dfloc.models.base import Normalization, device_of, freeze, random_seed, resized
 
 OPENAI_MARKS = frozenset({"input_resolution", "context_length", "vocab_size"})
 """What OpenAI's own files hold beside the weights; their transformers compute with QuickGELU."""

@@ -32,7 +32,7 @@ _PART = re.compile(r"(?P<head>(?:.*?\.)?)(?P<place>(?:\d+\.)*)(?P<kind>[a-z_]+)"
 _Modules = list[tuple[str, dict[str, Tensor]]]
 
 
-class Published(NamedTuple):
+class DeclipCheckpoint(NamedTuple):
     """What a checkpoint holds.
 
     Attributes:
@@ -48,7 +48,7 @@ class Published(NamedTuple):
     weights: dict[str, Tensor]
 
 
-def read(path: Path, arch: str) -> Published:
+def read(path: Path, arch: str) -> DeclipCheckpoint:
     """Read a checkpoint.
 
     Args:
@@ -68,7 +68,7 @@ def read(path: Path, arch: str) -> Published:
     if bool(tower) == (len(maps) > 1):
         cure = "it is of one CLIP; name that one by --arch" if tower else "is it a fused one? Then --arch names two"
         raise ConfigError(f"{path} holds {'an' if tower else 'no'} image tower, but --arch is {arch}; {cure}")
-    return Published(maps, decoder, tower, _weights(path, rest, decoder, maps))
+    return DeclipCheckpoint(maps, decoder, tower, _weights(path, rest, decoder, maps))
 
 
 def _word(path: Path, held: Mapping[str, object], key: str) -> str:

@@ -22,7 +22,7 @@ CHUNK = 64  # images that a closed form looks at together
 
 
 class Examples(Protocol):
-    """The training samples, as what is solved reads them (engine.source.Source is one)."""
+    """The training samples, as what is solved reads them (engine.batches.Source is one)."""
 
     @property
     def num_samples(self) -> int:
@@ -250,7 +250,7 @@ def _runs(spec: DecoderSpec, maps: tuple[MapSpec, ...], num_images: int, device:
     channels, tokens = sum(each.channels for each in maps), spec.name in registry.TOKENS
     grid = (1, maps[0].height * maps[0].width + 1) if tokens else (maps[0].height, maps[0].width)
     try:
-        with repro.drawing(0), torch.no_grad(), torch.device(device):
+        with repro.seeded(0), torch.no_grad(), torch.device(device):
             decoder = build(spec, maps, torch.Generator("cpu")).to(device).train()
             decoder(torch.zeros(num_images, channels, *grid))
     except Exception:

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dfloc import repro
 from dfloc.errors import ConfigError, did_you_mean, unknown
 from dfloc.models import hub, tensors
-from dfloc.models.base import random_seed
+from dfloc.models.base import Normalization, random_seed
 
 TIMM = "tu-"
 """What stands before the name of a model of timm's, any of which can be an encoder."""
@@ -23,13 +23,6 @@ HEADS = ("fc.", "_fc.", "last_linear.", "classifier.", "head.", "linear.")
 LISTING = "python -c 'import timm; print(*timm.list_models())'"
 
 Weights = Mapping[str, Tensor]
-
-
-class Normalization(NamedTuple):
-    """What an encoder's input, RGB as fractions of 255, is moved and scaled by, channel by channel."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -110,7 +103,7 @@ def weights(encoder: str, word: str) -> dict[str, Tensor]:
     check(encoder)
     tags = ("imagenet",) if encoder.startswith(TIMM) else library().encoders.encoders[encoder]["pretrained_settings"]
     seed = random_seed(word)
-    with repro.drawing(seed or 0):
+    with repro.seeded(seed or 0):
         own = {name: value for name, value in build(encoder).state_dict().items() if not tensors.counts(name)}
     tag = word if word in tags else None
     if tag:

@@ -96,7 +96,7 @@ class Sam2:
         return made
 
 
-class Published(NamedTuple):
+class Sam2Release(NamedTuple):
     """What the library says of a published model: its configuration and the name of its checkpoint."""
 
     config: str
@@ -153,7 +153,7 @@ def build(name: str, seed: int = 0) -> nn.Module:
         return cast(nn.Module, instantiate(config.model)).eval()
 
 
-def library() -> Mapping[str, Published]:
+def library() -> Mapping[str, Sam2Release]:
     """Return what the library knows: by repository on the hub, the published models.
 
     Raises:
@@ -166,7 +166,7 @@ def library() -> Mapping[str, Published]:
             "SAM 2 needs the package sam2, which cannot be imported; install it beside torch by "
             f"SAM2_BUILD_CUDA=0 pip install --no-build-isolation -c constraints.txt sam2 ({error})"
         ) from error
-    return {repository: Published(*names) for repository, names in HF_MODEL_ID_TO_FILENAMES.items()}
+    return {repository: Sam2Release(*names) for repository, names in HF_MODEL_ID_TO_FILENAMES.items()}
 
 
 def _fetched(name: str) -> str:

@@ -12,7 +12,7 @@ from dfloc import repro
 from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError, unknown
 from dfloc.models import encoders
-from dfloc.models.base import freeze
+from dfloc.models.base import Normalization, freeze
 from dfloc.models.decoders import OUTPUT_SIZE, Examples, check_pixels
 from dfloc.registry import MapSpec
 
@@ -31,7 +31,7 @@ class Segmenter(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, net: nn.Module, normalization: encoders.Normalization) -> None:
+    def __init__(self, net: nn.Module, normalization: Normalization) -> None:
         super().__init__()
         self.net = net
         for name, values in normalization._asdict().items():
@@ -66,7 +66,7 @@ def make_smp(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Genera
     check_pixels(spec.name, maps)
     seed = int(torch.randint(2**63 - 1, (), generator=generator, device="cpu"))
     try:
-        with repro.drawing(seed):
+        with repro.seeded(seed):
             net = _build(architecture, encoder)
     except BROKEN as error:
         raise _odd(architecture, encoder, error) from error
@@ -93,11 +93,11 @@ def check(spec: DecoderSpec) -> None:
 @cache
 def _check(architecture: str, encoder: str) -> None:
     try:
-        with repro.drawing(0), torch.device("meta"):
+        with repro.seeded(0), torch.device("meta"):
             _pass(_build(architecture, encoder), "meta")
     except BROKEN:  # some encoders read values while they are built, which there are none of on meta
         try:
-            with repro.drawing(0):
+            with repro.seeded(0):
                 _pass(_build(architecture, encoder), "cpu")
         except BROKEN as error:
             raise _odd(architecture, encoder, error) from error

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import open_clip
 import torch
@@ -14,6 +14,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from dfloc.errors import ConfigError
+from dfloc.models.base import Normalization
 from dfloc.registry import BackboneRow, MapSpec
 from dfloc.repro import seed_of
 
@@ -21,13 +22,6 @@ NAMED: Mapping[str, str] = {"clip-vit-l14": "ViT-L-14-quickgelu", "clip-rn50": "
 """The names of the table, and open_clip's for them; any other model is `clip:<model>`."""
 
 RESNET_STAGES = ("layer1", "layer2", "layer3", "layer4")
-
-
-class Normalization(NamedTuple):
-    """What a tower's input is moved and scaled by, channel by channel, as fractions of 255."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 @lru_cache

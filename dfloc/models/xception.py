@@ -26,7 +26,7 @@ BLOCKS = (
 )
 
 
-class Block(nn.Module):
+class SeparableBlock(nn.Module):
     """Separable convolutions, each with BatchNorm, ReLUs between them, and a shortcut past all of them.
 
     Args:
@@ -85,7 +85,7 @@ class Xception(nn.Module):
         self.blocks = nn.Sequential()
         for number, (width, next_width, convs, stride) in enumerate(BLOCKS[:block], start=1):
             last = number == len(BLOCKS)
-            self.blocks.append(Block(width, next_width, convs, stride, relu_first=number > 1, grow_last=last))
+            self.blocks.append(SeparableBlock(width, next_width, convs, stride, relu_first=number > 1, grow_last=last))
         self.head = nn.Conv2d(BLOCKS[block - 1][1], 2, 1)
 
     def features(self, x_BCHW: Tensor) -> Tensor:

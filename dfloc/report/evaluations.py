@@ -137,7 +137,7 @@ def _numbers(studies: Sequence[Study]) -> list[Column]:
         *(column for first in firsts for column in _judged(first)),
         ("empty", _of(lambda score: score.kinds.empty / score.num_images)),
         ("all_fake", _of(lambda score: score.kinds.all_fake / score.num_images)),
-        ("constant", _of(lambda score: score.kinds.constant / score.kinds.told if score.kinds.told else None)),
+        ("constant", _of(lambda score: score.kinds.constant / score.kinds.recorded if score.kinds.recorded else None)),
         ("collapsed", lambda one: bool(one.result.collapsed) if one.score else None),
         ("steps", lambda one: one.result.trial.spec.steps),
         ("train_images", lambda one: one.result.trial.spec.train.size),

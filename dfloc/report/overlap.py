@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
-from dfloc.data import dolos, lists
+from dfloc.data import dolos, sample_lists
 from dfloc.ids import SampleId
 from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.results import Result
@@ -23,7 +23,7 @@ def sentences(workspace: Workspace, study: Study, groups: Sequence[Group]) -> li
 
     @cache
     def stems(digest: str) -> dict[str, str] | None:
-        return lists.stems(workspace, digest)
+        return sample_lists.stems(workspace, digest)
 
     found = []
     for facet in dict.fromkeys(group.facet for group in groups):

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from dfloc import objective, tracking_uri
 from dfloc.config import Checkpoint, EvaluationSpec
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.data.generators import SOURCE
-from dfloc.ledger import Done, EpochRecord, Ledger, State
+from dfloc.ledger import Done, EpochRecord, Ledger, TrialState
 from dfloc.metrics import degenerate, protocols, summarise
-from dfloc.metrics.degenerate import ALL_FAKE, Kinds
+from dfloc.metrics.degenerate import ALL_FAKE, DegenerateMaps
 from dfloc.metrics.metric import Metric
 from dfloc.metrics.protocols import Protocol
 from dfloc.models.base import random_seed
@@ -52,12 +52,12 @@ class Score:
     spec: EvaluationSpec
     values: Mapping[str, Values]
     photographs: NDArray[np.int64]
-    kinds: Kinds
+    kinds: DegenerateMaps
     areas: Values
     of_set: Mapping[str, float] = field(default_factory=dict)
     out_of_range: int | None = None
     all_fake: Mapping[str, Values] = field(default_factory=dict)
-    telling: Kinds = field(default_factory=Kinds)
+    telling: DegenerateMaps = field(default_factory=DegenerateMaps)
 
     @cached_property
     def protocol(self) -> Protocol:
@@ -121,7 +121,7 @@ class Result:
     """
 
     trial: PlannedTrial
-    state: State
+    state: TrialState
     failure: str
     done: Done | None
     valid: float | None
@@ -148,7 +148,7 @@ class Result:
         return bool(self.random_weights) or (self.from_scratch and built_in)
 
     @cached_property
-    def kinds(self) -> Kinds:
+    def kinds(self) -> DegenerateMaps:
         """How many of its maps are all fake, empty or constant, over all test images, best checkpoint."""
         return degenerate.together(score.kinds for (which, _), score in self.scores.items() if which == "best")
 

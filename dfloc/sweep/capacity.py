@@ -10,7 +10,7 @@ ANSWER_SECONDS = 60.0
 Resources = Mapping[str, float]
 
 
-class Kind(NamedTuple):
+class NodeKind(NamedTuple):
     """Nodes of one kind.
 
     Attributes:
@@ -36,8 +36,8 @@ class Capacity(NamedTuple):
         offered: nodes that the autoscaler can add; None = that is unknown.
     """
 
-    live: tuple[Kind, ...]
-    offered: tuple[Kind, ...] | None
+    live: tuple[NodeKind, ...]
+    offered: tuple[NodeKind, ...] | None
 
     def rooms(self, need: Resources) -> int:
         """Return how often a need fits; nodes that are there may be among those that are offered."""
@@ -57,7 +57,7 @@ def look(grows: bool) -> Capacity:
     import ray
 
     live = [node for node in ray.nodes() if node["Alive"]]
-    kinds = tuple(Kind(node["NodeManagerHostname"], 1, node["Resources"]) for node in live)
+    kinds = tuple(NodeKind(node["NodeManagerHostname"], 1, node["Resources"]) for node in live)
     return Capacity(kinds, _ask_head(live) if grows else ())
 
 
@@ -68,11 +68,11 @@ def _fits(name: str, has: float, amount: float) -> int:
     return int(has / amount + 1e-9)
 
 
-def _rooms(kinds: Iterable[Kind], need: Resources) -> int:
+def _rooms(kinds: Iterable[NodeKind], need: Resources) -> int:
     return sum(kind.rooms(need) for kind in kinds)
 
 
-def _ask_head(live: list[dict[str, Any]]) -> tuple[Kind, ...] | None:
+def _ask_head(live: list[dict[str, Any]]) -> tuple[NodeKind, ...] | None:
     """Read on the head what its autoscaler was started with: Ray itself tells nobody its node types."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -114,7 +114,7 @@ def _reader() -> Callable[[str], str | None]:
     return read
 
 
-def offered(config: Mapping[str, Any], num_live: int) -> tuple[Kind, ...] | None:
+def offered(config: Mapping[str, Any], num_live: int) -> tuple[NodeKind, ...] | None:
     """Return the workers that an autoscaler's configuration offers; None = it does not say what they have.
 
     Args:
@@ -131,5 +131,5 @@ def offered(config: Mapping[str, Any], num_live: int) -> tuple[Kind, ...] | None
             continue
         if not kind.get("resources"):
             return None
-        found.append(Kind(name, nodes, kind["resources"]))
+        found.append(NodeKind(name, nodes, kind["resources"]))
     return tuple(found)

@@ -14,14 +14,14 @@ from dfloc.axis import Value, frozen
 from dfloc.config import canonical
 from dfloc.data import dolos
 from dfloc.errors import ConfigError
-from dfloc.sweep.ask import CaseAsk, CellAsk, StudyAsk, TrainAsk, TrialAsk
 from dfloc.sweep.counts import DOMAIN_AXES, in_full, numbered
 from dfloc.sweep.data import Data
 from dfloc.sweep.fields import Path, bind, fields_of, merged, plain, put, reached, words_in
-from dfloc.sweep.file import SweepFile
 from dfloc.sweep.limit import Scale
-from dfloc.sweep.mistakes import blamed, shown
-from dfloc.sweep.points import Point, Space
+from dfloc.sweep.search_space import Point, Space
+from dfloc.sweep.sweep_file import SweepFile
+from dfloc.sweep.sweep_keys import CaseAsk, CellAsk, StudyAsk, TrainAsk, TrialAsk
+from dfloc.sweep.validation_errors import blamed, shown
 
 Axes = dict[str, Any]
 Spelled = dict[tuple[str, Value], dict[str, Any]]  # axis and value -> each way it is written, as JSON and as read

@@ -7,10 +7,10 @@ from rich.console import Console
 from upath import UPath
 
 from dfloc.errors import ConfigError
-from dfloc.proof import Proof
 from dfloc.storage import Workspace
 from dfloc.sweep import capacity
 from dfloc.sweep.capacity import Capacity
+from dfloc.worker_check import WorkerCheck
 from dfloc.workers import Workers
 
 MAX_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
@@ -22,7 +22,7 @@ class Cluster:
     Args:
         address: of a running Ray; None = $RAY_ADDRESS, else one is started here and ended with the sweep.
         console: where an inherited address is named.
-        logs: folder of Ray's own chatter.
+        logs: folder of Ray's own lines.
 
     Attributes:
         notes: what was said of the address.
@@ -42,7 +42,7 @@ class Cluster:
         for line in self.notes:
             console.print(line, highlight=False)
         self.log = logs / "ray.log"
-        self.proof: Proof | None = None
+        self.proof: WorkerCheck | None = None
         self._console = console
         self._workers = Workers(self._address, self.log)
 
@@ -75,7 +75,7 @@ class Cluster:
             WorkspaceError: some cannot; names each of them.
         """
         if not self.proof:
-            self.proof = Proof.begin(workspace, data) if self._address else Proof.begin()
+            self.proof = WorkerCheck.begin(workspace, data) if self._address else WorkerCheck.begin()
             self.proof.check_nodes()
 
     def check_gpus(self, device: str, gpus_per_trial: float) -> None:

@@ -6,8 +6,8 @@ from typing import Literal
 from dfloc.data import dolos
 from dfloc.data.mixture import Split
 from dfloc.errors import ConfigError, DataError
-from dfloc.sweep.ask import Number, TrainAsk
 from dfloc.sweep.data import Data
+from dfloc.sweep.sweep_keys import Number, TrainAsk
 
 DOMAIN_AXES = {"held_out", "domain"}  # axes whose values are domains: a short name is understood
 

@@ -105,7 +105,7 @@ class Shards:
         doubles = overlaps(refs)
         if doubles and not any(note.startswith(NOTE) for note in self.manifest.notes):
             raise DataError(
-                f"{len(doubles)} photographs lie in two splits, the first is {doubles[0].stem} "
+                f"{len(doubles)} source images lie in two splits, the first is {doubles[0].stem} "
                 f"({', '.join(doubles[0].splits)}); mend the data, or import them again with --allow-overlap"
             )
         found = masks_of_one_kind(self.folder, self.manifest, [name for name in domains if self.has(name)])

@@ -17,7 +17,7 @@ from dfloc.storage import Workspace
 from dfloc.sweep import lookup
 
 
-class Pair(NamedTuple):
+class TrialPair(NamedTuple):
     """A trial of either side, of one mixture draw and trial seed, by their rows."""
 
     draw: int
@@ -91,7 +91,7 @@ def choose(a: pa.Table, b: pa.Table, protocol: str | None) -> str:
 
 
 def differences(
-    pairs: Sequence[Pair],
+    pairs: Sequence[TrialPair],
     protocol: str,
     metric: str | None = None,
     checkpoint: Checkpoint = "best",
@@ -113,7 +113,7 @@ def differences(
     if metric not in rule.per_image:
         raise unknown(f"metric of {protocol}", metric, rule.per_image)
     bounds = rule.per_image[metric].bounds
-    found: dict[Place, list[tuple[Training, Training]]] = {}
+    found: dict[ScoredSplit, list[tuple[Training, Training]]] = {}
     stems: dict[str, int] = {}
     for pair in pairs:
         first, second = (_of(rows, protocol, checkpoint) for rows in (pair.a, pair.b))
@@ -128,7 +128,7 @@ def differences(
     return [one._replace(apart=far) for one, far in zip(kept, apart, strict=True)]
 
 
-def _nothing_shared(pair: Pair, protocol: str, metric: str, checkpoint: Checkpoint) -> str:
+def _nothing_shared(pair: TrialPair, protocol: str, metric: str, checkpoint: Checkpoint) -> str:
     sides = [_of(rows, protocol, checkpoint) for rows in (pair.a, pair.b)]
     domains = [", ".join(dict.fromkeys(domain for domain, _, _ in side)) or "nothing" for side in sides]
     return (
@@ -137,20 +137,22 @@ def _nothing_shared(pair: Pair, protocol: str, metric: str, checkpoint: Checkpoi
     )
 
 
-Place = tuple[str, str, str]
+ScoredSplit = tuple[str, str, str]
 
 
-def _of(rows: pa.Table, protocol: str, which: Checkpoint) -> dict[Place, pa.Table]:
+def _of(rows: pa.Table, protocol: str, which: Checkpoint) -> dict[ScoredSplit, pa.Table]:
     """Return the rows of one protocol and checkpoint, each image once, by domain, split and condition."""
     mine = rows.filter((pc.field("protocol") == protocol) & (pc.field("checkpoint") == which))
     columns = [mine[name].to_pylist() for name in ("domain", "split", "condition", "id")]
-    places: dict[Place, dict[str, int]] = {}
+    places: dict[ScoredSplit, dict[str, int]] = {}
     for index, (domain, split, condition, image) in enumerate(zip(*columns, strict=True)):
         places.setdefault((domain, split, condition), {}).setdefault(image, index)
     return {place: mine.take([by_id[image] for image in sorted(by_id)]) for place, by_id in sorted(places.items())}
 
 
-def _shared(place: Place, a: pa.Table, b: pa.Table, metric: str, stems: dict[str, int]) -> tuple[Images, Images] | None:
+def _shared(
+    place: ScoredSplit, a: pa.Table, b: pa.Table, metric: str, stems: dict[str, int]
+) -> tuple[Images, Images] | None:
     """Return the values of the images that both have one of; photographs are numbered in `stems`."""
     shared = pa.array(sorted(set(a["id"].to_pylist()) & set(b["id"].to_pylist())), pa.string())
     a, b = (rows.filter(pc.is_in(rows["id"], shared)) for rows in (a, b))
@@ -164,7 +166,7 @@ def _shared(place: Place, a: pa.Table, b: pa.Table, metric: str, stems: dict[str
     return Images(value_a[known], codes), Images(value_b[known], codes)
 
 
-def _difference(place: Place, sides: Sequence[tuple[Training, Training]], bounds: Bounds) -> Difference:
+def _difference(place: ScoredSplit, sides: Sequence[tuple[Training, Training]], bounds: Bounds) -> Difference:
     a, b = (intervals.mean([pair[side] for pair in sides]) for side in (0, 1))
     less = intervals.difference(sides, bounds)
     assert a is not None

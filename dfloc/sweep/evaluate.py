@@ -19,18 +19,18 @@ from dfloc.ledger import Ledger
 from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
 from dfloc.storage import Workspace
-from dfloc.sweep import cluster, images, lookup, scores
-from dfloc.sweep.images import Asked
+from dfloc.sweep import cluster, evaluation_data, lookup, scores
+from dfloc.sweep.evaluation_data import ImagesRequest
 from dfloc.sweep.machine import Machine, locked
 from dfloc.sweep.plan import Item
 from dfloc.sweep.progress import Display
-from dfloc.sweep.scores import Line
+from dfloc.sweep.scores import DomainScore
 from dfloc.sweep.work import config_of, run, works
 from dfloc.workers import first_cause
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request(Asked):
+class EvaluationRequest(ImagesRequest):
     """What the command line says.
 
     Attributes:
@@ -48,15 +48,15 @@ class Request(Asked):
     wait: bool = False
 
 
-class Scored(NamedTuple):
+class ScoredTrial(NamedTuple):
     """A trial, what its rows say of each domain, and the rows of all of them."""
 
     spec: TrialSpec
-    lines: list[Line]
+    lines: list[DomainScore]
     rows: pa.Table
 
 
-def evaluate(request: Request, console: Console) -> Scored:
+def evaluate(request: EvaluationRequest, console: Console) -> ScoredTrial:
     """Score a finished trial on every domain that is asked for, and put the rows that are lacking into the ledger.
 
     Raises:
@@ -70,25 +70,25 @@ def evaluate(request: Request, console: Console) -> Scored:
         locked(workspace, console, request.wait) as lock,
         Machine(workspace, lock, console, request.address) as machine,
     ):
-        data = images.find(request, workspace)
+        data = evaluation_data.find(request, workspace)
         if data is None:
-            machine.begin(request.device, images.sources(request, workspace, None))
-            data = images.bring(request, workspace, console)
-        lists = images.lists(request, data)
+            machine.begin(request.device, evaluation_data.sources(request, workspace, None))
+            data = evaluation_data.bring(request, workspace, console)
+        lists = evaluation_data.lists(request, data)
         evaluations = [_evaluation(request, spec, domain, refs) for domain, refs in lists.items()]
         lacking = [one for one in evaluations if not Ledger(workspace).has_whole_rows(spec.fingerprint, one.key)]
         if lacking:
             machine.keep({one.test.digest: lists[one.domain] for one in lacking})
-            machine.begin(request.device, images.sources(request, workspace, data))
+            machine.begin(request.device, evaluation_data.sources(request, workspace, data))
             _run(machine, data.folder, spec, lacking, [ref for one in lacking for ref in lists[one.domain]])
     known = [data.folder], data.families
     lines = [scores.line(workspace, spec, one, lists[one.domain], *known) for one in evaluations]
     ledger = Ledger(workspace)
     rows = [ledger.scored(one) for one in evaluations]
-    return Scored(spec, lines, pa.concat_tables(rows, promote_options="permissive"))
+    return ScoredTrial(spec, lines, pa.concat_tables(rows, promote_options="permissive"))
 
 
-def _evaluation(request: Request, spec: TrialSpec, domain: str, refs: Sequence[SampleRef]) -> EvaluationSpec:
+def _evaluation(request: EvaluationRequest, spec: TrialSpec, domain: str, refs: Sequence[SampleRef]) -> EvaluationSpec:
     return EvaluationSpec(
         trial=spec.fingerprint,
         checkpoint=request.checkpoint,
@@ -134,9 +134,9 @@ def _score(machine: Machine, data: UPath, items: Sequence[Item]) -> None:
     import ray
 
     task = ray.remote(_do).options(num_cpus=machine.held["cpu"], num_gpus=machine.held.get("gpu", 0))
-    told = machine.told(data)
+    settings = machine.worker_settings(data)
     with Display(machine.console, "domains", len(items)) as display:
-        running = {task.remote(config_of([item], **told)): item.evaluations[0].domain for item in items}
+        running = {task.remote(config_of([item], **settings)): item.evaluations[0].domain for item in items}
         while running:
             [ended], _ = ray.wait(list(running))
             try:

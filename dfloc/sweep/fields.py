@@ -8,9 +8,9 @@ from pydantic import BaseModel
 from dfloc import registry
 from dfloc.config import LossSpec, ScheduleSpec
 from dfloc.errors import ConfigError
-from dfloc.sweep.ask import AugmentAsk, DecoderAsk
-from dfloc.sweep.mistakes import shown
 from dfloc.sweep.setting import BARE
+from dfloc.sweep.sweep_keys import AugmentAsk, DecoderAsk
+from dfloc.sweep.validation_errors import shown
 
 Path = tuple[str, ...]
 

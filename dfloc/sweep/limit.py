@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dfloc.data.mixture import Split
 from dfloc.errors import DataError
-from dfloc.sweep.ask import TrainAsk
+from dfloc.sweep.sweep_keys import TrainAsk
 
 RULE = 2  # see SweepRecord.limit_rule
 

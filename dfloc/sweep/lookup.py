@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from dfloc import names, registry, tracking
+from dfloc import registry, tracking, trial_names
 from dfloc.config import TrialSpec
 from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.features.store import recipe_for
@@ -138,7 +138,7 @@ def _is_word(workspace: Workspace, run: str) -> bool:
 
 def _named(workspace: Workspace, asked: str, any_repetition: bool) -> str:
     """Return the fingerprint of the one trial that all the words are of; replaced ones come last."""
-    found, wanted = _records(workspace), {*names.joined(asked).casefold().split()}
+    found, wanted = _records(workspace), {*trial_names.joined(asked).casefold().split()}
     speaking = [_candidate(trial, record) for record in found for trial in record.trials]
     replaced = [_candidate(trial, record) for record in found for trial in record.replaced]
     for candidates in (speaking, replaced):

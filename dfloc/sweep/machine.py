@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from upath import UPath
 
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.data.manifest import SampleRef
 from dfloc.errors import WorkspaceError
 from dfloc.features import extract
@@ -73,7 +73,7 @@ class Machine:
         """What an item of work holds of a node."""
         return cluster.resources(self.device, self._gpus)
 
-    def told(self, data: UPath) -> dict[str, Any]:
+    def worker_settings(self, data: UPath) -> dict[str, Any]:
         """Return what every worker is told beside its items (`work.config_of`)."""
         folders = {"workspace": str(self.workspace.root), "data": str(data)}
         return {**folders, "device": self.device, "proof": self.ray.proof}
@@ -89,7 +89,7 @@ class Machine:
             if digest not in self._kept:
                 if not all(ref.image_sha256 for ref in refs):
                     raise WorkspaceError(f"the samples of list {digest[:12]} are not there; import them first")
-                lists.keep(self.workspace, digest, refs)
+                sample_lists.keep(self.workspace, digest, refs)
                 self._kept.add(digest)
 
     def run(

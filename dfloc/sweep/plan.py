@@ -17,8 +17,8 @@ from dfloc.features.store import CLEAN, TRUTH, FeatureStore, bytes_of
 from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
+from dfloc.sweep.augmentation_cost import AugmentedViews, views
 from dfloc.sweep.resolve import Resolved
-from dfloc.sweep.views import Views, views
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Plan:
         images: fingerprint of each map's recipe -> distinct images of which the sweep reads it, as they are.
         views: augmented draws of training images, which are read beside those.
         seconds: expected training time of one worker, by the rates of the trials that are done; None = no rate yet.
-        known: whether data are there, so that `done` means something.
+        has_data: whether data are there, so that `done` means something.
         notes: sentences for the screen.
         stopped: trials that a search has stopped early, or left out since another one of their point was.
         to_draw: trials that a search is still to draw.
@@ -73,9 +73,9 @@ class Plan:
     jobs: tuple[Job, ...]
     recipes: tuple[MapRecipe, ...]
     images: dict[str, int]
-    views: tuple[Views, ...]
+    views: tuple[AugmentedViews, ...]
     seconds: float | None
-    known: bool
+    has_data: bool
     notes: tuple[str, ...] = ()
     stopped: int = 0
     to_draw: int = 0
@@ -95,7 +95,7 @@ class Plan:
         distinct = len({trial.fingerprint for trial in self.record.trials}) + self.to_draw
         evaluations = sum(len(item.evaluations) for item in self.items) + self.evaluations_to_draw
         yield f"distinct trials: {distinct}" + ("" if distinct == sum(stages.values()) else ", the rest are shared")
-        if self.known:
+        if self.has_data:
             stopped = f"; stopped early by the search: {self.stopped}" if self.stopped else ""
             failed = f"failed before: {len(self.failed)}{stopped}"
             yield f"done: {self.done}, of which {self.shared} by another sweep; {failed}"
@@ -115,7 +115,7 @@ class Plan:
     def _features(self) -> Iterator[str]:
         recipes = self.recipes
         passes = Counter({recipe.name.backbone: 0 for recipe in recipes})
-        if self.known:
+        if self.has_data:
             for job in self.jobs:
                 for name, _ in {(one.name.backbone, one.via) for one in job.recipes if one != TRUTH}:
                     passes[name] += job.rows
@@ -128,8 +128,8 @@ class Plan:
                 passes[name] += count
             for views in self.views:
                 passes[views.backbone] += round(views.passes)
-        told = ", ".join(f"{count} images through {name}" for name, count in sorted(passes.items()))
-        yield f"backbone passes: {told}"
+        passed = ", ".join(f"{count} images through {name}" for name, count in sorted(passes.items()))
+        yield f"backbone passes: {passed}"
         images = max(self.images.values(), default=0)
         size = images * bytes_of(TRUTH) + sum(self.images[recipe.fingerprint] * bytes_of(recipe) for recipe in recipes)
         changed = sum(views.size for views in self.views)
@@ -178,7 +178,7 @@ def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath,
         images={recipe.fingerprint: _num_images(resolved, recipe) for recipe in recipes},
         views=tuple(views(resolved.all, partial(_distinct, resolved))),
         seconds=None if resolved.to_draw else _seconds(distinct, trained, ledger),
-        known=resolved.present,
+        has_data=resolved.present,
         notes=tuple(notes),
         stopped=len(resolved.ended - failed),
         to_draw=resolved.to_draw,

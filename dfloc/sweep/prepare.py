@@ -7,7 +7,7 @@ from pathlib import Path
 from upath import UPath
 
 from dfloc import storage
-from dfloc.data import dolos, pairs
+from dfloc.data import dolos, folder_pairs
 from dfloc.data.generators import GENERATORS
 from dfloc.data.importer import is_imported
 from dfloc.data.manifest import domains_of
@@ -20,13 +20,13 @@ from dfloc.record import Starts, SweepRecord
 from dfloc.report import published
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Data, Expected, Shards
-from dfloc.sweep.file import SweepFile, find
-from dfloc.sweep.known import Known
-from dfloc.sweep.mistakes import blamed
+from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.plan import Plan, make
 from dfloc.sweep.resolve import Resolved, resolve
 from dfloc.sweep.search import Search
-from dfloc.sweep.space import expand
+from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_file import SweepFile, find
+from dfloc.sweep.validation_errors import blamed
 from dfloc.tracking import EXPERIMENT
 
 MINI = "mini"
@@ -38,12 +38,12 @@ OWN_COUNTS = {"train": 9000, "valid": 900, "test": 900}  # a domain that was not
 
 
 @dataclass(frozen=True)
-class Options:
+class SweepRequest:
     """What the command line says; None = not said.
 
     Attributes:
         data: folder of shards or a tree; None = the built-in mini-Dolos.
-        own: folder pairs, each a domain more, as `pairs.read_pair` reads them.
+        own: folder pairs, each a domain more, as `folder_pairs.read_pair` reads them.
         settings: `key=value`, merged over file and preset.
         only: stages to keep, with those they start from.
         address: of a running Ray; None = one of this process.
@@ -89,7 +89,7 @@ class Prepared:
     search: Search | None = None
 
 
-def data_folder(options: Options, workspace: Workspace) -> UPath:
+def data_folder(options: SweepRequest, workspace: Workspace) -> UPath:
     """Return where the shards are, or will be once they are made or imported.
 
     Raises:
@@ -116,12 +116,12 @@ def data_folder(options: Options, workspace: Workspace) -> UPath:
     return folder
 
 
-def origin_of(options: Options) -> dict[str, str]:
+def origin_of(options: SweepRequest) -> dict[str, str]:
     """Return what is written beside shards that a sweep imported: the tree that they come from."""
     return {"tree": str(Path(options.data).resolve()) if options.data else "built-in"}
 
 
-def data_of(options: Options, workspace: Workspace) -> Data:
+def data_of(options: SweepRequest, workspace: Workspace) -> Data:
     """Return the shards, or what they are expected to hold once everything is imported."""
     if options.data is None and options.chosen_preset == "paper":
         return Expected("dolos", {}, OWN_COUNTS)
@@ -138,12 +138,12 @@ def data_of(options: Options, workspace: Workspace) -> Data:
     return Expected(MINI, counts, {}, _families(own))
 
 
-def own_samples(options: Options, workspace: Workspace) -> list[dolos.Sample]:
+def own_samples(options: SweepRequest, workspace: Workspace) -> list[dolos.Sample]:
     """Return the samples of the folder pairs that `--own` names."""
-    return pairs.read_pairs(options.own, held=domains_of(data_folder(options, workspace))) if options.own else []
+    return folder_pairs.read_pairs(options.own, held=domains_of(data_folder(options, workspace))) if options.own else []
 
 
-def sources(options: Options, workspace: Workspace, data: Data) -> list[str]:
+def sources(options: SweepRequest, workspace: Workspace, data: Data) -> list[str]:
     """Return paths outside of the workspace that show whether a node sees the shards, or what is imported first."""
     folder = data_folder(options, workspace)
     if data.present:
@@ -153,7 +153,7 @@ def sources(options: Options, workspace: Workspace, data: Data) -> list[str]:
     return [*([str(min(Path(str(options.data)).absolute().iterdir()))] if whole else []), *own.values()]
 
 
-def prepare(options: Options, workspace: Workspace, data: Data, known: Known) -> Prepared:
+def prepare(options: SweepRequest, workspace: Workspace, data: Data, inventory: Inventory) -> Prepared:
     """Read the study, resolve it against the data, and plan it.
 
     Raises:
@@ -164,7 +164,7 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
     study = expand(file, options.only, options.seeds, options.draws, options.limit, data)
     with blamed(lambda: file.where("tables")):
         published.choose(published.load(unpublished=True) if study.ask.tables else {}, study.ask.tables)
-    resolved = resolve(study, data, known, preset=options.chosen_preset, limit=options.limit)
+    resolved = resolve(study, data, inventory, preset=options.chosen_preset, limit=options.limit)
     ledger, search = Ledger(workspace), None
     if study.draw and len(resolved.cover) == len(study.cover):
         old = Starts(workspace.sweep(resolved.record.sweep)).all
@@ -175,14 +175,14 @@ def prepare(options: Options, workspace: Workspace, data: Data, known: Known) ->
     plan = make(
         resolved,
         ledger,
-        FeatureStore(workspace.features, known.on_load),
+        FeatureStore(workspace.features, inventory.on_load),
         workspace.root / "sweeps",
         options.retry_failed,
     )
     return Prepared(plan, resolved, study.ask.device, data, search)
 
 
-def merged(options: Options) -> str:
+def merged(options: SweepRequest) -> str:
     """Return the sweep that options name as a file of its own: preset and settings merged in, `${...}` resolved.
 
     Raises:
@@ -197,7 +197,7 @@ def merged(options: Options) -> str:
     return file.written()
 
 
-def _chosen(options: Options, workspace: Workspace, data: Data) -> SweepFile:
+def _chosen(options: SweepRequest, workspace: Workspace, data: Data) -> SweepFile:
     file = SweepFile(find(options.name))
     asked = file.domains_asked(options.chosen_preset, options.settings)
     with blamed(lambda: file.giver("domains")):
@@ -208,7 +208,7 @@ def _chosen(options: Options, workspace: Workspace, data: Data) -> SweepFile:
     return file
 
 
-def lacking(options: Options, workspace: Workspace, prepared: Prepared) -> Iterator[str]:
+def lacking(options: SweepRequest, workspace: Workspace, prepared: Prepared) -> Iterator[str]:
     """Yield what `--dry-run` says of data that are not there: which, and what is finished that rests on them."""
     data = prepared.data
     if data.present:
@@ -221,7 +221,7 @@ def lacking(options: Options, workspace: Workspace, prepared: Prepared) -> Itera
         yield f"the data are imported first; {finished} trials here are finished and stay if the data come out the same"
 
 
-def resting(options: Options, workspace: Workspace, record: SweepRecord) -> Iterator[str]:
+def resting(options: SweepRequest, workspace: Workspace, record: SweepRecord) -> Iterator[str]:
     """Yield the files and folders that a finished study rests on, absolute or relative to the workspace."""
     yield str(find(options.name).absolute())
     if options.data is not None:
@@ -239,12 +239,14 @@ def resting(options: Options, workspace: Workspace, record: SweepRecord) -> Iter
     yield from (f"trials/{name}" for name in sorted(names))
 
 
-def group_rows(options: Options) -> int:
+def group_rows(options: SweepRequest) -> int:
     """Return the most rows of a row group of the shards that a sweep makes."""
     return MINI_GROUP_ROWS if options.data is None else GROUP_ROWS
 
 
-def make_tree(options: Options, workspace: Workspace, on_progress: Callable[[int, int], None]) -> list[dolos.Sample]:
+def make_tree(
+    options: SweepRequest, workspace: Workspace, on_progress: Callable[[int, int], None]
+) -> list[dolos.Sample]:
     """Return the samples that are to be imported: those of the tree, or of the mini-Dolos, and of the folder pairs."""
     own = own_samples(options, workspace)
     if (data_folder(options, workspace) / "manifest.json").exists():

@@ -15,13 +15,13 @@ from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.registry import SOLVED, plugin_of
-from dfloc.sweep import counts, gaps, parts, unused
-from dfloc.sweep.ask import Number
+from dfloc.sweep import component_specs, counts, missing_data, unused
 from dfloc.sweep.cell import Cell
 from dfloc.sweep.data import Data, alike, named, said
-from dfloc.sweep.known import Known, told
+from dfloc.sweep.inventory import Inventory, start_notes
 from dfloc.sweep.limit import RULE
-from dfloc.sweep.space import Study
+from dfloc.sweep.study import Study
+from dfloc.sweep.sweep_keys import Number
 
 CHECKPOINTS: tuple[Literal["best"], Literal["last"]] = ("best", "last")
 
@@ -59,7 +59,7 @@ class Resolver:
     Args:
         study: the cells.
         data: what they are planned against.
-        known: what the workspace knows of weights and finished trials.
+        inventory: what the workspace knows of weights and finished trials.
         limit: largest number of test images of a domain.
 
     Attributes:
@@ -68,10 +68,10 @@ class Resolver:
         skipped: stage -> domains that its cells need and the data lack, one entry for each cell that is left out.
     """
 
-    def __init__(self, study: Study, data: Data, known: Known, limit: int | None = None):
+    def __init__(self, study: Study, data: Data, inventory: Inventory, limit: int | None = None):
         self.study = study
         self.data = data
-        self.known = known
+        self.inventory = inventory
         self.limit = limit
         self.lists: dict[str, list[SampleRef]] = {}
         self.skipped: dict[str, list[set[str]]] = {}
@@ -103,8 +103,8 @@ class Resolver:
                 try:
                     self._planned[cell] = self._plan(cell)
                 except ConfigError as error:
-                    told = "" if cell.stage in str(error) else f"stage {cell.stage}: "
-                    raise ConfigError(f"{told}{error}") from error
+                    where = "" if cell.stage in str(error) else f"stage {cell.stage}: "
+                    raise ConfigError(f"{where}{error}") from error
         return [self._planned[cell] for cell in cells if not self._lacking[cell]]
 
     def _lacks(self, cell: Cell) -> set[str]:
@@ -115,7 +115,7 @@ class Resolver:
 
     def _plan(self, cell: Cell) -> PlannedTrial:
         with cell.blames("from"):
-            parent = self._planned[cell.parent] if cell.parent else self.known.start(cell)
+            parent = self._planned[cell.parent] if cell.parent else self.inventory.start(cell)
         train = self._train_list(cell, parent)
         valid_domains = self._names(cell.train.judges, cell)
         valid = self._list(
@@ -136,12 +136,12 @@ class Resolver:
         ask = cell.trial
         if cell.begun and parent:
             maps = parent.spec.maps
-            self.notes.update(dict.fromkeys(told(cell, parent.spec, self.data.families)))
-            decoder = parts.goes_on(parent.spec.decoder, ask.decoder)
+            self.notes.update(dict.fromkeys(start_notes(cell, parent.spec, self.data.families)))
+            decoder = component_specs.goes_on(parent.spec.decoder, ask.decoder)
         else:
-            maps = self.known.recipes_of(cell)
+            maps = self.inventory.recipes_of(cell)
             with cell.blames("trial.decoder"):
-                decoder = parts.decoder(ask, maps, self.known)
+                decoder = component_specs.decoder(ask, maps, self.inventory)
         assert ask.precision != "auto"
         spec = TrialSpec(
             train=train,
@@ -160,10 +160,10 @@ class Resolver:
             **_learned(cell, maps),
         )
         if ask.decoder.name in SOLVED:
-            return parts.solved(spec)
+            return component_specs.solved(spec)
         member.check(spec)
         with cell.blames("train.count" if train.size == 1 else "trial.batch"):
-            parts.refuse_lone(spec, cell.name)
+            component_specs.refuse_lone(spec, cell.name)
         return spec
 
     def _lineage(self, train: SampleList, parent: PlannedTrial | None) -> Lineage:
@@ -254,7 +254,7 @@ class Resolver:
 
     def _stems_seen(self, cell: Cell | None, begun: str | None) -> set[str]:
         """Return the photographs that a cell, its ancestors and the finished trial before them train on."""
-        seen = self.known.stems(begun, self.data.folders) if begun else set()
+        seen = self.inventory.stems(begun, self.data.folders) if begun else set()
         while cell is not None:
             seen |= {ref.stem for ref in self.lists[self._planned[cell].spec.train.digest]}
             cell = cell.parent
@@ -271,7 +271,7 @@ class Resolver:
         return {name: number for name, number in found.items() if number != "all"}  # a cell has a number for each
 
 
-def resolve(study: Study, data: Data, known: Known, *, preset: str, limit: int | None = None) -> Resolved:
+def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limit: int | None = None) -> Resolved:
     """Return the record of a sweep and the lists of its samples.
 
     Raises:
@@ -279,14 +279,14 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, limit: int |
         DataError: every cell of the study needs a domain that the data lack, or nothing could be scored.
     """
     ask = study.ask
-    resolver = Resolver(study, data, known, limit)
-    gaps.refuse_short(study, data)
+    resolver = Resolver(study, data, inventory, limit)
+    missing_data.refuse_short(study, data)
     trials, cover = resolver.planned(study.cells), resolver.planned(study.cover)
     with study.first.blames("trial.weights"):
-        known.refuse_idle()
+        inventory.refuse_idle()
     unused.refuse(study, data)
     if ask.search and not any(axis.of for axis in ask.search.space.values()):
-        parts.refuse_lone_drawn(study.cover, cover)
+        component_specs.refuse_lone_drawn(study.cover, cover)
     domains = tuple(domain for domain in ask.domains if data.has(domain))
     used = named(domains, [*trials, *cover])
     notes = (*alike(data, used), *data.notes(domains))
@@ -303,9 +303,9 @@ def resolve(study: Study, data: Data, known: Known, *, preset: str, limit: int |
         tables=ask.tables,
         facts={domain: data.facts(domain) for domain in domains},
         families=said(data, used),
-        notes=(*study.notes, *resolver.notes, *gaps.sentences(study, data, resolver.skipped), *notes),
+        notes=(*study.notes, *resolver.notes, *missing_data.sentences(study, data, resolver.skipped), *notes),
         synthetic=_is_synthetic(domains, [*trials, *cover]),
-        weights=known.words,
+        weights=inventory.words,
         trials=tuple(trials),
     )
     if not any(trial.evaluations for trial in (*trials, *cover)):
@@ -320,13 +320,13 @@ def _learned(cell: Cell, maps: Sequence[MapRecipe]) -> dict[str, Any]:
     """Return the parts of a cell's spec that have names of their own."""
     ask, found = cell.trial, dict[str, Any]()
     with cell.blames("trial.loss"):
-        found["loss"] = parts.loss(ask.loss)
+        found["loss"] = component_specs.loss(ask.loss)
     with cell.blames("trial.optimizer"):
-        found["optimizer"] = parts.optimizer(ask.optimizer)
+        found["optimizer"] = component_specs.optimizer(ask.optimizer)
     with cell.blames("trial.schedule"):
-        found["schedule"] = parts.schedule(ask.schedule)
+        found["schedule"] = component_specs.schedule(ask.schedule)
     with cell.blames("trial.augment"):
-        found["augment"] = parts.augment(ask.augment, maps)
+        found["augment"] = component_specs.augment(ask.augment, maps)
     return found
 
 

@@ -11,23 +11,23 @@ from typing import Any
 from rich.console import Console
 from upath import UPath
 
-from dfloc import ending, parent_run, slate, temp, tracking_uri
+from dfloc import driver_notes, parent_run, shutdown, temp, tracking_uri
 from dfloc.errors import ConfigError, DflocError, TrialError
 from dfloc.features.extract import Job
 from dfloc.ledger import Ledger
 from dfloc.record import Starts, SweepRecord
 from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
-from dfloc.sweep import cluster, said, settled
+from dfloc.sweep import cluster, messages, settled
 from dfloc.sweep.data import Shards
-from dfloc.sweep.known import Known
+from dfloc.sweep.disk_space import DiskSpace
+from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.machine import Machine, locked
 from dfloc.sweep.plan import Item, Plan
-from dfloc.sweep.prepare import Options, Prepared, data_folder, data_of, prepare, resting, sources
+from dfloc.sweep.prepare import Prepared, SweepRequest, data_folder, data_of, prepare, resting, sources
 from dfloc.sweep.progress import Display
-from dfloc.sweep.room import Room
 from dfloc.sweep.scheduler import ParentsFirst, Scheduler, SearchScheduler
-from dfloc.sweep.tree import import_tree
+from dfloc.sweep.sweep_data import import_tree
 from dfloc.tracking import Tracker, check_experiment
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ HURRY_SECONDS = 2.0
 STOPPING = ("stopping; what is in flight has seconds", "stopping after the epochs in flight; Ctrl-C again ends at once")
 
 
-def sweep(options: Options, console: Console) -> said.Outcome:
+def sweep(options: SweepRequest, console: Console) -> messages.SweepEnd:
     """Run what is left of a sweep.
 
     Raises:
@@ -53,24 +53,24 @@ def sweep(options: Options, console: Console) -> said.Outcome:
             temp.clear()
         with Machine(workspace, lock, console, options.address, options.gpus_per_trial) as machine:
             driver = Driver(options, machine)
-            with driver.room.told():
+            with driver.disk_space.explained():
                 return driver.run()
 
 
 class Driver:
     """The process that owns a workspace while a sweep runs."""
 
-    def __init__(self, options: Options, machine: Machine):
+    def __init__(self, options: SweepRequest, machine: Machine):
         self.options = options
         self.machine, self.workspace, self.lock = machine, machine.workspace, machine.lock
         self.ledger = Ledger(self.workspace)
-        self.known = Known(self.workspace, on_load=machine.say)
-        self.room = Room(self.workspace, machine.say)
+        self.inventory = Inventory(self.workspace, on_load=machine.say)
+        self.disk_space = DiskSpace(self.workspace, machine.say)
 
-    def run(self) -> said.Outcome:
+    def run(self) -> messages.SweepEnd:
         """Do everything that is left."""
         prepared = self._prepare()
-        self._say(said.of_plan(prepared.plan, self.ledger))
+        self._say(messages.of_plan(prepared.plan, self.ledger))
         self.record = self._keep(prepared)
         self._say(replaced(self.record))
         self.tracker.open(self.record)
@@ -92,7 +92,7 @@ class Driver:
         self._settle(outcome, rests, seen)
         return outcome
 
-    def _end(self, prepared: Prepared, worked: bool, interrupted: bool, report: UPath | None) -> said.Outcome:
+    def _end(self, prepared: Prepared, worked: bool, interrupted: bool, report: UPath | None) -> messages.SweepEnd:
         """Fill MLflow in and return how the sweep ended.
 
         Raises:
@@ -109,7 +109,7 @@ class Driver:
                 f"see {self.machine.ray.log}, then give the same command again"
             )
         answer = parent_run.sentences(report) if report else ()
-        return said.Outcome(report, answer, self._compare(), left, failed, interrupted)
+        return messages.SweepEnd(report, answer, self._compare(), left, failed, interrupted)
 
     def _drop_checkpoints(self) -> None:
         """Drop those of finished trials: a worker may have been killed before it did."""
@@ -126,7 +126,7 @@ class Driver:
             return [], ""
         return rests, settled.seen(asdict(self.options), rests, settle=True)
 
-    def _settle(self, outcome: said.Outcome, rests: Sequence[str], seen: str) -> None:
+    def _settle(self, outcome: messages.SweepEnd, rests: Sequence[str], seen: str) -> None:
         """Note what is said of a finished study, where the same command would find the same and write nothing."""
         whole = self.tracker.is_whole and not self.tracker.notes
         if outcome.left or outcome.failed or outcome.interrupted or not (rests and whole):
@@ -134,15 +134,15 @@ class Driver:
         options = self.options
         try:
             starts = Starts(self.workspace.sweep(self.record.sweep))
-            again = prepare(options, self.workspace, data_of(options, self.workspace), Known(self.workspace))
+            again = prepare(options, self.workspace, data_of(options, self.workspace), Inventory(self.workspace))
         except (DflocError, OSError) as error:  # as it is now the same command would say it
             logger.info("not settled: %s", error)
             return
         if again.plan.left or starts.union != self.record or not starts.repeats(again.plan.record):
             return
-        head = (*self.machine.ray.notes, *said.of_data(options, again), f"workspace {self.workspace.root}")
-        lines = [*head, *said.of_plan(again.plan, self.ledger), *replaced(self.record)]
-        lines += said.of_end(outcome, "")[0]
+        head = (*self.machine.ray.notes, *messages.of_data(options, again), f"workspace {self.workspace.root}")
+        lines = [*head, *messages.of_plan(again.plan, self.ledger), *replaced(self.record)]
+        lines += messages.of_end(outcome, "")[0]
         settled.keep(asdict(options), lines, rests, [f"reports/{self.record.sweep}", "mlflow.db"], seen)
 
     def _compare(self) -> str:
@@ -154,18 +154,18 @@ class Driver:
 
     def _prepare(self) -> Prepared:
         expected = data_of(self.options, self.workspace)
-        prepared = prepare(self.options, self.workspace, expected, self.known)
+        prepared = prepare(self.options, self.workspace, expected, self.inventory)
         cluster.check_device(prepared.device, self.options.address)
         self.tracker = self._tracked()
-        self._say((*said.of_data(self.options, prepared), f"workspace {self.workspace.root}", *self.tracker.notes))
+        self._say((*messages.of_data(self.options, prepared), f"workspace {self.workspace.root}", *self.tracker.notes))
         if not expected.present:
             self.machine.begin(prepared.device, sources(self.options, self.workspace, expected))
             shards = import_tree(self.options, self.workspace, self.machine.console)
-            prepared = prepare(self.options, self.workspace, shards, self.known)
-            self.room.look(prepared.plan)
+            prepared = prepare(self.options, self.workspace, shards, self.inventory)
+            self.disk_space.look(prepared.plan)
             return prepared
         if prepared.plan.left:
-            self.room.look(prepared.plan)
+            self.disk_space.look(prepared.plan)
             self.machine.begin(prepared.device, sources(self.options, self.workspace, expected))
         return prepared
 
@@ -202,7 +202,7 @@ class Driver:
             prepared.search,
             keep=lambda drawn: self._renew(prepared, drawn),
             check=self.lock.check,
-            told=lambda name: display.finished(name, "done before"),
+            on_done_before=lambda name: display.finished(name, "done before"),
         )
 
     def _work(self, prepared: Prepared) -> tuple[Prepared, bool]:
@@ -219,12 +219,12 @@ class Driver:
             nonlocal stopped
             stopped, troubles = self._train(prepared)
             if stopped not in (0, signal.SIGINT):
-                raise ending.Ended(stopped)
+                raise shutdown.Ended(stopped)
             return [] if stopped else troubles
 
         def again() -> Sequence[Job]:
             nonlocal prepared
-            after = prepare(self.options, self.workspace, prepared.data, self.known)
+            after = prepare(self.options, self.workspace, prepared.data, self.inventory)
             if after.plan.jobs:
                 prepared = after
                 self._leave(prepared.plan.left)
@@ -251,7 +251,7 @@ class Driver:
         with Display(self.machine.console, "trials", prepared.plan.left) as display:
             tuning = Tuning(
                 self._scheduler(prepared, display),
-                self.machine.told(prepared.data.folder),
+                self.machine.worker_settings(prepared.data.folder),
                 on_report=on_report,
                 on_stop=lambda number: display.say(STOPPING[number == signal.SIGINT]),
             )
@@ -268,7 +268,7 @@ class Driver:
     def _leave(self, left: int) -> None:
         """Keep how many trials are left, for the last line of a driver that ends early."""
         self._left = left
-        slate.note(left=left)
+        driver_notes.note(left=left)
 
     def _failures(self, plan: Plan) -> dict[str, str]:
         failed = {}
@@ -287,7 +287,7 @@ class Driver:
 
     def _plan_again(self, prepared: Prepared) -> Plan:
         """Return what is still to run; Tune may end without a word, so the ledger is asked again."""
-        return prepare(self.options, self.workspace, prepared.data, self.known).plan
+        return prepare(self.options, self.workspace, prepared.data, self.inventory).plan
 
     def _say(self, lines: Iterable[str]) -> None:
         for line in lines:

@@ -14,13 +14,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dfloc import repro
 from dfloc.planned import SearchAxis
-from dfloc.sweep.ask_search import SamplerAsk
-from dfloc.sweep.points import Point, Space, Tried
+from dfloc.sweep.search_keys import SamplerAsk
+from dfloc.sweep.search_space import Point, PointResult, Space
 
 DIGITS = 4  # of a number that is drawn from a range, so that a person can read and write it
 
 
-def suggest(space: Space, tried: Sequence[Tried], sampler: SamplerAsk, number: int, attempt: int = 0) -> Point:
+def suggest(space: Space, tried: Sequence[PointResult], sampler: SamplerAsk, number: int, attempt: int = 0) -> Point:
     """Return the next point.
 
     Nothing is kept in between: the study is rebuilt from what was tried, and the sampler is seeded by seed, number and
@@ -37,7 +37,7 @@ def suggest(space: Space, tried: Sequence[Tried], sampler: SamplerAsk, number: i
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = optuna.create_study(direction="maximize", sampler=_sampler(sampler, seed))
-        study.add_trials([_told(space, one) for one in tried])
+        study.add_trials([_optuna_trial(space, one) for one in tried])
         trial = study.ask()
         point: Point = {}
         for name in space.axes:
@@ -45,7 +45,7 @@ def suggest(space: Space, tried: Sequence[Tried], sampler: SamplerAsk, number: i
     return point
 
 
-def importance(axes: Mapping[str, SearchAxis], tried: Sequence[Tried], seed: int = 0) -> dict[str, float]:
+def importance(axes: Mapping[str, SearchAxis], tried: Sequence[PointResult], seed: int = 0) -> dict[str, float]:
     """Return how much of the objective's variance each axis explains, by fANOVA, most important first.
 
     Args:
@@ -85,7 +85,7 @@ def _sampler(ask: SamplerAsk, seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(n_startup_trials=ask.startup, multivariate=True, group=True, seed=seed)
 
 
-def _told(space: Space, one: Tried) -> FrozenTrial:
+def _optuna_trial(space: Space, one: PointResult) -> FrozenTrial:
     """Return a point as Optuna has it; a failed one, as any without a value, is the worst of those stopped."""
     params, distributions, before = {}, {}, Point()
     for name, axis in space.axes.items():

@@ -77,7 +77,7 @@ class SearchScheduler(ParentsFirst):
         search: draws the points.
         keep: puts a new point on record before anything is done for it; refuses where this driver has lost its lock.
         check: refuses likewise, before a stop is written.
-        told: of the name of a trial of a new point for which nothing is left to do.
+        on_done_before: of the name of a trial of a new point for which nothing is left to do.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class SearchScheduler(ParentsFirst):
         *,
         keep: Callable[[SweepRecord], None],
         check: Callable[[], None],
-        told: Callable[[str], None],
+        on_done_before: Callable[[str], None],
     ):
         super().__init__(items)
         self._search = search
-        self._keep, self._check, self._told = keep, check, told
+        self._keep, self._check, self._on_done_before = keep, check, on_done_before
 
     def suggest(self) -> Next:
         """Return a known item that is ready, or one of the next point."""
@@ -119,6 +119,6 @@ class SearchScheduler(ParentsFirst):
         left = {item.trial.fingerprint: item for item in self._search.work_of(trials)}
         for trial in trials:
             if trial.fingerprint not in left:
-                self._told(trial.name)
+                self._on_done_before(trial.name)
         self._waiting |= {name: left[name] for name in left if name not in (self._waiting.keys() | self._running)}
         return bool(trials)

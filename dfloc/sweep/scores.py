@@ -9,7 +9,7 @@ import pyarrow as pa
 from upath import UPath
 
 from dfloc.config import EvaluationSpec, TrialSpec
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.data.manifest import SampleRef
 from dfloc.ledger import Ledger
 from dfloc.metrics import bootstrap, degenerate, protocols, summarise
@@ -21,7 +21,7 @@ from dfloc.summary import Relation, relation, validated
 NUM_RESAMPLES = 400
 
 
-class Line(NamedTuple):
+class DomainScore(NamedTuple):
     """One domain's result.
 
     Attributes:
@@ -38,7 +38,7 @@ class Line(NamedTuple):
         images_trained_on: images whose pixels the trial or an ancestor trained on, under whatever name; None where none
             could be compared.
         compared: whether every image was compared with everything that they trained on.
-        collapsed: what over 90 % of the maps are (`Kinds.word`); empty where they are none of it.
+        collapsed: what over 90 % of the maps are (`DegenerateMaps.word`); empty where they are none of it.
         all_fake: the mean of each key that calling every pixel of the same images fake has.
         pooled: as `interval`, of `pooled_iou`.
     """
@@ -74,7 +74,7 @@ def line(
     refs: Sequence[SampleRef],
     data: Sequence[UPath] = (),
     families: Mapping[str, str] = MappingProxyType({}),
-) -> Line:
+) -> DomainScore:
     """Return what the rows of an evaluation of a trial say.
 
     Args:
@@ -104,7 +104,7 @@ def line(
     )
 
 
-def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None = None) -> Line:
+def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None = None) -> DomainScore:
     """Return what the rows of one domain say, whoever made the maps.
 
     Args:
@@ -124,7 +124,7 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
     spread = bootstrap.interval(one, rule.first.key, bounds=rule.first.bounds)
     counted = one.select(["draw", "seed", "stem", "tp", "fp", "fn"])
     pooled = bootstrap.interval(counted, pooled_iou, num_resamples=NUM_RESAMPLES)
-    return Line(
+    return DomainScore(
         domain=domain,
         first=rule.first,
         images=len(rows),
@@ -148,8 +148,8 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
 
 def _trained_on(workspace: Workspace, spec: TrialSpec, data: Sequence[UPath]) -> set[str] | None:
     """Return the photographs of the training lists of a trial and its ancestors, as far as these are there."""
-    there = [each for each in _line_of(workspace, spec) if lists.ids(workspace, each.train.digest) is not None]
-    shown = [lists.stems(workspace, each.train.digest, data) for each in there]
+    there = [each for each in _line_of(workspace, spec) if sample_lists.ids(workspace, each.train.digest) is not None]
+    shown = [sample_lists.stems(workspace, each.train.digest, data) for each in there]
     known = [stems for stems in shown if stems is not None]
     return None if len(known) < len(shown) else {stem for stems in known for stem in stems.values()}
 
@@ -166,7 +166,7 @@ def _line_of(workspace: Workspace, spec: TrialSpec) -> Iterator[TrialSpec]:
 def _by_pixels(workspace: Workspace, spec: TrialSpec, refs: Sequence[SampleRef]) -> tuple[int | None, bool]:
     """Return how many images a trial or an ancestor trained on, by their pixels, and whether all were compared."""
     line = list(_line_of(workspace, spec))
-    kept = [lists.pixels(workspace, each.train.digest) for each in line]
+    kept = [sample_lists.pixels(workspace, each.train.digest) for each in line]
     known = [pixels for pixels in kept if pixels is not None]
     digested = [ref.pixels_sha256 for ref in refs if ref.pixels_sha256]
     if not digested or not known:

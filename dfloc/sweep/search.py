@@ -7,7 +7,6 @@ from typing import Any
 
 from dfloc import objective, repro
 from dfloc.ledger import Ledger
-from dfloc.names import POINT
 from dfloc.objective import Standing
 from dfloc.outcome import Stopped
 from dfloc.planned import PlannedTrial, SearchAxis, SearchRecord
@@ -15,11 +14,12 @@ from dfloc.record import SweepRecord
 from dfloc.registry import WATCHED
 from dfloc.sweep import asha
 from dfloc.sweep.asha import Cut, Line, Rungs
-from dfloc.sweep.ask_search import SamplerAsk
 from dfloc.sweep.plan import Item, work_of
-from dfloc.sweep.points import Point, Space, Tried
 from dfloc.sweep.resolve import Resolved
-from dfloc.sweep.space import Study
+from dfloc.sweep.search_keys import SamplerAsk
+from dfloc.sweep.search_space import Point, PointResult, Space
+from dfloc.sweep.study import Study
+from dfloc.trial_names import POINT
 
 ATTEMPTS = 20  # of the sampler to give a point that was not drawn before
 WEIGHED_FROM = 4  # points, from which on the importance of an axis is computed
@@ -164,9 +164,9 @@ class Search:
         stopped = Stopped(**cut._asdict(), time=time.time())
         self._ledger.stop(item.trial.fingerprint, self._sweep, stopped)
 
-    def tried(self) -> list[Tried]:
+    def tried(self) -> list[PointResult]:
         """Return every point and what has come of it so far."""
-        return [Tried(point, *self._stands(trials)) for point, trials in self.points]
+        return [PointResult(point, *self._stands(trials)) for point, trials in self.points]
 
     def _weighed(self) -> dict[str, Any]:
         valued = [one for one in self.tried() if one.value is not None]

@@ -14,7 +14,7 @@ from ray import tune
 from ray.tune.search import Searcher
 from upath import UPath
 
-from dfloc import disk, ending, slate
+from dfloc import disk, driver_notes, shutdown
 from dfloc.errors import DflocError, DiskFullError
 from dfloc.sweep.plan import Item
 from dfloc.sweep.scheduler import Next, Scheduler
@@ -185,15 +185,15 @@ class Tuning(Searcher):  # type: ignore[misc]
             if before in (0, signal.SIGINT):
                 self.stopped = number  # before any call: there the next one may interrupt this one
             self._stopping = True
-            if late.is_set() or (before and number == signal.SIGINT) or slate.gone(slate.facts()):
-                raise ending.Ended(self.stopped)
+            if late.is_set() or (before and number == signal.SIGINT) or driver_notes.gone(driver_notes.facts()):
+                raise shutdown.Ended(self.stopped)
             if number != signal.SIGINT and before in (0, signal.SIGINT):
                 clock.start()
             if not before:
                 tells.start()
 
         try:
-            with ending.listening(ask):
+            with shutdown.listening(ask):
                 yield
         finally:
             clock.cancel()

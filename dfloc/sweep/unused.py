@@ -8,7 +8,7 @@ from dfloc.sweep import counts
 from dfloc.sweep.cell import Cell
 from dfloc.sweep.data import Data
 from dfloc.sweep.fields import words_in
-from dfloc.sweep.space import Study
+from dfloc.sweep.study import Study
 
 
 def refuse(study: Study, data: Data) -> None:

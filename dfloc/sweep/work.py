@@ -10,13 +10,13 @@ from upath import UPath
 
 from dfloc import disk, plugin, registry, repro, storage
 from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_samples
 from dfloc.engine import checkpoint
+from dfloc.engine.batches import StoredMaps, StoredSource
 from dfloc.engine.evaluate import evaluate
 from dfloc.engine.fit import fit
 from dfloc.engine.member import Member
-from dfloc.engine.source import StoredMaps, StoredSource
 from dfloc.errors import DataError, DflocError, WorkspaceError
 from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
@@ -24,11 +24,11 @@ from dfloc.ids import SampleId
 from dfloc.ledger import Attempt, Ledger
 from dfloc.models import decoders
 from dfloc.plugin import Plugin
-from dfloc.proof import Proof
 from dfloc.registry import TOKENS, WATCHED, map_spec
 from dfloc.storage import Workspace
 from dfloc.sweep.data import is_expected
 from dfloc.sweep.plan import Item
+from dfloc.worker_check import WorkerCheck
 
 THREADS = 1
 MACHINE_ERRORS = (DataError, MemoryError, OSError, WorkspaceError, torch.OutOfMemoryError)
@@ -64,7 +64,7 @@ class Work:
             DataError: the shards do not hold one of them, or other images under their names.
             WorkspaceError: the list is not there, or damaged.
         """
-        ids = lists.ids(self.workspace, digest)
+        ids = sample_lists.ids(self.workspace, digest)
         if ids is None:
             raise WorkspaceError(f"the list of samples {digest[:12]} is gone; start the sweep again, it makes it")
         found = {ref.id: ref for place in {SampleId.of(id_).place for id_ in ids} for ref in _read(self.data, *place)}
@@ -80,7 +80,7 @@ class Work:
         return samples
 
 
-def config_of(items: Sequence[Item], *, workspace: str, data: str, device: str, proof: Proof) -> dict[str, Any]:
+def config_of(items: Sequence[Item], *, workspace: str, data: str, device: str, proof: WorkerCheck) -> dict[str, Any]:
     """Return what the worker of some items is told: plain values, so that any worker can read them.
 
     Raises:
@@ -100,8 +100,8 @@ def config_of(items: Sequence[Item], *, workspace: str, data: str, device: str, 
         for item in items
     ]
     plugins = [tuple(one) for one in registry.plugins()]
-    told = {"workspace": workspace, "data": data, "device": device, "proof": tuple(proof)}
-    return {**told, "plugins": plugins, "items": asked}
+    config = {"workspace": workspace, "data": data, "device": device, "proof": tuple(proof)}
+    return {**config, "plugins": plugins, "items": asked}
 
 
 def works(config: dict[str, Any]) -> Iterator[Work]:
@@ -110,14 +110,14 @@ def works(config: dict[str, Any]) -> Iterator[Work]:
     Raises:
         WorkspaceError: it does not see what the driver sees, or runs something else.
     """
-    Proof(*config["proof"]).check()
-    plugin.use([Plugin(*told) for told in config["plugins"]])
+    WorkerCheck(*config["proof"]).check()
+    plugin.use([Plugin(*each) for each in config["plugins"]])
     workspace = Workspace(config["workspace"])
-    for told in config["items"]:
-        spec = TrialSpec.model_validate(told["spec"])
-        assert spec.fingerprint == told["fingerprint"], "driver and worker run different versions of dfloc"
-        evaluations = tuple(EvaluationSpec.model_validate(evaluation) for evaluation in told["evaluations"])
-        yield Work(spec, told["train"], evaluations, workspace, UPath(config["data"]), config["device"])
+    for item in config["items"]:
+        spec = TrialSpec.model_validate(item["spec"])
+        assert spec.fingerprint == item["fingerprint"], "driver and worker run different versions of dfloc"
+        evaluations = tuple(EvaluationSpec.model_validate(evaluation) for evaluation in item["evaluations"])
+        yield Work(spec, item["train"], evaluations, workspace, UPath(config["data"]), config["device"])
 
 
 def run(work: Work) -> Iterator[Progress]:
@@ -139,7 +139,7 @@ def run(work: Work) -> Iterator[Progress]:
         except MACHINE_ERRORS:
             raise
         except OWN_ERRORS as error:
-            if full := disk.told(error, storage.local(work.workspace.root)):
+            if full := disk.full_disk(error, storage.local(work.workspace.root)):
                 raise full from error
             message = str(error) if isinstance(error, DflocError) else f"{type(error).__name__}: {error}"
             attempt.fail("error", message)

@@ -15,8 +15,8 @@ from dfloc.data.manifest import Manifest
 from dfloc.data.mini import photographs
 from dfloc.errors import DflocError
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
-from dfloc.sweep.prepare import Options, data_of, prepare
+from dfloc.sweep.inventory import Inventory
+from dfloc.sweep.prepare import SweepRequest, data_of, prepare
 from tests.cases import names
 from tests.cases.originals import write_triples
 
@@ -146,9 +146,11 @@ def test_a_folder_pair_becomes_the_fifth_domain_of_the_exposure_study(tmp_path: 
     assert plan.exit_code == 0, f"{plan.output}\n{plan.exception}"
     assert "stage base: 5 trials" in plan.output  # each domain is held out once
     assert "stage finetune: 10 trials" in plan.output
-    options = Options("exposure", str(tmp_path / "w"), data=str(shards), preset="smoke", settings=(words[5],))
+    options = SweepRequest("exposure", str(tmp_path / "w"), data=str(shards), preset="smoke", settings=(words[5],))
     workspace = Workspace(tmp_path / "w")
-    trials = prepare(options, workspace, data_of(options, workspace), Known(workspace, load=False)).plan.record.trials
+    trials = prepare(
+        options, workspace, data_of(options, workspace), Inventory(workspace, load=False)
+    ).plan.record.trials
     trained = {(trial.stage, trial.axes.get("held_out")): set(trial.spec.train.counts) for trial in trials}
     assert trained["base", "mine/sd"] == set(asked) - {"mine/sd"}
     assert trained["finetune", "mine/sd"] == {"mine/sd"}
@@ -211,7 +213,7 @@ def test_photographs_authentic_images_and_a_list(tmp_path: Path, ray_local: None
         "diffusion",
     )
     assert result.exit_code == 0, f"{result.output}\n{result.exception}"
-    assert "mine/sd: 9 photographs, told by img-([0-4]|.)" in result.output
+    assert "mine/sd: 9 source images, told by img-([0-4]|.)" in result.output
     assert "mine/sd: of family diffusion" in result.output
     assert Manifest.load(UPath(tmp_path / "shards")).families == {"mine/sd": "diffusion", "mine/real": "real"}
     domains = Manifest.load(UPath(tmp_path / "shards")).domains

@@ -50,7 +50,7 @@ def test_fields_and_differences(dfloc: Dfloc, workspace: Workspace) -> None:
     assert [line[0] for line in lines if len(line) == 3] == ["A:", "B:", "field", "decoder.depth", "epochs", "steps"]
     means = [f"{np.mean(IOUS):.3f}", f"{np.mean(IOUS) + 0.25:.3f}"]
     assert lines[-1] == ["a/b", "test", "12", "6", "1", *means, "-0.250", "-0.250", "to", "-0.250"], "no star"
-    assert "intervals over photographs, on these two trainings" in result.out
+    assert "intervals over source images, on these two trainings" in result.out
     other = dfloc("diff", a.fingerprint, b.fingerprint, "--metric", "ap").out.splitlines()[-1].split()
     assert other[-4:] == ["+0.000", "+0.000", "to", "+0.000"]
 
@@ -89,7 +89,7 @@ def test_a_name_stands_for_all_seeds_that_both_have(
     names = ["finetune telea n=16", "scratch telea n=16"]
     result = dfloc("diff", *names, "--workspace", str(seeds.root))
     assert (result.code, result.err) == (0, "")
-    assert "intervals over photographs and 2 pairs of trainings" in result.out
+    assert "intervals over source images and 2 pairs of trainings" in result.out
     cells = [line.split() for line in result.out.splitlines() if line.startswith("mini/")]
     assert [(line[0], line[4]) for line in cells] == [(domain, "2") for domain in studies.MINI]
     by_seed = dfloc("diff", *(f"{name} seed=0" for name in names), "--workspace", str(seeds.root))

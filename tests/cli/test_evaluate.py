@@ -42,7 +42,7 @@ def test_a_table_and_a_file_of_it(dfloc: Dfloc, tiny_shards: UPath, tmp_path: Pa
     assert line[:4] == ["tiny/blur", "unknown", "4", "2"]
     [row] = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
     assert f"{float(row['iou']):.3f}" == line[4]
-    assert (row["low"], row["high"], line[-3:]) == ("", "", ["under", "3", "photographs"])
+    assert (row["low"], row["high"], line[-4:]) == ("", "", ["under", "3", "source", "images"])
     assert (row["trial"], row["protocol"], row["domain_trained_on"]) == (trial, "declip-2025", "unknown")
     (tmp_path / "ray.py").write_text("raise AssertionError('Ray was imported')\n")
     environment = {"PYTHONPATH": str(tmp_path), "COLUMNS": "200"}
@@ -175,7 +175,7 @@ def test_a_workspace_is_not_made_for_a_file_that_is_not_there(dfloc: Dfloc, tmp_
 def test_a_table_that_cannot_be_written_is_one_message(
     dfloc: Dfloc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    scored = scores.Line("a/one", IOU, 2, 1, 0, "out", {"iou": 0.5}, {}, (0.4, 0.6), {"pooled_iou": 0.5}, 0)
+    scored = scores.DomainScore("a/one", IOU, 2, 1, 0, "out", {"iou": 0.5}, {}, (0.4, 0.6), {"pooled_iou": 0.5}, 0)
     monkeypatch.setattr("dfloc.sweep.evaluate.evaluate", lambda request, console: (make_spec(), [scored], None))
     (tmp_path / "file").write_text("")
     result = dfloc("evaluate", "RUN", "--data", "any", "--out", "file/scores.csv")
@@ -206,7 +206,7 @@ def test_no_is_said_only_where_images_were_compared(
     column: str,
     sentence: str,
 ) -> None:
-    line = scores.Line(
+    line = scores.DomainScore(
         "a/one", IOU, 4, 2, 0, relation, {"iou": 0.5}, {}, (0.4, 0.6), {"pooled_iou": 0.5}, 0, number, compared
     )
     monkeypatch.setattr("dfloc.sweep.evaluate.evaluate", lambda request, console: (make_spec(), [line], None))

@@ -5,7 +5,7 @@ from click.testing import CliRunner
 from dfloc import registry
 from dfloc.cli.list import KINDS, list_names
 from dfloc.data.augment import NAMED
-from dfloc.sweep.file import shipped
+from dfloc.sweep.sweep_file import shipped
 
 
 def lines(*args: str) -> list[str]:

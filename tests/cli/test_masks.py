@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from upath import UPath
 
+from dfloc.data.folder_pairs import read_pair
 from dfloc.data.importer import import_samples
 from dfloc.data.manifest import Manifest
-from dfloc.data.pairs import read_pair
 from dfloc.errors import ConfigError, DataError
 from dfloc.sweep.data import Shards
 from tests.cases.masks import CASES, FAKE, encoded, two

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from dfloc import uris
+from dfloc import database_uri
 from dfloc.storage import Workspace
 from tests.command import Study, runs
 
@@ -45,7 +45,7 @@ def test_a_finished_study_is_tracked_and_shown_under_any_path(study: Study, tmp_
 def test_a_copy_is_told_and_the_store_of_the_environment_named(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared = uris.of_database(tmp_path / "runs?.db")
+    shared = database_uri.of_database(tmp_path / "runs?.db")
     monkeypatch.setattr("tests.command.fresh", _with(MLFLOW_TRACKING_URI=shared))
     first = study.command()
     assert f"MLflow: the one at MLFLOW_TRACKING_URI={shared}\n" in first.out

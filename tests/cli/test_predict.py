@@ -13,8 +13,8 @@ from dfloc.features.store import recipe_for
 from dfloc.storage import Workspace
 from tests.cli.test_sweep import Dfloc, assert_one_message, dfloc
 from tests.command import DFLOC
-from tests.engine.test_photos import cut, noise
 from tests.engine.test_predict import put_trial
+from tests.engine.test_predict_files import cut, noise
 
 __all__ = ["dfloc"]
 
@@ -32,7 +32,7 @@ def test_a_folder_and_a_file(dfloc: Dfloc, spec: TrialSpec, tmp_path: Path) -> N
     noise(tmp_path / "three.png", seed=3)
     result = dfloc("predict", spec.fingerprint[:8], "photos", "three.png")
     assert (result.code, result.err) == (0, "")
-    assert result.out.splitlines()[-1] == f"3 of 3 photographs in {tmp_path / 'predictions'}"
+    assert result.out.splitlines()[-1] == f"3 of 3 images in {tmp_path / 'predictions'}"
     names = {path.name for path in (tmp_path / "predictions").iterdir()}
     assert names == {f"{n}.{end}" for n in ("one", "two", "three") for end in ("prob.png", "overlay.png", "json")}
     said = json.loads((tmp_path / "predictions" / "one.json").read_text())
@@ -61,7 +61,7 @@ def test_bad_images_are_one_line_each_and_the_others_are_done(dfloc: Dfloc, spec
     lines = result.out.splitlines()
     assert [line for line in lines if "photos/cut.png: no whole image" in line]
     assert [line for line in lines if "photos/notes.txt: skipped" in line]
-    assert lines[-1].startswith("2 of 3 photographs in ")
+    assert lines[-1].startswith("2 of 3 images in ")
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_bad_images_are_one_line_each_and_the_others_are_done(dfloc: Dfloc, spec
         (["photos"], ["no file or folder", "gone"]),
         (["no", "photos"], ['no trial is called "no"']),
         (["RUN", "gone.png"], ["no file or folder gone.png"]),
-        (["RUN", "workspace"], ["no photographs in workspace"]),
+        (["RUN", "workspace"], ["no images in workspace"]),
         (["RUN", "photos", "--threshold", "2"], ["--threshold", "2"]),
         (["RUN", "photos", "--workspace", "photos/one.png"], ["one.png is a file"]),
         (["RUN", "photos", "--workspace", "nowhere"], ["no trial", "nowhere"]),
@@ -90,7 +90,7 @@ def test_a_name_that_a_terminal_cannot_show_is_spelled_out(spec: TrialSpec, tmp_
     done = subprocess.run(args, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "photos/caf\\udce9.txt: skipped" in done.stdout
-    assert done.stdout.splitlines()[-1] == f"3 of 3 photographs in {tmp_path}/caf\\udce9"
+    assert done.stdout.splitlines()[-1] == f"3 of 3 images in {tmp_path}/caf\\udce9"
 
 
 def test_it_starts_neither_ray_nor_mlflow(spec: TrialSpec, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dfloc import cli
-from dfloc.sweep.file import find
+from dfloc.sweep.sweep_file import find
 from tests.command import DFLOC, Result, Study
 
 Dfloc = Callable[..., Result]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dfloc.sweep.capacity import Kind, offered
+from dfloc.sweep.capacity import NodeKind, offered
 from tests.cluster.account import FILLED_IN, GROUP, Account, connect
 
 ROOT = Path(__file__).parent.parent.parent
@@ -91,7 +91,7 @@ def test_workers_come_with_work_and_only_they_have_gpus(account: Account) -> Non
     kinds = offered(config, 1)
     assert kinds is not None
     assert [(kind.name, kind.nodes, kind.resources["GPU"]) for kind in kinds] == [("gpu", 4, 1)]
-    assert Kind.rooms(kinds[0], {"CPU": 1, "GPU": 0.25}) == 16
+    assert NodeKind.rooms(kinds[0], {"CPU": 1, "GPU": 0.25}) == 16
     assert not config["provider"]["cache_stopped_nodes"]
     assert config["head_setup_commands"] == config["setup_commands"], "Ray's default would be an unpinned boto3"
 

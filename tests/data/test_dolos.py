@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dfloc.data.dolos import COUNTS, Count, Sample, family, kind, photograph, resolve, scan
+from dfloc.data.dolos import COUNTS, PublishedCount, Sample, family, kind, photograph, resolve, scan
 from dfloc.errors import ConfigError, DataError
 
 
@@ -259,7 +259,7 @@ def test_counts_are_those_of_the_published_table() -> None:
 def test_a_count_matches_at_its_printed_precision(
     printed: str, images: int, same: tuple[int, ...], other: tuple[int, ...]
 ) -> None:
-    count = Count(printed)
+    count = PublishedCount(printed)
     assert count.images == images
     assert all(count.matches(found) for found in same)
     assert not any(count.matches(found) for found in other)

@@ -14,8 +14,8 @@ from dfloc.data import exif
 from dfloc.data.dolos import Sample
 from dfloc.data.manifest import SampleRef, ShardInfo, list_digest, read_areas, read_shard
 from dfloc.data.shards import decode_image, open_image, orientation, read_truth
-from dfloc.data.writer import Receipt, ShardJob, write_shard
-from dfloc.engine import maps
+from dfloc.data.writer import ShardJob, ShardReceipt, write_shard
+from dfloc.engine import external_maps
 from dfloc.errors import DataError
 from dfloc.features.extract import _decode
 from dfloc.features.store import target
@@ -54,7 +54,7 @@ def sample(image: Path, mask: Path, **more: object) -> Sample:
     )
 
 
-def write(root: Path, *samples: Sample) -> tuple[Receipt, list[SampleRef]]:
+def write(root: Path, *samples: Sample) -> tuple[ShardReceipt, list[SampleRef]]:
     receipt = write_shard(ShardJob(UPath(root / "0.parquet"), samples))
     info = ShardInfo(path="0.parquet", digest="d", groups=tuple(receipt.groups))
     return receipt, read_shard(UPath(root), info, "my/sd", "test") if receipt.groups else []
@@ -233,8 +233,8 @@ def test_maps_lie_as_the_image_is_shown(tmp_path: Path) -> None:
     prob = (CORNER / 255).astype(np.float32)
     (tmp_path / "maps").mkdir()
     np.save(tmp_path / "maps/i.npy", shown(CORNER, 6).astype(np.float32) / 255)
-    (row,) = maps.score(tmp_path / "maps", {"my/sd": refs}, UPath(tmp_path), "dfloc-1")["my/sd"].to_pylist()
+    (row,) = external_maps.score(tmp_path / "maps", {"my/sd": refs}, UPath(tmp_path), "dfloc-1")["my/sd"].to_pylist()
     assert row["iou"] == 1
     np.save(tmp_path / "maps/i.npy", prob)
     with pytest.raises(DataError, match=r"lying on its side \(EXIF orientation\): my/sd/test/i\.png"):
-        maps.score(tmp_path / "maps", {"my/sd": refs}, UPath(tmp_path), "dfloc-1")
+        external_maps.score(tmp_path / "maps", {"my/sd": refs}, UPath(tmp_path), "dfloc-1")

@@ -13,13 +13,14 @@ from upath import UPath
 from dfloc import storage
 from dfloc.data import importer, writer
 from dfloc.data.dolos import scan
+from dfloc.data.folder_pairs import read_pair
 from dfloc.data.importer import GROUP_ROWS, SHARD_ROWS, ImportSummary, import_samples
 from dfloc.data.manifest import Manifest, domains_of, list_digest, read_samples
-from dfloc.data.pairs import read_pair, scan_pair
 from dfloc.data.shards import read_truth
 from dfloc.errors import DataError, WorkspaceError
-from dfloc.proof import Proof
+from dfloc.worker_check import WorkerCheck
 from tests.cases import names
+from tests.data.pairs import scan_pair
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 
@@ -261,7 +262,7 @@ def test_authentic_images_of_other_photographs_are_imported_again(tmp_path: Path
     samples = read_pair(f"mine/x={tmp_path},fake=white,split=test,photograph={{stem}},real=real")
     assert {sample.stem for sample in samples} == {"mine/DSC-1"}
     other = [s._replace(stem="mine/DSC") if s.mask_kind == "real" else s for s in samples]
-    now, then = (importer._parts(each, "") for each in (samples, other))
+    now, then = (importer._split_parts(each, "") for each in (samples, other))
     assert now["mine/x", "test"].origin == then["mine/x", "test"].origin
     assert now["mine/real", "test"].origin != then["mine/real", "test"].origin
 
@@ -318,14 +319,16 @@ def test_a_folder_that_cannot_be_written(tiny_tree: Path, tmp_path: Path) -> Non
 
 
 def test_a_full_disk_in_a_task_is_told(tiny_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(job: writer.ShardJob) -> writer.Receipt:
+    def full(job: writer.ShardJob) -> writer.ShardReceipt:
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(importer, "write_shard", full)
     job = importer.pickle.dumps(writer.ShardJob(UPath(tiny_tree), []))
     item = {"index": 3, "job": job}
-    assert importer.pickle.loads(importer._task(item, Proof.begin())["error"]).strerror == "No space left on device"
-    other = Proof.begin()._replace(runs={"dfloc": "0.0.1"})
+    assert (
+        importer.pickle.loads(importer._task(item, WorkerCheck.begin())["error"]).strerror == "No space left on device"
+    )
+    other = WorkerCheck.begin()._replace(runs={"dfloc": "0.0.1"})
     refused = importer.pickle.loads(importer._task(item, other)["error"])
     assert isinstance(refused, WorkspaceError), "a worker that starts later is proved too"
     assert re.match(r"node \S+ runs dfloc \S+ \(source \w+\) from \S+ \(the driver: dfloc 0\.0\.1 from", str(refused))

@@ -15,11 +15,11 @@ from dfloc.data.dolos import Sample
 from dfloc.data.importer import import_samples
 from dfloc.data.leakage import overlaps, undigested
 from dfloc.data.manifest import Manifest, MaskKind, SampleRef, ShardInfo, Split, read_samples, read_shard
-from dfloc.data.pairs import scan_pair
 from dfloc.data.writer import ShardJob, write_shard
 from dfloc.errors import DataError
 from dfloc.sweep.data import Shards
 from tests.cases.originals import Pixels, save, smooth, write_pair
+from tests.data.pairs import scan_pair
 
 ROTATED_90 = 8  # the EXIF orientation whose picture must be turned to the left to be seen
 
@@ -137,7 +137,7 @@ def test_an_import_stops_and_is_told_to_go_on(tmp_path: Path) -> None:
     assert note in data.notes(["mine/sd"]), "the plan goes on, and its report says so"
     silent = data.manifest.model_copy(update={"notes": ()})
     silent.save(out)
-    with pytest.raises(DataError, match=r"10 photographs lie in two splits, the first is mine/sd/test/x000.bmp ="):
+    with pytest.raises(DataError, match=r"10 source images lie in two splits, the first is mine/sd/test/x000.bmp ="):
         Shards(out, "own").notes(["mine/sd"])
     without_pixels(out)
     old = Shards(out, "own")

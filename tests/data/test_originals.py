@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dfloc.data import alignment
-from dfloc.data.alignment import Compared, Judged, compared, judge, together, words
+from dfloc.data.alignment import MaskComparison, MaskVerdict, compared, judge, together, words
 from dfloc.data.originals import changed
 from tests.cases.originals import BOX, HEIGHT, WIDTH, Pixels, smooth, triple
 
@@ -112,12 +112,16 @@ def test_a_picture_of_many_pixels_is_judged_on_a_coarser_grid() -> None:
 
 
 def test_means_and_verdicts_of_several() -> None:
-    judged = [Judged(1.0, 0.0, "fits"), Judged(0.5, None, "fits"), Judged(None, None, alignment.UNCOMPARED)]
-    first = Compared(images=2, inside=0.75, outside=0.0, verdicts={"fits": 2, "not compared": 1})
+    judged = [
+        MaskVerdict(1.0, 0.0, "fits"),
+        MaskVerdict(0.5, None, "fits"),
+        MaskVerdict(None, None, alignment.UNCOMPARED),
+    ]
+    first = MaskComparison(images=2, inside=0.75, outside=0.0, verdicts={"fits": 2, "not compared": 1})
     assert compared(judged) == first
     assert compared([]) is None
-    second = Compared(images=6, inside=0.25, outside=0.5, verdicts={"fits": 6})
-    assert together([first, None, second]) == Compared(
+    second = MaskComparison(images=6, inside=0.25, outside=0.5, verdicts={"fits": 6})
+    assert together([first, None, second]) == MaskComparison(
         images=8, inside=0.375, outside=0.375, verdicts={"fits": 8, "not compared": 1}
     )
     assert together([None]) is None
@@ -143,7 +147,7 @@ def test_means_and_verdicts_of_several() -> None:
 )
 def test_words_say_what_is_wrong(verdicts: dict[str, int], said: list[str]) -> None:
     images = sum(verdicts.values()) - verdicts.get("not compared", 0)
-    found = Compared(images=images, inside=0.25, outside=0.5, verdicts=verdicts)
+    found = MaskComparison(images=images, inside=0.25, outside=0.5, verdicts=verdicts)
     lines = list(words("mine/sd", "fake_is_white", found))
     assert len(lines) == len(said)
     for line, expected in zip(lines, said, strict=True):

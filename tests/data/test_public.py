@@ -9,10 +9,10 @@ from PIL import Image
 from upath import UPath
 
 from dfloc.data.dolos import Sample
+from dfloc.data.folder_pairs import read_pair
 from dfloc.data.manifest import SampleRef
-from dfloc.data.pairs import read_pair
 from dfloc.data.writer import ShardJob, write_shard
-from dfloc.engine import maps
+from dfloc.engine import external_maps
 from dfloc.errors import DataError
 from tests.cases import public
 from tests.cases.public import Areas
@@ -103,7 +103,7 @@ def test_maps_of_trufor_are_scored(tmp_path: Path) -> None:
         write_shard(ShardJob(out, [sample]))
         names = (sample.id, sample.pair, sample.stem, sample.domain, sample.split)
         refs.append(SampleRef(*names, "", "", sample.mask_kind, f"{sample.pair}.parquet", "", 0, 0))
-    rows = maps.score(tmp_path / "maps", {"set/tool": refs}, UPath(tmp_path), "dfloc-1")["set/tool"]
+    rows = external_maps.score(tmp_path / "maps", {"set/tool": refs}, UPath(tmp_path), "dfloc-1")["set/tool"]
     assert rows["iou"].to_pylist() == [1.0, 1.0, 1.0]
     truths = [np.asarray(Image.open(tmp_path / f"masks/tampered {k}.png")) > 0 for k in range(3)]
     assert sorted(rows["tp"].to_pylist()) == sorted(int(truth.sum()) for truth in truths)

@@ -6,7 +6,7 @@ import pytest
 from upath import UPath
 
 from dfloc import storage
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.errors import WorkspaceError
 from dfloc.storage import Workspace
@@ -30,19 +30,19 @@ def kept(workspace: Workspace, refs: list[SampleRef]) -> str:
 
 def test_they_stand_beside_the_list_as_they_are_told(tmp_path: Path) -> None:
     workspace, digest = Workspace(tmp_path), list_digest(OWN)
-    assert lists.stems(workspace, digest) is None
-    lists.keep(workspace, digest, OWN)
-    assert lists.stems(workspace, digest) == {each.id: each.stem for each in OWN}
+    assert sample_lists.stems(workspace, digest) is None
+    sample_lists.keep(workspace, digest, OWN)
+    assert sample_lists.stems(workspace, digest) == {each.id: each.stem for each in OWN}
     told = [each._replace(stem="mine/img") for each in OWN]
-    lists.keep(workspace, digest, told)
-    assert lists.stems(workspace, digest) == {each.id: "mine/img" for each in OWN}, "another rule, the same list"
+    sample_lists.keep(workspace, digest, told)
+    assert sample_lists.stems(workspace, digest) == {each.id: "mine/img" for each in OWN}, "another rule, the same list"
 
 
 def test_of_a_list_that_was_kept_before_dolos_names_say_it(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    assert lists.stems(workspace, kept(workspace, DOLOS)) == {each.id: each.stem for each in DOLOS}
-    assert lists.stems(workspace, kept(workspace, OWN)) is None, "own names are not spelled"
-    assert lists.stems(workspace, kept(workspace, [*DOLOS, *OWN])) is None
+    assert sample_lists.stems(workspace, kept(workspace, DOLOS)) == {each.id: each.stem for each in DOLOS}
+    assert sample_lists.stems(workspace, kept(workspace, OWN)) is None, "own names are not spelled"
+    assert sample_lists.stems(workspace, kept(workspace, [*DOLOS, *OWN])) is None
 
 
 @pytest.mark.ray
@@ -51,15 +51,15 @@ def test_of_a_list_that_was_kept_before_shards_say_it(tmp_path: Path, tiny_shard
     digest = kept(workspace, [ref("tiny/blur/train/train0-1.png", ""), ref("tiny/real/test/test1-0.png", "")])
     (workspace.shards / "other").mkdir(parents=True)
     (workspace.shards / "other" / "manifest.json").write_text("{")
-    assert lists.stems(workspace, digest) is None, "a damaged folder knows nothing"
+    assert sample_lists.stems(workspace, digest) is None, "a damaged folder knows nothing"
     found = {"tiny/blur/train/train0-1.png": "tiny/train0", "tiny/real/test/test1-0.png": "tiny/test1"}
-    assert lists.stems(workspace, digest, [tiny_shards]) == found
+    assert sample_lists.stems(workspace, digest, [tiny_shards]) == found
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"sha256": "0", "stems": ["mine/img-1", "mine/img-3"]}'])
 def test_damaged_photographs_are_named(text: str, tmp_path: Path) -> None:
     workspace, digest = Workspace(tmp_path), list_digest(OWN)
-    lists.keep(workspace, digest, OWN)
+    sample_lists.keep(workspace, digest, OWN)
     (workspace.lists / f"{digest}.stems").write_text(text)
     with pytest.raises(WorkspaceError, match="stems"):
-        lists.stems(workspace, digest)
+        sample_lists.stems(workspace, digest)

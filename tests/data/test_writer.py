@@ -12,14 +12,14 @@ from upath import UPath
 
 from dfloc.data import writer
 from dfloc.data.dolos import scan
-from dfloc.data.writer import Receipt, ShardJob, write_shard
+from dfloc.data.writer import ShardJob, ShardReceipt, write_shard
 from tests.data.test_shards import bomb
 
 IMAGES = "tiny/fake/blur/images/test"
 MASKS = "tiny/fake/blur/masks/test"
 
 
-def write(tree: Path, group_rows: int = 128) -> tuple[Receipt, Path]:
+def write(tree: Path, group_rows: int = 128) -> tuple[ShardReceipt, Path]:
     samples = [sample for sample in scan(tree) if (sample.domain, sample.split) == ("tiny/blur", "test")]
     path = tree / "shard.parquet"
     return write_shard(ShardJob(UPath(path), samples, group_rows)), path

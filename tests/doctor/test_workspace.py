@@ -12,7 +12,7 @@ from upath import UPath
 
 from dfloc import identity, lock, storage
 from dfloc.config import TrialSpec, fingerprint
-from dfloc.data import importer, lists
+from dfloc.data import importer, sample_lists
 from dfloc.data.dolos import scan
 from dfloc.data.manifest import Manifest, domains_of, read_samples
 from dfloc.doctor import leftovers, trials, workspace
@@ -312,7 +312,7 @@ def test_a_list_with_its_lines_needs_no_shards(tmp_path: Path) -> None:
     digest = Manifest.load(folder).split("old/blur", "train").digest
     for path in Path(place.lists.path).iterdir():
         path.unlink()
-    lists.keep(place, digest, refs)
+    sample_lists.keep(place, digest, refs)
     folder.fs.rm(place.shards.path, recursive=True)
     assert found(place) == {}
     path = Path(place.lists.path) / f"{digest}.json"
@@ -540,7 +540,7 @@ def test_a_list_of_ids_alone_has_no_fewer_than_images(old: Old) -> None:
     ids = json.loads(path.read_text())
     values = [str(number) for number in range(len(ids))]
     storage.put_json(UPath(path.with_suffix(".stems")), {"sha256": fingerprint(values), "stems": values})
-    assert lists.ids(old.workspace, path.stem) == tuple(sorted(ids))
+    assert sample_lists.ids(old.workspace, path.stem) == tuple(sorted(ids))
     path.write_text(json.dumps(ids[1:]))
     with pytest.raises(WorkspaceError, match="fewer ids than images"):
-        lists.ids(old.workspace, path.stem)
+        sample_lists.ids(old.workspace, path.stem)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from dfloc.config import DecoderSpec, LossSpec, MapRecipe, OptimizerSpec, SampleList, ScheduleSpec, TrialSpec
+from dfloc.engine.batches import Batch
 from dfloc.engine.fit import Member
-from dfloc.engine.source import Batch
 from dfloc.ledger import EpochRecord
 from dfloc.registry import MapSpec
 

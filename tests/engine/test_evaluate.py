@@ -7,8 +7,8 @@ from torch.nn import functional
 from dfloc.config import EvaluationSpec, SampleList
 from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.engine import evaluate as module
+from dfloc.engine.batches import StoredMaps
 from dfloc.engine.evaluate import evaluate
-from dfloc.engine.source import StoredMaps
 from dfloc.errors import DataError
 from tests.engine.conftest import SIZES, Data
 

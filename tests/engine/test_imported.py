@@ -13,10 +13,10 @@ from torch.nn import functional
 from dfloc import registry
 from dfloc.config import InitFrom, SampleList
 from dfloc.engine import checkpoint
+from dfloc.engine.batches import look
 from dfloc.engine.imported import import_checkpoint
 from dfloc.engine.member import Member
 from dfloc.engine.predict import Predictor
-from dfloc.engine.source import look
 from dfloc.errors import ConfigError
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger

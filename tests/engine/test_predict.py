@@ -18,9 +18,9 @@ from dfloc.config import EvaluationSpec, Imported, SampleList, TrialSpec
 from dfloc.data.manifest import list_digest
 from dfloc.data.shards import Pixels, ShardReader, decode_image
 from dfloc.engine import checkpoint
+from dfloc.engine.batches import StoredMaps, look
 from dfloc.engine.evaluate import evaluate
 from dfloc.engine.predict import Predictor, facts
-from dfloc.engine.source import StoredMaps, look
 from dfloc.errors import ConfigError, DataError, WorkspaceError
 from dfloc.features.store import recipe_for
 from dfloc.ledger import Ledger

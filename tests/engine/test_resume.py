@@ -55,7 +55,7 @@ WITHOUT_RAY = """
 import sys
 sys.modules["ray"] = sys.modules["mlflow"] = None
 from pathlib import Path
-from dfloc.engine import evaluate, source
+from dfloc.engine import batches, evaluate
 from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
 from tests.engine.fakes import make_spec

@@ -5,15 +5,16 @@ import torch
 from upath import UPath
 
 from dfloc.arithmetic import exact
-from dfloc.engine.source import LoopMaps, StoredMaps
+from dfloc.engine.batches import StoredMaps
 from dfloc.features import extract
 from dfloc.features.store import FeatureStore, recipe_for
 from dfloc.features.weights import WeightsIndex
 from dfloc.models import clip
-from dfloc.proof import Proof
 from dfloc.storage import Workspace
+from dfloc.worker_check import WorkerCheck
 from tests import small_clip
 from tests.engine.conftest import Data
+from tests.engine.loop import LoopMaps
 
 MAPS = ["clip:small-vit/layer3", "clip:small-resnet/layer2", "clip:small-vit/layer0"]
 
@@ -28,7 +29,9 @@ def test_stored_maps_of_clip_are_those_of_the_loop(data: Data, tmp_path: Path) -
     store = FeatureStore(UPath(tmp_path / "features"))
     jobs = extract.missing(store, data.samples, recipes)
     known = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
-    actor = extract._Backbones(store, data.folder, known, WeightsIndex(Workspace(tmp_path)), "cpu", (), Proof.begin())
+    actor = extract._Backbones(
+        store, data.folder, known, WeightsIndex(Workspace(tmp_path)), "cpu", (), WorkerCheck.begin()
+    )
     for job in jobs:
         assert actor(extract._item(job))["images"] == len(data.samples)
     stored = StoredMaps(store, recipes).read(data.samples)

@@ -6,14 +6,15 @@ import torch
 from upath import UPath
 
 from dfloc.arithmetic import exact
-from dfloc.engine.source import LoopMaps, StoredMaps
+from dfloc.engine.batches import StoredMaps
 from dfloc.features import extract
 from dfloc.features.store import FeatureStore, recipe_for
 from dfloc.features.weights import WeightsIndex
 from dfloc.models import sam2
-from dfloc.proof import Proof
 from dfloc.storage import Workspace
+from dfloc.worker_check import WorkerCheck
 from tests.engine.conftest import Data
+from tests.engine.loop import LoopMaps
 from tests.small_sam2 import NAME, drawn, registered
 
 
@@ -36,7 +37,7 @@ def test_stored_maps_of_sam2_are_those_of_the_loop_by_both_ways_in(data: Data, t
     store = FeatureStore(UPath(tmp_path / "features"))
     jobs = extract.missing(store, data.samples, [recipe for recipes in ways.values() for recipe in recipes])
     known = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
-    actor = extract._Backbones(store, data.folder, known, index, "cpu", (), Proof.begin())
+    actor = extract._Backbones(store, data.folder, known, index, "cpu", (), WorkerCheck.begin())
     for job in jobs:
         assert actor(extract._item(job))["images"] == len(data.samples)
     backbone, read = sam2.make(NAME, str(checkpoint), "cpu"), {}

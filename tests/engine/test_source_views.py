@@ -14,18 +14,19 @@ from upath import UPath
 from dfloc import repro
 from dfloc.config import AugmentOp, AugmentSpec, DecoderSpec, MapRecipe, SampleList
 from dfloc.data.augment import NAMED, View, views_of
+from dfloc.engine.batches import StoredSource
 from dfloc.engine.fit import Member, fit
-from dfloc.engine.source import LoopSource, StoredSource
 from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.features import extract
 from dfloc.features.store import FeatureStore, recipe_for
 from dfloc.features.weights import WeightsIndex
 from dfloc.models import pixels, srm
-from dfloc.proof import Proof
 from dfloc.registry import map_spec
 from dfloc.storage import Workspace
+from dfloc.worker_check import WorkerCheck
 from tests.engine.conftest import Data
 from tests.engine.fakes import make_spec, numbers
+from tests.engine.loop import LoopSource
 
 STATS, PIXELS = recipe_for("srm/stats"), recipe_for("pixels")
 MIXED = (
@@ -37,7 +38,7 @@ EVERYTHING = list(range(6))
 
 def extracted(folder: Path, data: Data, recipes: Sequence[MapRecipe], augment: AugmentSpec, epochs: int) -> int:
     """Store the clean view and those of so many epochs in this process; return the number of images passed."""
-    store, proof, passed = FeatureStore(UPath(folder / "features")), Proof.begin(), 0
+    store, proof, passed = FeatureStore(UPath(folder / "features")), WorkerCheck.begin(), 0
     for view in (None, *views_of(augment, epochs)):
         jobs = extract.missing(store, data.samples, recipes, view)
         known = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}

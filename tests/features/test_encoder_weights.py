@@ -11,7 +11,7 @@ from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.features.weights import WeightsIndex
 from dfloc.models import encoders
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Inventory
 
 NAME = "mobilenet_v2"
 KEY = f"smp:{NAME}"
@@ -78,12 +78,12 @@ def test_a_plan_knows_them_by_digest_by_word_where_nothing_is_loaded_or_not_at_a
 ) -> None:
     word = str(tmp_path / "encoder.safetensors")
     written(tmp_path / "encoder.safetensors", 1)
-    known = Known(workspace)
+    known = Inventory(workspace)
     digest = known.encoder(SPEC.model_copy(update={"weights": word}))
     assert digest == WeightsIndex(workspace).digest(KEY, word)
     assert known.words[digest] == word
     assert known.encoder(SPEC) is known.encoder(SPEC.model_copy(update={"weights": "random"})) is None
-    dry = Known(Workspace(tmp_path / "other"), load=False)
+    dry = Inventory(Workspace(tmp_path / "other"), load=False)
     assert dry.encoder(SPEC.model_copy(update={"weights": "imagenet"})) == "imagenet"
 
 
@@ -98,4 +98,4 @@ def test_a_plan_knows_them_by_digest_by_word_where_nothing_is_loaded_or_not_at_a
 )
 def test_a_plan_refuses_what_there_is_not(workspace: Workspace, changes: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        Known(workspace).encoder(SPEC.model_copy(update=changes))
+        Inventory(workspace).encoder(SPEC.model_copy(update=changes))

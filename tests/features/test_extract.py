@@ -22,8 +22,8 @@ from dfloc.features.extract import Job, extract, missing
 from dfloc.features.store import TRUTH, FeatureStore, recipe_for, unpack_bits
 from dfloc.features.weights import WeightsIndex
 from dfloc.models import srm
-from dfloc.proof import Proof
 from dfloc.storage import Workspace
+from dfloc.worker_check import WorkerCheck
 
 
 def passed(store: FeatureStore, folder: UPath, jobs: list[Job], **how: Any) -> int:
@@ -63,7 +63,7 @@ def filled(tiny_shards, tmp_path_factory) -> FeatureStore:
 def _actor(store: FeatureStore, shards: UPath, jobs: list[Job]) -> module._Backbones:
     recipes = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
     weights = WeightsIndex(Workspace(store.root.parent))
-    return module._Backbones(store, shards, recipes, weights, "cpu", (), Proof.begin())
+    return module._Backbones(store, shards, recipes, weights, "cpu", (), WorkerCheck.begin())
 
 
 def _fill(store: FeatureStore, shards: UPath, jobs: list[Job]) -> int:
@@ -183,7 +183,7 @@ def test_after_an_interruption_only_the_rest_is_done(tiny_shards, store) -> None
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert {name for name, time in before.items() if _written(store)[name] != time} <= {str(path.with_suffix(".json"))}
     assert missing(store, samples, [STATS]) == []
-    assert all(store.verify(STATS, 0, job.shard_digest, job.group) for job in jobs)
+    assert all(store.whole([(STATS, 0, job.shard_digest, job.group) for job in jobs]))
 
 
 def _written(store: FeatureStore) -> dict[str, int]:
@@ -235,18 +235,18 @@ def test_readers_apart_from_backbones_give_the_same(tiny_shards, store, tmp_path
     samples = _samples(tiny_shards, split="test")
     [job] = missing(store, samples, [STATS])
     actor = _actor(store, UPath(tmp_path / "nowhere"), [job])
-    assert actor(module._read(module._item(job), tiny_shards, Proof.begin()))["images"] == 4
+    assert actor(module._read(module._item(job), tiny_shards, WorkerCheck.begin()))["images"] == 4
     together = FeatureStore(store.root / "together")
     _fill(together, tiny_shards, [job])
     for recipe in job.recipes:
         assert np.array_equal(store.gather(recipe, samples), together.gather(recipe, samples))
-    receipt = actor(module._read(module._item(job), UPath(tmp_path / "nowhere"), Proof.begin()))
+    receipt = actor(module._read(module._item(job), UPath(tmp_path / "nowhere"), WorkerCheck.begin()))
     assert isinstance(pickle.loads(receipt["error"]), DataError)
 
 
 def test_readers_and_backbones_of_another_dfloc_do_nothing(tiny_shards, store) -> None:
     jobs = missing(store, _samples(tiny_shards, split="test"), [STATS])
-    other = Proof.begin()._replace(runs={"dfloc": "0.0.1"})
+    other = WorkerCheck.begin()._replace(runs={"dfloc": "0.0.1"})
     decoded = pickle.loads(module._read(module._item(jobs[0]), tiny_shards, other)["decoded"])
     assert isinstance(decoded, WorkspaceError)
     weights = WeightsIndex(Workspace(store.root.parent))

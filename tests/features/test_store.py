@@ -113,11 +113,11 @@ def test_a_truncated_or_lost_file_counts_as_missing_and_can_be_put_again(store, 
     store.put(RECIPE, 0, "one", 0, _rows(0), IDS)
     spoil(_files(store)[which])
     assert not store.has(RECIPE, 0, "one", 0)
-    assert not store.verify(RECIPE, 0, "one", 0)
+    assert store.whole([(RECIPE, 0, "one", 0)]) == [False]
     with pytest.raises(WorkspaceError):
         store.gather(RECIPE, [_sample(IDS[0], 0)])
     store.put(RECIPE, 0, "one", 0, _rows(0), IDS)
-    assert store.verify(RECIPE, 0, "one", 0)
+    assert store.whole([(RECIPE, 0, "one", 0)]) == [True]
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "null", '{"shape": 1}', "\ufeff", "NaN"])
@@ -134,7 +134,7 @@ def test_verify_notices_a_flipped_bit_that_has_does_not(store) -> None:
     spoilt[-1] ^= 1
     data.write_bytes(bytes(spoilt))
     assert store.has(RECIPE, 0, "one", 0)
-    assert not store.verify(RECIPE, 0, "one", 0)
+    assert store.whole([(RECIPE, 0, "one", 0)]) == [False]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e6])

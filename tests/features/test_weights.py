@@ -13,7 +13,7 @@ from dfloc import plugin, storage
 from dfloc.errors import ConfigError, DflocError, WorkspaceError
 from dfloc.features.weights import WeightsIndex
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Inventory
 
 TOY = """
 import hashlib, pathlib
@@ -242,6 +242,6 @@ def test_what_was_made_with_a_file_stays_valid_without_it(toys: Toys) -> None:
 def test_a_file_with_the_name_of_a_tag_is_told_by_its_path(toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(toys.file.parent)
     digest = toys.write(1.0, toys.file.with_name("hub"))
-    known = Known(toys.workspace)
+    known = Inventory(toys.workspace)
     assert known.digest("toy", "hub") == digest
     assert known.words == {digest: str(toys.file.with_name("hub"))}, "a table that requires the tag must not take it"

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from dfloc.data.shards import MAX_PIXELS, decode_image, fakeness
-from dfloc.engine import maps, photos
+from dfloc.engine import external_maps, predict_files
 from dfloc.engine.predict import Prediction
 from dfloc.errors import DataError
 from tests.fuzz import mutate
@@ -230,7 +230,7 @@ def _map_file(data: bytes, ending: str) -> str:
         path = Path(folder, f"a{ending}")
         path.write_bytes(data)
         try:
-            prob_hw = maps.read(path)
+            prob_hw = external_maps.read(path)
         except DataError:
             return "refused"
     _expect(prob_hw.dtype == np.float32 and prob_hw.ndim == 2 and prob_hw.size > 0, "no map", prob_hw)
@@ -243,8 +243,10 @@ def photograph(data: bytes) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder, "a.png"), Path(folder, "out")
         path.write_bytes(data)
-        listed, _ = photos.find([path])
-        ((_, fault),) = photos.predict(_half, listed, out, {"trial": "t", "checkpoint": "best", "threshold": 0.5})
+        listed, _ = predict_files.find([path])
+        ((_, fault),) = predict_files.predict(
+            _half, listed, out, {"trial": "t", "checkpoint": "best", "threshold": 0.5}
+        )
         files = sorted(file.name for file in out.glob("*"))
         _expect(bool(fault) != (len(files) == 3), f'says "{fault}" and writes {files}')
     return "refused" if fault else "read"

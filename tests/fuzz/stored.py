@@ -16,9 +16,9 @@ import torch
 from upath import UPath
 
 from dfloc.config import EvaluationSpec, SampleList, TrialSpec
-from dfloc.data import dolos, lists, rejects
+from dfloc.data import dolos, rejects, sample_lists
 from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_areas, read_samples
-from dfloc.data.publish import Part as Split
+from dfloc.data.publish import SplitPart as Split
 from dfloc.data.publish import Written as Shard
 from dfloc.data.publish import publish
 from dfloc.data.rejects import Reject
@@ -69,8 +69,8 @@ class Small:
         self.manifest = self._shards(root / "tree")
         self.samples = self._samples()
         self.digest = list_digest(self.samples)
-        lists.keep(self.workspace, self.digest, self.samples)
-        lists.keep(self.workspace, list_digest(self.samples[:4]), self.samples[:4])
+        sample_lists.keep(self.workspace, self.digest, self.samples)
+        sample_lists.keep(self.workspace, list_digest(self.samples[:4]), self.samples[:4])
         self.recipe = recipe_for("srm/stats")
         self._features()
         self.specs = [self._trial(seed) for seed in (0, 1)]
@@ -226,7 +226,7 @@ class Small:
 
     def lists(self) -> object:
         """Return the ids of both lists."""
-        return [lists.ids(self.workspace, list_digest(samples)) for samples in (self.samples, self.samples[:4])]
+        return [sample_lists.ids(self.workspace, list_digest(samples)) for samples in (self.samples, self.samples[:4])]
 
     def features(self) -> object:
         """Return the stored maps of all samples."""

@@ -15,11 +15,11 @@ import yaml
 
 from dfloc.errors import DflocError
 from dfloc.storage import Workspace
-from dfloc.sweep import text
-from dfloc.sweep.file import shipped
-from dfloc.sweep.known import Known
-from dfloc.sweep.prepare import Options, Prepared, data_of, merged, prepare
+from dfloc.sweep import yaml_text
+from dfloc.sweep.inventory import Inventory
+from dfloc.sweep.prepare import Prepared, SweepRequest, data_of, merged, prepare
 from dfloc.sweep.setting import BARE
+from dfloc.sweep.sweep_file import shipped
 from tests.fuzz import mutate
 from tests.fuzz.harness import Case, Part, WrongError
 
@@ -77,7 +77,7 @@ def sources() -> dict[str, str]:
 
 @cache
 def _read(source: str) -> Any:
-    return yaml.load(source, text.Loader)
+    return yaml.load(source, yaml_text.Loader)
 
 
 def read(source: str) -> Any:
@@ -85,17 +85,17 @@ def read(source: str) -> Any:
     return deepcopy(_read(source))
 
 
-def options(path: Path, asked: Asked) -> Options:
+def options(path: Path, asked: Asked) -> SweepRequest:
     """Return what a command line would say."""
     where = str(folder() / "workspace")
-    return Options(str(path), where, preset=asked.preset, settings=asked.settings, **asked.more)
+    return SweepRequest(str(path), where, preset=asked.preset, settings=asked.settings, **asked.more)
 
 
 def plan(path: Path, asked: Asked) -> Prepared:
     """Plan a file as a dry run does: without data, weights or Ray."""
     given = options(path, asked)
     workspace = Workspace(given.workspace, create=False)
-    return prepare(given, workspace, data_of(given, workspace), Known(workspace, load=False))
+    return prepare(given, workspace, data_of(given, workspace), Inventory(workspace, load=False))
 
 
 def trials(prepared: Prepared, cover: bool = True) -> Planned:
@@ -127,7 +127,7 @@ def check(data: bytes, asked: Asked) -> str:
     if trials(plan(again, less)) != expected:
         raise WrongError("the merged sweep file gives another plan")
     moved = folder() / "moved.yaml"
-    moved.write_text(f"# a word\n{text.written(shuffled(text.read(path).values, Random(len(data))))}")
+    moved.write_text(f"# a word\n{yaml_text.written(shuffled(yaml_text.read(path).values, Random(len(data))))}")
     if trials(plan(moved, asked), cover=False) != trials(prepared, cover=False):
         raise WrongError("another order of keys gives another plan")
     for key, wrote, came in differences(data.decode("utf-8-sig"), shown, asked):
@@ -210,13 +210,13 @@ def hostile_tree(source: str, rng: Random) -> bytes:
             place[rng.choice((str(key) + "x", str(key)[:-1], rng.choice(KEYS)))] = place.pop(key)
         elif how == 2:
             other, name = rng.choice([*_places(tree)])
-            place[key] = yaml.load(yaml.safe_dump(_plain(other[name])), text.Loader)
+            place[key] = yaml.load(yaml.safe_dump(_plain(other[name])), yaml_text.Loader)
         elif how == 3:
             place[key] = rng.choice(([place[key]], {"a": place[key]}, [[place[key]]]))
         else:
             place[key] = _Raw(rng.choice(HOSTILE))
     raw: list[str] = []
-    written = text.written(_marked(tree, raw))
+    written = yaml_text.written(_marked(tree, raw))
     return re.sub(r"'?@(\d+)@'?", lambda found: raw[int(found[1])], written).encode("utf-8", "surrogateescape")
 
 

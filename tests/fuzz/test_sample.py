@@ -119,10 +119,10 @@ def test_images_that_are_read_wrongly_are_found(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_arrays_that_are_read_wrongly_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = images.maps.read
-    monkeypatch.setattr(images.maps, "read", lambda path: real(path) * 2)
+    real = images.external_maps.read
+    monkeypatch.setattr(images.external_maps, "read", lambda path: real(path) * 2)
     assert _faults(images.ARRAYS, 60)["wrong"] > 2
-    monkeypatch.setattr(images.maps, "read", np.load)
+    monkeypatch.setattr(images.external_maps, "read", np.load)
     assert _faults(images.ARRAYS, 60)["raised"] > 20
 
 
@@ -160,7 +160,7 @@ def small() -> bytes:
 def test_sweep_files_that_are_read_wrongly_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = sweeps.Asked("smoke", more={"only": ("base",)})
     assert sweeps.check(small(), asked) == "right"
-    real = sweeps.text.Loader.construct_object
+    real = sweeps.yaml_text.Loader.construct_object
     octal = small().replace(b"batch: 32", b"batch: 010")
     with pytest.raises(ConfigError, match=r"batch: should be a whole number.*'010'"):
         sweeps.check(octal, sweeps.Asked("paper"))
@@ -168,7 +168,7 @@ def test_sweep_files_that_are_read_wrongly_are_found(monkeypatch: pytest.MonkeyP
     def as_yaml_1_1(self: Any, node: Any, deep: bool = False) -> Any:
         return 8 if getattr(node, "value", None) == "010" else real(self, node, deep)
 
-    monkeypatch.setattr(sweeps.text.Loader, "construct_object", as_yaml_1_1)
+    monkeypatch.setattr(sweeps.yaml_text.Loader, "construct_object", as_yaml_1_1)
     with pytest.raises(WrongError, match=r"trial\.batch was written as 010, and read as 8"):
         sweeps.check(octal, sweeps.Asked("paper", more={"only": ("base",)}))
 

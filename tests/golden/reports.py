@@ -26,10 +26,10 @@ from dfloc.report.build import build
 from dfloc.report.chart import Figure
 from dfloc.report.page import Report
 from dfloc.storage import Workspace
-from dfloc.sweep.file import shipped
-from dfloc.sweep.known import Known
-from dfloc.sweep.prepare import Options, Prepared, data_of, prepare
-from dfloc.sweep.said import dry_run
+from dfloc.sweep.inventory import Inventory
+from dfloc.sweep.messages import dry_run
+from dfloc.sweep.prepare import Prepared, SweepRequest, data_of, prepare
+from dfloc.sweep.sweep_file import shipped
 from tests.golden import compare, trials
 from tests.golden.filled import HOLES, SCORED, Filled, smaller
 from tests.report.planned import any_number_of_images
@@ -126,8 +126,8 @@ def written(case: Case, workspace: Workspace) -> Path:
 
 
 def _prepared(workspace: Workspace, start: Mapping[str, object]) -> Prepared:
-    options = Options(workspace=str(workspace.root), **start)  # type: ignore[arg-type]
-    return prepare(options, workspace, data_of(options, workspace), Known(workspace, load=False))
+    options = SweepRequest(workspace=str(workspace.root), **start)  # type: ignore[arg-type]
+    return prepare(options, workspace, data_of(options, workspace), Inventory(workspace, load=False))
 
 
 def _run(filled: Filled, prepared: Prepared, points: int) -> SweepRecord:
@@ -159,7 +159,7 @@ def said(name: str) -> str:
     for preset in PRESETS:
         console = Console(file=io.StringIO(), width=200)
         with TemporaryDirectory() as folder:
-            dry_run(Options(name, str(UPath(folder) / "workspace"), preset=preset), console)
+            dry_run(SweepRequest(name, str(UPath(folder) / "workspace"), preset=preset), console)
         assert isinstance(console.file, io.StringIO)
         parts.append(f"$ dfloc sweep {name} --preset {preset} --dry-run\n{console.file.getvalue()}\n")
     return "".join(parts)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dfloc.sweep.file import shipped
+from dfloc.sweep.sweep_file import shipped
 from tests.golden import compare, reports
 from tests.report.drawn import overlaps
 

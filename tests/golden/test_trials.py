@@ -2,7 +2,7 @@
 
 import pytest
 
-from dfloc.sweep.file import shipped
+from dfloc.sweep.sweep_file import shipped
 from tests.golden import reports, trials
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dfloc.config import canonical
-from dfloc.sweep.file import shipped
+from dfloc.sweep.sweep_file import shipped
 from tests.report.planned import planned
 
 FILE = Path(__file__).parent / "trials.tsv"

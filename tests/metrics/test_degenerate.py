@@ -49,7 +49,7 @@ def test_rows_of_earlier_versions_do_not_say_whether_a_map_is_constant() -> None
     mixed = degenerate.kinds(pa.concat_tables([old, new], promote_options="permissive"))
     assert mixed == (3, 2, 1, 1, 1)
     assert mixed.word == "constant", "of those that say it"
-    assert degenerate.kinds(old).told == 0
+    assert degenerate.kinds(old).recorded == 0
 
 
 def test_the_spread_of_a_map_is_that_of_its_probabilities_before_it_is_resized() -> None:

@@ -122,7 +122,7 @@ def test_a_difference_is_that_of_the_paired_values():
     found = difference(list(zip(*sides, strict=True)))
     assert found is not None
     assert found.interval()[:3] == pytest.approx(stats_interval(by))
-    with pytest.raises(DataError, match="the same photographs on both sides"):
+    with pytest.raises(DataError, match="the same source images on both sides"):
         difference([(sides[0][0], Training(0, 0, [Images(hard, np.arange(1, 41))]))])
     assert difference([]) is None
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from dfloc.config import DecoderSpec
-from dfloc.engine.source import fuse
+from dfloc.engine.batches import fuse
 from dfloc.errors import ConfigError
 from dfloc.models.attention import AttentionDecoder
 from dfloc.models.decoders import build

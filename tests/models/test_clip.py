@@ -14,7 +14,7 @@ from torchvision import transforms
 
 from dfloc import registry
 from dfloc.config import DecoderSpec
-from dfloc.engine.source import fuse
+from dfloc.engine.batches import fuse
 from dfloc.models import clip, towers
 from dfloc.models.decoders import build
 from tests.contracts.backbone import BackboneContract, photographs

@@ -9,15 +9,15 @@ from upath import UPath
 from dfloc import registry
 from dfloc.data.manifest import Manifest, SampleRef, read_samples
 from dfloc.data.shards import decode_image
-from dfloc.engine.source import StoredMaps, look
+from dfloc.engine.batches import StoredMaps, look
 from dfloc.errors import ConfigError
 from dfloc.features import extract as module
 from dfloc.features.extract import missing
 from dfloc.features.store import TRUTH, FeatureStore, recipe_for
 from dfloc.features.weights import WeightsIndex
 from dfloc.models import pixels
-from dfloc.proof import Proof
 from dfloc.storage import Workspace
+from dfloc.worker_check import WorkerCheck
 
 RECIPE = recipe_for("pixels")
 
@@ -25,7 +25,9 @@ RECIPE = recipe_for("pixels")
 def fill(store: FeatureStore, shards: UPath, samples: Sequence[SampleRef], recipes: Sequence[object]) -> None:
     jobs = missing(store, samples, recipes)
     told = {recipe.fingerprint: recipe for job in jobs for recipe in job.recipes}
-    actor = module._Backbones(store, shards, told, WeightsIndex(Workspace(store.root.parent)), "cpu", (), Proof.begin())
+    actor = module._Backbones(
+        store, shards, told, WeightsIndex(Workspace(store.root.parent)), "cpu", (), WorkerCheck.begin()
+    )
     for job in jobs:
         assert actor(module._item(job))["error"] == b""
 

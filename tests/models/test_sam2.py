@@ -16,14 +16,14 @@ from torch import nn
 from dfloc import registry
 from dfloc.arithmetic import exact
 from dfloc.config import DecoderSpec
-from dfloc.engine.source import look
+from dfloc.engine.batches import look
 from dfloc.errors import ConfigError, DataError
 from dfloc.features.store import recipe_for
 from dfloc.models import hub, sam2
 from dfloc.models.base import entered
 from dfloc.models.decoders import build
-from dfloc.sweep.ask import TrialAsk
-from dfloc.sweep.parts import decoder as resolved
+from dfloc.sweep.component_specs import decoder as resolved
+from dfloc.sweep.sweep_keys import TrialAsk
 from tests.contracts.backbone import BackboneContract, photographs
 from tests.small_sam2 import NAME, REPOSITORY, drawn, held, registered
 
@@ -175,7 +175,7 @@ def test_decoders_have_the_parameters_of_the_poster(name: str, depth: int) -> No
         epochs=20,
         batch=32,
     )
-    spec = resolved(ask, [recipe_for(full, "random:0", 224)], known=None)
+    spec = resolved(ask, [recipe_for(full, "random:0", 224)], inventory=None)
     made = build(spec, [registry.map_spec(full)], torch.Generator().manual_seed(0))
     assert sum(parameter.numel() for parameter in made.parameters()) == PARAMETERS[name][depth]
 

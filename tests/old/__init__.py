@@ -4,9 +4,9 @@ import tarfile
 from pathlib import Path
 
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.plan import Plan
-from dfloc.sweep.prepare import Options, data_of, prepare
+from dfloc.sweep.prepare import SweepRequest, data_of, prepare
 from tests.old.make import HERE, SETTINGS
 
 
@@ -23,5 +23,5 @@ STAGES = ("base", "finetune", "budgets", "scratch", "equal-total", "replay", "ba
 def planned(workspace: Workspace) -> Plan:
     """Plan its sweep again, without the stages that the study has got since."""
     data = str(workspace.shards / "tree")
-    options = Options("exposure", str(workspace.root), data, preset="smoke", settings=SETTINGS, only=STAGES)
-    return prepare(options, workspace, data_of(options, workspace), Known(workspace)).plan
+    options = SweepRequest("exposure", str(workspace.root), data, preset="smoke", settings=SETTINGS, only=STAGES)
+    return prepare(options, workspace, data_of(options, workspace), Inventory(workspace)).plan

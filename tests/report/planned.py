@@ -11,13 +11,13 @@ from dfloc.data import dolos
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
-from dfloc.sweep.prepare import Options, data_of, prepare
+from dfloc.sweep.inventory import Inventory
+from dfloc.sweep.prepare import SweepRequest, data_of, prepare
 
 Keep = Callable[[PlannedTrial], bool]
 
 
-class _Any(dolos.Count):
+class _Any(dolos.PublishedCount):
     """A published count for which any number of images stands."""
 
     def matches(self, found: int) -> bool:
@@ -60,10 +60,10 @@ def planned(
 @cache
 def _record(name: str, preset: str, seeds: int) -> SweepRecord:
     with TemporaryDirectory() as folder:
-        options = Options(name, folder, preset=preset, seeds=seeds)
+        options = SweepRequest(name, folder, preset=preset, seeds=seeds)
         workspace = Workspace(folder, create=False)
         data = data_of(options, workspace)
-        return prepare(options, workspace, data, Known(workspace, load=False)).resolved.record
+        return prepare(options, workspace, data, Inventory(workspace, load=False)).resolved.record
 
 
 def _smaller(trial: PlannedTrial, num_test: int, checkpoints: Sequence[Checkpoint]) -> PlannedTrial:

@@ -19,8 +19,8 @@ from dfloc.report.page import Report
 from dfloc.report.resample import resample
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
-from dfloc.sweep.prepare import Options, data_of, prepare
+from dfloc.sweep.inventory import Inventory
+from dfloc.sweep.prepare import SweepRequest, data_of, prepare
 from tests.report import studies
 from tests.report.studies import DOLOS, MINI, Maker
 
@@ -505,8 +505,8 @@ def test_a_claim_without_a_field_is_named(tmp_path):
 )
 def test_each_study_as_it_is_shipped_has_the_models_of_its_claims(name, tmp_path):
     workspace = Workspace(tmp_path / "workspace")
-    options = Options(name, str(workspace.root), preset="paper")
-    record = prepare(options, workspace, data_of(options, workspace), Known(workspace, load=False)).plan.record
+    options = SweepRequest(name, str(workspace.root), preset="paper")
+    record = prepare(options, workspace, data_of(options, workspace), Inventory(workspace, load=False)).plan.record
     study = Study(record, Results(workspace, record))
     elsewhere = {"s004.table2", "s004.table3", "declip.matrix"}
     for claim in claims.of_study(name):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dfloc.config import SampleList, fingerprint
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.metrics.metric import IOU
 from dfloc.report import captions, comparison, latex, place, published, reading, render
@@ -139,7 +139,7 @@ def test_the_masks_of_a_list_that_is_kept_are_named_and_each_source_has_its_rule
     asked = [each.model_copy(update={"test": test}) for each in planned.evaluations]
     maker.trials[0] = planned.model_copy(update={"evaluations": tuple(asked)})
     workspace, record = Workspace(tmp_path), record_of(maker, "paper")
-    lists.keep(workspace, test.digest, refs)
+    sample_lists.keep(workspace, test.digest, refs)
     fill(workspace, record)
     study = Study(record, Results(workspace, record))
     every = published.load()

@@ -219,7 +219,7 @@ def test_every_table_that_lists_baselines_has_all_fake(workspace: Workspace) -> 
 
 def test_rows_without_a_spread_say_nothing_of_constant_maps(workspace: Workspace) -> None:
     study = of_two(workspace, 0.4)
-    assert {score.kinds.told for score in study.results.scores()} == {0}
+    assert {score.kinds.recorded for score in study.results.scores()} == {0}
     text = (build(workspace, study.record, with_panel=False) / "evaluations.csv").read_text().splitlines()
     head, line = text[0].split(","), text[1].split(",")
     told = dict(zip(head, line, strict=True))

@@ -15,9 +15,9 @@ from dfloc.record import SweepRecord
 from dfloc.report.build import build
 from dfloc.report.roles import WORDS
 from dfloc.storage import Workspace
-from dfloc.sweep.file import shipped
-from dfloc.sweep.known import Known
-from dfloc.sweep.prepare import Options, data_of, prepare
+from dfloc.sweep.inventory import Inventory
+from dfloc.sweep.prepare import SweepRequest, data_of, prepare
+from dfloc.sweep.sweep_file import shipped
 from tests.golden.filled import SCORED, Filled, smaller
 from tests.report import studies
 from tests.report.studies import MINI, Maker
@@ -34,9 +34,9 @@ WRITTEN = re.compile(
 def planned(folder: Path, name: str, preset: str) -> tuple[SweepRecord, Workspace]:
     """Plan a study without data and fill its trials."""
     workspace = Workspace(UPath(folder))
-    options = Options(name, str(workspace.root), preset=preset)
+    options = SweepRequest(name, str(workspace.root), preset=preset)
     data = data_of(replace(options, preset="smoke"), workspace)  # the built-in ones, for a file without presets too
-    prepared = prepare(options, workspace, data, Known(workspace, load=False))
+    prepared = prepare(options, workspace, data, Inventory(workspace, load=False))
     filled, record = Filled(workspace, SCORED, one_in=40), prepared.resolved.record
     if record.search:
         record = record.model_copy(update={"search": record.search.model_copy(update={"rungs": (1,)})})

@@ -5,7 +5,7 @@ import pytest
 from dfloc.planned import PlannedTrial
 from dfloc.report.controls import main
 from dfloc.report.roles import ALONE, BASE, MIXTURE, REPLAYED, SOLVED, TUNED, roles, told
-from dfloc.sweep.file import shipped
+from dfloc.sweep.sweep_file import shipped
 from tests.report import studies
 from tests.report.planned import planned
 from tests.report.studies import MINI, Maker

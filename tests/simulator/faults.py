@@ -10,7 +10,7 @@ from unittest import mock
 
 from upath import UPath
 
-from dfloc import digests, disk, epochs, lock, measured, storage
+from dfloc import digests, disk, epochs, lock, rows_file, storage
 from dfloc.ledger import Attempt, Ledger
 from dfloc.outcome import EpochRecord
 from dfloc.owner import Owner
@@ -202,7 +202,7 @@ def digests_not_compared() -> AbstractContextManager[Any]:
 
 def receipts_not_compared() -> AbstractContextManager[Any]:
     """Rows are taken for whole where they are there."""
-    return mock.patch.object(measured, "is_whole", lambda path, *args: path.exists())
+    return mock.patch.object(rows_file, "is_whole", lambda path, *args: path.exists())
 
 
 def retries_train_again() -> AbstractContextManager[Any]:

@@ -18,7 +18,7 @@ from unittest import mock
 
 import pyarrow
 
-from dfloc import ending, identity, lock, owner, storage
+from dfloc import identity, lock, owner, shutdown, storage
 from dfloc.disk import SCRATCH
 from dfloc.errors import DflocError
 from dfloc.features import extract, store
@@ -27,7 +27,7 @@ from dfloc.record import SweepRecord
 from dfloc.report import build
 from dfloc.storage import Workspace
 from dfloc.sweep import prepare, run, trainable, tuning, work
-from dfloc.sweep.prepare import Options
+from dfloc.sweep.prepare import SweepRequest
 from tests.simulator import study
 from tests.simulator.chaos import Chaos
 from tests.simulator.cluster import Ray, Workers, reporters
@@ -100,14 +100,18 @@ class Simulation:
             put(mock.patch.multiple(owner, **_identity(world)))
             put(mock.patch.object(store, "ThreadPoolExecutor", _Serial))
             put(mock.patch.object(storage, "json_bytes", _json_bytes))
-            put(mock.patch.multiple(work, Proof=_Proof, **self.engine.stand_ins()))
+            put(mock.patch.multiple(work, WorkerCheck=_WorkerCheck, **self.engine.stand_ins()))
             put(mock.patch.object(trainable, "tune", SimpleNamespace(report=self._report)))
             put(mock.patch.object(tuning, "tune", self.workers.tuner(world)))
-            put(mock.patch.object(ending, "listening", _listening(world)))
+            put(mock.patch.object(shutdown, "listening", _listening(world)))
             put(mock.patch.object(identity, "socket", SimpleNamespace(gethostname=lambda: world.current.host)))
             put(mock.patch.object(extract, "extract", self.workers.extract))
             put(mock.patch.object(build, "build", self._build))
-            put(mock.patch.multiple(run, Tracker=self._tracker, Room=_Room, data_of=lambda *parts: self.images))
+            put(
+                mock.patch.multiple(
+                    run, Tracker=self._tracker, DiskSpace=_DiskSpace, data_of=lambda *parts: self.images
+                )
+            )
             put(mock.patch.object(run, "temp", SimpleNamespace(clear=lambda: None)))
             put(mock.patch.multiple(run.cluster, Cluster=Ray, check_device=lambda *parts: None))
             put(mock.patch.multiple(prepare, SweepFile=_File, find=Path, expand=lambda *parts: self._resolved[0]))
@@ -147,7 +151,7 @@ class Simulation:
     _power = False
 
     def _drive(self, name: str, host: str, wait: bool) -> Process:
-        options = Options(name="small", workspace=str(self.workspace.root), preset="smoke", wait=wait)
+        options = SweepRequest(name="small", workspace=str(self.workspace.root), preset="smoke", wait=wait)
         console = SimpleNamespace(print=lambda *text, **how: self.world.note(f"says: {text[0]}"), is_terminal=False)
         return self.world.spawn(name, lambda: run.sweep(options, console), host=host)  # type: ignore[arg-type]
 
@@ -275,14 +279,14 @@ _studies: dict[str, Any] = {}
 def _resolved(folder: Path) -> tuple[Any, Any]:
     """Return the study and its trials: the same for every seed, for they rest on nothing that lies on the disk."""
     if not _studies:
-        from dfloc.sweep.file import SweepFile
-        from dfloc.sweep.known import Known
+        from dfloc.sweep.inventory import Inventory
         from dfloc.sweep.resolve import resolve
-        from dfloc.sweep.space import expand
+        from dfloc.sweep.study import expand
+        from dfloc.sweep.sweep_file import SweepFile
 
         images = study.Images()
         asked = expand(SweepFile(study.write(folder)).choose("smoke", (), images.local))
-        known = Known(Workspace(folder / "none", create=False))
+        known = Inventory(Workspace(folder / "none", create=False))
         _studies["small"] = asked, resolve(asked, images, known, preset="smoke")
     return _studies["small"]
 
@@ -343,7 +347,7 @@ class _Serial:
         pass
 
 
-class _Proof:
+class _WorkerCheck:
     def __init__(self, *parts: Any):
         pass
 
@@ -352,7 +356,7 @@ class _Proof:
 
 
 def _listening(world: World) -> Callable[[Callable[[int], None]], AbstractContextManager[None]]:
-    """Return what stands for `dfloc.ending.listening`."""
+    """Return what stands for `dfloc.shutdown.listening`."""
 
     @contextmanager
     def listening(on: Callable[[int], None]) -> Iterator[None]:
@@ -367,9 +371,9 @@ def _listening(world: World) -> Callable[[Callable[[int], None]], AbstractContex
     return listening
 
 
-class _Room:
+class _DiskSpace:
     def __init__(self, *parts: Any):
-        self.look = self.told = lambda *plan: ExitStack()
+        self.look = self.explained = lambda *plan: ExitStack()
 
 
 class _Tracker:

@@ -7,9 +7,9 @@ from unittest import mock
 
 import pyarrow as pa
 
-from dfloc import measured
+from dfloc import rows_file
 from dfloc.config import TrialSpec
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.errors import DflocError
 from dfloc.ledger import Attempt, Ledger
 from dfloc.lock import STALE_SECONDS, DriverLock
@@ -109,7 +109,7 @@ class Watch:
                     self._world.violate(f"the record of {sweep} was put, and is lost")
             for path in self._workspace.lists.glob("*.json") if self._workspace.lists.exists() else ():
                 if path.name not in self.excused:
-                    lists.ids(self._workspace, path.stem)
+                    sample_lists.ids(self._workspace, path.stem)
         except DflocError as error:
             self._world.violate(f"what was put cannot be read: {error}")
 
@@ -120,13 +120,13 @@ class Watch:
         for folder in self._workspace.trials.iterdir():
             done = ledger.done(folder.name)
             epochs = [one.model_dump(exclude={"time"}) for one in ledger.epochs(folder.name)]
-            rows = {path.stem: measured.read(path, folder.name).to_pylist() for path in folder.glob("rows/*.parquet")}
+            rows = {path.stem: rows_file.read(path, folder.name).to_pylist() for path in folder.glob("rows/*.parquet")}
             found[folder.name] = (done and (done.digests, done.best_epoch, done.epochs), epochs, rows)
         return found
 
     def _sum(self, trial: str, key: str) -> str | None:
         """Return the digest of rows, after a look whether they are what was put; None where they are not there."""
-        found = measured.receipt(self._workspace.trials / trial / "rows" / f"{key}.parquet", trial)
+        found = rows_file.receipt(self._workspace.trials / trial / "rows" / f"{key}.parquet", trial)
         return found.sha256 if found else None
 
     def _me(self) -> int:

@@ -7,11 +7,11 @@ from dfloc.features.store import FeatureStore
 from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Shards
-from dfloc.sweep.file import SweepFile
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.plan import Plan, make
 from dfloc.sweep.resolve import Resolved, resolve
-from dfloc.sweep.space import expand
+from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_file import SweepFile
 
 STUDY = """
 name: tiny
@@ -57,7 +57,7 @@ class Planner:
     def resolve(self, *settings: str, limit: int | None = None, **how: int) -> Resolved:
         data = Shards(self.shards, "tiny")
         study = expand(SweepFile(self.file).choose("own", settings), limit=limit, data=data, **how)
-        return resolve(study, data, Known(self.workspace), preset="own", limit=limit)
+        return resolve(study, data, Inventory(self.workspace), preset="own", limit=limit)
 
     def plan(self, *settings: str, retry_failed: bool = False, **how: int) -> Plan:
         store = FeatureStore(self.workspace.features)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dfloc.sweep import capacity
-from dfloc.sweep.capacity import Capacity, Kind, offered
+from dfloc.sweep.capacity import Capacity, NodeKind, offered
 
 CONFIG = {
     "max_workers": 4,
@@ -26,23 +26,25 @@ CONFIG = {
     [({"CPU": 1}, 6), ({"CPU": 1, "GPU": 1}, 2), ({"CPU": 1, "GPU": 0.1}, 6), ({"GPU": 0.1}, 20), ({"GPU": 2}, 0)],
 )
 def test_a_need_fits_into_one_node(need: dict[str, float], rooms: int) -> None:
-    assert Kind("gpu", 2, {"CPU": 3, "GPU": 1}).rooms(need) == rooms
+    assert NodeKind("gpu", 2, {"CPU": 3, "GPU": 1}).rooms(need) == rooms
 
 
 def test_a_share_of_a_gpu_lies_in_one_of_them() -> None:
-    node = Kind("gpu", 1, {"CPU": 32, "GPU": 4})
+    node = NodeKind("gpu", 1, {"CPU": 32, "GPU": 4})
     assert [node.rooms({"CPU": 1, "GPU": share}) for share in (0.1, 0.25, 0.3, 0.6, 1, 2)] == [32, 16, 12, 4, 4, 2]
 
 
 def test_nodes_that_are_there_are_not_counted_again_among_those_offered() -> None:
     gpu = {"CPU": 4, "GPU": 1}
-    assert Capacity((Kind("one", 1, gpu), Kind("two", 1, gpu)), (Kind("gpu", 4, gpu),)).rooms({"GPU": 1}) == 4
-    assert Capacity((Kind("one", 5, gpu),), None).rooms({"GPU": 1}) == 5
-    assert Capacity((Kind("head", 1, {"CPU": 4}),), (Kind("gpu", 4, gpu),)).most("GPU") == 1
+    assert (
+        Capacity((NodeKind("one", 1, gpu), NodeKind("two", 1, gpu)), (NodeKind("gpu", 4, gpu),)).rooms({"GPU": 1}) == 4
+    )
+    assert Capacity((NodeKind("one", 5, gpu),), None).rooms({"GPU": 1}) == 5
+    assert Capacity((NodeKind("head", 1, {"CPU": 4}),), (NodeKind("gpu", 4, gpu),)).most("GPU") == 1
 
 
 def test_what_an_autoscaler_offers() -> None:
-    assert offered(CONFIG, 5) == (Kind("gpu", 4, {"CPU": 4, "GPU": 1}),)
+    assert offered(CONFIG, 5) == (NodeKind("gpu", 4, {"CPU": 4, "GPU": 1}),)
     assert offered({}, 1) == ()
     machines = {"local.cluster.node": {"resources": {}, "max_workers": 2}}
     local = {"max_workers": 2, "provider": {"type": "local"}, "available_node_types": machines}

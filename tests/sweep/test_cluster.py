@@ -8,13 +8,13 @@ import pytest
 from rich.console import Console
 from upath import UPath
 
-from dfloc.chatter import Chatter
 from dfloc.errors import ConfigError, WorkspaceError
-from dfloc.proof import Proof
+from dfloc.ray_log import RayLog
 from dfloc.storage import Workspace
 from dfloc.sweep import capacity, cluster
-from dfloc.sweep.capacity import Capacity, Kind
+from dfloc.sweep.capacity import Capacity, NodeKind
 from dfloc.sweep.cluster import Cluster, check_device, resources
+from dfloc.worker_check import WorkerCheck
 
 
 def made(tmp_path: Path, address: str | None = None) -> tuple[Cluster, io.StringIO]:
@@ -65,11 +65,13 @@ def test_trials_at_once_are_those_asked_or_one_for_each_cpu(
     assert (mine.max_concurrent(7, held), os.environ[cluster.MAX_PENDING]) == (7, "7")
 
 
-HEAD = Kind("head", 1, {"CPU": 4})
-GPUS = Kind("gpu", 3, {"CPU": 4, "GPU": 1})
+HEAD = NodeKind("head", 1, {"CPU": 4})
+GPUS = NodeKind("gpu", 3, {"CPU": 4, "GPU": 1})
 
 
-def of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *live: Kind, offered: tuple[Kind, ...] | None = ()) -> Cluster:
+def of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *live: NodeKind, offered: tuple[NodeKind, ...] | None = ()
+) -> Cluster:
     monkeypatch.setattr(capacity, "look", lambda grows: Capacity(live, offered if grows else ()))
     monkeypatch.setenv(cluster.MAX_PENDING, "")
     return made(tmp_path, "10.0.0.1:6379")[0]
@@ -79,13 +81,13 @@ def of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *live: Kind, offered: tu
     ("gpus", "offered", "message"),
     [
         (1, (), r"no node of the cluster at 10\.0\.0\.1:6379 has one; add one, or --device cpu"),
-        (0.5, (Kind("cpu", 9, {"CPU": 8}),), r"no node of .* and no node type of its autoscaler has one"),
+        (0.5, (NodeKind("cpu", 9, {"CPU": 8}),), r"no node of .* and no node type of its autoscaler has one"),
         (2, (GPUS,), r"asks for 2 GPUs, but no node .* has more than 1; lower --gpus-per-trial"),
         (1.5, (GPUS,), r"a share of one GPU or a whole number, not 1\.5"),
     ],
 )
 def test_gpus_that_no_node_has_or_would_have_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: float, offered: tuple[Kind, ...], message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: float, offered: tuple[NodeKind, ...], message: str
 ) -> None:
     mine = of(tmp_path, monkeypatch, HEAD, offered=offered)
     mine.check_gpus("cpu", gpus)
@@ -115,7 +117,7 @@ def test_this_machine_has_no_autoscaler_and_need_not_show_itself_the_workspace(t
         mine.check_gpus("cuda", 1)
     workspace = Workspace(tmp_path / "workspace")
     mine.prove(workspace)
-    assert mine.proof == Proof.begin()
+    assert mine.proof == WorkerCheck.begin()
     assert list(workspace.root.iterdir()) == []
 
 
@@ -127,8 +129,8 @@ def test_the_proof_stands_until_the_end(tmp_path: Path, ray_local: None, monkeyp
     assert [str(path) for path in workspace.root.iterdir()] == [mine.proof and mine.proof.marker]
     mine.stop()
     assert list(workspace.root.iterdir()) == []
-    other = Proof.begin
-    monkeypatch.setattr(Proof, "begin", lambda space, data: other(space, data)._replace(runs={"torch": "1.0"}))
+    other = WorkerCheck.begin
+    monkeypatch.setattr(WorkerCheck, "begin", lambda space, data: other(space, data)._replace(runs={"torch": "1.0"}))
     with pytest.raises(WorkspaceError, match=r"1 of 1 nodes cannot work: node \S+ \(\S+\) runs torch"):
         mine.prove(workspace)
     mine.stop()
@@ -153,17 +155,17 @@ def test_chatter_goes_to_the_file_and_our_own_words_to_the_screen(
 ) -> None:
     names = ("ray", "ray.data", "ray.tune", "ray.train", "ray._private")
     before = {name: (logging.getLogger(name).handlers, logging.getLogger(name).propagate) for name in names}
-    chatter = Chatter(UPath(tmp_path / "logs" / "ray.log"))
-    chatter.begin()
+    ray_log = RayLog(UPath(tmp_path / "logs" / "ray.log"))
+    ray_log.begin()
     try:
         logging.getLogger("ray").handlers.clear()
-        chatter.begun()
+        ray_log.begun()
         os.write(2, b"native words\n")
         for name in ("ray.anything", "ray._private.worker", "ray.tune.execution"):
             logging.getLogger(name).error("words of %s", name)
         print("our own words", file=sys.stderr)  # noqa: T201
     finally:
-        chatter.end()
+        ray_log.end()
         for name, (handlers, propagate) in before.items():
             logging.getLogger(name).handlers, logging.getLogger(name).propagate = handlers, propagate
     os.write(2, b"native words afterwards\n")

@@ -8,7 +8,7 @@ import pytest
 
 from dfloc.errors import ConfigError, DataError
 from dfloc.sweep import diff
-from dfloc.sweep.diff import Difference, Pair, choose
+from dfloc.sweep.diff import Difference, TrialPair, choose
 
 
 def rows(ious: list[float], first: int = 0, **changes: object) -> pa.Table:
@@ -25,7 +25,7 @@ def rows(ious: list[float], first: int = 0, **changes: object) -> pa.Table:
 
 def differences(a: pa.Table, b: pa.Table, *args: str, **kwargs: str) -> list[Difference]:
     """Compare two trials alone."""
-    return diff.differences([Pair(0, 0, a, b)], *args, **kwargs)
+    return diff.differences([TrialPair(0, 0, a, b)], *args, **kwargs)
 
 
 def test_the_difference_is_paired_by_photograph() -> None:
@@ -67,7 +67,7 @@ def test_all_seeds_are_taken_in_pairs_and_a_star_wants_several() -> None:
     """A is better by 0.1, 0.11 and 0.12 with three seeds: Student's t of these three, photographs have no say."""
     ious = [0.1, 0.8, 0.3, 0.5, 0.6, 0.2]
     by = (0.1, 0.11, 0.12)
-    pairs = [Pair(0, seed, rows([iou + less for iou in ious]), rows(ious)) for seed, less in enumerate(by)]
+    pairs = [TrialPair(0, seed, rows([iou + less for iou in ious]), rows(ious)) for seed, less in enumerate(by)]
     (found,) = diff.differences(pairs, "declip-2025")
     half = 4.302653 * 0.01 / 3**0.5
     assert found.difference[:5] == pytest.approx((0.11, 0.11 - half, 0.11 + half, 3, 3))

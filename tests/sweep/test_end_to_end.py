@@ -16,10 +16,10 @@ from dfloc.metrics.declip import declip_2025
 from dfloc.metrics.protocols import Protocol
 from dfloc.storage import Workspace
 from dfloc.sweep import settled
-from dfloc.sweep.file import find
-from dfloc.sweep.known import Known
-from dfloc.sweep.prepare import Options, data_of, prepare
+from dfloc.sweep.inventory import Inventory
+from dfloc.sweep.prepare import SweepRequest, data_of, prepare
 from dfloc.sweep.run import Driver
+from dfloc.sweep.sweep_file import find
 from tests.command import Result, Study, runs
 from tests.conftest import write_tiny_tree
 from tests.golden.points import PROCESSOR, assert_same, points, processor
@@ -192,9 +192,9 @@ def test_a_changed_protocol_or_report_evaluates_and_trains_nothing(
     finished: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def plan(*settings: str) -> list[tuple[bool, int]]:
-        options = Options(name="exposure", workspace=str(finished.root), preset="smoke", settings=settings)
+        options = SweepRequest(name="exposure", workspace=str(finished.root), preset="smoke", settings=settings)
         workspace = Workspace(finished.root)
-        found = prepare(options, workspace, data_of(options, workspace), Known(workspace)).plan
+        found = prepare(options, workspace, data_of(options, workspace), Inventory(workspace)).plan
         assert not found.jobs
         return [(item.train, len(item.evaluations)) for item in found.items]
 

@@ -16,21 +16,21 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.config import EvaluationSpec, InitFrom, Lineage, SampleList, TrialSpec
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_samples
-from dfloc.engine import photos
+from dfloc.engine import predict_files
 from dfloc.engine.predict import Predictor, facts
 from dfloc.errors import ConfigError, DataError, WorkspaceError
 from dfloc.features.store import TRUTH, FeatureStore
 from dfloc.ledger import Ledger
 from dfloc.metrics.protocols import COUNTS
-from dfloc.proof import Proof
 from dfloc.storage import Workspace
 from dfloc.summary import relation
 from dfloc.sweep import cluster, scores
 from dfloc.sweep import evaluate as module
-from dfloc.sweep.evaluate import Request, evaluate
-from dfloc.sweep.scores import Line
+from dfloc.sweep.evaluate import EvaluationRequest, evaluate
+from dfloc.sweep.scores import DomainScore
+from dfloc.worker_check import WorkerCheck
 from tests.engine.fakes import make_spec
 from tests.engine.test_predict import put_trial
 
@@ -45,10 +45,10 @@ class Bench:
         self.spec = put_trial(self.workspace, size=(64, 64))
         self.shards = shards
 
-    def evaluate(self, **how: Any) -> list[Line]:
+    def evaluate(self, **how: Any) -> list[DomainScore]:
         self.console = Console(file=io.StringIO(), width=200)
         asked = {"run": self.spec.fingerprint, "data": str(self.shards), "protocol": "declip-2025"}
-        spec, lines, _ = evaluate(Request(workspace=str(self.workspace.root), **(asked | how)), self.console)
+        spec, lines, _ = evaluate(EvaluationRequest(workspace=str(self.workspace.root), **(asked | how)), self.console)
         assert spec == self.spec
         return lines
 
@@ -62,13 +62,13 @@ def bench(tmp_path: Path, tiny_shards: UPath) -> Bench:
 
 
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory: pytest.TempPathFactory, tiny_shards: UPath) -> tuple[Bench, list[Line]]:
+def scored(tmp_path_factory: pytest.TempPathFactory, tiny_shards: UPath) -> tuple[Bench, list[DomainScore]]:
     """One evaluation of everything local; shared, so not to be changed."""
     bench = Bench(tmp_path_factory.mktemp("scored"), tiny_shards)
     return bench, bench.evaluate()
 
 
-def test_every_local_domain_is_scored_and_its_rows_are_the_trials(scored: tuple[Bench, list[Line]]) -> None:
+def test_every_local_domain_is_scored_and_its_rows_are_the_trials(scored: tuple[Bench, list[DomainScore]]) -> None:
     bench, lines = scored
     assert [(line.domain, line.images, line.photographs) for line in lines] == [
         ("tiny/blur", 4, 2),
@@ -96,7 +96,7 @@ def test_rows_of_an_earlier_version_stand_beside_new_ones(bench: Bench) -> None:
     key = name.partition(".")[0]
     new = ledger.rows(bench.spec.fingerprint, key)
     ledger.put_rows(bench.spec.fingerprint, key, new.drop_columns(["out_of_range"]))
-    asked = Request(
+    asked = EvaluationRequest(
         workspace=str(bench.workspace.root),
         run=bench.spec.fingerprint,
         data=str(bench.shards),
@@ -108,13 +108,17 @@ def test_rows_of_an_earlier_version_stand_beside_new_ones(bench: Bench) -> None:
     assert scored.rows["iou"].to_pylist()[:4] == new["iou"].to_pylist()
 
 
-def test_predict_says_of_the_same_files_what_the_rows_say(scored: tuple[Bench, list[Line]], tmp_path: Path) -> None:
+def test_predict_says_of_the_same_files_what_the_rows_say(
+    scored: tuple[Bench, list[DomainScore]], tmp_path: Path
+) -> None:
     """From the PNG of a 64x64 test image, by this test's own counting: tp, mean probability, and IoU of the domain."""
     bench, lines = scored
     tree = Path(bench.shards.parent.path) / "tree/tiny/fake/blur"
     predictor = Predictor.load(bench.workspace, bench.spec, "best", "cpu")
-    found, _ = photos.find([tree / "images/test"])
-    assert {wrong for _, wrong in photos.predict(predictor, found, tmp_path, facts(bench.spec, "best", None))} == {""}
+    found, _ = predict_files.find([tree / "images/test"])
+    assert {
+        wrong for _, wrong in predict_files.predict(predictor, found, tmp_path, facts(bench.spec, "best", None))
+    } == {""}
     [path] = [p for p in (bench.workspace.trials / bench.spec.fingerprint / "rows").glob("*") if "blur" in names(p)]
     ious = []
     for row in pq.read_table(path.path).to_pylist():
@@ -136,7 +140,9 @@ def names(path: UPath) -> str:
     return str(pq.read_table(path.path, columns=["domain"])["domain"][0])
 
 
-def test_a_second_time_nothing_is_computed(scored: tuple[Bench, list[Line]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_time_nothing_is_computed(
+    scored: tuple[Bench, list[DomainScore]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench, lines = scored
 
     def refuse(*args: object) -> None:
@@ -160,7 +166,7 @@ def test_domains_split_and_checkpoint_are_what_was_asked(bench: Bench) -> None:
 
 @pytest.mark.slow
 def test_a_tree_is_imported_once(
-    bench: Bench, scored: tuple[Bench, list[Line]], monkeypatch: pytest.MonkeyPatch
+    bench: Bench, scored: tuple[Bench, list[DomainScore]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(bench.shards.parent.path)
     tree = "tree"
@@ -189,7 +195,7 @@ def test_a_mistake_is_named_before_anything_starts(
     asked = {"run": bench.spec.fingerprint, "data": str(bench.shards), "protocol": "declip-2025"}
     asked |= {"workspace": str(bench.workspace.root)} | how
     with pytest.raises(error, match=said):
-        evaluate(Request(**asked), Console(file=io.StringIO()))
+        evaluate(EvaluationRequest(**asked), Console(file=io.StringIO()))
     assert bench.rows() == set()
 
 
@@ -222,7 +228,7 @@ def test_a_node_that_joined_later_proves_itself_before_it_computes_or_scores(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def prove(mine: cluster.Cluster, workspace: Workspace, data: list[str]) -> None:
-        mine.proof = Proof.begin(workspace, data)._replace(runs={"dfloc": "0.0.1"})
+        mine.proof = WorkerCheck.begin(workspace, data)._replace(runs={"dfloc": "0.0.1"})
 
     monkeypatch.setattr(cluster.Cluster, "prove", prove)
     for _ in range(2):
@@ -253,7 +259,7 @@ def test_photographs_that_it_or_an_ancestor_was_trained_on_are_counted(bench: Be
         ledger.put_rows(child.fingerprint, evaluation.key, pa.table(columns))
         assert scores.line(bench.workspace, child, evaluation, refs).trained_on is None, "no shards, no spelling"
         assert scores.line(bench.workspace, child, evaluation, refs, [bench.shards]).trained_on == expected
-        lists.keep(bench.workspace, digest, train[:3])
+        sample_lists.keep(bench.workspace, digest, train[:3])
         assert scores.line(bench.workspace, child, evaluation, refs).trained_on == expected
         (bench.workspace.lists / f"{digest}.stems").unlink()
 
@@ -275,9 +281,9 @@ def test_images_that_it_or_an_ancestor_was_trained_on_are_counted_by_their_pixel
         return scores._by_pixels(bench.workspace, child, refs)
 
     assert count(asked) == (None, False), "no list says what was seen"
-    lists.keep(bench.workspace, child.train.digest, train[3:5])
+    sample_lists.keep(bench.workspace, child.train.digest, train[3:5])
     assert count(asked) == (1, False), "the parent's is not known"
-    lists.keep(bench.workspace, parent.train.digest, train[:3])
+    sample_lists.keep(bench.workspace, parent.train.digest, train[:3])
     assert count(asked) == (2, True)
     assert count(test) == (0, True)
     assert count([*asked, test[3]._replace(pixels_sha256="")]) == (2, False)
@@ -306,7 +312,7 @@ def test_relation(lineage: Lineage, counts: dict[str, int], expected: dict[str, 
 
 
 def test_features_that_a_worker_finds_damaged_are_made_again(
-    bench: Bench, scored: tuple[Bench, list[Line]], monkeypatch: pytest.MonkeyPatch
+    bench: Bench, scored: tuple[Bench, list[DomainScore]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     score, store = module._score, FeatureStore(bench.workspace.features)
     spoilt: list[UPath] = []

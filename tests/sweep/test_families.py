@@ -14,11 +14,11 @@ from dfloc.report.roles import Role
 from dfloc.storage import Workspace
 from dfloc.summary import params
 from dfloc.sweep.data import Expected
-from dfloc.sweep.file import SweepFile
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.resolve import Resolved, resolve
 from dfloc.sweep.scores import relation
-from dfloc.sweep.space import expand
+from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_file import SweepFile
 from tests.engine.fakes import make_spec
 from tests.sweep.conftest import STUDY
 from tests.sweep.test_resolve import trials
@@ -35,7 +35,7 @@ def planned(
     data = Expected("own", {name: {"train": 9, "valid": 3, "test": 5} for name in domains}, {}, families)
     asked = (f"domains=[{','.join(domains)}]", *settings)
     study = expand(SweepFile(path).choose("own", asked), data=data)
-    return resolve(study, data, Known(Workspace(folder, create=False)), preset="own")
+    return resolve(study, data, Inventory(Workspace(folder, create=False)), preset="own")
 
 
 def bases(resolved: Resolved) -> dict[object, set[str]]:

@@ -9,21 +9,21 @@ from rich.console import Console
 from upath import UPath
 
 from dfloc import config, plugin
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.errors import WorkspaceError
 from dfloc.features import extract
 from dfloc.features.extract import Job
 from dfloc.features.store import FeatureStore
-from dfloc.proof import Proof
 from dfloc.sweep import machine
 from dfloc.sweep.data import Expected, Shards
-from dfloc.sweep.file import SweepFile
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.machine import Machine
 from dfloc.sweep.plan import Item, make
 from dfloc.sweep.resolve import Resolved, resolve
-from dfloc.sweep.space import expand
+from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_file import SweepFile
 from dfloc.sweep.work import config_of, works
+from dfloc.worker_check import WorkerCheck
 from tests.sweep.conftest import Planner
 
 
@@ -33,7 +33,7 @@ def expected(planner: Planner, *settings: str) -> Resolved:
     counts = {name: {split: one.images for split, one in shards.facts(name).items()} for name in shards.local}
     data = Expected("tiny", counts, {})
     study = expand(SweepFile(planner.file).choose("own", settings), data=data)
-    return resolve(study, data, Known(planner.workspace), preset="own")
+    return resolve(study, data, Inventory(planner.workspace), preset="own")
 
 
 JOB = Job("shard", "digest", 0, (), frozenset({0, 1}))
@@ -56,7 +56,7 @@ def one(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
     monkeypatch.setattr(extract, "extract", extracted)
     made = Machine(planner.workspace, Held(), Console(record=True), None)  # type: ignore[arg-type]
-    made.ray.proof = Proof.begin()
+    made.ray.proof = WorkerCheck.begin()
     return made
 
 
@@ -99,10 +99,10 @@ def test_a_driver_that_has_lost_its_lock_writes_no_features_and_no_lists(one: Ma
 def test_a_list_is_written_once(one: Machine, planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     found = planner.resolve().lists
     one.keep(found)
-    assert {digest: lists.ids(planner.workspace, digest) for digest in found} == {
+    assert {digest: sample_lists.ids(planner.workspace, digest) for digest in found} == {
         digest: tuple(ref.id for ref in refs) for digest, refs in found.items()
     }
-    monkeypatch.setattr(lists, "keep", lambda *_: pytest.fail("written again"))
+    monkeypatch.setattr(sample_lists, "keep", lambda *_: pytest.fail("written again"))
     one.keep(found)
 
 
@@ -111,7 +111,7 @@ def test_a_worker_reads_the_items_that_it_is_told_of(
 ) -> None:
     items, used = planner.plan().items, list[Any]()
     monkeypatch.setattr(plugin, "use", used.extend)
-    told = config_of(items, **one.told(planner.shards))
+    told = config_of(items, **one.worker_settings(planner.shards))
     assert config.canonical({key: value for key, value in told.items() if key != "proof"}), "plain values"
     found = list(works(told))
     assert [(work.spec, work.train, work.evaluations) for work in found] == [
@@ -133,13 +133,13 @@ def test_what_is_planned_on_samples_that_are_not_there_reaches_no_worker_and_no_
     for item in items:
         for train in (item, Item(item.trial, False, item.evaluations)):
             with pytest.raises(WorkspaceError, match="is planned on samples that are not there; import them first"):
-                config_of([train], **one.told(planner.shards))
+                config_of([train], **one.worker_settings(planner.shards))
     with pytest.raises(WorkspaceError, match=r"of list [0-9a-f]{12} are not there; import them first"):
         one.keep(resolved.lists)
     there = planner.resolve().record.trials[0]
     later = there.evaluations[0].model_copy(update={"test": items[0].evaluations[0].test})
     with pytest.raises(WorkspaceError, match="not there"):
-        config_of([Item(there, False, (later,))], **one.told(planner.shards))
+        config_of([Item(there, False, (later,))], **one.worker_settings(planner.shards))
 
 
 @pytest.mark.parametrize("settings", [(), ("stages.finetune.train.replay=equal",), ("draws=2",), ("evaluate.count=3",)])
@@ -164,7 +164,7 @@ def test_a_plan_without_data_asks_for_what_it_asks_for_with_them(planner: Planne
         for resolved in (with_data, without)
     ]
     assert plans[0].images == plans[1].images
-    assert [plan.known for plan in plans] == [True, False]
+    assert [plan.has_data for plan in plans] == [True, False]
     assert with_data.lists.keys().isdisjoint(without.lists)
 
 

@@ -7,8 +7,8 @@ from upath import UPath
 
 from dfloc.data.manifest import Manifest
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
-from dfloc.sweep.prepare import Options, data_of, prepare
+from dfloc.sweep.inventory import Inventory
+from dfloc.sweep.prepare import SweepRequest, data_of, prepare
 from tests.cases import names
 from tests.cli.test_data import write_odd_pair
 from tests.command import Study
@@ -27,9 +27,9 @@ def study(tiny_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
 
 
 def test_a_folder_pair_is_planned_before_it_is_imported(study: Study) -> None:
-    options = Options("exposure", str(study.root), str(study.data), OWN, "smoke", (ASKED,))
+    options = SweepRequest("exposure", str(study.root), str(study.data), OWN, "smoke", (ASKED,))
     workspace = Workspace(study.root)
-    planned = prepare(options, workspace, data_of(options, workspace), Known(workspace, load=False))
+    planned = prepare(options, workspace, data_of(options, workspace), Inventory(workspace, load=False))
     assert not planned.data.present
     assert sum(trial.stage == "base" for trial in planned.plan.record.trials) == 3
 

@@ -8,8 +8,8 @@ from upath import UPath
 from dfloc import storage
 from dfloc.errors import ConfigError, DataError
 from dfloc.storage import Workspace
-from dfloc.sweep.known import Known
-from dfloc.sweep.prepare import ORIGIN, Options, data_folder, data_of, origin_of, prepare, sources
+from dfloc.sweep.inventory import Inventory
+from dfloc.sweep.prepare import ORIGIN, SweepRequest, data_folder, data_of, origin_of, prepare, sources
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "workspace")
 
 
-def options(data: Path | None = None, **more: object) -> Options:
-    return Options("exposure", "unused", data=str(data) if data else None, **more)  # type: ignore[arg-type]
+def options(data: Path | None = None, **more: object) -> SweepRequest:
+    return SweepRequest("exposure", "unused", data=str(data) if data else None, **more)  # type: ignore[arg-type]
 
 
 def test_preset_is_mini_on_built_in_data_and_paper_on_ones_own(tmp_path: Path) -> None:
@@ -66,24 +66,24 @@ def test_a_node_must_see_the_shards_or_what_is_imported_first(
 
 def test_a_tree_that_is_not_imported_can_be_planned(workspace: Workspace, tiny_tree: Path) -> None:
     asked = options(tiny_tree, preset="smoke")
-    prepared = prepare(asked, workspace, data_of(asked, workspace), Known(workspace))
+    prepared = prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace))
     assert prepared.plan.record.domains == ("tiny/blur", "tiny/noise")
-    assert not prepared.plan.known
+    assert not prepared.plan.has_data
     assert not workspace.shards.exists(), "nothing is written"
 
 
 def test_short_and_unknown_domains(workspace: Workspace, tiny_tree: Path) -> None:
     asked = options(tiny_tree, preset="smoke", settings=("domains=[noise,blur]",))
-    assert prepare(asked, workspace, data_of(asked, workspace), Known(workspace)).plan.record.domains == (
+    assert prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace)).plan.record.domains == (
         "tiny/noise",
         "tiny/blur",
     )
     asked = options(tiny_tree, preset="smoke", settings=("domains=[nois]",))
     with pytest.raises(ConfigError, match='unknown domain "nois"; known: tiny/blur, tiny/noise'):
-        prepare(asked, workspace, data_of(asked, workspace), Known(workspace))
+        prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace))
     asked = options(tiny_tree, preset="smoke", settings=("domains=[noise]",))
     with pytest.raises(ConfigError, match="stage base: no domain is left to train on"):
-        prepare(asked, workspace, data_of(asked, workspace), Known(workspace))
+        prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace))
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,10 @@ def test_a_number_of_domains_that_is_none_is_blamed_on_what_asks_for_it(
 ) -> None:
     wrong = options(settings=(f"domains={asked}",))
     with pytest.raises(ConfigError, match=re.escape(f"--set domains={asked}: {said}")):
-        prepare(wrong, workspace, data_of(wrong, workspace), Known(workspace))
-    assert prepare(options(settings=("domains=data:02",)), workspace, data_of(options(), workspace), Known(workspace))
+        prepare(wrong, workspace, data_of(wrong, workspace), Inventory(workspace))
+    assert prepare(
+        options(settings=("domains=data:02",)), workspace, data_of(options(), workspace), Inventory(workspace)
+    )
 
 
 def as_dolos(tree: Path, **generators: str) -> Path:
@@ -113,7 +115,7 @@ def as_dolos(tree: Path, **generators: str) -> Path:
 
 def test_a_tree_that_lacks_domains_says_which_trials_it_skips(workspace: Workspace, tiny_tree: Path) -> None:
     asked = options(as_dolos(tiny_tree, blur="ldm", noise="lama"), limit=4)
-    plan = prepare(asked, workspace, data_of(asked, workspace), Known(workspace, load=False)).plan
+    plan = prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace, load=False)).plan
     said = list(plan.lines())
     absent = "celebahq/pluralistic, celebahq/repaint-p2-9k"
     assert "stage budgets: 9 of 15 trials skipped: the data lack " + absent in said
@@ -127,7 +129,7 @@ def test_a_tree_that_lacks_domains_says_which_trials_it_skips(workspace: Workspa
         assert {evaluation.domain for evaluation in trial.evaluations} == set(plan.record.domains)
 
     asked = options(tiny_tree, limit=4, settings=("domains=[celebahq/ldm,lama]",))
-    plan = prepare(asked, workspace, data_of(asked, workspace), Known(workspace, load=False)).plan
+    plan = prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace, load=False)).plan
     assert not any("skipped" in line for line in plan.lines())
     assert {trial.stage for trial in plan.record.trials} >= {"base", "finetune", "baselines"}
 
@@ -135,13 +137,13 @@ def test_a_tree_that_lacks_domains_says_which_trials_it_skips(workspace: Workspa
 def test_data_with_no_domain_of_the_study_are_refused(workspace: Workspace, tiny_tree: Path) -> None:
     asked = options(tiny_tree, limit=4)
     with pytest.raises(DataError, match=r"every trial of the study needs celebahq/lama, .* have tiny/blur, tiny/noise"):
-        prepare(asked, workspace, data_of(asked, workspace), Known(workspace, load=False))
+        prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace, load=False))
 
 
 def test_too_few_images_are_told_before_a_tree_is_imported(workspace: Workspace, tiny_tree: Path) -> None:
     asked = options(as_dolos(tiny_tree, blur="ldm", noise="lama"))
     with pytest.raises(DataError, match=r"celebahq/ldm has 10 train images, but the study asks for 9000; .*--limit 10"):
-        prepare(asked, workspace, data_of(asked, workspace), Known(workspace, load=False))
+        prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace, load=False))
 
 
 @pytest.mark.parametrize("what", ["missing", "file"])
@@ -154,28 +156,28 @@ def test_data_that_are_not_there(workspace: Workspace, tmp_path: Path, what: str
 def test_weights_for_a_backbone_that_has_none_are_refused(workspace: Workspace) -> None:
     asked = options(settings=("trial.weights=random:7",))
     with pytest.raises(ConfigError, match=r'trial\.weights is "random:7", but no backbone of the study has weights'):
-        prepare(asked, workspace, data_of(asked, workspace), Known(workspace))
+        prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace))
 
 
 def test_paper_is_planned_against_dolos_whatever_the_workspace_holds(workspace: Workspace, tiny_shards: UPath) -> None:
     shutil.copytree(tiny_shards.path, workspace.shards / "mini")
     assert data_of(options(), workspace).present
     asked = options(preset="paper")
-    prepared = prepare(asked, workspace, data_of(asked, workspace), Known(workspace, load=False))
+    prepared = prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace, load=False))
     assert prepared.plan.record.data == "dolos"
-    assert not prepared.plan.known
+    assert not prepared.plan.has_data
 
 
 def test_a_domain_without_test_images_is_planned_and_not_scored(workspace: Workspace) -> None:
     asked = options(preset="paper", settings=("domains=[ffhq/repaint-p2,celebahq/ldm]",), only=("base",))
-    plan = prepare(asked, workspace, data_of(asked, workspace), Known(workspace, load=False)).plan
+    plan = prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace, load=False)).plan
     assert {each.domain for trial in plan.record.trials for each in trial.evaluations} == {"celebahq/ldm"}
     assert "ffhq/repaint-p2 has no test images: nothing is scored on it" in list(plan.lines())
 
 
 def test_device_is_the_presets_unless_told(workspace: Workspace) -> None:
     for asked, device, precision in ((options(), "cpu", "fp32"), (options(device="cuda"), "cuda", "bf16")):
-        prepared = prepare(asked, workspace, data_of(asked, workspace), Known(workspace))
+        prepared = prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace))
         assert prepared.device == device
         bases = [trial.spec.precision for trial in prepared.plan.record.trials if trial.stage == "base"]
         assert set(bases) == {precision}
@@ -184,14 +186,14 @@ def test_device_is_the_presets_unless_told(workspace: Workspace) -> None:
 def test_real_photographs_are_no_domain_of_a_study(workspace: Workspace, tiny_tree: Path) -> None:
     asked = options(tiny_tree, settings=("domains=[celebahq/real,celebahq/ldm]",))
     with pytest.raises(ConfigError, match="celebahq/real has no masks"):
-        prepare(asked, workspace, data_of(asked, workspace), Known(workspace, load=False))
+        prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace, load=False))
 
 
 def test_a_study_that_would_score_nothing_is_refused(workspace: Workspace, tiny_tree: Path) -> None:
     shutil.rmtree(tiny_tree / "tiny/fake/blur/images/test")
     asked = options(tiny_tree, preset="smoke", settings=("evaluate.domains=[tiny/blur]",))
     with pytest.raises(DataError, match="no trial would be scored: the data have test images of none of tiny/blur"):
-        prepare(asked, workspace, data_of(asked, workspace), Known(workspace))
+        prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace))
 
 
 def test_data_named_from_another_folder_keep_their_name(

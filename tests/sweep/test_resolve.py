@@ -13,10 +13,10 @@ from dfloc.errors import ConfigError, DataError
 from dfloc.planned import PlannedTrial
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Expected, Shards
-from dfloc.sweep.file import SweepFile
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.resolve import Resolved, resolve
-from dfloc.sweep.space import expand
+from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_file import SweepFile
 from tests.sweep.conftest import STUDY, Planner
 
 
@@ -101,7 +101,7 @@ def test_disjoint_fine_tunes_on_photographs_that_the_base_never_saw(planner: Pla
     (base,) = trials(resolved, "base", held_out="tiny/blur")
     stems = [{ref.stem for ref in resolved.lists[trial.spec.train.digest]} for trial in (child, base)]
     assert not stems[0] & stems[1]
-    with pytest.raises(DataError, match="of photographs that the parent did not see"):
+    with pytest.raises(DataError, match="of source images that the parent did not see"):
         planner.resolve(*disjoint, "stages.finetune.grid.n=[9]")
 
 
@@ -229,7 +229,7 @@ def test_all_is_what_data_that_are_not_there_are_said_to_have(tmp_path: Path) ->
     data = Expected("tiny", {name: {"train": 9, "valid": 3, "test": 5} for name in ("tiny/blur", "tiny/noise")}, {})
     settings = ("stages.base.train={count: all, valid: all}", "evaluate.count=all")
     study = expand(SweepFile(path).choose("own", settings), data=data)
-    base = resolve(study, data, Known(Workspace(tmp_path, create=False)), preset="own").record.trials[0]
+    base = resolve(study, data, Inventory(Workspace(tmp_path, create=False)), preset="own").record.trials[0]
     assert (base.spec.train.size, base.spec.valid.size) == (9, 3)
     assert {evaluation.test.size for evaluation in base.evaluations if evaluation.split == "test"} == {5}
 
@@ -454,7 +454,7 @@ def test_a_photograph_in_two_splits_stops_the_plan_unless_the_import_allowed_it(
     assert any("tiny/train0" in note for note in planner.resolve().record.notes)
     manifest = Manifest.load(planner.shards)
     manifest.model_copy(update={"notes": ()}).save(planner.shards)
-    with pytest.raises(DataError, match=r"1 photographs lie in two splits, the first is tiny/train0 \(test, train\)"):
+    with pytest.raises(DataError, match=r"1 source images lie in two splits, the first is tiny/train0 \(test, train\)"):
         planner.resolve()
 
 

@@ -19,13 +19,13 @@ from dfloc.record import Starts, SweepRecord, files
 from dfloc.registry import map_spec
 from dfloc.repro import generator
 from dfloc.sweep.data import Shards
-from dfloc.sweep.file import SweepFile
-from dfloc.sweep.known import Known
+from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.plan import Item, Plan, make
 from dfloc.sweep.resolve import resolve
 from dfloc.sweep.scheduler import SearchScheduler
 from dfloc.sweep.search import Search
-from dfloc.sweep.space import expand
+from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_file import SweepFile
 from tests.sweep.conftest import STUDY, Planner
 
 SEARCH = """
@@ -86,20 +86,20 @@ class Run:
     def plan(self, retry_failed: bool = False) -> tuple[Plan, Search]:
         study = expand(SweepFile(self.planner.file).choose("own", self.settings), only=("search",))
         data, workspace = Shards(self.planner.shards, "tiny"), self.planner.workspace
-        resolved = resolve(study, data, Known(workspace), preset="own")
+        resolved = resolve(study, data, Inventory(workspace), preset="own")
         old = Starts(workspace.sweep(resolved.record.sweep)).all
-        drawing = Search(study, resolved, self.planner.ledger, [*old.values()])
+        found = Search(study, resolved, self.planner.ledger, [*old.values()])
         store = FeatureStore(workspace.features)
-        drawn = drawing.resolved(retry_failed)
-        return make(drawn, self.planner.ledger, store, workspace.root / "sweeps", retry_failed), drawing
+        drawn = found.resolved(retry_failed)
+        return make(drawn, self.planner.ledger, store, workspace.root / "sweeps", retry_failed), found
 
     def go(self) -> "Run":
-        plan, drawing = self.plan()
+        plan, drawn = self.plan()
         folder = self.planner.workspace.sweep(plan.record.sweep)
         starts = Starts(folder)
         starts.begin(plan.record)
         keep = partial(self.keep, starts)
-        scheduler = SearchScheduler(plan.items, drawing, keep=keep, check=lambda: None, told=self.told.append)
+        scheduler = SearchScheduler(plan.items, drawn, keep=keep, check=lambda: None, on_done_before=self.told.append)
         while isinstance(item := scheduler.suggest(), Item):
             how = "did not finish"
             for entry in self._train(item):
@@ -207,7 +207,7 @@ def test_the_spec_of_a_point_is_the_one_that_a_grid_would_give(searched: Planner
     searched.file.write_text(searched.file.read_text().replace(SEARCH, ""))
     study = expand(SweepFile(searched.file).choose("own", grid), only=("search",))
     data = Shards(searched.shards, "tiny")
-    listed = resolve(study, data, Known(searched.workspace), preset="own").record.trials
+    listed = resolve(study, data, Inventory(searched.workspace), preset="own").record.trials
     assert len(drawn) == 7
     assert {trial.fingerprint for trial in drawn} < {trial.fingerprint for trial in listed}
     assert len(listed) == 8
@@ -379,8 +379,8 @@ def test_the_value_of_a_point_is_the_mean_over_its_folds(searched: Planner) -> N
     values = {"tiny/blur": 0.2, "tiny/noise": 0.6}
     settings = ("search.objective=leave-one-training-domain-out", "search.trials=2", "search.pruner=none")
     search(searched, *settings, fare=lambda trial: [values[trial.axes["left_out"]]] * 3).go()
-    _, drawing = search(searched, *settings).plan()
-    assert [one.value for one in drawing.tried()] == [pytest.approx(0.4)] * 2
+    _, drawn = search(searched, *settings).plan()
+    assert [one.value for one in drawn.tried()] == [pytest.approx(0.4)] * 2
 
 
 def test_folds_are_compared_with_their_own_kind_and_a_stopped_one_ends_its_point(searched: Planner) -> None:
@@ -392,9 +392,9 @@ def test_folds_are_compared_with_their_own_kind_and_a_stopped_one_ends_its_point
 
     run = search(searched, *settings, fare=fared).go()
     assert run.states() == [("done", 3), ("done", 3), ("stopped", 1), ("new", 0)]
-    plan, drawing = search(searched, *settings).plan()
+    plan, drawn = search(searched, *settings).plan()
     assert plan.left == 0
-    assert [(one.state, one.value, one.epochs) for one in drawing.tried()] == [
+    assert [(one.state, one.value, one.epochs) for one in drawn.tried()] == [
         ("done", pytest.approx(0.4), 6),
         ("stopped", None, 1),
     ]
@@ -420,15 +420,15 @@ def test_a_stopped_point_has_the_mean_of_all_its_trials_or_no_value(
 
     settings = (*settings, "search.trials=5")
     search(searched, *settings, fare=fared).go()
-    _, drawing = search(searched, *settings).plan()
-    assert [(one.state, one.value and round(one.value, 6)) for one in drawing.tried()] == [
+    _, drawn = search(searched, *settings).plan()
+    assert [(one.state, one.value and round(one.value, 6)) for one in drawn.tried()] == [
         ("done", 0.4),
         ("stopped", None),
         ("stopped", 0.4),
         ("stopped", None),
         ("stopped", 0.4),
     ]
-    found = drawing.added_to(drawing.resolved(retry_failed=False).record).search
+    found = drawn.added_to(drawn.resolved(retry_failed=False).record).search
     assert found
     assert (found.weighed, found.importance) == (0, {}), "three of the five have a value"
 
@@ -508,8 +508,8 @@ def test_choices_may_be_mappings_and_one_that_is_written_twice_is_drawn_once(sea
         ("focal(gamma=3)", 3.0),
     }
     assert len(run.points()) == 4
-    plan, drawing = search(searched, *settings).plan()
-    assert (plan.left, len(drawing.points)) == (0, 4), "every point is known again by its trials"
+    plan, drawn = search(searched, *settings).plan()
+    assert (plan.left, len(drawn.points)) == (0, 4), "every point is known again by its trials"
     assert any("loss is bce in" in note for note in plan.record.notes)
 
 

@@ -9,8 +9,8 @@ from upath import UPath
 from dfloc.planned import PlannedTrial
 from dfloc.sweep.asha import Rungs
 from dfloc.sweep.cell import Cell
-from dfloc.sweep.file import SweepFile, find
-from dfloc.sweep.space import expand
+from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_file import SweepFile, find
 from tests.command import Study
 
 STOPPING = ("trial.epochs=3", "search.pruner.name=asha", "search.pruner.min_epochs=1", "search.pruner.factor=2")

@@ -11,11 +11,11 @@ from dfloc import storage
 from dfloc.outcome import Cost, Done
 from dfloc.storage import Workspace
 from dfloc.sweep.cell import Cell
-from dfloc.sweep.file import SweepFile, shipped
-from dfloc.sweep.known import Known
-from dfloc.sweep.prepare import Options, data_of, prepare
-from dfloc.sweep.said import dry_run
-from dfloc.sweep.space import expand
+from dfloc.sweep.inventory import Inventory
+from dfloc.sweep.messages import dry_run
+from dfloc.sweep.prepare import SweepRequest, data_of, prepare
+from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_file import SweepFile, shipped
 from tests.command import Study
 from tests.conftest import TINY_COUNTS
 
@@ -59,9 +59,9 @@ def test_smoke_runs_to_a_report(name: str, tmp_path: Path, tiny_shards: UPath, r
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_smoke_can_be_planned_on_data_of_ones_own(name: str, tmp_path: Path, tiny_shards: UPath) -> None:
-    options = Options(name, str(tmp_path / "workspace"), tiny_shards.path, preset="smoke")
+    options = SweepRequest(name, str(tmp_path / "workspace"), tiny_shards.path, preset="smoke")
     workspace = Workspace(tmp_path / "workspace")
-    plan = prepare(options, workspace, data_of(options, workspace), Known(workspace)).plan
+    plan = prepare(options, workspace, data_of(options, workspace), Inventory(workspace)).plan
     assert {trial.stage for trial in plan.record.trials} == {cell.stage for cell in cells(name, "smoke")}
     assert plan.left == len({trial.fingerprint for trial in plan.record.trials})
     images = {(job.shard, job.group, row) for job in plan.jobs for row in job.wanted}
@@ -77,19 +77,19 @@ def test_mini_keeps_every_axis_of_the_paper(name: str) -> None:
 
 def test_a_dry_run_counts_the_test_images_that_are_asked_for(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
-    dry_run(Options("single-domain", str(tmp_path / "workspace"), preset="mini"), console)
+    dry_run(SweepRequest("single-domain", str(tmp_path / "workspace"), preset="mini"), console)
     assert isinstance(console.file, io.StringIO)
     assert f"{4 * (8 + 4 + 16)} images through sam2.1-tiny" in console.file.getvalue()
 
 
 def test_a_dry_run_before_an_import_says_what_is_finished(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "workspace")
-    options = Options("single-domain", str(tmp_path / "workspace"), preset="mini")
+    options = SweepRequest("single-domain", str(tmp_path / "workspace"), preset="mini")
     console = Console(file=io.StringIO(), width=200)
     assert isinstance(console.file, io.StringIO)
     dry_run(options, console)
     assert "finished" not in console.file.getvalue()
-    prepared = prepare(options, workspace, data_of(options, workspace), Known(workspace, load=False))
+    prepared = prepare(options, workspace, data_of(options, workspace), Inventory(workspace, load=False))
     record = prepared.plan.record
     record.save(workspace.sweep(record.sweep))
     cost = Cost(seconds=1.0, images_per_second=1.0, steps=1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dfloc import slate
+from dfloc import driver_notes
 from dfloc.errors import WorkspaceError
 from dfloc.sweep.plan import Item
 from dfloc.sweep.scheduler import Next, ParentsFirst, Scheduler
@@ -176,7 +176,7 @@ def test_another_signal_while_one_is_answered_starts_no_second_clock(
     items: Sequence[Item], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hups = [signal.SIGHUP]
-    monkeypatch.setattr(slate, "gone", lambda facts: "" if not hups else signal.raise_signal(hups.pop()) or "")
+    monkeypatch.setattr(driver_notes, "gone", lambda facts: "" if not hups else signal.raise_signal(hups.pop()) or "")
     told: list[int] = []
     packs = tuning(ParentsFirst(items), on_stop=told.append)
     with packs._listening():

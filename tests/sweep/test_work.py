@@ -11,7 +11,7 @@ from upath import UPath
 
 from dfloc import plugin, storage
 from dfloc.config import TrialSpec
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.data.manifest import Manifest, SampleRef, read_samples
 from dfloc.errors import DataError, WorkspaceError
 from dfloc.features.extract import extract
@@ -212,7 +212,7 @@ def test_the_samples_of_a_list_are_those_that_it_is_named_by(bench: Bench) -> No
         storage.put_json(path, odd)
         with pytest.raises(DataError, match=rf"list {digest[:12]} in .* are not those that were planned"):
             work.samples(digest)
-    lists.keep(workspace, digest, right)
+    sample_lists.keep(workspace, digest, right)
     assert work.samples(digest) == right
     path.unlink()
     with pytest.raises(WorkspaceError, match="is gone; start the sweep again"):

@@ -1,0 +1,157 @@
+"""Photographs by the names that a user gives -> files of what is said of each."""
+
+import hashlib
+import io
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from upath import UPath
+
+from dfloc import storage
+from dfloc.data.folders import EXTENSIONS, text, walk
+from dfloc.data.shards import Pixels, decode_image
+from dfloc.engine.predict import Predictor
+from dfloc.errors import ConfigError, DataError, DflocError, DiskFullError
+
+TINT = (255, 0, 0)
+OUTLINE = (255, 255, 0)
+STRENGTH = 0.6  # of the tint where the probability is 1
+OUTPUTS = (".prob.png", ".overlay.png")
+SAME = ("image_sha256", "trial", "checkpoint")
+
+
+class PhotoFiles(NamedTuple):
+    """A photograph, and where below the output folder its files go, without what they end in."""
+
+    path: Path
+    name: str
+
+    @property
+    def shown(self) -> str:
+        """The path as a screen and JSON can show it."""
+        return text(str(self.path))
+
+
+def find(given: Sequence[Path]) -> tuple[list[PhotoFiles], list[Path]]:
+    """Return the photographs that files and folders name, each once, and the other files of the folders.
+
+    A file of a folder keeps its place below that folder. Photographs of one name are told apart by the first digits
+    of the sha256 of their paths.
+
+    Args:
+        given: files, of any extension; folders, whose hidden files and earlier outputs are left out.
+
+    Raises:
+        ConfigError: one is not there, or there is no photograph at all.
+        DataError: a folder cannot be listed.
+    """
+    found: dict[Path, Path] = {}
+    others: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            for file in (file for file in walk(path) if not _is_output(file)):
+                if file.suffix.lower() in EXTENSIONS:
+                    found.setdefault(file.absolute(), file.relative_to(path).with_suffix(""))
+                else:
+                    others.append(file)
+        elif path.is_file():
+            found.setdefault(path.absolute(), Path(path.stem))
+        else:
+            raise ConfigError(f"no file or folder {path}; name images or folders of them")
+    if not found:
+        raise ConfigError(f"no images in {', '.join(map(str, given))}; expected {', '.join(sorted(EXTENSIONS))}")
+    times = Counter(str(name).casefold() for name in found.values())
+    photos = []
+    for path, name in found.items():
+        digits = "" if times[str(name).casefold()] == 1 else f"-{_sha256(os.fsencode(path))[:8]}"
+        photos.append(PhotoFiles(path, f"{name.as_posix()}{digits}"))
+    return photos, others
+
+
+def predict(
+    predictor: Predictor, photos: Sequence[PhotoFiles], out: Path, trial_facts: Mapping[str, Any]
+) -> Iterator[tuple[PhotoFiles, str]]:
+    """Write `NAME.prob.png`, `NAME.overlay.png` and, when both are there, `NAME.json` for each photograph.
+
+    Args:
+        predictor: the trial.
+        photos: as `find` gives them.
+        out: the output folder.
+        trial_facts: what the JSON says of the trial; `threshold` is that of area and outline.
+
+    Yields:
+        Each photograph, with what is wrong with it; empty where its files were written.
+
+    Raises:
+        DiskFullError: there is no room for the files; no other photograph is tried.
+    """
+    for photo in photos:
+        try:
+            _predict(predictor, photo, out, trial_facts)
+        except DiskFullError:
+            raise
+        except (DflocError, OSError) as error:
+            yield photo, str(error)
+        else:
+            yield photo, ""
+
+
+def _predict(predictor: Predictor, photo: PhotoFiles, out: Path, trial_facts: Mapping[str, Any]) -> None:
+    data = photo.path.read_bytes()
+    facts = {"image": photo.shown, "image_sha256": _sha256(data), **trial_facts}
+    _refuse_other(UPath(out) / f"{photo.name}.json", facts)
+    image_HWC = decode_image(data, new=True)
+    said = predictor(image_HWC)
+    facts |= {
+        "width": image_HWC.shape[1],
+        "height": image_HWC.shape[0],
+        "mean_prob": said.mean,
+        "area": said.area(trial_facts["threshold"]),
+    }
+    prob_HW = np.round(said.prob_HW.numpy() * 255).astype(np.uint8)
+    _put(out, f"{photo.name}.prob.png", Image.fromarray(prob_HW))
+    _put(out, f"{photo.name}.overlay.png", overlay(image_HWC, said.prob_HW.numpy(), trial_facts["threshold"]))
+    storage.put_json(UPath(out) / f"{photo.name}.json", facts)
+
+
+def overlay(image_HWC: Pixels, prob_HW: npt.NDArray[np.float32], threshold: float) -> Image.Image:
+    """Return the photograph, the redder the more probably generated, with a yellow line around what is above."""
+    picture = Image.fromarray(image_HWC)
+    picture.paste(TINT, mask=Image.fromarray(np.round(prob_HW * (255 * STRENGTH)).astype(np.uint8)))
+    called_HW = (prob_HW > threshold).astype(np.uint8) * 255
+    width = 1 + min(called_HW.shape) // 512
+    inner_HW = cv2.erode(called_HW, np.ones((2 * width + 1, 2 * width + 1), np.uint8))
+    picture.paste(OUTLINE, mask=Image.fromarray(called_HW - inner_HW))
+    return picture
+
+
+def _refuse_other(path: UPath, facts: Mapping[str, Any]) -> None:
+    """Refuse to write over what another photograph, trial or checkpoint left."""
+    if not path.exists():
+        return
+    there = storage.get_json(path)
+    other = [key for key in SAME if not isinstance(there, dict) or there.get(key) != facts[key]]
+    if other:
+        raise DataError(f"{path} is of another {other[0].removesuffix('_sha256')}; choose another --out, or delete it")
+
+
+def _put(out: Path, name: str, picture: Image.Image) -> None:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    storage.put(UPath(out) / name, buffer.getvalue())
+
+
+def _is_output(path: Path) -> bool:
+    """Return whether an earlier command wrote a file."""
+    return path.name.endswith(OUTPUTS) or (path.suffix == ".json" and path.with_suffix(OUTPUTS[0]).exists())
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

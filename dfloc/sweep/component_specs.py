@@ -1,0 +1,184 @@
+"""What a cell asks of decoder, loss and augmentation -> parts of its trial's spec, without what is not read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dfloc import losses, registry
+from dfloc.config import (
+    AugmentSpec,
+    DecoderSpec,
+    LossSpec,
+    MapRecipe,
+    OptimizerSpec,
+    ScheduleSpec,
+    TrialSpec,
+)
+from dfloc.data import augment as augmentations
+from dfloc.errors import ConfigError, unknown
+from dfloc.models import decoders
+from dfloc.planned import PlannedTrial
+from dfloc.registry import SOLVED, WATCHED
+from dfloc.sweep.cell import Cell
+from dfloc.sweep.inventory import Inventory
+from dfloc.sweep.sweep_keys import AugmentAsk, DecoderAsk, TrialAsk
+
+ALWAYS = frozenset({"name", "plugin", "weight"})
+
+
+def decoder(ask: TrialAsk, maps: Sequence[MapRecipe], inventory: Inventory) -> DecoderSpec:
+    """Return the decoder of a cell: `channels: auto` and the encoder's weights settled.
+
+    Raises:
+        ConfigError: no such decoder or plug-in, it does not suit the maps, or no such weights.
+    """
+    asked = ask.decoder
+    given = {name: getattr(asked, name) for name in asked.model_fields_set} | _own("decoder", asked.name)
+    head, tail = maps[0].name
+    if asked.channels == "auto":
+        given["channels"] = registry.backbone(head).channels.get(tail, DecoderSpec.model_fields["channels"].default)
+    spec = DecoderSpec(**_read(given, registry.DECODER_FIELDS.get(asked.name)))
+    decoders.check(spec, _shapes(maps))
+    if spec.name == "smp":
+        spec = spec.model_copy(update={"weights": inventory.encoder(spec)})
+    return spec
+
+
+def goes_on(begun: DecoderSpec, asked: DecoderAsk) -> DecoderSpec:
+    """Return the decoder of a finished trial as a cell trains it further: its BatchNorm, if any, as the cell asks."""
+    fields = registry.DECODER_FIELDS.get(begun.name)
+    if fields is not None and not begun.plugin and "batch_norm" not in fields:
+        return begun
+    return begun.model_copy(update={"batch_norm": asked.batch_norm})
+
+
+def loss(asked: LossSpec, *, term: bool = False) -> LossSpec:
+    """Return a loss, or a term of a sum, without the fields that it does not read.
+
+    Raises:
+        ConfigError: no such loss or plug-in, a sum without terms, a term that is a sum itself, a weight of no term, or
+            a constant that the loss cannot have.
+    """
+    if asked.weight != 1 and not term:
+        raise ConfigError(f"loss {asked.name}: only a term of a sum has a weight; this one's would change nothing")
+    given = {name: getattr(asked, name) for name in asked.model_fields_set} | _own("loss", asked.name)
+    if asked.name == "sum":
+        if not asked.terms or any(part.name == "sum" for part in asked.terms):
+            raise ConfigError(
+                "loss sum needs terms that are no sums: {name: sum, terms: [{name: bce}, {name: dice, weight: 0.5}]}"
+            )
+        given["terms"] = tuple(loss(part, term=True) for part in asked.terms)
+    spec = LossSpec(**_read(given, registry.LOSS_FIELDS.get(asked.name)))
+    losses.check(spec)
+    return spec
+
+
+def optimizer(asked: OptimizerSpec) -> OptimizerSpec:
+    """Return an optimiser with the plug-in that it comes from.
+
+    Raises:
+        ConfigError: no such optimiser or plug-in.
+    """
+    return asked.model_copy(update=_own("optimizer", asked.name))
+
+
+def schedule(asked: ScheduleSpec) -> ScheduleSpec:
+    """Return a schedule with the plug-in that it comes from, without the measure that it does not follow.
+
+    Raises:
+        ConfigError: no such schedule or plug-in.
+    """
+    given = {name: getattr(asked, name) for name in asked.model_fields_set} | _own("schedule", asked.name)
+    return ScheduleSpec(**_read(given, registry.SCHEDULE_FIELDS.get(asked.name)))
+
+
+def augment(asked: AugmentAsk | None, maps: Sequence[MapRecipe]) -> AugmentSpec | None:
+    """Return the augmentation of a cell; None: images stay as they are.
+
+    Raises:
+        ConfigError: both a name and ops, neither, no such name, or ops that cannot be carried out (on these maps).
+    """
+    if asked is None or (asked.name == "none" and not asked.ops):
+        return None
+    if asked.name == "none":
+        raise ConfigError("augment none has no ops; leave out its name, or empty its ops: {name: none, ops: []}")
+    if (asked.name is None) == (not asked.ops):
+        raise ConfigError("augment names a set of operations or lists its ops: {name: blur} or {ops: [{name: blur}]}")
+    if asked.name is not None and asked.name not in augmentations.NAMED:
+        raise unknown("augmentation", asked.name, ["none", *augmentations.NAMED])
+    augmentations.check(asked.ops)
+    ops = augmentations.NAMED[asked.name] if asked.name else asked.ops
+    scaled = [recipe.map for recipe in maps if recipe.resize.startswith("torchvision")]  # their input is no uint8
+    if scaled and any(op.at == "input" for op in ops):
+        raise ConfigError(
+            f"augmentation at: input changes images of uint8, but what {scaled[0]} takes is normalised: use at: stored"
+        )
+    return AugmentSpec(ops=ops, views=asked.views, seed=asked.seed)
+
+
+def refuse_lone(spec: TrialSpec, name: str) -> None:
+    """Return if the decoder of a spec can be trained in its batches.
+
+    Args:
+        spec: of a trial.
+        name: of the trial.
+
+    Raises:
+        ConfigError: a batch has one image, which the decoder cannot be trained on; names a batch that would do.
+    """
+    size, batch, decoder = spec.train.size, spec.batch, spec.decoder
+    if batch > 1 and (spec.epoch_steps is not None or size % batch != 1):
+        return
+    if decoder.name in SOLVED or not decoders.needs_two(decoder, _shapes(spec.maps)):
+        return
+    word = f"{decoder.architecture} on {decoder.encoder}" if decoder.name == "smp" else decoder.name
+    has = f"{size} training images in batches of {batch} leave one" if batch > 1 else "its batch is 1"
+    near = sorted(range(2, size + 2), key=lambda other: (abs(other - batch), other))
+    fits = next((other for other in near if spec.epoch_steps is not None or size % other != 1), None)
+    cure = f"another batch, such as {fits}, or another count" if fits else "more images"
+    raise ConfigError(f"{name}: decoder {word} cannot be trained on one image, but {has}; ask for {cure}")
+
+
+def refuse_lone_drawn(cells: Sequence[Cell], cover: Sequence[PlannedTrial]) -> None:
+    """Refuse a search that could draw a decoder with a batch of one image that it cannot be trained on."""
+    decoders = {trial.spec.decoder: trial.spec.maps for trial in cover if trial.spec.decoder.name not in SOLVED}
+    batches = {(trial.spec.train.size, trial.spec.batch, trial.spec.epoch_steps): trial.spec for trial in cover}
+    for spec in batches.values():
+        for decoder, maps in decoders.items():
+            with cells[0].blames("trial.batch"):
+                refuse_lone(spec.model_copy(update={"decoder": decoder, "maps": maps}), f"stage {cells[0].stage}")
+
+
+def _shapes(maps: Sequence[MapRecipe]) -> tuple[registry.MapSpec, ...]:
+    return tuple(registry.map_spec(recipe.map) for recipe in maps)
+
+
+def solved(spec: TrialSpec) -> TrialSpec:
+    """Return the spec of a decoder that is not trained, without what training alone reads."""
+    return spec.model_copy(
+        update={
+            "decoder": DecoderSpec(name=spec.decoder.name),
+            "loss": LossSpec(name="bce"),
+            "optimizer": OptimizerSpec(name="adamw"),
+            "schedule": ScheduleSpec(name="constant"),
+            "epochs": 1,
+            "epoch_steps": None,
+            "batch": 64,
+            "seed": 0,
+            "select": WATCHED,
+            "precision": "fp32",
+            "augment": None,
+        }
+    )
+
+
+def _own(kind: registry.ComponentKind, name: str) -> dict[str, object]:
+    plugin = registry.plugin_of(kind, name)
+    registry.find(kind, name, plugin)
+    return {"plugin": plugin}
+
+
+def _read(given: Mapping[str, Any], fields: frozenset[str] | None) -> dict[str, Any]:
+    """Return what of a spec is read; all of it where a plug-in reads it."""
+    if fields is None or given.get("plugin"):
+        return dict(given)
+    return {name: value for name, value in given.items() if name in fields | ALWAYS}

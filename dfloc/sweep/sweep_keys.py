@@ -1,0 +1,290 @@
+"""The vocabulary of a sweep file: what a study, a stage and a cell may ask for."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
+
+from dfloc.config import (
+    AugmentOp,
+    Checkpoint,
+    DecoderSpec,
+    Frozen,
+    LossSpec,
+    OptimizerSpec,
+    ScheduleSpec,
+    Selection,
+    Whole,
+)
+from dfloc.data.mixture import Pairing
+from dfloc.registry import WATCHED
+from dfloc.sweep.search_keys import SearchAsk
+
+Count = Annotated[Whole, Field(ge=1)]
+Seeds = Annotated[Whole, Field(ge=1, le=10_000)]  # as many trials as are planned at once (`cell.MAX_CELLS`)
+Side = Annotated[Whole, Field(ge=1, le=4096)]  # of a grid, in pixels
+Widths = Annotated[tuple[Annotated[Whole, Field(ge=1, le=65_536)], ...], Field(max_length=32)]
+Word = Annotated[str, Field(min_length=1)]
+Number = Count | Literal["all"]
+ByDomain = Annotated[dict[str, Number], Field(min_length=1)]
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Mode = Literal["restart", "cumulative", "incremental"]
+
+# Names become folders, tags, and words of `--only STAGE/CASE`.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
+NAMED = "letters, digits and _ . + -, a letter or digit first, at most 100"
+
+
+def _is_name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError(f"should be named by {NAMED}")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_is_name)]
+
+
+class TrainAsk(Frozen):
+    """Which samples a cell trains and validates on.
+
+    Attributes:
+        domains: all | all_but_held_out | one domain | a list of domains.
+        count: images of each domain, or all that there are; by domain, or with the keys `first` (of the study's
+            domains) and `rest`.
+        valid: validation images of each of `valid_domains`.
+        valid_domains: as `domains`; the training domains where it is left out.
+        pairing: stems | independent | disjoint.
+        within: draw from the first so many source images only (a third).
+        replay: equal = add as many images of the parent's training list.
+        mode: restart (from the parent) | cumulative (from the model of the next smaller count, on all images so far) |
+            incremental (likewise, on the new images alone).
+    """
+
+    domains: str | Names
+    count: Number | ByDomain
+    valid: Number | ByDomain
+    valid_domains: str | Names | None = None
+    pairing: Pairing = "stems"
+    within: Count | None = None
+    replay: Literal["none", "equal"] = "none"
+    mode: Mode = "restart"
+
+    @property
+    def judges(self) -> str | tuple[str, ...]:
+        """The domains that it validates on."""
+        return self.valid_domains or self.domains
+
+
+class DecoderAsk(DecoderSpec):
+    """A decoder as a user writes it.
+
+    What is larger than a decoder can be is refused here, so that a stored spec stays readable whatever it has.
+
+    Attributes:
+        channels: width of each stage; auto = the plan of the first map (`registry.BackboneRow.channels`).
+        weights: of the encoder: imagenet or another tag, a file, random.
+    """
+
+    depth: Annotated[Whole, Field(ge=4, le=1000, multiple_of=4)] = 12
+    channels: Widths | Literal["auto"] = "auto"  # type: ignore[assignment]
+    out_size: Side = 256
+    grid: Side | None = None
+
+
+class AugmentAsk(Frozen):
+    """How training images are changed, as a user writes it: by a name, or op by op.
+
+    Attributes:
+        name: of a set of ops that dfloc knows; none = images stay as they are.
+        ops: in the order in which they act, instead of a name.
+        views: epochs | k, see AugmentSpec.
+        seed: of the draws.
+    """
+
+    name: str | None = None
+    ops: tuple[AugmentOp, ...] = ()
+    views: Count | Literal["epochs"] = "epochs"
+    seed: Annotated[Whole, Field(ge=0)] = 0
+
+
+class TrialAsk(Frozen):
+    """How a cell trains; the fields of a TrialSpec as a user writes them.
+
+    Attributes:
+        maps: `<backbone>/<map>`, concatenated in this order.
+        weights: where the backbones' weights come from: one word for all, or by backbone; none = each one's default.
+        input: sizes that an image passes on its way into the backbones, in pixels: [224, 1024], or [1024] at once.
+        augment: how training images are changed; none where it is left out.
+        decoder: what is trained on the maps.
+        loss: what is minimised.
+        optimizer: how weights are changed.
+        schedule: how the learning rate changes.
+        epochs: passes over the training images; with `epoch_steps`, so many steps each.
+        epoch_steps: optimiser steps of an epoch; as many as the images need where it is left out.
+        batch: images of a step.
+        select: what names the best epoch: validation iou, validation loss, or last.
+        targets: shuffled = each training image gets another one's mask, a control.
+        precision: auto = bf16 on a GPU, fp32 on a CPU.
+        seed: pinned here where a trial has nothing random; else the sweep's seeds are its axis.
+    """
+
+    maps: Annotated[tuple[str, ...], Field(min_length=1)]
+    weights: Word | dict[str, Word] | None = None
+    input: Annotated[tuple[Count, ...], Field(min_length=1, max_length=2)] | None = None
+    decoder: DecoderAsk
+    loss: LossSpec
+    optimizer: OptimizerSpec
+    schedule: ScheduleSpec
+    epochs: Annotated[Whole, Field(ge=1, le=100_000)]
+    epoch_steps: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
+    batch: Annotated[Whole, Field(ge=1, le=1_000_000)]
+    select: Selection = WATCHED
+    targets: Literal["own", "shuffled"] = "own"
+    augment: AugmentAsk | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: Annotated[Whole, Field(ge=0)] | None = None
+
+    @field_validator("decoder", "loss", "schedule", "optimizer", "augment", mode="before")
+    @classmethod
+    def _bare_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class FromAsk(Frozen):
+    """Whose weights the cells start from, and which of them.
+
+    Attributes:
+        stage: the stage whose trials are the parents.
+        trial: instead of a stage, a finished trial, of another sweep or imported: the first digits of its fingerprint,
+            the id of its MLflow run, or its name.
+        checkpoint: which of its weights.
+    """
+
+    stage: str | None = None
+    trial: str | None = None
+    checkpoint: Checkpoint = "best"
+
+    @field_validator("trial", mode="before")
+    @classmethod
+    def _digits(cls, value: object) -> object:
+        if isinstance(value, int | float):
+            raise ValueError("digits alone are read as a number: put them in quotes, {trial: '123456'}")
+        return value
+
+    @model_validator(mode="after")
+    def _one(self) -> "FromAsk":
+        if self.stage is None and self.trial is None:
+            raise ValueError("`from` names a stage or a trial")
+        if self.stage is not None and self.trial is not None:
+            raise ValueError("`from` names a stage or a trial, not both; take one of them away, as by stage: null")
+        return self
+
+
+class CellAsk(Frozen):
+    """One cell of a stage after every axis has its value."""
+
+    train: TrainAsk
+    trial: TrialAsk
+    parent: FromAsk | None = Field(default=None, alias="from")
+
+    @field_validator("parent", mode="before")
+    @classmethod
+    def _bare_stage(cls, value: object) -> object:
+        return {"stage": value} if isinstance(value, str) else value
+
+
+class CaseAsk(Frozen):
+    """A case of a stage as written: its axes, and what its cells have in common (checked cell by cell).
+
+    Attributes:
+        parent: the stage, or finished trial, whose weights it starts from; none where it is left out.
+        grid: its axes, each a list of values: one trial of each combination.
+        train: which samples it trains and validates on.
+        trial: how it trains, over what stands above.
+    """
+
+    parent: Any = Field(default=None, alias="from")
+    grid: dict[str, Any] = Field(default_factory=dict)
+    train: dict[str, Any] = Field(default_factory=dict)
+    trial: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("parent", mode="before")
+    @classmethod
+    def _stage_or_trial(cls, value: object) -> object:
+        stage = value.get("stage", "another key" if value else "") if isinstance(value, dict) else value
+        if value is not None and not (isinstance(stage, str) and stage):
+            raise ValueError("should be the name of a stage, or {trial: NAME}")
+        return value
+
+
+class StageAsk(CaseAsk):
+    """A stage as written: as a case, and the cases that it is made of.
+
+    Attributes:
+        cases: by name, each merged over the stage; one without a name where they are left out.
+    """
+
+    cases: dict[Name, CaseAsk] = Field(default_factory=dict)
+
+
+class EvaluateAsk(Frozen):
+    """What every trial of the study is scored on.
+
+    Attributes:
+        domains: whose test images; any that the data have.
+        protocol: the definitions of its metrics (`dfloc list protocols`).
+        count: test images of each domain; all where it is left out.
+    """
+
+    domains: Names
+    protocol: str
+    count: Number | None = None
+
+
+class StudyAsk(Frozen):
+    """A sweep file with its preset and `--set` merged in.
+
+    Attributes:
+        name: enters the sweep's name, with preset and data; a folder.
+        title: the study in one line.
+        tables: published tables that its report stands beside.
+        domains: the study's local domains, in the order of its tables; `data` = all that the data have.
+        device: where its trials run.
+        trial: how every trial trains.
+        stages: by name.
+        evaluate: what every trial is scored on.
+        grid: axes of every stage.
+        seeds: number of trial seeds, an axis of every stage.
+        draws: number of sampling seeds, an axis of every stage.
+        search: of which stage the trials are drawn, and from what.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+    title: str
+    tables: tuple[str, ...] = ()
+    domains: Annotated[tuple[str, ...], Field(min_length=1)]
+    device: Literal["cpu", "cuda"] = "cuda"
+    grid: dict[str, Any] = Field(default_factory=dict)
+    seeds: Seeds = 1
+    draws: Seeds = 1
+    trial: dict[str, Any] = Field(default_factory=dict)
+    stages: Annotated[dict[Name, StageAsk], Field(min_length=1)]
+    evaluate: EvaluateAsk
+    search: SearchAsk | None = None
+
+
+def field_names(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
+    """Return the keys that a model knows at the end of a path, as a sweep file writes them."""
+    current: Any = model
+    for part in path:
+        fields = getattr(current, "model_fields", {})
+        by_key = {field.alias or name: field for name, field in fields.items()}
+        if part not in by_key:
+            continue
+        current = next((t for t in _types(by_key[str(part)].annotation) if isinstance(t, type)), None)
+    return [field.alias or name for name, field in getattr(current, "model_fields", {}).items()]
+
+
+def _types(annotation: Any) -> list[Any]:
+    inner = [t for arg in getattr(annotation, "__args__", ()) for t in _types(arg)]
+    return [t for t in (annotation, *inner) if isinstance(t, type) and issubclass(t, BaseModel)]

@@ -1,0 +1,59 @@
+import pytest
+
+from dfloc.config import DecoderSpec, LossSpec, ScheduleSpec
+from dfloc.errors import ConfigError
+from dfloc.sweep import component_specs
+from dfloc.sweep.sweep_keys import DecoderAsk
+
+
+@pytest.mark.parametrize(
+    ("name", "plugin", "found"),
+    [("conv", None, "frozen"), ("smp", None, "frozen"), ("mine", "digest", "frozen"), ("linear", None, "train")],
+)
+def test_a_finished_decoder_goes_on_with_the_batch_norm_that_is_asked_for_where_it_has_one(
+    name: str, plugin: str | None, found: str
+) -> None:
+    begun = DecoderSpec(name=name, plugin=plugin, depth=8)
+    asked = DecoderAsk(name="conv", depth=4, batch_norm="frozen")
+    assert component_specs.goes_on(begun, asked) == DecoderSpec(name=name, plugin=plugin, depth=8, batch_norm=found)
+
+
+def test_a_loss_keeps_only_the_fields_that_it_reads() -> None:
+    asked = {"reduction": "image", "smooth": 1.0, "alpha": 0.25, "gamma": 3.0}
+    left = {
+        "bce": {},
+        "dice": {"reduction": "image", "smooth": 1.0},
+        "jaccard": {"reduction": "image", "smooth": 1.0},
+        "focal": {"alpha": 0.25, "gamma": 3.0},
+        "lovasz": {"reduction": "image"},
+    }
+    for name, fields in left.items():
+        assert component_specs.loss(LossSpec(name=name, **asked)) == LossSpec(name=name, **fields)
+
+
+def test_a_schedule_keeps_the_measure_that_it_follows() -> None:
+    assert component_specs.schedule(ScheduleSpec(name="plateau", watch="loss")).watch == "loss"
+    assert component_specs.schedule(ScheduleSpec(name="constant", watch="loss")) == ScheduleSpec(name="constant")
+
+
+def test_a_sum_keeps_the_weights_of_its_terms_and_what_they_read() -> None:
+    terms = (LossSpec(name="bce", weight=0.5, smooth=3.0), LossSpec(name="dice", gamma=3.0))
+    found = component_specs.loss(LossSpec(name="sum", terms=terms, gamma=5.0))
+    assert found == LossSpec(name="sum", terms=(LossSpec(name="bce", weight=0.5), LossSpec(name="dice")))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (LossSpec(name="dise"), 'unknown loss "dise"; did you mean "dice"'),
+        (LossSpec(name="sum"), "sum needs terms"),
+        (LossSpec(name="sum", terms=(LossSpec(name="sum", terms=(LossSpec(name="bce"),)),)), "terms that are no sums"),
+        (LossSpec(name="sum", terms=(LossSpec(name="dise"),)), "did you mean"),
+        (LossSpec(name="dice", weight=2.0), "only a term of a sum has a weight"),
+        (LossSpec(name="focal", gamma=0.5), "gamma is 0, or 1 and more"),
+        (LossSpec(name="sum", terms=(LossSpec(name="focal", gamma=0.5),)), "gamma is 0, or 1 and more"),
+    ],
+)
+def test_losses_that_cannot_be_are_refused_when_planned(spec: LossSpec, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        component_specs.loss(spec)
