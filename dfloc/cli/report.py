@@ -87,7 +87,6 @@ def report(
     """
     from dfloc.errors import ConfigError
     from dfloc.storage import Workspace
-    from dfloc.sweep.sweep_file import shipped
 
     _refuse_of_other_formats(kind, table, columns, figure, opens, out)
     if every != (name is None):
@@ -108,7 +107,7 @@ def _found(workspace: str, name: str, preset: str | None, data: str | None, limi
     from upath import UPath
 
     from dfloc.report.find import find
-    from dfloc.sweep.file import shipped
+    from dfloc.sweep.sweep_file import shipped
 
     return find(UPath(workspace), name, shipped(), preset=preset, data=data, limit=limit)
 

@@ -19,7 +19,7 @@ from PIL import Image
 from upath import UPath
 
 from dfloc import storage
-from dfloc.data import lists
+from dfloc.data import sample_lists
 from dfloc.errors import DataError, DflocError, WorkspaceError
 from dfloc.report.results import Result
 from dfloc.storage import Workspace
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import torch
 
     from dfloc.data.manifest import SampleRef
-    from dfloc.engine.source import Maps
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -185,7 +184,7 @@ def _references(workspace: Workspace, shards: UPath, samples: Sequence[Sample]) 
     manifest = Manifest.load(shards)
     found: dict[str, SampleRef] = {}
     for domain, digest in dict.fromkeys((sample.domain, sample.digest) for sample in samples):
-        ids = set(lists.ids(workspace, digest) or ())
+        ids = set(sample_lists.ids(workspace, digest) or ())
         mine = {ref.id: ref for ref in read_samples(shards, manifest, domain, "test") if ref.id in ids}
         if list_digest(mine.values()) != digest:
             raise DataError(f"{shards} holds other test images of {domain} than those that were scored")
@@ -238,7 +237,8 @@ def _keep_maps(
 def _features(workspace: Workspace, shards: UPath, model: Result, refs: Sequence["SampleRef"]) -> "torch.Tensor":
     """Return what a model's decoder reads of samples: stored, else made by its backbones from the images."""
     from dfloc import registry
-    from dfloc.engine.source import LoopMaps, StoredMaps
+    from dfloc.data.shards import ShardReader, decode_image
+    from dfloc.engine.batches import StoredMaps, look
     from dfloc.features.store import FeatureStore
     from dfloc.features.weights import WeightsIndex
 
@@ -250,8 +250,9 @@ def _features(workspace: Workspace, shards: UPath, model: Result, refs: Sequence
         log.info("the panel makes features anew: %s", error)
     index, of = WeightsIndex(workspace), {recipe.name.backbone: recipe for recipe in spec.maps}
     made = {name: index.make(name, one.weights, "cpu", one.plugin) for name, one in of.items()}
-    maps: Maps = LoopMaps(made, spec.maps, shards, tokens=tokens)
-    return maps.read(refs)
+    reader = ShardReader(shards)
+    found = [decode_image(reader.group(ref.shard, ref.group, ["image"])[ref.row]["image"]["bytes"]) for ref in refs]
+    return look(found, made, spec.maps, tokens=tokens)
 
 
 def _small(image: Pixels, kind: str, **options: int) -> bytes:

@@ -178,7 +178,7 @@ class Results:
 
     Attributes:
         runs: by fingerprint, the address of the page on which an MLflow server shows a trial's runs; empty: none does.
-        mask_kinds: the kinds of the masks of a list (`lists.mask_kinds`).
+        mask_kinds: the kinds of the masks of a list (`sample_lists.mask_kinds`).
         all_fake: by test domain, what calling every pixel fake scores there: no trial of it is needed.
     """
 
@@ -186,7 +186,7 @@ class Results:
         self.record = record
         self._ledger = Ledger(workspace)
         self.runs = partial(tracking_uri.search, workspace.sweep(record.sweep), FINGERPRINT)
-        self.mask_kinds: Callable[[str], tuple[str, ...] | None] = cache(partial(lists.mask_kinds, workspace))
+        self.mask_kinds: Callable[[str], tuple[str, ...] | None] = cache(partial(sample_lists.mask_kinds, workspace))
         self._scores: dict[str, Score | None] = {}
         self._photographs: dict[str, int] = {}
         self.all_fake: dict[str, Score] = {}

@@ -9,7 +9,7 @@ from dfloc.report import budgets, controls, exposure, models, words
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
-from dfloc.sweep.file import shipped
+from dfloc.sweep.sweep_file import shipped
 from tests.report.planned import planned
 from tests.report.studies import MINI, Maker, record
 
