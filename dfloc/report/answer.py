@@ -78,14 +78,26 @@ def _sure(study: Study, differences: Sequence[Estimate]) -> str:
     widths = [(one.high - one.low) / 2 for one in differences if one.known]
     words = [f"{trainings} of each, {_counted(photographs, 'source image')} a domain"]
     if widths:
-        words.append(f"differences under about {_rounded(median(widths))} are not decided")
+        words.append(f"differences under {_span(widths)} are not decided")
         words += ["another training may tell otherwise"] if runs[0] == 1 else []
     elif differences:
         words.append("too few source images for an interval, so no difference is decided")
     states = study.results.counts()
     total = sum(states.values())
-    waiting = f" {total - states['done']} of {total} trials are not finished." if total - states["done"] else ""
+    waiting = _states(states["failed"], total, "failed") + _states(
+        states["new"] + states["partial"], total, "are not finished"
+    )
     return f"{': '.join(['; '.join(words[:1]), *(['; '.join(words[1:])] if words[1:] else [])])}.{waiting}"
+
+
+def _states(count: int, total: int, words: str) -> str:
+    return f" {count} of {total} trials {words}." if count else ""
+
+
+def _span(widths: Sequence[float]) -> str:
+    """Return half the widths of some intervals: the usual one, or the least and the most where they are far apart."""
+    low, high = min(widths), max(widths)
+    return f"{_rounded(low)} to {_rounded(high)}" if high > 1.5 * low else f"about {_rounded(median(widths))}"
 
 
 def _rounded(value: float) -> str:

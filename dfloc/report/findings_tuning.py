@@ -24,40 +24,60 @@ class Point(NamedTuple):
     seen: Sequence[str]
 
 
+class Curves(NamedTuple):
+    """The scored curves of the facet that validation chooses, and the n that is spoken of.
+
+    Attributes:
+        points: each held-out domain's, by n.
+        values: the mean over all of them at each n that they share.
+        n: the smallest that brings most of what the best does.
+    """
+
+    points: Mapping[str, Mapping[int, Group]]
+    values: Mapping[int, Estimate]
+    n: int
+    best: int
+
+
+def spoken_of(study: Study) -> Curves | None:
+    """Return what the findings are of; None where no n is scored on every held-out domain that has any."""
+    curves = {held_out: curve for of, held_out, curve in blocks(study) if of == best_facet(study)}
+    scored = {
+        held_out: {n: group for n, group in curve.items() if group.score([held_out])}
+        for held_out, curve in curves.items()
+    }
+    scored = {held_out: points for held_out, points in scored.items() if any(points)}
+    shared = sorted(n for n in set.intersection(*map(set, scored.values())) if n) if scored else []
+    values = {n: over([(points[n], held_out) for held_out, points in scored.items()]) for n in shared}
+    found = {n: value for n, value in values.items() if value}
+    return Curves(scored, found, *_enough(study, scored, found)) if found else None
+
+
 def findings(study: Study) -> Iterator[Finding]:
     """Yield what fine-tuning on n images of a new domain takes and costs, and what a control says."""
-    facet = best_facet(study)
-    curves = [(held_out, curve) for of, held_out, curve in blocks(study) if of == facet]
-    scored = [
-        (held_out, {n: group for n, group in curve.items() if group.score([held_out])}) for held_out, curve in curves
-    ]
-    scored = [(held_out, curve) for held_out, curve in scored if any(curve)]
-    shared = sorted(n for n in set.intersection(*(set(curve) for _, curve in scored)) if n) if scored else []
-    if not shared:
+    of, facet = spoken_of(study), best_facet(study)
+    if of is None:
         return
-    values = {n: over([(curve[n], held_out) for held_out, curve in scored]) for n in shared}
-    n, best = _enough(study, scored, {n: found for n, found in values.items() if found})
-    points = [Point(held_out, curve.get(0), curve[n], study.seen(curve)) for held_out, curve in scored]
+    n = of.n
+    points = [Point(name, curve.get(0), curve[n], study.seen(curve)) for name, curve in of.points.items()]
     first = [f"With {' and '.join(named(*axis) for axis in facet)}, which validation chooses: "] if facet else []
-    for sentence in (_gain(study, points, n, best, values), _cost(study, points)):
+    for sentence in (_gain(study, points, of), _cost(study, points, n)):
         if sentence:
             yield sentence._replace(text="".join([*first, sentence.text]))
             first = []
     replay = _beside(study, REPLAY, points, facet, n)
-    if kept := _kept(replay):
+    if kept := _kept(study, replay, n):
         yield kept
-    if scratch := _beside(study, SCRATCH, points, facet, n):
-        yield _anew(study, scratch, n)
-    if found := _everywhere(study, points, replay):
-        yield found
+    scratch = _beside(study, SCRATCH, points, facet, n)
+    for found in (_anew(study, scratch, n), _everywhere(study, points, replay)):
+        if found:
+            yield found
 
 
-def _enough(
-    study: Study, curves: Sequence[tuple[str, Mapping[int, Group]]], values: Mapping[int, Estimate]
-) -> tuple[int, int]:
+def _enough(study: Study, curves: Mapping[str, Mapping[int, Group]], values: Mapping[int, Estimate]) -> tuple[int, int]:
     """Return the smallest n that brings most of what the best n does, and the best."""
     best = next(n for n in values if values[n].value == study.first.best(one.value for one in values.values()))
-    based = [(curve[0], held_out) for held_out, curve in curves if 0 in curve]
+    based = [(curve[0], held_out) for held_out, curve in curves.items() if 0 in curve]
     base = over(based) if len(based) == len(curves) else None
     gain = study.first.gain(values[best].value, base.value) if base else 0.0
     if base is None or gain <= 0:
@@ -65,60 +85,67 @@ def _enough(
     return next(n for n in values if study.first.gain(values[n].value, base.value) >= ENOUGH * gain), best
 
 
-def _gain(
-    study: Study, points: Sequence[Point], n: int, best: int, values: Mapping[int, Estimate | None]
-) -> Finding | None:
+def _gain(study: Study, points: Sequence[Point], of: Curves) -> Finding | None:
     tuned = [(point.tuned, point.held_out) for point in points]
-    after, label, place = over(tuned), study.first.label, _new(study)
+    based = [(point.base, point.held_out) for point in points if point.base]
+    before, change = over(based), less(tuned, based) if len(based) == len(points) else None
+    after, label, place, images = over(tuned), study.first.label, _new(study), f"{of.n:,} images of a new {_new(study)}"
     if after is None:
         return None
-    numbers: dict[str, Estimate | float] = {"n": float(n), "after": after}
-    much = f"; {best:,} bring {values[best].value:.2f}" if best != n and values[best] else ""  # type: ignore[union-attr]
-    before = over([(point.base, point.held_out) for point in points if point.base])
-    based = [(point.base, point.held_out) for point in points if point.base]
-    change = less(tuned, based) if len(based) == len(points) else None
+    numbers: dict[str, Estimate | float] = {"n": float(of.n), "after": after}
     if before is None or change is None:
-        return Finding("gain", f"With {n:,} images of a new {place} {label} on it is {after.value:.2f}{much}", numbers)
-    verb = "lift" if change.value > 0 else "lower"
-    text = f"{n:,} images of a new {place} {verb} {label} on it from {before.value:.2f} to {after.value:.2f}{much}"
-    return Finding("gain", text, numbers | {"before": before}, [(change, "whether they change it is not decided")])
+        return Finding("gain", f"After {images} {label} on that {place} is {after.value:.2f}", numbers)
+    numbers |= {"before": before}
+    found = [(change, "whether they change it is not decided")]
+    moved = f"{label} on that {place} {_moved(before, after)}"
+    if study.first.gain(change.value, 0) <= 0:
+        return Finding("gain", f"{images} do not help: {moved}", numbers, found)
+    if of.n == max(of.values):
+        return Finding("gain", f"{images}, the most that were tried, help: {moved}", numbers, found)
+    more = f"; {of.best:,} bring {of.values[of.best].value:.2f}" if of.best != of.n else ""
+    return Finding("gain", f"{images} suffice: {moved}{more}", numbers, found)
 
 
-def _cost(study: Study, points: Sequence[Point]) -> Finding | None:
+def _cost(study: Study, points: Sequence[Point], n: int) -> Finding | None:
     tuned = [(point.tuned, domain) for point in points for domain in point.seen]
     based = [(point.base, domain) for point in points if point.base for domain in point.seen]
     change = less(tuned, based) if len(tuned) == len(based) else None
     before, after = over(based), over(tuned)
     if change is None or before is None or after is None:
         return None
-    words = f"{before.value:.2f} {_moves(change)} {after.value:.2f} on the known ones"
-    worse = study.first.gain(change.value, 0) < 0
-    text = f"Fine-tuning forgets: {words}" if worse else f"Fine-tuning forgets nothing: {words}"
+    lost = "forgets" if study.first.gain(change.value, 0) < 0 else "forgets nothing"
+    moved = f"{study.first.label} {_moved(before, after)}"
+    text = f"Fine-tuned on {n:,} of them, the model {lost}: on the known {_new(study)}s {moved}"
     return Finding("cost", text, {"before": before, "after": after}, [(change, "whether it forgets is not decided")])
 
 
-def _kept(replay: Sequence[tuple[Point, Group]]) -> Finding | None:
+def _kept(study: Study, replay: Sequence[tuple[Point, Group]], n: int) -> Finding | None:
     tuned = [(point.tuned, domain) for point, _ in replay for domain in point.seen]
     kept = [(group, domain) for point, group in replay for domain in point.seen]
     new, known = over([(group, point.held_out) for point, group in replay]), over(kept)
-    change = less(kept, tuned)
-    said = [f"{found.value:.2f} on {words}" for found, words in ((new, "the new"), (known, "the known ones")) if found]
-    if not said:
+    change, instead = less(kept, tuned), over(tuned)
+    if new is None or known is None or instead is None or change is None:
         return None
-    text = f"With as many old images among the new ones (replay) it has {' and '.join(said)}{_also(replay, ('train',))}"
-    numbers = {name: found for name, found in (("new", new), ("known", known)) if found}
-    return Finding("keep", text, numbers, [(change, "whether that keeps more is not decided")] if change else [])
+    verb = "keeps more" if study.first.gain(change.value, 0) > 0 else "keeps no more"
+    before = over([(point.tuned, point.held_out) for point, _ in replay])
+    beside = f" instead of {before.value:.2f}" if before else ""
+    text = f"Replay, {n:,} known images among the {n:,} new ones, {verb}: {known.value:.2f} instead of "
+    text += f"{instead.value:.2f} on the known {_new(study)}s, {new.value:.2f}{beside} on the new one"
+    found = [(change, "whether it does is not decided")]
+    return Finding("keep", f"{text}{_also(replay, ('train',))}", {"new": new, "known": known}, found)
 
 
-def _anew(study: Study, scratch: Sequence[tuple[Point, Group]], n: int) -> Finding:
+def _anew(study: Study, scratch: Sequence[tuple[Point, Group]], n: int) -> Finding | None:
     anew = [(group, point.held_out) for point, group in scratch]
-    change, found = less([(point.tuned, point.held_out) for point, _ in scratch], anew), over(anew)
-    also = _also(scratch, ("init",))
-    steps = "with equal steps" if all(_steps(point.tuned) == _steps(group) for point, group in scratch) else ""
-    text = f"From scratch {steps or f'on the same {n:,} images'} {study.first.label} on the new one is "
-    text += f"{found.value:.2f}{also}" if found else "not there"
-    words = "whether fine-tuning owes its base anything is not decided"
-    return Finding("control", text, {"scratch": found} if found else {}, [(change, words)] if change else [])
+    tuned = [(point.tuned, point.held_out) for point, _ in scratch]
+    change, found, beside = less(tuned, anew), over(anew), over(tuned)
+    if found is None or change is None or beside is None:
+        return None
+    equal = all(_steps(point.tuned) == _steps(group) for point, group in scratch)
+    text = f"Without the base, from scratch on the same {n:,} images{' with as many steps' if equal else ''}, "
+    text += f"{study.first.label} on the new one is {found.value:.2f} instead of {beside.value:.2f}"
+    words = "whether the base helps there is not decided"
+    return Finding("control", f"{text}{_also(scratch, ('init',))}", {"scratch": found}, [(change, words)])
 
 
 def _everywhere(study: Study, points: Sequence[Point], replay: Sequence[tuple[Point, Group]]) -> Finding | None:
@@ -161,8 +188,10 @@ def _also(found: Sequence[tuple[Point, Group]], compared: Sequence[str]) -> str:
     return f" (it also differs: {words})" if words else ""
 
 
-def _moves(change: Estimate) -> str:
-    return "rises to" if change.value > 0 else "falls to"
+def _moved(before: Estimate, after: Estimate) -> str:
+    if f"{before.value:.2f}" == f"{after.value:.2f}":
+        return f"stays at {after.value:.2f}"
+    return f"{'rises' if after.value > before.value else 'falls'} from {before.value:.2f} to {after.value:.2f}"
 
 
 def _size(group: Group) -> int:

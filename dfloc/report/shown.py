@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from dfloc.report import differs, recipe, search
 from dfloc.report.captions import BASELINES
 from dfloc.report.controls import FINE_TUNED, REPLAY, SCRATCH, best_facet, blocks, closest
+from dfloc.report.findings_tuning import spoken_of
 from dfloc.report.groups import Group, Study, scored_places
 from dfloc.report.marks import is_not_above
 from dfloc.report.models import WITHOUT, Part, models, parts
@@ -63,9 +64,9 @@ def _searched(study: Study) -> Shown | None:
 
 
 def _tuned(study: Study) -> Shown | None:
-    """Return the base, the smallest, middle and largest n and the controls of the first held-out domain that has them.
+    """Return the base, the smallest n, that of the answer and the largest, and the controls at that of the answer.
 
-    It is the first in the study's order, and of the facet that validation chooses.
+    They are of the first held-out domain in the study's order that has them, and of the facet that validation chooses.
     """
     facet = best_facet(study)
     for of, held_out, curve in blocks(study):
@@ -74,13 +75,15 @@ def _tuned(study: Study) -> Shown | None:
         if of != facet or not ns:
             continue
         found = {"base": points[0]} if 0 in points else {}
-        found |= {f"{FINE_TUNED.label}, n = {n:,}": points[n] for n in (ns[0], ns[len(ns) // 2], ns[-1])}
+        of_answer = spoken_of(study)
+        n = of_answer.n if of_answer and of_answer.n in ns else ns[len(ns) // 2]
+        found |= {f"{FINE_TUNED.label}, n = {each:,}": points[each] for each in (ns[0], n, ns[-1])}
         tuned = [name for name in found if name != "base"]
         for kind in (REPLAY, SCRATCH):
             control = closest(study, kind)
             theirs = control.curve(held_out, facet).items() if control else ()
-            there = {n: group for n, group in theirs if n <= ns[-1] and group.score([held_out])}
-            found |= {f"{kind.label}, n = {n:,}": there[n] for n in list(there)[-1:]}
+            there = {each: group for each, group in theirs if each <= n and group.score([held_out])}
+            found |= {f"{kind.label}, n = {each:,}": there[each] for each in list(there)[-1:]}
         which = f" with {' and '.join(named(*axis) for axis in facet)}, which validation chooses" if facet else ""
         words = f"Held out: {held_out}, the first of the study's held-out domains{which}."
         return replace(_of(found, held_out, tuned, words), among="of those fine-tuned")
