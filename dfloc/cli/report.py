@@ -69,7 +69,7 @@ def report(
     out: Path | None,
     debug: bool,
 ) -> None:
-    """Build the page of a sweep from what is finished; print what it answers, and its path.
+    """Build the page of a sweep from what is finished; print its path, and on a terminal what it answers.
 
     NAME is a sweep's name, such as exposure; its latest start is meant, or the one of --preset, --data and --limit.
     Tables as LaTeX are for one column of a two-column paper (3.25 in, 7 pt): what does not fit leaves, first of all
@@ -159,12 +159,16 @@ def _show(folder: "UPath", copied: Path | None, opens: bool) -> None:
     from dfloc import parent_run, screen
     from dfloc.report import export
 
-    for sentence in parent_run.sentences(folder):
+    for sentence in parent_run.sentences(folder) if _is_terminal() else ():  # a script gets the path alone
         click.echo(screen.wrapped(f"{screen.ITEM}{sentence}"))
     page = export.copy(folder, copied) if copied else folder / "index.html"
     click.echo(page)
     if opens and not _opened(page):
         click.echo(f"no browser can be opened here; open this page by hand: {page}", err=True)
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _opened(page: "UPath") -> bool:

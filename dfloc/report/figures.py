@@ -104,7 +104,8 @@ def means(study: Study) -> Figure:
         id="fig-mean",
         title=f"Test {study.first.label} against n, mean over the held-out domains.",
         caption=f"For each n: {study.first.label} on the held-out domain, on "
-        "those that the base was trained on, and on all. An n at which a panel has a hole is left out."
+        "those that the base was trained on (known), and on all; bars are 95 % intervals. An n that lacks a held-out "
+        "domain is left out."
         f"{_more(study)} n = 0 has the steps of the base.",
         source=[CROSS, *captions.provenance(study, used)],
         panels=drawn,
@@ -114,7 +115,7 @@ def means(study: Study) -> Figure:
 
 
 def controls(study: Study) -> Figure:
-    """Return fine-tuned beside its controls, on the held-out and on the seen domains."""
+    """Return fine-tuned beside its controls, on the held-out and on the known domains."""
     colour = colours(study.record.domains)
     found = controls_of(study)
     drawn, used = [], []
@@ -125,7 +126,7 @@ def controls(study: Study) -> Figure:
             curve = one.curve(held_out, facet)
             curves.append((one.label, one.shape, start | curve if curve and one.kind != SCRATCH else curve))
         used += [group for _, _, curve in curves for group in curve.values()]
-        places = (("on the held-out domain", [held_out]), ("mean of the seen domains", study.seen(tuned)))
+        places = (("on the held-out domain", [held_out]), ("mean of the known domains", study.seen(tuned)))
         for words, domains in places:
             lines, said = [], []
             for label, (marker, dash), curve in curves:
@@ -213,7 +214,7 @@ def _kinds(
     domains = study.tested
     return [
         ("held-out domain", "#000000", "solid", lambda held_out: [held_out]),
-        ("seen domains, mean", "#000000", "dot", lambda held_out: study.seen(curves[held_out])),
+        ("known domains, mean", "#000000", "dot", lambda held_out: study.seen(curves[held_out])),
         ("all test domains, mean", GREY, "dash", lambda _: domains),
     ]
 
@@ -271,7 +272,7 @@ def _quoted(pair: Pair) -> Mark:
 
 def _words(study: Study, held_out: str, curve: Mapping[int, Group]) -> str:
     own, kept = _series(_points(curve, [held_out])), _series(_points(curve, study.seen(curve)))
-    return f"{study.first.label} on {held_out}: {own}. Mean of the seen domains: {kept}."
+    return f"{study.first.label} on {held_out}: {own}. Mean of the known domains: {kept}."
 
 
 def _series(points: Sequence[Point]) -> str:

@@ -8,7 +8,7 @@ from dfloc.report.groups import Study
 Line = tuple[str, str]
 WRITTEN: Mapping[str, Sequence[str]] = {
     "n": ["n(?= = |,| images)"],
-    "Held-out, in-domain, out-of-domain": ["held-out", "new generator", "known ones", "seen domains"],
+    "Held-out, in-domain, out-of-domain": ["held-out", "new generator", "known ones", "known domains"],
     "In-domain (ID), out-of-domain (OOD)": ["out[ -]of[ -]domain", "in[ -]domain"],
     "Intervals": ["not decided", "not told apart", "decided", "95 %"],
     "Validation and test": ["[Vv]alidation", "oracle"],

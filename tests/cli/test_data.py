@@ -84,7 +84,7 @@ def test_check_puts_the_counts_of_dolos_beside_those_found(tmp_path: Path) -> No
     result = run("check", tree)
     assert result.exit_code == 0, result.output
     lines = [" ".join(line.split()) for line in result.output.splitlines()]
-    assert lines[0].startswith("domain split images in Dolos photographs")
+    assert lines[0].startswith("domain split images in Dolos source images")
     assert lines[1].startswith("ffhq/real train 2 not 9k 2 ")
     assert lines[2].startswith("ffhq/real valid 900 900 900 ")
     assert lines[3].startswith("mine/real test 1 - 1 ")

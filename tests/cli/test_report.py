@@ -30,13 +30,16 @@ def run(*arguments: str):
     return CliRunner().invoke(report, arguments, catch_exceptions=True)
 
 
-def test_it_prints_the_path_of_the_page(workspace):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_it_prints_the_path_of_the_page(workspace, monkeypatch, terminal):
+    """And what it answers to a person; a script gets the path alone."""
+    monkeypatch.setattr("dfloc.cli.report._is_terminal", lambda: terminal)
     result = run("exposure", "--workspace", str(workspace))
     assert result.exit_code == 0, result.output
     *sentences, path = result.output.splitlines()
     answer = json.loads((workspace / "reports" / "exposure-mini-mini" / "answer.json").read_text())
-    assert sentences == [f"- {one['text']}" for one in answer["sentences"]]
-    assert sentences
+    assert answer["sentences"]
+    assert sentences == [f"- {one['text']}" for one in answer["sentences"] if terminal]
     page = Path(path)
     assert page == workspace / "reports" / "exposure-mini-mini" / "index.html"
     assert "Every planned trial." in page.read_text(encoding="utf-8")

@@ -318,4 +318,4 @@ def test_seen_is_what_a_base_of_another_sweep_was_trained_on(study_of):
     said = [cell.text for cell in exposure.forgetting(study).rows[0].cells][-5:]
     assert said == ["held out", "not planned", "not of the base", "not of the base", "not planned"]
     [panel] = figures.panels(study, []).panels
-    assert f"Mean of the seen domains: n = 4: {seen:.2f}" in panel.words
+    assert f"Mean of the known domains: n = 4: {seen:.2f}" in panel.words

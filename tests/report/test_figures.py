@@ -105,7 +105,7 @@ def test_a_collapsed_trial_is_a_cross_in_the_mean_and_among_the_controls(study_o
         return 0.0 if lost else 0.5
 
     study = study_of(studies.mini(), of)
-    mean = series(figures.means(study).panels[0], "seen domains, mean")
+    mean = series(figures.means(study).panels[0], "known domains, mean")
     assert shapes(mean) == {0: "", 4: "", 16: "x", 48: ""}
     assert "COLLAPSED (empty): 1 of 4 models" in mean.marks[2].notes
     replay = series(figures.controls(study).panels[1], "with replay")
