@@ -14,6 +14,10 @@ from tests.test_house import TREES
 # Options of other programs, and of every command.
 OTHERS = {
     "--head",
+    "--always",
+    "--dirty",
+    "--abbrev",
+    "--exclude",
     "--gcs-address",
     "--autoscaling-config",
     "--backend-store-uri",
