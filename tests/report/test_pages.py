@@ -12,7 +12,7 @@ import pytest
 from dfloc.report import opening, render
 from dfloc.report.answer import answer
 from dfloc.report.build import read
-from dfloc.report.gallery import Gallery, Picture
+from dfloc.report.gallery import Gallery, Head, Picture, Row
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
@@ -86,10 +86,11 @@ def page(request, tmp_path_factory) -> Path:
 def with_images(workspace: Workspace, folder: Path) -> Path:
     """Return the mini study's page with the rows of images that a wide study has."""
     record = studies.mini()
-    picture = Picture((Path(__file__).parent / "pixel.png").read_bytes(), "a map")
-    rows = [(f"mini/telea/test/{row:05d}.png", [picture] * 7) for row in range(6)]
-    columns = ["Image", "Truth", *(f"n = {n}" for n in (0, 4, 16, 48)), "replay"]
-    images = Gallery("panel", "What the models see.", "Some words.", columns, rows, ["A note."])
+    picture = Picture((Path(__file__).parent / "pixel.png").read_bytes(), "a map", "IoU 0.80")
+    rows = [Row(f"mini/telea/test/{row:05d}.png", "first of its list", [picture] * 7) for row in range(6)]
+    names = ("photograph", "base", *(f"fine-tuned, n = {n}" for n in (4, 16, 48)), "with replay", "from scratch")
+    columns = [Head(name, words="How it was trained.") for name in names]
+    images = Gallery("panel", "What the models see.", "Some words.", "In brief.", columns, rows, ["A note."])
     found = answer(Study(record, Results(workspace, record))).sentences
     page, rest = opening.beside(opening.opened(read(workspace, record), found), images)
     assert rest
