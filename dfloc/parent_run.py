@@ -1,6 +1,7 @@
 """What a sweep's parent run says of its report: the answer's numbers as metrics, its sentences before its note."""
 
 import json
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from upath import UPath
 from dfloc.mlflow_names import key
 from dfloc.tracking_store import Store
 
+logger = logging.getLogger(__name__)
+
 FILE = "answer.json"
 NOTE = "mlflow.note.content"
 PREFIX = "answer/"
@@ -18,8 +21,7 @@ PREFIX = "answer/"
 
 def sentences(report: UPath) -> list[str]:
     """Return what a report answers, sentence by sentence; nothing where an older version wrote it."""
-    path = report / FILE
-    return [one["text"] for one in json.loads(path.read_text())["sentences"]] if path.exists() else []
+    return list((_read(report) or {"sentences": []})["sentences"])
 
 
 def answer(store: Store, run_id: str, report: UPath) -> None:
@@ -28,19 +30,31 @@ def answer(store: Store, run_id: str, report: UPath) -> None:
     Raises:
         StoreError: the store does not take it.
     """
-    path = report / FILE
-    if not path.exists():
+    found = _read(report)
+    if found is None:
         return
-    found: Mapping[str, Any] = json.loads(path.read_text())
     data = store.run(run_id).data
-    numbers = {f"{PREFIX}{name}": float(value) for name, value in found["numbers"].items()}
+    numbers = {f"{PREFIX}{name}": value for name, value in found["numbers"].items()}
     kept = {key(name) for name in numbers}
     gone = {name: math.nan for name in data.metrics if name.startswith(PREFIX) and name not in kept}
     now = round(time.time() * 1000)
     new = [(name, value, now, 0) for name, value in (numbers | gone).items() if not _has(data.metrics, name, value)]
     store.log(run_id, new, {}, {})
-    note = "\n\n".join([*sentences(report), data.tags.get(NOTE, "")])
+    note = "\n\n".join([*found["sentences"], data.tags.get(NOTE, "")])
     store.tag(run_id, {NOTE: note})
+
+
+def _read(report: UPath) -> dict[str, Any] | None:
+    """Return the sentences and numbers of a report's file; None where there is none, or another wrote over it."""
+    try:
+        found = json.loads((report / FILE).read_text())
+        said = [str(one["text"]) for one in found["sentences"]]
+        return {"sentences": said, "numbers": {str(name): float(value) for name, value in found["numbers"].items()}}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        logger.warning("%s says no answer (%s); dfloc report makes it again", report / FILE, type(error).__name__)
+        return None
 
 
 def _has(metrics: Mapping[str, float], name: str, value: float) -> bool:

@@ -274,8 +274,11 @@ class Projection:
             with tempfile.TemporaryDirectory() as scratch:
                 copy = shutil.copytree(storage.local(report), Path(scratch) / "report", ignore=_scratch_files)
                 self._upload(self._parent, copy, "report")
-            parent_run.answer(self._store, self._parent, report)
-        self._store.end(self._parent, status)
+        try:
+            if report:
+                parent_run.answer(self._store, self._parent, report)
+        finally:
+            self._store.end(self._parent, status)
 
     def _open_experiment(self) -> Any:
         name = self._side.experiment

@@ -138,6 +138,18 @@ def test_the_parent_run_says_what_the_report_answers(workspace: Workspace, ledge
     assert "It lifts" not in note
 
 
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff", b"[]", b"null", b'{"sentences": 3, "numbers": {}}'])
+def test_an_answer_that_cannot_be_read_is_one_line_and_the_parent_run_ends(
+    workspace: Workspace, ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    (tmp_path / "answer.json").write_bytes(content)
+    tracker = Tracker(workspace, ledger)
+    tracker.open(RECORD)
+    tracker.close("FINISHED", UPath(tmp_path))
+    assert runs_of(workspace)["exposure-paper-dolos"].info.status == "FINISHED"
+    assert "says no answer" in caplog.text
+
+
 def test_a_second_time_changes_nothing(workspace: Workspace, ledger: Ledger) -> None:
     track(workspace, RECORD, BASE, TUNED)
     before, runs = content(workspace), runs_of(workspace)

@@ -1,10 +1,12 @@
 """What a study answers, in a few sentences that are computed from its numbers: first on its page, and in MLflow."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from dfloc.metrics.degenerate import EQUAL
 from dfloc.metrics.intervals import holm
 from dfloc.report import findings_models, findings_tuning, search
 from dfloc.report.estimate import Estimate
@@ -37,30 +39,42 @@ class Answer:
 
 def answer(study: Study) -> Answer:
     """Return what a study finds, by what its trials are: a search, a fine-tuning, or models; the first that it is."""
-    return next((told(study, found) for of in KINDS if (found := list(of(study)))), Answer({"none": NOTHING}))
+    return next((told(study, found) for of in KINDS if (found := list(of(study)))), Answer({"none": _nothing(study)}))
 
 
 def told(study: Study, found: Sequence[Finding]) -> Answer:
     """Return some findings with what is decided of them, and how sure they are."""
     sentences, numbers = dict[str, str](), dict[str, float]()
-    every = [one for each in found for one, _ in each.differences]
+    every = [one for each in found for one, _ in each.differences if one]
     apart = iter(decided(every))
     for each in found:
-        verdicts = [next(apart) for _ in each.differences]
+        verdicts = [next(apart) if one else False for one, _ in each.differences]
         undecided = [words for (_, words), sure in zip(each.differences, verdicts, strict=True) if not sure]
-        sentences[each.key] = f"{'; '.join([each.text, *undecided])}."
+        text = each.plain if undecided and each.plain else each.text
+        sentences[each.key] = f"{'; '.join([text[0].upper() + text[1:], *undecided])}."
         values = {name: one.value if isinstance(one, Estimate) else one for name, one in each.numbers.items()}
-        numbers |= {f"{each.key}/{_plain(name)}": value for name, value in values.items()}
         if each.differences:
-            numbers |= {f"{each.key}/difference": each.differences[0][0].value}
-            numbers |= {f"{each.key}/decided": float(all(verdicts))}
+            first = each.differences[0][0]
+            values |= {"difference": first.value} if first else {}
+            values["decided"] = float(all(verdicts) and not any(one and one.p != one.p for one, _ in each.differences))
+        numbers |= {_plain(f"{each.key}/{name}"): value for name, value in values.items() if math.isfinite(value)}
     return Answer(sentences | {"sure": _sure(study, every)}, numbers)
+
+
+def _nothing(study: Study) -> str:
+    """Return what there is of a study that answers nothing yet."""
+    counts = study.results.counts()
+    scored = sum(bool(result.scores) for result in study.results.by_fingerprint.values())
+    return (
+        f"{scored} of {sum(counts.values())} trials are scored; none answers the question yet." if scored else NOTHING
+    )
 
 
 def decided(differences: Sequence[Estimate]) -> list[bool]:
     """Return which differences luck does not explain, by Holm's procedure over them.
 
-    Of one training a side nobody knows the luck; of such the interval over photographs speaks, and the answer says so.
+    Of one training a side nobody knows the luck; of such the interval over photographs speaks, the answer says so, and
+    its number `decided` is 0.
     """
     apart = holm([float("nan") if one.p is None else one.p for one in differences])
     return [
@@ -74,8 +88,10 @@ def _sure(study: Study, differences: Sequence[Estimate]) -> str:
     scores = study.results.scores()
     photographs = min((score.num_photographs for score in scores), default=0)
     runs = sorted({one.runs for one in differences} or {len(group.scored) for group in study.groups if group.scored})
+    if not runs:
+        return "Nothing is scored on test images yet."
     trainings = _counted(runs[0], "training") if len(runs) == 1 else f"{runs[0]} to {runs[-1]} trainings"
-    widths = [(one.high - one.low) / 2 for one in differences if one.known]
+    widths = [half for one in differences if one.known and (half := (one.high - one.low) / 2) > EQUAL]
     words = [f"{trainings} of each, {_counted(photographs, 'source image')} a domain"]
     if widths:
         words.append(f"differences under {_span(widths)} are not decided")
@@ -110,4 +126,4 @@ def _counted(number: int, noun: str) -> str:
 
 def _plain(name: str) -> str:
     """Return a name of signs that MLflow takes in the name of a metric."""
-    return "".join(sign if sign.isalnum() or sign in "_-. " else "_" for sign in name)
+    return "".join(sign if sign.isalnum() or sign in "_-. /" else "_" for sign in name)

@@ -11,12 +11,14 @@ class Finding(NamedTuple):
 
     Attributes:
         key: what it is about; once in a study.
-        text: what it says, without an end.
+        text: what it says, without an end, where its differences are decided.
         numbers: what it rests on, by name.
-        differences: those that decide it, each with what is said of one that is not decided.
+        differences: those that decide it, each with what is said of one that is not; None: there is none to tell.
+        plain: what it says in place of the text where one is not decided; empty: the same.
     """
 
     key: str
     text: str
     numbers: Mapping[str, Estimate | float] = {}
-    differences: Sequence[tuple[Estimate, str]] = ()
+    differences: Sequence[tuple[Estimate | None, str]] = ()
+    plain: str = ""

@@ -24,6 +24,7 @@ from dfloc.report.models import (
 from dfloc.report.ranking import chosen
 from dfloc.report.words import named
 
+RESERVED = ("best", "lead", "diversity", "source", "hardest", "sure", "none")  # keys of other findings
 MOST = 2  # settings that a sentence is said of
 SHOWN = 3  # values of one
 Cells = Mapping[tuple[str, str, str], Group]  # trainings by a name, that of their data, and the test domain
@@ -78,12 +79,13 @@ def _lead(study: Study, block: Sequence[Part], best: Part, which: Which, where: 
     ahead = study.first.gain(means[best].value, top) >= 0
     sides = (best, other) if ahead else (other, best)
     lead = _less(*(_cells(study, {"": part}, which) for part in sides))
+    more, most = ("more", "Most") if study.first.higher_is_better else ("less", "Least")
     text = (
-        f"No other has more {where}; the next is {other.model.name} with {top:.2f}"
+        f"No other has {more} {where}; the next is {other.model.name} with {top:.2f}"
         if ahead
-        else f"Most {where} has {other.model.name} with {top:.2f}, which validation does not choose"
+        else f"{most} {where} has {other.model.name} with {top:.2f}, which validation does not choose"
     )
-    return Finding("lead", text, numbers, [(lead, "which of the two is better is not decided")] if lead else [])
+    return Finding("lead", text, numbers, [(lead, "which of the two is better is not decided")])
 
 
 def _settings(study: Study, block: Sequence[Part], which: Which, where: str) -> Iterator[Finding]:
@@ -100,26 +102,35 @@ def _settings(study: Study, block: Sequence[Part], which: Which, where: str) -> 
         ranked = sorted(means, key=lambda name: -study.first.gain(means[name].value, 0))
         shown = [f"{name} {means[name].value:.2f}" for name in ranked]
         shown = [*shown[:SHOWN], f"... {shown[-1]}"] if len(shown) > SHOWN + 1 else shown
-        label = axis.rpartition(".")[2]
+        label = axis.removeprefix("trial.").removesuffix(".name").rpartition(".")[2]
         lead = _less(*({key: cells[name][key] for key in shared} for name in ranked[:2]))
         words = "the difference is not decided" if len(ranked) == 2 else "the first two are not told apart"
-        said.append(axis)
+        said.append(label)
         yield Finding(
-            label if said.count(axis) == 1 else f"{label}-{said.count(axis)}",
+            _key(label, said),
             f"By {label}, all else equal, {where}: {', '.join(shown)}",
             {name: means[name] for name in ranked},
-            [(lead, words)] if lead else [],
+            [(lead, words)],
         )
+
+
+def _key(label: str, said: Sequence[str]) -> str:
+    """Return what a setting's finding is called: as the setting, unless another is called so."""
+    key = f"by-{label}" if label in RESERVED else label
+    return f"{key}-{said.count(label)}" if said.count(label) > 1 else key
 
 
 def _alike(block: Sequence[Part], axis: str) -> list[dict[str, dict[str, Part]]]:
     """Return the values of an axis with the models that have each, by all else; apart where that is not the same."""
-    by_value: dict[str, dict[str, Part]] = {}
+    by_value, names = dict[str, dict[str, Part]](), dict[str, str]()
     for part in (part for part in block if axis in part.groups[0].axes):
         group = part.groups[0]
         rest = {other: str(group.axes[other]) for other in settings(group) if other != axis}
         key = canonical([group.stage, group.case, rest])
-        by_value.setdefault(named(axis, group.axes[axis]), {})[key] = part
+        name, value = named(axis, group.axes[axis]), str(group.axes[axis])
+        alike = sum(of == name or of.startswith(f"{name} (") for of in names.values())
+        names.setdefault(value, f"{name} ({alike + 1})" if alike else name)
+        by_value.setdefault(names[value], {})[key] = part
     apart: dict[frozenset[str], dict[str, dict[str, Part]]] = {}
     for name, of in by_value.items():
         apart.setdefault(frozenset(of), {})[name] = of
@@ -161,7 +172,7 @@ def _sources(study: Study, best: Part) -> Finding | None:
     (first, second), cells = ranked[:2], [by_source[name] for name in ranked[:2]]
     change = less(*cells) if [key for _, key in cells[0]] == [key for _, key in cells[1]] else None
     text = f"Trained on source images of {first} it has {means[first].value:.2f}, of {second} {means[second].value:.2f}"
-    return Finding("source", text, means, [(change, "the difference is not decided")] if change else [])
+    return Finding("source", text, means, [(change, "the difference is not decided")])
 
 
 def _hardest(study: Study, best: Part, which: Which, where: str) -> Finding | None:

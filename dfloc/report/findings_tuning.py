@@ -8,11 +8,10 @@ from dfloc.report.budgets import lines
 from dfloc.report.controls import REPLAY, SCRATCH, Kind, besides, best_facet, blocks, closest
 from dfloc.report.estimate import Estimate
 from dfloc.report.finding import Finding
-from dfloc.report.groups import Facet, Group, Study, less, over
+from dfloc.report.groups import Cells, Facet, Group, Sides, Study, less, over, sides
 from dfloc.report.words import named
 
 ENOUGH = 0.95  # of what the best n brings
-Cells = Sequence[tuple[Group, str]]  # trainings, each on a test domain
 
 
 class Point(NamedTuple):
@@ -31,26 +30,32 @@ class Curves(NamedTuple):
         points: each held-out domain's, by n.
         values: the mean over all of them at each n that they share.
         n: the smallest that brings most of what the best does.
+        most: the largest n that is planned.
+        planned: held-out domains that there should be.
     """
 
     points: Mapping[str, Mapping[int, Group]]
     values: Mapping[int, Estimate]
     n: int
     best: int
+    most: int
+    planned: int
 
 
 def spoken_of(study: Study) -> Curves | None:
     """Return what the findings are of; None where no n is scored on every held-out domain that has any."""
-    curves = {held_out: curve for of, held_out, curve in blocks(study) if of == best_facet(study)}
+    facet = best_facet(study)
+    curves = {held_out: curve for of, held_out, curve in blocks(study) if of == facet}
     scored = {
         held_out: {n: group for n, group in curve.items() if group.score([held_out])}
         for held_out, curve in curves.items()
     }
     scored = {held_out: points for held_out, points in scored.items() if any(points)}
     shared = sorted(n for n in set.intersection(*map(set, scored.values())) if n) if scored else []
-    values = {n: over([(points[n], held_out) for held_out, points in scored.items()]) for n in shared}
-    found = {n: value for n, value in values.items() if value}
-    return Curves(scored, found, *_enough(study, scored, found)) if found else None
+    means = {n: over([(points[n], held_out) for held_out, points in scored.items()]) for n in shared}
+    found = {n: mean for n, mean in means.items() if mean}
+    most = max((n for curve in curves.values() for n in curve), default=0)
+    return Curves(scored, found, *_enough(study, scored, found), most, len(curves)) if found else None
 
 
 def findings(study: Study) -> Iterator[Finding]:
@@ -60,92 +65,89 @@ def findings(study: Study) -> Iterator[Finding]:
         return
     n = of.n
     points = [Point(name, curve.get(0), curve[n], study.seen(curve)) for name, curve in of.points.items()]
-    first = [f"With {' and '.join(named(*axis) for axis in facet)}, which validation chooses: "] if facet else []
-    for sentence in (_gain(study, points, of), _cost(study, points, n)):
-        if sentence:
-            yield sentence._replace(text="".join([*first, sentence.text]))
-            first = []
-    replay = _beside(study, REPLAY, points, facet, n)
-    if kept := _kept(study, replay, n):
-        yield kept
-    scratch = _beside(study, SCRATCH, points, facet, n)
-    for found in (_anew(study, scratch, n), _everywhere(study, points, replay)):
-        if found:
-            yield found
+    first = f"With {' and '.join(named(*axis) for axis in facet)}, which validation chooses: " if facet else ""
+    replay, scratch = (_beside(study, kind, points, facet, n) for kind in (REPLAY, SCRATCH))
+    said = (
+        _gain(study, points, of, first),
+        _cost(study, points, of),
+        _kept(study, replay, of),
+        _anew(study, scratch, of),
+        _everywhere(study, points, replay),
+    )
+    yield from (each for each in said if each)
 
 
 def _enough(study: Study, curves: Mapping[str, Mapping[int, Group]], values: Mapping[int, Estimate]) -> tuple[int, int]:
     """Return the smallest n that brings most of what the best n does, and the best."""
-    best = next(n for n in values if values[n].value == study.first.best(one.value for one in values.values()))
+    best = max(values, key=lambda n: study.first.gain(values[n].value, 0))
     based = [(curve[0], held_out) for held_out, curve in curves.items() if 0 in curve]
     base = over(based) if len(based) == len(curves) else None
     gain = study.first.gain(values[best].value, base.value) if base else 0.0
     if base is None or gain <= 0:
         return best, best
-    return next(n for n in values if study.first.gain(values[n].value, base.value) >= ENOUGH * gain), best
+    enough = (n for n in values if study.first.gain(values[n].value, base.value) >= ENOUGH * gain)
+    return next(enough, best), best
 
 
-def _gain(study: Study, points: Sequence[Point], of: Curves) -> Finding | None:
-    tuned = [(point.tuned, point.held_out) for point in points]
-    based = [(point.base, point.held_out) for point in points if point.base]
-    before, change = over(based), less(tuned, based) if len(based) == len(points) else None
-    after, label, place, images = over(tuned), study.first.label, _new(study), f"{of.n:,} images of a new {_new(study)}"
-    if after is None:
-        return None
-    numbers: dict[str, Estimate | float] = {"n": float(of.n), "after": after}
-    if before is None or change is None:
-        return Finding("gain", f"After {images} {label} on that {place} is {after.value:.2f}", numbers)
-    numbers |= {"before": before}
-    found = [(change, "whether they change it is not decided")]
-    moved = f"{label} on that {place} {_moved(before, after)}"
-    if study.first.gain(change.value, 0) <= 0:
-        return Finding("gain", f"{images} do not help: {moved}", numbers, found)
-    if of.n == max(of.values):
-        return Finding("gain", f"{images}, the most that were tried, help: {moved}", numbers, found)
+def _gain(study: Study, points: Sequence[Point], of: Curves, first: str) -> Finding | None:
+    rooted = [(point, point.base) for point in points if point.base]
+    found = sides([(point.tuned, point.held_out) for point, _ in rooted], [(b, p.held_out) for p, b in rooted])
+    label, place, images = study.first.label, _new(study), f"{of.n:,} images of a new {_new(study)}"
+    if found is None:
+        after = over([(point.tuned, point.held_out) for point in points])
+        text = f"{first}After {images} {label} on that {place} is {after.value:.2f}" if after else ""
+        return Finding("gain", text, {"n": float(of.n), "after": after}) if after else None
     more = f"; {of.best:,} bring {of.values[of.best].value:.2f}" if of.best != of.n else ""
-    return Finding("gain", f"{images} suffice: {moved}{more}", numbers, found)
+    moved = f"{label} on that {place} {_moved(found)}{more}{_part(len(rooted), of)}"
+    tried = "the most that were tried" if of.n == of.most else "the most that every domain has"
+    verb = f", {tried}, help" if of.n == max(of.values) else " suffice"
+    text = f"{images}{verb if study.first.gain(found.change.value, 0) > 0 else ' do not help'}: {moved}"
+    numbers: dict[str, Estimate | float] = {"n": float(of.n), "before": found.second, "after": found.first}
+    undecided = [(found.change, "whether they change it is not decided")]
+    return Finding("gain", f"{first}{text}", numbers, undecided, f"{first}With {images} {moved}")
 
 
-def _cost(study: Study, points: Sequence[Point], n: int) -> Finding | None:
-    tuned = [(point.tuned, domain) for point in points for domain in point.seen]
-    based = [(point.base, domain) for point in points if point.base for domain in point.seen]
-    change = less(tuned, based) if len(tuned) == len(based) else None
-    before, after = over(based), over(tuned)
-    if change is None or before is None or after is None:
+def _cost(study: Study, points: Sequence[Point], of: Curves) -> Finding | None:
+    rooted = [(point, point.base) for point in points if point.base and point.seen]
+    found = sides(
+        [(point.tuned, domain) for point, _ in rooted for domain in point.seen],
+        [(base, domain) for point, base in rooted for domain in point.seen],
+    )
+    if found is None:
         return None
-    lost = "forgets" if study.first.gain(change.value, 0) < 0 else "forgets nothing"
-    moved = f"{study.first.label} {_moved(before, after)}"
-    text = f"Fine-tuned on {n:,} of them, the model {lost}: on the known {_new(study)}s {moved}"
-    return Finding("cost", text, {"before": before, "after": after}, [(change, "whether it forgets is not decided")])
+    lost = "forgets" if study.first.gain(found.change.value, 0) < 0 else "forgets nothing"
+    moved = f"on the known {_new(study)}s {study.first.label} {_moved(found)}{_part(len(rooted), of)}"
+    head, numbers = f"Fine-tuned on {of.n:,} of them", {"before": found.second, "after": found.first}
+    undecided = [(found.change, "whether that is forgetting is not decided")]
+    return Finding("cost", f"{head}, the model {lost}: {moved}", numbers, undecided, f"{head}, {moved}")
 
 
-def _kept(study: Study, replay: Sequence[tuple[Point, Group]], n: int) -> Finding | None:
-    tuned = [(point.tuned, domain) for point, _ in replay for domain in point.seen]
-    kept = [(group, domain) for point, group in replay for domain in point.seen]
-    new, known = over([(group, point.held_out) for point, group in replay]), over(kept)
-    change, instead = less(kept, tuned), over(tuned)
-    if new is None or known is None or instead is None or change is None:
+def _kept(study: Study, replay: Sequence[tuple[Point, Group]], of: Curves) -> Finding | None:
+    known = sides(
+        [(group, domain) for point, group in replay for domain in point.seen],
+        [(point.tuned, domain) for point, _ in replay for domain in point.seen],
+    )
+    new = sides([(group, p.held_out) for p, group in replay], [(p.tuned, p.held_out) for p, _ in replay])
+    if known is None or new is None:
         return None
-    verb = "keeps more" if study.first.gain(change.value, 0) > 0 else "keeps no more"
-    before = over([(point.tuned, point.held_out) for point, _ in replay])
-    beside = f" instead of {before.value:.2f}" if before else ""
-    text = f"Replay, {n:,} known images among the {n:,} new ones, {verb}: {known.value:.2f} instead of "
-    text += f"{instead.value:.2f} on the known {_new(study)}s, {new.value:.2f}{beside} on the new one"
-    found = [(change, "whether it does is not decided")]
-    return Finding("keep", f"{text}{_also(replay, ('train',))}", {"new": new, "known": known}, found)
+    verb = "keeps more" if study.first.gain(known.change.value, 0) > 0 else "keeps no more"
+    head = f"Replay, {of.n:,} known images among the {of.n:,} new ones"
+    rest = f"{_instead(known)} on the known {_new(study)}s, {_instead(new)} on the new one"
+    rest += f"{_also(replay, ('train',))}{_part(len(replay), of)}"
+    numbers = {"new": new.first, "known": known.first}
+    undecided = [(known.change, "whether it keeps more is not decided")]
+    return Finding("keep", f"{head}, {verb}: {rest}", numbers, undecided, f"{head}: {rest}")
 
 
-def _anew(study: Study, scratch: Sequence[tuple[Point, Group]], n: int) -> Finding | None:
-    anew = [(group, point.held_out) for point, group in scratch]
-    tuned = [(point.tuned, point.held_out) for point, _ in scratch]
-    change, found, beside = less(tuned, anew), over(anew), over(tuned)
-    if found is None or change is None or beside is None:
+def _anew(study: Study, scratch: Sequence[tuple[Point, Group]], of: Curves) -> Finding | None:
+    found = sides([(group, p.held_out) for p, group in scratch], [(p.tuned, p.held_out) for p, _ in scratch])
+    if found is None:
         return None
     equal = all(_steps(point.tuned) == _steps(group) for point, group in scratch)
-    text = f"Without the base, from scratch on the same {n:,} images{' with as many steps' if equal else ''}, "
-    text += f"{study.first.label} on the new one is {found.value:.2f} instead of {beside.value:.2f}"
-    words = "whether the base helps there is not decided"
-    return Finding("control", f"{text}{_also(scratch, ('init',))}", {"scratch": found}, [(change, words)])
+    text = f"Without the base, from scratch on the same {of.n:,} images{' with as many steps' if equal else ''}, "
+    text += f"{study.first.label} on the new one is {_instead(found)}{_also(scratch, ('init',))}"
+    undecided = [(found.change, "whether the base helps there is not decided")]
+    return Finding("control", f"{text}{_part(len(scratch), of)}", {"scratch": found.first}, undecided)
 
 
 def _everywhere(study: Study, points: Sequence[Point], replay: Sequence[tuple[Point, Group]]) -> Finding | None:
@@ -158,7 +160,7 @@ def _everywhere(study: Study, points: Sequence[Point], replay: Sequence[tuple[Po
     }
     every["replay"] = [(group, domain) for _, group in replay for domain in domains]
     mixed = [line.groups[0] for line in lines(study) if len(line.groups) == 1 and line.groups[0].score(domains)]
-    within = [group for group in mixed if _size(group) <= max(map(_seen, points))] or mixed
+    within = [group for group in mixed if _size(group) <= max(map(_seen, points))]
     if within:
         one = max(within, key=lambda group: group.valid or 0.0)
         every["mixture"] = [(one, domain) for _ in points for domain in domains]
@@ -171,7 +173,8 @@ def _everywhere(study: Study, points: Sequence[Point], replay: Sequence[tuple[Po
     first, *rest = (f"{names.get(name, name)} {found[name].value:.2f}" for name in ranked)
     text = f"Best over all {len(domains)} domains together: {first} ({', '.join(rest)})"
     lead = less(every[ranked[0]], every[ranked[1]])
-    return Finding("best", text, found, [(lead, "its lead is not decided")] if lead else [])
+    text += _unlike(every[ranked[0]], every[ranked[1]])
+    return Finding("best", text, found, [(lead, "its lead is not decided")])
 
 
 def _beside(study: Study, kind: Kind, points: Sequence[Point], facet: Facet, n: int) -> list[tuple[Point, Group]]:
@@ -188,10 +191,26 @@ def _also(found: Sequence[tuple[Point, Group]], compared: Sequence[str]) -> str:
     return f" (it also differs: {words})" if words else ""
 
 
-def _moved(before: Estimate, after: Estimate) -> str:
-    if f"{before.value:.2f}" == f"{after.value:.2f}":
-        return f"stays at {after.value:.2f}"
-    return f"{'rises' if after.value > before.value else 'falls'} from {before.value:.2f} to {after.value:.2f}"
+def _unlike(first: Cells, second: Cells) -> str:
+    found = [(one, other) for (one, _), (other, _) in zip(first, second, strict=True)]
+    words = differs.words(besides(found, ("train", "valid", "init")))
+    return f" (they also differ: {words})" if words else ""
+
+
+def _moved(found: Sides) -> str:
+    before, after = found.second.value, found.first.value
+    if f"{before:.2f}" == f"{after:.2f}":
+        return f"stays at {after:.2f}"
+    return f"{'rises' if after > before else 'falls'} from {before:.2f} to {after:.2f}"
+
+
+def _instead(found: Sides) -> str:
+    return f"{found.first.value:.2f} instead of {found.second.value:.2f}"
+
+
+def _part(count: int, of: Curves) -> str:
+    """Return on how many of the held-out domains something is known, where it is not all."""
+    return f" (on {count} of {of.planned} held-out domains)" if count < of.planned else ""
 
 
 def _size(group: Group) -> int:

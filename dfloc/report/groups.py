@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from dfloc.axis import Value
 from dfloc.config import Checkpoint, DecoderSpec, Lineage, SampleList, canonical
@@ -24,6 +24,7 @@ COLLAPSED = "COLLAPSED"
 Facet = tuple[tuple[str, Value], ...]
 Model = tuple["Group", Sequence[str]]  # and the test domains that it answers for
 Place = tuple[int, int]  # a mixture draw and a trial seed
+Cells = Sequence[tuple["Group", str]]  # trainings, each on a test domain
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,18 +265,34 @@ def over(models: Sequence[tuple[Group, str]], metric: str | None = None) -> Esti
     return pooled(common_runs(models), metric, len(places([group for group, _ in models])))
 
 
-def less(first: Sequence[tuple[Group, str]], second: Sequence[tuple[Group, str]]) -> Estimate | None:
+def less(first: Cells, second: Cells) -> Estimate | None:
     """Return the mean over groups, each on its domain, less that over others on the same domains in the same order.
 
     Trials are paired by seed and draw, where both were scored on the same images; None where there are none.
     """
+    found = sides(first, second)
+    return found.change if found else None
+
+
+class Sides(NamedTuple):
+    """Two means over the same runs, and the first less the second."""
+
+    first: Estimate
+    second: Estimate
+    change: Estimate
+
+
+def sides(first: Cells, second: Cells) -> Sides | None:
+    """Return both means of `less` with their difference, over the runs that are scored on both sides."""
     shared = places([group for group, _ in (*first, *second)])
     pairs = []
     for place in shared:
-        sides = [[group.runs[place].scores.get(("best", domain)) for group, domain in side] for side in (first, second)]
-        if all(_same_images(one, other) for one, other in zip(*sides, strict=True)):
-            pairs.append((Run(*place, [one for one in sides[0] if one]), Run(*place, [one for one in sides[1] if one])))
-    return difference(pairs, len(shared)) if first else None
+        both = [[group.runs[place].scores.get(("best", domain)) for group, domain in side] for side in (first, second)]
+        if all(_same_images(one, other) for one, other in zip(*both, strict=True)):
+            pairs.append((Run(*place, [one for one in both[0] if one]), Run(*place, [one for one in both[1] if one])))
+    change = difference(pairs, len(shared)) if first else None
+    means = [pooled([pair[side] for pair in pairs], planned=len(shared)) for side in (0, 1)] if change else []
+    return Sides(means[0], means[1], change) if change and means[0] and means[1] else None
 
 
 def scored_places(groups: Sequence[Group]) -> list[Place]:

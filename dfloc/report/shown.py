@@ -64,7 +64,7 @@ def _searched(study: Study) -> Shown | None:
 
 
 def _tuned(study: Study) -> Shown | None:
-    """Return the base, the smallest n, that of the answer and the largest, and the controls at that of the answer.
+    """Return the base, the smallest n, that of the answer (or a middle one), the largest, and controls at the answer's.
 
     They are of the first held-out domain in the study's order that has them, and of the facet that validation chooses.
     """
@@ -76,8 +76,9 @@ def _tuned(study: Study) -> Shown | None:
             continue
         found = {"base": points[0]} if 0 in points else {}
         of_answer = spoken_of(study)
-        n = of_answer.n if of_answer and of_answer.n in ns else ns[len(ns) // 2]
-        found |= {f"{FINE_TUNED.label}, n = {each:,}": points[each] for each in (ns[0], n, ns[-1])}
+        n = of_answer.n if of_answer and of_answer.n in ns else ns[-1]
+        middle = n if n in ns[1:-1] else ns[len(ns) // 2]
+        found |= {f"{FINE_TUNED.label}, n = {each:,}": points[each] for each in (ns[0], middle, ns[-1])}
         tuned = [name for name in found if name != "base"]
         for kind in (REPLAY, SCRATCH):
             control = closest(study, kind)

@@ -205,7 +205,7 @@ def test_values_of_a_domain_that_is_not_tested_are_counted(paper_workspace):
     record = record.model_copy(update={"domains": record.domains[:3]})
     study = Study(record, Results(paper_workspace, record))
     curves, budgets = comparison.tables(study, place.pairs(study, published.choose(published.load(), record.tables)))
-    assert not any(column.startswith(DOLOS[3]) for column in [*curves.columns, *budgets.columns])
+    assert not any(column.startswith(DOLOS[3]) for column in [*curves.heads, *budgets.heads])
     (words,) = [note for note in budgets.notes if "left out" in note]
     assert words == "5 published values are left out: this study does not test on celebahq/pluralistic."
     assert "81 published values are left out: not planned." in curves.notes
@@ -252,5 +252,5 @@ def test_each_setting_of_a_curve_is_compared_on_its_own(study_of):
         maker.plan("finetune", {DOLOS[0]: 250}, parent=base, epochs=epochs, held_out=DOLOS[0], n=250, mode=mode)
     study = study_of(record_of(maker, "paper", tables=("s000.exposure.ldm",)))
     pairs = place.pairs(study, published.choose(published.load(), study.record.tables))
-    assert of(pairs, f"{DOLOS[0]}, mode = restart", 250, DOLOS[0]).gaps == ()
-    assert of(pairs, f"{DOLOS[0]}, mode = cumulative", 250, DOLOS[0]).gaps == ("epochs 10, ours 11",)
+    assert of(pairs, f"{DOLOS[0]}, restart", 250, DOLOS[0]).gaps == ()
+    assert of(pairs, f"{DOLOS[0]}, cumulative", 250, DOLOS[0]).gaps == ("epochs 10, ours 11",)

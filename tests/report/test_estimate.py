@@ -105,5 +105,5 @@ def test_a_difference_is_paired():
 
 
 def test_other_photographs_cannot_be_paired():
-    with pytest.raises(DataError, match="same photographs on both sides"):
+    with pytest.raises(DataError, match="same source images on both sides"):
         difference([(Run(0, 0, [score([0.1, 0.2])]), Run(0, 0, [score([0.1, 0.2], [7, 8])]))])

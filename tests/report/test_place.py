@@ -220,7 +220,7 @@ def test_own_data_have_no_published_column_and_a_sentence_in_place_of_claims(tmp
 def test_the_published_domains_have_their_columns_and_verdicts(tmp_path):
     _, page = own_curves(tmp_path, DOLOS)
     by_name = {table.id: table for table in page.tables}
-    assert "celebahq/lama published" in by_name["published-exposure"].columns
+    assert "celebahq/lama published" in by_name["published-exposure"].heads
     assert "published-budgets" not in by_name, "no budget is planned"
     assert {row.cells[0].small.split(",")[0] for row in by_name["claims"].rows} == {"s000.c3", "s000.c4", "s000.c5"}
     text = render.markdown("report", page=page)
