@@ -4,7 +4,7 @@ from pathlib import Path
 
 from upath import UPath
 
-from dfloc import storage
+from dfloc import disk, storage
 from dfloc.errors import ConfigError
 
 MARK = ".dfloc-report"
@@ -47,10 +47,19 @@ def claim(folder: Path, what: str, workspace: UPath) -> Path:
 def copy(report: UPath, place: Path) -> UPath:
     """Copy a folder of reports into one that was claimed; return the copy of its page.
 
+    Links and what killed writers left are no part of a report, and nothing is written through a link.
+
     Raises:
+        ConfigError: something else stands where a file or folder of the report goes.
         OSError: the disk is full, say.
     """
     for path in sorted(report.rglob("*"), key=str):
-        if path.is_file():
-            storage.put(UPath(place) / str(path.relative_to(report)), path.read_bytes())
+        if not path.is_file() or disk.SCRATCH.fullmatch(path.name) or (storage.is_local(report) and path.is_symlink()):
+            continue
+        target = place / str(path.relative_to(report))
+        if target.is_dir() or any(up.exists() and not up.is_dir() for up in target.parents):
+            raise ConfigError(f"--out {place}: {target} is in the way; delete it, or name another folder")
+        if not target.parent.resolve().is_relative_to(place):
+            raise ConfigError(f"--out {place}: {target.parent} is a link out of it; delete it, or name another folder")
+        storage.put(UPath(target), path.read_bytes())
     return UPath(place) / "index.html"

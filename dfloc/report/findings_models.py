@@ -11,10 +11,10 @@ from dfloc.report.models import (
     ALL,
     ONE,
     WITHOUT,
+    Column,
     Part,
     Which,
     every,
-    foreign,
     known,
     models,
     parts,
@@ -60,7 +60,11 @@ def _which(study: Study, part: Part) -> tuple[Which, str]:
 def _standing(study: Study, block: Sequence[Part], best: Part) -> Finding:
     first = chosen(study, block)
     of = f", which validation chooses of {len(block)}," if first and len(block) > 1 else ""
-    means = {words: best.mean(study, which) for words, which in (("in domain", known), ("out of domain", unknown))}
+
+    def own(column: Column, domain: str) -> bool:
+        return known(column, domain) and not _foreign(study, column)
+
+    means = {words: best.mean(study, which) for words, which in (("in domain", own), ("out of domain", unknown))}
     said = " and ".join(f"{found.value:.2f} {words}" for words, found in means.items() if found) or "no number yet"
     mark = "" if first else f", {NOT_ABOVE}"
     text = f"Trained on {best.kind}, {best.model.name}{of} has {study.first.label} {said}{mark}"
@@ -159,20 +163,26 @@ def _diverse(study: Study, blocks: Mapping[str, Sequence[Part]]) -> Finding | No
 
 def _sources(study: Study, best: Part) -> Finding | None:
     """Return what a model has that is trained on photographs of a source that is not tested on."""
-    others = foreign(study, best.columns)
-    by_source: dict[str, list[tuple[Group, str]]] = {}
+    own = ", ".join(sorted({domain.partition("/")[0] for domain in study.tested}))
+    by_source: dict[str, list[tuple[Group, str]]] = {own: []}
     for column in best.columns:
-        sources = {domain.partition("/")[0] for domain in column.group.first.trial.spec.train.counts}
-        name = ", ".join(sorted(sources))
-        by_source.setdefault(name, []).extend((column.group, domain) for domain in study.tested if column.knows(domain))
+        cells = by_source.setdefault(", ".join(_foreign(study, column)) or own, [])
+        cells += [(column.group, domain) for domain in study.tested if column.knows(domain)]
     means = {name: found for name, cells in by_source.items() if (found := over(cells))}
-    if not others or len(means) < 2:
+    if len(means) < 2:
         return None
-    ranked = sorted(means, key=lambda name: name in others)
-    (first, second), cells = ranked[:2], [by_source[name] for name in ranked[:2]]
-    change = less(*cells) if [key for _, key in cells[0]] == [key for _, key in cells[1]] else None
-    text = f"Trained on source images of {first} it has {means[first].value:.2f}, of {second} {means[second].value:.2f}"
-    return Finding("source", text, means, [(change, "the difference is not decided")])
+    ranked = sorted(means, key=lambda name: (name != own, -study.first.gain(means[name].value, 0)))
+    first, second = (by_source[name] for name in ranked[:2])
+    change = less(first, second) if [key for _, key in first] == [key for _, key in second] else None
+    said = ", of ".join(f"{name}: {means[name].value:.2f}" for name in ranked)
+    undecided = "the difference is not decided" if len(ranked) == 2 else "the first two are not told apart"
+    return Finding("source", f"Trained on source images of {said}", means, [(change, undecided)])
+
+
+def _foreign(study: Study, column: Column) -> list[str]:
+    """Return the sources that a training has and no test domain has."""
+    tested = {domain.partition("/")[0] for domain in study.tested}
+    return sorted({domain.partition("/")[0] for domain in column.group.first.trial.spec.train.counts} - tested)
 
 
 def _hardest(study: Study, best: Part, which: Which, where: str) -> Finding | None:

@@ -247,6 +247,27 @@ def test_a_folder_that_takes_no_copy_is_one_error_and_stays_as_it_is(workspace, 
     assert files(tmp_path) == before
 
 
+def test_nothing_is_written_through_a_link_nor_what_is_none_of_the_report(workspace, tmp_path):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    arguments = ("exposure", "--no-panel", "--workspace", str(workspace), "--out", str(out))
+    assert run(*arguments).exit_code == 0
+    report = workspace / "reports" / "exposure-mini-mini"
+    (report / "secret.txt").symlink_to("/etc/hostname")
+    (report / "deep").mkdir()
+    (report / "deep" / "a.csv").write_text("ours")
+    assert run(*arguments).exit_code == 0
+    assert not (out / "secret.txt").exists()
+    (out / "deep" / "a.csv").unlink()
+    (out / "deep").rmdir()
+    (out / "deep").symlink_to(elsewhere)
+    assert "is a link out of it" in str(run(*arguments).exception)
+    assert list(elsewhere.iterdir()) == []
+    (out / "deep").unlink()
+    (out / "deep").write_text("mine")
+    assert "is in the way" in str(run(*arguments).exception)
+
+
 @pytest.mark.parametrize(("option", "words"), [(("--open",), "--open needs"), (("--out", "x"), "--out x needs")])
 def test_only_the_page_is_opened_or_copied(workspace, option, words):
     error = run("exposure", "--workspace", str(workspace), "--format", "png", *option).exception

@@ -216,7 +216,7 @@ def test_photographs_of_another_source_are_told_apart(study_of):
     found = said(
         study_of(record, lambda trial, domain: 0.7 if "celebahq/repaint-p2" in trial.spec.train.counts else 0.4)
     )
-    assert found["source"] == "Trained on source images of celebahq it has 0.70, of ffhq 0.40."
+    assert found["source"] == "Trained on source images of celebahq: 0.70, of ffhq: 0.40."
 
 
 def test_more_domains_are_compared_on_those_that_neither_knows(study_of):
