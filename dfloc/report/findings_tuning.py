@@ -27,6 +27,7 @@ class Curves(NamedTuple):
     """The scored curves of the facet that validation chooses, and the n that is spoken of.
 
     Attributes:
+        facet: the settings that validation chooses.
         points: each held-out domain's, by n.
         values: the mean over all of them at each n that they share.
         n: the smallest that brings most of what the best does.
@@ -34,6 +35,7 @@ class Curves(NamedTuple):
         planned: held-out domains that there should be.
     """
 
+    facet: Facet
     points: Mapping[str, Mapping[int, Group]]
     values: Mapping[int, Estimate]
     n: int
@@ -55,15 +57,15 @@ def spoken_of(study: Study) -> Curves | None:
     means = {n: over([(points[n], held_out) for held_out, points in scored.items()]) for n in shared}
     found = {n: mean for n, mean in means.items() if mean}
     most = max((n for curve in curves.values() for n in curve), default=0)
-    return Curves(scored, found, *_enough(study, scored, found), most, len(curves)) if found else None
+    return Curves(facet, scored, found, *_enough(study, scored, found), most, len(curves)) if found else None
 
 
 def findings(study: Study) -> Iterator[Finding]:
     """Yield what fine-tuning on n images of a new domain takes and costs, and what a control says."""
-    of, facet = spoken_of(study), best_facet(study)
+    of = spoken_of(study)
     if of is None:
         return
-    n = of.n
+    n, facet = of.n, of.facet
     points = [Point(name, curve.get(0), curve[n], study.seen(curve)) for name, curve in of.points.items()]
     first = f"With {' and '.join(named(*axis) for axis in facet)}, which validation chooses: " if facet else ""
     replay, scratch = (_beside(study, kind, points, facet, n) for kind in (REPLAY, SCRATCH))

@@ -270,8 +270,8 @@ def less(first: Cells, second: Cells) -> Estimate | None:
 
     Trials are paired by seed and draw, where both were scored on the same images; None where there are none.
     """
-    found = sides(first, second)
-    return found.change if found else None
+    pairs, planned = _paired(first, second)
+    return difference(pairs, planned) if first else None
 
 
 class Sides(NamedTuple):
@@ -284,15 +284,21 @@ class Sides(NamedTuple):
 
 def sides(first: Cells, second: Cells) -> Sides | None:
     """Return both means of `less` with their difference, over the runs that are scored on both sides."""
+    pairs, planned = _paired(first, second)
+    change = difference(pairs, planned) if first else None
+    one, other = (pooled([pair[side] for pair in pairs], planned=planned) for side in (0, 1))
+    return Sides(one, other, change) if one and other and change else None
+
+
+def _paired(first: Cells, second: Cells) -> tuple[list[tuple[Run, Run]], int]:
+    """Return the runs of both sides that are scored on the same images, and how many there should be."""
     shared = places([group for group, _ in (*first, *second)])
     pairs = []
     for place in shared:
         both = [[group.runs[place].scores.get(("best", domain)) for group, domain in side] for side in (first, second)]
         if all(_same_images(one, other) for one, other in zip(*both, strict=True)):
             pairs.append((Run(*place, [one for one in both[0] if one]), Run(*place, [one for one in both[1] if one])))
-    change = difference(pairs, len(shared)) if first else None
-    means = [pooled([pair[side] for pair in pairs], planned=len(shared)) for side in (0, 1)] if change else []
-    return Sides(means[0], means[1], change) if change and means[0] and means[1] else None
+    return pairs, len(shared)
 
 
 def scored_places(groups: Sequence[Group]) -> list[Place]:

@@ -264,6 +264,13 @@ def test_nothing_is_written_through_a_link_nor_what_is_none_of_the_report(worksp
     assert "is a link out of it" in str(run(*arguments).exception)
     assert list(elsewhere.iterdir()) == []
     (out / "deep").unlink()
+    (elsewhere / "page").write_text("mine")
+    (out / "index.html").unlink()
+    (out / "index.html").symlink_to(elsewhere / "page")
+    assert run(*arguments).exit_code == 0
+    assert (elsewhere / "page").read_text() == "mine", "a link is replaced, not followed"
+    (out / "deep" / "a.csv").unlink()
+    (out / "deep").rmdir()
     (out / "deep").write_text("mine")
     assert "is in the way" in str(run(*arguments).exception)
 

@@ -138,18 +138,28 @@ def test_without_a_run_on_both_sides_nothing_is_decided(study_of):
         return "new" if trial.stage != "baselines" and fresh == bool(trial.axes.get("seed", 0)) else ""
 
     found = answer(study_of(studies.mini(seeds=2), truth, skip))
-    if "best" in found.sentences:
-        assert found.sentences["best"].endswith("its lead is not decided.")
-        assert found.numbers["best/decided"] == 0.0
+    assert found.sentences["best"].endswith("its lead is not decided.")
+    assert found.numbers["best/decided"] == 0.0
 
 
-def test_an_axis_may_be_called_as_a_finding(study_of):
+@pytest.mark.parametrize(
+    ("loss", "augment", "keys"),
+    [
+        ("best", "augment", ("by-best", "augment")),
+        ("lead", "sure", ("by-lead", "by-sure")),
+        ("trial.loss.name", "trial.augment.name", ("augment", "loss")),
+        ("a.mode", "b.mode", ("mode", "mode-2")),
+    ],
+)
+def test_an_axis_may_be_called_as_a_finding_or_as_another(study_of, loss, augment, keys):
+    called = {"loss": loss, "augment": augment}
     record = crossed.losses(num_test=40)
-    axes = [{"best" if name == "loss" else name: value for name, value in one.axes.items()} for one in record.trials]
+    axes = [{called.get(name, name): value for name, value in one.axes.items()} for one in record.trials]
     trials = [one.model_copy(update={"axes": of}) for one, of in zip(record.trials, axes, strict=True)]
     found = said(study_of(record.model_copy(update={"trials": tuple(trials)}), crossed.truth))
     assert found["best"].startswith("Trained on")
-    assert found["by-best"].startswith("By best, all else equal")
+    assert found["sure"].startswith("1 training of each")
+    assert {key for key, text in found.items() if text.startswith("By ")} == {*keys}
 
 
 def test_of_a_measure_where_less_is_better_the_least_leads(study_of, monkeypatch):
