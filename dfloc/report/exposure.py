@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.report import captions, cells, differs, table
+from dfloc.report.cells import NOT_ABOVE, is_not_above
 from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, besides, blocks, controls_of, pairs
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Facet, Group, Study
-from dfloc.report.marks import NOT_ABOVE, is_not_above
 from dfloc.report.table import STRONG, Cell, Column, Table
 from dfloc.report.words import joined
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from dfloc.report import captions, comparison, differs
+from dfloc.report.cells import CROSS, is_degenerate, notes
 from dfloc.report.chart import GREY, Axis, Figure, Key, Lines, Mark, Panel, Series, colours, mark, scale
 from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, along, besides, blocks, controls_of, main, pairs
 from dfloc.report.estimate import Estimate
 from dfloc.report.exposure import lost, name_of
 from dfloc.report.groups import Facet, Group, Model, Study
-from dfloc.report.marks import CROSS, is_degenerate, notes
 from dfloc.report.place import Pair
 
 X = Axis("n, images of the held-out domain")

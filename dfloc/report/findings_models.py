@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from dfloc.config import canonical
+from dfloc.report.cells import NOT_ABOVE
 from dfloc.report.estimate import Estimate
 from dfloc.report.finding import Finding
 from dfloc.report.groups import Group, Study, less, over
-from dfloc.report.marks import NOT_ABOVE
 from dfloc.report.models import (
     ALL,
     ONE,

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dfloc.metrics.metric import IOU
 from dfloc.report import captions, comparison
 from dfloc.report.address import MATRICES
+from dfloc.report.cells import notes
 from dfloc.report.chart import Figure, Heat, Key, Panel, Tile, span_of
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
-from dfloc.report.marks import notes
 from dfloc.report.models import Column, Model, Part, Which, case_of, known, narrow, parts, settings, unknown, wide
 from dfloc.report.place import Pair
 from dfloc.report.words import named, spelled

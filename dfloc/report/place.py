@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from dfloc.metrics.metric import IOU
 from dfloc.report.address import AXES, EXPOSURE, UNSEEN, Ours, find, named
+from dfloc.report.cells import notes
 from dfloc.report.comparable import Setting, gaps
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study
-from dfloc.report.marks import notes
 from dfloc.report.published import Cell, Table
 from dfloc.report.results import Score
 

@@ -7,10 +7,10 @@ from functools import partial
 from dfloc.config import TrialSpec
 from dfloc.metrics.metric import F1_CHOSEN, FALSE_ALARM, POOLED_IOU, Metric
 from dfloc.report import captions, cells, differs, recipe, table
+from dfloc.report.cells import is_not_above
 from dfloc.report.controls import besides
 from dfloc.report.exposure import SHORT_BASELINES
 from dfloc.report.groups import Group, Study
-from dfloc.report.marks import is_not_above
 from dfloc.report.models import Column, Model, Part, Which, every, foreign, heads, known, narrow, parts, unknown, wide
 from dfloc.report.results import Score
 from dfloc.report.table import DASH, STRONG, Cell, Table

@@ -8,11 +8,11 @@ from dfloc.axis import Value
 from dfloc.metrics.degenerate import EQUAL
 from dfloc.planned import SearchRecord
 from dfloc.report import captions, cells, overview, table
+from dfloc.report.cells import NOT_ABOVE
 from dfloc.report.chart import COLOURS, GREY, UNIT, Axis, Bars, Figure, Key, Lines, Mark, Panel, Series
 from dfloc.report.estimate import Estimate
 from dfloc.report.finding import Finding
 from dfloc.report.groups import Study
-from dfloc.report.marks import NOT_ABOVE
 from dfloc.report.page import Section
 from dfloc.report.results import Result, Score
 from dfloc.report.table import Cell, Column, Table

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 from dfloc.report import differs, recipe, search
 from dfloc.report.captions import BASELINES
+from dfloc.report.cells import is_not_above
 from dfloc.report.controls import FINE_TUNED, REPLAY, SCRATCH, best_facet, blocks, closest
 from dfloc.report.findings_tuning import spoken_of
 from dfloc.report.groups import Group, Study, scored_places
-from dfloc.report.marks import is_not_above
 from dfloc.report.models import WITHOUT, Part, models, parts
 from dfloc.report.ranking import chosen
 from dfloc.report.results import Result

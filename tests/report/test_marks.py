@@ -12,7 +12,7 @@ from dfloc.ledger import Ledger
 from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
-from dfloc.report import budgets, captions, exposure, figures, heatmaps, latex, marks, models, overview, ranking
+from dfloc.report import budgets, captions, cells, exposure, figures, heatmaps, latex, models, overview, ranking
 from dfloc.report.answer import answer
 from dfloc.report.build import build
 from dfloc.report.groups import Study
@@ -102,17 +102,17 @@ def test_all_fake_maps_on_one_domain_are_told_there(workspace: Workspace) -> Non
         return FULL if trial.case == "first" and domain == DOLOS[1] else {}
 
     group = of_two(workspace, 0.2, maps).groups[0]
-    assert marks.notes(group, [DOLOS[1]]) == ["all fake predictions"]
-    assert marks.notes(group, DOLOS) == ["all fake predictions on 1 of 4"]
-    assert (marks.is_degenerate(group, [DOLOS[1]]), marks.is_degenerate(group, DOLOS)) == (True, False)
+    assert cells.notes(group, [DOLOS[1]]) == ["all fake predictions"]
+    assert cells.notes(group, DOLOS) == ["all fake predictions on 1 of 4"]
+    assert (cells.is_degenerate(group, [DOLOS[1]]), cells.is_degenerate(group, DOLOS)) == (True, False)
 
 
 @pytest.mark.parametrize(("iou", "below"), [(ALL_FAKE - 0.01, True), (ALL_FAKE, True), (ALL_FAKE + 0.01, False)])
 def test_a_model_is_not_above_all_fake_where_its_mean_is_no_more(workspace: Workspace, iou, below) -> None:
     study = of_two(workspace, iou)
     first, other = models.models(study)
-    assert marks.is_not_above([(first.groups[0], DOLOS)]) is below
-    assert not marks.is_not_above([(other.groups[0], DOLOS)])
+    assert cells.is_not_above([(first.groups[0], DOLOS)]) is below
+    assert not cells.is_not_above([(other.groups[0], DOLOS)])
     found = cell(ranking.crossed(study, [first, other]), "first", DOLOS[0])
     assert (found.small, found.mark) == (("not above all fake", "weak") if below else ("", "strong"))
     mean = cell(ranking.ranked(study, [first, other]), "first", "All")
