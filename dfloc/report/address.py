@@ -8,8 +8,7 @@ from dfloc.data import dolos
 from dfloc.metrics.metric import IOU
 from dfloc.report.budgets import Line, lines
 from dfloc.report.comparable import fits
-from dfloc.report.controls import blocks
-from dfloc.report.exposure import name_of
+from dfloc.report.controls import blocks, name_of
 from dfloc.report.groups import Group, Study
 from dfloc.report.groups import Model as Cells
 from dfloc.report.models import ONE, Column, Model, Which, budgets, known, models, unknown

@@ -11,8 +11,7 @@ from dfloc.metrics.sets import AREAS, by_area
 from dfloc.report import captions
 from dfloc.report.chart import COLOURS, DASHES, Axis, Figure, Key, Lines, Mark, Panel, Series, scale
 from dfloc.report.groups import Group, Study
-from dfloc.report.heatmaps import best
-from dfloc.report.models import Model, heads, wide
+from dfloc.report.models import Model, best, heads, wide
 from dfloc.report.table import DASH, Cell, Column, Table, rows
 
 PROTOCOLS = ("dolos-2024", "dfloc-1")

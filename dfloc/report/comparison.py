@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dfloc.report import captions
 from dfloc.report.address import BUDGETS, EXPOSURE
 from dfloc.report.groups import Study
-from dfloc.report.place import Pair
+from dfloc.report.place import Pair, terms
 from dfloc.report.table import DASH, Cell, Column, Table, estimate, rows
 
 RULE = (
@@ -78,18 +78,6 @@ def _table(study: Study, found: Sequence[Pair]) -> Table:
             *captions.baseline_note(study, per_cent=True),
         ],
     )
-
-
-def terms(study: Study, found: Sequence[Pair]) -> str:
-    """Return which masks and lists some published numbers and ours are of."""
-    sources = {pair.table.id: pair.table for pair in found}
-    return captions.compared(study, list(sources.values()), [score for pair in found for score in pair.scores])
-
-
-def quoted(study: Study, found: Sequence[Pair]) -> str:
-    """Return what the caption of a figure says of the published numbers in it, and a space; nothing where none is."""
-    words = "How uncertain a published number is, is not known: the interval of a difference is that of ours alone."
-    return f"{words} {terms(study, found)} " if found else ""
 
 
 def ends_of(study: Study) -> tuple[str, str, str]:

@@ -124,6 +124,11 @@ def blocks(study: Study, of: Curves | None = None) -> Iterator[Block]:
                 yield facet, held_out, {0: base, **points} if base else points
 
 
+def name_of(facet: Facet, held_out: str) -> str:
+    """Return what a curve is called: its held-out domain, and the axes that a user turned on."""
+    return ", ".join(filter(None, [held_out, joined(facet)]))
+
+
 def best_facet(study: Study) -> Facet:
     """Return the facet of the main curves that validation chooses: of the best mean over all that is fine-tuned."""
     found: dict[Facet, list[Group]] = {}

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.report import captions, cells, differs, table
 from dfloc.report.cells import NOT_ABOVE, is_not_above
-from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, besides, blocks, controls_of, pairs
+from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, besides, blocks, controls_of, name_of, pairs
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.table import STRONG, Cell, Column, Table
-from dfloc.report.words import joined
 
 SHORT_BASELINES = {"all-fake": "all fake", "mean-mask": "mean mask"}
 
@@ -234,11 +233,6 @@ def lost(study: Study, group: Group, domains: Sequence[str]) -> Estimate | None:
     if base is None:
         return None
     return study.less(*((base, group) if study.first.higher_is_better else (group, base)), domains)
-
-
-def name_of(facet: Facet, held_out: str) -> str:
-    """Return what a curve is called: its held-out domain, and the axes that a user turned on."""
-    return ", ".join(filter(None, [held_out, joined(facet)]))
 
 
 def _groups(shown: Sequence[Sequence[Point]]) -> list[Group]:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from dfloc.report import captions, comparison, differs
+from dfloc.report import captions, differs
 from dfloc.report.cells import CROSS, is_degenerate, notes
 from dfloc.report.chart import GREY, Axis, Figure, Key, Lines, Mark, Panel, Series, colours, mark, scale
-from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, along, besides, blocks, controls_of, main, pairs
+from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, along, besides, blocks, controls_of, main, name_of, pairs
 from dfloc.report.estimate import Estimate
-from dfloc.report.exposure import lost, name_of
+from dfloc.report.exposure import lost
 from dfloc.report.groups import Facet, Group, Model, Study
-from dfloc.report.place import Pair
+from dfloc.report.place import Pair, quoted
 
 X = Axis("n, images of the held-out domain")
 PALE = "#999999"
@@ -73,7 +73,7 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         id="fig-exposure",
         title=f"Test {study.first.label} against n, images of the held-out domain.",
         caption="One panel for each domain that the base never saw, drawn thick; n = 0 is the base itself. Points of "
-        f"one n are drawn side by side. Steps stand in the hover. {comparison.quoted(study, compared)}",
+        f"one n are drawn side by side. Steps stand in the hover. {quoted(study, compared)}",
         source=[CROSS, *captions.provenance(study, used)],
         panels=drawn,
         legend=keys,

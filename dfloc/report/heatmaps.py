@@ -1,22 +1,21 @@
 """Heat maps: train x test for each model, and the mean of each combination of two settings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from dfloc.metrics.metric import IOU
-from dfloc.report import captions, comparison
+from dfloc.report import captions
 from dfloc.report.address import MATRICES
 from dfloc.report.cells import notes
 from dfloc.report.chart import Figure, Heat, Key, Panel, Tile, span_of
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
-from dfloc.report.models import Column, Model, Part, Which, case_of, known, narrow, parts, settings, unknown, wide
-from dfloc.report.place import Pair
+from dfloc.report.models import KINDS, Column, Model, Part, Which, best, case_of, narrow, settings, wide
+from dfloc.report.place import Pair, quoted
 from dfloc.report.words import named, spelled
 
 MAX_PANELS = 16
 WIDE = 5  # columns from which on numbers have two decimals
 FRAME = Key("in-domain: trained on the test domain's family", "#111111", "", "frame")
-KINDS: Mapping[str, Which] = {"in-domain": known, "out-of-domain": unknown}
 
 
 def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()) -> Figure:
@@ -24,7 +23,7 @@ def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()
 
     Models of one training each are the rows of one heat map together.
     """
-    shown = best(study, found)
+    shown = best(study, found, MAX_PANELS)
     left = len(found) - len(shown)
     drawn = [_crossed(study, model) for model in wide(shown)]
     drawn += [_beside(study, training, block) for training, block in narrow(shown).items()]
@@ -38,7 +37,7 @@ def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()
         f"x: over 90 % of the predictions empty, all fake or constant, or {study.first.label} not above all fake. "
         "A published number with ? is doubtful by its source; of a table called context, the "
         f"protocol or main settings are not known.{fewer} "
-        f"{comparison.quoted(study, _matrices(published))}",
+        f"{quoted(study, _matrices(published))}",
         source=captions.provenance(study, groups),
         panels=drawn,
         legend=[FRAME],
@@ -73,18 +72,6 @@ def combined(study: Study, found: Sequence[Model]) -> Figure:
         legend=[],
         numbers="models",
     )
-
-
-def best(study: Study, found: Sequence[Model], most: int = MAX_PANELS) -> list[Model]:
-    """Return the models of highest validation IoU of their kind of training data, in the order of the plan."""
-    if len(found) <= most:
-        return list(found)
-    ranks: dict[int, int] = {}
-    for block in parts(study, found).values():
-        for rank, part in enumerate(block):
-            ranks[id(part.model)] = min(rank, ranks.get(id(part.model), rank))
-    chosen = {id(model) for model in sorted(found, key=lambda model: ranks[id(model)])[:most]}
-    return [model for model in found if id(model) in chosen]
 
 
 def _crossed(study: Study, model: Model) -> Panel:

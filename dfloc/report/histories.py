@@ -7,8 +7,7 @@ from dfloc.registry import WATCHED
 from dfloc.report import captions
 from dfloc.report.chart import COLOURS, DASHES, UNIT, Axis, Figure, Key, Lines, Mark, Panel, Series
 from dfloc.report.groups import Study
-from dfloc.report.heatmaps import best
-from dfloc.report.models import Column, Model
+from dfloc.report.models import Column, Model, best
 from dfloc.report.results import Result
 
 MAX_LINES, MAX_PANELS = 12, 12

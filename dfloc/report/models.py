@@ -52,6 +52,9 @@ def unknown(column: Column, domain: str) -> bool:
     return relation(column.group.first.trial.spec, domain, column.said) == "out"
 
 
+KINDS: Mapping[str, Which] = {"in-domain": known, "out-of-domain": unknown}
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """The columns of a model that are of one kind: a row of the table of models."""
@@ -213,6 +216,18 @@ def parts(study: Study, found: Sequence[Model]) -> dict[str, list[Part]]:
     for part in (part for model in found for part in model.parts):
         kinds.setdefault(part.kind, []).append(part)
     return {kind: sorted(each, key=_rank, reverse=True) for kind, each in kinds.items()}
+
+
+def best(study: Study, found: Sequence[Model], most: int) -> list[Model]:
+    """Return the models of highest validation IoU of their kind of training data, in the order of the plan."""
+    if len(found) <= most:
+        return list(found)
+    ranks: dict[int, int] = {}
+    for block in parts(study, found).values():
+        for rank, part in enumerate(block):
+            ranks[id(part.model)] = min(rank, ranks.get(id(part.model), rank))
+    chosen = {id(model) for model in sorted(found, key=lambda model: ranks[id(model)])[:most]}
+    return [model for model in found if id(model) in chosen]
 
 
 def foreign(study: Study, found: Sequence[Column]) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dfloc.metrics.metric import IOU
+from dfloc.report import captions
 from dfloc.report.address import AXES, EXPOSURE, UNSEEN, Ours, find, named
 from dfloc.report.cells import notes
 from dfloc.report.comparable import Setting, gaps
@@ -114,6 +115,18 @@ def missing(study: Study, table: Table, found: Sequence[Pair]) -> str:
     whys = [pair.place.why for pair in found if pair.table.id == table.id]
     why = f"this study has no {gone[0]}" if gone else max(whys, key=whys.count, default="it has no number")
     return apart(study, table) or why
+
+
+def terms(study: Study, found: Sequence[Pair]) -> str:
+    """Return which masks and lists some published numbers and ours are of."""
+    sources = {pair.table.id: pair.table for pair in found}
+    return captions.compared(study, list(sources.values()), [score for pair in found for score in pair.scores])
+
+
+def quoted(study: Study, found: Sequence[Pair]) -> str:
+    """Return what the caption of a figure says of the published numbers in it, and a space; nothing where none is."""
+    words = "How uncertain a published number is, is not known: the interval of a difference is that of ours alone."
+    return f"{words} {terms(study, found)} " if found else ""
 
 
 def setting(study: Study, group: Group, n: int | None = None) -> Setting:

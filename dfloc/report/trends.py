@@ -9,8 +9,7 @@ from dfloc.report import captions
 from dfloc.report.chart import COLOURS, GREY, Axis, Figure, Key, Lines, Mark, Panel, Series, mark, scale
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study
-from dfloc.report.heatmaps import KINDS
-from dfloc.report.models import Model, Part, case_of, parts, settings
+from dfloc.report.models import KINDS, Model, Part, case_of, parts, settings
 from dfloc.report.words import named
 
 DASH = {"in-domain": "solid", "out-of-domain": "dot"}

@@ -1,14 +1,13 @@
 """What tells apart trials of one cell that were planned with different settings, and what newer starts replaced."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dfloc.axis import Value, frozen
 from dfloc.config import fingerprint
 from dfloc.planned import PlannedTrial, cell, is_of_today
 from dfloc.record import SweepRecord
-from dfloc.report.words import numbered
 
 UNNAMED = frozenset({"train", "valid", "init", "seed", "lineage"})
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -70,7 +69,7 @@ def variants(
 def _called(found: Sequence[Mapping[str, Value]], known: Mapping[str, str]) -> list[dict[str, Value]]:
     """Return settings with words in place of digests, which say nothing: loss plug-in 1, loss plug-in 2."""
     words = {
-        name: numbered(noun, dict.fromkeys(str(each[name]) for each in found if name in each), known)
+        name: _numbered(noun, dict.fromkeys(str(each[name]) for each in found if name in each), known)
         for name in dict.fromkeys(name for each in found for name in each)
         if (noun := _noun(name))
     }
@@ -190,3 +189,24 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
         else:
             found[f"{prefix}{key}"] = frozen(item)
     return found
+
+
+def _numbered(noun: str, values: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+    """Return a word for each value that says nothing to a reader, such as a digest: its own, else a noun; numbered.
+
+    Args:
+        noun: loss plug-in.
+        values: each once, in order; `none` is none of it.
+        known: words of some values.
+    """
+    called = {
+        value: " + ".join(dict.fromkeys(known.get(part, noun) for part in value.split(" + ")))
+        for value in values
+        if value != "none"
+    }
+    words = list(called.values())
+    many = {
+        value: f"{word} {words[: place + 1].count(word)}" if words.count(word) > 1 else word
+        for place, (value, word) in enumerate(called.items())
+    }
+    return {"none": f"no {noun}", **many}

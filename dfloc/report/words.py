@@ -1,7 +1,7 @@
 """What a field and its value are called: one answer for tables, captions, figures and sentences."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from dfloc.axis import Value
 from dfloc.config import TrialSpec
@@ -67,24 +67,3 @@ def case(name: str, spec: TrialSpec) -> str:
         return said
     rest = "-".join(part for part in said.split("-") if part not in BACKBONES)
     return " ".join(filter(None, [maps or "pixels", rest]))
-
-
-def numbered(noun: str, values: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
-    """Return a word for each value that says nothing to a reader, such as a digest: its own, else a noun; numbered.
-
-    Args:
-        noun: loss plug-in.
-        values: each once, in order; `none` is none of it.
-        known: words of some values.
-    """
-    called = {
-        value: " + ".join(dict.fromkeys(known.get(part, noun) for part in value.split(" + ")))
-        for value in values
-        if value != "none"
-    }
-    words = list(called.values())
-    many = {
-        value: f"{word} {words[: place + 1].count(word)}" if words.count(word) > 1 else word
-        for place, (value, word) in enumerate(called.items())
-    }
-    return {"none": f"no {noun}", **many}

@@ -227,8 +227,8 @@ def test_only_the_best_models_have_a_panel(study_for):
     study = study_for("sam2_decoders")
     found = models.models(study)
     ranked = [part.model.name for part in models.parts(study, found)[models.ONE]]
-    assert {model.name for model in heatmaps.best(study, found, 5)} == set(ranked[:5])
-    assert heatmaps.best(study, found) == found
+    assert {model.name for model in models.best(study, found, 5)} == set(ranked[:5])
+    assert models.best(study, found, 16) == found
 
 
 def test_a_record_that_was_read_has_the_same_names(study_for, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from dfloc.config import LossSpec
 from dfloc.record import SweepRecord
-from dfloc.report import budgets, controls, exposure, models, words
+from dfloc.report import budgets, controls, models, words
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
@@ -19,7 +19,7 @@ RAW = re.compile(r"\bNone\b|plugin ?=|\[|\]|\b(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{8
 def names(study: Study) -> list[str]:
     """Return what models, curves, budgets, baselines and axes are called."""
     found = [model.name for model in models.models(study)]
-    found += [exposure.name_of(facet, held_out) for facet, held_out, _ in controls.blocks(study)]
+    found += [controls.name_of(facet, held_out) for facet, held_out, _ in controls.blocks(study)]
     found += [one.label for one in controls.controls_of(study)]
     found += [line.name for line in [*budgets.lines(study), *budgets.counted(study)]]
     axes = {axis: value for group in study.groups for axis, value in [*group.axes.items(), *group.facet]}
