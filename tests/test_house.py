@@ -53,7 +53,7 @@ SOLE_IMPORTERS = {
     "ray.tune": ("dfloc.sweep.tuning", "dfloc.sweep.trainable"),
     "mlflow": ("dfloc.tracking_store",),
     "click": ("dfloc.cli",),
-    "matplotlib": ("dfloc.report.draw", "dfloc.report.sheet", "dfloc.report.svg", "dfloc.report.lettering"),
+    "matplotlib": ("dfloc.report.draw", "dfloc.report.sheet", "dfloc.report.svg"),
     "open_clip": ("dfloc.models.clip", "dfloc.models.hub", "dfloc.models.towers"),
     "huggingface_hub": ("dfloc.models.hub",),
     "sam2": ("dfloc.models.sam2",),

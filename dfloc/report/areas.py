@@ -9,7 +9,7 @@ import pyarrow as pa
 from dfloc.metrics.metric import Metric
 from dfloc.metrics.sets import AREAS, by_area
 from dfloc.report import captions
-from dfloc.report.chart import COLOURS, DASHES, Axis, Figure, Key, Lines, Mark, Panel, Series, scale
+from dfloc.report.chart import Axis, Figure, Key, Lines, Mark, Panel, Series, looks, scale
 from dfloc.report.groups import Group, Study
 from dfloc.report.models import Model, best, heads, wide
 from dfloc.report.table import DASH, Cell, Column, Table, rows
@@ -46,7 +46,7 @@ def figure(study: Study, found: Sequence[Model]) -> Figure:
         "epoch; how many images they are stands in the hover and in the table. The models of highest validation IoU.",
         source=captions.provenance(study, used),
         panels=drawn,
-        legend=[Key(label, *_style(labels, label)) for label in labels],
+        legend=[Key(label, *looks(labels)[label]) for label in labels],
         numbers="areas",
     )
 
@@ -90,16 +90,11 @@ def _panel(title: str, lines: Mapping[str, Bins], labels: Sequence[str], metric:
     for label, line in lines.items():
         there = [(place, value, count) for place, (value, count) in enumerate(line) if value is not None]
         marks = [Mark(place, value, notes=[f"{count:,} images"]) for place, value, count in there]
-        series.append(Series(label, marks, *_style(labels, label), size=6))
+        series.append(Series(label, marks, *looks(labels)[label], size=6))
         said.append(f"{label}: " + ", ".join(f"{NAMES[place]} {value:.2f}" for place, value, _ in there))
     ticks = {float(place): name.removesuffix(" %") for place, name in enumerate(NAMES)}
     x = Axis("share of the image that is fake, %", ticks, (-0.3, len(NAMES) - 0.7))
     return Panel(title, Lines(series, x, scale(metric, "test")), "; ".join(said) + ".")
-
-
-def _style(labels: Sequence[str], label: str) -> tuple[str, str]:
-    place = labels.index(label)
-    return COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
 
 
 def _bin(place: int, name: str) -> Column[Line]:

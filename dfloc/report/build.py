@@ -8,14 +8,15 @@ from upath import UPath
 from dfloc import storage
 from dfloc.record import SweepRecord
 from dfloc.report import (
+    areas,
     budgets,
     captions,
     comparison,
     conclusions,
-    crossed,
     evaluations,
     exposure,
     figures,
+    heatmaps,
     models,
     opening,
     overlap,
@@ -23,13 +24,16 @@ from dfloc.report import (
     panel,
     place,
     published,
+    ranking,
     reading,
     render,
     search,
+    trends,
 )
 from dfloc.report.answer import answer
 from dfloc.report.controls import REPLAY, controls_of, main
 from dfloc.report.groups import Study, by_protocol
+from dfloc.report.models import Model
 from dfloc.report.page import Report, Section
 from dfloc.report.place import Pair
 from dfloc.report.results import Results
@@ -38,6 +42,8 @@ from dfloc.storage import Workspace
 
 EXPOSED = "A base model is trained on all domains but one, then fine-tuned on n images of that one."
 PANEL = "A few test images"
+CROSSED = "Each model is trained on a domain, on all but one, or on all of them, and tested on each."
+RANKED = "Models are ranked by validation, which is what a study could choose by; test numbers stand beside it."
 CONTROLLED = "What fine-tuning owes to its base, and what n old images among the new ones keep."
 
 
@@ -129,7 +135,7 @@ def _sections(
     sections = [
         *search.sections(study),
         *_curves(workspace, study, found),
-        *crossed.sections(study, models.models(study), found),
+        *_crossed(study, models.models(study), found),
         *conclusions.sections(study),
         *_behind(study, comparison.tables(study, found)),
     ]
@@ -173,6 +179,39 @@ def _curves(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iterat
     yield Section("budgets-study", "Many domains or many images?", "", mixed)
     last = [exposure.best_last(study)] if tuned else []
     yield Section("measures", "Last epoch, AP and F1", "", last)
+
+
+def _crossed(study: Study, found: Sequence[Model], published: Sequence[Pair]) -> Iterator[Section]:
+    """Yield train x test, the ranking of models, epochs and areas, each where the study has them."""
+    if not found:
+        return
+    numbers = ranking.crossed(study, found), ranking.tested(study, found)
+    yield Section(
+        "train-test-study",
+        "Train x test",
+        CROSSED,
+        [heatmaps.crossed(study, found, published), *(each for each in numbers if each.rows)],
+    )
+    figures = [trends.ranking(study, found), *trends.trends(study, found), heatmaps.combined(study, found)]
+    yield Section(
+        "models-study",
+        "Which model?",
+        RANKED,
+        [
+            *(figure for figure in figures if figure.panels),
+            ranking.ranked(study, found),
+            ranking.measured(study, found),
+        ],
+    )
+    epochs = trends.epochs(study, found)
+    yield Section("epochs-study", "Training", "", [epochs] if epochs.panels else [])
+    if areas.wanted(study):
+        yield Section(
+            "areas-study",
+            "Small and large fakes",
+            "",
+            [areas.figure(study, found), areas.table(study, found)],
+        )
 
 
 def _behind(study: Study, compared: Sequence[Table]) -> Iterator[Section]:

@@ -1,11 +1,12 @@
 """What a figure is: panels under one caption and legend, and the charts that they hold."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from dfloc.metrics.metric import Metric
 from dfloc.report.estimate import NO_INTERVAL, Estimate
+from dfloc.report.table import Block
 
 # Okabe and Ito (2008): told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#6E6E00")
@@ -233,39 +234,17 @@ class Key:
     marker: str = "circle"
 
 
-@dataclass(frozen=True)
-class Figure:
-    """Panels under one caption and one legend.
+@dataclass(frozen=True, kw_only=True)
+class Figure(Block):
+    """Panels under one legend.
 
     Attributes:
         numbers: id of the table that holds the numbers; empty where none does.
-        source: where they come from, in sentences: protocol, data, seeds, intervals.
-        shared: those of them that the page says once for all.
     """
 
-    id: str
-    title: str
-    caption: str
     panels: Sequence[Panel]
-    legend: Sequence[Key] = field(default_factory=list)
+    legend: Sequence[Key] = ()
     numbers: str = ""
-    source: Sequence[str] = ()
-    shared: frozenset[str] = frozenset()
-
-    @property
-    def said(self) -> str:
-        """The caption on a page."""
-        return cited(self.caption, self.source, self.shared)
-
-    @property
-    def whole(self) -> str:
-        """The caption of the figure alone."""
-        return cited(self.caption, self.source)
-
-
-def cited(caption: str, source: Sequence[str], shared: Collection[str] = ()) -> str:
-    """Return a caption with the sentences of its source that are not said elsewhere."""
-    return " ".join(filter(None, [caption.strip(), *(sentence for sentence in source if sentence not in shared)]))
 
 
 def scale(metric: Metric, words: str) -> Axis:
@@ -278,6 +257,14 @@ def scale(metric: Metric, words: str) -> Axis:
 def colours(names: Sequence[str]) -> Mapping[str, str]:
     """Return the colour of each of some names, such as the domains."""
     return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names)}
+
+
+def looks(names: Sequence[str]) -> Mapping[str, tuple[str, str]]:
+    """Return the colour and dash of the line of each of some names."""
+    return {
+        name: (COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)])
+        for place, name in enumerate(names)
+    }
 
 
 def written(x: float) -> str:

@@ -7,8 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from dfloc.report.chart import COLOURS, Axis, Bars, Heat, Lines, Panel, Series, Tile, title
-from dfloc.report.lettering import fitted, text_width, unbroken, wrapped
-from dfloc.report.sheet import DASHES, FONT, INK, LINE, SMALL, Sheet, styled
+from dfloc.report.sheet import DASHES, FONT, INK, LINE, SMALL, Sheet, fitted, styled, text_width, unbroken, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

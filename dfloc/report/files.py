@@ -11,9 +11,8 @@ from dfloc.errors import unknown
 from dfloc.report import svg
 from dfloc.report.chart import Figure, Key
 from dfloc.report.draw import WIDTH, draw, size
-from dfloc.report.lettering import text_width, wrapped
 from dfloc.report.page import Report
-from dfloc.report.sheet import FONT, GLYPH, LINE, SMALL, Sheet, style
+from dfloc.report.sheet import FONT, GLYPH, LINE, SMALL, Sheet, style, text_width, wrapped
 
 KINDS = ("svg", "pdf", "png")
 COLUMNS, GAP, EDGE = 4, 16.0, 4.0  # panels beside each other, points between them, and around all
@@ -42,16 +41,16 @@ def drawn(figure: Figure, kind: str) -> bytes:
     with style():
         page = sheet(figure)
         if kind == "svg":
-            said = {"role": "img", "aria-label": f"{figure.title} {figure.whole}"}
+            said = {"role": "img", "aria-label": f"{figure.title} {figure.whole()}"}
             text = svg.written(page.figure, figure.id, page.titles, **said, style=FONTS)
             return text.encode()
         sink = io.BytesIO()
         if kind == "pdf":
-            about = {"CreationDate": None, "Title": figure.title, "Subject": figure.whole}
+            about = {"CreationDate": None, "Title": figure.title, "Subject": figure.whole()}
             page.figure.savefig(sink, format="pdf", metadata=about)
         else:
             page.figure.patch.set_visible(True)
-            page.figure.savefig(sink, format="png", dpi=DPI, metadata={"Software": None, "Description": figure.whole})
+            page.figure.savefig(sink, format="png", dpi=DPI, metadata={"Software": None, "Description": figure.whole()})
         return sink.getvalue()
 
 

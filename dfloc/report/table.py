@@ -12,7 +12,6 @@ from typing import Any, Generic, Literal, TypeVar
 from dfloc.errors import ConfigError
 from dfloc.metrics.intervals import holm
 from dfloc.metrics.metric import Metric
-from dfloc.report.chart import cited
 from dfloc.report.estimate import NO_INTERVAL, Estimate
 
 DASH = "-"
@@ -125,37 +124,55 @@ def rows(columns: Sequence[Column[T]], blocks: Iterable[Iterable[T]]) -> list[Ro
     return [row(columns, thing, starts=place == 0) for block in blocks for place, thing in enumerate(block)]
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table with its caption.
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """What stands under a caption: a table or a figure.
 
     Attributes:
-        id: its anchor, and the name of its CSV file.
+        id: its anchor, and the name of its file.
         title: one sentence.
         caption: what is shown; `STRONG` in it says how the cells of that mark are set.
-        best: of which numbers of a metric one is the best: of each column, in each block of rows or in all of them, or
-            of each row; "" = of none.
-        notes: footnotes.
-        folded: the HTML page shows it on a click.
-        trials: fingerprints of those that it, or a figure beside it, shows.
         source: where its numbers come from, in sentences: protocol, data, seeds, intervals.
         shared: those of them that the page says once for all.
-
-    Raises:
-        ValueError: a row has not a cell for each column.
     """
 
     id: str
     title: str
     caption: str
+    source: Sequence[str] = ()
+    shared: frozenset[str] = frozenset()
+
+    def said(self, strong: str = "") -> str:
+        """Return the caption on a page, where cells of the mark strong are set so."""
+        own = [sentence for sentence in self.source if sentence not in self.shared]
+        return " ".join(filter(None, [self.caption.strip(), *own])).replace(STRONG, strong)
+
+    def whole(self, strong: str = "") -> str:
+        """Return the caption of the block alone."""
+        return replace(self, shared=frozenset()).said(strong)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Block):
+    """Columns over rows.
+
+    Attributes:
+        best: of which numbers of a metric one is the best: of each column, in each block of rows or in all of them, or
+            of each row; "" = of none.
+        notes: footnotes.
+        folded: the HTML page shows it on a click.
+        trials: fingerprints of those that it, or a figure beside it, shows.
+
+    Raises:
+        ValueError: a row has not a cell for each column.
+    """
+
     columns: Sequence[Column[Any]]
     rows: Sequence[Row]
     best: Literal["block", "column", "row", ""] = "block"
     notes: Sequence[str] = ()
     folded: bool = False
     trials: frozenset[str] = frozenset()
-    source: Sequence[str] = ()
-    shared: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for place, each in enumerate(self.rows):
@@ -186,14 +203,6 @@ class Table:
         places = [self.keys.index(key) for key in keys]
         kept = [replace(each, cells=[each.cells[place] for place in places]) for each in self.rows]
         return replace(self, columns=[self.columns[place] for place in places], rows=kept)
-
-    def said(self, strong: str) -> str:
-        """Return the caption on a page, where cells of the mark strong are set so."""
-        return cited(self.caption, self.source, self.shared).replace(STRONG, strong)
-
-    def whole(self, strong: str) -> str:
-        """Return the caption of the table alone."""
-        return cited(self.caption, self.source).replace(STRONG, strong)
 
     def csv(self) -> str:
         """Return the table as CSV, numbers not rounded; intervals and small print have columns of their own."""

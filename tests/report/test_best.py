@@ -3,8 +3,8 @@
 import pytest
 
 from dfloc.metrics.metric import FALSE_ALARM, IOU, Metric
-from dfloc.report.best import with_best
 from dfloc.report.estimate import Estimate
+from dfloc.report.latex import with_best
 from dfloc.report.table import Cell, Row, Table, estimate
 from tests.report.tables import columns
 
@@ -16,7 +16,7 @@ def cell(value: float, metric: Metric = IOU, mark: str = "") -> Cell:
 
 def best(rows: list[Row], along: str, **more: bool) -> list[list[bool]]:
     heads = [*columns("false alarm", words=()), *columns("B", words=(), **more)]
-    table = with_best(Table("t", "", "", heads, rows, best=along))  # type: ignore[arg-type]
+    table = with_best(Table(id="t", title="", caption="", columns=heads, rows=rows, best=along))  # type: ignore[arg-type]
     return [[each.best for each in row.cells] for row in table.rows]
 
 

@@ -9,7 +9,7 @@ HOLE = Cell("not run", mark="hole")
 
 def made(rows: list[list[Cell]], heads: str = "Model n Steps IoU", **more: object) -> Table:
     columns = [Column(head, lambda _: Cell(""), words=head == "Model", small=head == "Steps") for head in heads.split()]
-    return Table("t", "T.", "C.", columns, [Row(cells) for cells in rows], **more)
+    return Table(id="t", title="T.", caption="C.", columns=columns, rows=[Row(cells) for cells in rows], **more)
 
 
 def number(value: float) -> Cell:
@@ -66,13 +66,17 @@ def test_two_trainings_are_said_once_where_all_differences_are_of_two():
 def test_what_all_captions_say_stands_once_on_the_page_and_in_each_file():
     source = ["Protocol p.", "Test: 4 images.", "Training seeds 0, sampling seeds 0.", "Intervals: 95 %."]
     other = [*source[:1], "Test: 8 images.", *source[2:]]
-    blocks = [made([], source=source), Figure("f", "F.", "D.", [], source=source), made([], source=other)]
+    blocks = [
+        made([], source=source),
+        Figure(id="f", title="F.", caption="D.", panels=[], source=source),
+        made([], source=other),
+    ]
     report = Report("R", "", [], [], [Section("s", "S", "", blocks)], []).said_once()
     table, figure, last = report.sections[0].blocks
     assert table.said("") == "C."
-    assert figure.said == "D."
+    assert figure.said() == "D."
     assert last.said("") == "C. Test: 8 images."
     assert table.whole("") == f"C. {' '.join(source)}"
-    assert figure.whole == f"D. {' '.join(source)}"
+    assert figure.whole() == f"D. {' '.join(source)}"
     ((_, once),) = report.reading
     assert once == f"{' '.join(source)} Where one differs, its caption says so."

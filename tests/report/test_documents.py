@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from dfloc.planned import PlannedTrial
-from dfloc.report import areas, budgets, comparison, figures, heatmaps, histories, models, place, published, ranking
+from dfloc.report import areas, budgets, comparison, figures, heatmaps, models, place, published, ranking, trends
 from dfloc.report.chart import Heat, Panel
 from dfloc.report.groups import Study
 from dfloc.report.place import Pair
@@ -232,7 +232,7 @@ def test_segmenters_have_their_two_tables_and_figures(study_of: Make, preset: st
     assert not more
     domains = list(study.record.domains)
     assert (rows, columns) == (domains, [*domains, *(f"without-{domain}" for domain in domains)])
-    drawn = histories.figure(study, models.models(study)).panels
+    drawn = trends.epochs(study, models.models(study)).panels
     assert [[len(line.marks) for line in panel.chart.series] for panel in drawn] == [[2] * 4, [2] * 4]
     assert [panel.title.rpartition(": ")[2] for panel in drawn] == ["one domain", "all but one"]
 

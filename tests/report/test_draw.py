@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,13 @@ N = Axis("n, images of the held-out domain")
 
 
 def figure(*charts: Lines | Heat | Bars, title="A panel", legend=()) -> Figure:
-    return Figure("fig", "Title.", "Caption.", [Panel(title, each, "words") for each in charts], legend, "")
+    return Figure(
+        id="fig",
+        title="Title.",
+        caption="Caption.",
+        panels=[Panel(title, each, "words") for each in charts],
+        legend=legend,
+    )
 
 
 def line(*marks: Mark | tuple, **more) -> Lines:
@@ -209,9 +216,8 @@ def test_every_curve_of_the_exposure_study_is_there(mini_study):
 
 
 def test_files_and_names(tmp_path):
-    page = Report(
-        "t", "", [], [], [Section("s", "s", "", [Figure("fig-mean", "", "", [Panel("p", line((0, 0.1)), "")])])], []
-    )
+    drawn = replace(figure(line((0, 0.1))), id="fig-mean")
+    page = Report("t", "", [], [], [Section("s", "s", "", [drawn])], [])
     assert [path.name for path in files.write(page, UPath(tmp_path), "pdf")] == ["fig-mean.pdf"]
     assert (tmp_path / "fig-mean.pdf").read_bytes().startswith(b"%PDF")
     with pytest.raises(ConfigError, match=r'unknown figure of this report "fig-men"; did you mean "fig-mean"'):
@@ -220,7 +226,7 @@ def test_files_and_names(tmp_path):
 
 def test_a_file_says_alone_where_its_numbers_come_from():
     source = ["Protocol declip-2025.", "Training seeds 0, sampling seeds 0."]
-    drawn = Figure("fig", "T.", "C.", figure(line((0, 0.1))).panels, source=source, shared=frozenset(source))
+    drawn = replace(figure(line((0, 0.1))), title="T.", caption="C.", source=source, shared=frozenset(source))
     assert root(drawn).get("aria-label") == f"T. C. {' '.join(source)}"
     for kind, lead in (
         ("pdf", b"/Subject (C. Protocol declip-2025."),

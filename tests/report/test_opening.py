@@ -17,9 +17,8 @@ LINES = Lines([Series("a", [Mark(1, 0.5)], "#000000")], Axis("n"), Axis("IoU", e
 
 
 def figure(name: str, *charts: object) -> Figure:
-    return Figure(
-        name, name, "", [Panel(f"{name} {place}", chart, "") for place, chart in enumerate(charts or [LINES])]
-    )  # type: ignore[arg-type]
+    panels = [Panel(f"{name} {place}", chart, "") for place, chart in enumerate(charts or [LINES])]  # type: ignore[arg-type]
+    return Figure(id=name, title=name, caption="", panels=panels)
 
 
 def ranking(*models: str) -> Figure:

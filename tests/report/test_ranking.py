@@ -7,7 +7,7 @@ import pytest
 from dfloc import storage
 from dfloc.ledger import Ledger
 from dfloc.metrics import native
-from dfloc.report import areas, crossed, heatmaps, histories, models, overview, ranking, trends
+from dfloc.report import areas, heatmaps, models, overview, ranking, trends
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
@@ -278,7 +278,7 @@ def test_two_crossed_settings_are_a_heat_map(study_for):
 
 def test_epochs_are_drawn_for_every_training(study_for):
     study = study_for("segmenters")
-    figure = histories.figure(study, models.models(study))
+    figure = trends.epochs(study, models.models(study))
     assert [len({series.name for series in panel.chart.series}) for panel in figure.panels] == [8, 4, 4]
     marks = figure.panels[1].chart.series[0].marks
     assert [mark.x for mark in marks] == [1, 2]
@@ -303,7 +303,3 @@ def test_bins_hold_the_mean_of_their_images(study_for):
     inside = (score.areas > 0.1) & (score.areas <= 0.2)
     value, count = areas.bins(group, "celebahq/repaint-p2")[2]
     assert (value, count) == (pytest.approx(score.values["iou"][inside].mean()), int(inside.sum()))
-
-
-def test_sections_of_a_study_without_models_are_none(mini_study):
-    assert list(crossed.sections(mini_study, [], [])) == []

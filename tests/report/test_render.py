@@ -21,12 +21,12 @@ def figure() -> Figure:
     lines = Lines([series], Axis(EVIL), Axis(EVIL, ends=(0, 1)))
     heat = Heat([EVIL], [EVIL], [[Tile(None, EVIL, [])]], EVIL, EVIL)
     panels = [Panel(EVIL, lines, EVIL), Panel(EVIL, heat, EVIL, wide=True)]
-    return Figure("fig-a", EVIL, EVIL, panels, [Key(EVIL, "#000000")], "a")
+    return Figure(id="fig-a", title=EVIL, caption=EVIL, panels=panels, legend=[Key(EVIL, "#000000")], numbers="a")
 
 
 def page() -> Report:
     columns = [Column[Cell](EVIL, lambda cell: cell)]
-    table = Table("a", EVIL, EVIL, columns, [Row([Cell(EVIL, EVIL)])], notes=[EVIL])
+    table = Table(id="a", title=EVIL, caption=EVIL, columns=columns, rows=[Row([Cell(EVIL, EVIL)])], notes=[EVIL])
     pictures = [Picture(None, EVIL, EVIL), Picture(b"\xff", EVIL, EVIL)]
     heads = [Head(EVIL, EVIL, EVIL)] * 2
     images = Gallery("g", EVIL, EVIL, EVIL, heads, [gallery.Row(f"{EVIL}/x", EVIL, pictures)], [EVIL])

@@ -1,6 +1,6 @@
 import pytest
 
-from dfloc.report.lettering import SMALLEST, fitted, text_width, unbroken, wrapped
+from dfloc.report.sheet import SMALLEST, fitted, text_width, unbroken, wrapped
 
 
 def test_a_line_ends_after_a_word_then_after_a_sign_then_anywhere():
