@@ -12,7 +12,7 @@ from dfloc.report.controls import blocks, name_of
 from dfloc.report.groups import Group, Study
 from dfloc.report.groups import Model as Cells
 from dfloc.report.models import ONE, Column, Model, Which, budgets, known, models, unknown
-from dfloc.report.published import Cell, Table
+from dfloc.report.published import PublishedNumber, PublishedTable
 
 EXPOSURE = ("test_domain", "num_samples_of_held_out_domain")
 BUDGETS = ("training_data", "test_domain")
@@ -42,11 +42,11 @@ class Ours(NamedTuple):
     why: str = NO_DATA
 
 
-Find = Callable[[Cell], Ours | None]
+Find = Callable[[PublishedNumber], Ours | None]
 """Returns what of one curve, model or list of budgets a number speaks of; None: of another model."""
 
 
-def find(study: Study, table: Table) -> dict[str, Find]:
+def find(study: Study, table: PublishedTable) -> dict[str, Find]:
     """Return what of ours a table may speak of, by name: its curves, its models, or its budgets together."""
     return AXES[table.axes](study, table)
 
@@ -58,21 +58,21 @@ def named(study: Study, training: str | int) -> str:
     return f"{without}{full[0]}" if without and not head and len(full) == 1 else str(training)
 
 
-def _curves(study: Study, table: Table) -> dict[str, Find]:
+def _curves(study: Study, table: PublishedTable) -> dict[str, Find]:
     held_out = [(facet, curve) for facet, domain, curve in blocks(study) if domain == table.held_out]
     return {name_of(facet, table.held_out): partial(_on_curve, study, curve) for facet, curve in held_out}
 
 
-def _on_curve(study: Study, curve: Mapping[int, Group], cell: Cell) -> Ours:
+def _on_curve(study: Study, curve: Mapping[int, Group], cell: PublishedNumber) -> Ours:
     n = int(cell.col)
     return _planned(study, curve.get(n), str(cell.row))._replace(n=n)
 
 
-def _budgets(study: Study, _: Table) -> dict[str, Find]:
+def _budgets(study: Study, _: PublishedTable) -> dict[str, Find]:
     return {"": partial(_on_budget, study, {line.name: line for line in lines(study)})}
 
 
-def _on_budget(study: Study, named: Mapping[str, Line], cell: Cell) -> Ours:
+def _on_budget(study: Study, named: Mapping[str, Line], cell: PublishedNumber) -> Ours:
     line, domain = named.get(str(cell.row)), str(cell.col)
     return _planned(study, line.models.get(domain) if line else None, domain)
 
@@ -93,16 +93,16 @@ def _tested(group: Group | None, domains: Sequence[str]) -> list[Cells]:
     return [(group, list(domains))] if group and asked.issuperset(domains) else []
 
 
-OnModel = Callable[[Study, Model, Cell], Ours]
+OnModel = Callable[[Study, Model, PublishedNumber], Ours]
 
 
-def _models(at: OnModel) -> Callable[[Study, Table], dict[str, Find]]:
+def _models(at: OnModel) -> Callable[[Study, PublishedTable], dict[str, Find]]:
     """Return what finds numbers among a study's models; where it has none but budgets, among those."""
 
-    def sources(study: Study, _: Table) -> dict[str, Find]:
+    def sources(study: Study, _: PublishedTable) -> dict[str, Find]:
         return {model.name: partial(on, study, model) for model in models(study) or budgets(study)}
 
-    def on(study: Study, model: Model, cell: Cell) -> Ours | None:
+    def on(study: Study, model: Model, cell: PublishedNumber) -> Ours | None:
         patches = str(cell.row) == f"patches-trained-setup-{SETUP.lower()}"
         asked = cell.requires if cell.table != UNSEEN else PATCHES if patches else {}
         return at(study, model, cell) if fits(asked, model.spec) else None
@@ -110,33 +110,33 @@ def _models(at: OnModel) -> Callable[[Study, Table], dict[str, Find]]:
     return sources
 
 
-def _at(model: Model, training: str, domains: Sequence[str], cell: Cell) -> list[Cells]:
+def _at(model: Model, training: str, domains: Sequence[str], cell: PublishedNumber) -> list[Cells]:
     """Return the column of some training data: of several the one with as many images as the number requires."""
     called = [column for column in model.columns if column.name == training]
     return _of(next(iter([*_exact(called, cell), *called]), None), domains)
 
 
-def _exact(columns: Sequence[Column], cell: Cell) -> list[Column]:
+def _exact(columns: Sequence[Column], cell: PublishedNumber) -> list[Column]:
     counts = cell.requires.get("train")
     return [column for column in columns if column.group.first.trial.spec.train.counts == counts]
 
 
-def _matrix(study: Study, model: Model, cell: Cell) -> Ours:
+def _matrix(study: Study, model: Model, cell: PublishedNumber) -> Ours:
     return Ours(_at(model, named(study, cell.col), [str(cell.row)], cell))
 
 
-def _split(study: Study, model: Model, cell: Cell) -> Ours:
+def _split(study: Study, model: Model, cell: PublishedNumber) -> Ours:
     part = next((part for part in model.parts if part.kind == ONE), None)
     whole = part and {column.name for column in part.columns} == set(study.tested)
     return Ours(part.cells(study, SPLITS[str(cell.col)]) if part and whole else [])
 
 
-def _same(study: Study, model: Model, cell: Cell) -> Ours:
+def _same(study: Study, model: Model, cell: PublishedNumber) -> Ours:
     domain = _of_family(study, str(cell.row))
     return Ours(_at(model, domain, [domain], cell), other=_other(cell, domain))
 
 
-def _held_out(study: Study, model: Model, cell: Cell) -> Ours:
+def _held_out(study: Study, model: Model, cell: PublishedNumber) -> Ours:
     domain = _of_family(study, str(cell.row))
     return Ours(_at(model, f"without-{domain}", [domain], cell), other=_other(cell, domain))
 
@@ -148,29 +148,29 @@ def _of_family(study: Study, domain: str) -> str:
     return of[0] if of and domain not in study.tested else domain
 
 
-def _other(cell: Cell, domain: str) -> str:
+def _other(cell: PublishedNumber, domain: str) -> str:
     return "" if cell.row == domain else f"{cell.row}, ours {domain}"
 
 
-def _source(_: Study, model: Model, cell: Cell) -> Ours:
+def _source(_: Study, model: Model, cell: PublishedNumber) -> Ours:
     source, metric = str(cell.col).split("/")
     training = f"{source}/{SOURCES_TEST.split('/')[1]}"
     return Ours(_at(model, training, [SOURCES_TEST], cell) if cell.row == SETUP else [], metric)
 
 
-def _method(_: Study, model: Model, cell: Cell) -> Ours:
+def _method(_: Study, model: Model, cell: PublishedNumber) -> Ours:
     metric = str(cell.col).split("/")[0]
     return Ours(_at(model, SOURCES_TEST, [SOURCES_TEST], cell) if cell.row == SETUP else [], metric)
 
 
-def _unseen(study: Study, model: Model, cell: Cell) -> Ours:
+def _unseen(study: Study, model: Model, cell: PublishedNumber) -> Ours:
     test, metric = str(cell.col).split("/")
     tested = [*study.tested, *study.extra]
     domain = next((name for name in tested if name.partition("/")[2] == test or name.replace("/", "-") == test), "")
     return Ours(_at(model, SOURCES_TEST, [domain], cell) if domain else [], metric)
 
 
-def _mean(study: Study, model: Model, cell: Cell) -> Ours:
+def _mean(study: Study, model: Model, cell: PublishedNumber) -> Ours:
     """Find a mixture by its counts; where they were scaled, one of as many of each domain by its name."""
     counts = cell.requires.get("train", {})
     name = next(iter(counts)) if len(counts) == 1 else f"train_all_{len(counts)}"
@@ -178,7 +178,7 @@ def _mean(study: Study, model: Model, cell: Cell) -> Ours:
     return Ours(_of(next(iter(_exact(model.columns, cell)), alike), study.tested))
 
 
-AXES: Mapping[tuple[str, str], Callable[[Study, Table], dict[str, Find]]] = {
+AXES: Mapping[tuple[str, str], Callable[[Study, PublishedTable], dict[str, Find]]] = {
     EXPOSURE: _curves,
     BUDGETS: _budgets,
     **dict.fromkeys(MATRICES, _models(_matrix)),

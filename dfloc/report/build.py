@@ -127,7 +127,7 @@ def _unseen(study: Study, sections: Sequence[Section]) -> list[str]:
 
 
 def _sections(
-    workspace: Workspace, study: Study, tables: Sequence[published.Table]
+    workspace: Workspace, study: Study, tables: Sequence[published.PublishedTable]
 ) -> tuple[list[Section], Sequence[Pair]]:
     """Return the sections of one protocol, and the numbers of published tables with what they have of ours."""
     every = place.pairs(study, tables)

@@ -8,7 +8,7 @@ from dfloc.data import dolos
 from dfloc.metrics import protocols
 from dfloc.metrics.degenerate import ALL_FAKE
 from dfloc.report.groups import Facet, Group, Study
-from dfloc.report.published import Table as Published
+from dfloc.report.published import PublishedTable
 from dfloc.report.results import Result, Score
 from dfloc.report.roles import SOLVED
 from dfloc.report.words import joined
@@ -61,7 +61,7 @@ def digest(scores: Iterable[Score]) -> str:
     return fingerprint(sorted({score.spec.test.digest for score in scores}))[:10]
 
 
-def compared(study: Study, sources: Sequence[Published], scores: Iterable[Score]) -> str:
+def compared(study: Study, sources: Sequence[PublishedTable], scores: Iterable[Score]) -> str:
     """Return which test lists and masks ours are scored on, and which the published numbers, as far as it is known."""
     lists = {(score.spec.domain, score.spec.test.digest): score.num_images for score in scores}
     alike: dict[str, list[tuple[str, str]]] = {}
@@ -75,10 +75,10 @@ def compared(study: Study, sources: Sequence[Published], scores: Iterable[Score]
         by.setdefault(_published(source, own), []).append(source.id)
     told = "; ".join(f"{words} ({_list(ids)})" if len(by) > 1 else words for words, ids in by.items())
     rule = protocols.find(own).truth
-    return f"Test lists of ours: {ours}; by {own}: {rule}. Published, with no digests of lists: {told}."
+    return f"Test lists of ours: {ours}; by {own}: {rule}. PublishedTable, with no digests of lists: {told}."
 
 
-def _published(source: Published, own: str) -> str:
+def _published(source: PublishedTable, own: str) -> str:
     """Return on which test sets, and by which rule for masks, a published table was scored, as far as it is known."""
     counts = [(domain, dolos.COUNTS.get(domain, {}).get("test")) for domain in source.tested]
     tested = _counted([(domain, count.printed if count else "") for domain, count in counts])

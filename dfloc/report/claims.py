@@ -15,7 +15,7 @@ from dfloc.report import published
 from dfloc.report.formulas import FORMULAS, Formula, Outcome
 from dfloc.report.formulas.numbers import ALL, Key, Matrix, MissingError
 from dfloc.report.groups import Study
-from dfloc.report.published import Table as PublishedTable
+from dfloc.report.published import PublishedTable
 from dfloc.report.resample import Array, Part, averages, resample, shared_runs, there
 from dfloc.report.sides import Side, blur, configurations, key_of, losses, side
 

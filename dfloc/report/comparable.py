@@ -11,7 +11,7 @@ from dfloc.data import dolos
 from dfloc.models.decoders import OUTPUT_SIZE
 from dfloc.registry import WATCHED
 from dfloc.report import recipe
-from dfloc.report.published import Cell
+from dfloc.report.published import PublishedNumber
 
 PATCHES_STEPS = 500  # what Dolos calls an epoch of Patches
 EACH = re.compile(r"one model per domain, (\d+) each\b")
@@ -57,7 +57,7 @@ class Setting:
     chained: bool = False
 
 
-def gaps(cell: Cell, protocol: str, domain: str, ours: Setting) -> list[str]:
+def gaps(cell: PublishedNumber, protocol: str, domain: str, ours: Setting) -> list[str]:
     """Return what our number lacks to be subtracted from a published one; empty where it lacks nothing.
 
     Args:
@@ -122,7 +122,7 @@ def _called(spec: TrialSpec) -> str:
     return " ".join(parts)
 
 
-def _unstated(cell: Cell, spec: TrialSpec) -> list[str]:
+def _unstated(cell: PublishedNumber, spec: TrialSpec) -> list[str]:
     """Return what of ours no published model has, where its table does not speak of it: another loss, augmentation."""
     segmenter = str(cell.requires.get("model", "")).startswith("smp")
     found = [] if segmenter else [_differ("loss", "bce", recipe.loss(spec.loss))]
@@ -130,7 +130,7 @@ def _unstated(cell: Cell, spec: TrialSpec) -> list[str]:
     return [gap for gap in [*found, *_trained(cell, spec)] if gap]
 
 
-def _trained(cell: Cell, spec: TrialSpec) -> list[str]:
+def _trained(cell: PublishedNumber, spec: TrialSpec) -> list[str]:
     """Return where a trial was trained otherwise than the published model, as far as its document or code says how."""
     maps, wanted = cell.requires.get("maps", []), dict[str, Any](PLAIN)
     if maps and all(name.startswith("clip-") for name in maps):

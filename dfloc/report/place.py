@@ -10,7 +10,7 @@ from dfloc.report.cells import notes
 from dfloc.report.comparable import Setting, gaps
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study
-from dfloc.report.published import Cell, Table
+from dfloc.report.published import PublishedNumber, PublishedTable
 from dfloc.report.results import Score
 
 CONTEXT = "the table is context: its protocol or main settings are not known"
@@ -30,8 +30,8 @@ class Pair:
         lacks: what our trial lacks of what is required.
     """
 
-    table: Table
-    published: Cell
+    table: PublishedTable
+    published: PublishedNumber
     where: str
     row: str
     col: str
@@ -75,7 +75,7 @@ class Pair:
         return [f"ours: {self.ours.words()}", last]
 
 
-def pairs(study: Study, tables: Sequence[Table]) -> list[Pair]:
+def pairs(study: Study, tables: Sequence[PublishedTable]) -> list[Pair]:
     """Return every number of the tables that can be compared, for each of ours that it may speak of."""
     return [pair for table in tables if not apart(study, table) for pair in _pairs(study, table)]
 
@@ -86,7 +86,7 @@ def matched(found: Sequence[Pair]) -> list[Pair]:
     return [pair for pair in found if pair.table.id in there]
 
 
-def apart(study: Study, table: Table) -> str:
+def apart(study: Study, table: PublishedTable) -> str:
     """Return why no number of a table stands beside ours, whatever was trained; empty where one may."""
     if study.built_in:
         return "the data are built-in"
@@ -98,7 +98,7 @@ def apart(study: Study, table: Table) -> str:
     return "" if table.protocol in (protocol, "unknown") else f"protocol {table.protocol}, ours {protocol}"
 
 
-def unmatched(study: Study, tables: Sequence[Table], found: Sequence[Pair]) -> list[str]:
+def unmatched(study: Study, tables: Sequence[PublishedTable], found: Sequence[Pair]) -> list[str]:
     """Return a sentence with the tables of which no number has a place, and why; none for built-in data."""
     shown, why = {pair.table.id for pair in matched(found)}, dict[str, list[str]]()
     for table in tables if not study.built_in else ():
@@ -108,7 +108,7 @@ def unmatched(study: Study, tables: Sequence[Table], found: Sequence[Pair]) -> l
     return [f"Published tables without a number of this study, which are not shown: {words}."] if words else []
 
 
-def missing(study: Study, table: Table, found: Sequence[Pair]) -> str:
+def missing(study: Study, table: PublishedTable, found: Sequence[Pair]) -> str:
     """Return why no number of a table has a place."""
     tested = [*study.tested, *study.extra]
     gone = [domain for domain in table.tested if domain not in tested]
@@ -145,7 +145,7 @@ def setting(study: Study, group: Group, n: int | None = None) -> Setting:
     )
 
 
-def _pairs(study: Study, table: Table) -> Iterator[Pair]:
+def _pairs(study: Study, table: PublishedTable) -> Iterator[Pair]:
     """Yield each number for each of ours that it speaks of, or once where it speaks of none."""
     spoken = {
         name: {key: ours for key, cell in table.cells.items() if (ours := look(cell)) is not None}
@@ -158,7 +158,7 @@ def _pairs(study: Study, table: Table) -> Iterator[Pair]:
                 yield _pair(study, table, cell, name, each.get(key, Ours(why=_no_model(cell))))
 
 
-def _pair(study: Study, table: Table, cell: Cell, name: str, place: Ours) -> Pair:
+def _pair(study: Study, table: PublishedTable, cell: PublishedNumber, name: str, place: Ours) -> Pair:
     ours = study.mean_of(place.cells, place.metric)
     doubts = [] if ours else [_hole(place) if place.cells else place.why]
     doubts += [] if table.comparable else [CONTEXT]
@@ -177,7 +177,7 @@ def _hole(place: Ours) -> str:
     return next((group.hole for group, domains in place.cells if not group.score(domains, place.metric)), "unfinished")
 
 
-def _no_model(cell: Cell) -> str:
+def _no_model(cell: PublishedNumber) -> str:
     if not {"model", "maps", "table"} & cell.requires.keys() and cell.table != UNSEEN:
         return "the source does not record its model"
     return "not planned: no model here is what the table requires"

@@ -15,7 +15,7 @@ _Index = tuple[str | int, str | int]
 
 
 @dataclass(frozen=True)
-class Cell:
+class PublishedNumber:
     """One published number.
 
     Attributes:
@@ -38,7 +38,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class PublishedTable:
     """One published table.
 
     Attributes:
@@ -60,7 +60,7 @@ class Table:
     held_out: str
     rows_axis: str
     cols_axis: str
-    cells: Mapping[_Index, Cell]
+    cells: Mapping[_Index, PublishedNumber]
 
     @property
     def axes(self) -> tuple[str, str]:
@@ -80,7 +80,7 @@ class Table:
         return tuple(dict.fromkeys(domain for each in lists for domain in each))
 
 
-def load(path: Path = SHIPPED, *, unpublished: bool = False) -> dict[str, Table]:
+def load(path: Path = SHIPPED, *, unpublished: bool = False) -> dict[str, PublishedTable]:
     """Read all published tables, by id.
 
     Args:
@@ -96,7 +96,7 @@ def load(path: Path = SHIPPED, *, unpublished: bool = False) -> dict[str, Table]
     return {study["id"]: _table(study, names, sources) for study in studies}
 
 
-def choose(tables: Mapping[str, Table], ids: tuple[str, ...]) -> list[Table]:
+def choose(tables: Mapping[str, PublishedTable], ids: tuple[str, ...]) -> list[PublishedTable]:
     """Return the tables that a study stands beside.
 
     Raises:
@@ -108,9 +108,9 @@ def choose(tables: Mapping[str, Table], ids: tuple[str, ...]) -> list[Table]:
     return [tables[name] for name in ids]
 
 
-def _table(study: Mapping[str, Any], names: Mapping[str, str], sources: Mapping[str, Any]) -> Table:
+def _table(study: Mapping[str, Any], names: Mapping[str, str], sources: Mapping[str, Any]) -> PublishedTable:
     source = study["source"]
-    return Table(
+    return PublishedTable(
         id=study["id"],
         cite=sources[source["doc"]]["cite"],
         where=source["where"],
@@ -126,7 +126,7 @@ def _table(study: Mapping[str, Any], names: Mapping[str, str], sources: Mapping[
     )
 
 
-def _cells(study: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Cell]:
+def _cells(study: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[PublishedNumber]:
     rows, cols, values = study["rows"], study["cols"], study["values"]
     marks = {(mark["row"], mark["col"]): mark for mark in study.get("cell_status", ())}
     if len(values) != len(rows) or any(len(line) != len(cols) for line in values):
@@ -139,7 +139,7 @@ def _cells(study: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Cell]
             if value is None:
                 continue
             mark = marks.get((row, col), {"status": "ok", "reason": ""})
-            yield Cell(
+            yield PublishedNumber(
                 table=study["id"],
                 row=names.get(row, row),
                 col=names.get(col, col),

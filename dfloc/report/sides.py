@@ -10,7 +10,7 @@ from dfloc.report.formulas.numbers import ALL, REPAINT, Key
 from dfloc.report.formulas.segmenters import IOU
 from dfloc.report.groups import Group, Study
 from dfloc.report.place import Pair
-from dfloc.report.published import Cell, Table
+from dfloc.report.published import PublishedNumber, PublishedTable
 from dfloc.report.resample import Part
 
 FIELDS = ("maps", "decoder", "model", "input")  # what makes a model another
@@ -37,7 +37,7 @@ class Side:
     absent: str = ""
 
 
-def key_of(table: Table, cell: Cell) -> Key:
+def key_of(table: PublishedTable, cell: PublishedNumber) -> Key:
     """Return (test, train); the poster on segmenters does not say which of two sets its Repaint is, ours is the 9k."""
     if table.axes == BUDGETS:
         return cell.col, cell.row
@@ -45,7 +45,7 @@ def key_of(table: Table, cell: Cell) -> Key:
     return (REPAINT if generic else cell.row), cell.col
 
 
-def side(study: Study, table: Table) -> Side:
+def side(study: Study, table: PublishedTable) -> Side:
     """Return our numbers for a table: of each of its models, those of ours that fill most of it and lack least."""
     found = place.pairs(study, [_with_twins(table)])
     by_model: dict[str, dict[str, list[Pair]]] = {}
@@ -65,7 +65,7 @@ def side(study: Study, table: Table) -> Side:
     return Side(table.id, parts, table.held_out, [*models], _lacks(used))
 
 
-def _with_twins(table: Table) -> Table:
+def _with_twins(table: PublishedTable) -> PublishedTable:
     """Return a table with the numbers that it would have if a row of another model were of the model of the rest."""
     mixed = [cell for cell in table.cells.values() if cell.status == "mixed_config"]
     twins = [replace(cell, row=f"{cell.row}-same-backbone", requires={}) for cell in mixed]
@@ -77,7 +77,7 @@ def _is_way(pair: Pair) -> bool:
     return all(is_via(pair.published.requires, group.first.trial.spec) for group, _ in pair.place.cells)
 
 
-def _model(cell: Cell) -> str:
+def _model(cell: PublishedNumber) -> str:
     return str([cell.requires.get(name) for name in FIELDS])
 
 

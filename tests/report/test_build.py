@@ -278,7 +278,7 @@ def test_other_published_matrices_change_no_measured_number(tmp_path, monkeypatc
     assert measured() == before
 
 
-def random_numbers(folder: Path) -> dict[str, published.Table]:
+def random_numbers(folder: Path) -> dict[str, published.PublishedTable]:
     """Return the published tables with other numbers."""
     content = yaml.safe_load(published.SHIPPED.read_text(encoding="utf-8"))
     draw = random.Random(0)
