@@ -231,12 +231,14 @@ def test_errands_name_files_that_are_there() -> None:
 
 
 def test_a_type_name_has_one_meaning_in_a_package() -> None:
-    places = defaultdict(list)
+    places = defaultdict(set)
     for name, tree in TREES.items():
-        if not _under(name, "dfloc.report"):
-            types = (node.name.lstrip("_") for node in tree.body if isinstance(node, ast.ClassDef))
-            for one in types:
-                places[name.rpartition(".")[0], one].append(name)
+        package = name.split(".")[1] if name.count(".") > 1 else ""
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                places[package, node.name.lstrip("_")].add(name)
+            elif isinstance(node, ast.Assign) and re.fullmatch("([A-Z][a-z]+)+", alias := ast.unparse(node.targets[0])):
+                places[package, alias].add(ast.unparse(node.value))  # an alias may be said again, as the same
     assert {key: names for key, names in places.items() if len(names) > 1} == {}
 
 

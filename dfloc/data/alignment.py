@@ -70,7 +70,7 @@ class MaskComparison(Frozen):
         return ", ".join(f"{verdict}: {number}" for verdict, number in shown)
 
 
-class _Way(NamedTuple):
+class _Turned(NamedTuple):
     """A change of a mask, and the shares of changed pixels inside and outside of it then."""
 
     name: str
@@ -100,21 +100,21 @@ def judge(image_HW3: Pixels, original_HW3: Pixels, fakeness_HW: Pixels) -> MaskV
         return MaskVerdict(inside, outside, PARTLY if outside and outside > MISFIT else FITS)
     if not everywhere and marks_HW.mean() < NOTHING:
         return MaskVerdict(inside, outside, UNCHANGED)
-    asis = _Way(FITS, inside, outside)
+    asis = _Turned(FITS, inside, outside)
     best = max(_ways(marks_HW, fake_HW), key=lambda way: way.contrast) if asis.contrast < 1 - MISFIT else asis
     return MaskVerdict(
         inside, outside, best.name if _explains(best, asis, everywhere) else _otherwise(asis, everywhere)
     )
 
 
-def _explains(best: _Way, asis: _Way, everywhere: bool) -> bool:
+def _explains(best: _Turned, asis: _Turned, everywhere: bool) -> bool:
     if best.outside > CLEAN * best.inside:
         return False
     faint = everywhere and best.contrast > OUTSIDE and asis.contrast <= CLEAN * best.contrast
     return faint or 1 - best.contrast < (1 - asis.contrast) / 2
 
 
-def _otherwise(asis: _Way, everywhere: bool) -> str:
+def _otherwise(asis: _Turned, everywhere: bool) -> str:
     if not everywhere:
         return PARTLY if asis.outside > MISFIT else FITS
     if asis.outside > OUTSIDE and asis.outside >= asis.inside / 2:
@@ -122,7 +122,7 @@ def _otherwise(asis: _Way, everywhere: bool) -> str:
     return PARTLY if asis.outside > 2 * OUTSIDE and asis.outside > CLEAN * asis.inside else ENCODED
 
 
-def _ways(marks_HW: Marks, fake_HW: Marks) -> list[_Way]:
+def _ways(marks_HW: Marks, fake_HW: Marks) -> list[_Turned]:
     """Return what a mask can be changed to, the first of equals the likeliest."""
     step = -(-max(fake_HW.shape) // GRID)
     marks_HW, fake_HW = marks_HW[::step, ::step], fake_HW[::step, ::step]
@@ -133,12 +133,12 @@ def _ways(marks_HW: Marks, fake_HW: Marks) -> list[_Way]:
         if turned_HW.shape == fake_HW.shape:
             area, hits = int(turned_HW.sum()), int(marks_HW[turned_HW].sum())
             inside, outside = hits / max(area, 1), (total - hits) / max(size - area, 1)
-            plain.append(_Way(name or FITS, inside, outside))
-            other.append(_Way(f"{INVERTED}, {name}" if name else INVERTED, outside, inside))
+            plain.append(_Turned(name or FITS, inside, outside))
+            other.append(_Turned(f"{INVERTED}, {name}" if name else INVERTED, outside, inside))
     return [plain[0], other[0], *plain[1:], *other[1:], _move(marks_HW, fake_HW, step)]
 
 
-def _move(marks_HW: Marks, fake_HW: Marks, step: int) -> _Way:
+def _move(marks_HW: Marks, fake_HW: Marks, step: int) -> _Turned:
     """Return the move of a mask, by so many pixels to the right and down, after which it fits best."""
     height, width = fake_HW.shape
     spectrum = np.conj(np.fft.rfft2(fake_HW, s=(2 * height, 2 * width)))
@@ -155,7 +155,7 @@ def _move(marks_HW: Marks, fake_HW: Marks, step: int) -> _Way:
     contrast = np.where(2 * area >= fake_HW.sum(), inside - outside, -1)
     row, column = np.unravel_index(contrast.argmax(), contrast.shape)
     name = f"{MOVED} {rights[column] * step} {downs[row] * step}"
-    return _Way(name, float(inside[row, column]), float(outside[row, column]))
+    return _Turned(name, float(inside[row, column]), float(outside[row, column]))
 
 
 def compared(judged: Sequence[MaskVerdict]) -> MaskComparison | None:

@@ -6,12 +6,11 @@ from typing import NamedTuple
 
 from dfloc.data import dolos
 from dfloc.metrics.metric import IOU
-from dfloc.report.budgets import Line, lines
+from dfloc.report.budgets import Budget, lines
 from dfloc.report.comparable import fits
 from dfloc.report.controls import blocks, name_of
-from dfloc.report.groups import Group, Study
-from dfloc.report.groups import Model as Cells
-from dfloc.report.models import ONE, Column, Model, Which, budgets, known, models, unknown
+from dfloc.report.groups import Group, GroupOn, Study
+from dfloc.report.models import ONE, MatrixColumn, Model, Which, budgets, known, models, unknown
 from dfloc.report.published import PublishedNumber, PublishedTable
 
 EXPOSURE = ("test_domain", "num_samples_of_held_out_domain")
@@ -35,7 +34,7 @@ class Ours(NamedTuple):
         why: it has no place.
     """
 
-    cells: Sequence[Cells] = ()
+    cells: Sequence[GroupOn] = ()
     metric: str = IOU.key
     n: int | None = None
     other: str = ""
@@ -72,7 +71,7 @@ def _budgets(study: Study, _: PublishedTable) -> dict[str, Find]:
     return {"": partial(_on_budget, study, {line.name: line for line in lines(study)})}
 
 
-def _on_budget(study: Study, named: Mapping[str, Line], cell: PublishedNumber) -> Ours:
+def _on_budget(study: Study, named: Mapping[str, Budget], cell: PublishedNumber) -> Ours:
     line, domain = named.get(str(cell.row)), str(cell.col)
     return _planned(study, line.models.get(domain) if line else None, domain)
 
@@ -83,11 +82,11 @@ def _planned(study: Study, group: Group | None, domain: str) -> Ours:
     return Ours(_tested(group, [domain]), why="not planned")
 
 
-def _of(column: Column | None, domains: Sequence[str]) -> list[Cells]:
+def _of(column: MatrixColumn | None, domains: Sequence[str]) -> list[GroupOn]:
     return _tested(column.group, domains) if column else []
 
 
-def _tested(group: Group | None, domains: Sequence[str]) -> list[Cells]:
+def _tested(group: Group | None, domains: Sequence[str]) -> list[GroupOn]:
     """Return a training with test domains, if it is tested on all of them, scored or not."""
     asked = {each.domain for each in group.first.trial.evaluations if each.checkpoint == "best"} if group else set()
     return [(group, list(domains))] if group and asked.issuperset(domains) else []
@@ -110,13 +109,13 @@ def _models(at: OnModel) -> Callable[[Study, PublishedTable], dict[str, Find]]:
     return sources
 
 
-def _at(model: Model, training: str, domains: Sequence[str], cell: PublishedNumber) -> list[Cells]:
+def _at(model: Model, training: str, domains: Sequence[str], cell: PublishedNumber) -> list[GroupOn]:
     """Return the column of some training data: of several the one with as many images as the number requires."""
     called = [column for column in model.columns if column.name == training]
     return _of(next(iter([*_exact(called, cell), *called]), None), domains)
 
 
-def _exact(columns: Sequence[Column], cell: PublishedNumber) -> list[Column]:
+def _exact(columns: Sequence[MatrixColumn], cell: PublishedNumber) -> list[MatrixColumn]:
     counts = cell.requires.get("train")
     return [column for column in columns if column.group.first.trial.spec.train.counts == counts]
 

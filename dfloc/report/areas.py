@@ -9,7 +9,7 @@ import pyarrow as pa
 from dfloc.metrics.metric import Metric
 from dfloc.metrics.sets import AREAS, by_area
 from dfloc.report import captions
-from dfloc.report.chart import Axis, Figure, Key, Lines, Mark, Panel, Series, looks, scale
+from dfloc.report.chart import Axis, Figure, LegendKey, Lines, Mark, Panel, Series, looks, scale
 from dfloc.report.groups import Group, Study
 from dfloc.report.models import Model, best, heads, wide
 from dfloc.report.table import DASH, Cell, Column, Table, rows
@@ -19,7 +19,7 @@ MAX_MODELS = 3
 NAMES = [f"{100 * low:g} to {100 * high:g} %" for low, high in pairwise(AREAS)]
 
 Bins = Sequence[tuple[float | None, int]]
-Line = tuple[str, str, str, Bins]  # a model, a test domain, training data
+AreaLine = tuple[str, str, str, Bins]  # a model, a test domain, training data
 
 
 def wanted(study: Study) -> bool:
@@ -46,7 +46,7 @@ def figure(study: Study, found: Sequence[Model]) -> Figure:
         "epoch; how many images they are stands in the hover and in the table. The models of highest validation IoU.",
         source=captions.provenance(study, used),
         panels=drawn,
-        legend=[Key(label, *looks(labels)[label]) for label in labels],
+        legend=[LegendKey(label, *looks(labels)[label]) for label in labels],
         numbers="areas",
     )
 
@@ -58,7 +58,7 @@ def table(study: Study, found: Sequence[Model]) -> Table:
         for model in found
         for domain in study.tested
     ]
-    columns: list[Column[Line]] = [
+    columns: list[Column[AreaLine]] = [
         Column("Model", lambda line: Cell(line[0]), words=True),
         Column("Test domain", lambda line: Cell(line[1]), words=True),
         Column("Trained on", lambda line: Cell(line[2]), words=True),
@@ -97,8 +97,8 @@ def _panel(title: str, lines: Mapping[str, Bins], labels: Sequence[str], metric:
     return Panel(title, Lines(series, x, scale(metric, "test")), "; ".join(said) + ".")
 
 
-def _bin(place: int, name: str) -> Column[Line]:
-    def cell(line: Line) -> Cell:
+def _bin(place: int, name: str) -> Column[AreaLine]:
+    def cell(line: AreaLine) -> Cell:
         value, count = line[3][place]
         return Cell(f"{value:.3f}", f"{count:,}", exact=(value,)) if value is not None else Cell(DASH, mark="hole")
 

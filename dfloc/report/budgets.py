@@ -19,7 +19,7 @@ Measured = tuple[str, Group, Metric | None]  # a baseline by a metric; None: the
 
 
 @dataclass(frozen=True)
-class Line:
+class Budget:
     """One budget: the model that answers for each test domain, which is one and the same or one of its own.
 
     Attributes:
@@ -56,12 +56,12 @@ class Line:
         return cells.mean(self.score(domains, metric), hole, [(self.models[name], [name]) for name in domains], metric)
 
 
-def lines(study: Study) -> list[Line]:
+def lines(study: Study) -> list[Budget]:
     """Return the budgets in the order of the plan, but for those whose number of images of each domain is an axis."""
     return _lines(study, [group for group in budgeted(study) if "count" not in group.told.values()])
 
 
-def _lines(study: Study, groups: Iterable[Group]) -> list[Line]:
+def _lines(study: Study, groups: Iterable[Group]) -> list[Budget]:
     """Return some models as budgets: those of a case, or a stage, that differ in their one domain are one line."""
     domains = study.tested
     found: dict[tuple[str, str, str, bool], list[Group]] = {}
@@ -77,12 +77,12 @@ def _lines(study: Study, groups: Iterable[Group]) -> list[Line]:
             made.append((stage, ", ".join(filter(None, [name, f"{n} of one domain" if n else ""])), models))
     names = [name for _, name, _ in made]
     return [
-        Line(name if name and names.count(name) == 1 else ", ".join(filter(None, [stage, name])), models)
+        Budget(name if name and names.count(name) == 1 else ", ".join(filter(None, [stage, name])), models)
         for stage, name, models in made
     ]
 
 
-def counted(study: Study) -> list[Line]:
+def counted(study: Study) -> list[Budget]:
     """Return the mixtures whose number of images of each domain is an axis."""
     return _lines(study, [group for group in budgeted(study) if "count" in group.told.values()])
 
@@ -108,7 +108,7 @@ def budgets(study: Study) -> Table:
 
 def equal_total(study: Study) -> Table:
     """Return few images of every domain beside as many in all of one domain."""
-    columns, rows, found, pairs = _columns(study), list[Row](), list[Line](), list[tuple[Group, Group]]()
+    columns, rows, found, pairs = _columns(study), list[Row](), list[Budget](), list[tuple[Group, Group]]()
     for total, mixed in _by_total(counted(study)).items():
         single = _single(study, total, mixed[0].groups[0])
         pairs += product(_all(mixed), _all(single))
@@ -136,15 +136,15 @@ def _also(pairs: Sequence[tuple[Group, Group]]) -> str:
     return f" Models of all domains and of one also differ in {words}." if words else ""
 
 
-def _by_total(found: Sequence[Line]) -> dict[int, list[Line]]:
-    totals: dict[int, list[Line]] = {}
+def _by_total(found: Sequence[Budget]) -> dict[int, list[Budget]]:
+    totals: dict[int, list[Budget]] = {}
     for line in found:
         for total in line.totals:
             totals.setdefault(total, []).append(line)
     return dict(sorted(totals.items()))
 
 
-def _single(study: Study, total: int, mixed: Group) -> list[Line]:
+def _single(study: Study, total: int, mixed: Group) -> list[Budget]:
     """Return the budgets of one domain that have a total, else the models from scratch that have it.
 
     Of several stages of those, the one that differs from a mixture in the fewest settings; of those the first.
@@ -186,14 +186,14 @@ def baselines(study: Study) -> Table:
     )
 
 
-def _columns(study: Study) -> list[Column[Line]]:
-    def on(domain: str) -> Column[Line]:
+def _columns(study: Study) -> list[Column[Budget]]:
+    def on(domain: str) -> Column[Budget]:
         return Column(domain, lambda line: cells.score(line.models[domain], [domain]))
 
-    def steps(line: Line) -> str:
+    def steps(line: Budget) -> str:
         return " … ".join(f"{steps:,}" for steps in sorted({spec.steps for spec in _specs(line)}))
 
-    def maps(line: Line) -> str:
+    def maps(line: Budget) -> str:
         return " + ".join(recipe.map for recipe in _specs(line)[0].maps)
 
     return [
@@ -209,21 +209,21 @@ def _columns(study: Study) -> list[Column[Line]]:
     ]
 
 
-def _specs(line: Line) -> list[TrialSpec]:
+def _specs(line: Budget) -> list[TrialSpec]:
     return [group.first.trial.spec for group in line.groups]
 
 
-def _ranked(found: Sequence[Line]) -> list[Line]:
+def _ranked(found: Sequence[Budget]) -> list[Budget]:
     return sorted(found, key=lambda line: -1.0 if line.valid is None else line.valid, reverse=True)
 
 
-def _baseline_rows(study: Study, columns: Sequence[Column[Line]]) -> list[Row]:
+def _baseline_rows(study: Study, columns: Sequence[Column[Budget]]) -> list[Row]:
     solved = captions.solved(study).items()
-    found = [Line(words, dict.fromkeys(study.tested, group), solved=True) for words, group in solved]
+    found = [Budget(words, dict.fromkeys(study.tested, group), solved=True) for words, group in solved]
     return [table.row(columns, line, starts=place == 0, muted=True) for place, line in enumerate(found)]
 
 
-def _counts(domains: Sequence[str], line: Line) -> str:
+def _counts(domains: Sequence[str], line: Budget) -> str:
     counts = [spec.train.counts for spec in _specs(line)]
     if len(counts) > 1:
         sizes = sorted({sum(each.values()) for each in counts})
@@ -233,5 +233,5 @@ def _counts(domains: Sequence[str], line: Line) -> str:
     return f"{len(values)} x {values[0]:,}" if len(set(values)) == 1 else " + ".join(f"{value:,}" for value in values)
 
 
-def _all(found: Iterable[Line]) -> list[Group]:
+def _all(found: Iterable[Budget]) -> list[Group]:
     return [group for line in found for group in line.groups]

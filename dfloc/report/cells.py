@@ -8,7 +8,7 @@ from dfloc.config import Checkpoint
 from dfloc.metrics.degenerate import EQUAL
 from dfloc.report import table
 from dfloc.report.estimate import Estimate
-from dfloc.report.groups import Group, Model, mean_valid, places, scored_places
+from dfloc.report.groups import Group, GroupOn, mean_valid, places, scored_places
 from dfloc.report.table import Cell
 
 CROSS = "A cross: over 90 % of the predictions of a trial, or of those on the domain, are empty, all fake or constant."
@@ -34,7 +34,7 @@ def score(group: Group, domains: Sequence[str], metric: str | None = None, check
     return told(cell, found_notes, _judged([group], metric), "bad" if bad else "")
 
 
-def mean(found: Estimate | None, hole: str, models: Sequence[Model], metric: str | None = None) -> Cell:
+def mean(found: Estimate | None, hole: str, models: Sequence[GroupOn], metric: str | None = None) -> Cell:
     """Return a mean over models, each on its domains, or the hole; it is marked where it is not above all fake."""
     judged = _judged([group for group, _ in models], metric)
     return told(table.estimate(found, hole), [NOT_ABOVE] if found and is_not_above(models) else [], judged)
@@ -93,7 +93,7 @@ def is_degenerate(group: Group, domains: Sequence[str], checkpoint: Checkpoint =
     return _is_collapsed(group, checkpoint) or 0 < len(domains) == len(_kinds(group, domains, checkpoint))
 
 
-def is_not_above(models: Sequence[Model], checkpoint: Checkpoint = "best") -> bool:
+def is_not_above(models: Sequence[GroupOn], checkpoint: Checkpoint = "best") -> bool:
     """Return whether the mean IoU of models, each on its domains, is no more than that of calling every pixel fake.
 
     Both are of the same images, and of the runs that all of the models have. A baseline is not told so.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from dfloc.metrics.metric import Metric
 from dfloc.report.estimate import NO_INTERVAL, Estimate
-from dfloc.report.table import Block
+from dfloc.report.table import Captioned
 
 # Okabe and Ito (2008): told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#6E6E00")
@@ -225,7 +225,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Key:
+class LegendKey:
     """One entry of a legend: a line of a colour and dash, a marker (as of a series, or frame), or both."""
 
     label: str
@@ -235,7 +235,7 @@ class Key:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure(Block):
+class Figure(Captioned):
     """Panels under one legend.
 
     Attributes:
@@ -243,7 +243,7 @@ class Figure(Block):
     """
 
     panels: Sequence[Panel]
-    legend: Sequence[Key] = ()
+    legend: Sequence[LegendKey] = ()
     numbers: str = ""
 
 

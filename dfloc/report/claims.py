@@ -16,7 +16,7 @@ from dfloc.report.formulas import FORMULAS, Formula, Outcome
 from dfloc.report.formulas.numbers import ALL, Key, Matrix, MissingError
 from dfloc.report.groups import Study
 from dfloc.report.published import PublishedTable
-from dfloc.report.resample import Array, Part, averages, resample, shared_runs, there
+from dfloc.report.resample import Array, MeanOver, averages, resample, shared_runs, there
 from dfloc.report.sides import Side, blur, configurations, key_of, losses, side
 
 SHIPPED = Path(__file__).with_name("claims.yaml")
@@ -143,7 +143,7 @@ def on_ours(
     scale = [1.0] if own else [100.0 if tables[name].unit == "percent" else 1.0 for name in claim.uses]
     kept = [{key: part for key, part in one.parts.items() if there(part)} for one in sides]
     places = [(place, key) for place, parts in enumerate(kept) for key in parts]
-    parts: list[Part] = [kept[place][key] for place, key in places]
+    parts: list[MeanOver] = [kept[place][key] for place, key in places]
     if parts and not shared_runs(parts):
         return Verdict("cannot_be_computed", {}, "its trials have no seed in common")
     means = averages(parts) if parts else []

@@ -19,7 +19,7 @@ RULE = (
     "not known to be the published ones."
 )
 
-Line = tuple[tuple[str, ...], Mapping[str, Pair]]  # the words of a row's heads, and what stands in it under each column
+PairRow = tuple[tuple[str, ...], Mapping[str, Pair]]  # the words of a row's heads, and what stands under each column
 
 
 class Layout(NamedTuple):
@@ -57,7 +57,7 @@ def _table(study: Study, found: Sequence[Pair]) -> Table:
     placed = {(*_layout(pair).heads.values(),): pair for pair in found if pair.matched}
     shown = dict.fromkeys(pair.col for pair in found if pair.matched)
     cells = {((*_layout(pair).heads.values(),), pair.col): pair for pair in found}
-    columns: list[Column[Line]] = [
+    columns: list[Column[PairRow]] = [
         *(_head(place, name) for place, name in enumerate(layout.heads)),
         *(one for column in shown for one in columns_of(study, column, reasons)),
     ]
@@ -85,10 +85,10 @@ def ends_of(study: Study) -> tuple[str, str, str]:
     return "published", "ours", "context" if study.random_weights else "difference"
 
 
-def columns_of(study: Study, name: str, reasons: dict[str, str]) -> list[Column[Line]]:
+def columns_of(study: Study, name: str, reasons: dict[str, str]) -> list[Column[PairRow]]:
     """Return published, ours and difference of a column, in per cent; a letter for each reason for no third."""
 
-    def of(cell: Callable[[Pair], Cell]) -> Callable[[Line], Cell]:
+    def of(cell: Callable[[Pair], Cell]) -> Callable[[PairRow], Cell]:
         return lambda line: cell(line[1][name]) if name in line[1] else Cell(DASH, mark="hole")
 
     def less(pair: Pair) -> Cell:
@@ -101,7 +101,7 @@ def columns_of(study: Study, name: str, reasons: dict[str, str]) -> list[Column[
     return [Column(f"{name} {end}", of(cell)) for end, cell in zip(ends_of(study), cells, strict=True)]
 
 
-def _head(place: int, name: str) -> Column[Line]:
+def _head(place: int, name: str) -> Column[PairRow]:
     return Column(name, lambda line: Cell(line[0][place]), words=name != "n")
 
 

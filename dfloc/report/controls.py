@@ -12,7 +12,7 @@ from dfloc.report.roles import ALONE, REPLAYED, Role
 from dfloc.report.words import joined
 
 DATA = ("train", "valid", "init", "steps")  # what any fine-tuning has of its own
-Block = tuple[Facet, str, dict[int, Group]]
+HeldOutCurve = tuple[Facet, str, dict[int, Group]]
 
 
 class Kind(NamedTuple):
@@ -111,7 +111,7 @@ def _own(study: Study, groups: Sequence[Group]) -> int:
     return len(besides(pairs[:1], DATA))
 
 
-def blocks(study: Study, of: Curves | None = None) -> Iterator[Block]:
+def blocks(study: Study, of: Curves | None = None) -> Iterator[HeldOutCurve]:
     """Yield (facet, held-out domain, groups by n), in the order of the study's domains; of the main curves unless told.
 
     Where they have a base, it stands at n = 0.

@@ -46,7 +46,7 @@ class Evaluation:
         return None if found == "unknown" else found == "in"
 
 
-Column = tuple[str, Callable[[Evaluation], object]]
+FrameColumn = tuple[str, Callable[[Evaluation], object]]
 
 
 def read(studies: Sequence[Study]) -> list[Evaluation]:
@@ -99,11 +99,11 @@ def _dtype(values: Sequence[object]) -> str | None:
     return {frozenset([int, NONE]): "Int64", frozenset([bool, NONE]): "boolean"}.get(frozenset(kinds))
 
 
-def _planned() -> list[Column]:
+def _planned() -> list[FrameColumn]:
     return [("stage", lambda one: one.result.trial.stage), ("case", lambda one: one.result.trial.case)]
 
 
-def _roles() -> list[Column]:
+def _roles() -> list[FrameColumn]:
     return [
         ("role", lambda one: " ".join(sorted(one.role.kinds))),
         ("held_out", lambda one: one.role.held_out or None),
@@ -114,16 +114,16 @@ def _roles() -> list[Column]:
     ]
 
 
-def _axes(every: Sequence[Evaluation]) -> list[Column]:
+def _axes(every: Sequence[Evaluation]) -> list[FrameColumn]:
     axes = dict.fromkeys(axis for one in every for axis in one.result.trial.axes)
     return [_axis(axis) for axis in axes]
 
 
-def _axis(axis: str) -> Column:
+def _axis(axis: str) -> FrameColumn:
     return axis, lambda one: one.result.trial.axes.get(axis)
 
 
-def _numbers(studies: Sequence[Study]) -> list[Column]:
+def _numbers(studies: Sequence[Study]) -> list[FrameColumn]:
     metrics = dict.fromkeys(metric for study in studies for metric in study.metrics)
     firsts = dict.fromkeys(study.first.key for study in studies)
     return [
@@ -146,11 +146,11 @@ def _numbers(studies: Sequence[Study]) -> list[Column]:
     ]
 
 
-def _mean(metric: str) -> Column:
+def _mean(metric: str) -> FrameColumn:
     return metric, _of(lambda score: score.mean(metric))
 
 
-def _judged(first: str) -> list[Column]:
+def _judged(first: str) -> list[FrameColumn]:
     """Return the ends of the interval of a protocol's first metric, and what calling every pixel fake scores."""
 
     def of(cell: Callable[[Evaluation], object]) -> Callable[[Evaluation], object]:

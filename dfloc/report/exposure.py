@@ -16,7 +16,7 @@ SHORT_BASELINES = {"all-fake": "all fake", "mean-mask": "mean mask"}
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """A point of a curve, or a baseline, which has no n: a row.
 
     Attributes:
@@ -37,34 +37,34 @@ class Point:
         return "of the base" if self.n == 0 else ""
 
 
-def _curves(study: Study, of: Curves | None = None) -> list[list[Point]]:
+def _curves(study: Study, of: Curves | None = None) -> list[list[CurvePoint]]:
     """Return the points of some curves, of the main ones unless told."""
     return [
-        [Point(name_of(facet, held_out), group, n, held_out, facet, study.seen(curve)) for n, group in curve.items()]
-        for facet, held_out, curve in blocks(study, of)
+        [CurvePoint(name_of(facet, domain), group, n, domain, facet, study.seen(curve)) for n, group in curve.items()]
+        for facet, domain, curve in blocks(study, of)
     ]
 
 
-def _counted(label: str, count: Callable[[TrialSpec], int]) -> Column[Point]:
-    def cell(point: Point) -> Cell:
+def _counted(label: str, count: Callable[[TrialSpec], int]) -> Column[CurvePoint]:
+    def cell(point: CurvePoint) -> Cell:
         return Cell("") if point.n is None else Cell(f"{count(point.group.first.trial.spec):,}", point.of)
 
     return Column(label, cell, small=True)
 
 
-def _name(point: Point) -> Cell:
+def _name(point: CurvePoint) -> Cell:
     return Cell(point.name) if point.n is None else cells.name(point.name, [point.group])
 
 
 HELD_OUT = Column("Held out", _name, words=True)
-N = Column[Point]("n", lambda point: Cell("" if point.n is None else f"{point.n:,}"))
+N = Column[CurvePoint]("n", lambda point: Cell("" if point.n is None else f"{point.n:,}"))
 HEADS = (
     HELD_OUT,
     N,
     _counted("Valid. labels", lambda spec: spec.valid.size),
     _counted("Steps", lambda spec: spec.steps),
 )
-VALID = Column[Point]("Valid. IoU", lambda point: table.number(point.group.valid))
+VALID = Column[CurvePoint]("Valid. IoU", lambda point: table.number(point.group.valid))
 
 
 def curves(study: Study) -> Table:
@@ -74,9 +74,9 @@ def curves(study: Study) -> Table:
         *HEADS,
         VALID,
         *(_on(domain) for domain in study.tested),
-        Column[Point]("Mean", lambda point: cells.score(point.group, study.tested)),
+        Column[CurvePoint]("Mean", lambda point: cells.score(point.group, study.tested)),
     ]
-    solved = [Point(words, group) for words, group in captions.solved(study).items()]
+    solved = [CurvePoint(words, group) for words, group in captions.solved(study).items()]
     used = _groups(shown)
     return Table(
         id="exposure",
@@ -92,7 +92,7 @@ def curves(study: Study) -> Table:
 
 def selected(study: Study) -> Table:
     """Return what validation chooses among all n, beside the oracle."""
-    chosen, oracles, used = [], dict[str, Point](), list[Group]()
+    chosen, oracles, used = [], dict[str, CurvePoint](), list[Group]()
     for points in _curves(study):
         tuned = [point for point in points if point.n and point.group.valid is not None]
         values = [(point, found.value) for point in tuned if (found := point.group.score([point.held_out]))]
@@ -107,8 +107,8 @@ def selected(study: Study) -> Table:
         replace(N, head="n chosen"),
         *HEADS[2:],
         VALID,
-        Column[Point](f"Test {study.first.label}", lambda point: cells.score(point.group, [point.held_out])),
-        Column[Point]("Oracle", lambda point: _oracle(oracles[point.name])),
+        Column[CurvePoint](f"Test {study.first.label}", lambda point: cells.score(point.group, [point.held_out])),
+        Column[CurvePoint]("Oracle", lambda point: _oracle(oracles[point.name])),
         *_baselines(study, "{}"),
     ]
     return Table(
@@ -134,7 +134,7 @@ def best_last(study: Study) -> Table:
         _measured("AP last", "ap", "last"),
         _measured("F1 at 0.5", "f1_fixed"),
         _measured("F1 oracle", "f1_best"),
-        Column[Point]("Empty", lambda point: table.share(point.group.empty)),
+        Column[CurvePoint]("Empty", lambda point: table.share(point.group.empty)),
         *_baselines(study, f"{{}}, {first}"),
     ]
     return Table(
@@ -156,7 +156,7 @@ def controls(study: Study) -> Table:
     theirs = [one.curve(held_out, facet) for facet, held_out, _ in blocks(study) for one in found]
     every = [group for points in theirs for group in points.values()]
     others = [other for points in shown for point in points for one in found if (other := _of(one, point))]
-    columns: list[Column[Point]] = [
+    columns: list[Column[CurvePoint]] = [
         *HEADS,
         Column("Held out: fine-tuned", lambda point: cells.score(point.group, [point.held_out])),
         *(column for one in found for column in _against(study, one, seen=False)),
@@ -176,7 +176,7 @@ def controls(study: Study) -> Table:
     )
 
 
-def _unequal(columns: Sequence[Column[Point]]) -> str:
+def _unequal(columns: Sequence[Column[CurvePoint]]) -> str:
     return (
         " In italics: a difference that is no answer, since its sides also differ in what stands below."
         if any(column.under for column in columns)
@@ -187,7 +187,7 @@ def _unequal(columns: Sequence[Column[Point]]) -> str:
 def forgetting(study: Study) -> Table:
     """Return what the domains of the base lose."""
     rooted = [(one.label, one) for one in controls_of(study) if one.kind != SCRATCH]
-    columns, rows, used = list[Column[Point]](), list[table.Row](), list[Group]()
+    columns, rows, used = list[Column[CurvePoint]](), list[table.Row](), list[Group]()
     for label, found in [(FINE_TUNED.label, None), *rooted]:
         shown = [[point for point in points if point.n] for points in _curves(study, found)]
         columns = _losses(study, label)
@@ -206,14 +206,14 @@ def forgetting(study: Study) -> Table:
     )
 
 
-def _losses(study: Study, label: str) -> list[Column[Point]]:
-    def lost_by(point: Point, domains: Sequence[str]) -> Cell:
+def _losses(study: Study, label: str) -> list[Column[CurvePoint]]:
+    def lost_by(point: CurvePoint, domains: Sequence[str]) -> Cell:
         if study.base(point.group) is None:
             return Cell("not planned", mark="hole")
         return table.estimate(lost(study, point.group, domains), point.group.hole, signed=True)
 
-    def on(domain: str) -> Column[Point]:
-        def cell(point: Point) -> Cell:
+    def on(domain: str) -> Column[CurvePoint]:
+        def cell(point: CurvePoint) -> Cell:
             hole = Cell("held out" if domain == point.held_out else "not of the base", mark="hole")
             return lost_by(point, [domain]) if domain in point.seen else hole
 
@@ -235,25 +235,25 @@ def lost(study: Study, group: Group, domains: Sequence[str]) -> Estimate | None:
     return study.less(*((base, group) if study.first.higher_is_better else (group, base)), domains)
 
 
-def _groups(shown: Sequence[Sequence[Point]]) -> list[Group]:
+def _groups(shown: Sequence[Sequence[CurvePoint]]) -> list[Group]:
     return [point.group for points in shown for point in points]
 
 
-def _on(domain: str) -> Column[Point]:
+def _on(domain: str) -> Column[CurvePoint]:
     """Return the scores on a domain, marked where it is the held-out one."""
 
-    def cell(point: Point) -> Cell:
+    def cell(point: CurvePoint) -> Cell:
         found = cells.score(point.group, [domain])
         return replace(found, mark=found.mark or "strong") if domain == point.held_out else found
 
     return Column(domain, cell)
 
 
-def _measured(label: str, metric: str | None = None, checkpoint: Checkpoint = "best") -> Column[Point]:
+def _measured(label: str, metric: str | None = None, checkpoint: Checkpoint = "best") -> Column[CurvePoint]:
     return Column(label, lambda point: cells.score(point.group, [point.held_out], metric, checkpoint))
 
 
-def _oracle(point: Point) -> Cell:
+def _oracle(point: CurvePoint) -> Cell:
     found = point.group.score([point.held_out])
     best = replace(table.number(found.value if found else None), small=f"at n = {point.n:,}")
     if is_not_above([(point.group, [point.held_out])]):
@@ -261,21 +261,21 @@ def _oracle(point: Point) -> Cell:
     return best
 
 
-def _of(control: Curves, point: Point) -> Group | None:
+def _of(control: Curves, point: CurvePoint) -> Group | None:
     return control.curve(point.held_out, point.facet).get(point.n or 0)
 
 
-def _against(study: Study, control: Curves, *, seen: bool) -> list[Column[Point]]:
+def _against(study: Study, control: Curves, *, seen: bool) -> list[Column[CurvePoint]]:
     """Return a control's scores, on the held-out domain or the seen ones, and what fine-tuning is better by."""
 
-    def domains(point: Point) -> Sequence[str]:
+    def domains(point: CurvePoint) -> Sequence[str]:
         return point.seen if seen else [point.held_out]
 
-    def score(point: Point) -> Cell:
+    def score(point: CurvePoint) -> Cell:
         other = _of(control, point)
         return cells.score(other, domains(point)) if other else Cell("not planned", mark="hole")
 
-    def less(point: Point) -> Cell:
+    def less(point: CurvePoint) -> Cell:
         other = _of(control, point)
         if other is None:
             return Cell(table.DASH, mark="hole")
@@ -299,11 +299,11 @@ def _less(study: Study) -> str:
     return f"{study.first.label} {words}"
 
 
-def _baselines(study: Study, heads: str) -> list[Column[Point]]:
+def _baselines(study: Study, heads: str) -> list[Column[CurvePoint]]:
     """Return the baselines on the held-out domain, each with its name in the pattern of a head."""
 
-    def column(name: str, words: str) -> Column[Point]:
-        def cell(point: Point) -> Cell:
+    def column(name: str, words: str) -> Column[CurvePoint]:
+        def cell(point: CurvePoint) -> Cell:
             return cells.baselines(list(captions.baselines(study, name, point.facet).values()), point.held_out)
 
         head = heads.format(words)

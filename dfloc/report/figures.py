@@ -8,25 +8,25 @@ from typing import NamedTuple
 
 from dfloc.report import captions, differs
 from dfloc.report.cells import CROSS, is_degenerate, notes
-from dfloc.report.chart import GREY, Axis, Figure, Key, Lines, Mark, Panel, Series, colours, mark, scale
+from dfloc.report.chart import GREY, Axis, Figure, LegendKey, Lines, Mark, Panel, Series, colours, mark, scale
 from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, along, besides, blocks, controls_of, main, name_of, pairs
 from dfloc.report.estimate import Estimate
 from dfloc.report.exposure import lost
-from dfloc.report.groups import Facet, Group, Model, Study
+from dfloc.report.groups import Facet, Group, GroupOn, Study
 from dfloc.report.place import Pair, quoted
 
 X = Axis("n, images of the held-out domain")
 PALE = "#999999"
-MEAN_MASK = Key("mean training mask", PALE, "dot", "")
+MEAN_MASK = LegendKey("mean training mask", PALE, "dot", "")
 SIDE = 2.5  # pixels between points of one n
 
 
-class Point(NamedTuple):
+class LinePoint(NamedTuple):
     """One point of a line: the mean over some models, each of some test domains."""
 
     n: int
     found: Estimate
-    models: Sequence[Model]
+    models: Sequence[GroupOn]
 
     @property
     def notes(self) -> list[str]:
@@ -55,20 +55,16 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         mine = [pair for pair in published if pair.where == name_of(facet, held_out) and pair.place.n is not None]
         compared += [pair for pair in mine if pair.col in colour]
         lines += _published([pair for pair in mine if pair.col in colour], colour)
-        drawn.append(
-            Panel(
-                f"Held out: {name_of(facet, held_out)}",
-                _lines(study, lines),
-                _words(study, held_out, curve),
-            )
-        )
-    keys = [Key(domain, colour[domain]) for domain in study.record.domains]
+        title = f"Held out: {name_of(facet, held_out)}"
+        drawn.append(Panel(title, _lines(study, lines), _words(study, held_out, curve)))
+    keys = [LegendKey(domain, colour[domain]) for domain in study.record.domains]
     keys += [
-        Key("mean of all test domains", GREY, "dash"),
-        Key("mean training mask, held-out domain", PALE, "dot", ""),
+        LegendKey("mean of all test domains", GREY, "dash"),
+        LegendKey("mean training mask, held-out domain", PALE, "dot", ""),
     ]
     if compared:
-        keys += [Key("published", GREY, "", "diamond"), Key("published, doubtful: see hover", GREY, "", "diamond-open")]
+        shapes = {"published": "diamond", "published, doubtful: see hover": "diamond-open"}
+        keys += [LegendKey(label, GREY, "", shape) for label, shape in shapes.items()]
     return Figure(
         id="fig-exposure",
         title=f"Test {study.first.label} against n, images of the held-out domain.",
@@ -95,7 +91,7 @@ def means(study: Study) -> Figure:
         lines = []
         for label, colour, dash, domains in _kinds(study, curves):
             models = {n: [(curve[n], domains(held_out)) for held_out, curve in curves.items()] for n in shared}
-            points = [Point(n, found, models[n]) for n in shared if (found := study.mean_of(models[n]))]
+            points = [LinePoint(n, found, models[n]) for n in shared if (found := study.mean_of(models[n]))]
             lines.append(_line(label, points, colour, dash=dash, width=2.5))
         steps = ", ".join(f"n = {n:,}: {_steps([curve[n] for curve in curves.values()])}" for n in shared)
         words = f"Mean over {len(curves)} held-out domains. Steps at {steps or 'no n'}."
@@ -109,7 +105,7 @@ def means(study: Study) -> Figure:
         f"{_more(study)} n = 0 has the steps of the base.",
         source=[CROSS, *captions.provenance(study, used)],
         panels=drawn,
-        legend=[Key(label, colour, dash) for label, colour, dash, _ in _kinds(study, {})],
+        legend=[LegendKey(label, colour, dash) for label, colour, dash, _ in _kinds(study, {})],
         numbers="exposure",
     )
 
@@ -146,7 +142,7 @@ def controls(study: Study) -> Figure:
         f"{_unequal(study, found)}",
         source=[CROSS, *captions.provenance(study, used)],
         panels=drawn,
-        legend=[*(Key(label, GREY, dash, marker) for label, (marker, dash) in shapes), MEAN_MASK],
+        legend=[*(LegendKey(label, GREY, dash, marker) for label, (marker, dash) in shapes), MEAN_MASK],
         numbers="controls",
     )
 
@@ -164,7 +160,7 @@ def forgetting(study: Study) -> Figure:
             seen = study.seen(curve)
             tuned = {n: group for n, group in curve.items() if n}
             points = [
-                Point(n, less, [(group, seen)]) for n, group in tuned.items() if (less := lost(study, group, seen))
+                LinePoint(n, less, [(group, seen)]) for n, group in tuned.items() if (less := lost(study, group, seen))
             ]
             name = f"Held out: {name_of(facet, held_out)}"
             lines.setdefault(name, []).append(_line(label, points, colour[held_out], dash=dash, marker=marker))
@@ -179,7 +175,7 @@ def forgetting(study: Study) -> Figure:
         caption=f"Test {study.first.label} that the domains of the base lose by fine-tuning, mean over them; above 0 "
         "something is forgotten.",
         panels=[Panel(name, Lines(of, X, axis), ". ".join(said[name])) for name, of in lines.items()],
-        legend=[Key(label, GREY, dash, marker) for label, (marker, dash), _ in kinds],
+        legend=[LegendKey(label, GREY, dash, marker) for label, (marker, dash), _ in kinds],
         numbers="forgetting",
         source=[CROSS, *captions.provenance(study, used)],
     )
@@ -219,13 +215,13 @@ def _kinds(
     ]
 
 
-def _points(curve: Mapping[int, Group], domains: Sequence[str]) -> list[Point]:
-    return [Point(n, found, [(group, domains)]) for n, group in curve.items() if (found := group.score(domains))]
+def _points(curve: Mapping[int, Group], domains: Sequence[str]) -> list[LinePoint]:
+    return [LinePoint(n, found, [(group, domains)]) for n, group in curve.items() if (found := group.score(domains))]
 
 
 def _line(
     label: str,
-    points: Sequence[Point],
+    points: Sequence[LinePoint],
     colour: str,
     *,
     dash: str = "solid",
@@ -236,7 +232,7 @@ def _line(
     return Series(label, marks, colour, dash, marker, width, size=5 + width)
 
 
-def _notes(point: Point) -> list[str]:
+def _notes(point: LinePoint) -> list[str]:
     n, found, models = point
     lines = [_steps([group for group, _ in models]) + (" of the base" if n == 0 else "")]
     for note, count in Counter(point.notes).items():
@@ -275,5 +271,5 @@ def _words(study: Study, held_out: str, curve: Mapping[int, Group]) -> str:
     return f"{study.first.label} on {held_out}: {own}. Mean of the known domains: {kept}."
 
 
-def _series(points: Sequence[Point]) -> str:
+def _series(points: Sequence[LinePoint]) -> str:
     return ", ".join(f"n = {point.n:,}: {point.found.value:.2f}" for point in points) or "no trial is finished"

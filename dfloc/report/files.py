@@ -9,7 +9,7 @@ from upath import UPath
 from dfloc import storage
 from dfloc.errors import unknown
 from dfloc.report import svg
-from dfloc.report.chart import Figure, Key
+from dfloc.report.chart import Figure, LegendKey
 from dfloc.report.draw import WIDTH, draw, size
 from dfloc.report.page import Report
 from dfloc.report.sheet import FONT, GLYPH, LINE, SMALL, Sheet, style, text_width, wrapped
@@ -78,9 +78,9 @@ def sheet(figure: Figure) -> Sheet:
     return page
 
 
-def _flowed(keys: Sequence[Key], width: float) -> Iterator[list[tuple[float, Key]]]:
+def _flowed(keys: Sequence[LegendKey], width: float) -> Iterator[list[tuple[float, LegendKey]]]:
     """Yield the entries of a legend line by line, each with its place."""
-    line, left = list[tuple[float, Key]](), 0.0
+    line, left = list[tuple[float, LegendKey]](), 0.0
     for key in keys:
         needs = GLYPH + 4 + text_width(key.label, SMALL) + GAP
         if line and left + needs - GAP > width:

@@ -11,7 +11,7 @@ from dfloc.report.models import (
     ALL,
     ONE,
     WITHOUT,
-    Column,
+    MatrixColumn,
     Part,
     Which,
     every,
@@ -27,7 +27,7 @@ from dfloc.report.words import named
 RESERVED = ("best", "lead", "diversity", "source", "hardest", "sure", "none")  # keys of other findings
 MOST = 2  # settings that a sentence is said of
 SHOWN = 3  # values of one
-Cells = Mapping[tuple[str, str, str], Group]  # trainings by a name, that of their data, and the test domain
+CellGroups = Mapping[tuple[str, str, str], Group]  # trainings by a name, that of their data, and the test domain
 
 
 def findings(study: Study) -> Iterator[Finding]:
@@ -61,7 +61,7 @@ def _standing(study: Study, block: Sequence[Part], best: Part) -> Finding:
     first = chosen(study, block)
     of = f", which validation chooses of {len(block)}," if first and len(block) > 1 else ""
 
-    def own(column: Column, domain: str) -> bool:
+    def own(column: MatrixColumn, domain: str) -> bool:
         return known(column, domain) and not _foreign(study, column)
 
     means = {words: best.mean(study, which) for words, which in (("in domain", own), ("out of domain", unknown))}
@@ -179,7 +179,7 @@ def _sources(study: Study, best: Part) -> Finding | None:
     return Finding("source", f"Trained on source images of {said}", means, [(change, undecided)])
 
 
-def _foreign(study: Study, column: Column) -> list[str]:
+def _foreign(study: Study, column: MatrixColumn) -> list[str]:
     """Return the sources that a training has and no test domain has."""
     tested = {domain.partition("/")[0] for domain in study.tested}
     return sorted({domain.partition("/")[0] for domain in column.group.first.trial.spec.train.counts} - tested)
@@ -200,7 +200,7 @@ def _hardest(study: Study, best: Part, which: Which, where: str) -> Finding | No
     return Finding("hardest", text, {"hardest": means[ranked[0]], "easiest": means[ranked[-1]]})
 
 
-def _cells(study: Study, of: Mapping[str, Part], which: Which) -> Cells:
+def _cells(study: Study, of: Mapping[str, Part], which: Which) -> CellGroups:
     """Return the trainings of some parts by the part, the data and the test domain."""
     return {
         (name, column.name, domain): column.group
@@ -211,10 +211,10 @@ def _cells(study: Study, of: Mapping[str, Part], which: Which) -> Cells:
     }
 
 
-def _mean(cells: Cells) -> Estimate | None:
+def _mean(cells: CellGroups) -> Estimate | None:
     return over([(group, key[-1]) for key, group in cells.items()]) if cells else None
 
 
-def _less(first: Cells, second: Cells) -> Estimate | None:
+def _less(first: CellGroups, second: CellGroups) -> Estimate | None:
     shared = [key for key in first if key in second]
     return less(*([(side[key], key[-1]) for key in shared] for side in (first, second)))

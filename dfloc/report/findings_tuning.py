@@ -14,7 +14,7 @@ from dfloc.report.words import named
 ENOUGH = 0.95  # of what the best n brings
 
 
-class Point(NamedTuple):
+class TunedPoint(NamedTuple):
     """One held-out domain at the n that is spoken of: its base, what was fine-tuned, and the domains of the base."""
 
     held_out: str
@@ -23,7 +23,10 @@ class Point(NamedTuple):
     seen: Sequence[str]
 
 
-class Curves(NamedTuple):
+Beside = tuple[TunedPoint, Group]  # and the point of a control
+
+
+class TunedCurves(NamedTuple):
     """The scored curves of the facet that validation chooses, and the n that is spoken of.
 
     Attributes:
@@ -44,7 +47,7 @@ class Curves(NamedTuple):
     planned: int
 
 
-def spoken_of(study: Study) -> Curves | None:
+def spoken_of(study: Study) -> TunedCurves | None:
     """Return what the findings are of; None where no n is scored on every held-out domain that has any."""
     facet = best_facet(study)
     curves = {held_out: curve for of, held_out, curve in blocks(study) if of == facet}
@@ -57,7 +60,7 @@ def spoken_of(study: Study) -> Curves | None:
     means = {n: over([(points[n], held_out) for held_out, points in scored.items()]) for n in shared}
     found = {n: mean for n, mean in means.items() if mean}
     most = max((n for curve in curves.values() for n in curve), default=0)
-    return Curves(facet, scored, found, *_enough(study, scored, found), most, len(curves)) if found else None
+    return TunedCurves(facet, scored, found, *_enough(study, scored, found), most, len(curves)) if found else None
 
 
 def findings(study: Study) -> Iterator[Finding]:
@@ -66,7 +69,7 @@ def findings(study: Study) -> Iterator[Finding]:
     if of is None:
         return
     n, facet = of.n, of.facet
-    points = [Point(name, curve.get(0), curve[n], study.seen(curve)) for name, curve in of.points.items()]
+    points = [TunedPoint(name, curve.get(0), curve[n], study.seen(curve)) for name, curve in of.points.items()]
     first = f"With {' and '.join(named(*axis) for axis in facet)}, which validation chooses: " if facet else ""
     replay, scratch = (_beside(study, kind, points, facet, n) for kind in (REPLAY, SCRATCH))
     said = (
@@ -91,7 +94,7 @@ def _enough(study: Study, curves: Mapping[str, Mapping[int, Group]], values: Map
     return next(enough, best), best
 
 
-def _gain(study: Study, points: Sequence[Point], of: Curves, first: str) -> Finding | None:
+def _gain(study: Study, points: Sequence[TunedPoint], of: TunedCurves, first: str) -> Finding | None:
     rooted = [(point, point.base) for point in points if point.base]
     found = sides([(point.tuned, point.held_out) for point, _ in rooted], [(b, p.held_out) for p, b in rooted])
     label, place, images = study.first.label, _new(study), f"{of.n:,} images of a new {_new(study)}"
@@ -109,7 +112,7 @@ def _gain(study: Study, points: Sequence[Point], of: Curves, first: str) -> Find
     return Finding("gain", f"{first}{text}", numbers, undecided, f"{first}With {images} {moved}")
 
 
-def _cost(study: Study, points: Sequence[Point], of: Curves) -> Finding | None:
+def _cost(study: Study, points: Sequence[TunedPoint], of: TunedCurves) -> Finding | None:
     rooted = [(point, point.base) for point in points if point.base and point.seen]
     found = sides(
         [(point.tuned, domain) for point, _ in rooted for domain in point.seen],
@@ -124,7 +127,7 @@ def _cost(study: Study, points: Sequence[Point], of: Curves) -> Finding | None:
     return Finding("cost", f"{head}, the model {lost}: {moved}", numbers, undecided, f"{head}, {moved}")
 
 
-def _kept(study: Study, replay: Sequence[tuple[Point, Group]], of: Curves) -> Finding | None:
+def _kept(study: Study, replay: Sequence[Beside], of: TunedCurves) -> Finding | None:
     known = sides(
         [(group, domain) for point, group in replay for domain in point.seen],
         [(point.tuned, domain) for point, _ in replay for domain in point.seen],
@@ -141,7 +144,7 @@ def _kept(study: Study, replay: Sequence[tuple[Point, Group]], of: Curves) -> Fi
     return Finding("keep", f"{head}, {verb}: {rest}", numbers, undecided, f"{head}: {rest}")
 
 
-def _anew(study: Study, scratch: Sequence[tuple[Point, Group]], of: Curves) -> Finding | None:
+def _anew(study: Study, scratch: Sequence[Beside], of: TunedCurves) -> Finding | None:
     found = sides([(group, p.held_out) for p, group in scratch], [(p.tuned, p.held_out) for p, _ in scratch])
     if found is None:
         return None
@@ -152,7 +155,7 @@ def _anew(study: Study, scratch: Sequence[tuple[Point, Group]], of: Curves) -> F
     return Finding("control", f"{text}{_part(len(scratch), of)}", {"scratch": found.first}, undecided)
 
 
-def _everywhere(study: Study, points: Sequence[Point], replay: Sequence[tuple[Point, Group]]) -> Finding | None:
+def _everywhere(study: Study, points: Sequence[TunedPoint], replay: Sequence[Beside]) -> Finding | None:
     """Return what has the highest mean over all domains, new and known ones."""
     domains = study.tested
     names = dict[str, str]()
@@ -179,7 +182,7 @@ def _everywhere(study: Study, points: Sequence[Point], replay: Sequence[tuple[Po
     return Finding("best", text, found, [(lead, "its lead is not decided")])
 
 
-def _beside(study: Study, kind: Kind, points: Sequence[Point], facet: Facet, n: int) -> list[tuple[Point, Group]]:
+def _beside(study: Study, kind: Kind, points: Sequence[TunedPoint], facet: Facet, n: int) -> list[Beside]:
     """Return points with what stands beside them, of the control of a kind that differs in the least besides."""
     control = closest(study, kind)
     if control is None:
@@ -188,7 +191,7 @@ def _beside(study: Study, kind: Kind, points: Sequence[Point], facet: Facet, n: 
     return [(point, group) for point, group in theirs if group and group.score([point.held_out])]
 
 
-def _also(found: Sequence[tuple[Point, Group]], compared: Sequence[str]) -> str:
+def _also(found: Sequence[Beside], compared: Sequence[str]) -> str:
     words = differs.words(besides([(point.tuned, group) for point, group in found], compared))
     return f" (it also differs: {words})" if words else ""
 
@@ -210,7 +213,7 @@ def _instead(found: Sides) -> str:
     return f"{found.first.value:.2f} instead of {found.second.value:.2f}"
 
 
-def _part(count: int, of: Curves) -> str:
+def _part(count: int, of: TunedCurves) -> str:
     """Return on how many of the held-out domains something is known, where it is not all."""
     return f" (on {count} of {of.planned} held-out domains)" if count < of.planned else ""
 
@@ -219,7 +222,7 @@ def _size(group: Group) -> int:
     return group.first.trial.spec.train.size
 
 
-def _seen(point: Point) -> int:
+def _seen(point: TunedPoint) -> int:
     """Return on how many images a fine-tuned model and its base were trained together."""
     return _size(point.tuned) + (_size(point.base) if point.base else 0)
 

@@ -37,7 +37,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Row:
+class GalleryRow:
     """One test image: its name, why it is shown, the photograph and the maps."""
 
     name: str
@@ -65,7 +65,7 @@ class Gallery:
     caption: str
     brief: str
     columns: Sequence[Head]
-    rows: Sequence[Row]
+    rows: Sequence[GalleryRow]
     notes: Sequence[str]
 
     @property

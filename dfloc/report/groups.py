@@ -22,8 +22,8 @@ from dfloc.storage import Workspace
 
 COLLAPSED = "COLLAPSED"
 Facet = tuple[tuple[str, Value], ...]
-Model = tuple["Group", Sequence[str]]  # and the test domains that it answers for
-Place = tuple[int, int]  # a mixture draw and a trial seed
+GroupOn = tuple["Group", Sequence[str]]  # and the test domains that it answers for
+Repetition = tuple[int, int]  # a mixture draw and a trial seed
 Cells = Sequence[tuple["Group", str]]  # trainings, each on a test domain
 
 
@@ -48,7 +48,7 @@ class Group:
     told: Mapping[str, str]
     facet: Facet
     results: tuple[Result, ...]
-    runs: Mapping[Place, Result]
+    runs: Mapping[Repetition, Result]
     _known: dict[tuple[Any, ...], Estimate | None] = field(default_factory=dict, repr=False)
 
     @property
@@ -191,7 +191,7 @@ class Study:
         base = {domain for group in curve.values() for domain in group.first.trial.spec.lineage.base}
         return [domain for domain in self.tested if domain in base]
 
-    def mean_of(self, models: Sequence[Model], metric: str | None = None) -> Estimate | None:
+    def mean_of(self, models: Sequence[GroupOn], metric: str | None = None) -> Estimate | None:
         """Return the mean over all pairs of a model and one of its domains; None where they have no run in common."""
         flat = [(group, domain) for group, domains in models for domain in domains]
         return over(flat, metric) if flat else None
@@ -239,10 +239,10 @@ def _varying(
     return frozenset(axis for (_, axis), seen in values.items() if len(seen) > 1)
 
 
-def places(groups: Sequence[Group]) -> list[Place]:
+def places(groups: Sequence[Group]) -> list[Repetition]:
     """Return the draws and seeds that all groups have; of those that stand for the same trainings, the first alone."""
     shared = sorted(set.intersection(*(set(group.runs) for group in groups))) if groups else []
-    firsts: dict[tuple[str, ...], Place] = {}
+    firsts: dict[tuple[str, ...], Repetition] = {}
     for place in shared:
         firsts.setdefault(tuple(group.runs[place].trial.fingerprint for group in groups), place)
     return list(firsts.values())
@@ -301,7 +301,7 @@ def _paired(first: Cells, second: Cells) -> tuple[list[tuple[Run, Run]], int]:
     return pairs, len(shared)
 
 
-def scored_places(groups: Sequence[Group]) -> list[Place]:
+def scored_places(groups: Sequence[Group]) -> list[Repetition]:
     """Return those of `places` where the best weights of all groups are scored, on all domains that theirs are."""
     keys = [{key for each in group.results for key in each.scores if key[0] == "best"} for group in groups]
     return [

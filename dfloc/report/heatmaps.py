@@ -6,16 +6,16 @@ from dfloc.metrics.metric import IOU
 from dfloc.report import captions
 from dfloc.report.address import MATRICES
 from dfloc.report.cells import notes
-from dfloc.report.chart import Figure, Heat, Key, Panel, Tile, span_of
+from dfloc.report.chart import Figure, Heat, LegendKey, Panel, Tile, span_of
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Study
-from dfloc.report.models import KINDS, Column, Model, Part, Which, best, case_of, narrow, settings, wide
+from dfloc.report.models import KINDS, MatrixColumn, Model, Part, Which, best, case_of, narrow, settings, wide
 from dfloc.report.place import Pair, quoted
 from dfloc.report.words import named, spelled
 
 MAX_PANELS = 16
 WIDE = 5  # columns from which on numbers have two decimals
-FRAME = Key("in-domain: trained on the test domain's family", "#111111", "", "frame")
+FRAME = LegendKey("in-domain: trained on the test domain's family", "#111111", "", "frame")
 
 
 def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()) -> Figure:
@@ -88,7 +88,7 @@ def _crossed(study: Study, model: Model) -> Panel:
     return Panel(model.name, chart, f"Trained on and tested on {words}.", wide=len(names) > WIDE)
 
 
-def _beside(study: Study, training: str, block: Sequence[tuple[Model, Column]]) -> Panel:
+def _beside(study: Study, training: str, block: Sequence[tuple[Model, MatrixColumn]]) -> Panel:
     """Return models that are all trained on the same: rows are models, columns test domains."""
     domains = [*study.tested, *study.extra]
     tiles = [[_tile(column, domain, 3) for domain in domains] for _, column in block]
@@ -138,7 +138,7 @@ def _quoted(found: Sequence[Pair], digits: int) -> Tile:
     return Tile(cell.value, text, [*filter(None, [cell.reason]), *ours], framed)
 
 
-def _tile(column: Column, domain: str, digits: int) -> Tile:
+def _tile(column: MatrixColumn, domain: str, digits: int) -> Tile:
     found, group = column.group.score([domain]), column.group
     framed = column.knows(domain)
     if found is None:

@@ -15,11 +15,11 @@ from dfloc.summary import relation
 ONE, WITHOUT, ALL = "one domain", "all but one", "several domains"
 OWN = frozenset({"train", "valid", "seed", "epochs", "epoch_steps", "lineage", "init"})
 
-Which = Callable[["Column", str], bool]
+Which = Callable[["MatrixColumn", str], bool]
 
 
 @dataclass(frozen=True, eq=False)
-class Column:
+class MatrixColumn:
     """The training data of one cell: `<domain>`, `without-<domain>`, `train_all_4`, or domains joined.
 
     Attributes:
@@ -37,17 +37,17 @@ class Column:
         return relation(self.group.first.trial.spec, domain, self.said) == "in"
 
 
-def every(_: Column, __: str) -> bool:
+def every(_: MatrixColumn, __: str) -> bool:
     """Choose all cells."""
     return True
 
 
-def known(column: Column, domain: str) -> bool:
+def known(column: MatrixColumn, domain: str) -> bool:
     """Choose cells that are in-domain (ID)."""
     return column.knows(domain)
 
 
-def unknown(column: Column, domain: str) -> bool:
+def unknown(column: MatrixColumn, domain: str) -> bool:
     """Choose cells that are out-of-domain (OOD)."""
     return relation(column.group.first.trial.spec, domain, column.said) == "out"
 
@@ -61,7 +61,7 @@ class Part:
 
     model: "Model"
     kind: str
-    columns: Sequence[Column]
+    columns: Sequence[MatrixColumn]
 
     @property
     def groups(self) -> list[Group]:
@@ -127,7 +127,7 @@ class Model:
     """Trainings that differ in their data alone (and in how long they are trained on it)."""
 
     name: str
-    columns: Sequence[Column]
+    columns: Sequence[MatrixColumn]
 
     @property
     def spec(self) -> TrialSpec:
@@ -145,7 +145,7 @@ class Model:
         kinds = dict.fromkeys(column.kind for column in self.columns)
         return [Part(self, kind, [column for column in self.columns if column.kind == kind]) for kind in kinds]
 
-    def column(self, name: str) -> Column | None:
+    def column(self, name: str) -> MatrixColumn | None:
         """Return the column of some training data."""
         return next((column for column in self.columns if column.name == name), None)
 
@@ -230,7 +230,7 @@ def best(study: Study, found: Sequence[Model], most: int) -> list[Model]:
     return [model for model in found if id(model) in chosen]
 
 
-def foreign(study: Study, found: Sequence[Column]) -> list[str]:
+def foreign(study: Study, found: Sequence[MatrixColumn]) -> list[str]:
     """Return the sources of photographs that are trained on and not tested on; by family they count as in-domain."""
     tested = {domain.partition("/")[0] for domain in study.tested}
     trained = {domain.partition("/")[0] for one in found for domain in one.group.first.trial.spec.train.counts}
@@ -247,7 +247,7 @@ def wide(found: Sequence[Model]) -> list[Model]:
     return [model for model in found if len(model.columns) > 1]
 
 
-def narrow(found: Sequence[Model]) -> dict[str, list[tuple[Model, Column]]]:
+def narrow(found: Sequence[Model]) -> dict[str, list[tuple[Model, MatrixColumn]]]:
     """Return what is the only training data of some models, and all models that are trained on it."""
     alone = dict.fromkeys(model.columns[0].name for model in found if len(model.columns) == 1)
     return {name: [(model, column) for model in found if (column := model.column(name)) is not None] for name in alone}
@@ -268,8 +268,8 @@ def _settings(group: Group) -> str:
     return canonical([spec.model_dump(mode="json", exclude=set(OWN)), counts])
 
 
-def _column(study: Study, group: Group) -> Column:
-    return Column(*_data(study, group), group, study.record.families)
+def _column(study: Study, group: Group) -> MatrixColumn:
+    return MatrixColumn(*_data(study, group), group, study.record.families)
 
 
 def _data(study: Study, group: Group) -> tuple[str, str]:

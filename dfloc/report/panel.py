@@ -11,7 +11,7 @@ from dfloc.ledger import Ledger
 from dfloc.metrics import degenerate
 from dfloc.metrics.protocols import Protocol
 from dfloc.report import images
-from dfloc.report.gallery import Gallery, Head, Picture, Row
+from dfloc.report.gallery import Gallery, GalleryRow, Head, Picture
 from dfloc.report.groups import COLLAPSED, Study
 from dfloc.report.images import Kept, Mask, Sample
 from dfloc.report.results import Result
@@ -55,7 +55,7 @@ def gallery(workspace: Workspace, study: Study, shards: UPath | None = None) -> 
         brief=f"{of.words} White = generated, truth outlined; {label} of each image.",
         columns=[Head("photograph"), *(Head(name, _below(of, name), _words(of.models[name])) for name in of.models)],
         rows=[
-            Row(sample.id, "; ".join(why), list(_pictures(study, kept, sample, of, said)))
+            GalleryRow(sample.id, "; ".join(why), list(_pictures(study, kept, sample, of, said)))
             for sample, why in samples.items()
         ],
         notes=notes,

@@ -11,7 +11,20 @@ from dfloc.report.cells import is_not_above
 from dfloc.report.controls import besides
 from dfloc.report.exposure import SHORT_BASELINES
 from dfloc.report.groups import Group, Study
-from dfloc.report.models import Column, Model, Part, Which, every, foreign, heads, known, narrow, parts, unknown, wide
+from dfloc.report.models import (
+    MatrixColumn,
+    Model,
+    Part,
+    Which,
+    every,
+    foreign,
+    heads,
+    known,
+    narrow,
+    parts,
+    unknown,
+    wide,
+)
 from dfloc.report.results import Score
 from dfloc.report.table import DASH, STRONG, Cell, Table
 
@@ -30,7 +43,7 @@ KNOWN = f"In-domain cells are {STRONG}: the model was trained on the test domain
 
 Settings = Mapping[str, Callable[[TrialSpec], str]]
 Tested = tuple[Model, str]  # and a test domain
-Trained = tuple[Model, Column]
+Trained = tuple[Model, MatrixColumn]
 
 # Settings that have a column of their own where models differ in them, and stand in the caption where they do not.
 SHARED: Settings = {
@@ -200,7 +213,7 @@ def _on(domain: str) -> table.Column[Trained]:
     return table.Column(domain, lambda row: _score(row[1], domain))
 
 
-def _score(column: Column, domain: str) -> Cell:
+def _score(column: MatrixColumn, domain: str) -> Cell:
     cell = cells.score(column.group, [domain])
     return replace(cell, mark=cell.mark or ("strong" if column.knows(domain) else ""))
 

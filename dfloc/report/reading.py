@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dfloc.metrics.metric import Metric
 from dfloc.report.groups import Study
 
-Line = tuple[str, str]
+Term = tuple[str, str]
 WRITTEN: Mapping[str, Sequence[str]] = {
     "n": ["n(?= = |,| images)"],
     "Held-out, in-domain, out-of-domain": ["held-out", "new generator", "known ones", "known domains"],
@@ -21,7 +21,7 @@ WRITTEN: Mapping[str, Sequence[str]] = {
 """How sentences and captions write what a term explains, as patterns."""
 
 
-def lines(study: Study, *, published: bool) -> list[Line]:
+def lines(study: Study, *, published: bool) -> list[Term]:
     """Return terms and explanations.
 
     Args:
@@ -38,7 +38,7 @@ def lines(study: Study, *, published: bool) -> list[Line]:
     return found
 
 
-def _words(study: Study) -> list[Line]:
+def _words(study: Study) -> list[Term]:
     return [
         *(_curves() if any(result.trial.parent for result in study.results.all) else _crossed()),
         (
@@ -50,7 +50,7 @@ def _words(study: Study) -> list[Line]:
     ]
 
 
-def _curves() -> list[Line]:
+def _curves() -> list[Term]:
     return [
         (
             "n",
@@ -66,7 +66,7 @@ def _curves() -> list[Line]:
     ]
 
 
-def _crossed() -> list[Line]:
+def _crossed() -> list[Term]:
     return [
         (
             "Training data",
@@ -82,7 +82,7 @@ def _crossed() -> list[Line]:
     ]
 
 
-def _intervals(study: Study) -> Line:
+def _intervals(study: Study) -> Term:
     rests = sorted({score.num_photographs for score in study.results.scores()})
     photographs = f"{rests[0]} to {rests[-1]}" if len(rests) > 1 else str(rests[0]) if rests else "none yet"
     trainings = {len(group.results) for group in study.groups}
@@ -95,7 +95,7 @@ def _intervals(study: Study) -> Line:
     )
 
 
-def _marks(first: Metric) -> list[Line]:
+def _marks(first: Metric) -> list[Term]:
     return [
         (
             "Validation and test",
@@ -115,7 +115,7 @@ def _marks(first: Metric) -> list[Line]:
     ]
 
 
-def _diamonds() -> Line:
+def _diamonds() -> Term:
     return (
         "Diamonds",
         "Published values. A hollow one is doubtful by its own source; the reason is in the hover and in the footnotes "
@@ -123,7 +123,7 @@ def _diamonds() -> Line:
     )
 
 
-def _built_in() -> Line:
+def _built_in() -> Term:
     return (
         "Built-in data",
         "They say nothing about Dolos. So published values, and the hollow markers of doubtful ones, are not shown "
@@ -131,7 +131,7 @@ def _built_in() -> Line:
     )
 
 
-def _random() -> Line:
+def _random() -> Term:
     return (
         "Random weights",
         "Numbers of weights that were drawn at random say nothing about any model. Published values may stand beside "

@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 
 from dfloc.report import reading, svg
 from dfloc.report.brief import brief
-from dfloc.report.chart import Key, Panel
+from dfloc.report.chart import LegendKey, Panel
 from dfloc.report.draw import draw, size
 from dfloc.report.page import Report
 from dfloc.report.sheet import GLYPH, LINE, Sheet, style
@@ -81,7 +81,7 @@ def _chart(panel: Panel, name: str) -> str:
     return svg.written(sheet.figure, name, sheet.titles, **label, style=f"max-width:{1.25 * PIXELS * width:.0f}px")
 
 
-def _glyph(key: Key, name: str) -> str:
+def _glyph(key: LegendKey, name: str) -> str:
     """Return what a legend shows beside a name as SVG."""
     sheet = Sheet(GLYPH, LINE)
     sheet.key(key, 0, 0)

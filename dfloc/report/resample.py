@@ -10,33 +10,33 @@ from dfloc.config import Checkpoint
 from dfloc.metrics.intervals import Mean
 from dfloc.metrics.metric import IOU
 from dfloc.report.estimate import Run, average
-from dfloc.report.groups import Group, Place, places
+from dfloc.report.groups import Group, Repetition, places
 from dfloc.report.results import Score
 
 Array = NDArray[np.float64]
 NUM = 400
 
 
-class Part(NamedTuple):
+class MeanOver(NamedTuple):
     """One number: the mean of a metric, as published tables name it, over models, each on a test domain; best epoch."""
 
     models: tuple[tuple[Group, str], ...]
     metric: str = IOU.key
 
 
-def there(part: Part) -> bool:
+def there(part: MeanOver) -> bool:
     """Return whether all that a number is the mean of is scored."""
     return bool(part.models) and all(_runs(group, domain, part.metric) for group, domain in part.models)
 
 
-def shared_runs(parts: Sequence[Part]) -> list[Place]:
+def shared_runs(parts: Sequence[MeanOver]) -> list[Repetition]:
     """Return the draws and seeds at which all models of some numbers are scored, the same trainings once."""
     scored = [_runs(group, domain, part.metric) for part in parts for group, domain in part.models]
     shared = places([group for part in parts for group, _ in part.models])
     return [place for place in shared if all(place in each for each in scored)]
 
 
-def averages(parts: Sequence[Part]) -> list[Mean]:
+def averages(parts: Sequence[MeanOver]) -> list[Mean]:
     """Return the numbers, each with what the trainings and photographs that they share move it by.
 
     Args:
@@ -52,7 +52,7 @@ def averages(parts: Sequence[Part]) -> list[Mean]:
     return [one for one in found if one is not None]
 
 
-def resample(parts: Sequence[Part], *, num: int = NUM, seed: int = 0) -> Array:
+def resample(parts: Sequence[MeanOver], *, num: int = NUM, seed: int = 0) -> Array:
     """Return the numbers as they are in each resample, [num, parts]; NaN where a set came empty.
 
     Draws with replacement, within each its seeds, and for all alike photographs (the pigeonhole bootstrap, Owen, Annals
@@ -85,7 +85,7 @@ def resample(parts: Sequence[Part], *, num: int = NUM, seed: int = 0) -> Array:
     return np.stack(columns, axis=1)
 
 
-def _runs(group: Group, domain: str, metric: str) -> Mapping[Place, Score]:
+def _runs(group: Group, domain: str, metric: str) -> Mapping[Repetition, Score]:
     key: tuple[Checkpoint, str] = ("best", domain)
     return {
         place: result.scores[key]

@@ -9,7 +9,7 @@ from dfloc.metrics.degenerate import EQUAL
 from dfloc.planned import SearchRecord
 from dfloc.report import captions, cells, overview, table
 from dfloc.report.cells import NOT_ABOVE
-from dfloc.report.chart import COLOURS, GREY, UNIT, Axis, Bars, Figure, Key, Lines, Mark, Panel, Series
+from dfloc.report.chart import COLOURS, GREY, UNIT, Axis, Bars, Figure, LegendKey, Lines, Mark, Panel, Series
 from dfloc.report.estimate import Estimate
 from dfloc.report.finding import Finding
 from dfloc.report.groups import Study
@@ -264,8 +264,8 @@ def _history(search: SearchRecord, found: Sequence[Point]) -> Figure:
         + captions.random_weights([result for point in found for result in point.results]),
         panels=[Panel("Objective by point", chart, words)],
         legend=[
-            *(Key(words, colour, "", marker) for words, colour, marker in kinds.values()),
-            Key("best so far", COLOURS[1], "solid", ""),
+            *(LegendKey(words, colour, "", marker) for words, colour, marker in kinds.values()),
+            LegendKey("best so far", COLOURS[1], "solid", ""),
         ],
         numbers="search",
     )

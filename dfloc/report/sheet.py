@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from dfloc.report.chart import Key
+from dfloc.report.chart import LegendKey
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -86,7 +86,7 @@ class Sheet:
         """Write words whose first line starts there."""
         self.figure.text(left / self.width, 1 - top / self.height, words, size=size, va="top", **more)
 
-    def key(self, key: Key, left: float, top: float) -> None:
+    def key(self, key: LegendKey, left: float, top: float) -> None:
         """Draw what a legend shows beside a name."""
         from matplotlib.lines import Line2D
 

@@ -11,7 +11,7 @@ from dfloc.report.formulas.segmenters import IOU
 from dfloc.report.groups import Group, Study
 from dfloc.report.place import Pair
 from dfloc.report.published import PublishedNumber, PublishedTable
-from dfloc.report.resample import Part
+from dfloc.report.resample import MeanOver
 
 FIELDS = ("maps", "decoder", "model", "input")  # what makes a model another
 
@@ -30,7 +30,7 @@ class Side:
     """
 
     id: str
-    parts: Mapping[Key, Part] = field(default_factory=dict)
+    parts: Mapping[Key, MeanOver] = field(default_factory=dict)
     held_out: str = ""
     models: Sequence[str] = ()
     lacks: Sequence[str] = ()
@@ -56,7 +56,7 @@ def side(study: Study, table: PublishedTable) -> Side:
     if not used:
         return Side(table.id, absent=RANDOM if study.random_weights else place.missing(study, table, found))
     parts = {
-        key_of(table, pair.published): Part(
+        key_of(table, pair.published): MeanOver(
             tuple((group, test) for group, domains in pair.place.cells for test in domains), pair.place.metric
         )
         for pair in used
@@ -118,7 +118,7 @@ def blur(study: Study) -> Side:
             found.setdefault(names.pop(), []).append(group)
     whole = _own("blur", study, found, "no segmenter is trained with and without blur")
     unseen = {
-        key: Part(tuple((group, test) for group, test in part.models if test not in _trained(group)))
+        key: MeanOver(tuple((group, test) for group, test in part.models if test not in _trained(group)))
         for key, part in whole.parts.items()
     }
     return replace(whole, parts={key: part for key, part in unseen.items() if part.models})
@@ -129,8 +129,8 @@ def _own(name: str, study: Study, found: Mapping[str, Sequence[Group]], absent: 
     why = [*([RANDOM] if study.random_weights else gone), *([absent] if len(found) < 2 else [])]
     if why:
         return Side(name, absent=why[0])
-    parts: dict[Key, Part] = {
-        (row, IOU): Part(tuple((group, test) for group in groups for test in study.record.domains))
+    parts: dict[Key, MeanOver] = {
+        (row, IOU): MeanOver(tuple((group, test) for group in groups for test in study.record.domains))
         for row, groups in found.items()
     }
     return Side(name, parts, models=["mean over all other axes"])

@@ -125,7 +125,7 @@ def rows(columns: Sequence[Column[T]], blocks: Iterable[Iterable[T]]) -> list[Ro
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class Captioned:
     """What stands under a caption: a table or a figure.
 
     Attributes:
@@ -153,7 +153,7 @@ class Block:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table(Block):
+class Table(Captioned):
     """Columns over rows.
 
     Attributes:

@@ -7,20 +7,34 @@ from typing import NamedTuple
 from dfloc.metrics.metric import Metric
 from dfloc.registry import WATCHED
 from dfloc.report import captions
-from dfloc.report.chart import COLOURS, GREY, UNIT, Axis, Figure, Key, Lines, Mark, Panel, Series, looks, mark, scale
+from dfloc.report.chart import (
+    COLOURS,
+    GREY,
+    UNIT,
+    Axis,
+    Figure,
+    LegendKey,
+    Lines,
+    Mark,
+    Panel,
+    Series,
+    looks,
+    mark,
+    scale,
+)
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study
-from dfloc.report.models import KINDS, Column, Model, Part, best, case_of, parts, settings
+from dfloc.report.models import KINDS, MatrixColumn, Model, Part, best, case_of, parts, settings
 from dfloc.report.results import Result
 from dfloc.report.words import named
 
 DASH = {"in-domain": "solid", "out-of-domain": "dot"}
 MARKER = {"in-domain": "circle", "out-of-domain": "circle-open"}
-KEYS = [Key("in-domain (ID)", GREY), Key("out-of-domain (OOD)", GREY, "dot", "circle-open")]
+KEYS = [LegendKey("in-domain (ID)", GREY), LegendKey("out-of-domain (OOD)", GREY, "dot", "circle-open")]
 MAX_LINES, MAX_PANELS = 12, 12  # of a figure of epochs
 
 
-class Place(NamedTuple):
+class AxisPlace(NamedTuple):
     """Where a part stands in a figure of one axis."""
 
     panel: str
@@ -53,14 +67,14 @@ def ranking(study: Study, found: Sequence[Model]) -> Figure:
         f"IoU on top (its validation IoU is the grey tick).",
         source=captions.provenance(study, used),
         panels=drawn,
-        legend=[*KEYS, Key("validation IoU", GREY, "", "tick")],
+        legend=[*KEYS, LegendKey("validation IoU", GREY, "", "tick")],
         numbers="models",
     )
 
 
 def _trend(study: Study, found: Sequence[Model], axis: str) -> Figure:
     places = [place for model in found for part in model.parts if (place := _place(part, axis))]
-    by_panel: dict[str, dict[str, list[Place]]] = {}
+    by_panel: dict[str, dict[str, list[AxisPlace]]] = {}
     for place in places:
         by_panel.setdefault(place.panel, {}).setdefault(place.line, []).append(place)
     layers = any(isinstance(place.part.groups[0].axes[axis], str) for place in places)
@@ -78,7 +92,7 @@ def _trend(study: Study, found: Sequence[Model], axis: str) -> Figure:
             said.append(f"{label or panel}: {_spelled(both)}")
             series += both.values()
         drawn.append(Panel(panel, Lines(series, Axis(name), scale(study.first, "mean test")), " ".join(said)))
-    keys = [Key(line, COLOURS[place % len(COLOURS)], "solid", "") for place, line in enumerate(lines) if line]
+    keys = [LegendKey(line, COLOURS[place % len(COLOURS)], "solid", "") for place, line in enumerate(lines) if line]
     return Figure(
         id=f"fig-by-{re.sub('[^a-z0-9]+', '-', axis.lower())}",
         title=f"Mean test {study.first.label} by {name}.",
@@ -90,16 +104,16 @@ def _trend(study: Study, found: Sequence[Model], axis: str) -> Figure:
     )
 
 
-def _place(part: Part, axis: str) -> Place | None:
+def _place(part: Part, axis: str) -> AxisPlace | None:
     group = part.groups[0]
     value = group.axes.get(axis)
     rest = [named(name, group.axes[name]) for name in settings(part.groups[0]) if name != axis]
     if isinstance(value, int | float):
-        return Place(_head(group, part), ", ".join(rest), float(value), part)
+        return AxisPlace(_head(group, part), ", ".join(rest), float(value), part)
     layer = re.fullmatch(r"(.*?)/?layer(\d+)", value) if isinstance(value, str) else None
     if layer is None:
         return None
-    return Place(
+    return AxisPlace(
         ", ".join([layer[1], part.kind]), ", ".join(filter(None, [case_of(group), *rest])), float(layer[2]), part
     )
 
@@ -108,7 +122,7 @@ def _head(group: Group, part: Part) -> str:
     return ", ".join(filter(None, [group.stage, case_of(group), part.kind]))
 
 
-def _line(study: Study, label: str, line: Sequence[Place], colour: str) -> dict[str, Series]:
+def _line(study: Study, label: str, line: Sequence[AxisPlace], colour: str) -> dict[str, Series]:
     """Return the means in and out of domain along one line of places."""
     both = {}
     for words, which in KINDS.items():
@@ -143,7 +157,7 @@ def _said(each: dict[str, Estimate | None]) -> str:
     return ", ".join(f"{words} {found.value:.2f}" for words, found in each.items() if found)
 
 
-class Trained(NamedTuple):
+class EpochLine(NamedTuple):
     """The trainings of one colour: those of some data, over seeds and draws."""
 
     label: str
@@ -171,13 +185,13 @@ def epochs(study: Study, found: Sequence[Model]) -> Figure:
         "epoch whose weights are tested. Of more models than have room, those of highest validation IoU are drawn. "
         f"Trainings still under way stand as far as they are.{random}",
         panels=drawn,
-        legend=[Key(label, *looks(labels)[label], "") for label in labels],
+        legend=[LegendKey(label, *looks(labels)[label], "") for label in labels],
         numbers="trials",
     )
 
 
-def _trained(study: Study, found: Sequence[Model]) -> list[tuple[str, list[Trained]]]:
-    by_kind: dict[str, list[tuple[Model, list[Column]]]] = {}
+def _trained(study: Study, found: Sequence[Model]) -> list[tuple[str, list[EpochLine]]]:
+    by_kind: dict[str, list[tuple[Model, list[MatrixColumn]]]] = {}
     for model in found:
         for part in model.parts:
             by_kind.setdefault(part.kind, []).append((model, list(part.columns)))
@@ -188,14 +202,16 @@ def _trained(study: Study, found: Sequence[Model]) -> list[tuple[str, list[Train
         shown = [(model, columns) for model, columns in each if id(model) in kept]
         if alone:
             name = f"Trained on {kind}: {shown[0][1][0].name}"
-            panels.append((name, [Trained(model.name, columns[0].group.results) for model, columns in shown]))
+            panels.append((name, [EpochLine(model.name, columns[0].group.results) for model, columns in shown]))
             continue
         for model, columns in shown:
-            panels.append((f"{model.name}: {kind}", [Trained(column.name, column.group.results) for column in columns]))
+            panels.append(
+                (f"{model.name}: {kind}", [EpochLine(column.name, column.group.results) for column in columns])
+            )
     return panels
 
 
-def _epochs(title: str, lines: Sequence[Trained], labels: Sequence[str]) -> Panel:
+def _epochs(title: str, lines: Sequence[EpochLine], labels: Sequence[str]) -> Panel:
     series, said = [], []
     for line in lines:
         for result in line.results:

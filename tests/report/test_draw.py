@@ -8,7 +8,7 @@ from upath import UPath
 from dfloc.errors import ConfigError
 from dfloc.metrics.metric import IOU
 from dfloc.report import draw, figures, files
-from dfloc.report.chart import Axis, Bars, Figure, Heat, Key, Lines, Mark, Panel, Series, Tile, scale
+from dfloc.report.chart import Axis, Bars, Figure, Heat, LegendKey, Lines, Mark, Panel, Series, Tile, scale
 from dfloc.report.page import Report, Section
 from tests.report.conftest import curve_of
 from tests.report.drawn import SVG, named, overlaps, points, root, texts, titles
@@ -32,7 +32,7 @@ def line(*marks: Mark | tuple, **more) -> Lines:
 
 
 def test_text_stays_text_and_data_lie_where_they_should():
-    drawn = figure(line((0, 0.2), (10, 0.5), (40, 0.9)), legend=[Key("of the legend", "#0072B2")])
+    drawn = figure(line((0, 0.2), (10, 0.5), (40, 0.9)), legend=[LegendKey("of the legend", "#0072B2")])
     assert {"A panel", N.label, "test IoU", "of the legend", "0.2", "1.0", "0", "10", "40"} == {
         text for text in texts(drawn) if text not in ("0.0", "0.4", "0.6", "0.8")
     }
@@ -160,7 +160,7 @@ def test_shares_are_bars_from_the_top():
 
 def test_markup_of_names_is_shown_and_not_obeyed():
     evil = "<script>alert(1)</script> $\\frac{1}$ a <b> & c"
-    drawn = figure(Bars({evil: 0.5}, "share"), title=evil, legend=[Key(evil, "#000000")])
+    drawn = figure(Bars({evil: 0.5}, "share"), title=evil, legend=[LegendKey(evil, "#000000")])
     assert texts(drawn).count(evil) >= 1
     assert b"<script" not in files.drawn(drawn, "svg")
 
@@ -178,7 +178,7 @@ def test_long_names_break_and_nothing_overlaps():
         Heat(names, names, tiles, "trained on", "tested on"),
         ranked,
         title=names[0],
-        legend=[Key(name, "#000000") for name in names],
+        legend=[LegendKey(name, "#000000") for name in names],
     )
     assert overlaps(drawn) == []
 

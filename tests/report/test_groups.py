@@ -3,7 +3,7 @@ import pytest
 from dfloc.report import captions, reading
 from dfloc.report.controls import main
 from dfloc.report.groups import Study
-from dfloc.report.resample import Part, shared_runs
+from dfloc.report.resample import MeanOver, shared_runs
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report import studies
@@ -62,7 +62,7 @@ def test_draws_of_a_whole_set_are_one_training(whole_and_thirds):
     assert [len(group.results) for group in study.groups] == [1, 1, 3]
     assert [group.score(MINI[:1]).runs for group in study.groups] == [1, 1, 3]
     assert study.mean_of([(whole, MINI[:1]), (other, MINI[:1])]).runs == 1
-    assert shared_runs([Part(((whole, MINI[0]), (other, MINI[1])))]) == [(0, 0)]
+    assert shared_runs([MeanOver(((whole, MINI[0]), (other, MINI[1])))]) == [(0, 0)]
     assert " ".join(captions.provenance(study, [whole, other])).endswith(
         "Training seeds 0, sampling seeds 0. Intervals: 95 %, over source images: test sampling only."
     )
@@ -77,7 +77,7 @@ def test_a_training_is_paired_with_each_draw_that_it_stands_for(whole_and_thirds
     assert (mean.value, mean.runs) == (pytest.approx((0.3 + 0.4) / 2), 3)
     less = study.less(thirds, whole, MINI[2:3])
     assert (less.value, less.runs) == (pytest.approx(0.1), 3)
-    assert shared_runs([Part(((whole, MINI[0]), (thirds, MINI[2])))]) == [(0, 0), (1, 0), (2, 0)]
+    assert shared_runs([MeanOver(((whole, MINI[0]), (thirds, MINI[2])))]) == [(0, 0), (1, 0), (2, 0)]
 
 
 def test_forgetting_is_the_root_less_ours(mini_study):

@@ -134,7 +134,7 @@ def test_where_nobody_knows_what_was_trained_on_no_cell_is_out_of_domain(tmp_pat
     maker = Maker(valid=3)
     maker.plan("imported", {MINI[0]: 9}, spec={"lineage": Lineage(root="ab" * 32)})
     study = make(studies.record(maker, "mini", synthetic=True), tmp_path)
-    column = models.Column("imported", ONE, study.groups[0], {})
+    column = models.MatrixColumn("imported", ONE, study.groups[0], {})
     assert [known(column, domain) for domain in MINI] == [True, False, False, False]
     assert not any(unknown(column, domain) for domain in MINI)
 

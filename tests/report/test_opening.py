@@ -8,7 +8,7 @@ import pytest
 from dfloc.report import opening, render
 from dfloc.report.build import build
 from dfloc.report.chart import Axis, Figure, Heat, Lines, Mark, Panel, Series, Tile
-from dfloc.report.gallery import Gallery, Head, Picture, Row
+from dfloc.report.gallery import Gallery, GalleryRow, Head, Picture
 from dfloc.report.page import Opening, Report, Section
 from dfloc.report.reading import WRITTEN
 from tests.report import studies
@@ -68,7 +68,7 @@ def test_the_figure_moves_and_what_is_too_much_stays():
 
 
 def images(rows: int) -> Gallery:
-    shown = [Row(f"row {row}", "", [Picture(None, "none")]) for row in range(rows)]
+    shown = [GalleryRow(f"row {row}", "", [Picture(None, "none")]) for row in range(rows)]
     return Gallery("panel", "Images.", "All of it.", "Brief.", [Head("Image", words="long")], shown, ["N."])
 
 

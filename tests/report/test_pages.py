@@ -12,7 +12,7 @@ import pytest
 from dfloc.report import opening, render
 from dfloc.report.answer import answer
 from dfloc.report.build import read
-from dfloc.report.gallery import Gallery, Head, Picture, Row
+from dfloc.report.gallery import Gallery, GalleryRow, Head, Picture
 from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
@@ -87,7 +87,7 @@ def with_images(workspace: Workspace, folder: Path) -> Path:
     """Return the mini study's page with the rows of images that a wide study has."""
     record = studies.mini()
     picture = Picture((Path(__file__).parent / "pixel.png").read_bytes(), "a map", "IoU 0.80")
-    rows = [Row(f"mini/telea/test/{row:05d}.png", "first of its list", [picture] * 7) for row in range(6)]
+    rows = [GalleryRow(f"mini/telea/test/{row:05d}.png", "first of its list", [picture] * 7) for row in range(6)]
     names = ("photograph", "base", *(f"fine-tuned, n = {n}" for n in (4, 16, 48)), "with replay", "from scratch")
     columns = [Head(name, words="How it was trained.") for name in names]
     images = Gallery("panel", "What the models see.", "Some words.", "In brief.", columns, rows, ["A note."])

@@ -22,7 +22,7 @@ from dfloc.ledger import Ledger
 from dfloc.metrics import protocols
 from dfloc.models import decoders
 from dfloc.report import build, images, opening, panel, render
-from dfloc.report.gallery import Gallery, Head, Picture, Row
+from dfloc.report.gallery import Gallery, GalleryRow, Head, Picture
 from dfloc.report.groups import Study
 from dfloc.report.page import Report, Section
 from dfloc.report.results import Results
@@ -388,7 +388,9 @@ def test_the_page_embeds_small_images_and_escapes_names(finished):
     assert {pixels(base64.b64decode(data)).shape[:2] for _, data, _ in found} == {(160, 160)}
     assert all(f"{BLUR}/test/" in alt or f"{NOISE}/test/" in alt for *_, alt in found)
     assert text.index('id="panel-study"') < text.index('id="behind"')
-    evil = Gallery("p", "<b>", "<i>", "", [Head("<u>")], [Row("<s>/x", "<q>", [Picture(None, '"<x>', "<y>")])], ["<n>"])
+    evil = Gallery(
+        "p", "<b>", "<i>", "", [Head("<u>")], [GalleryRow("<s>/x", "<q>", [Picture(None, '"<x>', "<y>")])], ["<n>"]
+    )
     page = render.html("page", page=Report("t", "", [], [], [Section("s", "s", "", [evil])], []))
     for tag in ("<i>", "<u>", "<s>", "<q>", "<x>", "<y>", "<n>"):
         assert tag not in page

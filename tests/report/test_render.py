@@ -7,7 +7,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from dfloc.report import gallery, render
-from dfloc.report.chart import Axis, Figure, Heat, Key, Lines, Mark, Panel, Series, Tile
+from dfloc.report.chart import Axis, Figure, Heat, LegendKey, Lines, Mark, Panel, Series, Tile
 from dfloc.report.gallery import Gallery, Head, Picture
 from dfloc.report.page import Report, Section
 from dfloc.report.table import Cell, Column, Row, Table
@@ -21,7 +21,7 @@ def figure() -> Figure:
     lines = Lines([series], Axis(EVIL), Axis(EVIL, ends=(0, 1)))
     heat = Heat([EVIL], [EVIL], [[Tile(None, EVIL, [])]], EVIL, EVIL)
     panels = [Panel(EVIL, lines, EVIL), Panel(EVIL, heat, EVIL, wide=True)]
-    return Figure(id="fig-a", title=EVIL, caption=EVIL, panels=panels, legend=[Key(EVIL, "#000000")], numbers="a")
+    return Figure(id="fig-a", title=EVIL, caption=EVIL, panels=panels, legend=[LegendKey(EVIL, "#000000")], numbers="a")
 
 
 def page() -> Report:

@@ -8,7 +8,7 @@ import pytest
 from dfloc.config import Lineage, SampleList
 from dfloc.errors import ConfigError
 from dfloc.report.groups import Group
-from dfloc.report.models import ONE, Column
+from dfloc.report.models import ONE, MatrixColumn
 from dfloc.report.results import Result
 from dfloc.report.roles import Role
 from dfloc.storage import Workspace
@@ -104,7 +104,7 @@ def test_in_domain_is_by_the_family_that_was_said() -> None:
 def test_a_report_knows_a_domain_by_the_family_that_was_said(tmp_path: Path) -> None:
     (trial,) = trials(planned(tmp_path, BOTH), "base", held_out="other/lama")
     group = Group("base", "", Role(frozenset()), {}, {}, (), (Result(trial, "new", "", None, None, (), {}),), {})
-    known = [Column("c", ONE, group, BOTH | more).knows("mine/sd-2") for more in ({}, {"mine/sd-2": "sd"})]
+    known = [MatrixColumn("c", ONE, group, BOTH | more).knows("mine/sd-2") for more in ({}, {"mine/sd-2": "sd"})]
     assert known == [False, True]
 
 

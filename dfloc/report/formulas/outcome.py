@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dfloc.report.formulas.numbers import Matrix
 
-Numbers = Mapping[str, float | Sequence[float]]
+OutcomeNumbers = Mapping[str, float | Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Outcome:
     """
 
     holds: bool
-    numbers: Numbers
+    numbers: OutcomeNumbers
     refused: str = ""
 
 
