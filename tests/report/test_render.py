@@ -29,7 +29,7 @@ def page() -> Report:
     table = Table(id="a", title=EVIL, caption=EVIL, columns=columns, rows=[Row([Cell(EVIL, EVIL)])], notes=[EVIL])
     pictures = [Picture(None, EVIL, EVIL), Picture(b"\xff", EVIL, EVIL)]
     heads = [Head(EVIL, EVIL, EVIL)] * 2
-    images = Gallery("g", EVIL, EVIL, EVIL, heads, [gallery.Row(f"{EVIL}/x", EVIL, pictures)], [EVIL])
+    images = Gallery("g", EVIL, EVIL, EVIL, heads, [gallery.GalleryRow(f"{EVIL}/x", EVIL, pictures)], [EVIL])
     return Report(EVIL, EVIL, [(EVIL, EVIL)], [EVIL], [Section("s", EVIL, EVIL, [figure(), table, images])], [EVIL])
 
 
