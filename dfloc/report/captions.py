@@ -75,7 +75,7 @@ def compared(study: Study, sources: Sequence[PublishedTable], scores: Iterable[S
         by.setdefault(_published(source, own), []).append(source.id)
     told = "; ".join(f"{words} ({_list(ids)})" if len(by) > 1 else words for words, ids in by.items())
     rule = protocols.find(own).truth
-    return f"Test lists of ours: {ours}; by {own}: {rule}. PublishedTable, with no digests of lists: {told}."
+    return f"Test lists of ours: {ours}; by {own}: {rule}. Published, with no digests of lists: {told}."
 
 
 def _published(source: PublishedTable, own: str) -> str:
