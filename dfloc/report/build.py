@@ -31,7 +31,7 @@ from dfloc.report import (
     trends,
 )
 from dfloc.report.answer import answer
-from dfloc.report.controls import REPLAY, controls_of, main
+from dfloc.report.controls import REPLAY, controls_of, main, rooted
 from dfloc.report.groups import Study, by_protocol
 from dfloc.report.models import Model
 from dfloc.report.page import Report, Section
@@ -172,7 +172,7 @@ def _curves(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iterat
         "forgetting-study",
         "What is forgotten",
         "",
-        [figures.forgetting(study), exposure.forgetting(study)] if tuned or controlled else [],
+        [figures.forgetting(study), exposure.forgetting(study)] if rooted(study) else [],
     )
     mixed = [budgets.budgets(study)] if budgets.lines(study) else []
     mixed += [budgets.equal_total(study)] if budgets.counted(study) else []

@@ -93,16 +93,18 @@ def kind_of(role: Role) -> Kind | None:
 
 
 def main(study: Study) -> Curves:
-    """Return the curves that a study is about, without points where nothing is fine-tuned.
+    """Return the curves that a study is about, without points where nothing is fine-tuned; with replay where all are.
 
     Of several, those that take most over from their base: that differ from it in the fewest settings besides images and
     start; of those the first of the plan.
     """
+    kinds = {kind_of(group.role) for group in study.groups}
+    kind = REPLAY if REPLAY in kinds and FINE_TUNED not in kinds else FINE_TUNED
     sources: dict[tuple[str, str], list[Group]] = {}
     for group in study.groups:
-        if kind_of(group.role) is FINE_TUNED:
+        if kind_of(group.role) is kind:
             sources.setdefault((group.stage, group.case), []).append(group)
-    return Curves(FINE_TUNED, "", min(sources.values(), key=lambda groups: _own(study, groups), default=[]))
+    return Curves(kind, "", min(sources.values(), key=lambda groups: _own(study, groups), default=[]))
 
 
 def _own(study: Study, groups: Sequence[Group]) -> int:
@@ -162,6 +164,12 @@ def controls_of(study: Study) -> list[Curves]:
     return result
 
 
+def rooted(study: Study) -> list[Curves]:
+    """Return the curves whose base is of the study too, which say what is forgotten: the main ones first."""
+    found = [main(study), *(one for one in controls_of(study) if one.kind != SCRATCH)]
+    return [one for one in found if any(study.base(group) for group in one.groups)]
+
+
 def closest(study: Study, kind: Kind) -> Curves | None:
     """Return the control of a kind that differs from what is fine-tuned in the least besides; None: there is none."""
     alike = [one for one in controls_of(study) if one.kind == kind]
@@ -211,9 +219,9 @@ def _told(study: Study, kind: Kind, sources: Mapping[tuple[str, str, Facet], lis
 
 
 def _length(study: Study, control: Curves) -> str:
-    steps = {group.first.trial.spec.steps for group in control.groups}
+    steps, there = {group.first.trial.spec.steps for group in control.groups}, pairs(study, control)
     if control.kind == FINE_TUNED:
-        return f"{min(steps):,} steps at every n" if len(steps) == 1 else ""
-    there = pairs(study, control)
+        alike = there and not besides(there, control.kind.compared) and len(steps) == 1
+        return f"{min(steps):,} step{'s' * (steps != {1})} at every n" if alike else ""
     equal = all(one.first.trial.spec.steps == other.first.trial.spec.steps for one, other in there)
     return "equal steps" if there and equal else ""

@@ -70,7 +70,7 @@ def _lines(sheet: Sheet, chart: Lines, left: float, top: float, width: float, he
     label = chart.x.label + ("" if axes.get_xscale() == "linear" else " (log scale)")
     axes.annotate(label, (0.5, 0), (0, -16 - LINE * (rows - 1)), "axes fraction", "offset points", **_BELOW)
     if not any(series.marks for series in chart.series if series.marker):
-        axes.text(0.5, 0.5, "no trial is finished", color=SOFT, ha="center", va="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, "no point is finished", color=SOFT, ha="center", va="center", transform=axes.transAxes)
 
 
 def _series(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.report import captions, cells, differs, table
 from dfloc.report.cells import NOT_ABOVE, is_not_above
-from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, besides, blocks, controls_of, name_of, pairs
+from dfloc.report.controls import SCRATCH, Curves, besides, blocks, controls_of, main, name_of, pairs, rooted
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.table import STRONG, Cell, Column, Table
@@ -69,7 +69,7 @@ VALID = Column[CurvePoint]("Valid. IoU", lambda point: table.number(point.group.
 
 def curves(study: Study) -> Table:
     """Return the numbers of the main figure."""
-    shown = _curves(study)
+    shown, based = _curves(study), bool(rooted(study))
     columns = [
         *HEADS,
         VALID,
@@ -81,8 +81,8 @@ def curves(study: Study) -> Table:
     return Table(
         id="exposure",
         title=f"Test {study.first.label} after fine-tuning on n images of the held-out domain.",
-        caption=f"n = 0 is the base itself; the held-out domain is {STRONG}. Validation IoU of n = 0 is over the "
-        f"base's own domains, else over the held-out domain.",
+        caption=f"{'n = 0 is the base itself; the' if based else 'The'} held-out domain is {STRONG}. Validation IoU "
+        f"{'of n = 0 is over the domains of the base, else ' if based else 'is '}over the held-out domain.",
         source=captions.provenance(study, used),
         columns=columns,
         rows=[*table.rows(columns, shown), *(table.row(columns, point, muted=True) for point in solved)],
@@ -151,16 +151,16 @@ def best_last(study: Study) -> Table:
 
 def controls(study: Study) -> Table:
     """Return fine-tuned beside its controls, on the held-out domain and, where they have a base, on the seen ones."""
-    found = controls_of(study)
+    found, tuned = controls_of(study), main(study)
     shown = [[point for point in points if point.n] for points in _curves(study)]
     theirs = [one.curve(held_out, facet) for facet, held_out, _ in blocks(study) for one in found]
     every = [group for points in theirs for group in points.values()]
     others = [other for points in shown for point in points for one in found if (other := _of(one, point))]
     columns: list[Column[CurvePoint]] = [
         *HEADS,
-        Column("Held out: fine-tuned", lambda point: cells.score(point.group, [point.held_out])),
+        Column(f"Held out: {tuned.short}", lambda point: cells.score(point.group, [point.held_out])),
         *(column for one in found for column in _against(study, one, seen=False)),
-        Column("Seen: fine-tuned", lambda point: cells.score(point.group, point.seen)),
+        Column(f"Seen: {tuned.short}", lambda point: cells.score(point.group, point.seen)),
         *(column for one in found if one.kind != SCRATCH for column in _against(study, one, seen=True)),
         *_baselines(study, "Held out: {}"),
     ]
@@ -186,11 +186,10 @@ def _unequal(columns: Sequence[Column[CurvePoint]]) -> str:
 
 def forgetting(study: Study) -> Table:
     """Return what the domains of the base lose."""
-    rooted = [(one.label, one) for one in controls_of(study) if one.kind != SCRATCH]
     columns, rows, used = list[Column[CurvePoint]](), list[table.Row](), list[Group]()
-    for label, found in [(FINE_TUNED.label, None), *rooted]:
+    for found in rooted(study):
         shown = [[point for point in points if point.n] for points in _curves(study, found)]
-        columns = _losses(study, label)
+        columns = _losses(study, found.label)
         rows += table.rows(columns, shown)
         used += _groups(shown)
     return Table(
@@ -289,7 +288,11 @@ def _against(study: Study, control: Curves, *, seen: bool) -> list[Column[CurveP
     head, end = ("Seen", ", seen") if seen else ("Held out", "")
     return [
         Column(f"{head}: {control.short}", score),
-        Column(f"Fine-tuned less {control.short}{end}", less, under=f"also differs: {words}" if words else ""),
+        Column(
+            f"{_capital(main(study).short)} less {control.short}{end}",
+            less,
+            under=f"also differs: {words}" if words else "",
+        ),
     ]
 
 
@@ -306,7 +309,10 @@ def _baselines(study: Study, heads: str) -> list[Column[CurvePoint]]:
         def cell(point: CurvePoint) -> Cell:
             return cells.baselines(list(captions.baselines(study, name, point.facet).values()), point.held_out)
 
-        head = heads.format(words)
-        return Column(head[0].upper() + head[1:], cell, muted=True)
+        return Column(_capital(heads.format(words)), cell, muted=True)
 
     return [column(*each) for each in SHORT_BASELINES.items()]
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]

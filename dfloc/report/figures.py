@@ -9,11 +9,12 @@ from typing import NamedTuple
 from dfloc.report import captions, differs
 from dfloc.report.cells import CROSS, is_degenerate, notes
 from dfloc.report.chart import GREY, Axis, Figure, LegendKey, Lines, Mark, Panel, Series, colours, mark, scale
-from dfloc.report.controls import FINE_TUNED, SCRATCH, Curves, along, besides, blocks, controls_of, main, name_of, pairs
+from dfloc.report.controls import SCRATCH, Curves, along, besides, blocks, controls_of, main, name_of, pairs, rooted
 from dfloc.report.estimate import Estimate
 from dfloc.report.exposure import lost
 from dfloc.report.groups import Facet, Group, GroupOn, Study
 from dfloc.report.place import Pair, quoted
+from dfloc.report.words import counted
 
 X = Axis("n, images of the held-out domain")
 PALE = "#999999"
@@ -68,8 +69,8 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
     return Figure(
         id="fig-exposure",
         title=f"Test {study.first.label} against n, images of the held-out domain.",
-        caption="One panel for each domain that the base never saw, drawn thick; n = 0 is the base itself. Points of "
-        f"one n are drawn side by side. Steps stand in the hover. {quoted(study, compared)}",
+        caption=f"One panel for each domain that the base never saw, drawn thick{_zero(study)}. Points of one n are "
+        f"drawn side by side. Steps stand in the hover. {quoted(study, compared)}",
         source=[CROSS, *captions.provenance(study, used)],
         panels=drawn,
         legend=keys,
@@ -85,7 +86,8 @@ def means(study: Study) -> Figure:
     """Return the mean over the held-out domains: what is gained on the new domain, what is lost on the seen ones."""
     drawn, used = [], []
     for facet in main(study).facets:
-        curves = {held_out: curve for own, held_out, curve in blocks(study) if own == facet}
+        planned = {held_out: curve for own, held_out, curve in blocks(study) if own == facet}
+        curves = {name: curve for name, curve in planned.items() if _is_begun(curve, name)} or planned
         shared = sorted(set.intersection(*(set(curve) for curve in curves.values()))) if curves else []
         used += [curve[n] for curve in curves.values() for n in shared]
         lines = []
@@ -94,15 +96,17 @@ def means(study: Study) -> Figure:
             points = [LinePoint(n, found, models[n]) for n in shared if (found := study.mean_of(models[n]))]
             lines.append(_line(label, points, colour, dash=dash, width=2.5))
         steps = ", ".join(f"n = {n:,}: {_steps([curve[n] for curve in curves.values()])}" for n in shared)
-        words = f"Mean over {len(curves)} held-out domains. Steps at {steps or 'no n'}."
-        drawn.append(Panel(name_of(facet, "Mean of the held-out domains"), _lines(study, lines), words))
+        whole = len(curves) == len(planned)
+        of = "the held-out domains" if whole else f"{len(curves)} of {counted(len(planned), 'held-out domain')}"
+        words = f"Mean over {counted(len(curves), 'held-out domain') if whole else of}. Steps at {steps or 'no n'}."
+        drawn.append(Panel(name_of(facet, f"Mean of {of}"), _lines(study, lines), words))
     return Figure(
         id="fig-mean",
         title=f"Test {study.first.label} against n, mean over the held-out domains.",
         caption=f"For each n: {study.first.label} on the held-out domain, on "
         "those that the base was trained on (known), and on all; bars are 95 % intervals. An n that lacks a held-out "
-        "domain is left out."
-        f"{_more(study)} n = 0 has the steps of the base.",
+        "domain is left out, and so is a held-out domain of which nothing is scored yet."
+        f"{_more(study)}{' n = 0 has the steps of the base.' if rooted(study) else ''}",
         source=[CROSS, *captions.provenance(study, used)],
         panels=drawn,
         legend=[LegendKey(label, colour, dash) for label, colour, dash, _ in _kinds(study, {})],
@@ -110,13 +114,21 @@ def means(study: Study) -> Figure:
     )
 
 
+def _zero(study: Study) -> str:
+    return "; n = 0 is the base itself" if rooted(study) else ""
+
+
+def _is_begun(curve: Mapping[int, Group], held_out: str) -> bool:
+    return any(n and group.score([held_out]) for n, group in curve.items())
+
+
 def controls(study: Study) -> Figure:
     """Return fine-tuned beside its controls, on the held-out and on the known domains."""
     colour = colours(study.record.domains)
-    found = controls_of(study)
+    found, own = controls_of(study), main(study)
     drawn, used = [], []
     for facet, held_out, tuned in blocks(study):
-        curves = [(FINE_TUNED.label, FINE_TUNED.shape, tuned)]
+        curves = [(own.label, own.shape, tuned)]
         start = {0: tuned[0]} if 0 in tuned else {}
         for one in found:
             curve = one.curve(held_out, facet)
@@ -133,7 +145,6 @@ def controls(study: Study) -> Figure:
                 lines += _baseline(study, held_out, facet, max(tuned))
             title = f"Held out: {name_of(facet, held_out)}, {words}"
             drawn.append(Panel(title, _lines(study, lines), ". ".join(said)))
-    shapes = [(FINE_TUNED.label, FINE_TUNED.shape), *((one.label, one.shape) for one in found)]
     return Figure(
         id="fig-controls",
         title="Fine-tuned beside scratch and replay.",
@@ -142,7 +153,7 @@ def controls(study: Study) -> Figure:
         f"{_unequal(study, found)}",
         source=[CROSS, *captions.provenance(study, used)],
         panels=drawn,
-        legend=[*(LegendKey(label, GREY, dash, marker) for label, (marker, dash) in shapes), MEAN_MASK],
+        legend=[*map(_key, [own, *found]), MEAN_MASK],
         numbers="controls",
     )
 
@@ -150,12 +161,12 @@ def controls(study: Study) -> Figure:
 def forgetting(study: Study) -> Figure:
     """Return what the domains of the base lose against n, one panel for each held-out domain, a line for each kind."""
     colour = colours(study.record.domains)
-    kinds = [(FINE_TUNED.label, FINE_TUNED.shape, main(study))]
-    kinds += [(one.label, one.shape, one) for one in controls_of(study) if one.kind != SCRATCH]
+    kinds = rooted(study)
     lines: dict[str, list[Series]] = {}
     said: dict[str, list[str]] = {}
     used = list[Group]()
-    for label, (marker, dash), of in kinds:
+    for of in kinds:
+        marker, dash = of.shape
         for facet, held_out, curve in blocks(study, of):
             seen = study.seen(curve)
             tuned = {n: group for n, group in curve.items() if n}
@@ -163,8 +174,8 @@ def forgetting(study: Study) -> Figure:
                 LinePoint(n, less, [(group, seen)]) for n, group in tuned.items() if (less := lost(study, group, seen))
             ]
             name = f"Held out: {name_of(facet, held_out)}"
-            lines.setdefault(name, []).append(_line(label, points, colour[held_out], dash=dash, marker=marker))
-            said.setdefault(name, []).append(f"{label}: {_series(points)}")
+            lines.setdefault(name, []).append(_line(of.label, points, colour[held_out], dash=dash, marker=marker))
+            said.setdefault(name, []).append(f"{of.label}: {_series(points)}")
             used += tuned.values()
     axis = _signed(
         f"test {study.first.label} lost", [mark for of in lines.values() for one in of for mark in one.marks]
@@ -175,10 +186,15 @@ def forgetting(study: Study) -> Figure:
         caption=f"Test {study.first.label} that the domains of the base lose by fine-tuning, mean over them; above 0 "
         "something is forgotten.",
         panels=[Panel(name, Lines(of, X, axis), ". ".join(said[name])) for name, of in lines.items()],
-        legend=[LegendKey(label, GREY, dash, marker) for label, (marker, dash), _ in kinds],
+        legend=[*map(_key, kinds)],
         numbers="forgetting",
         source=[CROSS, *captions.provenance(study, used)],
     )
+
+
+def _key(of: Curves) -> LegendKey:
+    marker, dash = of.shape
+    return LegendKey(of.label, GREY, dash, marker)
 
 
 def _signed(label: str, marks: Sequence[Mark]) -> Axis:
@@ -272,4 +288,4 @@ def _words(study: Study, held_out: str, curve: Mapping[int, Group]) -> str:
 
 
 def _series(points: Sequence[LinePoint]) -> str:
-    return ", ".join(f"n = {point.n:,}: {point.found.value:.2f}" for point in points) or "no trial is finished"
+    return ", ".join(f"n = {point.n:,}: {point.found.value:.2f}" for point in points) or "no point is finished"

@@ -9,7 +9,7 @@ from dfloc.report import recipe, words
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study, common_runs, mean_valid, scored_places
 from dfloc.report.results import Score
-from dfloc.report.roles import BASE, MIXTURE, SOLVED, WORDS
+from dfloc.report.roles import MIXTURE, SOLVED, WORDS
 from dfloc.summary import relation
 
 ONE, WITHOUT, ALL = "one domain", "all but one", "several domains"
@@ -186,10 +186,15 @@ def tunes(study: Study) -> bool:
 
 
 def fresh(study: Study) -> list[Group]:
-    """Return the models that start from no other, and none from them; none of a search, nor what is solved."""
+    """Return the models that are no point of a curve, fine-tuned or its base; none of a search, nor what is solved."""
     searched = {one.stage for one in study.record.searches}
-    found = (group for group in study.groups if group.stage not in searched)
-    return [group for group in found if not group.role.started and not group.role.kinds & {BASE, SOLVED}]
+    curves = [group for group in study.groups if group.role.started and group.role.exposed]
+    shown = {*curves, *map(study.base, curves)}
+    return [
+        group
+        for group in study.groups
+        if group.stage not in searched and group not in shown and SOLVED not in group.role
+    ]
 
 
 def budgeted(study: Study) -> list[Group]:
@@ -265,7 +270,7 @@ def _rank(part: Part) -> float:
 def _settings(group: Group) -> str:
     spec = group.first.trial.spec
     counts = sorted(set(spec.train.counts.values()))
-    return canonical([spec.model_dump(mode="json", exclude=set(OWN)), counts])
+    return canonical([spec.model_dump(mode="json", exclude=set(OWN)), counts, group.role.started])
 
 
 def _column(study: Study, group: Group) -> MatrixColumn:

@@ -51,7 +51,8 @@ class Role:
     @property
     def facts(self) -> dict[str, Value]:
         """What it tells by itself, so that no axis has to: domain, n, count, decoder."""
-        found = {"domain": self.domain, "n": self.n, "count": self.count, "decoder": self.decoder}
+        domain = self.held_out if self.started and self.exposed else self.domain
+        found = {"domain": domain, "n": self.n, "count": self.count, "decoder": self.decoder}
         return {name: value for name, value in found.items() if value not in ("", None)}
 
 

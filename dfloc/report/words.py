@@ -40,6 +40,11 @@ def named(axis: str, value: Value) -> str:
     return spelled(value) if plain else f"{of} = {spelled(value)}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: 1 image, 2,000 images."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def joined(axes: Iterable[tuple[str, Value]]) -> str:
     """Return several axes with their values."""
     return ", ".join(named(*each) for each in axes)
