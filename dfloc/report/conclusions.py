@@ -9,6 +9,7 @@ from dfloc.report.claims import Claim, Judged, State, Verdict, judge
 from dfloc.report.groups import Study
 from dfloc.report.page import Section
 from dfloc.report.table import DASH, Cell, Column, Table, row
+from dfloc.report.words import counted
 
 ID = "claims-study"
 WORDS: Mapping[State, str] = {"holds": "holds", "fails": "FAILS", "cannot_be_computed": "cannot be computed"}
@@ -43,17 +44,15 @@ def summary(found: Sequence[Judged]) -> str:
         return ", ".join(f"{states.count(state)} {words[state]}" for state in WORDS if state in states)
 
     put, apart = [each for each in found if each.is_put], [each.claim.id for each in found if each.agree is False]
+    rest = _not_put([each for each in found if not each.is_put], any_put=bool(put))
+    if not put:
+        return f"{counted(len(found), 'claim')}. {rest}"
     decided = f"They decide differently: {', '.join(apart)}." if apart else "Where both decide, they decide alike."
-    return " ".join(
-        [
-            f"{len(found)} claims. On the published numbers: {count([each.published for each in found])}.",
-            *([f"On ours: {count([each.ours for each in put])}. {decided}"] if put else []),
-            *_not_put([each for each in found if not each.is_put], any_put=bool(put)),
-        ]
-    )
+    said = f"{counted(len(found), 'claim')}. On the published numbers: {count([each.published for each in found])}."
+    return " ".join(filter(None, [said, f"On ours: {count([each.ours for each in put])}. {decided}", rest]))
 
 
-def _not_put(found: Sequence[Judged], *, any_put: bool) -> list[str]:
+def _not_put(found: Sequence[Judged], *, any_put: bool) -> str:
     """Return a sentence with the claims that are not put to our numbers, and why."""
     why: dict[str, list[str]] = {}
     for each in found:
@@ -61,7 +60,7 @@ def _not_put(found: Sequence[Judged], *, any_put: bool) -> list[str]:
     words = "; ".join(f"{reason} ({', '.join(names)})" for reason, names in why.items())
     if len(why) == 1 and not any_put:
         words = next(iter(why))
-    return [f"{'Not' if any_put else 'None is'} put to ours: {words}."] if found else []
+    return f"{'Not' if any_put else 'None is'} put to ours: {words}." if found else ""
 
 
 def sections(study: Study) -> list[Section]:

@@ -15,6 +15,10 @@ from dfloc.report.words import named, spelled
 
 MAX_PANELS = 16
 WIDE = 5  # columns from which on numbers have two decimals
+DOUBTFUL = (
+    " A published number with ? is doubtful by its source; of a table called context, the protocol or main settings "
+    "are not known."
+)
 FRAME = LegendKey("in-domain: trained on the test domain's family", "#111111", "", "frame")
 
 
@@ -27,17 +31,16 @@ def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()
     left = len(found) - len(shown)
     drawn = [_crossed(study, model) for model in wide(shown)]
     drawn += [_beside(study, training, block) for training, block in narrow(shown).items()]
-    drawn += _published(published)
+    beside = _published(published)
+    drawn += beside
     groups = [group for model in shown for group in model.groups]
     fewer = f" {left} models with a lower validation IoU are in the table alone." if left else ""
     return Figure(
         id="fig-train-test",
         title=f"Test {study.first.label} by training data and test domain.",
         caption="One panel for each model, the same colours in all: white is 0, dark blue is 1. A frame: in-domain. "
-        f"x: over 90 % of the predictions empty, all fake or constant, or {study.first.label} not above all fake. "
-        "A published number with ? is doubtful by its source; of a table called context, the "
-        f"protocol or main settings are not known.{fewer} "
-        f"{quoted(study, _matrices(published))}",
+        f"x: over 90 % of the predictions empty, all fake or constant, or {study.first.label} not above all fake."
+        f"{DOUBTFUL if beside else ''}{fewer} {quoted(study, _matrices(published))}",
         source=captions.provenance(study, groups),
         panels=drawn,
         legend=[FRAME],

@@ -29,6 +29,7 @@ from dfloc.report.results import Result
 from dfloc.report.words import named
 
 DASH = {"in-domain": "solid", "out-of-domain": "dot"}
+SHAPES = ("circle", "square", "diamond", "triangle-up")
 MARKER = {"in-domain": "circle", "out-of-domain": "circle-open"}
 KEYS = [LegendKey("in-domain (ID)", GREY), LegendKey("out-of-domain (OOD)", GREY, "dot", "circle-open")]
 MAX_LINES, MAX_PANELS = 12, 12  # of a figure of epochs
@@ -80,7 +81,7 @@ def _trend(study: Study, found: Sequence[Model], axis: str) -> Figure:
     layers = any(isinstance(place.part.groups[0].axes[axis], str) for place in places)
     name = "layer" if layers else axis.rpartition(".")[2]
     drawn, used = [], []
-    lines = list(dict.fromkeys(place.line for place in places))
+    styles = _styles(list(dict.fromkeys(place.line for place in places)))
     for panel, by_line in by_panel.items():
         if max(len({place.x for place in line}) for line in by_line.values()) < 2:
             continue
@@ -88,11 +89,11 @@ def _trend(study: Study, found: Sequence[Model], axis: str) -> Figure:
         for label, line in by_line.items():
             line.sort(key=lambda place: place.x)
             used += [group for place in line for group in place.part.groups]
-            both = _line(study, label, line, COLOURS[lines.index(label) % len(COLOURS)])
+            both = _line(study, label, line, styles[label])
             said.append(f"{label or panel}: {_spelled(both)}")
             series += both.values()
         drawn.append(Panel(panel, Lines(series, Axis(name), scale(study.first, "mean test")), " ".join(said)))
-    keys = [LegendKey(line, COLOURS[place % len(COLOURS)], "solid", "") for place, line in enumerate(lines) if line]
+    keys = [LegendKey(line, colour, "solid", shape) for line, (colour, shape) in styles.items() if line]
     return Figure(
         id=f"fig-by-{re.sub('[^a-z0-9]+', '-', axis.lower())}",
         title=f"Mean test {study.first.label} by {name}.",
@@ -122,14 +123,23 @@ def _head(group: Group, part: Part) -> str:
     return ", ".join(filter(None, [group.stage, case_of(group), part.kind]))
 
 
-def _line(study: Study, label: str, line: Sequence[AxisPlace], colour: str) -> dict[str, Series]:
+def _styles(lines: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return the colour and marker of each line: another marker where the colours begin anew."""
+    return {
+        line: (COLOURS[place % len(COLOURS)], SHAPES[place // len(COLOURS) % len(SHAPES)])
+        for place, line in enumerate(lines)
+    }
+
+
+def _line(study: Study, label: str, line: Sequence[AxisPlace], look: tuple[str, str]) -> dict[str, Series]:
     """Return the means in and out of domain along one line of places."""
     both = {}
     for words, which in KINDS.items():
         points = [(place, found) for place in line if (found := place.part.mean(study, which))]
         marks = [mark(place.x, found, [place.part.model.name]) for place, found in points]
         name = ", ".join(filter(None, [label, words]))
-        both[words] = Series(name, marks, colour, DASH[words], MARKER[words])
+        colour, shape = look
+        both[words] = Series(name, marks, colour, DASH[words], MARKER[words].replace("circle", shape))
     return both
 
 

@@ -303,3 +303,8 @@ def test_bins_hold_the_mean_of_their_images(study_for):
     inside = (score.areas > 0.1) & (score.areas <= 0.2)
     value, count = areas.bins(group, "celebahq/repaint-p2")[2]
     assert (value, count) == (pytest.approx(score.values["iou"][inside].mean()), int(inside.sum()))
+
+
+def test_no_two_lines_of_a_trend_look_alike():
+    styles = trends._styles([f"line {place}" for place in range(11)])
+    assert len(set(styles.values())) == 11
