@@ -17,6 +17,7 @@ from dfloc.report.sheet import GLYPH, LINE, Sheet, style
 PIXELS = 4 / 3  # of a point
 ENDS = re.compile(r"</(?:td|th|tr)>")  # of what ends where the next begins
 LOOKS = re.compile(r'(<(?:path|use|text)\b[^>]*?) style="([^"]*)"')
+BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 PLACES = re.compile(r' (?:d|x|y)="[^"]*"')
 
 
@@ -45,8 +46,13 @@ def _small(text: str) -> str:
 
 def markdown(template: str, **values: object) -> str:
     """Return `templates/<template>.md.j2`: tables, and in words what figures and images show."""
-    text = environment().get_template(f"{template}.md.j2").render(values)
+    text = environment().overlay(finalize=_in_a_line).get_template(f"{template}.md.j2").render(values)
     return text.replace("&#39;", "'").replace("&#34;", '"')  # quotes end nothing outside of attributes
+
+
+def _in_a_line(value: object) -> object:
+    """Return a text in one line: another would begin a heading, a list or a quote of its own."""
+    return type(value)(BREAKS.sub(" ", value)) if isinstance(value, str) else value
 
 
 @cache

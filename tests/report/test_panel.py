@@ -164,9 +164,10 @@ def test_below_each_map_stands_the_recorded_number_of_that_image(finished):
         domain = row.name.rpartition("/test/")[0]
         assert row.pictures[0].below == ""
         for name, picture in zip(NAMES, row.pictures[1:], strict=True):
-            value = finished.values(name, domain)[row.name]
-            assert picture.below == f"IoU {value:.2f}"
-            assert picture.words == f"map of {name} on {row.name}: IoU {value:.2f}"
+            values = finished.values(name, domain)
+            number = f"IoU {values[row.name]:.2f} (mean {np.mean([*values.values()]):.2f})"
+            assert picture.below == number
+            assert picture.words == f"map of {name} on {row.name}: {number}"
 
 
 def test_photograph_truth_and_maps_are_what_they_are_said_to_be(finished):
@@ -233,7 +234,7 @@ def test_maps_that_say_nothing_are_said(finished, monkeypatch):
             ledger.put_rows(name, evaluation.key, rows)
     found = finished.gallery()
     assert found.columns[1].small == "COLLAPSED (empty, constant)"
-    assert all(row.pictures[1].below.endswith(", empty, constant") for row in found.rows)
+    assert all(", empty, constant (mean " in row.pictures[1].below for row in found.rows)
     assert all("empty" not in row.pictures[2].below for row in found.rows)
 
 

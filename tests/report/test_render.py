@@ -13,7 +13,7 @@ from dfloc.data import mini
 from dfloc.report import gallery, images, render
 from dfloc.report.chart import Axis, Figure, Heat, Key, Lines, Mark, Panel, Series, Tile
 from dfloc.report.gallery import Gallery, Head, Picture
-from dfloc.report.page import Report, Section
+from dfloc.report.page import Opening, Report, Section
 from dfloc.report.table import Cell, Column, Row, Table
 from dfloc.storage import Workspace
 from tests.golden.reports import CASES, written
@@ -54,6 +54,15 @@ def test_no_text_of_the_markdown_is_a_tag_and_its_quotes_are_quotes() -> None:
     assert text.startswith("# &lt;script&gt;alert('1' &amp; \"2\")&lt;/script&gt;\n\n")
     assert text.count(ESCAPED) > 15
     assert "&amp;#39;" in render.markdown("report", page=Report("&#39;", "", [], [], [], []))
+
+
+def test_no_text_of_the_markdown_begins_a_line() -> None:
+    evil = "a\n# b\r\n\n- c\u2028> d"
+    section = Section("s", evil, evil, [figure()], evil)
+    report = Report(evil, evil, [(evil, evil)], [evil], [section], [evil], Opening({"a": evil}), evil)
+    text = render.markdown("report", page=report)
+    assert text.count("a # b - c &gt; d") == 11
+    assert not [line for line in text.splitlines() if line.startswith(("# b", "- c", "> d", "&gt; d"))]
 
 
 def test_the_index_escapes_what_failed() -> None:
