@@ -93,8 +93,9 @@ def results(sweep: str, workspace: str | None = None, *, plugins: Sequence[str] 
     seed, in_domain, state, checkpoint, test_domain, protocol, num_images, num_photographs, the protocol's metrics as
     fractions, the first one's 95 % interval over photographs (iou_low, iou_high) and what calling every pixel fake
     scores (iou_all_fake), shares of degenerate maps, steps, train_images, trial (its fingerprint), evaluation, and the
-    study's axes. A trial that was not scored has one row, without numbers. `attrs` has the sweep, its title, and the
-    domains that means run over:
+    study's axes, each by its name, or as `axis_<name>` where another column is called so and says something else (in
+    evaluations.csv wherever one is called so). A trial that was not scored has one row, without numbers. `attrs` has
+    the sweep, its title, and the domains that means run over:
 
         best = frame[frame.checkpoint.eq("best") & frame.test_domain.isin(frame.attrs["domains"])]
         best[best.role.eq("tuned")].pivot_table("iou", "n", ["held_out", "test_domain"])

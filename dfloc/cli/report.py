@@ -74,9 +74,9 @@ def report(
     NAME is a sweep's name, such as exposure; its latest start is meant, or the one of --preset, --data and --limit.
     Tables as LaTeX are for one column of a two-column paper (3.25 in, 7 pt): what does not fit leaves, first of all
     counts, settings and costs. A comment in the file says what left, and lists the key of each column: its head in
-    small letters with hyphens, valid-iou. The page, Markdown and CSVs have all columns. The files need the packages
-    booktabs, graphicx and array; latex/all.tex shows them. The page's images are made once, from weights and stored
-    maps, and kept; where those are gone, it says so.
+    small letters with hyphens, valid-iou; a head as the page shows it does too. The page, Markdown and CSVs have all
+    columns. The files need the packages booktabs, graphicx and array; latex/all.tex shows them. The page's images are
+    made once, from weights and stored maps, and kept; where those are gone, it says so.
 
     \b
     dfloc report exposure --preset mini

@@ -14,6 +14,7 @@ from dfloc.report.finding import Finding
 from dfloc.report.groups import Study
 
 NOTHING = "No trial of it is scored yet."
+MORE = "--seeds 3 adds two of each"
 KINDS = (search.findings, findings_tuning.findings, findings_models.findings)
 
 
@@ -95,7 +96,7 @@ def _sure(study: Study, differences: Sequence[Estimate]) -> str:
     words = [f"{trainings} of each, {_counted(photographs, 'source image')} a domain"]
     if widths:
         words.append(f"differences under {_span(widths)} are not decided")
-        words += ["another training may tell otherwise"] if runs[0] == 1 else []
+        words += [f"another training may tell otherwise{_more(study)}"] if runs[0] == 1 else []
     elif differences:
         words.append("too few source images for an interval, so no difference is decided")
     states = study.results.counts()
@@ -104,6 +105,11 @@ def _sure(study: Study, differences: Sequence[Estimate]) -> str:
         states["new"] + states["partial"], total, "are not finished"
     )
     return f"{': '.join(['; '.join(words[:1]), *(['; '.join(words[1:])] if words[1:] else [])])}.{waiting}"
+
+
+def _more(study: Study) -> str:
+    """Return which option adds trainings, where one of each is planned."""
+    return "" if any(len(group.results) > 1 for group in study.groups) else f" ({MORE})"
 
 
 def _states(count: int, total: int, words: str) -> str:

@@ -132,13 +132,34 @@ def name_of(facet: Facet, held_out: str) -> str:
 
 
 def best_facet(study: Study) -> Facet:
-    """Return the facet of the main curves that validation chooses: of the best mean over all that is fine-tuned."""
-    found: dict[Facet, list[Group]] = {}
+    """Return the facet of the main curves that validation chooses: of the best mean over the points that all have.
+
+    Where they share none, of those that have the most.
+    """
+    found = _validated(study)
+    shared = set.intersection(*map(set, found.values())) if found else set()
+    most = max(map(len, found.values()), default=0)
+    values = {
+        facet: mean_valid([group for point, group in of.items() if point in shared or not shared])
+        for facet, of in found.items()
+        if shared or len(of) == most
+    }
+    return max(values, key=lambda facet: values[facet] or 0.0, default=())
+
+
+def compared_whole(study: Study) -> bool:
+    """Return whether the facets of the main curves are compared over all points that are planned."""
+    counts = {len(of) for of in _validated(study).values()}
+    return len(main(study).facets) < 2 or counts == {len(main(study).groups) // len(main(study).facets)}
+
+
+def _validated(study: Study) -> dict[Facet, dict[tuple[str, int | None], Group]]:
+    """Return the fine-tuned points that have a validation value, by facet, held-out domain and n."""
+    found: dict[Facet, dict[tuple[str, int | None], Group]] = {}
     for group in main(study).groups:
         if group.valid is not None:
-            found.setdefault(group.facet, []).append(group)
-    values = {facet: mean_valid(groups) for facet, groups in found.items()}
-    return max(values, key=lambda facet: values[facet] or 0.0, default=())
+            found.setdefault(group.facet, {})[group.role.held_out, group.role.n] = group
+    return found
 
 
 def controls_of(study: Study) -> list[Curves]:

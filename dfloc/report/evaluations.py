@@ -64,9 +64,18 @@ def read(studies: Sequence[Study]) -> list[Evaluation]:
 
 
 def csv(studies: Sequence[Study]) -> str:
-    """Return evaluations.csv: trial, axes, test domain and numbers, not rounded."""
+    """Return evaluations.csv: trial, axes, test domain and numbers, not rounded.
+
+    An axis keeps its name; one that is called as another column is `axis_<name>`.
+    """
     every = read(studies)
-    columns = [*_planned(), *_axes(every), *_numbers(studies)]
+    fixed = {head for head, _ in (*_planned(), *_numbers(studies))}
+    axes = dict[str, Callable[[Evaluation], object]]()
+    for axis, cell in _axes(every):
+        while axis in fixed or axis in axes:
+            axis = f"axis_{axis}"
+        axes[axis] = cell
+    columns = [*_planned(), *axes.items(), *_numbers(studies)]
     return csv_text([[head for head, _ in columns], *([cell(one) for _, cell in columns] for one in every)])
 
 

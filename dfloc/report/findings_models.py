@@ -1,6 +1,7 @@
 """What a study of models finds: which one validation chooses, what generalizes, what each setting does."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from dfloc.config import canonical
 from dfloc.report.cells import NOT_ABOVE
@@ -83,6 +84,8 @@ def _lead(study: Study, block: Sequence[Part], best: Part, which: Which, where: 
     ahead = study.first.gain(means[best].value, top) >= 0
     sides = (best, other) if ahead else (other, best)
     lead = _less(*(_cells(study, {"": part}, which) for part in sides))
+    if lead and lead.p is not None and not ahead:  # the best of the others, chosen by what it is tested by (Bonferroni)
+        lead = replace(lead, p=len(others) * lead.p)
     more, most = ("more", "Most") if study.first.higher_is_better else ("less", "Least")
     text = (
         f"No other has {more} {where}; the next is {other.model.name} with {top:.2f}"

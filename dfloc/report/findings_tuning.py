@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from dfloc.report import differs
 from dfloc.report.budgets import lines
-from dfloc.report.controls import REPLAY, SCRATCH, Kind, besides, best_facet, blocks, closest
+from dfloc.report.controls import REPLAY, SCRATCH, Kind, besides, best_facet, blocks, closest, compared_whole
 from dfloc.report.estimate import Estimate
 from dfloc.report.finding import Finding
 from dfloc.report.groups import Cells, Facet, Group, Sides, Study, less, over, sides
@@ -70,7 +70,8 @@ def findings(study: Study) -> Iterator[Finding]:
         return
     n, facet = of.n, of.facet
     points = [TunedPoint(name, curve.get(0), curve[n], study.seen(curve)) for name, curve in of.points.items()]
-    first = f"With {' and '.join(named(*axis) for axis in facet)}, which validation chooses: " if facet else ""
+    shared = "" if compared_whole(study) else " over the points that all have"
+    first = f"With {' and '.join(named(*axis) for axis in facet)}, which validation chooses{shared}: " if facet else ""
     replay, scratch = (_beside(study, kind, points, facet, n) for kind in (REPLAY, SCRATCH))
     said = (
         _gain(study, points, of, first),
@@ -121,7 +122,7 @@ def _cost(study: Study, points: Sequence[TunedPoint], of: TunedCurves) -> Findin
     if found is None:
         return None
     lost = "forgets" if study.first.gain(found.change.value, 0) < 0 else "forgets nothing"
-    moved = f"on the known {_new(study)}s {study.first.label} {_moved(found)}{_part(len(rooted), of)}"
+    moved = f"on the {_known(study, points)} {study.first.label} {_moved(found)}{_part(len(rooted), of)}"
     head, numbers = f"Fine-tuned on {of.n:,} of them", {"before": found.second, "after": found.first}
     undecided = [(found.change, "whether that is forgetting is not decided")]
     return Finding("cost", f"{head}, the model {lost}: {moved}", numbers, undecided, f"{head}, {moved}")
@@ -136,8 +137,10 @@ def _kept(study: Study, replay: Sequence[Beside], of: TunedCurves) -> Finding | 
     if known is None or new is None:
         return None
     verb = "keeps more" if study.first.gain(known.change.value, 0) > 0 else "keeps no more"
-    head = f"Replay, {of.n:,} known images among the {of.n:,} new ones"
-    rest = f"{_instead(known)} on the known {_new(study)}s, {_instead(new)} on the new one"
+    kinds = [_images(point, group) for point, group in replay]
+    old, own = (_range(counts) for counts in zip(*kinds, strict=True))
+    head = f"Replay, {old} known image{'s' * (old != '1')} among {own} new one{'s' * (own != '1')}"
+    rest = f"{_instead(known)} on the {_known(study, [point for point, _ in replay])}, {_instead(new)} on the new one"
     rest += f"{_also(replay, ('train',))}{_part(len(replay), of)}"
     numbers = {"new": new.first, "known": known.first}
     undecided = [(known.change, "whether it keeps more is not decided")]
@@ -176,7 +179,7 @@ def _everywhere(study: Study, points: Sequence[TunedPoint], replay: Sequence[Bes
         return None
     ranked = sorted(found, key=lambda name: -study.first.gain(found[name].value, 0))
     first, *rest = (f"{names.get(name, name)} {found[name].value:.2f}" for name in ranked)
-    text = f"Best over all {len(domains)} domains together: {first} ({', '.join(rest)})"
+    text = f"Best over all {len(domains)} domains together: {first}; then {', '.join(rest)}"
     lead = less(every[ranked[0]], every[ranked[1]])
     text += _unlike(every[ranked[0]], every[ranked[1]])
     return Finding("best", text, found, [(lead, "its lead is not decided")])
@@ -199,7 +202,7 @@ def _also(found: Sequence[Beside], compared: Sequence[str]) -> str:
 def _unlike(first: Cells, second: Cells) -> str:
     found = [(one, other) for (one, _), (other, _) in zip(first, second, strict=True)]
     words = differs.words(besides(found, ("train", "valid", "init")))
-    return f" (they also differ: {words})" if words else ""
+    return f"; the first two also differ in {words}" if words else ""
 
 
 def _moved(found: Sides) -> str:
@@ -216,6 +219,22 @@ def _instead(found: Sides) -> str:
 def _part(count: int, of: TunedCurves) -> str:
     """Return on how many of the held-out domains something is known, where it is not all."""
     return f" (on {count} of {of.planned} held-out domains)" if count < of.planned else ""
+
+
+def _known(study: Study, points: Sequence[TunedPoint]) -> str:
+    """Return what the domains of the base are called: one, or several."""
+    return f"known {_new(study)}{'s' * (max(len(point.seen) for point in points) > 1)}"
+
+
+def _images(point: TunedPoint, group: Group) -> tuple[int, int]:
+    """Return how many images of other domains, and of the held-out one, a model was trained on."""
+    counts = group.first.trial.spec.train.counts
+    own = counts.get(point.held_out, 0)
+    return sum(counts.values()) - own, own
+
+
+def _range(counts: Sequence[int]) -> str:
+    return " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
 
 
 def _size(group: Group) -> int:

@@ -4,13 +4,15 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+KINDS = {b"\x89PNG": "png", b"RIFF": "webp"}  # by how a file begins
+
 
 @dataclass(frozen=True)
 class Picture:
     """One small image file, whole.
 
     Attributes:
-        data: the bytes of a PNG or JPEG; none: it could not be made.
+        data: the bytes of a JPEG, WebP or PNG; none: it could not be made.
         words: what it shows, for those who do not see it.
         below: what stands under it, such as its number.
     """
@@ -23,7 +25,7 @@ class Picture:
     def address(self) -> str:
         """Where a page finds it: in itself; only of an image that is there."""
         data = self.data or b""
-        kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+        kind = next((kind for start, kind in KINDS.items() if data.startswith(start)), "jpeg")
         return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 

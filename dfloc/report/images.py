@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, features
 from upath import UPath
 
 from dfloc import storage
@@ -33,7 +33,7 @@ Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
 DRAWN = 160  # side of an image, in pixels
-GREYS = 14  # levels of a map on a page: with two colours of the outline four bits a pixel
+GREYS = 14  # levels of a map on a page: with two colours of the outline no more than a small palette
 LINE, EDGE = (
     (255, 214, 10),
     (0, 0, 0),
@@ -131,7 +131,7 @@ def make(
 
 
 def drawn(image: Pixels, truth_HW: Mask | None) -> bytes:
-    """Return an image file for a page, its truth outlined: a JPEG of a photograph, a PNG in few colours of a map.
+    """Return an image file for a page, its truth outlined: a JPEG of a photograph, a lossless WebP of a map.
 
     Args:
         image: RGB [160, 160, 3] or grey [160, 160], uint8.
@@ -149,7 +149,10 @@ def drawn(image: Pixels, truth_HW: Mask | None) -> bytes:
         paletted = Image.fromarray(level_HW)
         greys = [value for level in range(GREYS) for value in [round(255 * level / (GREYS - 1))] * 3]
         paletted.putpalette([*greys, *EDGE, *LINE])
-        paletted.save(sink, "PNG", optimize=True)
+        if features.check("webp"):
+            paletted.convert("RGB").save(sink, "WEBP", lossless=True, quality=100, method=6)
+        else:
+            paletted.save(sink, "PNG", optimize=True)
     return sink.getvalue()
 
 

@@ -2,18 +2,17 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from upath import UPath
 
-from dfloc import storage
+from dfloc import parent_run, storage
 from dfloc.errors import DflocError
 from dfloc.record import SweepRecord
 from dfloc.report import overview, render
-from dfloc.report.answer import answer
 from dfloc.report.build import write
 from dfloc.report.find import records
-from dfloc.report.groups import Study, by_protocol
+from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 
@@ -52,9 +51,8 @@ def build_all(workspace: Workspace, *, with_panel: bool = True) -> tuple[UPath, 
     for record in sorted(records(workspace.root, failed), key=lambda record: record.sweep):
         try:
             study = Study(record, Results(workspace, record))
-            write(workspace, study, with_panel=with_panel)
-            state = overview.state_line(study)
-            entries.append(replace(entry(by_protocol(workspace, study)[0]), record=study.record, state=state))
+            folder = write(workspace, study, with_panel=with_panel)
+            entries.append(entry(study, parent_run.sentences(folder)))
         except DflocError as error:
             failed[record.sweep] = str(error)
         except Exception as error:
@@ -65,7 +63,7 @@ def build_all(workspace: Workspace, *, with_panel: bool = True) -> tuple[UPath, 
     return page, failed
 
 
-def entry(study: Study) -> Entry:
-    """Return what the page says of a study."""
+def entry(study: Study, sentences: Sequence[str] = ()) -> Entry:
+    """Return what the page says of a study, with what its own page answers."""
     mark = SYNTHETIC if study.path_only else BUILT_IN if study.built_in else ""
-    return Entry(study.record, overview.state_line(study), mark, list(answer(study).sentences.values()))
+    return Entry(study.record, overview.state_line(study), mark, sentences)

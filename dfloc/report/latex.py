@@ -8,10 +8,11 @@ from typing import Any
 from upath import UPath
 
 from dfloc import storage
-from dfloc.errors import unknown
+from dfloc.errors import ConfigError, unknown
+from dfloc.report.brief import HEADS
 from dfloc.report.narrow import GAP, INTERVALS, SAME, SIGN, Narrow, interval, narrow
 from dfloc.report.page import Report
-from dfloc.report.table import Cell, Column, Row, Table
+from dfloc.report.table import Cell, Column, Row, Table, key_of
 
 PAGE = 55  # lines of a column of a page, less those of a caption
 UNDERLINED = "underlined"  # bold is the best number here
@@ -51,7 +52,7 @@ def write(report: Report, folder: UPath, table: str | None = None, columns: Sequ
         report: its tables are written.
         folder: where to.
         table: id of the one that is wanted; None = all.
-        columns: keys of its columns, in order; None = those that fit.
+        columns: keys or heads of its columns, in order; None = those that fit.
 
     Returns:
         The files, `all.tex` last.
@@ -77,17 +78,33 @@ def latex(table: Table, columns: Sequence[str] | None = None) -> str:
 
     Args:
         table: what is written.
-        columns: keys of the columns, in order; None = those that fit.
+        columns: keys or heads of its columns, in order; None = those that fit.
 
     Raises:
         ConfigError: the table has no column of that key.
     """
     whole = with_best(table)
-    fitted = narrow(whole.pick(columns) if columns else whole, picked=bool(columns))
+    fitted = narrow(whole.pick(_keys(whole, columns)) if columns else whole, picked=bool(columns))
     left = [f"% left out: {why}{': ' if any(keys) else ''}{', '.join(keys)}" for why, keys in fitted.left.items()]
     left += [f"% --columns picks some of {', '.join(table.keys)}"] if left else []
     parts = [_float(fitted, rows, part) for part, rows in enumerate(_parts(fitted))]
     return "\n".join([NEEDS, *map(_printable, left), *parts, ""])
+
+
+def _keys(table: Table, columns: Sequence[str]) -> list[str]:
+    """Return the keys of columns that are named by a key, or as a page shows their heads.
+
+    Raises:
+        ConfigError: there is no such column.
+    """
+    shown = replace(table, columns=[replace(each, head=HEADS.get(each.head, each.head)) for each in table.columns]).keys
+    alias = dict(zip(shown, table.keys, strict=True)) | {key: key for key in table.keys}
+    for column in columns:
+        if key_of(column) not in alias:
+            also = [other for key, other in zip(table.keys, shown, strict=True) if key != other]
+            said = f"; as the page says it: {', '.join(also)}" if also else ""
+            raise ConfigError(f'table {table.id} has no column "{column}"; it has {", ".join(table.keys)}{said}')
+    return [alias[key_of(column)] for column in columns]
 
 
 def escape(text: object) -> str:

@@ -48,11 +48,11 @@ def gallery(workspace: Workspace, study: Study, shards: UPath | None = None) -> 
         id="panel",
         title="What the models see.",
         caption=f"{of.words} The truth is outlined on photograph and maps; maps: white = generated. Below each map: "
-        f"{label} of that image by {study.record.protocol}, as recorded. Rows: the first images of each list, of "
-        f"{of.domain} first, which nothing chooses; then the best, median and worst image of {of.domain} for "
-        f"{of.judge}, which has the highest validation {of.among}: oracle choices, made by test scores. Best epochs, "
-        "one training each.",
-        brief=f"{of.words} White = generated, truth outlined; {label} of each image.",
+        f"{label} of that image by {study.record.protocol}, as recorded, and the mean of its test list. Rows: the "
+        f"first images of each list, of {of.domain} first, which nothing chooses; then the best, median and worst "
+        f"image of {of.domain} for {of.judge}, which has the highest validation {of.among}: oracle choices, made by "
+        "test scores. Best epochs, one training each.",
+        brief=f"{of.words} White = generated, truth outlined. Single images: {label} of each, (mean) of its test list.",
         columns=[Head("photograph"), *(Head(name, _below(of, name), _words(of.models[name])) for name in of.models)],
         rows=[
             GalleryRow(sample.id, "; ".join(why), list(_pictures(study, kept, sample, of, said)))
@@ -114,7 +114,7 @@ def _pictures(study: Study, kept: Kept, sample: Sample, of: Shown, said: Mapping
     yield Picture(None if image is None else images.drawn(image, truth_HW), words, "nothing generated" if real else "")
     for name, model in of.models.items():
         grey_HW = kept.map(sample, model)
-        below = _number(study, said[name].on(sample.domain).get(sample.id))
+        below = _number(study, said[name].on(sample.domain).get(sample.id), _mean(model, sample))
         data = None if grey_HW is None else images.drawn(grey_HW, truth_HW)
         yield Picture(data, f"map of {name} on {sample.id}: {below}", below)
 
@@ -128,11 +128,19 @@ def _truth(protocol: Protocol, kept: Kept, sample: Sample) -> Mask | None:
     return fake_HW if fake_HW.any() else fakeness_HW > 0
 
 
-def _number(study: Study, said: Said | None) -> str:
+def _mean(model: Result, sample: Sample) -> float | None:
+    """Return the mean over the list that an image stands in."""
+    score = model.scores.get(("best", sample.domain))
+    return score.mean() if score else None
+
+
+def _number(study: Study, said: Said | None, mean: float | None) -> str:
+    """Return the number of one image, and beside it the mean of its list."""
     if said is None:
         return "not scored"
     value = f"no {study.first.label}" if np.isnan(said.value) else f"{study.first.label} {said.value:.2f}"
-    return ", ".join(filter(None, [value, said.kind]))
+    of = "" if mean is None else f" (mean {mean:.2f})"
+    return f"{', '.join(filter(None, [value, said.kind]))}{of}"
 
 
 def _below(of: Shown, name: str) -> str:

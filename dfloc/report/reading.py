@@ -87,11 +87,22 @@ def _intervals(study: Study) -> Term:
     photographs = f"{rests[0]} to {rests[-1]}" if len(rests) > 1 else str(rests[0]) if rests else "none yet"
     trainings = {len(group.results) for group in study.groups}
     both = " and over trainings" if trainings - {1} else ""
-    one = " Of one training they speak of test sampling only: another may differ by more." if 1 in trainings else ""
+    stars = (
+        " Sentences at the top are decided by Holm's procedure over their own differences, tables (a star) by the same "
+        "over all of the page: what a sentence tells as decided may have no star."
+        if trainings - {1}
+        else ""
+    )
+    one = (
+        " Of one training they speak of test sampling only, and give no star: another may differ by more."
+        if 1 in trainings
+        else ""
+    )
     return (
         "Intervals",
         f"95 %, over the source images of a test list ({photographs}){both}, by the variance of the two-way layout and "
-        f"Student's t; crops and fakes of one source image go together.{one} Under three of them there are words.",
+        f"Student's t; crops and fakes of one source image go together.{one} Under three of them there are "
+        f"words.{stars}",
     )
 
 

@@ -1,6 +1,7 @@
 """Pages from templates: HTML that needs no other file, and Markdown; a text is escaped unless a template says so."""
 
 import re
+from collections import Counter
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -8,12 +9,16 @@ from markupsafe import Markup, escape
 
 from dfloc.report import reading, svg
 from dfloc.report.brief import brief
-from dfloc.report.chart import LegendKey, Panel
+from dfloc.report.chart import Figure, LegendKey, Panel
 from dfloc.report.draw import draw, size
 from dfloc.report.page import Report
 from dfloc.report.sheet import GLYPH, LINE, Sheet, style
 
 PIXELS = 4 / 3  # of a point
+ENDS = re.compile(r"</(?:td|th|tr)>")  # of what ends where the next begins
+LOOKS = re.compile(r'(<(?:path|use|text)\b[^>]*?) style="([^"]*)"')
+BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+PLACES = re.compile(r' (?:d|x|y)="[^"]*"')
 
 
 def html(template: str, **values: object) -> str:
@@ -24,13 +29,30 @@ def html(template: str, **values: object) -> str:
         values: what it reads.
     """
     with style():
-        return environment().get_template(f"{template}.html.j2").render(values)
+        return _small(environment().get_template(f"{template}.html.j2").render(values))
+
+
+def _small(text: str) -> str:
+    """Return a page without the ends of cells and rows, which HTML leaves out, and looks of figures as classes."""
+    counts = Counter(look for _, look in LOOKS.findall(text))
+    names = {look: f"l{place}" for place, (look, count) in enumerate(counts.most_common()) if count > 1}
+    rules = "".join(f".{name} {{ {look} }}\n" for look, name in names.items())
+
+    def named(found: re.Match[str]) -> str:
+        return f'{found[1]} class="{names[found[2]]}"' if found[2] in names else found[0]
+
+    return ENDS.sub("", LOOKS.sub(named, text)).replace("</style>", f"{rules}</style>", 1)
 
 
 def markdown(template: str, **values: object) -> str:
     """Return `templates/<template>.md.j2`: tables, and in words what figures and images show."""
-    text = environment().get_template(f"{template}.md.j2").render(values)
+    text = environment().overlay(finalize=_in_a_line).get_template(f"{template}.md.j2").render(values)
     return text.replace("&#39;", "'").replace("&#34;", '"')  # quotes end nothing outside of attributes
+
+
+def _in_a_line(value: object) -> object:
+    """Return a text in one line: another would begin a heading, a list or a quote of its own."""
+    return type(value)(BREAKS.sub(" ", value)) if isinstance(value, str) else value
 
 
 @cache
@@ -44,7 +66,12 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"brief": brief, "kind": lambda block: type(block).__name__.lower(), "linked": _linked}
+    made.filters |= {
+        "brief": brief,
+        "kind": lambda block: type(block).__name__.lower(),
+        "linked": _linked,
+        "prefix": _prefix,
+    }
     made.globals |= {"chart": _chart, "glyph": _glyph}
     return made
 
@@ -72,13 +99,25 @@ def _linked(text: str, page: Report | None, told: bool = False) -> Markup:
     return Markup().join([*parts, escape(text[done:])])
 
 
+def _prefix(block: Figure, page: Report | None) -> str:
+    """Return how ids inside a figure begin: shortly, since each point names one."""
+    places = [place for place, each in enumerate(page.blocks if page else ()) if each is block]
+    return f"f{places[0]}" if places else block.id
+
+
 def _chart(panel: Panel, name: str) -> str:
-    """Return a panel as SVG; its ids begin with a name."""
+    """Return a panel as SVG; its ids begin with a name, its places are tenths of a point, a sixth of a pixel."""
     width, height = size(panel)
     sheet = Sheet(width, height)
     draw(sheet, panel, 0, 0)
     label = {"role": "img", "aria-label": panel.words}
-    return svg.written(sheet.figure, name, sheet.titles, **label, style=f"max-width:{1.25 * PIXELS * width:.0f}px")
+    look = f"max-width:{1.25 * PIXELS * width:.0f}px"
+    text = svg.written(sheet.figure, name, sheet.titles, **label, style=look)
+    return PLACES.sub(lambda found: re.sub(r"\d+\.\d\d", _tenth, found[0]), text)
+
+
+def _tenth(found: re.Match[str]) -> str:
+    return f"{float(found[0]):.1f}".removesuffix(".0")
 
 
 def _glyph(key: LegendKey, name: str) -> str:

@@ -187,7 +187,7 @@ class Table(Captioned):
     @cached_property
     def keys(self) -> list[str]:
         """What each column is picked by: its head in small letters, with hyphens; a number where two are alike."""
-        names = [re.sub(r"[.,:]?\s+|,", "-", head.strip().lower()) for head in self.heads]
+        names = [key_of(head) for head in self.heads]
         again = [names[:place].count(name) for place, name in enumerate(names)]
         return [f"{name}-{count + 1}" if count else name for name, count in zip(names, again, strict=True)]
 
@@ -220,6 +220,11 @@ class Table(Captioned):
                 line += [cell.small] if i in smalls else []
             lines.append(line)
         return csv_text(lines)
+
+
+def key_of(head: str) -> str:
+    """Return a head in small letters, with hyphens."""
+    return re.sub(r"[.,:]?\s+|,", "-", head.strip().lower())
 
 
 def csv_text(lines: Sequence[Sequence[object]]) -> str:

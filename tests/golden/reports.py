@@ -116,13 +116,13 @@ def built(case: Case) -> Built:
     return Built(kept, [block for block in blocks if isinstance(block, Figure)])
 
 
-def written(case: Case, workspace: Workspace) -> Path:
+def written(case: Case, workspace: Workspace, *, with_panel: bool = False) -> Path:
     """Fill the trials of a case in a workspace and build their report; return its folder."""
     prepared = [_prepared(workspace, start) for start in case.starts]
     with any_number_of_images(), mock.patch.object(os, "fsync"):  # no file waits for the disk
         filled = Filled(workspace, case.fates, case.one_in, case.last)
         record = union([_run(filled, each, case.points) for each in prepared])
-        return Path(str(build(workspace, record, with_panel=False)))
+        return Path(str(build(workspace, record, with_panel=with_panel)))
 
 
 def _prepared(workspace: Workspace, start: Mapping[str, object]) -> Prepared:

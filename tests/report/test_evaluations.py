@@ -110,6 +110,21 @@ def test_an_axis_that_is_called_as_another_column_is_kept(study_of) -> None:
     assert {*frame.state} == {"done"}
 
 
+def test_each_column_of_the_csv_has_a_name_of_its_own(study_of) -> None:
+    maker = Maker()
+    axes = {"trial": "warm", "iou": 0.9, "axis_iou": 0.8, "state": "s"}
+    maker.plan("alone", {MINI[0]: 4}, **axes)
+    study = study_of(studies.record(maker, "mini"))
+    heads, line = [*csv.reader(io.StringIO(evaluations.csv([study])))][:2]
+    assert len(heads) == len({*heads})
+    found = dict(zip(heads, line, strict=True))
+    assert (found["axis_trial"], found["axis_state"], found["state"]) == ("warm", "s", "done")
+    assert (found["axis_iou"], found["axis_axis_iou"]) == ("0.9", "0.8")
+    frame = frame_of(study)
+    assert len(frame.columns) == len({*frame.columns})
+    assert (frame.axis_iou[0], frame.axis_axis_iou[0]) == (0.9, 0.8)
+
+
 def test_a_trial_without_rows_has_a_line_without_numbers(study_of) -> None:
     maker = Maker()
     for n in (4, 16):

@@ -88,7 +88,7 @@ def test_a_difference_of_other_steps_is_no_answer(study_of):
         "Fine-tuned less scratch": "also differs: steps 40 / 80, epochs 4 / 8"
     }
     assert "no answer" in table.caption
-    assert "<small>also differs: steps 40 / 80, epochs 4 / 8</small></th>" in render.html("table", block=table)
+    assert "<small>also differs: steps 40 / 80, epochs 4 / 8</small>" in render.html("table", block=table)
     head = "Fine-tuned less scratch (also differs: steps 40 / 80, epochs 4 / 8)"
     assert head in render.markdown("table", block=table)
     paper = latex.latex(table).replace(r"\allowbreak{}", "")

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dfloc import storage
-from dfloc.report import index, render
+from dfloc.report import build, index, render
 from dfloc.report.answer import Answer, answer
 from dfloc.report.groups import Study
 from dfloc.storage import Workspace
@@ -36,12 +36,22 @@ def test_one_page_links_every_report(tmp_path):
     assert index.BUILT_IN in text
 
 
-def test_an_entry_is_the_studys_answer(mini_study):
-    assert index.entry(mini_study).sentences == [*answer(mini_study).sentences.values()]
+def test_each_study_answers_once_for_its_own_page_and_this_one(tmp_path, monkeypatch):
+    found = list[Answer]()
+
+    def answered(study: Study) -> Answer:
+        found.append(answer(study))
+        return found[-1]
+
+    monkeypatch.setattr(build, "answer", answered)
+    workspace = filled(tmp_path, crossed.cross_domain(), crossed.single_domain())
+    page = Path(index.build_all(workspace, with_panel=False)[0].path).read_text(encoding="utf-8")
+    assert len(found) == 2
+    assert all(f"<li>{html.escape(line, quote=False)}</li>" in page for one in found for line in one.sentences.values())
 
 
 def test_two_sentences_of_an_answer_and_how_sure_they_are_stand_open_and_the_rest_is_folded(mini_study):
-    entry = index.entry(mini_study)
+    entry = index.entry(mini_study, [*answer(mini_study).sentences.values()])
     assert len(entry.sentences) > 3
     page = html.unescape(render.html("index", entries=[entry], failed={}))
     before, _, folded = page.partition("<details>")
@@ -75,7 +85,7 @@ def test_a_sweep_whose_report_fails_keeps_no_other_from_its_own(tmp_path, monkey
             raise TypeError("unhashable type: 'dict'")
         return answer(study)
 
-    monkeypatch.setattr(index, "answer", answer_of)
+    monkeypatch.setattr(build, "answer", answer_of)
     page, failed = index.build_all(workspace, with_panel=False)
     assert failed.keys() == {broken.sweep, "damaged"}
     assert f"TypeError: unhashable type: 'dict'; dfloc report {broken.sweep}" in failed[broken.sweep]

@@ -9,7 +9,7 @@ from dfloc.metrics.metric import FALSE_ALARM, IOU, Metric
 from dfloc.report import claims, conclusions, exposure, latex, models, narrow, ranking
 from dfloc.report.estimate import Estimate
 from dfloc.report.page import Report, Section
-from dfloc.report.table import Cell, Row, Table, estimate
+from dfloc.report.table import Cell, Column, Row, Table, estimate
 from tests.report import crossed
 from tests.report.conftest import curve_of
 from tests.report.studies import DOLOS, MINI
@@ -233,6 +233,15 @@ def test_columns_are_picked_by_their_keys_in_their_order():
     assert said(text) == []
     with pytest.raises(ConfigError, match=r'table t has no column "stps"; it has model, steps, batch, same, a, b,'):
         latex.latex(wide(), ["model", "stps"])
+
+
+def test_a_column_is_picked_by_its_head_on_the_page_too():
+    heads = [Column[Cell](head, lambda cell: cell) for head in ("Model", "Maps", "Valid. IoU")]
+    table = Table("t", "T.", "", heads, [Row([Cell(name) for name in "abc"])])
+    by_key = latex.latex(table, ["maps", "valid-iou"])
+    assert latex.latex(table, ["Features", "Valid. IoU"]) == latex.latex(table, ["features", "valid-iou"]) == by_key
+    with pytest.raises(ConfigError, match=r"it has model, maps, valid-iou; as the page says it: features$"):
+        latex.latex(table, ["map"])
 
 
 def test_all_columns_that_are_picked_stay_and_are_shrunk_at_last():

@@ -1,5 +1,6 @@
 """Pages as they are seen: on a screen, on a phone and on paper, in a headless Chromium."""
 
+import csv
 import re
 import shutil
 import subprocess
@@ -118,6 +119,19 @@ def look(browser: Browser, page: Path) -> None:
 def test_the_answer_is_on_the_first_screen_and_nothing_is_too_wide(page, browser):
     look(browser, page)
     assert page.stat().st_size <= 1e6
+
+
+def test_a_table_has_the_cells_and_words_of_its_csv(page, browser):
+    browser.show(page, 1600)
+    rows = "[...document.querySelectorAll('#trials tbody tr')]"
+    found = browser.run(f"{rows}.map(row => [...row.cells].map(cell => cell.firstChild?.textContent.trim() ?? ''))")
+    with (page.parent / "trials.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    heads = [head for head in lines[0] if not head.endswith(": note")]
+    assert len(found) == len(lines) > 10
+    for name in ("Stage", "Train", "Trial", "Predict"):
+        assert [row[heads.index(name)] for row in found] == [line[name] for line in lines]
+    assert browser.run("document.querySelectorAll('td td, td th, th td, tr tr').length") == 0
 
 
 def test_images_stand_beside_the_answer(mini_workspace, tmp_path, browser):
