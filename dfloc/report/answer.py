@@ -12,6 +12,7 @@ from dfloc.report import findings_models, findings_tuning, search
 from dfloc.report.estimate import Estimate
 from dfloc.report.finding import Finding
 from dfloc.report.groups import Study
+from dfloc.report.words import counted
 
 NOTHING = "No trial of it is scored yet."
 MORE = "--seeds 3 adds two of each"
@@ -64,11 +65,11 @@ def told(study: Study, found: Sequence[Finding]) -> Answer:
 
 def _nothing(study: Study) -> str:
     """Return what there is of a study that answers nothing yet."""
-    counts = study.results.counts()
+    counts, total = study.results.counts(), len(study.results.by_fingerprint)
     scored = sum(bool(result.scores) for result in study.results.by_fingerprint.values())
-    return (
-        f"{scored} of {sum(counts.values())} trials are scored; none answers the question yet." if scored else NOTHING
-    )
+    yet = " yet" if counts["done"] < total else ""
+    there = f"{scored} of {counted(total, 'trial')} {'is' if scored == 1 else 'are'} scored"
+    return f"{f'{there}; none answers the question{yet}.' if scored else NOTHING}{_states(study, ['failed'], 'failed')}"
 
 
 def decided(differences: Sequence[Estimate]) -> list[bool]:
@@ -91,20 +92,18 @@ def _sure(study: Study, differences: Sequence[Estimate]) -> str:
     runs = sorted({one.runs for one in differences} or {len(group.scored) for group in study.groups if group.scored})
     if not runs:
         return "Nothing is scored on test images yet."
-    trainings = _counted(runs[0], "training") if len(runs) == 1 else f"{runs[0]} to {runs[-1]} trainings"
+    trainings = counted(runs[0], "training") if len(runs) == 1 else f"{runs[0]} to {runs[-1]} trainings"
     widths = [half for one in differences if one.known and (half := (one.high - one.low) / 2) > EQUAL]
-    words = [f"{trainings} of each, {_counted(photographs, 'source image')} a domain"]
+    words = [f"{trainings} of each, {counted(photographs, 'source image')} a domain"]
     if widths:
         words.append(f"differences under {_span(widths)} are not decided")
         words += [f"another training may tell otherwise{_more(study)}"] if runs[0] == 1 else []
+    elif any(one.known for one in differences):
+        words.append("what is compared is equal")
     elif differences:
         words.append("too few source images for an interval, so no difference is decided")
-    states = study.results.counts()
-    total = sum(states.values())
-    waiting = _states(states["failed"], total, "failed") + _states(
-        states["new"] + states["partial"], total, "are not finished"
-    )
-    return f"{': '.join(['; '.join(words[:1]), *(['; '.join(words[1:])] if words[1:] else [])])}.{waiting}"
+    open_ = _states(study, ["new", "partial"], "are not finished")
+    return f"{': '.join(filter(None, [words[0], '; '.join(words[1:])]))}.{_states(study, ['failed'], 'failed')}{open_}"
 
 
 def _more(study: Study) -> str:
@@ -112,8 +111,12 @@ def _more(study: Study) -> str:
     return "" if any(len(group.results) > 1 for group in study.groups) else f" ({MORE})"
 
 
-def _states(count: int, total: int, words: str) -> str:
-    return f" {count} of {total} trials {words}." if count else ""
+def _states(study: Study, states: Sequence[str], words: str) -> str:
+    """Return how many trials are in some states, in a sentence after a space; nothing where none is."""
+    counts = study.results.counts()
+    count = sum(counts[state] for state in states)
+    said = words.replace("are ", "is ") if count == 1 else words
+    return f" {count} of {counted(sum(counts.values()), 'trial')} {said}." if count else ""
 
 
 def _span(widths: Sequence[float]) -> str:
@@ -124,10 +127,6 @@ def _span(widths: Sequence[float]) -> str:
 
 def _rounded(value: float) -> str:
     return f"{value:.2f}" if value >= 0.01 else f"{value:.1g}"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _plain(name: str) -> str:

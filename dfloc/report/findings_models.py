@@ -23,7 +23,7 @@ from dfloc.report.models import (
     unknown,
 )
 from dfloc.report.ranking import chosen
-from dfloc.report.words import named
+from dfloc.report.words import label, named
 
 RESERVED = ("best", "lead", "diversity", "source", "hardest", "sure", "none")  # keys of other findings
 MOST = 2  # settings that a sentence is said of
@@ -37,7 +37,9 @@ def findings(study: Study) -> Iterator[Finding]:
     kind = next(
         (kind for kind in (WITHOUT, ONE, ALL) if any(part.valid is not None for part in blocks.get(kind, []))), ""
     )
-    block = [part for part in blocks.get(kind, []) if part.valid is not None]
+    twice = reversed(blocks.get(kind, []))
+    distinct = {frozenset(_trainings(part.groups)): part for part in twice}  # of the same trainings the first part
+    block = [part for part in reversed(distinct.values()) if part.valid is not None]
     if not block:
         return
     best = chosen(study, block) or block[0]
@@ -107,24 +109,25 @@ def _settings(study: Study, block: Sequence[Part], which: Which, where: str) -> 
         if len(means) < 2 or len(said) == MOST:
             continue
         ranked = sorted(means, key=lambda name: -study.first.gain(means[name].value, 0))
-        shown = [f"{name} {means[name].value:.2f}" for name in ranked]
+        said_of = label(axis.removeprefix("trial."))
+        shown = [f"{means[name].value:.2f} with {name.removeprefix(f'{said_of} = ')}" for name in ranked]
         shown = [*shown[:SHOWN], f"... {shown[-1]}"] if len(shown) > SHOWN + 1 else shown
-        label = axis.removeprefix("trial.").removesuffix(".name").rpartition(".")[2]
+        key = axis.removeprefix("trial.").removesuffix(".name").rpartition(".")[2]
         lead = _less(*({key: cells[name][key] for key in shared} for name in ranked[:2]))
         words = "the difference is not decided" if len(ranked) == 2 else "the first two are not told apart"
-        said.append(label)
+        said.append(key)
         yield Finding(
-            _key(label, said),
-            f"By {label}, all else equal, {where}: {', '.join(shown)}",
+            _key(key, said),
+            f"By {said_of}, all else equal, {where}: {', '.join(shown)}",
             {name: means[name] for name in ranked},
             [(lead, words)],
         )
 
 
-def _key(label: str, said: Sequence[str]) -> str:
+def _key(name: str, said: Sequence[str]) -> str:
     """Return what a setting's finding is called: as the setting, unless another is called so."""
-    key = f"by-{label}" if label in RESERVED else label
-    return f"{key}-{said.count(label)}" if said.count(label) > 1 else key
+    key = f"by-{name}" if name in RESERVED else name
+    return f"{key}-{said.count(name)}" if said.count(name) > 1 else key
 
 
 def _alike(block: Sequence[Part], axis: str) -> list[dict[str, dict[str, Part]]]:
@@ -153,8 +156,9 @@ def _diverse(study: Study, blocks: Mapping[str, Sequence[Part]]) -> Finding | No
     for alone, without in both:
         answers = {domain: group for group, domains in without.cells(study, unknown) for domain in domains}
         cells = [(group, domain) for group, domains in alone.cells(study, unknown) for domain in domains]
-        one += [(group, domain) for group, domain in cells if domain in answers]
-        many += [(answers[domain], domain) for _, domain in cells if domain in answers]
+        cells = [(group, name) for group, name in cells if name in answers and not _same(group, answers[name])]
+        one += cells
+        many += [(answers[domain], domain) for _, domain in cells]
     means, change = (over(one), over(many)) if one else (None, None), less(many, one) if one else None
     if means[0] is None or means[1] is None or change is None:
         return None
@@ -180,6 +184,14 @@ def _sources(study: Study, best: Part) -> Finding | None:
     said = ", of ".join(f"{name}: {means[name].value:.2f}" for name in ranked)
     undecided = "the difference is not decided" if len(ranked) == 2 else "the first two are not told apart"
     return Finding("source", f"Trained on source images of {said}", means, [(change, undecided)])
+
+
+def _trainings(groups: Sequence[Group]) -> set[str]:
+    return {result.trial.fingerprint for group in groups for result in group.results}
+
+
+def _same(one: Group, other: Group) -> bool:
+    return _trainings([one]) == _trainings([other])
 
 
 def _foreign(study: Study, column: MatrixColumn) -> list[str]:

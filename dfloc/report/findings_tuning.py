@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 from dfloc.report import differs
 from dfloc.report.budgets import lines
-from dfloc.report.controls import REPLAY, SCRATCH, Kind, besides, best_facet, blocks, closest, compared_whole
+from dfloc.report.cells import NOT_ABOVE, is_not_above
+from dfloc.report.controls import REPLAY, SCRATCH, Kind, besides, best_facet, blocks, closest, compared_whole, main
 from dfloc.report.estimate import Estimate
 from dfloc.report.finding import Finding
-from dfloc.report.groups import Cells, Facet, Group, Sides, Study, less, over, sides
-from dfloc.report.words import named
+from dfloc.report.groups import Cells, Facet, Group, GroupOn, Sides, Study, less, over, sides
+from dfloc.report.words import counted, named
 
 ENOUGH = 0.95  # of what the best n brings
 
@@ -78,7 +79,7 @@ def findings(study: Study) -> Iterator[Finding]:
         _cost(study, points, of),
         _kept(study, replay, of),
         _anew(study, scratch, of),
-        _everywhere(study, points, replay),
+        _everywhere(study, points, replay, of),
     )
     yield from (each for each in said if each)
 
@@ -98,23 +99,26 @@ def _enough(study: Study, curves: Mapping[str, Mapping[int, Group]], values: Map
 def _gain(study: Study, points: Sequence[TunedPoint], of: TunedCurves, first: str) -> Finding | None:
     rooted = [(point, point.base) for point in points if point.base]
     found = sides([(point.tuned, point.held_out) for point, _ in rooted], [(b, p.held_out) for p, b in rooted])
-    label, place, images = study.first.label, _new(study), f"{of.n:,} images of a new {_new(study)}"
+    label, place, images = study.first.label, _new(study), f"{counted(of.n, 'image')} of a new {_new(study)}"
+    weak = _weak([(point.tuned, [point.held_out]) for point in points])
     if found is None:
         after = over([(point.tuned, point.held_out) for point in points])
-        text = f"{first}After {images} {label} on that {place} is {after.value:.2f}" if after else ""
+        text = f"{first}after {images} {label} on that {place} is {after.value:.2f}{weak}" if after else ""
         return Finding("gain", text, {"n": float(of.n), "after": after}) if after else None
     more = f"; {of.best:,} bring {of.values[of.best].value:.2f}" if of.best != of.n else ""
-    moved = f"{label} on that {place} {_moved(found)}{more}{_part(len(rooted), of)}"
+    moved = f"{label} on that {place} {_moved(found)}{weak}{more}{_part(len(rooted), of)}"
     tried = "the most that were tried" if of.n == of.most else "the most that every domain has"
-    verb = f", {tried}, help" if of.n == max(of.values) else " suffice"
-    text = f"{images}{verb if study.first.gain(found.change.value, 0) > 0 else ' do not help'}: {moved}"
+    help_, suffice = ("helps", "suffices") if of.n == 1 else ("help", "suffice")
+    verb = f", {tried}, {help_}" if of.n == max(of.values) else f" {suffice}"
+    no = " does not help" if of.n == 1 else " do not help"
+    text = f"{images}{verb if study.first.gain(found.change.value, 0) > 0 else no}: {moved}"
     numbers: dict[str, Estimate | float] = {"n": float(of.n), "before": found.second, "after": found.first}
-    undecided = [(found.change, "whether they change it is not decided")]
-    return Finding("gain", f"{first}{text}", numbers, undecided, f"{first}With {images} {moved}")
+    undecided = [(found.change, "whether that is a change is not decided")]
+    return Finding("gain", f"{first}{text}", numbers, undecided, f"{first}with {images} {moved}")
 
 
 def _cost(study: Study, points: Sequence[TunedPoint], of: TunedCurves) -> Finding | None:
-    rooted = [(point, point.base) for point in points if point.base and point.seen]
+    rooted = [(point, point.base) for point in points if point.base and _scored(point.seen, point.tuned, point.base)]
     found = sides(
         [(point.tuned, domain) for point, _ in rooted for domain in point.seen],
         [(base, domain) for point, base in rooted for domain in point.seen],
@@ -123,12 +127,14 @@ def _cost(study: Study, points: Sequence[TunedPoint], of: TunedCurves) -> Findin
         return None
     lost = "forgets" if study.first.gain(found.change.value, 0) < 0 else "forgets nothing"
     moved = f"on the {_known(study, points)} {study.first.label} {_moved(found)}{_part(len(rooted), of)}"
-    head, numbers = f"Fine-tuned on {of.n:,} of them", {"before": found.second, "after": found.first}
+    head = f"Fine-tuned on {of.n:,} of them" if of.n > 1 else "Fine-tuned on it"
+    numbers = {"before": found.second, "after": found.first}
     undecided = [(found.change, "whether that is forgetting is not decided")]
     return Finding("cost", f"{head}, the model {lost}: {moved}", numbers, undecided, f"{head}, {moved}")
 
 
 def _kept(study: Study, replay: Sequence[Beside], of: TunedCurves) -> Finding | None:
+    replay = [(point, group) for point, group in replay if _scored(point.seen, point.tuned, group)]
     known = sides(
         [(group, domain) for point, group in replay for domain in point.seen],
         [(point.tuned, domain) for point, _ in replay for domain in point.seen],
@@ -152,34 +158,47 @@ def _anew(study: Study, scratch: Sequence[Beside], of: TunedCurves) -> Finding |
     if found is None:
         return None
     equal = all(_steps(point.tuned) == _steps(group) for point, group in scratch)
-    text = f"Without the base, from scratch on the same {of.n:,} images{' with as many steps' if equal else ''}, "
-    text += f"{study.first.label} on the new one is {_instead(found)}{_also(scratch, ('init',))}"
+    images = f"{counted(of.n, 'image')}{' with as many steps' if equal else ''}"
+    text = f"Without the base, from scratch on the same {images}, {study.first.label} on the new one is "
+    text += f"{_instead(found)}{_also(scratch, ('init',))}"
     undecided = [(found.change, "whether the base helps there is not decided")]
     return Finding("control", f"{text}{_part(len(scratch), of)}", {"scratch": found.first}, undecided)
 
 
-def _everywhere(study: Study, points: Sequence[TunedPoint], replay: Sequence[Beside]) -> Finding | None:
+def _everywhere(
+    study: Study, points: Sequence[TunedPoint], replay: Sequence[Beside], of: TunedCurves
+) -> Finding | None:
     """Return what has the highest mean over all domains, new and known ones."""
-    domains = study.tested
-    names = dict[str, str]()
+    domains, beside = study.tested, {point.held_out: group for point, group in replay}
+    points = [point for point in points if not beside or point.held_out in beside]
+    scored = [[point.tuned, point.base, beside.get(point.held_out)] for point in points]
+    points = [point for point, of_it in zip(points, scored, strict=True) if _scored(domains, *filter(None, of_it))]
+    names = {"fine-tuned": main(study).kind.label}
     every: dict[str, Cells] = {
         "fine-tuned": [(point.tuned, domain) for point in points for domain in domains],
         "base": [(point.base, domain) for point in points if point.base for domain in domains],
+        "replay": [(beside[point.held_out], domain) for point in points if beside for domain in domains],
     }
-    every["replay"] = [(group, domain) for _, group in replay for domain in domains]
     mixed = [line.groups[0] for line in lines(study) if len(line.groups) == 1 and line.groups[0].score(domains)]
-    within = [group for group in mixed if _size(group) <= max(map(_seen, points))]
+    within = [group for group in mixed if _size(group) <= max(map(_seen, points), default=0)]
     if within:
         one = max(within, key=lambda group: group.valid or 0.0)
         every["mixture"] = [(one, domain) for _ in points for domain in domains]
         names["mixture"] = f"one model from scratch on {_size(one):,} mixed images"
     whole = len(points) * len(domains)
-    found = {name: value for name, of in every.items() if len(of) == whole and (value := over(of))}
+    found = {name: value for name, cells in every.items() if len(cells) == whole > 0 and (value := over(cells))}
     if len(found) < 2:
         return None
     ranked = sorted(found, key=lambda name: -study.first.gain(found[name].value, 0))
-    first, *rest = (f"{names.get(name, name)} {found[name].value:.2f}" for name in ranked)
-    text = f"Best over all {len(domains)} domains together: {first}; then {', '.join(rest)}"
+    runs = max(value.runs for value in found.values())
+
+    def said(name: str) -> str:
+        few = f" (of {counted(found[name].runs, 'training')})" if found[name].runs < runs else ""
+        return f"{names.get(name, name)} {found[name].value:.2f}{_weak([(g, [d]) for g, d in every[name]])}{few}"
+
+    first, *rest = map(said, ranked)
+    head = f"Best over all {len(domains)} domains together" if len(domains) > 1 else f"Best on {domains[0]}"
+    text = f"{head}{_part(len(points), of)}: {first}; then {', '.join(rest)}"
     lead = less(every[ranked[0]], every[ranked[1]])
     text += _unlike(every[ranked[0]], every[ranked[1]])
     return Finding("best", text, found, [(lead, "its lead is not decided")])
@@ -214,6 +233,15 @@ def _moved(found: Sides) -> str:
 
 def _instead(found: Sides) -> str:
     return f"{found.first.value:.2f} instead of {found.second.value:.2f}"
+
+
+def _scored(domains: Sequence[str], *groups: Group) -> bool:
+    """Return whether groups are scored on all of some domains, and there are any."""
+    return all(group.score(domains) for group in groups)
+
+
+def _weak(models: Sequence[GroupOn]) -> str:
+    return f" ({NOT_ABOVE})" if is_not_above(models) else ""
 
 
 def _part(count: int, of: TunedCurves) -> str:

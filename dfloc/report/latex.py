@@ -16,6 +16,7 @@ from dfloc.report.table import Cell, Column, Row, Table, key_of
 
 PAGE = 55  # lines of a column of a page, less those of a caption
 UNDERLINED = "underlined"  # bold is the best number here
+UNSET = 0x180  # from here on T1 fonts have no letters
 SPECIAL = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -108,8 +109,11 @@ def _keys(table: Table, columns: Sequence[str]) -> list[str]:
 
 
 def escape(text: object) -> str:
-    """Return a text that LaTeX prints as it is; control characters are dropped."""
-    return "".join(SPECIAL.get(letter, letter) for letter in _printable(str(text)))
+    """Return a text that LaTeX prints as it is; control characters are dropped, others that it lacks are numbers."""
+    return "".join(
+        SPECIAL.get(letter, letter if ord(letter) < UNSET else f"[U+{ord(letter):04X}]")
+        for letter in _printable(str(text))
+    )
 
 
 def _printable(text: str) -> str:

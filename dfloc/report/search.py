@@ -19,7 +19,7 @@ from dfloc.report.table import Cell, Column, Table
 from dfloc.report.words import joined, spelled
 
 TEXT = (
-    "Points are drawn, judged and stopped by validation images alone. Test scores stand beside for the reader; the "
+    "Points are suggested, judged and stopped by validation images alone. Test scores stand beside for the reader; the "
     "search never sees them."
 )
 OBJECTIVES = {
@@ -30,7 +30,7 @@ LEFT_OUT = (
     "of the model that was trained without it, whose epoch and point its validation images "
     "chose: this is not clean out-of-domain"
 )
-TRIED = "point, in the order of drawing"
+TRIED = "point, in the order of suggestion"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Point:
     """One point of a search.
 
     Attributes:
-        number: from 0, in the order of drawing.
+        number: from 0, in the order of suggestion.
         values: of the axes.
         results: its trials: one, or one for each domain that is left out, seed and draw.
         value: the objective; of a stopped point what it had then; None where one of its trials has none.
@@ -62,7 +62,7 @@ class Point:
 
 
 def sections(study: Study) -> Iterator[Section]:
-    """Yield what a report says of each search of which something was drawn, the newest first."""
+    """Yield what a report says of each search of which something was suggested, the newest first."""
     for place, search in enumerate(reversed(study.record.searches)):
         if found := points(study, search):
             blocks: list[Figure | Table] = [_importance(search, found)] if search.importance else []
@@ -72,7 +72,7 @@ def sections(study: Study) -> Iterator[Section]:
 
 
 def points(study: Study, search: SearchRecord) -> list[Point]:
-    """Return the points of a search, in the order of drawing."""
+    """Return the points of a search, in the order of suggestion."""
     by_name = {result.trial.fingerprint: result for result in study.results.all if result.trial.stage == search.stage}
     found = []
     for number, fingerprints in enumerate(search.points):
@@ -130,7 +130,7 @@ def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
         Column("Test mean", lambda point: _mean(study, search, point)),
     ]
     missing = search.trials - len(found)
-    notes = [f"{missing} of {search.trials} points were not drawn."] if missing > 0 and not search.exhausted else []
+    notes = [f"{missing} of {search.trials} points were not suggested."] if missing > 0 and not search.exhausted else []
     if missing > 0 and search.exhausted:
         notes = [f"There are no more than these {len(found)} different points, of {search.trials} that were asked for."]
     where = ": best epoch" if search.objective == "valid" else f" on a domain: {LEFT_OUT}"

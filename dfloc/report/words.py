@@ -15,7 +15,7 @@ LABELS = {
     "epoch_steps": "steps of an epoch",
     "select": "selection",
 }
-UNTELLING = ("all", "auto", "default")  # words that say nothing without their field
+UNTELLING = ("all", "auto", "default", "own", "shuffled")  # words that say nothing without their field
 BACKBONES = frozenset({"clip", "vit", "rn50", "sam2", "srm", "pixels"})  # words of cases that say what is read
 PLUGIN = re.compile(r",? ?plugin=[\w:]+")
 CUT = re.compile(r"~[0-9a-f]{12}$|\b(?:random:)?[0-9a-f]{64}\b")

@@ -110,7 +110,7 @@ def test_where_it_is_the_other_way_round_it_says_that(study_of):
 def test_what_luck_may_explain_is_not_decided(study_of):
     found = answer(study_of(studies.mini(), lambda trial, domain: 0.5))
     assert "stays at 0.50" in found.sentences["gain"]
-    assert found.sentences["gain"].endswith("whether they change it is not decided.")
+    assert found.sentences["gain"].endswith("whether that is a change is not decided.")
     assert found.sentences["cost"].endswith("whether that is forgetting is not decided.")
     assert found.sentences["best"].endswith("its lead is not decided.")
     assert {value for name, value in found.numbers.items() if name.endswith("/decided")} == {0.0}
