@@ -18,6 +18,8 @@ PIXELS = 4 / 3  # of a point
 ENDS = re.compile(r"</(?:td|th|tr)>")  # of what ends where the next begins
 LOOKS = re.compile(r'(<(?:path|use|text)\b[^>]*?) style="([^"]*)"')
 BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+PARTS = re.compile(r"<(?:path|use|text)\b[^>]*>")  # of a figure
+UPRIGHT = re.compile(r"M(-?[\d.]+) (-?[\d.]+)L\1 ")
 PLACES = re.compile(r' (?:d|x|y)="[^"]*"')
 
 
@@ -33,7 +35,7 @@ def html(template: str, **values: object) -> str:
 
 
 def _small(text: str) -> str:
-    """Return a page without the ends of cells and rows, which HTML leaves out, and looks of figures as classes."""
+    """Return a page without ends of cells and rows, quotes in figures and looks that they repeat."""
     counts = Counter(look for _, look in LOOKS.findall(text))
     names = {look: f"l{place}" for place, (look, count) in enumerate(counts.most_common()) if count > 1}
     rules = "".join(f".{name} {{ {look} }}\n" for look, name in names.items())
@@ -41,7 +43,8 @@ def _small(text: str) -> str:
     def named(found: re.Match[str]) -> str:
         return f'{found[1]} class="{names[found[2]]}"' if found[2] in names else found[0]
 
-    return ENDS.sub("", LOOKS.sub(named, text)).replace("</style>", f"{rules}</style>", 1)
+    bare = PARTS.sub(lambda found: re.sub(r'="([\w.#-]+)"', r"=\1", found[0]), LOOKS.sub(named, text))
+    return ENDS.sub("", bare).replace("</style>", f"{rules}</style>", 1)
 
 
 def markdown(template: str, **values: object) -> str:
@@ -113,7 +116,8 @@ def _chart(panel: Panel, name: str) -> str:
     label = {"role": "img", "aria-label": panel.words}
     look = f"max-width:{1.25 * PIXELS * width:.0f}px"
     text = svg.written(sheet.figure, name, sheet.titles, **label, style=look)
-    return PLACES.sub(lambda found: re.sub(r"\d+\.\d\d", _tenth, found[0]), text)
+    text = PLACES.sub(lambda found: re.sub(r"\d+\.\d\d", _tenth, found[0]), text)
+    return UPRIGHT.sub(r"M\1 \2V", text)
 
 
 def _tenth(found: re.Match[str]) -> str:

@@ -8,11 +8,13 @@ import pytest
 
 from dfloc.config import LossSpec
 from dfloc.metrics.metric import IOU
+from dfloc.report import findings_models, reading
 from dfloc.report.answer import NOTHING, Answer, answer, told
 from dfloc.report.build import build
 from dfloc.report.estimate import Estimate
 from dfloc.report.finding import Finding
 from dfloc.report.groups import Study
+from dfloc.report.models import ONE, known, models, parts
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report import crossed, studies
@@ -285,6 +287,26 @@ def test_many_comparisons_need_more(mini_study):
     other = Finding("two", "Two", {}, [(estimate(0.1, 0.2, 0.3), "undecided")])
     assert told(mini_study, [one]).sentences["one"] == "One."
     assert told(mini_study, [one, other]).sentences["one"] == "One; undecided."
+
+
+def test_how_to_read_it_says_why_what_is_decided_may_have_no_star(study_of, mini_study):
+    assert "give no star" in dict(reading.lines(mini_study, published=False))["Intervals"]
+    seeded = study_of(studies.mini(seeds=2), truth)
+    assert (
+        "what a sentence tells as decided may have no star" in dict(reading.lines(seeded, published=False))["Intervals"]
+    )
+
+
+def test_the_best_of_many_others_is_decided_as_one_of_them(study_of, monkeypatch):
+    """Bonferroni's bound: each of the others could have been the best on test images."""
+    study = study_of(crossed.sam2_decoders(num_test=40), crossed.truth)
+    block = [part for part in parts(study, models(study))[ONE] if part.mean(study, known)]
+    ranked = sorted(block, key=lambda part: part.mean(study, known).value)
+    monkeypatch.setattr(findings_models, "_less", lambda *_: estimate(0.1, 0.05, 0.01))
+    worst, best = (findings_models._lead(study, block, part, known, "in domain") for part in (ranked[0], ranked[-1]))
+    assert worst.differences[0][0].p == pytest.approx(0.01 * (len(block) - 1))
+    assert len(block) > 2
+    assert best.differences[0][0].p == 0.01
 
 
 def test_no_interval_decides_nothing(mini_study):

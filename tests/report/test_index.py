@@ -2,6 +2,7 @@ import html
 import re
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from dfloc import storage
 from dfloc.report import build, index, render
@@ -34,6 +35,17 @@ def test_one_page_links_every_report(tmp_path):
     assert text.index("cross-domain-paper-dolos") < text.index("exposure-mini-mini")
     assert "2 sweeps" in text
     assert index.BUILT_IN in text
+
+
+def test_links_lead_to_a_sweep_of_any_name(tmp_path):
+    """Data keep the name of their folder, which may be of any letters."""
+    record = crossed.cross_domain()
+    record = record.model_copy(update={"sweep": f'{record.name}-<b>#?%41" \N{GRINNING FACE}', "trials": ()})
+    record.save(Workspace(tmp_path).sweep(record.sweep))
+    page = Path(index.build_all(Workspace(tmp_path), with_panel=False)[0].path)
+    links = [html.unescape(link) for link in re.findall(r'href="(.*?)"', page.read_text(encoding="utf-8"))]
+    assert len(links) == 3
+    assert all((page.parent / unquote(urlsplit(link).path)).exists() for link in links)
 
 
 def test_each_study_answers_once_for_its_own_page_and_this_one(tmp_path, monkeypatch):
