@@ -62,6 +62,41 @@ def test_a_fine_tuning_study_says_what_it_takes_what_it_costs_and_what_the_contr
     assert found["sure"].endswith("not decided; another training may tell otherwise (--seeds 3 adds two of each).")
 
 
+def test_one_missing_score_takes_one_held_out_domain_away_and_says_so(study_of, tmp_path):
+    record = studies.mini()
+    whole = said(study_of(record, truth))
+    trial = next(each for each in record.trials if each.stage == "finetune" and each.axes["n"] == 4)
+    best = (each for each in trial.evaluations if each.checkpoint == "best")
+    known = next(each for each in best if each.domain != trial.axes["held_out"])
+    (rows,) = (path for path in (tmp_path / "workspace").rglob("*.parquet") if known.key in str(path))
+    rows.unlink()
+    found = said(Study(record, Results(Workspace(tmp_path / "workspace"), record)))
+    part = "(on 3 of 4 held-out domains)"
+    assert {key for key, text in found.items() if part in text and part not in whole[key]} == {"cost", "keep", "best"}
+    assert "fine-tuned 0." in found["best"]
+
+
+def test_what_is_not_above_all_fake_is_called_so(study_of):
+    found = said(study_of(studies.mini(), lambda trial, domain: 0.01))
+    assert "stays at 0.01 (not above all fake)" in found["gain"]
+    assert found["best"].count("(not above all fake)") == 4
+
+
+def test_one_image_is_one(study_of):
+    maker = studies.Maker()
+    maker.curves([1, 2], epochs=4)
+    found = said(study_of(studies.record(maker, "mini"), truth))
+    assert found["gain"].startswith("1 image of a new generator suffices: ")
+    assert found["cost"].startswith("Fine-tuned on it, the model forgets")
+    assert "from scratch on the same 1 image" in found["control"]
+
+
+def test_what_is_compared_and_equal_is_not_called_too_few_images(study_of):
+    equal = Estimate(0.0, 0.0, 0.0, runs=1, photographs=6, p=float("nan"), metric=IOU)
+    found = told(study_of(studies.mini(), truth), [Finding("one", "A", {}, [(equal, "b")])]).sentences["sure"]
+    assert found == "1 training of each, 6 source images a domain: what is compared is equal."
+
+
 def test_one_known_domain_is_one(study_of):
     maker = studies.Maker(MINI[:2])
     maker.curves([4, 16], epochs=4)
@@ -149,6 +184,21 @@ def test_half_finished_it_speaks_of_what_is_there(study_of):
     )
     assert "keep" not in found
     assert re.search(r" \d+ of \d+ trials are not finished\.$", found["sure"])
+
+
+def test_what_failed_is_counted_where_nothing_is_answered(study_of):
+    study = study_of(studies.mini(), truth, lambda trial: "" if trial.stage == "base" else "failed")
+    assert re.search(r"none answers the question yet\. \d+ of \d+ trials failed\.$", said(study)["none"])
+
+
+def test_two_domains_have_no_diversity_since_one_and_all_others_are_one_training(study_of):
+    maker = studies.Maker(MINI[:2])
+    for name, other in (MINI[:2], MINI[1::-1]):
+        one = maker.plan("single", {name: 8}, domain=name)
+        maker.trials.append(one.model_copy(update={"stage": "without", "axes": {"held_out": other}}))
+    study = study_of(studies.record(maker, "mini"), truth)
+    assert len(study.results.by_fingerprint) == 2
+    assert "diversity" not in said(study)
 
 
 def test_what_is_scored_and_answers_nothing_is_counted(study_of):
@@ -253,7 +303,10 @@ def test_a_setting_is_compared_where_all_else_is_equal(study_of):
         return 0.6 if trial.axes.get("augment") == "blur" else 0.4
 
     found = answer(study_of(crossed.losses(num_test=40), blurred))
-    assert found.sentences["augment"] == "By augment, all else equal, out of domain: blur 0.60, no augment 0.40."
+    assert (
+        found.sentences["augment"]
+        == "By augmentation, all else equal, out of domain: 0.60 with blur, 0.40 with no augment."
+    )
     assert found.sentences["loss"].startswith("By loss, all else equal, out of domain: ")
     assert found.sentences["loss"].endswith("not told apart.") or found.sentences["loss"].endswith("is not decided.")
     assert found.numbers["augment/difference"] == pytest.approx(0.2)

@@ -237,7 +237,7 @@ def test_columns_are_picked_by_their_keys_in_their_order():
 
 def test_a_column_is_picked_by_its_head_on_the_page_too():
     heads = [Column[Cell](head, lambda cell: cell) for head in ("Model", "Maps", "Valid. IoU")]
-    table = Table("t", "T.", "", heads, [Row([Cell(name) for name in "abc"])])
+    table = Table(id="t", title="T.", caption="", columns=heads, rows=[Row([Cell(name) for name in "abc"])])
     by_key = latex.latex(table, ["maps", "valid-iou"])
     assert latex.latex(table, ["Features", "Valid. IoU"]) == latex.latex(table, ["features", "valid-iou"]) == by_key
     with pytest.raises(ConfigError, match=r"it has model, maps, valid-iou; as the page says it: features$"):
@@ -313,3 +313,7 @@ def test_a_minus_is_as_wide_as_a_plus():
     texts = [narrow.points(text, 7.0) for text in ("-0.1", "+0.1", "x-0.1")]
     assert texts[0] == texts[1]
     assert texts[2] < texts[1] + narrow.points("x", 7.0)
+
+
+def test_what_no_font_has_is_a_number():
+    assert latex.escape("a\N{CJK UNIFIED IDEOGRAPH-6570}\N{GRINNING FACE}ü") == "a[U+6570][U+1F600]ü"

@@ -85,7 +85,7 @@ def test_points_are_ranked_by_validation_and_the_stopped_stand_below(tmp_path) -
     assert table.rows[0].cells[table.heads.index("Objective")].mark == "strong"
     assert "After epochs 1 a trial goes on" in table.caption
     assert "out-of-domain" not in table.caption
-    assert table.notes[0] == "3 of 8 points were not drawn."
+    assert table.notes[0] == "3 of 8 points were not suggested."
     assert "all fake 0.200" in table.notes[1]
 
 
