@@ -21,7 +21,8 @@ from dfloc.sweep.limit import Scale
 from dfloc.sweep.search_space import Point, Space
 from dfloc.sweep.sweep_file import SweepFile
 from dfloc.sweep.sweep_keys import CaseAsk, CellAsk, StudyAsk, TrainAsk, TrialAsk
-from dfloc.sweep.validation_errors import blamed, shown
+from dfloc.sweep.validation_errors import blamed
+from dfloc.sweep.yaml_text import shown
 
 Axes = dict[str, Any]
 Spelled = dict[tuple[str, Value], dict[str, Any]]  # axis and value -> each way it is written, as JSON and as read

@@ -14,8 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dfloc import repro
 from dfloc.planned import SearchAxis
-from dfloc.sweep.search_keys import SamplerAsk
-from dfloc.sweep.search_space import Point, PointResult, Space
+from dfloc.sweep.search_space import Point, PointResult, SamplerAsk, Space
 
 DIGITS = 4  # of a number that is drawn from a range, so that a person can read and write it
 

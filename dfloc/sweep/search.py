@@ -16,8 +16,7 @@ from dfloc.sweep import asha
 from dfloc.sweep.asha import Cut, Line, Rungs
 from dfloc.sweep.plan import Item, work_of
 from dfloc.sweep.resolve import Resolved
-from dfloc.sweep.search_keys import SamplerAsk
-from dfloc.sweep.search_space import Point, PointResult, Space
+from dfloc.sweep.search_space import Point, PointResult, SamplerAsk, Space
 from dfloc.sweep.study import Study
 from dfloc.trial_names import POINT
 

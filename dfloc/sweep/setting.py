@@ -7,20 +7,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dfloc.errors import ConfigError, did_you_mean
-from dfloc.sweep.sweep_keys import StudyAsk, field_names
+from dfloc.sweep.sweep_keys import BARE, StudyAsk, field_names
 from dfloc.sweep.yaml_text import Text, cut
-
-# Keys whose value may be a bare name: `loss: bce` stands for `loss: {name: bce}`.
-BARE = {
-    "decoder": "name",
-    "loss": "name",
-    "optimizer": "name",
-    "schedule": "name",
-    "augment": "name",
-    "from": "stage",
-    "sampler": "name",
-    "pruner": "name",
-}
 
 
 @dataclass(frozen=True)

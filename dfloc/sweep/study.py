@@ -13,8 +13,7 @@ from dfloc.sweep.cell import Case, Cell, Spelled, as_json, parent_name, without_
 from dfloc.sweep.data import Data, Expected
 from dfloc.sweep.fields import words_in
 from dfloc.sweep.limit import Scale, largest
-from dfloc.sweep.search_keys import AxisAsk, SearchAsk
-from dfloc.sweep.search_space import Point, Space
+from dfloc.sweep.search_space import AxisAsk, Point, SearchAsk, Space
 from dfloc.sweep.sweep_file import SweepFile
 from dfloc.sweep.sweep_keys import StageAsk, StudyAsk
 

@@ -18,8 +18,8 @@ from dfloc.storage import Workspace
 from dfloc.sweep import yaml_text
 from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.prepare import Prepared, SweepRequest, data_of, merged, prepare
-from dfloc.sweep.setting import BARE
 from dfloc.sweep.sweep_file import shipped
+from dfloc.sweep.sweep_keys import BARE
 from tests.fuzz import mutate
 from tests.fuzz.harness import Case, Part, WrongError
 
