@@ -11,10 +11,10 @@ from dfloc.data.importer import import_samples, is_imported
 from dfloc.data.manifest import SampleRef, Split, domains_of
 from dfloc.errors import ConfigError, DataError
 from dfloc.storage import Workspace
-from dfloc.sweep import prepare
+from dfloc.sweep import sweep_data
 from dfloc.sweep.data import Shards
 from dfloc.sweep.progress import Display
-from dfloc.sweep.sweep_data import import_tree
+from dfloc.sweep.sweep_data import SweepRequest, import_tree
 
 PAIRS = "pairs"  # data name of folder pairs that were imported to be evaluated
 
@@ -51,7 +51,7 @@ def find(asked: ImagesRequest, workspace: Workspace) -> Shards | None:
     if asked.own:
         folder = workspace.shards / PAIRS
         return Shards(folder, PAIRS) if is_imported(_own(asked, workspace), folder) else None
-    found = prepare.data_of(_options(asked), workspace)
+    found = sweep_data.data_of(_options(asked), workspace)
     return found if isinstance(found, Shards) else None
 
 
@@ -80,7 +80,7 @@ def sources(asked: ImagesRequest, workspace: Workspace, data: Shards | None) -> 
         own = [] if data else _own(asked, workspace)
         return list({sample.domain: str(sample.image.absolute()) for sample in own}.values())
     options = _options(asked)
-    return prepare.sources(options, workspace, data or prepare.data_of(options, workspace))
+    return sweep_data.sources(options, workspace, data or sweep_data.data_of(options, workspace))
 
 
 def lists(asked: ImagesRequest, data: Shards) -> Lists:
@@ -102,8 +102,8 @@ def lists(asked: ImagesRequest, data: Shards) -> Lists:
     return {name: data.samples(name, asked.split) for name in names}
 
 
-def _options(asked: ImagesRequest) -> prepare.SweepRequest:
-    return prepare.SweepRequest(name="evaluate", workspace=asked.workspace, data=asked.data)
+def _options(asked: ImagesRequest) -> SweepRequest:
+    return SweepRequest(name="evaluate", workspace=asked.workspace, data=asked.data)
 
 
 def _own(asked: ImagesRequest, workspace: Workspace) -> list[Sample]:

@@ -14,7 +14,8 @@ from dfloc.storage import Workspace
 from dfloc.sweep import detectable
 from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.plan import Plan
-from dfloc.sweep.prepare import MINI, Prepared, SweepRequest, data_of, lacking, prepare
+from dfloc.sweep.prepare import Prepared, lacking, prepare
+from dfloc.sweep.sweep_data import MINI, SweepRequest, data_of
 
 
 @dataclass(frozen=True)

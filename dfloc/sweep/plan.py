@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from upath import UPath
@@ -18,9 +18,36 @@ from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.sweep.augmentation_cost import AugmentedViews, views
-from dfloc.sweep.resolve import Resolved
+from dfloc.sweep.cell import Cell
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Resolved:
+    """A study's trials with their keys.
+
+    Attributes:
+        lists: the samples of every list by its digest.
+        present: whether the samples are there, so that something may be done already.
+        planned: turns cells that a search draws into trials.
+        cover: trials that stand for those which a search is still to draw: their maps, images and evaluations.
+        to_draw: how many trials that are.
+        ended: fingerprints of trials that a search will not train any more.
+    """
+
+    record: SweepRecord
+    planned: Callable[[Sequence[Cell]], list[PlannedTrial]]
+    lists: dict[str, list[SampleRef]] = field(default_factory=dict)
+    present: bool = True
+    cover: tuple[PlannedTrial, ...] = ()
+    to_draw: int = 0
+    ended: frozenset[str] = frozenset()
+
+    @property
+    def all(self) -> list[PlannedTrial]:
+        """Every trial, and those that stand for others."""
+        return [*self.record.trials, *self.cover]
 
 
 @dataclass(frozen=True)

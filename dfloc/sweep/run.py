@@ -24,10 +24,10 @@ from dfloc.sweep.disk_space import DiskSpace
 from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.machine import Machine, locked
 from dfloc.sweep.plan import Item, Plan
-from dfloc.sweep.prepare import Prepared, SweepRequest, data_folder, data_of, prepare, resting, sources
+from dfloc.sweep.prepare import Prepared, prepare, resting
 from dfloc.sweep.progress import Display
 from dfloc.sweep.scheduler import ParentsFirst, Scheduler, SearchScheduler
-from dfloc.sweep.sweep_data import import_tree
+from dfloc.sweep.sweep_data import SweepRequest, data_folder, data_of, import_tree, sources
 from dfloc.tracking import Tracker, check_experiment
 
 logger = logging.getLogger(__name__)

@@ -14,10 +14,9 @@ from dfloc.record import SweepRecord
 from dfloc.registry import WATCHED
 from dfloc.sweep import asha
 from dfloc.sweep.asha import Cut, Line, Rungs
-from dfloc.sweep.plan import Item, work_of
-from dfloc.sweep.resolve import Resolved
+from dfloc.sweep.cell import Study
+from dfloc.sweep.plan import Item, Resolved, work_of
 from dfloc.sweep.search_space import Point, PointResult, SamplerAsk, Space
-from dfloc.sweep.study import Study
 from dfloc.trial_names import POINT
 
 ATTEMPTS = 20  # of the sampler to give a point that was not drawn before
@@ -197,7 +196,7 @@ class Search:
 
     def _plan(self, point: Point, number: int) -> list[PlannedTrial]:
         cells = [replace(cell, axes={POINT: number, **cell.axes}) for cell in self._cells(point)]
-        return self._resolved.resolver.planned(cells)
+        return self._resolved.planned(cells)
 
     def _num_to_draw(self) -> int:
         """Return how many trials are still to be drawn at most; a space that can be listed may have fewer."""

@@ -1,49 +1,20 @@
 """A sweep file -> the cells of its stages: every trial that the study asks for, before data is looked at."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from pydantic import ValidationError
 
-from dfloc.axis import Value
 from dfloc.config import canonical
 from dfloc.errors import ConfigError, did_you_mean
-from dfloc.sweep.cell import Case, Cell, Spelled, as_json, parent_name, without_each
+from dfloc.sweep.case import Case, Spelled, as_json, parent_name
+from dfloc.sweep.cell import Cell, Study, without_each
+from dfloc.sweep.counts import Scale, largest
 from dfloc.sweep.data import Data, Expected
 from dfloc.sweep.fields import words_in
-from dfloc.sweep.limit import Scale, largest
 from dfloc.sweep.search_space import AxisAsk, Point, SearchAsk, Space
 from dfloc.sweep.sweep_file import SweepFile
 from dfloc.sweep.sweep_keys import StageAsk, StudyAsk
-
-
-@dataclass(frozen=True)
-class Study:
-    """A checked sweep file and its cells, parents before children.
-
-    Attributes:
-        notes: what a user and a report must be told of the cells.
-        draw: the cells of a point of the search; None: there is no search, or its stage was not asked for.
-        cover: cells of the search in which every choice occurs, and whatever its trials may read.
-        chosen: by axis of the search and frozen value, the choice as it was written.
-        scale: the limit.
-        unscaled: cells and cover before that.
-    """
-
-    ask: StudyAsk
-    cells: list[Cell]
-    notes: tuple[str, ...] = ()
-    draw: Callable[[Point], list[Cell]] | None = None
-    cover: tuple[Cell, ...] = ()
-    chosen: Mapping[tuple[str, Value], Any] = field(default_factory=dict)
-    scale: Scale = field(default_factory=lambda: Scale(1, 1))
-    unscaled: tuple[Cell, ...] = ()
-
-    @property
-    def first(self) -> Cell:
-        """Any of its cells, which knows where that was given which all have in common."""
-        return next(iter((*self.cells, *self.cover)))
 
 
 def expand(
@@ -147,7 +118,7 @@ class _Expansion:
         """Return the cells of a point of the search."""
         cells = self._stage(self._searched, point)
         if self._ask.search and self._ask.search.objective != "valid":
-            return [one for cell in cells for one in without_each(cell, self._ask.domains, self._data.families)]
+            return [one for cell in cells for one in without_each(cell, self._ask.domains, self._data)]
         return cells
 
     def _distinct(self, space: Mapping[str, AxisAsk]) -> dict[str, AxisAsk]:

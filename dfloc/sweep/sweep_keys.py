@@ -20,7 +20,7 @@ from dfloc.data.mixture import Pairing
 from dfloc.registry import WATCHED
 from dfloc.sweep.search_space import Count, SearchAsk
 
-Seeds = Annotated[Whole, Field(ge=1, le=10_000)]  # as many trials as are planned at once (`cell.MAX_CELLS`)
+Seeds = Annotated[Whole, Field(ge=1, le=10_000)]  # as many trials as are planned at once (`case.MAX_CELLS`)
 Side = Annotated[Whole, Field(ge=1, le=4096)]  # of a grid, in pixels
 Widths = Annotated[tuple[Annotated[Whole, Field(ge=1, le=65_536)], ...], Field(max_length=32)]
 Word = Annotated[str, Field(min_length=1)]

@@ -17,7 +17,8 @@ from dfloc.errors import DflocError
 from dfloc.storage import Workspace
 from dfloc.sweep import yaml_text
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.prepare import Prepared, SweepRequest, data_of, merged, prepare
+from dfloc.sweep.prepare import Prepared, merged, prepare
+from dfloc.sweep.sweep_data import SweepRequest, data_of
 from dfloc.sweep.sweep_file import shipped
 from dfloc.sweep.sweep_keys import BARE
 from tests.fuzz import mutate

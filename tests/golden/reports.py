@@ -28,7 +28,8 @@ from dfloc.report.page import Report
 from dfloc.storage import Workspace
 from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.messages import dry_run
-from dfloc.sweep.prepare import Prepared, SweepRequest, data_of, prepare
+from dfloc.sweep.prepare import Prepared, prepare
+from dfloc.sweep.sweep_data import SweepRequest, data_of
 from dfloc.sweep.sweep_file import shipped
 from tests.golden import compare, trials
 from tests.golden.filled import HOLES, SCORED, Filled, smaller

@@ -16,7 +16,8 @@ from dfloc.report.build import build
 from dfloc.report.roles import WORDS
 from dfloc.storage import Workspace
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.prepare import SweepRequest, data_of, prepare
+from dfloc.sweep.prepare import prepare
+from dfloc.sweep.sweep_data import SweepRequest, data_of
 from dfloc.sweep.sweep_file import shipped
 from tests.golden.filled import SCORED, Filled, smaller
 from tests.report import studies

@@ -27,7 +27,7 @@ from dfloc.record import SweepRecord
 from dfloc.report import build
 from dfloc.storage import Workspace
 from dfloc.sweep import prepare, run, trainable, tuning, work
-from dfloc.sweep.prepare import SweepRequest
+from dfloc.sweep.sweep_data import SweepRequest
 from tests.simulator import study
 from tests.simulator.chaos import Chaos
 from tests.simulator.cluster import Ray, Workers, reporters

@@ -18,8 +18,8 @@ from dfloc.sweep import machine
 from dfloc.sweep.data import Expected, Shards
 from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.machine import Machine
-from dfloc.sweep.plan import Item, make
-from dfloc.sweep.resolve import Resolved, resolve
+from dfloc.sweep.plan import Item, Resolved, make
+from dfloc.sweep.resolve import resolve
 from dfloc.sweep.study import expand
 from dfloc.sweep.sweep_file import SweepFile
 from dfloc.sweep.work import config_of, works

@@ -9,7 +9,8 @@ from dfloc import storage
 from dfloc.errors import ConfigError, DataError
 from dfloc.storage import Workspace
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.prepare import ORIGIN, SweepRequest, data_folder, data_of, origin_of, prepare, sources
+from dfloc.sweep.prepare import prepare
+from dfloc.sweep.sweep_data import ORIGIN, SweepRequest, data_folder, data_of, origin_of, sources
 
 
 @pytest.fixture
