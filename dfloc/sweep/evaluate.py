@@ -1,7 +1,8 @@
-"""A finished trial on any shards: what is lacking is computed, and its rows go into the ledger."""
+"""A finished trial, or maps that another tool made, on any images; a trial's rows go into the ledger."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from upath import UPath
 from dfloc import registry
 from dfloc.config import Checkpoint, EvaluationSpec, SampleList, TrialSpec
 from dfloc.data.manifest import SampleRef, list_digest
+from dfloc.engine import external_maps
 from dfloc.errors import DflocError, WorkspaceError
 from dfloc.features import extract
 from dfloc.features.extract import Job
@@ -20,6 +22,7 @@ from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster, evaluation_data, lookup, scores
+from dfloc.sweep.data import Shards
 from dfloc.sweep.evaluation_data import ImagesRequest
 from dfloc.sweep.machine import Machine, locked
 from dfloc.sweep.plan import Item
@@ -48,10 +51,26 @@ class EvaluationRequest(ImagesRequest):
     wait: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class MapsRequest(ImagesRequest):
+    """What the command line says; `maps` is the folder that they lie in."""
+
+    maps: Path
+    protocol: str
+    wait: bool = False
+
+
 class ScoredTrial(NamedTuple):
     """A trial, what its rows say of each domain, and the rows of all of them."""
 
     spec: TrialSpec
+    lines: list[DomainScore]
+    rows: pa.Table
+
+
+class ScoredMaps(NamedTuple):
+    """What the rows say of each domain, and the rows of all of them."""
+
     lines: list[DomainScore]
     rows: pa.Table
 
@@ -86,6 +105,20 @@ def evaluate(request: EvaluationRequest, console: Console) -> ScoredTrial:
     ledger = Ledger(workspace)
     rows = [ledger.scored(one) for one in evaluations]
     return ScoredTrial(spec, lines, pa.concat_tables(rows, promote_options="permissive"))
+
+
+def score_maps(request: MapsRequest, console: Console) -> ScoredMaps:
+    """Score a folder of maps on every domain that is asked for.
+
+    Raises:
+        DflocError: bad input, another driver where images must be imported, or maps that cannot be used.
+    """
+    protocols.find(request.protocol)
+    data = _images(request, console)
+    lists = evaluation_data.lists(request, data)
+    tables = external_maps.score(request.maps, lists, data.folder, request.protocol)
+    lines = [scores.of_rows(rows, request.protocol, domain) for domain, rows in tables.items()]
+    return ScoredMaps(lines, pa.concat_tables(tables.values()))
 
 
 def _evaluation(request: EvaluationRequest, spec: TrialSpec, domain: str, refs: Sequence[SampleRef]) -> EvaluationSpec:
@@ -158,3 +191,12 @@ def _do(config: dict[str, Any]) -> DflocError | None:
     except DflocError as error:
         return error
     return None
+
+
+def _images(request: MapsRequest, console: Console) -> Shards:
+    workspace = Workspace(request.workspace, create=False)
+    found = evaluation_data.find(request, workspace)
+    if found is not None:
+        return found
+    with locked(Workspace(request.workspace), console, request.wait):
+        return evaluation_data.bring(request, workspace, console)

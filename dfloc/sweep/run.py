@@ -20,9 +20,8 @@ from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster, messages, settled
 from dfloc.sweep.data import Shards
-from dfloc.sweep.disk_space import DiskSpace
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.machine import Machine, locked
+from dfloc.sweep.machine import DiskSpace, Machine, locked
 from dfloc.sweep.plan import Item, Plan
 from dfloc.sweep.prepare import Prepared, prepare, resting
 from dfloc.sweep.progress import Display

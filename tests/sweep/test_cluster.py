@@ -12,8 +12,7 @@ from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.ray_log import RayLog
 from dfloc.storage import Workspace
 from dfloc.sweep import capacity, cluster
-from dfloc.sweep.capacity import Capacity, NodeKind
-from dfloc.sweep.cluster import Cluster, check_device, resources
+from dfloc.sweep.cluster import Capacity, Cluster, NodeKind, check_device, resources
 from dfloc.worker_check import WorkerCheck
 
 
