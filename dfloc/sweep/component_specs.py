@@ -4,15 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dfloc import losses, registry
-from dfloc.config import (
-    AugmentSpec,
-    DecoderSpec,
-    LossSpec,
-    MapRecipe,
-    OptimizerSpec,
-    ScheduleSpec,
-    TrialSpec,
-)
+from dfloc.config import AugmentSpec, DecoderSpec, LossSpec, MapRecipe, OptimizerSpec, ScheduleSpec, TrialSpec
 from dfloc.data import augment as augmentations
 from dfloc.errors import ConfigError, unknown
 from dfloc.models import decoders

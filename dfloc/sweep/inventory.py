@@ -71,10 +71,7 @@ class Inventory:
             return self.recipes(ask.maps, ask.weights, ask.input)
 
     def recipes(
-        self,
-        maps: Sequence[str],
-        weights: str | Mapping[str, str] | None,
-        sizes: Sequence[int] | None = None,
+        self, maps: Sequence[str], weights: str | Mapping[str, str] | None, sizes: Sequence[int] | None = None
     ) -> tuple[MapRecipe, ...]:
         """Return the recipes of maps.
 

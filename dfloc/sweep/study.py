@@ -71,12 +71,7 @@ class _Expansion:
     """
 
     def __init__(
-        self,
-        file: SweepFile,
-        ask: StudyAsk,
-        axes: Mapping[str, Sequence[int]],
-        scale: Scale | None,
-        data: Data,
+        self, file: SweepFile, ask: StudyAsk, axes: Mapping[str, Sequence[int]], scale: Scale | None, data: Data
     ):
         self._file, self._ask, self._axes, self._scale, self._data = file, ask, axes, scale, data
         self._by_stage: dict[str, list[Cell]] = {}
