@@ -73,9 +73,7 @@ class AugmentedViews:
 def views(trials: Sequence[PlannedTrial], size: Size) -> list[AugmentedViews]:
     """Return the views that trials read, by augmentation, backbone and way into it.
 
-    Args:
-        trials: those that train.
-        size: number of distinct images in the union of training lists of these digests.
+    `size` gives the number of distinct images in the union of the training lists of some digests.
     """
     readers: defaultdict[tuple[str, _Way], list[PlannedTrial]] = defaultdict(list)
     for trial in trials:

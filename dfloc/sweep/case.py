@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -32,6 +32,23 @@ MAX_CELLS = 10_000  # of a case and one parent
 READ = (("train",), *(("trial", part) for part in ("maps", "weights", "input", "augment", "epochs")))
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What all cases of a study are expanded by.
+
+    Attributes:
+        axes: `draw` and `seed`, which every case has.
+        scale: of `--limit`; None: there is none.
+        data: how many images `all` are, and which other domains there are.
+    """
+
+    file: SweepFile
+    ask: StudyAsk
+    axes: Mapping[str, Sequence[int]]
+    scale: Scale | None
+    data: Data
+
+
 class Case:
     """One case of a stage (`""` where it has none), with everything merged that its cells have in common.
 
@@ -39,46 +56,38 @@ class Case:
         before: the stage whose cells are the parents; None: there are none, or one finished trial.
     """
 
-    def __init__(
-        self,
-        file: SweepFile,
-        ask: StudyAsk,
-        stage: str,
-        case: str,
-        axes: Mapping[str, Sequence[int]],
-        scale: Scale | None,
-        data: Data,
-        point: Point | None = None,
-        spelled: Spelled | None = None,
-    ):
+    def __init__(self, frame: Frame, stage: str, case: str, spelled: Spelled, point: Point | None = None):
+        ask, point = frame.ask, point or {}
         asked = ask.stages[stage]
         extra = asked.cases.get(case, CaseAsk())
-        self._file, self._stage, self._case, self._scale = file, stage, case, scale
-        self._domains, self._data = ask.domains, data
-        self._spelled: Spelled = {} if spelled is None else spelled
-        grid = {**ask.grid, **asked.grid, **extra.grid}
-        for axis in sorted(grid.keys() & {*axes, *(point or {})}):
-            raise ConfigError(f"{file.place(self._in_grids(axis))}: {_taken(axis, axes)}")
-        self._grid: dict[str, Sequence[Any]] = {**{axis: _listed(values) for axis, values in grid.items()}, **axes}
-        self._grid |= {axis: [value] for axis, value in (point or {}).items()}
-        self._known, self._device = {*ask.domains, *data.local}, ask.device
-        for axis, values in self._grid.items():
-            if not values:
-                raise ConfigError(f"{file.place(self._in_grids(axis))}: axis {axis} has no values; name one at least")
-        for axis in DOMAIN_AXES & self._grid.keys():
-            self._grid[axis] = [self._domain(axis, name) for name in self._grid[axis]]
+        self._frame, self._stage, self._case, self._spelled = frame, stage, case, spelled
+        self._file, self._domains, self._data = frame.file, ask.domains, frame.data
+        self._grid = self._values({**ask.grid, **asked.grid, **extra.grid}, point)
+        parent = extra.parent or asked.parent
+        self.before = parent_name(parent)
         self._body: dict[str, Any] = {
             "train": merged(asked.train, extra.train),
             "trial": merged(ask.trial, asked.trial, extra.trial),
+            **({"from": parent} if parent else {}),
         }
-        self.before = parent_name(extra.parent or asked.parent)
-        if extra.parent or asked.parent:
-            self._body["from"] = extra.parent or asked.parent
         self._refuse_parents()
-        count = self._body["train"].get("count")
-        self._count_axis = count if isinstance(count, str) else None
         others = {axis.of for axis in ask.search.space.values()} if ask.search else set()
-        self._refuse_idle({*asked.grid, *extra.grid, *({*(point or {})} - others)})
+        self._refuse_idle({*asked.grid, *extra.grid, *(point.keys() - others)})
+
+    def _values(self, grid: Mapping[str, Any], point: Point) -> dict[str, Sequence[Any]]:
+        """Return the values of every axis: of the grid as written, of the frame, and of the point, one each."""
+        axes = self._frame.axes
+        for axis in sorted(grid.keys() & {*axes, *point}):
+            raise ConfigError(f"{self._file.place(self._in_grids(axis))}: {_taken(axis, axes)}")
+        listed = {axis: _listed(values) for axis, values in grid.items()}
+        found: dict[str, Sequence[Any]] = {**listed, **axes, **{axis: [value] for axis, value in point.items()}}
+        for axis, values in found.items():
+            if not values:
+                where = self._file.place(self._in_grids(axis))
+                raise ConfigError(f"{where}: axis {axis} has no values; name one at least")
+        for axis in DOMAIN_AXES & found.keys():
+            found[axis] = [self._domain(axis, name) for name in found[axis]]
+        return found
 
     def _domain(self, axis: str, name: Any) -> str:
         with self._blames(axis):
@@ -151,13 +160,13 @@ class Case:
             raise self._file.mistake(error, CellAsk, self.where) from None
         seed = axes["seed"] if ask.trial.seed is None else ask.trial.seed
         start, checkpoint = (ask.parent.trial, ask.parent.checkpoint) if ask.parent else (None, "best")
-        train = in_full(ask.train, self._known)
+        train = in_full(ask.train, {*self._domains, *self._data.local})
         with blamed(lambda: self.where(("train", "domains"), ("train", "count"), ("train", "valid"))):
             train = numbered(train, self._stage, axes, self._domains, self._data)
-        train = self._scale.ask(train) if self._scale else train
+        train = self._frame.scale.ask(train) if self._frame.scale else train
         precision = ask.trial.precision
         if precision == "auto":
-            precision = "bf16" if self._device == "cuda" else "fp32"
+            precision = "bf16" if self._frame.ask.device == "cuda" else "fp32"
         trial = ask.trial.model_copy(update={"seed": seed, "precision": precision})
         values = self._frozen(axes, ask.model_copy(update={"train": train, "trial": trial}), parent) | {"seed": seed}
         axes = {**axes, "seed": seed}
@@ -177,6 +186,7 @@ class Case:
     def _chained(self, cells: list[Cell]) -> Iterator[Cell]:
         """Give each cell of a continue mode the next smaller count of its own line as parent."""
         last: dict[str, Cell] = {}
+        count_axis = self._body["train"].get("count")
         for cell in sorted(cells, key=lambda cell: cell.train.count if isinstance(cell.train.count, int) else 0):
             if cell.train.mode == "restart":
                 yield cell
@@ -185,7 +195,7 @@ class Case:
                 where = cell.where(("train", "mode"))
                 needs = "needs one `count` for all and a `from`"
                 raise ConfigError(f"{where}: stage {cell.stage}: mode {cell.train.mode} {needs}")
-            line = canonical({axis: value for axis, value in cell.axes.items() if axis != self._count_axis})
+            line = canonical({axis: value for axis, value in cell.axes.items() if axis != count_axis})
             before = last.get(line)
             skipped = 0
             if before is not None and cell.train.mode == "incremental":

@@ -102,11 +102,6 @@ class Study:
 def without_each(cell: Cell, domains: Sequence[str], data: Data) -> list[Cell]:
     """Return a cell once without each domain of its mixture, which is validated on instead (axis `left_out`).
 
-    Args:
-        cell: of a study.
-        domains: the study's.
-        data: which say families.
-
     Raises:
         ConfigError: the mixture has fewer than two families of domains.
     """

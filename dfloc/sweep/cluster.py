@@ -107,11 +107,7 @@ class Cluster:
         self.check_gpus(device, gpus_per_trial)
 
     def prove(self, workspace: Workspace, data: Sequence[str] = ()) -> None:
-        """Make every node show that it can work; this machine alone, that its workers run what the driver runs.
-
-        Args:
-            workspace: which every node must see.
-            data: paths that every node must see too.
+        """Make every node show that it sees workspace and data, and, as this machine alone, that it runs our code.
 
         Raises:
             WorkspaceError: some cannot; names each of them.
@@ -154,9 +150,7 @@ class Cluster:
     def max_concurrent(self, asked: int | None, held: dict[str, float]) -> int:
         """Return how many trials run at once, and tell Tune, which must not be imported before.
 
-        Args:
-            asked: by the user; None = as many as there is room for, on nodes that the autoscaler can add too.
-            held: what one trial holds, as `resources` names it.
+        As many as a user asks for; else as there is room for what one holds, on nodes that the autoscaler can add too.
         """
         need = {name.upper(): amount for name, amount in held.items()}
         number = asked or max(1, self._capacity().rooms(need))
@@ -187,11 +181,7 @@ def resources(device: str, gpus_per_trial: float) -> dict[str, float]:
 
 
 def capacity(grows: bool) -> Capacity:
-    """Return the capacity of the Ray that this process is connected to.
-
-    Args:
-        grows: it may have an autoscaler.
-    """
+    """Return the capacity of the Ray that this process is connected to; `grows`: it may have an autoscaler."""
     import ray
 
     live = [node for node in ray.nodes() if node["Alive"]]

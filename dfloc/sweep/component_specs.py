@@ -61,20 +61,12 @@ def loss(asked: LossSpec, *, term: bool = False) -> LossSpec:
 
 
 def optimizer(asked: OptimizerSpec) -> OptimizerSpec:
-    """Return an optimiser with the plug-in that it comes from.
-
-    Raises:
-        ConfigError: no such optimiser or plug-in.
-    """
+    """Return an optimiser with the plug-in that it comes from; raises ConfigError where there is none such."""
     return asked.model_copy(update=_own("optimizer", asked.name))
 
 
 def schedule(asked: ScheduleSpec) -> ScheduleSpec:
-    """Return a schedule with the plug-in that it comes from, without the measure that it does not follow.
-
-    Raises:
-        ConfigError: no such schedule or plug-in.
-    """
+    """Return a schedule likewise, without the measure that it does not follow."""
     return ScheduleSpec(**_read(_given("schedule", asked), registry.SCHEDULE_FIELDS.get(asked.name)))
 
 
@@ -103,11 +95,7 @@ def augment(asked: AugmentAsk | None, maps: Sequence[MapRecipe]) -> AugmentSpec 
 
 
 def refuse_lone(spec: TrialSpec, name: str) -> None:
-    """Return if the decoder of a spec can be trained in its batches.
-
-    Args:
-        spec: of a trial.
-        name: of the trial.
+    """Return if the decoder of a trial's spec can be trained in its batches.
 
     Raises:
         ConfigError: a batch has one image, which the decoder cannot be trained on; names a batch that would do.

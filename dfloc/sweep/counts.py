@@ -53,14 +53,7 @@ def largest(asks: Sequence[TrainAsk]) -> int:
 def names(
     asked: str | tuple[str, ...], stage: str, axes: Mapping[str, object], domains: Sequence[str], data: Data
 ) -> list[str]:
-    """Return the domains that a field of a cell names.
-
-    Args:
-        asked: all | all_but_held_out | one domain | domains.
-        stage: of the cell.
-        axes: of the cell.
-        domains: of the study.
-        data: which have other domains, and say families.
+    """Return the domains that a field of a cell names: all | all_but_held_out | one domain | domains.
 
     Raises:
         ConfigError: an unknown domain, an axis that the cell does not have, or no domain is left.
@@ -112,9 +105,7 @@ def by_domain(asked: Number | Mapping[str, Number], found: Sequence[str], domain
 def in_full(ask: TrainAsk, known: Collection[str]) -> TrainAsk:
     """Return the same with full names for short ones, in the order in which they stand.
 
-    Args:
-        ask: of a cell.
-        known: domains; a name that stands for none, or for several, is left to be refused where it is used.
+    A name that stands for no known domain, or for several, is left to be refused where it is used.
     """
     new: dict[str, object] = {}
     for field in ("domains", "valid_domains"):

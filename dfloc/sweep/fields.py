@@ -16,12 +16,7 @@ Path = tuple[str, ...]
 
 
 def spelled_out(value: Any, where: Callable[[Sequence[str]], str], path: tuple[str, ...] = ()) -> Any:
-    """Return plain values with every bare name as the mapping that it stands for, and every axis by its dotted name.
-
-    Args:
-        value: of a sweep file, a preset or a setting.
-        where: says where a key stands.
-        path: to the value.
+    """Return a value at a path with every bare name as the mapping that it stands for, every axis by its dotted name.
 
     Raises:
         ConfigError: an axis is named twice in one mapping.
@@ -45,12 +40,7 @@ def spelled_out(value: Any, where: Callable[[Sequence[str]], str], path: tuple[s
 def yielding(value: Any, later: Any, path: tuple[str, ...] = ()) -> Any:
     """Return values less what later ones write in another form: an axis as list or range, a `from` as stage or trial.
 
-    An axis that is taken away takes those below it along.
-
-    Args:
-        value: spelled out, as `later` is.
-        later: what is merged over it.
-        path: to both.
+    Both are spelled out; an axis that is taken away takes those below it along.
     """
     if not (isinstance(value, Mapping) and isinstance(later, Mapping)):
         return value
@@ -72,13 +62,7 @@ def _holds_axes(path: Sequence[str]) -> bool:
 
 
 def _axes(value: Mapping[str, Any], whole: Collection[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield axes by dotted name: `{trial: {loss: [...]}}` is the axis `trial.loss`.
-
-    Args:
-        value: of a grid or space.
-        whole: keys of a mapping that is one axis.
-        prefix: of the names.
-    """
+    """Yield axes by dotted name: `{trial: {loss: [...]}}` is `trial.loss`; what has a key of `whole` is one axis."""
     for key, item in value.items():
         if isinstance(item, Mapping) and item and not any(name in whole for name in item):
             yield from _axes(item, whole, f"{prefix}{key}.")

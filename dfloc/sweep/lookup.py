@@ -65,11 +65,7 @@ def fingerprint(
 ) -> str:
     """Return the fingerprint of the trial that is meant, finished or not, whatever code it is of.
 
-    Args:
-        workspace: as `find`.
-        run: as there.
-        tracking_uri: as there.
-        any_repetition: where words are of several trials that differ in draw and seed alone, the first is taken.
+    With `any_repetition` words of several trials that differ in draw and seed alone mean the first of them.
 
     Raises:
         ConfigError, WorkspaceError: none or several are meant.

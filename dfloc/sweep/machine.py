@@ -155,12 +155,7 @@ def of_all(plan: Plan) -> int:
 
 
 class DiskSpace:
-    """What is told of the disk of a workspace before a plan is begun, and where it is full meanwhile.
-
-    Args:
-        workspace: where everything goes.
-        say: shows a line.
-    """
+    """What is told of the disk of a workspace before a plan is begun, and where it is full meanwhile."""
 
     def __init__(self, workspace: Workspace, say: Callable[[str], None]):
         self._workspace, self._say = workspace, say

@@ -166,15 +166,7 @@ class Plan:
 
 
 def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath, retry_failed: bool = False) -> Plan:
-    """Compare a sweep's trials with ledger and feature store.
-
-    Args:
-        resolved: the trials and their lists.
-        ledger: what is finished.
-        store: what backbones said already.
-        others: the folder of all sweeps' records.
-        retry_failed: run again what failed.
-    """
+    """Compare a sweep's trials with ledger and feature store; `others`: the folder of all sweeps' records."""
     record = resolved.record
     distinct = list({trial.fingerprint: trial for trial in record.trials}.values())
     lacking = _lacking(distinct, ledger)

@@ -259,7 +259,7 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
     with study.first.blames("trial.weights"):
         inventory.refuse_idle()
     study_checks.refuse_unread(study, data)
-    if ask.search and not any(axis.of for axis in ask.search.space.values()):
+    if study.cover and ask.search and not any(axis.of for axis in ask.search.space.values()):
         with study.cover[0].blames("trial.batch"):
             component_specs.refuse_lone_drawn(cover)
     domains = tuple(domain for domain in ask.domains if data.has(domain))

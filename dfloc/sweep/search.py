@@ -64,11 +64,7 @@ class Search:
             self._look(trial)
 
     def resolved(self, retry_failed: bool) -> Resolved:
-        """Return the study's trials with those that were drawn, and how many are to be.
-
-        Args:
-            retry_failed: what failed is to be trained again.
-        """
+        """Return the study's trials with those that were drawn, and how many are to be."""
         record = self.added_to(self._resolved.record)
         to_draw = self._num_to_draw()
         return replace(
@@ -86,11 +82,7 @@ class Search:
         return record.model_copy(update={"trials": (*record.trials, *new), "search": self._search(self.points)})
 
     def drawn(self, trials: Sequence[PlannedTrial]) -> SweepRecord:
-        """Return what goes on record of the point that these trials are of, and of what has been learned so far.
-
-        Args:
-            trials: of the newest point; none: there is no new one.
-        """
+        """Return what goes on record of the newest point, if it has trials, and of what has been learned so far."""
         search = self._search(self.points[-1:] if trials else ())
         return self._resolved.record.model_copy(update={"trials": tuple(trials), "search": search})
 
@@ -132,11 +124,7 @@ class Search:
         return [item for item in work_of(trials, self._ledger) if item.trial.fingerprint not in over]
 
     def over(self, at: Sequence[str] = ("stopped", "failed")) -> frozenset[str]:
-        """Return trials that are not trained any more, by fingerprint: one of their point was stopped, or has failed.
-
-        Args:
-            at: which of these ends a point; what is done is left out.
-        """
+        """Return trials, by fingerprint, that are not trained any more: one of their point was stopped, or failed."""
         ended = [trials for _, trials in self.points if self._stands(trials).state in at]
         names = {trial.fingerprint for trials in ended for trial in trials}
         others = {trial.fingerprint for trial in self._resolved.record.trials}

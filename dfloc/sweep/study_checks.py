@@ -27,12 +27,7 @@ class Demand(NamedTuple):
 
 
 def sentences(study: Study, data: Data, skipped: Mapping[str, Sequence[set[str]]]) -> Iterator[str]:
-    """Yield a sentence for each stage that the data cannot give whole, and the cure.
-
-    Args:
-        study: the cells that were asked for.
-        data: what they were planned against.
-        skipped: stage -> domains that its cells need and the data lack, one entry for each cell that is left out.
+    """Yield a sentence for each stage that the data cannot give whole, and the cure; `skipped` is `Resolver.skipped`.
 
     Raises:
         DataError: nothing is left.

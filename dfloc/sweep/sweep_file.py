@@ -95,13 +95,7 @@ class SweepFile:
     def mistake(
         self, error: ValidationError, model: type[BaseModel], where: Callable[[tuple[str, ...]], str] | None = None
     ) -> ConfigError:
-        """Return what pydantic found as one sentence with files and lines, and what is near.
-
-        Args:
-            error: what pydantic says.
-            model: what was checked.
-            where: says where a field of it was given; none: where the file has it.
-        """
+        """Return what pydantic found in a model as one sentence, with where each field was given, and what is near."""
         found = validation_errors.distinct(error)
         fields = [tuple(map(str, one.loc)) for one in found]
         places = [where(field) if where else self.where(*field) for field in fields]

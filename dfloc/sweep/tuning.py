@@ -64,12 +64,7 @@ class Tuning(Searcher):  # type: ignore[misc]
         return str, ()  # Tune pickles its searcher to restore a run; here none is ever restored.
 
     def run(self, resources: dict[str, float], max_concurrent: int, folder: UPath) -> None:
-        """Run until nothing is left, or the user stops it.
-
-        Args:
-            resources: of one trial.
-            max_concurrent: trials at once at most.
-            folder: Tune's own files; gone afterwards.
+        """Run until nothing is left, or the user stops it; `folder` holds Tune's own files, and is gone afterwards.
 
         Raises:
             DflocError: `on_report` or the scheduler raised it; the epochs in flight were ended first.

@@ -80,12 +80,7 @@ class Mistake:
 
 
 def sentences(found: Sequence[tuple[str, Mistake]], model: type[BaseModel]) -> str:
-    """Return mistakes in one sentence: every key that is missing, and the first few of the others.
-
-    Args:
-        found: each with the place where it stands.
-        model: what was checked.
-    """
+    """Return mistakes and where they stand in one sentence: all keys that are missing, and the first few others."""
     by_place: dict[tuple[str, str], list[str]] = {}
     for place, one in found:
         kind = "missing" if one.kind == "missing" else one.path
