@@ -52,7 +52,8 @@ class AugmentedViews:
         num, share = len(self.wanted), share_touched(self.augment)
         how = "drawn anew in each epoch" if self.anew else "taken in turn"
         way = self.backbone if self.via is None else f"{self.backbone} via {self.via}"
-        head = f"views of {_name(self.augment)}, {way}: {num}, {how}"
+        name = name_of(self.augment) or " and ".join(op.name for op in self.augment.ops)
+        head = f"views of {name}, {way}: {num}, {how}"
         if self.backbone == PIXELS:
             return f"{head}; changed as they are read, nothing is stored"
         each = "" if share == 1 else f"{share:g} x "
@@ -119,10 +120,6 @@ def _drawn(way: _Way, trials: Sequence[PlannedTrial], size: Size) -> AugmentedVi
             if way[0] != PIXELS
         ),
     )
-
-
-def _name(augment: AugmentSpec) -> str:
-    return name_of(augment) or " and ".join(op.name for op in augment.ops)
 
 
 def _way(recipe: MapRecipe) -> _Way:

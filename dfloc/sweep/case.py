@@ -38,14 +38,14 @@ class Frame:
 
     Attributes:
         axes: `draw` and `seed`, which every case has.
-        scale: of `--limit`; None: there is none.
+        scale: of `--limit`.
         data: how many images `all` are, and which other domains there are.
     """
 
     file: SweepFile
     ask: StudyAsk
     axes: Mapping[str, Sequence[int]]
-    scale: Scale | None
+    scale: Scale
     data: Data
 
 
@@ -163,7 +163,7 @@ class Case:
         train = in_full(ask.train, {*self._domains, *self._data.local})
         with blamed(lambda: self.where(("train", "domains"), ("train", "count"), ("train", "valid"))):
             train = numbered(train, self._stage, axes, self._domains, self._data)
-        train = self._frame.scale.ask(train) if self._frame.scale else train
+        train = self._frame.scale.ask(train)
         precision = ask.trial.precision
         if precision == "auto":
             precision = "bf16" if self._frame.ask.device == "cuda" else "fp32"

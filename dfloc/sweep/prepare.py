@@ -14,7 +14,7 @@ from dfloc.report import published
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Data
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.plan import Plan, Resolved, make
+from dfloc.sweep.plan import Plan, make
 from dfloc.sweep.resolve import resolve
 from dfloc.sweep.search import Search
 from dfloc.sweep.study import expand
@@ -27,10 +27,9 @@ UNMASKED = frozenset({"real", "p2"})
 
 @dataclass(frozen=True)
 class Prepared:
-    """A sweep ready to be run: its plan, the samples of its lists, its data folder, its device, and its search."""
+    """A sweep ready to be run: its plan, its device, its data, and its search."""
 
     plan: Plan
-    resolved: Resolved
     device: str
     data: Data
     search: Search | None = None
@@ -62,7 +61,7 @@ def prepare(options: SweepRequest, workspace: Workspace, data: Data, inventory: 
         workspace.root / "sweeps",
         options.retry_failed,
     )
-    return Prepared(plan, resolved, study.ask.device, data, search)
+    return Prepared(plan, study.ask.device, data, search)
 
 
 def merged(options: SweepRequest) -> str:

@@ -51,8 +51,9 @@ class Resolver:
         self._samples = ranked(data.samples)
         self._planned: dict[Cell, PlannedTrial] = {}
         self._lacking: dict[Cell, set[str]] = {}
+        known = {*study.ask.domains, *data.local}
         with study.first.blames("evaluate.domains"):
-            tests = [self._full(name) for name in study.ask.evaluate.domains]
+            tests = [dolos.resolve(name, known) for name in study.ask.evaluate.domains]
         with study.first.blames("evaluate.protocol"):
             protocols.find(study.ask.evaluate.protocol)
         there = {domain: data.facts(domain) for domain in tests if data.has(domain)}
@@ -236,9 +237,6 @@ class Resolver:
 
     def _names(self, asked: str | tuple[str, ...], cell: Cell) -> list[str]:
         return counts.names(asked, cell.stage, cell.axes, self.study.ask.domains, self.data)
-
-    def _full(self, name: str) -> str:
-        return dolos.resolve(name, {*self.study.ask.domains, *self.data.local})
 
     def _counts(self, asked: Number | dict[str, Number], names: Sequence[str]) -> dict[str, int]:
         found = counts.by_domain(asked, names, self.study.ask.domains)

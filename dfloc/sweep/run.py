@@ -178,7 +178,7 @@ class Driver:
         self.lock.check()
         self.starts = Starts(self.workspace.sweep(prepared.plan.record.sweep))
         self.starts.begin(prepared.plan.record)
-        self.machine.keep(prepared.resolved.lists)
+        self.machine.keep(prepared.plan.resolved.lists)
         if self.options.retry_failed:
             for item in prepared.plan.items:
                 self.ledger.forget_failure(item.trial.fingerprint)
@@ -188,7 +188,7 @@ class Driver:
         """Put what a search has drawn on record."""
         self.lock.check()
         self.starts.add(drawn)
-        self.machine.keep(prepared.resolved.lists)
+        self.machine.keep(prepared.plan.resolved.lists)
         self.record = self.starts.union
         self.tracker.renew(self.record)
 

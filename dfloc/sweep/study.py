@@ -44,7 +44,7 @@ def expand(
         raise file.mistake(error, StudyAsk) from None
     wanted = _wanted(ask, only)
     axes = {"draw": range(draws or ask.draws), "seed": range(seeds or ask.seeds)}
-    frame = Frame(file, ask, axes, None, data or Expected("dolos", {}, {}))
+    frame = Frame(file, ask, axes, Scale(1, 1), data or Expected("dolos", {}, {}))
     made = _Expansion(frame)
     whole = made.study(wanted, made.notes)
     most = largest([cell.train for cell in (*made.cells, *made.cover)])

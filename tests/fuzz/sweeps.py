@@ -101,7 +101,7 @@ def plan(path: Path, asked: Asked) -> Prepared:
 
 def trials(prepared: Prepared, cover: bool = True) -> Planned:
     """Return what identifies every trial, in an order of its own."""
-    found = prepared.resolved.all if cover else prepared.resolved.record.trials
+    found = prepared.plan.resolved.all if cover else prepared.plan.resolved.record.trials
     return sorted((one.stage, one.case, repr(sorted(one.axes.items())), one.fingerprint) for one in found)
 
 

@@ -133,7 +133,7 @@ def _prepared(workspace: Workspace, start: Mapping[str, object]) -> Prepared:
 
 def _run(filled: Filled, prepared: Prepared, points: int) -> SweepRecord:
     """Fill the trials of a start, and those of a search one point after the other; return its record."""
-    record = smaller(prepared.resolved.record)
+    record = smaller(prepared.plan.resolved.record)
     filled.fill(record)
     if prepared.search is None:
         return record

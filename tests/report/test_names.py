@@ -38,7 +38,7 @@ def planned(folder: Path, name: str, preset: str) -> tuple[SweepRecord, Workspac
     options = SweepRequest(name, str(workspace.root), preset=preset)
     data = data_of(replace(options, preset="smoke"), workspace)  # the built-in ones, for a file without presets too
     prepared = prepare(options, workspace, data, Inventory(workspace, load=False))
-    filled, record = Filled(workspace, SCORED, one_in=40), prepared.resolved.record
+    filled, record = Filled(workspace, SCORED, one_in=40), prepared.plan.resolved.record
     if record.search:
         record = record.model_copy(update={"search": record.search.model_copy(update={"rungs": (1,)})})
     for _ in range(POINTS if prepared.search else 0):

@@ -19,7 +19,7 @@ from dfloc.features.store import TRUTH, bytes_of
 from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
 from dfloc.sweep import machine, tuning, work
-from dfloc.sweep.plan import Plan
+from dfloc.sweep.plan import Plan, recipes_of
 from dfloc.sweep.scheduler import ParentsFirst
 from dfloc.sweep.tuning import Tuning
 from dfloc.tracking import Tracker
@@ -54,7 +54,7 @@ def has(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
 
 def test_a_plan_needs_features_weights_and_rows(plan: Plan, planner: Planner) -> None:
     images = sum(job.rows for job in plan.jobs)
-    [recipe] = plan.recipes
+    [recipe] = recipes_of(plan.resolved.all)
     assert machine.of_features(plan) == images * (bytes_of(TRUTH) + bytes_of(recipe))
     weights = 0
     for trial in {item.trial.fingerprint: item.trial for item in plan.items}.values():

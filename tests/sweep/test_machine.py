@@ -164,7 +164,7 @@ def test_a_plan_without_data_asks_for_what_it_asks_for_with_them(planner: Planne
         for resolved in (with_data, without)
     ]
     assert plans[0].images == plans[1].images
-    assert [plan.has_data for plan in plans] == [True, False]
+    assert [plan.resolved.present for plan in plans] == [True, False]
     assert with_data.lists.keys().isdisjoint(without.lists)
 
 
