@@ -52,6 +52,8 @@ class Frame:
 class Case:
     """One case of a stage (`""` where it has none), with everything merged that its cells have in common.
 
+    What ways of writing a value it comes across goes into `spelled`.
+
     Attributes:
         before: the stage whose cells are the parents; None: there are none, or one finished trial.
     """
