@@ -19,7 +19,6 @@ from dfloc.report.groups import Study, by_protocol
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from dfloc.sweep import lookup
-from dfloc.sweep import rows as trial_rows
 from dfloc.sweep.sweep_file import shipped
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ def rows(run: str, workspace: str | None = None, *, tracking: str | None = None)
         ConfigError, WorkspaceError: no such trial, or it was not evaluated yet.
     """
     place = _workspace(workspace)
-    frame: pd.DataFrame = trial_rows.table(Ledger(place), lookup.fingerprint(place, run, tracking)).to_pandas()
+    frame: pd.DataFrame = lookup.rows(Ledger(place), lookup.fingerprint(place, run, tracking)).to_pandas()
     return frame
 
 

@@ -23,7 +23,7 @@ from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.sweep import messages, run
-from dfloc.sweep.prepare import SweepRequest
+from dfloc.sweep.sweep_data import SweepRequest
 
 DFLOC = str(Path(sys.executable).with_name("dfloc"))
 MARK = "DFLOC_TEST_MARK"

@@ -50,7 +50,7 @@ SOLE_IMPORTERS = {
     "ray.init": ("dfloc.workers",),
     "ray.shutdown": ("dfloc.workers",),
     "ray.data": ("dfloc.workers", "dfloc.data.importer", "dfloc.features.extract"),
-    "ray.tune": ("dfloc.sweep.tuning", "dfloc.sweep.trainable"),
+    "ray.tune": ("dfloc.sweep.tuning",),
     "mlflow": ("dfloc.tracking_store",),
     "click": ("dfloc.cli",),
     "matplotlib": ("dfloc.report.draw", "dfloc.report.sheet", "dfloc.report.svg"),

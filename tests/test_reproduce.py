@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dfloc.report import published
 from dfloc.sweep.messages import dry_run
-from dfloc.sweep.prepare import SweepRequest
+from dfloc.sweep.sweep_data import SweepRequest
 
 DOC = (Path(__file__).parent.parent / "docs/REPRODUCE.md").read_text()
 ROWS = re.findall(r"^\| [2-9] \| (.*?) \| `dfloc sweep (\S+) --data DOLOS (.*?)` \| (.*?) \| (.*?) \|$", DOC, re.M)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from dfloc.sweep.messages import dry_run
-from dfloc.sweep.prepare import SweepRequest
+from dfloc.sweep.sweep_data import SweepRequest
 from dfloc.sweep.sweep_file import shipped
 
 DOC = (Path(__file__).parent.parent / "docs/STUDIES.md").read_text()

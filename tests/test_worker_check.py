@@ -136,7 +136,7 @@ def test_the_marker_of_a_driver_that_was_killed_is_removed(mine: WorkerCheck) ->
 
 
 def test_a_node_that_joined_later_proves_itself_before_its_first_trial(mine: WorkerCheck, tmp_path: Path) -> None:
-    from dfloc.sweep.trainable import train_pack
+    from dfloc.sweep.tuning import train_pack
 
     workspace = tmp_path / "unseen"
     told = {"workspace": str(workspace), "data": "", "device": "cpu", "plugins": [], "items": []}

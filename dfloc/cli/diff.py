@@ -60,7 +60,7 @@ def diff(
     from dfloc.report import differs
     from dfloc.storage import Workspace
     from dfloc.sweep import diff as compared
-    from dfloc.sweep import lookup, rows
+    from dfloc.sweep import lookup
 
     place = Workspace(workspace, create=False)
     ledger = Ledger(place)
@@ -70,7 +70,7 @@ def diff(
         console.print(f"{letter}: trial {lookup.called(place, name)}", highlight=False, markup=False)
     paired = compared.paired(place, *names, alone=alone)
     _show_fields(console, differs.fields(ledger.spec(paired[0][1]), ledger.spec(paired[0][2])))
-    pairs = [compared.TrialPair(*at, rows.table(ledger, one), rows.table(ledger, other)) for at, one, other in paired]
+    pairs = [compared.TrialPair(*at, lookup.rows(ledger, one), lookup.rows(ledger, other)) for at, one, other in paired]
     chosen = compared.choose(pairs[0].a, pairs[0].b, protocol)
     found = compared.differences(pairs, chosen, metric, checkpoint)
     what = f"{metric or protocols.find(chosen).first.key}, {checkpoint} checkpoint, protocol {chosen}, fractions"

@@ -87,14 +87,14 @@ def _of_trial(run: str, given: dict[str, Any], console: "Console") -> Found:
 
 
 def _of_maps(folder: Path | None, given: dict[str, Any], console: "Console") -> Found:
-    from dfloc.sweep.evaluate_maps import MapsRequest, score
+    from dfloc.sweep.evaluate import MapsRequest, score_maps
 
     assert folder is not None
     idle = [f"--{name}" for name, default in TRIAL_ONLY.items() if given[name] != default]
     if idle:
         raise ConfigError(f"{', '.join(idle)} say nothing of --maps, which are there already; leave them out")
     asked = {key: value for key, value in given.items() if key not in TRIAL_ONLY}
-    lines, rows = score(MapsRequest(maps=folder, **asked), console)
+    lines, rows = score_maps(MapsRequest(maps=folder, **asked), console)
     return {"said": f"maps in {folder}", "trial": rows["trial"][0].as_py(), "checkpoint": "none"}, lines, rows
 
 

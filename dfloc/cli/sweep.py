@@ -90,9 +90,10 @@ def sweep(dry_run: bool, printed: bool, debug: bool, **given: Any) -> int:
     from rich.console import Console
 
     from dfloc.sweep import messages, prepare, run
+    from dfloc.sweep.sweep_data import SweepRequest
 
     console = Console(soft_wrap=True, markup=False)
-    options = prepare.SweepRequest(**given)
+    options = SweepRequest(**given)
     if printed:
         click.echo(prepare.merged(options), nl=False)
         return 0

@@ -25,7 +25,7 @@ from dfloc.doctor.finding import Check, Finding, reason
 from dfloc.errors import DataError, DflocError, WorkspaceError
 from dfloc.features.weights import Origin
 from dfloc.storage import ASIDE, Workspace
-from dfloc.sweep.prepare import ORIGIN
+from dfloc.sweep.sweep_data import ORIGIN
 
 _LIST, _WORD = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{16}")
 

@@ -35,12 +35,7 @@ def rungs(min_epochs: int, factor: int, epochs: int) -> tuple[int, ...]:
 
 
 class Rungs:
-    """What the trials of a search had reached at each rung.
-
-    Args:
-        epochs: the rungs.
-        factor: of the trials that reached a rung, one in so many goes on.
-    """
+    """What the trials of a search had reached at each rung; of those that reached one, one in `factor` goes on."""
 
     def __init__(self, epochs: Sequence[int], factor: int):
         self._rungs, self._factor = tuple(epochs), factor

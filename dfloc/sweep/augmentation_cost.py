@@ -52,7 +52,8 @@ class AugmentedViews:
         num, share = len(self.wanted), share_touched(self.augment)
         how = "drawn anew in each epoch" if self.anew else "taken in turn"
         way = self.backbone if self.via is None else f"{self.backbone} via {self.via}"
-        head = f"views of {_name(self.augment)}, {way}: {num}, {how}"
+        name = name_of(self.augment) or " and ".join(op.name for op in self.augment.ops)
+        head = f"views of {name}, {way}: {num}, {how}"
         if self.backbone == PIXELS:
             return f"{head}; changed as they are read, nothing is stored"
         each = "" if share == 1 else f"{share:g} x "
@@ -73,9 +74,7 @@ class AugmentedViews:
 def views(trials: Sequence[PlannedTrial], size: Size) -> list[AugmentedViews]:
     """Return the views that trials read, by augmentation, backbone and way into it.
 
-    Args:
-        trials: those that train.
-        size: number of distinct images in the union of training lists of these digests.
+    `size` gives the number of distinct images in the union of the training lists of some digests.
     """
     readers: defaultdict[tuple[str, _Way], list[PlannedTrial]] = defaultdict(list)
     for trial in trials:
@@ -121,10 +120,6 @@ def _drawn(way: _Way, trials: Sequence[PlannedTrial], size: Size) -> AugmentedVi
             if way[0] != PIXELS
         ),
     )
-
-
-def _name(augment: AugmentSpec) -> str:
-    return name_of(augment) or " and ".join(op.name for op in augment.ops)
 
 
 def _way(recipe: MapRecipe) -> _Way:

@@ -4,42 +4,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dfloc import losses, registry
-from dfloc.config import (
-    AugmentSpec,
-    DecoderSpec,
-    LossSpec,
-    MapRecipe,
-    OptimizerSpec,
-    ScheduleSpec,
-    TrialSpec,
-)
+from dfloc.config import AugmentSpec, DecoderSpec, LossSpec, MapRecipe, OptimizerSpec, ScheduleSpec, TrialSpec
 from dfloc.data import augment as augmentations
 from dfloc.errors import ConfigError, unknown
 from dfloc.models import decoders
 from dfloc.planned import PlannedTrial
 from dfloc.registry import SOLVED, WATCHED
-from dfloc.sweep.cell import Cell
-from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.sweep_keys import AugmentAsk, DecoderAsk, TrialAsk
 
 ALWAYS = frozenset({"name", "plugin", "weight"})
 
 
-def decoder(ask: TrialAsk, maps: Sequence[MapRecipe], inventory: Inventory) -> DecoderSpec:
-    """Return the decoder of a cell: `channels: auto` and the encoder's weights settled.
+def decoder(ask: TrialAsk, maps: Sequence[MapRecipe]) -> DecoderSpec:
+    """Return the decoder of a cell: `channels: auto` settled.
 
     Raises:
-        ConfigError: no such decoder or plug-in, it does not suit the maps, or no such weights.
+        ConfigError: no such decoder or plug-in, or it does not suit the maps.
     """
     asked = ask.decoder
-    given = {name: getattr(asked, name) for name in asked.model_fields_set} | _own("decoder", asked.name)
+    given = _given("decoder", asked)
     head, tail = maps[0].name
     if asked.channels == "auto":
         given["channels"] = registry.backbone(head).channels.get(tail, DecoderSpec.model_fields["channels"].default)
     spec = DecoderSpec(**_read(given, registry.DECODER_FIELDS.get(asked.name)))
     decoders.check(spec, _shapes(maps))
-    if spec.name == "smp":
-        spec = spec.model_copy(update={"weights": inventory.encoder(spec)})
     return spec
 
 
@@ -60,7 +48,7 @@ def loss(asked: LossSpec, *, term: bool = False) -> LossSpec:
     """
     if asked.weight != 1 and not term:
         raise ConfigError(f"loss {asked.name}: only a term of a sum has a weight; this one's would change nothing")
-    given = {name: getattr(asked, name) for name in asked.model_fields_set} | _own("loss", asked.name)
+    given = _given("loss", asked)
     if asked.name == "sum":
         if not asked.terms or any(part.name == "sum" for part in asked.terms):
             raise ConfigError(
@@ -73,22 +61,13 @@ def loss(asked: LossSpec, *, term: bool = False) -> LossSpec:
 
 
 def optimizer(asked: OptimizerSpec) -> OptimizerSpec:
-    """Return an optimiser with the plug-in that it comes from.
-
-    Raises:
-        ConfigError: no such optimiser or plug-in.
-    """
+    """Return an optimiser with the plug-in that it comes from; raises ConfigError where there is none such."""
     return asked.model_copy(update=_own("optimizer", asked.name))
 
 
 def schedule(asked: ScheduleSpec) -> ScheduleSpec:
-    """Return a schedule with the plug-in that it comes from, without the measure that it does not follow.
-
-    Raises:
-        ConfigError: no such schedule or plug-in.
-    """
-    given = {name: getattr(asked, name) for name in asked.model_fields_set} | _own("schedule", asked.name)
-    return ScheduleSpec(**_read(given, registry.SCHEDULE_FIELDS.get(asked.name)))
+    """Return a schedule likewise, without the measure that it does not follow."""
+    return ScheduleSpec(**_read(_given("schedule", asked), registry.SCHEDULE_FIELDS.get(asked.name)))
 
 
 def augment(asked: AugmentAsk | None, maps: Sequence[MapRecipe]) -> AugmentSpec | None:
@@ -116,11 +95,7 @@ def augment(asked: AugmentAsk | None, maps: Sequence[MapRecipe]) -> AugmentSpec 
 
 
 def refuse_lone(spec: TrialSpec, name: str) -> None:
-    """Return if the decoder of a spec can be trained in its batches.
-
-    Args:
-        spec: of a trial.
-        name: of the trial.
+    """Return if the decoder of a trial's spec can be trained in its batches.
 
     Raises:
         ConfigError: a batch has one image, which the decoder cannot be trained on; names a batch that would do.
@@ -138,14 +113,13 @@ def refuse_lone(spec: TrialSpec, name: str) -> None:
     raise ConfigError(f"{name}: decoder {word} cannot be trained on one image, but {has}; ask for {cure}")
 
 
-def refuse_lone_drawn(cells: Sequence[Cell], cover: Sequence[PlannedTrial]) -> None:
+def refuse_lone_drawn(cover: Sequence[PlannedTrial]) -> None:
     """Refuse a search that could draw a decoder with a batch of one image that it cannot be trained on."""
     decoders = {trial.spec.decoder: trial.spec.maps for trial in cover if trial.spec.decoder.name not in SOLVED}
     batches = {(trial.spec.train.size, trial.spec.batch, trial.spec.epoch_steps): trial.spec for trial in cover}
     for spec in batches.values():
         for decoder, maps in decoders.items():
-            with cells[0].blames("trial.batch"):
-                refuse_lone(spec.model_copy(update={"decoder": decoder, "maps": maps}), f"stage {cells[0].stage}")
+            refuse_lone(spec.model_copy(update={"decoder": decoder, "maps": maps}), f"stage {cover[0].stage}")
 
 
 def _shapes(maps: Sequence[MapRecipe]) -> tuple[registry.MapSpec, ...]:
@@ -175,6 +149,11 @@ def _own(kind: registry.ComponentKind, name: str) -> dict[str, object]:
     plugin = registry.plugin_of(kind, name)
     registry.find(kind, name, plugin)
     return {"plugin": plugin}
+
+
+def _given(kind: registry.ComponentKind, asked: DecoderAsk | LossSpec | ScheduleSpec) -> dict[str, Any]:
+    """Return the fields of a spec that were written, and the plug-in that it comes from."""
+    return {name: getattr(asked, name) for name in asked.model_fields_set} | _own(kind, asked.name)
 
 
 def _read(given: Mapping[str, Any], fields: frozenset[str] | None) -> dict[str, Any]:

@@ -1,6 +1,8 @@
-"""How many images of which domains a cell asks for, by full names; `all` is what the data have."""
+"""How many images of which domains a cell asks for, by full names; `all` is what the data have, `--limit` a share."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from dfloc.data import dolos
@@ -10,19 +12,48 @@ from dfloc.sweep.data import Data
 from dfloc.sweep.sweep_keys import Number, TrainAsk
 
 DOMAIN_AXES = {"held_out", "domain"}  # axes whose values are domains: a short name is understood
+RULE = 2  # see SweepRecord.limit_rule
+
+
+@dataclass(frozen=True)
+class Scale:
+    """`--limit`: a count c of training or validation becomes max(1, round(c * limit / largest)), half to even.
+
+    Attributes:
+        largest: training count that the study asks of a domain; a limit that is no less changes nothing.
+    """
+
+    limit: int
+    largest: int
+
+    def ask(self, train: TrainAsk) -> TrainAsk:
+        """Return what is asked of the samples, scaled."""
+        within = None if train.within is None else self.count(train.within)
+        return train.model_copy(
+            update={"count": self._all(train.count), "valid": self._all(train.valid), "within": within}
+        )
+
+    def count(self, value: int) -> int:
+        """Return one count, scaled; a count is never raised."""
+        return max(1, round(Fraction(value * self.limit, self.largest))) if self.limit < self.largest else value
+
+    def _all(self, value: object) -> int | dict[str, int]:
+        if isinstance(value, Mapping):
+            return {key: self.count(item) for key, item in value.items()}
+        assert isinstance(value, int)
+        return self.count(value)
+
+
+def largest(asks: Sequence[TrainAsk]) -> int:
+    """Return the largest training count that is asked of a domain."""
+    counts = (ask.count.values() if isinstance(ask.count, dict) else [ask.count] for ask in asks)
+    return max(count for each in counts for count in each if isinstance(count, int))
 
 
 def names(
     asked: str | tuple[str, ...], stage: str, axes: Mapping[str, object], domains: Sequence[str], data: Data
 ) -> list[str]:
-    """Return the domains that a field of a cell names.
-
-    Args:
-        asked: all | all_but_held_out | one domain | domains.
-        stage: of the cell.
-        axes: of the cell.
-        domains: of the study.
-        data: which have other domains, and say families.
+    """Return the domains that a field of a cell names: all | all_but_held_out | one domain | domains.
 
     Raises:
         ConfigError: an unknown domain, an axis that the cell does not have, or no domain is left.
@@ -74,9 +105,7 @@ def by_domain(asked: Number | Mapping[str, Number], found: Sequence[str], domain
 def in_full(ask: TrainAsk, known: Collection[str]) -> TrainAsk:
     """Return the same with full names for short ones, in the order in which they stand.
 
-    Args:
-        ask: of a cell.
-        known: domains; a name that stands for none, or for several, is left to be refused where it is used.
+    A name that stands for no known domain, or for several, is left to be refused where it is used.
     """
     new: dict[str, object] = {}
     for field in ("domains", "valid_domains"):

@@ -10,14 +10,7 @@ from upath import UPath
 from dfloc.config import SampleList, fingerprint
 from dfloc.data import dolos
 from dfloc.data.leakage import NOTE, overlaps, undigested
-from dfloc.data.manifest import (
-    Manifest,
-    SampleRef,
-    list_digest,
-    masks_of_one_kind,
-    read_samples,
-    refs_of,
-)
+from dfloc.data.manifest import Manifest, SampleRef, list_digest, masks_of_one_kind, read_samples, refs_of
 from dfloc.data.mixture import Split
 from dfloc.errors import DataError
 from dfloc.ids import SampleId

@@ -52,12 +52,7 @@ class Spread(NamedTuple):
 
 
 def line(record: SweepRecord, ledger: Ledger) -> Iterator[str]:
-    """Yield a sentence of what a sweep can show, once two of its recipes are scored on as many photographs as it takes.
-
-    Args:
-        record: of the sweep, with all its trials.
-        ledger: whose rows tell the spread.
-    """
+    """Yield a sentence of what a sweep can show, once two of its recipes are scored on enough photographs."""
     spread = recorded(record, ledger)
     if spread is None:
         return

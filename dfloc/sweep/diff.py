@@ -50,13 +50,7 @@ class Difference(NamedTuple):
 def paired(workspace: Workspace, a: str, b: str, *, alone: bool) -> list[tuple[tuple[int, int], str, str]]:
     """Return the trials to compare, by draw and seed: of the recipes of two, those that both have and are scored.
 
-    Two trials of one recipe, or of which no draw and seed is common to both recipes, stand alone.
-
-    Args:
-        workspace: where they were trained.
-        a: fingerprint of a trial.
-        b: of another.
-        alone: compare just these.
+    Two trials of one recipe, or of which no draw and seed is common to both recipes, stand alone; so do all, if asked.
     """
     ledger = Ledger(workspace)
     sides = [{} if alone else lookup.repeated(workspace, name) for name in (a, b)]
@@ -98,11 +92,7 @@ def differences(
 ) -> list[Difference]:
     """Return the paired differences, by domain, split and condition, of the images that both sides have rows of.
 
-    Args:
-        pairs: all rows of either side; one for each draw and seed.
-        protocol: whose rows.
-        metric: one of the protocol's keys; None: its first.
-        checkpoint: whose rows.
+    Of one of the protocol's metrics, its first by default.
 
     Raises:
         ConfigError: the protocol has no such key.

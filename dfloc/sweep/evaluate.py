@@ -1,7 +1,8 @@
-"""A finished trial on any shards: what is lacking is computed, and its rows go into the ledger."""
+"""A finished trial, or maps that another tool made, on any images; a trial's rows go into the ledger."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -10,8 +11,12 @@ from upath import UPath
 
 from dfloc import registry
 from dfloc.config import Checkpoint, EvaluationSpec, SampleList, TrialSpec
-from dfloc.data.manifest import SampleRef, list_digest
-from dfloc.errors import DflocError, WorkspaceError
+from dfloc.data import dolos, folder_pairs
+from dfloc.data.dolos import Sample
+from dfloc.data.importer import import_samples, is_imported
+from dfloc.data.manifest import SampleRef, Split, domains_of, list_digest
+from dfloc.engine import external_maps
+from dfloc.errors import ConfigError, DataError, DflocError, WorkspaceError
 from dfloc.features import extract
 from dfloc.features.extract import Job
 from dfloc.features.store import FeatureStore
@@ -19,14 +24,37 @@ from dfloc.ledger import Ledger
 from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
 from dfloc.storage import Workspace
-from dfloc.sweep import cluster, evaluation_data, lookup, scores
-from dfloc.sweep.evaluation_data import ImagesRequest
+from dfloc.sweep import cluster, lookup, scores
+from dfloc.sweep.data import Shards
 from dfloc.sweep.machine import Machine, locked
 from dfloc.sweep.plan import Item
 from dfloc.sweep.progress import Display
 from dfloc.sweep.scores import DomainScore
+from dfloc.sweep.sweep_data import SweepRequest, data_of, import_tree, sources
 from dfloc.sweep.work import config_of, run, works
 from dfloc.workers import first_cause
+
+PAIRS = "pairs"  # data name of folder pairs that were imported to be evaluated
+
+Lists = dict[str, Sequence[SampleRef]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesRequest:
+    """What the command line says of images.
+
+    Attributes:
+        data: folder of shards, or a tree, which is imported once.
+        own: instead of `data`, folder pairs as `folder_pairs.read_pair` reads them; all images of one without splits
+            are test images.
+        domains: of `data`, full or short names; none: every local domain that has the split.
+    """
+
+    workspace: str
+    data: str | None = None
+    own: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    split: Split = "test"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +76,26 @@ class EvaluationRequest(ImagesRequest):
     wait: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class MapsRequest(ImagesRequest):
+    """What the command line says; `maps` is the folder that they lie in."""
+
+    maps: Path
+    protocol: str
+    wait: bool = False
+
+
 class ScoredTrial(NamedTuple):
     """A trial, what its rows say of each domain, and the rows of all of them."""
 
     spec: TrialSpec
+    lines: list[DomainScore]
+    rows: pa.Table
+
+
+class ScoredMaps(NamedTuple):
+    """What the rows say of each domain, and the rows of all of them."""
+
     lines: list[DomainScore]
     rows: pa.Table
 
@@ -70,22 +114,40 @@ def evaluate(request: EvaluationRequest, console: Console) -> ScoredTrial:
         locked(workspace, console, request.wait) as lock,
         Machine(workspace, lock, console, request.address) as machine,
     ):
-        data = evaluation_data.find(request, workspace)
+        data = _find(request, workspace)
         if data is None:
-            machine.begin(request.device, evaluation_data.sources(request, workspace, None))
-            data = evaluation_data.bring(request, workspace, console)
-        lists = evaluation_data.lists(request, data)
+            machine.begin(request.device, _sources(request, workspace, None))
+            data = _bring(request, workspace, console)
+        lists = _lists(request, data)
         evaluations = [_evaluation(request, spec, domain, refs) for domain, refs in lists.items()]
         lacking = [one for one in evaluations if not Ledger(workspace).has_whole_rows(spec.fingerprint, one.key)]
         if lacking:
             machine.keep({one.test.digest: lists[one.domain] for one in lacking})
-            machine.begin(request.device, evaluation_data.sources(request, workspace, data))
+            machine.begin(request.device, _sources(request, workspace, data))
             _run(machine, data.folder, spec, lacking, [ref for one in lacking for ref in lists[one.domain]])
     known = [data.folder], data.families
     lines = [scores.line(workspace, spec, one, lists[one.domain], *known) for one in evaluations]
     ledger = Ledger(workspace)
     rows = [ledger.scored(one) for one in evaluations]
     return ScoredTrial(spec, lines, pa.concat_tables(rows, promote_options="permissive"))
+
+
+def score_maps(request: MapsRequest, console: Console) -> ScoredMaps:
+    """Score a folder of maps on every domain that is asked for.
+
+    Raises:
+        DflocError: bad input, another driver where images must be imported, or maps that cannot be used.
+    """
+    protocols.find(request.protocol)
+    workspace = Workspace(request.workspace, create=False)
+    data = _find(request, workspace)
+    if data is None:
+        with locked(Workspace(request.workspace), console, request.wait):
+            data = _bring(request, workspace, console)
+    lists = _lists(request, data)
+    tables = external_maps.score(request.maps, lists, data.folder, request.protocol)
+    lines = [scores.of_rows(rows, request.protocol, domain) for domain, rows in tables.items()]
+    return ScoredMaps(lines, pa.concat_tables(tables.values()))
 
 
 def _evaluation(request: EvaluationRequest, spec: TrialSpec, domain: str, refs: Sequence[SampleRef]) -> EvaluationSpec:
@@ -158,3 +220,60 @@ def _do(config: dict[str, Any]) -> DflocError | None:
     except DflocError as error:
         return error
     return None
+
+
+def _find(asked: ImagesRequest, workspace: Workspace) -> Shards | None:
+    """Return the shards that hold the images; None where they must be imported first."""
+    if (asked.data is None) == (not asked.own):
+        raise ConfigError("say which images: --data DIR (shards or a tree), or --own mine/sd=FOLDER,fake=white")
+    if asked.own:
+        folder = workspace.shards / PAIRS
+        return Shards(folder, PAIRS) if is_imported(_own(asked, workspace), folder) else None
+    found = data_of(_options(asked), workspace)
+    return found if isinstance(found, Shards) else None
+
+
+def _bring(asked: ImagesRequest, workspace: Workspace, console: Console) -> Shards:
+    """Import what `_find` did not find, on the Ray that runs, or on one of its own; return the shards."""
+    if not asked.own:
+        return import_tree(_options(asked), workspace, console)
+    samples, folder = _own(asked, workspace), workspace.shards / PAIRS
+    with Display(console, "images imported", len(samples)) as display:
+        done = import_samples(samples, folder, allow_overlap=True, on_progress=display.advance)
+    if done.rejected:
+        console.print(f"{len(done.rejected)} images rejected; {folder / 'rejected.csv'} says why", highlight=False)
+    for note in done.manifest.notes:
+        if note.startswith(tuple(f"{sample.domain}:" for sample in samples)):
+            console.print(f"Warning: {note}", highlight=False)
+    return Shards(folder, PAIRS)
+
+
+def _sources(asked: ImagesRequest, workspace: Workspace, data: Shards | None) -> list[str]:
+    """Return paths outside of the workspace that show whether a node sees the images."""
+    if asked.own:
+        own = [] if data else _own(asked, workspace)
+        return list({sample.domain: str(sample.image.absolute()) for sample in own}.values())
+    options = _options(asked)
+    return sources(options, workspace, data or data_of(options, workspace))
+
+
+def _lists(asked: ImagesRequest, data: Shards) -> Lists:
+    """Return the samples of each domain that is asked for."""
+    domains = data.manifest.domains
+    known = (
+        {sample.domain for sample in folder_pairs.read_pairs(asked.own, "test", domains)} if asked.own else set(domains)
+    )
+    names = list(dict.fromkeys(dolos.resolve(name, known) for name in asked.domains))
+    if not names:
+        names = [name for name in data.local if name in known and asked.split in domains[name].splits]
+    if not names:
+        raise DataError(f"{data.folder} has no local domain with a split {asked.split}; see dfloc data check")
+    return {name: data.samples(name, asked.split) for name in names}
+
+
+def _options(asked: ImagesRequest) -> SweepRequest:
+    return SweepRequest(name="evaluate", workspace=asked.workspace, data=asked.data)
+
+
+def _own(asked: ImagesRequest, workspace: Workspace) -> list[Sample]:
+    return folder_pairs.read_pairs(asked.own, "test", domains_of(workspace.shards / PAIRS))

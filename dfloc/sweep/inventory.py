@@ -71,10 +71,7 @@ class Inventory:
             return self.recipes(ask.maps, ask.weights, ask.input)
 
     def recipes(
-        self,
-        maps: Sequence[str],
-        weights: str | Mapping[str, str] | None,
-        sizes: Sequence[int] | None = None,
+        self, maps: Sequence[str], weights: str | Mapping[str, str] | None, sizes: Sequence[int] | None = None
     ) -> tuple[MapRecipe, ...]:
         """Return the recipes of maps.
 
@@ -143,11 +140,7 @@ class Inventory:
         return PlannedTrial(fingerprint=spec.fingerprint, stage="", spec=spec)
 
     def stems(self, run: str, data: Sequence[UPath] = ()) -> set[str]:
-        """Return the photographs that a finished trial and its ancestors were trained on.
-
-        Args:
-            run: the trial.
-            data: folders of shards that may know of which photograph an image is.
+        """Return the photographs that a finished trial and its ancestors trained on, as far as shards have to say them.
 
         Raises:
             ConfigError: a list of them is not in the workspace, or not what its images show.
@@ -187,13 +180,7 @@ def _via(head: str, sizes: Sequence[int] | None) -> int | None:
 
 
 def start_notes(cell: Cell, spec: TrialSpec, families: Mapping[str, str]) -> Iterator[str]:
-    """Yield what a user must be told of a cell that a finished trial stands before.
-
-    Args:
-        cell: of a stage that starts from a trial, or behind one that does.
-        spec: of the trial whose weights the cell starts from.
-        families: as the data say them.
-    """
+    """Yield what a user must be told of a cell that, or whose ancestor, starts from a finished trial; `spec` is its."""
     yield f"stage {cell.stage}: maps and decoder of trial {cell.begun} ({', '.join(each.map for each in spec.maps)})"
     held_out = cell.axes.get("held_out")
     said = {**spec.lineage.families, **families}

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from dfloc.config import AugmentOp, LossSpec, OptimizerSpec, ScheduleSpec
-from dfloc.sweep.search_keys import AxisAsk, PrunerAsk, SamplerAsk, SearchAsk
+from dfloc.sweep.search_space import AxisAsk, PrunerAsk, SamplerAsk, SearchAsk
 from dfloc.sweep.sweep_keys import (
     AugmentAsk,
     CaseAsk,

@@ -1,10 +1,12 @@
-"""Which trial is meant: by its fingerprint, its run in MLflow, or words of its name in any order."""
+"""Which trial is meant, by its fingerprint, its run in MLflow, or words of its name in any order; and its rows."""
 
 import difflib
 import logging
 import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
+
+import pyarrow as pa
 
 from dfloc import registry, tracking, trial_names
 from dfloc.config import TrialSpec
@@ -63,11 +65,7 @@ def fingerprint(
 ) -> str:
     """Return the fingerprint of the trial that is meant, finished or not, whatever code it is of.
 
-    Args:
-        workspace: as `find`.
-        run: as there.
-        tracking_uri: as there.
-        any_repetition: where words are of several trials that differ in draw and seed alone, the first is taken.
+    With `any_repetition` words of several trials that differ in draw and seed alone mean the first of them.
 
     Raises:
         ConfigError, WorkspaceError: none or several are meant.
@@ -103,6 +101,21 @@ def repeated(workspace: Workspace, fingerprint: str) -> dict[tuple[int, int], st
         if trial.fingerprint == fingerprint
     ]
     return max(found, key=len, default={})
+
+
+def rows(ledger: Ledger, fingerprint: str) -> pa.Table:
+    """Return all rows of a trial, of every protocol; what a protocol does not have is null in its rows.
+
+    Raises:
+        WorkspaceError: it was never evaluated, or rows are damaged.
+    """
+    found = list(ledger.all_rows(fingerprint))
+    if not found:
+        raise WorkspaceError(
+            f"trial {fingerprint[:12]} has no rows: it was not evaluated; let its sweep end, or, where it is finished, "
+            f"score it: dfloc evaluate {fingerprint[:12]} --data DIR. What a search has stopped early has none"
+        )
+    return pa.concat_tables(found, promote_options="permissive")
 
 
 class _Candidate(NamedTuple):

@@ -1,25 +1,33 @@
-"""What `sweep` and `evaluate` run on: the workspace's lock, a Ray that is proved, features, lists, rounds of work."""
+"""What `sweep` and `evaluate` run on: a workspace's lock and disk, a Ray that is proved, features, rounds of work."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from upath import UPath
 
+from dfloc import disk, registry, storage
+from dfloc.config import TrialSpec
 from dfloc.data import sample_lists
 from dfloc.data.manifest import SampleRef
-from dfloc.errors import WorkspaceError
+from dfloc.errors import DiskFullError, WorkspaceError
 from dfloc.features import extract
 from dfloc.features.extract import Job
-from dfloc.features.store import FeatureStore
+from dfloc.features.store import FeatureStore, bytes_of
 from dfloc.features.weights import WeightsIndex
 from dfloc.lock import DriverLock
+from dfloc.models import decoders
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster
+from dfloc.sweep.plan import Plan
 from dfloc.sweep.progress import Display
 
 ROUNDS = 3
+ROW_BYTES = 250
+"""Of one image in the rows of an evaluation, about."""
 
 
 def locked(workspace: Workspace, console: Console, wait: bool) -> DriverLock:
@@ -132,3 +140,49 @@ class Machine:
                 on_progress=on_progress,
                 proof=self.ray.proof,
             )
+
+
+def of_features(plan: Plan) -> int:
+    """Return the bytes of the features that are lacking: at least, for a row group is stored whole."""
+    return sum(job.rows * bytes_of(recipe) for job in plan.jobs for recipe in job.recipes)
+
+
+def of_all(plan: Plan) -> int:
+    """Return about what a plan still writes: features, the best and the last weights of each trial, rows."""
+    rows = sum(evaluation.test.size for item in plan.items for evaluation in item.evaluations)
+    weights = sum(2 * _weights(item.trial.spec) for item in plan.items if item.train)
+    return of_features(plan) + weights + rows * ROW_BYTES
+
+
+class DiskSpace:
+    """What is told of the disk of a workspace before a plan is begun, and where it is full meanwhile."""
+
+    def __init__(self, workspace: Workspace, say: Callable[[str], None]):
+        self._workspace, self._say = workspace, say
+        self._need = ""
+
+    def look(self, plan: Plan) -> None:
+        """Say where a plan may not fit; what is certain not to fit is refused before it costs.
+
+        Raises:
+            DiskFullError: the features alone do not fit.
+        """
+        self._need = f"the plan needs about {disk.gigabytes(of_all(plan))} more"
+        if not storage.is_local(self._workspace.root):
+            return
+        place = Path(self._workspace.features.path)
+        disk.refuse(place, of_features(plan), "the features of the plan")
+        if of_all(plan) > (free := disk.free(place)):
+            self._say(f"room may be short: {disk.gigabytes(free)} free in {self._workspace.root}, {self._need}")
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Say of a full disk what the plan needs, too."""
+        try:
+            yield
+        except DiskFullError as full:
+            raise DiskFullError(full.what, full.need or self._need) from full
+
+
+def _weights(spec: TrialSpec) -> int:
+    return decoders.weight_bytes(spec.decoder, tuple(registry.map_spec(recipe.map) for recipe in spec.maps))

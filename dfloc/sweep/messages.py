@@ -14,7 +14,8 @@ from dfloc.storage import Workspace
 from dfloc.sweep import detectable
 from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.plan import Plan
-from dfloc.sweep.prepare import MINI, Prepared, SweepRequest, data_of, lacking, prepare
+from dfloc.sweep.prepare import Prepared, lacking, prepare
+from dfloc.sweep.sweep_data import MINI, SweepRequest, data_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def of_data(options: SweepRequest, prepared: Prepared) -> Iterator[str]:
 
 def of_plan(plan: Plan, ledger: Ledger) -> Iterator[str]:
     """Yield what is done, what is left, and which differences the sweep can show."""
-    distinct = len({trial.fingerprint for trial in plan.record.trials}) + plan.to_draw
+    distinct = len({trial.fingerprint for trial in plan.record.trials}) + plan.resolved.to_draw
     images = sum(job.rows for job in plan.jobs)
     features = f", {images} images to pass through the backbones" if images else ""
     stopped = f", {plan.stopped} stopped early" if plan.stopped else ""

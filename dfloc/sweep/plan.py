@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from upath import UPath
@@ -18,9 +18,36 @@ from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.sweep.augmentation_cost import AugmentedViews, views
-from dfloc.sweep.resolve import Resolved
+from dfloc.sweep.cell import Cell
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Resolved:
+    """A study's trials with their keys.
+
+    Attributes:
+        lists: the samples of every list by its digest.
+        present: whether the samples are there, so that something may be done already.
+        planned: turns cells that a search draws into trials.
+        cover: trials that stand for those which a search is still to draw: their maps, images and evaluations.
+        to_draw: how many trials that are.
+        ended: fingerprints of trials that a search will not train any more.
+    """
+
+    record: SweepRecord
+    planned: Callable[[Sequence[Cell]], list[PlannedTrial]]
+    lists: dict[str, list[SampleRef]] = field(default_factory=dict)
+    present: bool = True
+    cover: tuple[PlannedTrial, ...] = ()
+    to_draw: int = 0
+    ended: frozenset[str] = frozenset()
+
+    @property
+    def all(self) -> list[PlannedTrial]:
+        """Every trial, and those that stand for others."""
+        return [*self.record.trials, *self.cover]
 
 
 @dataclass(frozen=True)
@@ -48,62 +75,64 @@ class Plan:
     """What a sweep's trials need.
 
     Attributes:
-        record: the sweep, as planned now.
+        resolved: the sweep's trials, as planned now.
         items: the work left, parents before children.
         done: trials of which nothing is lacking.
         shared: those of them that another sweep planned first.
         failed: trials that failed before, and their descendants; not repeated.
         jobs: row groups whose features are lacking.
-        recipes: every map that the sweep reads.
         images: fingerprint of each map's recipe -> distinct images of which the sweep reads it, as they are.
         views: augmented draws of training images, which are read beside those.
         seconds: expected training time of one worker, by the rates of the trials that are done; None = no rate yet.
-        has_data: whether data are there, so that `done` means something.
         notes: sentences for the screen.
-        stopped: trials that a search has stopped early, or left out since another one of their point was.
-        to_draw: trials that a search is still to draw.
-        evaluations_to_draw: theirs.
     """
 
-    record: SweepRecord
+    resolved: Resolved
     items: tuple[Item, ...]
     done: int
     shared: int
     failed: tuple[str, ...]
     jobs: tuple[Job, ...]
-    recipes: tuple[MapRecipe, ...]
     images: dict[str, int]
     views: tuple[AugmentedViews, ...]
     seconds: float | None
-    has_data: bool
     notes: tuple[str, ...] = ()
-    stopped: int = 0
-    to_draw: int = 0
-    evaluations_to_draw: int = 0
+
+    @property
+    def record(self) -> SweepRecord:
+        """What is planned under the sweep's name."""
+        return self.resolved.record
 
     @property
     def left(self) -> int:
         """Trials that are to run, known or still to be drawn."""
-        return len(self.items) + self.to_draw
+        return len(self.items) + self.resolved.to_draw
+
+    @property
+    def stopped(self) -> int:
+        """Trials that a search has stopped early, or left out since another one of their point was."""
+        return len(self.resolved.ended - {*self.failed})
 
     def lines(self) -> Iterator[str]:
         """Yield what `--dry-run` prints."""
-        stages = Counter({self.record.search.stage: self.to_draw} if self.record.search else {})
+        to_draw = self.resolved.to_draw
+        stages = Counter({self.record.search.stage: to_draw} if self.record.search else {})
         stages.update(trial.stage for trial in self.record.trials)
         for stage, count in stages.items():
             yield f"stage {stage}: {count} trials"
-        distinct = len({trial.fingerprint for trial in self.record.trials}) + self.to_draw
-        evaluations = sum(len(item.evaluations) for item in self.items) + self.evaluations_to_draw
+        distinct = len({trial.fingerprint for trial in self.record.trials}) + to_draw
+        evaluations = sum(len(item.evaluations) for item in self.items)
+        evaluations += to_draw * max((len(trial.evaluations) for trial in self.resolved.cover), default=0)
         yield f"distinct trials: {distinct}" + ("" if distinct == sum(stages.values()) else ", the rest are shared")
-        if self.has_data:
+        if self.resolved.present:
             stopped = f"; stopped early by the search: {self.stopped}" if self.stopped else ""
             failed = f"failed before: {len(self.failed)}{stopped}"
             yield f"done: {self.done}, of which {self.shared} by another sweep; {failed}"
-        left = sum(item.train for item in self.items) + self.to_draw
+        left = sum(item.train for item in self.items) + to_draw
         yield f"{self.left} to run: {left} to train, {evaluations} evaluations"
-        if self.to_draw:
+        if to_draw:
             yield (
-                f"{self.to_draw} of them are drawn while the search runs: those that are done already or stopped early "
+                f"{to_draw} of them are drawn while the search runs: those that are done already or stopped early "
                 "cost less; passes and storage are those of every map that can be drawn"
             )
         yield from self._features()
@@ -113,9 +142,9 @@ class Plan:
         yield from self.notes
 
     def _features(self) -> Iterator[str]:
-        recipes = self.recipes
+        recipes = recipes_of(self.resolved.all)
         passes = Counter({recipe.name.backbone: 0 for recipe in recipes})
-        if self.has_data:
+        if self.resolved.present:
             for job in self.jobs:
                 for name, _ in {(one.name.backbone, one.via) for one in job.recipes if one != TRUTH}:
                     passes[name] += job.rows
@@ -139,15 +168,7 @@ class Plan:
 
 
 def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath, retry_failed: bool = False) -> Plan:
-    """Compare a sweep's trials with ledger and feature store.
-
-    Args:
-        resolved: the trials and their lists.
-        ledger: what is finished.
-        store: what backbones said already.
-        others: the folder of all sweeps' records.
-        retry_failed: run again what failed.
-    """
+    """Compare a sweep's trials with ledger and feature store; `others`: the folder of all sweeps' records."""
     record = resolved.record
     distinct = list({trial.fingerprint: trial for trial in record.trials}.values())
     lacking = _lacking(distinct, ledger)
@@ -166,23 +187,17 @@ def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath,
     jobs = _jobs([*items, *standing], resolved, store) if resolved.present else []
     if store.damaged:
         notes.append(f"{len(store.damaged)} groups of stored features are damaged, they are made again")
-    recipes = recipes_of(resolved.all)
     return Plan(
-        record=record,
+        resolved=resolved,
         items=tuple(items),
         done=len(complete),
         shared=sum(trial.fingerprint in first for trial in complete),
         failed=tuple(sorted(failed)),
         jobs=tuple(jobs),
-        recipes=tuple(recipes),
-        images={recipe.fingerprint: _num_images(resolved, recipe) for recipe in recipes},
+        images={recipe.fingerprint: _num_images(resolved, recipe) for recipe in recipes_of(resolved.all)},
         views=tuple(views(resolved.all, partial(_distinct, resolved))),
         seconds=None if resolved.to_draw else _seconds(distinct, trained, ledger),
-        has_data=resolved.present,
         notes=tuple(notes),
-        stopped=len(resolved.ended - failed),
-        to_draw=resolved.to_draw,
-        evaluations_to_draw=resolved.to_draw * max((len(trial.evaluations) for trial in resolved.cover), default=0),
     )
 
 

@@ -1,7 +1,6 @@
 """Cells and data -> trials: full names, sample lists, recipes, fingerprints."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dfloc.config import EvaluationSpec, InitFrom, Lineage, MapRecipe, SampleList, TrialSpec
@@ -15,42 +14,15 @@ from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.registry import SOLVED, plugin_of
-from dfloc.sweep import component_specs, counts, missing_data, unused
-from dfloc.sweep.cell import Cell
+from dfloc.sweep import component_specs, counts, study_checks
+from dfloc.sweep.cell import Cell, Study
+from dfloc.sweep.counts import RULE
 from dfloc.sweep.data import Data, alike, named, said
 from dfloc.sweep.inventory import Inventory, start_notes
-from dfloc.sweep.limit import RULE
-from dfloc.sweep.study import Study
+from dfloc.sweep.plan import Resolved
 from dfloc.sweep.sweep_keys import Number
 
 CHECKPOINTS: tuple[Literal["best"], Literal["last"]] = ("best", "last")
-
-
-@dataclass
-class Resolved:
-    """A study's trials with their keys.
-
-    Attributes:
-        lists: the samples of every list by its digest.
-        present: whether the samples are there, so that something may be done already.
-        resolver: turns what a search draws into trials.
-        cover: trials that stand for those which a search is still to draw: their maps, images and evaluations.
-        to_draw: how many trials that are.
-        ended: fingerprints of trials that a search will not train any more.
-    """
-
-    record: SweepRecord
-    resolver: "Resolver"
-    lists: dict[str, list[SampleRef]] = field(default_factory=dict)
-    present: bool = True
-    cover: tuple[PlannedTrial, ...] = ()
-    to_draw: int = 0
-    ended: frozenset[str] = frozenset()
-
-    @property
-    def all(self) -> list[PlannedTrial]:
-        """Every trial, and those that stand for others."""
-        return [*self.record.trials, *self.cover]
 
 
 class Resolver:
@@ -79,8 +51,9 @@ class Resolver:
         self._samples = ranked(data.samples)
         self._planned: dict[Cell, PlannedTrial] = {}
         self._lacking: dict[Cell, set[str]] = {}
+        known = {*study.ask.domains, *data.local}
         with study.first.blames("evaluate.domains"):
-            tests = [self._full(name) for name in study.ask.evaluate.domains]
+            tests = [dolos.resolve(name, known) for name in study.ask.evaluate.domains]
         with study.first.blames("evaluate.protocol"):
             protocols.find(study.ask.evaluate.protocol)
         there = {domain: data.facts(domain) for domain in tests if data.has(domain)}
@@ -141,7 +114,9 @@ class Resolver:
         else:
             maps = self.inventory.recipes_of(cell)
             with cell.blames("trial.decoder"):
-                decoder = component_specs.decoder(ask, maps, self.inventory)
+                decoder = component_specs.decoder(ask, maps)
+                if decoder.name == "smp":
+                    decoder = decoder.model_copy(update={"weights": self.inventory.encoder(decoder)})
         assert ask.precision != "auto"
         spec = TrialSpec(
             train=train,
@@ -263,9 +238,6 @@ class Resolver:
     def _names(self, asked: str | tuple[str, ...], cell: Cell) -> list[str]:
         return counts.names(asked, cell.stage, cell.axes, self.study.ask.domains, self.data)
 
-    def _full(self, name: str) -> str:
-        return dolos.resolve(name, {*self.study.ask.domains, *self.data.local})
-
     def _counts(self, asked: Number | dict[str, Number], names: Sequence[str]) -> dict[str, int]:
         found = counts.by_domain(asked, names, self.study.ask.domains)
         return {name: number for name, number in found.items() if number != "all"}  # a cell has a number for each
@@ -280,13 +252,14 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
     """
     ask = study.ask
     resolver = Resolver(study, data, inventory, limit)
-    missing_data.refuse_short(study, data)
+    study_checks.refuse_short(study, data)
     trials, cover = resolver.planned(study.cells), resolver.planned(study.cover)
     with study.first.blames("trial.weights"):
         inventory.refuse_idle()
-    unused.refuse(study, data)
-    if ask.search and not any(axis.of for axis in ask.search.space.values()):
-        component_specs.refuse_lone_drawn(study.cover, cover)
+    study_checks.refuse_unread(study, data)
+    if study.cover and ask.search and not any(axis.of for axis in ask.search.space.values()):
+        with study.cover[0].blames("trial.batch"):
+            component_specs.refuse_lone_drawn(cover)
     domains = tuple(domain for domain in ask.domains if data.has(domain))
     used = named(domains, [*trials, *cover])
     notes = (*alike(data, used), *data.notes(domains))
@@ -303,7 +276,7 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
         tables=ask.tables,
         facts={domain: data.facts(domain) for domain in domains},
         families=said(data, used),
-        notes=(*study.notes, *resolver.notes, *missing_data.sentences(study, data, resolver.skipped), *notes),
+        notes=(*study.notes, *resolver.notes, *study_checks.sentences(study, data, resolver.skipped), *notes),
         synthetic=_is_synthetic(domains, [*trials, *cover]),
         weights=inventory.words,
         trials=tuple(trials),
@@ -313,7 +286,7 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
             f"no trial would be scored: the data have test images of none of {', '.join(ask.evaluate.domains)}; "
             "name the domains of the study by --set domains=[...]"
         )
-    return Resolved(record, resolver, resolver.lists, data.present, tuple(cover))
+    return Resolved(record, resolver.planned, resolver.lists, data.present, tuple(cover))
 
 
 def _learned(cell: Cell, maps: Sequence[MapRecipe]) -> dict[str, Any]:

@@ -19,15 +19,14 @@ from dfloc.record import Starts, SweepRecord
 from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster, messages, settled
-from dfloc.sweep.data import Shards
-from dfloc.sweep.disk_space import DiskSpace
+from dfloc.sweep.data import Data, Shards
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.machine import Machine, locked
+from dfloc.sweep.machine import DiskSpace, Machine, locked
 from dfloc.sweep.plan import Item, Plan
-from dfloc.sweep.prepare import Prepared, SweepRequest, data_folder, data_of, prepare, resting, sources
+from dfloc.sweep.prepare import Prepared, prepare, resting
 from dfloc.sweep.progress import Display
 from dfloc.sweep.scheduler import ParentsFirst, Scheduler, SearchScheduler
-from dfloc.sweep.sweep_data import import_tree
+from dfloc.sweep.sweep_data import SweepRequest, data_folder, data_of, import_tree, sources
 from dfloc.tracking import Tracker, check_experiment
 
 logger = logging.getLogger(__name__)
@@ -98,7 +97,7 @@ class Driver:
         Raises:
             TrialError: trials ended without a word.
         """
-        after = self._plan_again(prepared) if worked else prepared.plan
+        after = self._planned(prepared.data).plan if worked else prepared.plan  # Tune may end without a word
         failed, left = self._failures(after), after.left
         lost = bool(left) and not failed and not interrupted
         self.tracker.close("KILLED" if interrupted else "FAILED" if failed or lost else "FINISHED", report)
@@ -154,14 +153,14 @@ class Driver:
 
     def _prepare(self) -> Prepared:
         expected = data_of(self.options, self.workspace)
-        prepared = prepare(self.options, self.workspace, expected, self.inventory)
+        prepared = self._planned(expected)
         cluster.check_device(prepared.device, self.options.address)
         self.tracker = self._tracked()
         self._say((*messages.of_data(self.options, prepared), f"workspace {self.workspace.root}", *self.tracker.notes))
         if not expected.present:
             self.machine.begin(prepared.device, sources(self.options, self.workspace, expected))
             shards = import_tree(self.options, self.workspace, self.machine.console)
-            prepared = prepare(self.options, self.workspace, shards, self.inventory)
+            prepared = self._planned(shards)
             self.disk_space.look(prepared.plan)
             return prepared
         if prepared.plan.left:
@@ -179,7 +178,7 @@ class Driver:
         self.lock.check()
         self.starts = Starts(self.workspace.sweep(prepared.plan.record.sweep))
         self.starts.begin(prepared.plan.record)
-        self.machine.keep(prepared.resolved.lists)
+        self.machine.keep(prepared.plan.resolved.lists)
         if self.options.retry_failed:
             for item in prepared.plan.items:
                 self.ledger.forget_failure(item.trial.fingerprint)
@@ -189,7 +188,7 @@ class Driver:
         """Put what a search has drawn on record."""
         self.lock.check()
         self.starts.add(drawn)
-        self.machine.keep(prepared.resolved.lists)
+        self.machine.keep(prepared.plan.resolved.lists)
         self.record = self.starts.union
         self.tracker.renew(self.record)
 
@@ -224,7 +223,7 @@ class Driver:
 
         def again() -> Sequence[Job]:
             nonlocal prepared
-            after = prepare(self.options, self.workspace, prepared.data, self.inventory)
+            after = self._planned(prepared.data)
             if after.plan.jobs:
                 prepared = after
                 self._leave(prepared.plan.left)
@@ -285,9 +284,8 @@ class Driver:
         evaluated = any(self.ledger.state(trial.fingerprint) == "done" for trial in record.trials)
         return build(self.workspace, record, shards=shards) if evaluated else None
 
-    def _plan_again(self, prepared: Prepared) -> Plan:
-        """Return what is still to run; Tune may end without a word, so the ledger is asked again."""
-        return prepare(self.options, self.workspace, prepared.data, self.inventory).plan
+    def _planned(self, data: Data) -> Prepared:
+        return prepare(self.options, self.workspace, data, self.inventory)
 
     def _say(self, lines: Iterable[str]) -> None:
         for line in lines:

@@ -3,7 +3,8 @@
 import json
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dfloc import repro
 from dfloc.planned import SearchAxis
-from dfloc.sweep.search_keys import SamplerAsk
-from dfloc.sweep.search_space import Point, PointResult, Space
+from dfloc.sweep.search_space import Point, PointResult, SamplerAsk, Space
 
 DIGITS = 4  # of a number that is drawn from a range, so that a person can read and write it
 
@@ -24,14 +24,8 @@ def suggest(space: Space, tried: Sequence[PointResult], sampler: SamplerAsk, num
     """Return the next point.
 
     Nothing is kept in between: the study is rebuilt from what was tried, and the sampler is seeded by seed, number and
-    attempt. So the same points before give the same point, however often a search was interrupted.
-
-    Args:
-        space: what may be drawn.
-        tried: the points so far, in their order; those that are still open are avoided.
-        sampler: how it is drawn.
-        number: of the point, from 0.
-        attempt: counts the draws of one number, where an earlier one was a repetition.
+    attempt (which counts the draws of one number, where an earlier one was a repetition). So the same points before
+    give the same point, however often a search was interrupted. Points that are still open are avoided.
     """
     seed = repro.seed_of("dfloc", sampler.seed, "search", number, attempt) % 2**32
     with warnings.catch_warnings(), _quiet():
@@ -46,12 +40,7 @@ def suggest(space: Space, tried: Sequence[PointResult], sampler: SamplerAsk, num
 
 
 def importance(axes: Mapping[str, SearchAxis], tried: Sequence[PointResult], seed: int = 0) -> dict[str, float]:
-    """Return how much of the objective's variance each axis explains, by fANOVA, most important first.
-
-    Args:
-        axes: of the search.
-        tried: its points that have a value: finished ones, and stopped ones with what they had then.
-        seed: of fANOVA's random forest.
+    """Return how much of the variance of points that have a value each axis explains, by fANOVA, most important first.
 
     Returns:
         Fractions with sum 1 (Hutter et al., ICML 2014: main effects alone); empty where all points have the same value.
@@ -68,15 +57,15 @@ def importance(axes: Mapping[str, SearchAxis], tried: Sequence[PointResult], see
     return {name: float(value) for name, value in found.items()}
 
 
-class _quiet:  # noqa: N801
-    """Keeps Optuna's own lines from the screen for a while."""
-
-    def __enter__(self) -> None:
-        self._before = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(logging.ERROR)
-
-    def __exit__(self, *error: object) -> None:
-        optuna.logging.set_verbosity(self._before)
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Optuna's own lines from the screen for a while."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def _sampler(ask: SamplerAsk, seed: int) -> optuna.samplers.BaseSampler:

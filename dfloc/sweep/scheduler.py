@@ -33,11 +33,7 @@ class Scheduler(Protocol):
 
 
 class ParentsFirst:
-    """Items that are known from the start, each once its parent is finished.
-
-    Args:
-        items: parents before children.
-    """
+    """Items that are known from the start, parents before children, each once its parent is finished."""
 
     def __init__(self, items: Sequence[Item]):
         self.dropped: dict[str, str] = {}

@@ -75,15 +75,7 @@ def line(
     data: Sequence[UPath] = (),
     families: Mapping[str, str] = MappingProxyType({}),
 ) -> DomainScore:
-    """Return what the rows of an evaluation of a trial say.
-
-    Args:
-        workspace: holds the rows, and the lists that the trial was trained on.
-        spec: the trial's.
-        evaluation: whose rows are there.
-        refs: the samples that were evaluated.
-        data: folders of shards that may know of which photograph a training image is.
-        families: of domains, as the data say them.
+    """Return what the rows of an evaluation of a trial say, on samples of which data may know photographs and families.
 
     Raises:
         WorkspaceError: the rows are damaged.
@@ -107,11 +99,7 @@ def line(
 def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None = None) -> DomainScore:
     """Return what the rows of one domain say, whoever made the maps.
 
-    Args:
-        rows: one for each image.
-        protocol: theirs.
-        domain: theirs.
-        valid: rows of validation images, of a protocol that chooses a threshold there.
+    `valid` are rows of validation images, of a protocol that chooses a threshold there.
 
     Raises:
         DataError: the rows are of another protocol, or lack what it says.

@@ -14,11 +14,9 @@ from dfloc.record import SweepRecord
 from dfloc.registry import WATCHED
 from dfloc.sweep import asha
 from dfloc.sweep.asha import Cut, Line, Rungs
-from dfloc.sweep.plan import Item, work_of
-from dfloc.sweep.resolve import Resolved
-from dfloc.sweep.search_keys import SamplerAsk
-from dfloc.sweep.search_space import Point, PointResult, Space
-from dfloc.sweep.study import Study
+from dfloc.sweep.cell import Study
+from dfloc.sweep.plan import Item, Resolved, work_of
+from dfloc.sweep.search_space import Point, PointResult, SamplerAsk, Space
 from dfloc.trial_names import POINT
 
 ATTEMPTS = 20  # of the sampler to give a point that was not drawn before
@@ -66,11 +64,7 @@ class Search:
             self._look(trial)
 
     def resolved(self, retry_failed: bool) -> Resolved:
-        """Return the study's trials with those that were drawn, and how many are to be.
-
-        Args:
-            retry_failed: what failed is to be trained again.
-        """
+        """Return the study's trials with those that were drawn, and how many are to be."""
         record = self.added_to(self._resolved.record)
         to_draw = self._num_to_draw()
         return replace(
@@ -88,11 +82,7 @@ class Search:
         return record.model_copy(update={"trials": (*record.trials, *new), "search": self._search(self.points)})
 
     def drawn(self, trials: Sequence[PlannedTrial]) -> SweepRecord:
-        """Return what goes on record of the point that these trials are of, and of what has been learned so far.
-
-        Args:
-            trials: of the newest point; none: there is no new one.
-        """
+        """Return what goes on record of the newest point, if it has trials, and of what has been learned so far."""
         search = self._search(self.points[-1:] if trials else ())
         return self._resolved.record.model_copy(update={"trials": tuple(trials), "search": search})
 
@@ -134,11 +124,7 @@ class Search:
         return [item for item in work_of(trials, self._ledger) if item.trial.fingerprint not in over]
 
     def over(self, at: Sequence[str] = ("stopped", "failed")) -> frozenset[str]:
-        """Return trials that are not trained any more, by fingerprint: one of their point was stopped, or has failed.
-
-        Args:
-            at: which of these ends a point; what is done is left out.
-        """
+        """Return trials, by fingerprint, that are not trained any more: one of their point was stopped, or failed."""
         ended = [trials for _, trials in self.points if self._stands(trials).state in at]
         names = {trial.fingerprint for trials in ended for trial in trials}
         others = {trial.fingerprint for trial in self._resolved.record.trials}
@@ -198,7 +184,7 @@ class Search:
 
     def _plan(self, point: Point, number: int) -> list[PlannedTrial]:
         cells = [replace(cell, axes={POINT: number, **cell.axes}) for cell in self._cells(point)]
-        return self._resolved.resolver.planned(cells)
+        return self._resolved.planned(cells)
 
     def _num_to_draw(self) -> int:
         """Return how many trials are still to be drawn at most; a space that can be listed may have fewer."""

@@ -7,20 +7,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dfloc.errors import ConfigError, did_you_mean
-from dfloc.sweep.sweep_keys import StudyAsk, field_names
+from dfloc.sweep.sweep_keys import BARE, StudyAsk, field_names
 from dfloc.sweep.yaml_text import Text, cut
-
-# Keys whose value may be a bare name: `loss: bce` stands for `loss: {name: bce}`.
-BARE = {
-    "decoder": "name",
-    "loss": "name",
-    "optimizer": "name",
-    "schedule": "name",
-    "augment": "name",
-    "from": "stage",
-    "sampler": "name",
-    "pruner": "name",
-}
 
 
 @dataclass(frozen=True)
@@ -130,13 +118,10 @@ def _short(text: str) -> str:
 
 
 def holds(value: Any, parts: Sequence[str], key: str = "") -> bool:
-    """Return whether there is something at the end of a path; keys may have dots, and parts too.
+    """Return whether a key's value has something at the end of a path; keys may have dots, and parts too.
 
-    Args:
-        value: of the key.
-        parts: the path inside of it.
-        key: a bare name is the value of one key of the mapping that it stands for; any other value that is no
-            container has all that it should have held.
+    A bare name is the value of one key of the mapping that it stands for; any other value that is no container has all
+    that it should have held.
     """
     if not parts:
         return True

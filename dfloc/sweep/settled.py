@@ -53,11 +53,7 @@ class Settled(Frozen):
 
 
 def lines(asked: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return what a command said when it left nothing to do; None where anything may be different now.
-
-    Args:
-        asked: the command's options by their names.
-    """
+    """Return what a command of some options said when it left nothing to do; None: anything may be different now."""
     try:
         path = _place(asked)
         if path is None or not path.exists():
@@ -105,10 +101,7 @@ def keep(
 def seen(asked: Mapping[str, Any], paths: Sequence[str], settle: bool = False) -> str:
     """Return the digest of what there is at some paths, of every file below: name, inode, size, times of change.
 
-    Args:
-        asked: the command's options by their names.
-        paths: absolute, or relative to the workspace.
-        settle: look again until nothing has changed within a tick, so that every later change shows.
+    With `settle` it is looked again until nothing has changed within a tick, so that every later change shows.
     """
     root = Path(_root(asked).path)
     digest, newest = _seen([str(root / path) for path in paths])
@@ -163,9 +156,7 @@ def _seen(paths: Sequence[str]) -> tuple[str, float]:
 def _walk(path: str, known: set[tuple[int, int]]) -> Iterator[tuple[str, os.stat_result | None]]:
     """Yield a file or folder and all that is below it; None: there is nothing, or nobody may look.
 
-    Args:
-        path: where to begin.
-        known: device and inode of the folders that were looked into: a link may lead back into one.
+    Folders that are `known` by device and inode are not looked into: a link may lead back into one.
     """
     try:
         found = Path(path).stat()

@@ -1,50 +1,20 @@
 """A sweep file -> the cells of its stages: every trial that the study asks for, before data is looked at."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from pydantic import ValidationError
 
-from dfloc.axis import Value
 from dfloc.config import canonical
 from dfloc.errors import ConfigError, did_you_mean
-from dfloc.sweep.cell import Case, Cell, Spelled, as_json, parent_name, without_each
+from dfloc.sweep.case import Case, Frame, Spelled, as_json, parent_name
+from dfloc.sweep.cell import Cell, Study, without_each
+from dfloc.sweep.counts import Scale, largest
 from dfloc.sweep.data import Data, Expected
 from dfloc.sweep.fields import words_in
-from dfloc.sweep.limit import Scale, largest
-from dfloc.sweep.search_keys import AxisAsk, SearchAsk
-from dfloc.sweep.search_space import Point, Space
+from dfloc.sweep.search_space import AxisAsk, Point, SearchAsk, Space
 from dfloc.sweep.sweep_file import SweepFile
 from dfloc.sweep.sweep_keys import StageAsk, StudyAsk
-
-
-@dataclass(frozen=True)
-class Study:
-    """A checked sweep file and its cells, parents before children.
-
-    Attributes:
-        notes: what a user and a report must be told of the cells.
-        draw: the cells of a point of the search; None: there is no search, or its stage was not asked for.
-        cover: cells of the search in which every choice occurs, and whatever its trials may read.
-        chosen: by axis of the search and frozen value, the choice as it was written.
-        scale: the limit.
-        unscaled: cells and cover before that.
-    """
-
-    ask: StudyAsk
-    cells: list[Cell]
-    notes: tuple[str, ...] = ()
-    draw: Callable[[Point], list[Cell]] | None = None
-    cover: tuple[Cell, ...] = ()
-    chosen: Mapping[tuple[str, Value], Any] = field(default_factory=dict)
-    scale: Scale = field(default_factory=lambda: Scale(1, 1))
-    unscaled: tuple[Cell, ...] = ()
-
-    @property
-    def first(self) -> Cell:
-        """Any of its cells, which knows where that was given which all have in common."""
-        return next(iter((*self.cells, *self.cover)))
 
 
 def expand(
@@ -74,14 +44,14 @@ def expand(
         raise file.mistake(error, StudyAsk) from None
     wanted = _wanted(ask, only)
     axes = {"draw": range(draws or ask.draws), "seed": range(seeds or ask.seeds)}
-    data = data or Expected("dolos", {}, {})
-    made = _Expansion(file, ask, axes, None, data)
+    frame = Frame(file, ask, axes, Scale(1, 1), data or Expected("dolos", {}, {}))
+    made = _Expansion(frame)
     whole = made.study(wanted, made.notes)
     most = largest([cell.train for cell in (*made.cells, *made.cover)])
     if limit is None:
         return replace(whole, scale=Scale(most, most), unscaled=(*whole.cells, *whole.cover))
     scale = Scale(limit, most)
-    scaled = _Expansion(file, ask, axes, scale, data)
+    scaled = _Expansion(replace(frame, scale=scale))
     dropped = len(made.cells) - len(scaled.cells)
     notes = made.notes
     if limit < most:
@@ -100,26 +70,20 @@ class _Expansion:
         cover: of the searched stage.
     """
 
-    def __init__(
-        self,
-        file: SweepFile,
-        ask: StudyAsk,
-        axes: Mapping[str, Sequence[int]],
-        scale: Scale | None,
-        data: Data,
-    ):
-        self._file, self._ask, self._axes, self._scale, self._data = file, ask, axes, scale, data
+    def __init__(self, frame: Frame):
+        file, ask = frame.file, frame.ask
+        self._frame, self._ask = frame, ask
         self._by_stage: dict[str, list[Cell]] = {}
         self._spelled: dict[str, Spelled] = {}
         self._searched = _searched(file, ask)
-        _refuse_idle(file, ask, {"held_out", *axes})
+        _refuse_idle(file, ask, {"held_out", *frame.axes})
         for name in _in_order(ask, file):
             self._by_stage[name] = [] if name == self._searched else self._stage(name)
         self.cells = [cell for cells in self._by_stage.values() for cell in cells]
         self.cover: tuple[Cell, ...] = ()
         if ask.search and self._searched:
             space = Space(ask.search.space)
-            reading = Case(file, ask, self._searched, "", axes, scale, data, next(iter(space.cover([])))).reading(space)
+            reading = Case(frame, self._searched, "", {}, space.cover([])[0]).reading(space)
             self.cover = tuple(cell for point in space.cover(reading) for cell in self.draw(point))
             _check(file, ask.search, self.cover)
             self._check_ranges(space)
@@ -148,7 +112,7 @@ class _Expansion:
         """Return the cells of a point of the search."""
         cells = self._stage(self._searched, point)
         if self._ask.search and self._ask.search.objective != "valid":
-            return [one for cell in cells for one in without_each(cell, self._ask.domains, self._data.families)]
+            return [one for cell in cells for one in without_each(cell, self._ask.domains, self._frame.data)]
         return cells
 
     def _distinct(self, space: Mapping[str, AxisAsk]) -> dict[str, AxisAsk]:
@@ -180,18 +144,14 @@ class _Expansion:
         found: list[Cell] = []
         spelled = self._spelled.setdefault(name, {})
         for case in self._ask.stages[name].cases or [""]:
-            made = Case(self._file, self._ask, name, case, self._axes, self._scale, self._data, point, spelled)
+            made = Case(self._frame, name, case, spelled, point)
             parents: Sequence[Cell | None] = self._by_stage[made.before] if made.before else [None]
             found += [cell for parent in parents for cell in made.cells(parent)]
         return found
 
 
 def _searched(file: SweepFile, ask: StudyAsk) -> str:
-    """Return the stage whose trials are drawn; empty where there is none.
-
-    Raises:
-        ConfigError: there is no such stage, or it has what a searched stage cannot have.
-    """
+    """Return the stage whose trials are drawn, empty where there is none; refuse what such a stage cannot have."""
     if ask.search is None:
         return ""
     name = ask.search.stage
@@ -207,16 +167,7 @@ def _searched(file: SweepFile, ask: StudyAsk) -> str:
 
 
 def _refuse_idle(file: SweepFile, ask: StudyAsk, known: Collection[str]) -> None:
-    """Refuse an axis of the whole file that no stage reads.
-
-    Args:
-        file: of the study.
-        ask: what it has.
-        known: axes that need not be named.
-
-    Raises:
-        ConfigError: says where, and what it may be meant for.
-    """
+    """Refuse an axis of the whole file that no stage reads, but for those that are known without it."""
     bodies = [body for stage in ask.stages.values() for body in (stage, *stage.cases.values())]
     read = words_in([ask.trial, *(part for body in bodies for part in (body.train, body.trial, body.parent))])
     for axis in ask.grid:
@@ -228,11 +179,7 @@ def _refuse_idle(file: SweepFile, ask: StudyAsk, known: Collection[str]) -> None
 
 
 def _check(file: SweepFile, search: SearchAsk, cover: Sequence[Cell]) -> None:
-    """Refuse what a search could not be judged or stopped by.
-
-    Raises:
-        ConfigError: says where and why.
-    """
+    """Refuse what a search could not be judged or stopped by."""
     for cell in cover:
         counts = cell.train.valid.values() if isinstance(cell.train.valid, dict) else [cell.train.valid]
         if search.objective == "valid" and len({*counts}) > 1:

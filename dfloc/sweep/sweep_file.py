@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 import dfloc
 from dfloc.errors import ConfigError, unknown
 from dfloc.sweep import validation_errors, yaml_text
+from dfloc.sweep.fields import spelled_out, yielding
 from dfloc.sweep.setting import Setting, holds
-from dfloc.sweep.short_forms import spelled_out, yielding
 from dfloc.sweep.sweep_keys import NAME, NAMED, StudyAsk, field_names
 
 
@@ -95,13 +95,7 @@ class SweepFile:
     def mistake(
         self, error: ValidationError, model: type[BaseModel], where: Callable[[tuple[str, ...]], str] | None = None
     ) -> ConfigError:
-        """Return what pydantic found as one sentence with files and lines, and what is near.
-
-        Args:
-            error: what pydantic says.
-            model: what was checked.
-            where: says where a field of it was given; none: where the file has it.
-        """
+        """Return what pydantic found in a model as one sentence, with where each field was given, and what is near."""
         found = validation_errors.distinct(error)
         fields = [tuple(map(str, one.loc)) for one in found]
         places = [where(field) if where else self.where(*field) for field in fields]
@@ -171,14 +165,14 @@ class SweepFile:
 
     def _mapping(self, value: Any, *path: str) -> None:
         if not isinstance(value, dict):
-            what = f"{'.'.join(path)} should be a mapping (NAME: ...), but it is {validation_errors.shown(value)}"
+            what = f"{'.'.join(path)} should be a mapping (NAME: ...), but it is {yaml_text.shown(value)}"
             raise ConfigError(f"{self._giver(path)}: {what}")
 
     def _merge(self, preset: str, texts: Sequence[str]) -> Any:
         if self.presets() and preset not in self.presets():
             raise unknown("preset", preset, self.presets())
         if not NAME.fullmatch(preset):
-            raise ConfigError(f"--preset should be named by {NAMED}, but it is {validation_errors.shown(preset)}")
+            raise ConfigError(f"--preset should be named by {NAMED}, but it is {yaml_text.shown(preset)}")
         if self._merged and self._merged[0] == (preset, *texts):
             return self._merged[1]
         self.preset, self._settings = preset, [Setting.read(one) for one in texts]

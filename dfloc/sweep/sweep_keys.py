@@ -18,10 +18,9 @@ from dfloc.config import (
 )
 from dfloc.data.mixture import Pairing
 from dfloc.registry import WATCHED
-from dfloc.sweep.search_keys import SearchAsk
+from dfloc.sweep.search_space import Count, SearchAsk
 
-Count = Annotated[Whole, Field(ge=1)]
-Seeds = Annotated[Whole, Field(ge=1, le=10_000)]  # as many trials as are planned at once (`cell.MAX_CELLS`)
+Seeds = Annotated[Whole, Field(ge=1, le=10_000)]  # as many trials as are planned at once (`case.MAX_CELLS`)
 Side = Annotated[Whole, Field(ge=1, le=4096)]  # of a grid, in pixels
 Widths = Annotated[tuple[Annotated[Whole, Field(ge=1, le=65_536)], ...], Field(max_length=32)]
 Word = Annotated[str, Field(min_length=1)]
@@ -33,6 +32,18 @@ Mode = Literal["restart", "cumulative", "incremental"]
 # Names become folders, tags, and words of `--only STAGE/CASE`.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 NAMED = "letters, digits and _ . + -, a letter or digit first, at most 100"
+
+# Keys whose value may be a bare name: `loss: bce` stands for `loss: {name: bce}`.
+BARE = {
+    "decoder": "name",
+    "loss": "name",
+    "optimizer": "name",
+    "schedule": "name",
+    "augment": "name",
+    "from": "stage",
+    "sampler": "name",
+    "pruner": "name",
+}
 
 
 def _is_name(value: str) -> str:
@@ -186,11 +197,6 @@ class CellAsk(Frozen):
     train: TrainAsk
     trial: TrialAsk
     parent: FromAsk | None = Field(default=None, alias="from")
-
-    @field_validator("parent", mode="before")
-    @classmethod
-    def _bare_stage(cls, value: object) -> object:
-        return {"stage": value} if isinstance(value, str) else value
 
 
 class CaseAsk(Frozen):

@@ -14,12 +14,11 @@ from ray import tune
 from ray.tune.search import Searcher
 from upath import UPath
 
-from dfloc import disk, driver_notes, shutdown
+from dfloc import disk, driver_notes, shutdown, storage
 from dfloc.errors import DflocError, DiskFullError
 from dfloc.sweep.plan import Item
 from dfloc.sweep.scheduler import Next, Scheduler
-from dfloc.sweep.trainable import train_pack
-from dfloc.sweep.work import config_of
+from dfloc.sweep.work import config_of, run, works
 
 INFRASTRUCTURE_RETRIES = 3
 GRACE_SECONDS = 3.0
@@ -65,12 +64,7 @@ class Tuning(Searcher):  # type: ignore[misc]
         return str, ()  # Tune pickles its searcher to restore a run; here none is ever restored.
 
     def run(self, resources: dict[str, float], max_concurrent: int, folder: UPath) -> None:
-        """Run until nothing is left, or the user stops it.
-
-        Args:
-            resources: of one trial.
-            max_concurrent: trials at once at most.
-            folder: Tune's own files; gone afterwards.
+        """Run until nothing is left, or the user stops it; `folder` holds Tune's own files, and is gone afterwards.
 
         Raises:
             DflocError: `on_report` or the scheduler raised it; the epochs in flight were ended first.
@@ -199,3 +193,22 @@ class Tuning(Searcher):  # type: ignore[misc]
             clock.cancel()
             if tells.ident:
                 tells.join(TELL_SECONDS)
+
+
+def train_pack(config: dict[str, Any]) -> None:
+    """Train and evaluate the items of a pack; a Tune function trainable.
+
+    The worker writes its own files into the workspace; what is reported is for scheduling and progress alone:
+    `{"pack": {fingerprint: {"epoch", "epochs", "goes_on", "valid_iou", "finished", "failed", "full"}}}`.
+    A full disk is reported, for what is raised is tried again.
+    """
+    for work in works(config):
+        spec = work.spec
+        try:
+            with disk.room(storage.local(work.workspace.root)):
+                for progress in run(work):
+                    tune.report({"pack": {spec.fingerprint: progress}})
+        except DiskFullError as full:
+            ended = {"epoch": 0, "epochs": spec.epochs, "full": full.args}
+            tune.report({"pack": {spec.fingerprint: ended}})
+            return

@@ -10,13 +10,12 @@ from pydantic import BaseModel, ValidationError
 
 from dfloc.errors import ConfigError, WorkspaceError, did_you_mean
 from dfloc.sweep.sweep_keys import NAMED, field_names
-from dfloc.sweep.yaml_text import cut
+from dfloc.sweep.yaml_text import cut, shown
 
 # Where a field may be of several types, pydantic names the type that it tried inside the path of the field.
 UNION_BRANCH = re.compile(r"constrained-\w+|int|str|\w+\[.*|\[key\]")
 
 MAX_TOLD = 4  # mistakes in one message
-MAX_SHOWN = 100  # characters of a wrong value
 
 # What a field should be, by the kind of pydantic's mistake.
 WANTED = {
@@ -81,12 +80,7 @@ class Mistake:
 
 
 def sentences(found: Sequence[tuple[str, Mistake]], model: type[BaseModel]) -> str:
-    """Return mistakes in one sentence: every key that is missing, and the first few of the others.
-
-    Args:
-        found: each with the place where it stands.
-        model: what was checked.
-    """
+    """Return mistakes and where they stand in one sentence: all keys that are missing, and the first few others."""
     by_place: dict[tuple[str, str], list[str]] = {}
     for place, one in found:
         kind = "missing" if one.kind == "missing" else one.path
@@ -125,11 +119,3 @@ def _why(kind: str, message: str, context: Mapping[str, Any]) -> str:
     if kind in BOUNDS:
         return BOUNDS[kind].format(**context)
     return WANTED.get(kind) or message.removeprefix("Value error, ").replace("Input should", "should")
-
-
-def shown(value: object) -> str:
-    """Return a wrong value as a sweep file has it, its kind where it holds others."""
-    if isinstance(value, bool) or value is None:
-        return str(value).lower() if value is not None else "empty"
-    text = repr(dict(value)) if isinstance(value, Mapping) else repr(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

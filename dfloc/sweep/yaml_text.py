@@ -1,7 +1,8 @@
 """The text of a sweep file or a setting -> plain values and their lines; what YAML takes silently is refused."""
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,62 @@ import yaml
 
 from dfloc.axis import frozen
 from dfloc.errors import ConfigError
-from dfloc.sweep.yaml_scalars import MERGE, NULL, PATTERNS, Loader
 
 MAX_BYTES = 1_000_000
 MAX_VALUES = 20_000  # with every alias written out
 MAX_DEPTH = 50
+MAX_SHOWN = 100  # characters of a wrong value
 
+MERGE, NULL, BOOL, INT, FLOAT = (f"tag:yaml.org,2002:{name}" for name in ("merge", "null", "bool", "int", "float"))
 TEXT, LIST, MAPPING = (f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "map"))
+LARGEST = 2**63  # of what a tensor, a seed or a database can hold
+
+# What the words of YAML 1.2's core schema are. YAML 1.1, which PyYAML follows, takes 010 for 8, 1:30 for 90 and on for
+# true; here they are text, and where a number is wanted they are refused by name.
+PATTERNS = (
+    (MERGE, r"<<", "<"),
+    (NULL, r"~|null|Null|NULL|", "~nN\0"),
+    (BOOL, r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    (INT, r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    (FLOAT, r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", "-+0123456789."),
+)
+
 # What may be in `${...}`: a key. OmegaConf would call functions too: `${oc.env:HOME}`.
 KEY = re.compile(r"\$\{\.*[\w-]+(?:\.[\w-]+|\[[\w-]+\])*\}")
 MISSING = "???"  # OmegaConf's word for a value that is still to come: what is merged over another is dropped for it
 NUMBERED = "choices"  # whose keys are values of another axis; elsewhere a key is a word
+
+
+class Loader(yaml.SafeLoader):
+    """Reads plain data; a number that is too large is text."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `Loader` reads as the same: quotes all that either YAML 1.1 or the loader takes for no text."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Return that every value is written out."""
+        return True
+
+
+def _whole(loader: Loader, node: yaml.ScalarNode) -> int | str:
+    digits = str(node.value)
+    number = int(digits) if len(digits) <= len(str(LARGEST)) + 1 else LARGEST
+    return number if abs(number) < LARGEST else digits
+
+
+def _real(loader: Loader, node: yaml.ScalarNode) -> float | str:
+    number = float(node.value)
+    return number if math.isfinite(number) else str(node.value)
+
+
+for _tag, _pattern, _first in PATTERNS:
+    for _either in (Loader, _Dumper):
+        _either.add_implicit_resolver(_tag, re.compile(f"(?:{_pattern})$"), [c if c != "\0" else "" for c in _first])
+Loader.add_constructor(INT, _whole)
+Loader.add_constructor(FLOAT, _real)
 
 
 class Text:
@@ -156,18 +202,6 @@ def read(path: Path) -> Text:
         raise ConfigError(f"{path} line {line}: no YAML: byte {data[error.start]:#04x} is no UTF-8") from error
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes what `Loader` reads as the same: quotes all that either YAML 1.1 or the loader takes for no text."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        """Return that every value is written out."""
-        return True
-
-
-for _of, _pattern, _first in PATTERNS:
-    _Dumper.add_implicit_resolver(_of, re.compile(f"(?:{_pattern})$"), [c if c != "\0" else "" for c in _first])
-
-
 def _text(dumper: _Dumper, data: str) -> yaml.ScalarNode:
     """Return a text with what YAML would fold, or cannot show, written as an escape."""
     return dumper.represent_scalar(TEXT, data, style=None if data.isprintable() else '"')
@@ -197,6 +231,14 @@ def _short(tag: str) -> str:
 def cut(text: str, most: int = 80) -> str:
     """Return the beginning of what a user wrote, if it is long."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def shown(value: object) -> str:
+    """Return a wrong value as a sweep file has it, its kind where it holds others."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower() if value is not None else "empty"
+    text = repr(dict(value)) if isinstance(value, Mapping) else repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _begins(parts: Sequence[str], key: str) -> bool:

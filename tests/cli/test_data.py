@@ -16,7 +16,8 @@ from dfloc.data.mini import photographs
 from dfloc.errors import DflocError
 from dfloc.storage import Workspace
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.prepare import SweepRequest, data_of, prepare
+from dfloc.sweep.prepare import prepare
+from dfloc.sweep.sweep_data import SweepRequest, data_of
 from tests.cases import names
 from tests.cases.originals import write_triples
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dfloc.sweep.capacity import NodeKind, offered
+from dfloc.sweep.cluster import NodeKind, offered
 from tests.cluster.account import FILLED_IN, GROUP, Account, connect
 
 ROOT = Path(__file__).parent.parent.parent

@@ -17,9 +17,10 @@ from dfloc.errors import DflocError
 from dfloc.storage import Workspace
 from dfloc.sweep import yaml_text
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.prepare import Prepared, SweepRequest, data_of, merged, prepare
-from dfloc.sweep.setting import BARE
+from dfloc.sweep.prepare import Prepared, merged, prepare
+from dfloc.sweep.sweep_data import SweepRequest, data_of
 from dfloc.sweep.sweep_file import shipped
+from dfloc.sweep.sweep_keys import BARE
 from tests.fuzz import mutate
 from tests.fuzz.harness import Case, Part, WrongError
 
@@ -100,7 +101,7 @@ def plan(path: Path, asked: Asked) -> Prepared:
 
 def trials(prepared: Prepared, cover: bool = True) -> Planned:
     """Return what identifies every trial, in an order of its own."""
-    found = prepared.resolved.all if cover else prepared.resolved.record.trials
+    found = prepared.plan.resolved.all if cover else prepared.plan.resolved.record.trials
     return sorted((one.stage, one.case, repr(sorted(one.axes.items())), one.fingerprint) for one in found)
 
 

@@ -28,7 +28,8 @@ from dfloc.report.page import Report
 from dfloc.storage import Workspace
 from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.messages import dry_run
-from dfloc.sweep.prepare import Prepared, SweepRequest, data_of, prepare
+from dfloc.sweep.prepare import Prepared, prepare
+from dfloc.sweep.sweep_data import SweepRequest, data_of
 from dfloc.sweep.sweep_file import shipped
 from tests.golden import compare, trials
 from tests.golden.filled import HOLES, SCORED, Filled, smaller
@@ -132,7 +133,7 @@ def _prepared(workspace: Workspace, start: Mapping[str, object]) -> Prepared:
 
 def _run(filled: Filled, prepared: Prepared, points: int) -> SweepRecord:
     """Fill the trials of a start, and those of a search one point after the other; return its record."""
-    record = smaller(prepared.resolved.record)
+    record = smaller(prepared.plan.resolved.record)
     filled.fill(record)
     if prepared.search is None:
         return record

@@ -175,7 +175,7 @@ def test_decoders_have_the_parameters_of_the_poster(name: str, depth: int) -> No
         epochs=20,
         batch=32,
     )
-    spec = resolved(ask, [recipe_for(full, "random:0", 224)], inventory=None)
+    spec = resolved(ask, [recipe_for(full, "random:0", 224)])
     made = build(spec, [registry.map_spec(full)], torch.Generator().manual_seed(0))
     assert sum(parameter.numel() for parameter in made.parameters()) == PARAMETERS[name][depth]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from dfloc.storage import Workspace
 from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.plan import Plan
-from dfloc.sweep.prepare import SweepRequest, data_of, prepare
+from dfloc.sweep.prepare import prepare
+from dfloc.sweep.sweep_data import SweepRequest, data_of
 from tests.old.make import HERE, SETTINGS
 
 

@@ -12,7 +12,8 @@ from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.prepare import SweepRequest, data_of, prepare
+from dfloc.sweep.prepare import prepare
+from dfloc.sweep.sweep_data import SweepRequest, data_of
 
 Keep = Callable[[PlannedTrial], bool]
 
@@ -63,7 +64,7 @@ def _record(name: str, preset: str, seeds: int) -> SweepRecord:
         options = SweepRequest(name, folder, preset=preset, seeds=seeds)
         workspace = Workspace(folder, create=False)
         data = data_of(options, workspace)
-        return prepare(options, workspace, data, Inventory(workspace, load=False)).resolved.record
+        return prepare(options, workspace, data, Inventory(workspace, load=False)).plan.record
 
 
 def _smaller(trial: PlannedTrial, num_test: int, checkpoints: Sequence[Checkpoint]) -> PlannedTrial:

@@ -20,7 +20,8 @@ from dfloc.report.resample import resample
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.prepare import SweepRequest, data_of, prepare
+from dfloc.sweep.prepare import prepare
+from dfloc.sweep.sweep_data import SweepRequest, data_of
 from tests.report import studies
 from tests.report.studies import DOLOS, MINI, Maker
 

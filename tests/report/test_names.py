@@ -18,7 +18,8 @@ from dfloc.report.build import build
 from dfloc.report.roles import WORDS
 from dfloc.storage import Workspace
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.prepare import SweepRequest, data_of, prepare
+from dfloc.sweep.prepare import prepare
+from dfloc.sweep.sweep_data import SweepRequest, data_of
 from dfloc.sweep.sweep_file import shipped
 from tests.golden.filled import SCORED, Filled, smaller
 from tests.report import studies
@@ -39,7 +40,7 @@ def planned(folder: Path, name: str, preset: str) -> tuple[SweepRecord, Workspac
     options = SweepRequest(name, str(workspace.root), preset=preset)
     data = data_of(replace(options, preset="smoke"), workspace)  # the built-in ones, for a file without presets too
     prepared = prepare(options, workspace, data, Inventory(workspace, load=False))
-    filled, record = Filled(workspace, SCORED, one_in=40), prepared.resolved.record
+    filled, record = Filled(workspace, SCORED, one_in=40), prepared.plan.resolved.record
     if record.search:
         record = record.model_copy(update={"search": record.search.model_copy(update={"rungs": (1,)})})
     for _ in range(POINTS if prepared.search else 0):

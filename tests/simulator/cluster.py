@@ -6,7 +6,7 @@ from typing import Any
 
 from dfloc.features.extract import Job
 from dfloc.features.store import FeatureStore
-from dfloc.sweep import trainable
+from dfloc.sweep.tuning import train_pack
 from tests.simulator.world import Process, World
 
 ROOM = 2
@@ -59,9 +59,10 @@ class Workers:
                 break
         return len(jobs)
 
-    def tuner(self, world: World) -> Any:
-        """Return what stands for `ray.tune`."""
+    def tuner(self, report: Callable[[dict[str, Any]], None]) -> Any:
+        """Return what stands for `ray.tune`; `report`: what a worker's entries go to."""
         return SimpleNamespace(
+            report=report,
             Tuner=lambda trainable, *, tune_config, run_config: Tuner(self, tune_config, run_config),
             with_resources=lambda trainable, resources: trainable,
             TuneConfig=SimpleNamespace,
@@ -85,7 +86,7 @@ class Trial:
         reporters[self.worker.pid] = self._report
 
     def _work(self) -> None:
-        trainable.train_pack(self.config)
+        train_pack(self.config)
 
     def _report(self, result: dict[str, Any]) -> None:
         self.heard.append(result)

@@ -26,8 +26,8 @@ from dfloc.ledger import Ledger
 from dfloc.record import SweepRecord
 from dfloc.report import build
 from dfloc.storage import Workspace
-from dfloc.sweep import prepare, run, trainable, tuning, work
-from dfloc.sweep.prepare import SweepRequest
+from dfloc.sweep import prepare, run, tuning, work
+from dfloc.sweep.sweep_data import SweepRequest
 from tests.simulator import study
 from tests.simulator.chaos import Chaos
 from tests.simulator.cluster import Ray, Workers, reporters
@@ -101,8 +101,7 @@ class Simulation:
             put(mock.patch.object(store, "ThreadPoolExecutor", _Serial))
             put(mock.patch.object(storage, "json_bytes", _json_bytes))
             put(mock.patch.multiple(work, WorkerCheck=_WorkerCheck, **self.engine.stand_ins()))
-            put(mock.patch.object(trainable, "tune", SimpleNamespace(report=self._report)))
-            put(mock.patch.object(tuning, "tune", self.workers.tuner(world)))
+            put(mock.patch.object(tuning, "tune", self.workers.tuner(self._report)))
             put(mock.patch.object(shutdown, "listening", _listening(world)))
             put(mock.patch.object(identity, "socket", SimpleNamespace(gethostname=lambda: world.current.host)))
             put(mock.patch.object(extract, "extract", self.workers.extract))

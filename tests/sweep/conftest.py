@@ -8,8 +8,8 @@ from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Shards
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.plan import Plan, make
-from dfloc.sweep.resolve import Resolved, resolve
+from dfloc.sweep.plan import Plan, Resolved, make
+from dfloc.sweep.resolve import resolve
 from dfloc.sweep.study import expand
 from dfloc.sweep.sweep_file import SweepFile
 

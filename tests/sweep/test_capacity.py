@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dfloc.sweep import capacity
-from dfloc.sweep.capacity import Capacity, NodeKind, offered
+from dfloc.sweep import cluster
+from dfloc.sweep.cluster import Capacity, NodeKind, offered
 
 CONFIG = {
     "max_workers": 4,
@@ -68,7 +68,7 @@ def autoscaler(folder: Path, *args: str) -> Iterator[None]:
 
 
 def test_the_configuration_of_the_autoscaler_of_this_ray_is_read(tmp_path: Path) -> None:
-    read, config = capacity._reader(), tmp_path / "config.yaml"
+    read, config = cluster._reader(), tmp_path / "config.yaml"
     config.write_text(json.dumps(CONFIG))
     with autoscaler(tmp_path, "--gcs-address=10.0.0.9:1", f"--autoscaling-config={config}"):
         text = read("10.0.0.9:1")
@@ -80,5 +80,5 @@ def test_the_configuration_of_the_autoscaler_of_this_ray_is_read(tmp_path: Path)
 
 @pytest.mark.ray
 def test_a_ray_of_this_machine_offers_nothing_more(ray_local: None) -> None:
-    now = capacity.look(grows=True)
+    now = cluster.capacity(grows=True)
     assert (now.offered, now.rooms({"CPU": 1}), now.most("GPU")) == ((), 2, 0)

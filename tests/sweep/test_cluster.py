@@ -11,9 +11,8 @@ from upath import UPath
 from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.ray_log import RayLog
 from dfloc.storage import Workspace
-from dfloc.sweep import capacity, cluster
-from dfloc.sweep.capacity import Capacity, NodeKind
-from dfloc.sweep.cluster import Cluster, check_device, resources
+from dfloc.sweep import cluster
+from dfloc.sweep.cluster import Capacity, Cluster, NodeKind, check_device, resources
 from dfloc.worker_check import WorkerCheck
 
 
@@ -72,7 +71,7 @@ GPUS = NodeKind("gpu", 3, {"CPU": 4, "GPU": 1})
 def of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *live: NodeKind, offered: tuple[NodeKind, ...] | None = ()
 ) -> Cluster:
-    monkeypatch.setattr(capacity, "look", lambda grows: Capacity(live, offered if grows else ()))
+    monkeypatch.setattr(cluster, "capacity", lambda grows: Capacity(live, offered if grows else ()))
     monkeypatch.setenv(cluster.MAX_PENDING, "")
     return made(tmp_path, "10.0.0.1:6379")[0]
 
@@ -104,7 +103,7 @@ def test_an_autoscaler_without_a_node_yet_has_gpus(tmp_path: Path, monkeypatch: 
 
 
 def test_an_unknown_autoscaler_is_told_and_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capacity, "look", lambda grows: Capacity((HEAD,), None))
+    monkeypatch.setattr(cluster, "capacity", lambda grows: Capacity((HEAD,), None))
     mine, screen = made(tmp_path, "10.0.0.1:6379")
     mine.check_gpus("cuda", 1)
     assert screen.getvalue() == "no node has 1 GPUs now, and what the autoscaler can add is unknown: trials wait\n"

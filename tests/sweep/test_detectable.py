@@ -12,7 +12,7 @@ from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from dfloc.sweep import detectable, messages
-from dfloc.sweep.plan import Plan
+from dfloc.sweep.plan import Plan, Resolved
 from tests.report import studies
 from tests.report.studies import MINI, Maker
 
@@ -126,7 +126,7 @@ def test_a_plan_reads_the_rows_of_a_few_recipes_alone(tmp_path, monkeypatch):
 def test_it_is_said_with_the_plan(tmp_path):
     workspace, record = Workspace(tmp_path), planned(1)
     fill(workspace, record, 0.0, 1)
-    empty = dict.fromkeys(("items", "failed", "jobs", "recipes", "views"), ())
-    plan = Plan(record, **empty, done=0, shared=0, images={}, seconds=None, has_data=True)
+    empty = dict.fromkeys(("items", "failed", "jobs", "views"), ())
+    plan = Plan(Resolved(record, lambda cells: []), **empty, done=0, shared=0, images={}, seconds=None)
     (line,) = detectable.line(record, Ledger(workspace))
     assert list(messages.of_plan(plan, Ledger(workspace)))[-1] == line

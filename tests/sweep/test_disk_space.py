@@ -18,8 +18,8 @@ from dfloc.errors import DiskFullError
 from dfloc.features.store import TRUTH, bytes_of
 from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
-from dfloc.sweep import disk_space, trainable, work
-from dfloc.sweep.plan import Plan
+from dfloc.sweep import machine, tuning, work
+from dfloc.sweep.plan import Plan, recipes_of
 from dfloc.sweep.scheduler import ParentsFirst
 from dfloc.sweep.tuning import Tuning
 from dfloc.tracking import Tracker
@@ -54,14 +54,14 @@ def has(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
 
 def test_a_plan_needs_features_weights_and_rows(plan: Plan, planner: Planner) -> None:
     images = sum(job.rows for job in plan.jobs)
-    [recipe] = plan.recipes
-    assert disk_space.of_features(plan) == images * (bytes_of(TRUTH) + bytes_of(recipe))
+    [recipe] = recipes_of(plan.resolved.all)
+    assert machine.of_features(plan) == images * (bytes_of(TRUTH) + bytes_of(recipe))
     weights = 0
     for trial in {item.trial.fingerprint: item.trial for item in plan.items}.values():
         decoder = work.decoders.build(trial.spec.decoder, work._shapes(trial.spec), work.repro.generator(0, "init"))
         weights += 2 * sum(tensor.numel() * tensor.element_size() for tensor in decoder.state_dict().values())
     rows = sum(evaluation.test.size for item in plan.items for evaluation in item.evaluations)
-    assert disk_space.of_all(plan) == disk_space.of_features(plan) + weights + rows * disk_space.ROW_BYTES
+    assert machine.of_all(plan) == machine.of_features(plan) + weights + rows * machine.ROW_BYTES
     assert rows > 0
     assert weights > 0
 
@@ -70,15 +70,15 @@ def test_features_that_do_not_fit_are_refused_with_both_numbers(
     plan: Plan, planner: Planner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    look = disk_space.DiskSpace(planner.workspace, said.append).look
-    has(monkeypatch, disk_space.of_features(plan) - 1)
+    look = machine.DiskSpace(planner.workspace, said.append).look
+    has(monkeypatch, machine.of_features(plan) - 1)
     with pytest.raises(DiskFullError, match=r"too small: [\d.]+ MB free on /.*, the features .* need [\d.]+ MB"):
         look(plan)
     assert said == []
-    has(monkeypatch, disk_space.of_features(plan))
+    has(monkeypatch, machine.of_features(plan))
     look(plan)
     assert [line.partition(":")[0] for line in said] == ["room may be short"]
-    has(monkeypatch, disk_space.of_all(plan))
+    has(monkeypatch, machine.of_all(plan))
     look(plan)
     assert len(said) == 1
 
@@ -86,12 +86,12 @@ def test_features_that_do_not_fit_are_refused_with_both_numbers(
 def test_what_is_there_already_needs_no_room(plan: Plan, planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     has(monkeypatch, 0)
     finished = replace(plan, items=(), jobs=())
-    disk_space.DiskSpace(planner.workspace, pytest.fail).look(finished)
-    assert disk_space.of_all(finished) == 0
+    machine.DiskSpace(planner.workspace, pytest.fail).look(finished)
+    assert machine.of_all(finished) == 0
 
 
 def test_where_it_is_full_meanwhile_the_need_is_said_too(plan: Plan, planner: Planner) -> None:
-    looked = disk_space.DiskSpace(planner.workspace, lambda line: None)
+    looked = machine.DiskSpace(planner.workspace, lambda line: None)
     looked.look(plan)
     for need, said in (("", "the plan needs about"), ("more than that", "more than that")):
         with pytest.raises(DiskFullError, match=f"0 GB free on /w, {said}.*make room"), looked.explained():
@@ -120,8 +120,8 @@ def test_a_worker_reports_a_full_disk_once_and_is_not_tried_again(
 
     reports: list[dict[str, Any]] = []
     monkeypatch.setattr(tune, "report", reports.append)
-    monkeypatch.setattr(trainable, "run", full)
-    trainable.train_pack(config(plan, planner))
+    monkeypatch.setattr(tuning, "run", full)
+    tuning.train_pack(config(plan, planner))
     [entry] = reports[-1]["pack"].values()
     assert str(DiskFullError(*entry["full"])).startswith("disk full: ")
     assert len(reports) == 2
@@ -129,9 +129,9 @@ def test_a_worker_reports_a_full_disk_once_and_is_not_tried_again(
     def broken(_: work.Work) -> Iterator[dict[str, Any]]:
         raise OSError(errno.EIO, "I/O error")
 
-    monkeypatch.setattr(trainable, "run", broken)
+    monkeypatch.setattr(tuning, "run", broken)
     with pytest.raises(OSError, match="I/O error"):
-        trainable.train_pack(config(plan, planner))
+        tuning.train_pack(config(plan, planner))
 
 
 def test_a_full_disk_in_an_error_of_its_own_fails_no_trial(

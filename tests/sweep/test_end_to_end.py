@@ -17,8 +17,9 @@ from dfloc.metrics.protocols import Protocol
 from dfloc.storage import Workspace
 from dfloc.sweep import settled
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.prepare import SweepRequest, data_of, prepare
+from dfloc.sweep.prepare import prepare
 from dfloc.sweep.run import Driver
+from dfloc.sweep.sweep_data import SweepRequest, data_of
 from dfloc.sweep.sweep_file import find
 from tests.command import Result, Study, runs
 from tests.conftest import write_tiny_tree

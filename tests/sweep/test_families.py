@@ -15,7 +15,8 @@ from dfloc.storage import Workspace
 from dfloc.summary import params
 from dfloc.sweep.data import Expected
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.resolve import Resolved, resolve
+from dfloc.sweep.plan import Resolved
+from dfloc.sweep.resolve import resolve
 from dfloc.sweep.scores import relation
 from dfloc.sweep.study import expand
 from dfloc.sweep.sweep_file import SweepFile

@@ -18,8 +18,8 @@ from dfloc.sweep import machine
 from dfloc.sweep.data import Expected, Shards
 from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.machine import Machine
-from dfloc.sweep.plan import Item, make
-from dfloc.sweep.resolve import Resolved, resolve
+from dfloc.sweep.plan import Item, Resolved, make
+from dfloc.sweep.resolve import resolve
 from dfloc.sweep.study import expand
 from dfloc.sweep.sweep_file import SweepFile
 from dfloc.sweep.work import config_of, works
@@ -164,7 +164,7 @@ def test_a_plan_without_data_asks_for_what_it_asks_for_with_them(planner: Planne
         for resolved in (with_data, without)
     ]
     assert plans[0].images == plans[1].images
-    assert [plan.has_data for plan in plans] == [True, False]
+    assert [plan.resolved.present for plan in plans] == [True, False]
     assert with_data.lists.keys().isdisjoint(without.lists)
 
 

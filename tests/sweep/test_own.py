@@ -8,7 +8,8 @@ from upath import UPath
 from dfloc.data.manifest import Manifest
 from dfloc.storage import Workspace
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.prepare import SweepRequest, data_of, prepare
+from dfloc.sweep.prepare import prepare
+from dfloc.sweep.sweep_data import SweepRequest, data_of
 from tests.cases import names
 from tests.cli.test_data import write_odd_pair
 from tests.command import Study

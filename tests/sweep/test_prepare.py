@@ -9,7 +9,8 @@ from dfloc import storage
 from dfloc.errors import ConfigError, DataError
 from dfloc.storage import Workspace
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.prepare import ORIGIN, SweepRequest, data_folder, data_of, origin_of, prepare, sources
+from dfloc.sweep.prepare import prepare
+from dfloc.sweep.sweep_data import ORIGIN, SweepRequest, data_folder, data_of, origin_of, sources
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_a_tree_that_is_not_imported_can_be_planned(workspace: Workspace, tiny_t
     asked = options(tiny_tree, preset="smoke")
     prepared = prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace))
     assert prepared.plan.record.domains == ("tiny/blur", "tiny/noise")
-    assert not prepared.plan.has_data
+    assert not prepared.plan.resolved.present
     assert not workspace.shards.exists(), "nothing is written"
 
 
@@ -165,7 +166,7 @@ def test_paper_is_planned_against_dolos_whatever_the_workspace_holds(workspace: 
     asked = options(preset="paper")
     prepared = prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace, load=False))
     assert prepared.plan.record.data == "dolos"
-    assert not prepared.plan.has_data
+    assert not prepared.plan.resolved.present
 
 
 def test_a_domain_without_test_images_is_planned_and_not_scored(workspace: Workspace) -> None:

@@ -14,7 +14,8 @@ from dfloc.planned import PlannedTrial
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Expected, Shards
 from dfloc.sweep.inventory import Inventory
-from dfloc.sweep.resolve import Resolved, resolve
+from dfloc.sweep.plan import Resolved
+from dfloc.sweep.resolve import resolve
 from dfloc.sweep.study import expand
 from dfloc.sweep.sweep_file import SweepFile
 from tests.sweep.conftest import STUDY, Planner

@@ -6,8 +6,7 @@ import pytest
 
 from dfloc.planned import SearchAxis
 from dfloc.sweep.sampler import importance, suggest
-from dfloc.sweep.search_keys import SamplerAsk
-from dfloc.sweep.search_space import Point, PointResult, Space
+from dfloc.sweep.search_space import Point, PointResult, SamplerAsk, Space
 
 SPACE = Space(
     {

@@ -188,7 +188,7 @@ def at(planner: Planner, name: str) -> Planner:
 
 def test_a_search_draws_what_was_asked_and_ends(searched: Planner) -> None:
     plan, _ = search(searched).plan()
-    assert (len(plan.items), plan.to_draw, plan.left) == (0, 7, 7)
+    assert (len(plan.items), plan.resolved.to_draw, plan.left) == (0, 7, 7)
     run = search(searched).go()
     assert len(run.points()) == 7
     states = run.states()
@@ -364,7 +364,7 @@ def test_a_stop_is_final_for_its_own_sweep_alone(searched: Planner) -> None:
 
 def test_each_training_domain_is_left_out_once(searched: Planner) -> None:
     run = search(searched, "search.objective=leave-one-training-domain-out", "search.trials=3", "search.pruner=none")
-    assert run.plan()[0].to_draw == 3 * 2
+    assert run.plan()[0].resolved.to_draw == 3 * 2
     run.go()
     assert [len(names) for names in run.points()] == [2, 2, 2]
     for one, two in zip(run.trials()[::2], run.trials()[1::2], strict=True):
@@ -519,4 +519,4 @@ def test_a_search_that_could_draw_a_batch_of_one_is_refused_at_the_plan(searched
         ConfigError, match=r"^--set search\.space=.*stage search: decoder conv cannot be trained on one"
     ):
         search(searched, rows, "stages.search.train.count=8").plan()
-    assert search(searched, rows.replace("5", "8"), "stages.search.train.count=8").plan()[0].to_draw == 4
+    assert search(searched, rows.replace("5", "8"), "stages.search.train.count=8").plan()[0].resolved.to_draw == 4

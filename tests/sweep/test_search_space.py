@@ -4,8 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from dfloc.planned import SearchAxis
-from dfloc.sweep.search_keys import AxisAsk, SearchAsk
-from dfloc.sweep.search_space import Space
+from dfloc.sweep.search_space import AxisAsk, SearchAsk, Space
 
 LAYERS = SearchAxis(of="backbone", choices={"vit": (["v/1"], ["v/2"], ["v/3"]), "rn": (["r/1"],)})
 BACKBONES = SearchAxis(choices=("vit", "rn"))

@@ -13,8 +13,9 @@ from dfloc.storage import Workspace
 from dfloc.sweep.cell import Cell
 from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.messages import dry_run
-from dfloc.sweep.prepare import SweepRequest, data_of, prepare
+from dfloc.sweep.prepare import prepare
 from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_data import SweepRequest, data_of
 from dfloc.sweep.sweep_file import SweepFile, shipped
 from tests.command import Study
 from tests.conftest import TINY_COUNTS

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from dfloc.errors import ConfigError
-from dfloc.sweep.limit import Scale
-from dfloc.sweep.study import Study, expand
+from dfloc.sweep.cell import Study
+from dfloc.sweep.counts import Scale
+from dfloc.sweep.study import expand
 from dfloc.sweep.sweep_file import SweepFile, find, shipped
 
 FOUR = [f"mini/{name}" for name in "abcd"]

@@ -9,8 +9,9 @@ import yaml
 
 from dfloc.errors import ConfigError
 from dfloc.sweep import json_schema, yaml_text
-from dfloc.sweep.prepare import SweepRequest, merged
+from dfloc.sweep.prepare import merged
 from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_data import SweepRequest
 from dfloc.sweep.sweep_file import SweepFile, find, shipped
 from tests.fuzz import sweeps
 from tests.sweep.test_study import SMALL, small

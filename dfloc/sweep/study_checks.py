@@ -1,0 +1,146 @@
+"""A study against its data: what they lack of it, with the cure, and what none of its trials would read."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from dfloc.data.mixture import Split
+from dfloc.errors import ConfigError, DataError
+from dfloc.ids import MapName
+from dfloc.sweep import counts
+from dfloc.sweep.cell import Cell, Study
+from dfloc.sweep.counts import Scale
+from dfloc.sweep.data import Data
+from dfloc.sweep.fields import words_in
+from dfloc.sweep.sweep_keys import Number
+
+SplitCounts = list[tuple[Split, dict[str, Number]]]
+
+
+class Demand(NamedTuple):
+    """Images of a domain's split that a study asks for before any limit, of the first `within` alone."""
+
+    domain: str
+    split: Split
+    num: int
+    within: int | None
+
+
+def sentences(study: Study, data: Data, skipped: Mapping[str, Sequence[set[str]]]) -> Iterator[str]:
+    """Yield a sentence for each stage that the data cannot give whole, and the cure; `skipped` is `Resolver.skipped`.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    domains = [domain for domain in study.ask.domains if data.has(domain)]
+    planned = Counter(cell.stage for cell in (*study.cells, *study.cover))
+    lacking = sorted({domain for cells in skipped.values() for cell in cells for domain in cell})
+    cure = "name those that are there by --set domains=[...]"
+    if sum(len(cells) for cells in skipped.values()) == planned.total():
+        have = ", ".join(data.local)
+        raise DataError(f"every trial of the study needs {', '.join(lacking)}, but the data have {have}; {cure}")
+    for stage, cells in skipped.items():
+        needed = ", ".join(sorted({domain for cell in cells for domain in cell}))
+        yield f"stage {stage}: {len(cells)} of {planned[stage]} trials skipped: the data lack {needed}"
+    if lacking and len(domains) > 1:
+        name = f"{study.ask.name}-{len(domains)}"
+        yield f"for a study of the domains that are there: --set name={name} --set domains=[{','.join(domains)}]"
+
+
+def refuse_short(study: Study, data: Data) -> None:
+    """Return if the data have as many images as each cell asks for that they have the domains of.
+
+    What an ancestor saw and `pairing: disjoint` leaves out is looked at when the list is made.
+
+    Raises:
+        DataError: they have not; names each domain and split that has too few, and the largest `--limit` that fits.
+    """
+    demands, there = set[Demand](), dict[tuple[str, Split], int]()
+    lacking: dict[Cell, bool] = {}
+    for cell in study.unscaled:
+        own = _split_counts(cell, study, data)
+        inherited = cell.parent is not None and lacking[cell.parent]
+        lacking[cell] = inherited or not all(data.has(domain) for _, part in own for domain in part)
+        if lacking[cell]:
+            continue
+        for split, part in own:
+            within = cell.train.within if split == "train" else None
+            demands |= {Demand(domain, split, num, within) for domain, num in part.items() if num != "all"}
+            there |= {(domain, split): counts.images(domain, split, data) for domain in part}
+    scale = study.scale
+    short = _short(demands, there, scale)
+    if not short:
+        return
+    low, high = 0, min(scale.limit, scale.largest)  # the largest limit that fits is not below low, but below high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if not _short(demands, there, Scale(middle, scale.largest)) else (low, middle)
+    lacks = "; ".join(
+        f"{domain} has {has} {split} images, but the study asks for {wanted}"
+        for (domain, split), (has, wanted) in short.items()
+    )
+    cure = f"scale every count down with --limit {low}" if low else "leave out what has none (--set domains=[...])"
+    raise DataError(f"{lacks}; import more, or {cure}")
+
+
+def refuse_unread(study: Study, data: Data) -> None:
+    """Return if every weight and every number of images that is named would be read.
+
+    A stage that `--only` leaves out reads what it names, and so does a value that an axis does not have now.
+
+    Raises:
+        ConfigError: says what would not, and where it was given.
+    """
+    cells = (*study.cells, *study.cover)
+    backbones = {MapName.of(word).backbone for word in words_in(study.ask.model_dump())}
+    for cell in cells:
+        weights = cell.trial.weights
+        for name in weights if isinstance(weights, Mapping) else ():
+            if name not in backbones:
+                with cell.blames("trial.weights"):
+                    raise ConfigError(f"weights for {name}, but no trial reads a map of it; leave {name} out")
+    _refuse_numbers(cells, study, data)
+
+
+def _split_counts(cell: Cell, study: Study, data: Data) -> SplitCounts:
+    """Return the images of each domain that a cell trains and validates on."""
+    train, domains = cell.train, study.ask.domains
+    with cell.blames("train.domains", "train.valid_domains"):
+        listed = [counts.names(of, cell.stage, cell.axes, domains, data) for of in (train.domains, train.judges)]
+    with cell.blames("train.count", "train.valid"):
+        return [
+            ("train", counts.by_domain(train.count, listed[0], domains)),
+            ("valid", counts.by_domain(train.valid, listed[1], domains)),
+        ]
+
+
+def _short(
+    demands: Collection[Demand], there: Mapping[tuple[str, Split], int], scale: Scale
+) -> dict[tuple[str, Split], tuple[int, int]]:
+    """Return what there is too little of under a limit: how many images there are, and the most that are asked for."""
+    found: dict[tuple[str, Split], tuple[int, int]] = {}
+    for demand in sorted(demands, key=lambda one: (one.domain, one.split, one.num, one.within or 0)):
+        wanted, has = scale.count(demand.num), there[demand.domain, demand.split]
+        if demand.within is not None:
+            has = min(has, scale.count(demand.within))
+        if wanted > has:
+            found[demand.domain, demand.split] = (has, wanted)
+    return found
+
+
+def _refuse_numbers(cells: tuple[Cell, ...], study: Study, data: Data) -> None:
+    """Refuse a number for a domain that no cell of the same case trains, or validates, on."""
+    read, named = set[tuple[str, ...]](), dict[tuple[str, ...], Cell]()
+    for cell in cells:
+        train = cell.train
+        for field, asked, of in (("count", train.count, train.domains), ("valid", train.valid, train.judges)):
+            if isinstance(asked, Mapping) and of not in ("all", "all_but_held_out", *cell.given.values()):
+                found = counts.names(of, cell.stage, cell.axes, study.ask.domains, data)
+                read |= {(cell.stage, cell.case, field, name) for name in found}
+                keys = asked.keys() - {"first", "rest"}
+                named |= {(cell.stage, cell.case, field, name): cell for name in sorted(keys)}
+    for (stage, case, field, name), cell in named.items():
+        if (stage, case, field, name) not in read:
+            what = "trains" if field == "count" else "validates"
+            with cell.blames(f"train.{field}"):
+                raise ConfigError(f"train.{field} names {name}, but {cell.name} {what} on others; leave {name} out")
