@@ -10,7 +10,7 @@ PLACED = ("held_out", "domain", "left_out")
 """Axes whose values are domains."""
 
 POINT = "point"
-"""The axis that numbers the points of a search, in the order of drawing: it tells no trial from another."""
+"""The axis that numbers the points of a search, in the order of suggestion: it tells no trial from another."""
 
 USUAL = re.compile("^(celebahq|mini)/(?=[^/]+$)")
 """Of Dolos and of the built-in data: no generator is of both, so that it stands alone."""
@@ -47,7 +47,7 @@ def of(stage: str, case: str, axes: Mapping[str, Value]) -> TrialName:
         axes: value of every axis.
     """
     ends = [axis.rpartition(".")[2] for axis in axes]
-    placed = [axis for axis in PLACED if axis in axes]
+    placed = [axis for axis in PLACED if isinstance(axes.get(axis), str)]
     numbers, named, rest, more = list[str](), list[str](), list[str](), list[str]()
     for axis, value in axes.items():
         end = axis.rpartition(".")[2]

@@ -15,7 +15,7 @@ from dfloc.config import canonical
 from dfloc.data import dolos
 from dfloc.errors import ConfigError
 from dfloc.sweep.cell import Axes, Cell
-from dfloc.sweep.counts import DOMAIN_AXES, Scale, in_full, numbered
+from dfloc.sweep.counts import HELD_OUT, Scale, in_full, numbered
 from dfloc.sweep.data import Data
 from dfloc.sweep.fields import Path, bind, fields_of, merged, plain, put, reached, words_in
 from dfloc.sweep.search_space import Point, Space
@@ -72,6 +72,9 @@ class Case:
             "trial": merged(ask.trial, asked.trial, extra.trial),
             **({"from": parent} if parent else {}),
         }
+        if self.before in ask.stages:  # also where an axis is called as the stage
+            whole: Mapping[str, Any] = parent if isinstance(parent, Mapping) else {}
+            self._body["from"] = {key: value for key, value in whole.items() if key != "stage"}
         self._refuse_parents()
         others = {axis.of for axis in ask.search.space.values()} if ask.search else set()
         self._refuse_idle({*asked.grid, *extra.grid, *(point.keys() - others)})
@@ -87,16 +90,16 @@ class Case:
             if not values:
                 where = self._file.place(self._in_grids(axis))
                 raise ConfigError(f"{where}: axis {axis} has no values; name one at least")
-        for axis in DOMAIN_AXES & found.keys():
-            found[axis] = [self._domain(axis, name) for name in found[axis]]
+        if HELD_OUT in found:
+            found[HELD_OUT] = [self._held_out(name) for name in found[HELD_OUT]]
         return found
 
-    def _domain(self, axis: str, name: Any) -> str:
-        with self._blames(axis):
+    def _held_out(self, name: Any) -> str:
+        with self._blames(HELD_OUT):
             if not isinstance(name, str):
-                raise ConfigError(f"axis {axis} should have names of domains, but one value is {shown(name)}")
+                raise ConfigError(f"axis {HELD_OUT} should have names of domains, but one value is {shown(name)}")
             full = dolos.resolve(name, self._domains)
-        self._spelled.setdefault((axis, full), {})[as_json(name)] = name
+        self._spelled.setdefault((HELD_OUT, full), {})[as_json(name)] = name
         return full
 
     def reading(self, space: Space) -> set[str]:
@@ -153,6 +156,8 @@ class Case:
 
     def _cell(self, axes: Axes, parent: Cell | None) -> Cell:
         bound = bind(self._body, axes)
+        if self.before in self._frame.ask.stages:
+            bound["from"]["stage"] = self.before
         for axis in sorted((axis for axis in axes if "." in axis), key=lambda axis: axis.count(".")):
             with self._blames(axis):
                 put(bound, axis.split("."), axes[axis])
@@ -181,7 +186,7 @@ class Case:
             fields = fields_of(self._body, axis)
             if fields or axis not in values:
                 values[axis] = frozen(plain(reached(ask, fields[0])) if fields else value)
-            if axis not in DOMAIN_AXES and (not parent or axis not in parent.given):
+            if axis != HELD_OUT and (not parent or axis not in parent.given):
                 self._spelled.setdefault((axis, values[axis]), {})[as_json(value)] = value
         return values
 
@@ -222,7 +227,7 @@ class Case:
         read = words_in(self._body)
         for axis in sorted(axis for axis in own & self._grid.keys() if "." not in axis):
             where = self._file.place(self._in_grids(axis))
-            if axis not in read and axis != "held_out":
+            if axis not in read and axis != HELD_OUT:
                 raise ConfigError(
                     f'{where}: axis "{axis}" of stage {self._stage} is read by nothing; write `count: {axis}` where it '
                     "belongs, or name the field that it changes, as in "

@@ -11,7 +11,7 @@ from dfloc.errors import ConfigError, DataError
 from dfloc.sweep.data import Data
 from dfloc.sweep.sweep_keys import Number, TrainAsk
 
-DOMAIN_AXES = {"held_out", "domain"}  # axes whose values are domains: a short name is understood
+HELD_OUT = "held_out"  # the axis whose values are domains whatever reads it: a short name is understood
 RULE = 2  # see SweepRecord.limit_rule
 
 
@@ -69,7 +69,7 @@ def names(
         found = [domain for domain in domains if dolos.family(domain, data.families) != held_out]
     else:
         listed = (asked,) if isinstance(asked, str) else asked
-        for axis in DOMAIN_AXES.intersection(listed):
+        for axis in {HELD_OUT, "domain"}.intersection(listed):  # no domain is called so
             raise ConfigError(f"stage {stage} has no axis {axis}; add stages.{stage}.grid.{axis}=[...]")
         found = [dolos.resolve(name, {*domains, *data.local}) for name in listed]
     if not found:

@@ -55,6 +55,25 @@ def counts(found: Study) -> Counter[str]:
     return Counter(cell.stage for cell in found.cells)
 
 
+def test_names_of_stages_and_axes_may_be_the_same(tmp_path: Path) -> None:
+    usual = small(tmp_path)
+    same = SMALL.replace("  base:", "  n:").replace("from: base", "from: {stage: n, checkpoint: last}")
+    found = small(tmp_path, text=same)
+    assert [cell.axes for cell in found.cells] == [cell.axes for cell in usual.cells]
+    assert {cell.stage for cell in found.cells} == {"n", "finetune"}
+    assert {cell.parent.stage for cell in found.cells if cell.parent} == {"n"}
+    assert {cell.checkpoint for cell in found.cells if cell.parent} == {"last"}
+
+
+def test_an_axis_called_domain_is_what_reads_it(tmp_path: Path) -> None:
+    renamed = SMALL.replace("{n: [2, 4, 8]}", "{domain: [2, 4, 8]}").replace("count: n", "count: domain")
+    found, usual = small(tmp_path, text=renamed), small(tmp_path)
+    assert [cell.train for cell in found.cells] == [cell.train for cell in usual.cells]
+    short = SMALL.replace("    from: base\n    grid: {n: [2, 4, 8]}", "    grid: {domain: [a, s/b], n: [2]}")
+    cells = small(tmp_path, text=short.replace("held_out, count", "domain, count")).cells
+    assert [cell.axes["domain"] for cell in cells if cell.stage == "finetune"] == ["s/a", "s/b"]
+
+
 def test_paper_has_the_trials_of_the_thesis() -> None:
     found = counts(study("paper"))
     assert (found["base"], found["finetune"]) == (4, 4 * 12)
@@ -341,7 +360,7 @@ def test_a_range_of_numbers_that_a_field_takes_is_drawn_from(tmp_path: Path) -> 
         ("stages.base.grid.draw=[5]", r"axis draw is no key of a grid: write `draws: 2` for two.*, or --draws 2$"),
         ("stages.finetune.grid.from.stage=[base]", r"^--set .*: axis from.stage of stage finetune cannot say what is"),
         ("stages.finetune.grid.from.trial=[abc]", "axis from.trial of stage finetune cannot say what is"),
-        ("stages.finetune.grid.base=[base]", "axis base of stage finetune cannot say what is"),
+        ("stages.finetune.grid.base=[base]", 'axis "base" of stage finetune is read by nothing'),
         ("stages.finetune.from={stage: base, trial: abc}", "names a stage or a trial, not both; take one of them away"),
         ("grid.lr=[1e-3, 1e-4]", r'^--set grid.lr=.*: axis "lr" is read by no stage; write `count: lr`'),
     ],
