@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from statistics import median
 from typing import Any
 
@@ -14,6 +15,7 @@ from dfloc.report.finding import Finding
 from dfloc.report.groups import Study
 from dfloc.report.words import counted
 
+MOST = 6  # sentences that a reader takes in, and one on how sure they are
 NOTHING = "No trial of it is scored yet."
 MORE = "--seeds 3 adds two of each"
 KINDS = (search.findings, findings_tuning.findings, findings_models.findings)
@@ -41,7 +43,8 @@ class Answer:
 
 def answer(study: Study) -> Answer:
     """Return what a study finds, by what its trials are: a search, a fine-tuning, or models; the first that it is."""
-    return next((told(study, found) for of in KINDS if (found := list(of(study)))), Answer({"none": _nothing(study)}))
+    every = ([*islice(of(study), MOST)] for of in KINDS)
+    return next((told(study, found) for found in every if found), Answer({"none": _nothing(study)}))
 
 
 def told(study: Study, found: Sequence[Finding]) -> Answer:

@@ -25,32 +25,43 @@ from dfloc.report.models import (
 from dfloc.report.ranking import chosen
 from dfloc.report.words import label, named
 
-RESERVED = ("best", "lead", "diversity", "source", "hardest", "sure", "none")  # keys of other findings
+RESERVED = ("best", "lead", "unseen", "diversity", "source", "hardest", "sure", "none")  # keys of other findings
 MOST = 2  # settings that a sentence is said of
 SHOWN = 3  # values of one
 CellGroups = Mapping[tuple[str, str, str], Group]  # trainings by a name, that of their data, and the test domain
 
 
 def findings(study: Study) -> Iterator[Finding]:
-    """Yield what is found of models that are trained on one, several or all domains but one."""
+    """Yield what is found of models that are trained on one, several or all domains but one.
+
+    Models are compared where there are several that are trained alike; what none of them says of domains that were not
+    trained on, those say that were trained so.
+    """
     blocks = parts(study, models(study))
-    kind = next(
-        (kind for kind in (WITHOUT, ONE, ALL) if any(part.valid is not None for part in blocks.get(kind, []))), ""
-    )
-    twice = reversed(blocks.get(kind, []))
-    distinct = {frozenset(_trainings(part.groups)): part for part in twice}  # of the same trainings the first part
-    block = [part for part in reversed(distinct.values()) if part.valid is not None]
-    if not block:
+    there = {kind: block for kind in (WITHOUT, ONE, ALL) if (block := _distinct(blocks.get(kind, [])))}
+    if not there:
         return
-    best = chosen(study, block) or block[0]
+    kind = next((kind for kind, block in there.items() if len(block) > 1), next(iter(there)))
+    best = chosen(study, there[kind]) or there[kind][0]
     which, where = _which(study, best)
-    yield _standing(study, block, best)
-    if found := _lead(study, block, best, which, where):
+    yield _standing(study, there[kind], best)
+    if found := _lead(study, there[kind], best, which, where):
         yield found
     yield from _settings(study, blocks[kind], which, where)
+    first, *_ = there
+    if kind != first:
+        best = chosen(study, there[first]) or there[first][0]
+        which, where = _which(study, best)
+        yield _standing(study, there[first], best)._replace(key="unseen")
     for found in (_diverse(study, blocks), _sources(study, best), _hardest(study, best, which, where)):
         if found:
             yield found
+
+
+def _distinct(block: Sequence[Part]) -> list[Part]:
+    """Return the parts that validation ranks; of several that are the same trainings the first."""
+    found = {frozenset(_trainings(part.groups)): part for part in reversed(block) if part.valid is not None}
+    return [part for part in block if part in found.values()]
 
 
 def _which(study: Study, part: Part) -> tuple[Which, str]:

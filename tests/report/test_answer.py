@@ -3,11 +3,13 @@
 import json
 import re
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 
 from dfloc.config import LossSpec
 from dfloc.metrics.metric import IOU
+from dfloc.report import answer as answers
 from dfloc.report import findings_models, reading
 from dfloc.report.answer import NOTHING, Answer, answer, told
 from dfloc.report.build import build
@@ -388,3 +390,28 @@ def test_the_report_keeps_it_in_a_file(mini_workspace, mini_study, tmp_path):
         "numbers": found.numbers,
     }
     assert DOLOS[0] not in str(content)
+
+
+def test_models_are_compared_where_there_are_several_and_the_unseen_is_asked_of_those_that_were_trained_so(study_of):
+    maker = studies.Maker(MINI)
+    for held_out in MINI:
+        maker.plan("without", {name: 8 for name in MINI if name != held_out}, held_out=held_out)
+    for loss in ("bce", "dice", "focal"):
+        maker.plan("compare", dict.fromkeys(MINI, 8), spec={"loss": LossSpec(name=loss)}, loss=loss)
+    best = {"bce": 0.6, "dice": 0.7, "focal": 0.5}
+
+    def of(trial, domain):
+        return (
+            best[trial.axes["loss"]] if trial.stage == "compare" else 0.4 if domain in trial.spec.train.counts else 0.2
+        )
+
+    found = said(study_of(studies.record(maker, "mini"), of))
+    assert found["best"].startswith("Trained on several domains, dice, which validation chooses of 3, has IoU 0.70 in")
+    assert found["lead"].startswith("No other has more in domain; the next is bce with 0.60")
+    assert found["unseen"] == "Trained on all but one, bce has IoU 0.40 in domain and 0.20 out of domain."
+
+
+def test_an_answer_has_no_more_than_seven_sentences(study_of):
+    many = [Finding(str(key), "A") for key in range(20)]
+    with mock.patch.object(answers, "KINDS", [mock.Mock(return_value=many)]):
+        assert list(said(study_of(studies.mini(), truth))) == ["0", "1", "2", "3", "4", "5", "sure"]
