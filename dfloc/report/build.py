@@ -1,7 +1,9 @@
 """A sweep's report: built from its record, the ledger and the rows alone."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from urllib.parse import unquote
 
 from upath import UPath
 
@@ -76,13 +78,24 @@ def write(workspace: Workspace, study: Study, *, shards: UPath | None = None, wi
         if rest:
             report = report.before(("claims-study", "published", "behind"), Section("panel-study", PANEL, "", [rest]))
     folder = workspace.report(study.record.sweep)
+    before = _linked(folder)
     for table in report.tables:
         storage.put(folder / f"{table.id}.csv", table.csv().encode())
     storage.put(folder / "evaluations.csv", evaluations.csv(studies).encode())
     storage.put(folder / "answer.json", storage.json_bytes(found.content))
     storage.put(folder / "report.md", render.markdown("report", page=report).encode())
     storage.put(folder / "index.html", render.html("page", page=report).encode())
+    for name in before - _linked(folder):  # of tables that the study has no more: they would pass for its numbers
+        (folder / name).unlink(missing_ok=True)
     return folder
+
+
+def _linked(folder: UPath) -> set[str]:
+    """Return the CSV files that a page in a folder links to; none where there is no page."""
+    page = folder / "index.html"
+    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    found = {unquote(name) for name in re.findall(r'href="?([\w.%+-]+\.csv)\b', text)}
+    return {name for name in found if "/" not in name}
 
 
 def read(workspace: Workspace, record: SweepRecord) -> Report:

@@ -105,6 +105,8 @@ def frame(studies: Sequence[Study]) -> "pd.DataFrame":
 def _dtype(values: Sequence[object]) -> str | None:
     """Return what keeps whole numbers and truths what they are where there are holes; None: what pandas takes."""
     kinds = {type(value) for value in values}
+    if kinds == {NONE}:
+        return "float64"
     return {frozenset([int, NONE]): "Int64", frozenset([bool, NONE]): "boolean"}.get(frozenset(kinds))
 
 

@@ -243,6 +243,20 @@ def test_building_twice_changes_nothing(mini_workspace, mini_folder):
     assert before == {path.name: path.read_bytes() for path in mini_folder.iterdir()}
 
 
+def test_a_table_that_is_no_more_leaves_no_file_and_what_a_person_put_there_stays(tmp_path):
+    workspace, maker = Workspace(tmp_path), Maker()
+    maker.curves([4], epochs=4)
+    record = studies.record(maker, "mini", synthetic=True)
+    studies.fill(workspace, record, checkpoints=("best",))
+    folder = build(workspace, record, with_panel=False)
+    assert (folder / "forgetting.csv").is_file()
+    (folder / "mine.csv").write_text("a")
+    bases = tuple(trial for trial in record.trials if trial.stage == "base")
+    build(workspace, record.model_copy(update={"trials": bases}), with_panel=False)
+    assert not (folder / "forgetting.csv").exists()
+    assert (folder / "mine.csv").is_file()
+
+
 def test_other_published_numbers_change_no_measured_one(paper_workspace, tmp_path, monkeypatch):
     def measured() -> tuple[dict[str, str], list[list[str]]]:
         folder = Path(build(paper_workspace, small_paper()).path)

@@ -143,3 +143,9 @@ def test_a_sweep_without_trials_is_an_empty_frame(study_of) -> None:
     frame = frame_of(study_of(studies.mini().model_copy(update={"trials": ()})))
     assert len(frame) == 0
     assert "iou" in frame.columns
+
+
+def test_numbers_of_what_is_not_scored_are_nan(study_of):
+    found = evaluations.frame([study_of(studies.mini(), skip=lambda trial: "new")])
+    assert str(found.iou.dtype) == "float64"
+    assert found.iou.isna().all()
