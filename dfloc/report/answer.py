@@ -55,13 +55,13 @@ def told(study: Study, found: Sequence[Finding]) -> Answer:
     for each in found:
         verdicts = [next(apart) if one else False for one, _ in each.differences]
         undecided = [words for (_, words), sure in zip(each.differences, verdicts, strict=True) if not sure]
-        text = each.plain if undecided and each.plain else each.text
+        text = each.plain if each.plain and not all(verdicts[:1]) else each.text
         sentences[each.key] = f"{'; '.join([text[0].upper() + text[1:], *undecided])}."
         values = {name: one.value if isinstance(one, Estimate) else one for name, one in each.numbers.items()}
         if each.differences:
             first = each.differences[0][0]
             values |= {"difference": first.value} if first else {}
-            values["decided"] = float(all(verdicts) and not any(one and one.p != one.p for one, _ in each.differences))
+            values["decided"] = float(verdicts[0] and not (first and first.p != first.p))
         numbers |= {_plain(f"{each.key}/{name}"): value for name, value in values.items() if math.isfinite(value)}
     return Answer(sentences | {"sure": _sure(study, every)}, numbers)
 

@@ -67,7 +67,8 @@ def _lines(sheet: Sheet, chart: Lines, left: float, top: float, width: float, he
     rows = _ticks(axes, chart.x, places)
     if rows > 1:
         sheet.move(axes, box[0], box[1], box[2], box[3] - LINE)
-    label = chart.x.label + ("" if axes.get_xscale() == "linear" else " (log scale)")
+    scale = {"log": " (log scale)", "symlog": f" (log scale from {chart.x.at(places[1])} on)" if places[1:] else ""}
+    label = chart.x.label + scale.get(axes.get_xscale(), "")
     axes.annotate(label, (0.5, 0), (0, -16 - LINE * (rows - 1)), "axes fraction", "offset points", **_BELOW)
     if not any(series.marks for series in chart.series if series.marker):
         axes.text(0.5, 0.5, "no point is finished", color=SOFT, ha="center", va="center", transform=axes.transAxes)

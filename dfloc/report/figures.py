@@ -2,14 +2,27 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from dfloc.report import captions, differs
 from dfloc.report.cells import CROSS, is_degenerate, notes
-from dfloc.report.chart import GREY, Axis, Figure, LegendKey, Lines, Mark, Panel, Series, colours, mark, scale
-from dfloc.report.controls import SCRATCH, Curves, along, besides, blocks, controls_of, main, name_of, pairs, rooted
+from dfloc.report.chart import COLOURS, GREY, Axis, Figure, LegendKey, Lines, Mark, Panel, Series, colours, mark, scale
+from dfloc.report.controls import (
+    REPLAY,
+    SCRATCH,
+    Curves,
+    along,
+    besides,
+    blocks,
+    closest,
+    controls_of,
+    main,
+    name_of,
+    pairs,
+    rooted,
+)
 from dfloc.report.estimate import Estimate
 from dfloc.report.exposure import lost
 from dfloc.report.groups import Facet, Group, GroupOn, Study
@@ -20,6 +33,9 @@ X = Axis("n, images of the held-out domain")
 PALE = "#999999"
 MEAN_MASK = LegendKey("mean training mask", PALE, "dot", "")
 SIDE = 2.5  # pixels between points of one n
+
+
+CurvesOf = Mapping[str, Mapping[int, Group]]  # held-out domain -> n -> group
 
 
 class LinePoint(NamedTuple):
@@ -84,34 +100,75 @@ def _lines(study: Study, series: Sequence[Series]) -> Lines:
 
 def means(study: Study) -> Figure:
     """Return the mean over the held-out domains: what is gained on the new domain, what is lost on the seen ones."""
-    drawn, used = [], []
+    drawn, used, legend = [], [], dict[str, LegendKey]()
     for facet in main(study).facets:
         planned = {held_out: curve for own, held_out, curve in blocks(study) if own == facet}
         curves = {name: curve for name, curve in planned.items() if _is_begun(curve, name)} or planned
-        shared = sorted(set.intersection(*(set(curve) for curve in curves.values()))) if curves else []
+        shared = _shared(curves)
         used += [curve[n] for curve in curves.values() for n in shared]
-        lines = []
-        for label, colour, dash, domains in _kinds(study, curves):
-            models = {n: [(curve[n], domains(held_out)) for held_out, curve in curves.items()] for n in shared}
-            points = [LinePoint(n, found, models[n]) for n in shared if (found := study.mean_of(models[n]))]
-            lines.append(_line(label, points, colour, dash=dash, width=2.5))
+        lines = _mean_lines(study, curves, _replayed(study, facet, curves))
+        legend |= {line.name: LegendKey(line.name, line.colour, line.dash, line.marker) for line in lines}
         steps = ", ".join(f"n = {n:,}: {_steps([curve[n] for curve in curves.values()])}" for n in shared)
         whole = len(curves) == len(planned)
         of = "the held-out domains" if whole else f"{len(curves)} of {counted(len(planned), 'held-out domain')}"
         words = f"Mean over {counted(len(curves), 'held-out domain') if whole else of}. Steps at {steps or 'no n'}."
         drawn.append(Panel(name_of(facet, f"Mean of {of}"), _lines(study, lines), words))
+    replayed = any(REPLAY.label in one for one in legend)
+    beside = " With replay: images of the base's own beside." if replayed else ""
     return Figure(
         id="fig-mean",
         title=f"Test {study.first.label} against n, mean over the held-out domains.",
         caption=f"For each n: {study.first.label} on the held-out domain, on "
-        "those that the base was trained on (known), and on all; bars are 95 % intervals. An n that lacks a held-out "
-        "domain is left out, and so is a held-out domain of which nothing is scored yet."
+        f"those that the base was trained on (known), and on all; bars are 95 % intervals.{beside} An n that lacks a "
+        "held-out domain is left out, and so is a held-out domain of which nothing is scored yet."
         f"{_more(study)}{' n = 0 has the steps of the base.' if rooted(study) else ''}",
         source=[CROSS, *captions.provenance(study, used)],
         panels=drawn,
-        legend=[LegendKey(label, colour, dash) for label, colour, dash, _ in _kinds(study, {})],
+        legend=[*legend.values()],
         numbers="exposure",
     )
+
+
+def _mean_lines(study: Study, curves: CurvesOf, replayed: CurvesOf) -> list[Series]:
+    """Return the means of the main curves over their held-out domains, and those of replay on new and known ones."""
+    seen = {held_out: study.seen(curve) for held_out, curve in curves.items()}
+    new = {held_out: [held_out] for held_out in curves}
+    every = dict.fromkeys(curves, study.tested)
+    label, blue, square = REPLAY.label, COLOURS[0], REPLAY.shape[0]
+    found = [
+        _mean_line(study, "held-out domain", curves, new, "#000000", "solid"),
+        _mean_line(study, "known domains, mean", curves, seen, "#000000", "dot"),
+        _mean_line(study, "all test domains, mean", curves, every, GREY, "dash"),
+    ]
+    if replayed:
+        found.append(_mean_line(study, f"held-out domain, {label}", replayed, new, blue, "solid", square))
+        found.append(_mean_line(study, f"known domains, {label}", replayed, seen, blue, "dot", square))
+    return found
+
+
+def _mean_line(
+    study: Study,
+    label: str,
+    curves: CurvesOf,
+    domains: Mapping[str, Sequence[str]],
+    colour: str,
+    dash: str,
+    marker: str = "circle",
+) -> Series:
+    of = {n: [(curve[n], domains[held_out]) for held_out, curve in curves.items()] for n in _shared(curves)}
+    points = [LinePoint(n, found, models) for n, models in of.items() if (found := study.mean_of(models))]
+    return _line(label, points, colour, dash=dash, width=2.5, marker=marker)
+
+
+def _replayed(study: Study, facet: Facet, curves: CurvesOf) -> CurvesOf:
+    """Return the curves of replay at the same held-out domains; none where one lacks."""
+    control = closest(study, REPLAY)
+    found = {held_out: control.curve(held_out, facet) for held_out in curves} if control else {}
+    return found if found and all(found.values()) else {}
+
+
+def _shared(curves: CurvesOf) -> list[int]:
+    return sorted(set.intersection(*map(set, curves.values()))) if curves else []
 
 
 def _zero(study: Study) -> str:
@@ -218,17 +275,6 @@ def _more(study: Study) -> str:
     """Return a sentence where more than n differs along the curves."""
     words = differs.words(along(curve for _, _, curve in blocks(study)))
     return f" Between the smallest n and the others also differ: {words}." if words else ""
-
-
-def _kinds(
-    study: Study, curves: Mapping[str, Mapping[int, Group]]
-) -> list[tuple[str, str, str, Callable[[str], list[str]]]]:
-    domains = study.tested
-    return [
-        ("held-out domain", "#000000", "solid", lambda held_out: [held_out]),
-        ("known domains, mean", "#000000", "dot", lambda held_out: study.seen(curves[held_out])),
-        ("all test domains, mean", GREY, "dash", lambda _: domains),
-    ]
 
 
 def _points(curve: Mapping[int, Group], domains: Sequence[str]) -> list[LinePoint]:

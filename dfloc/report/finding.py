@@ -13,8 +13,9 @@ class Finding(NamedTuple):
         key: what it is about; once in a study.
         text: what it says, without an end, where its differences are decided.
         numbers: what it rests on, by name.
-        differences: those that decide it, each with what is said of one that is not; None: there is none to tell.
-        plain: what it says in place of the text where one is not decided; empty: the same.
+        differences: those that decide it, each with what is said of one that is not; None: there is none to tell. Of
+            the first one the text speaks.
+        plain: what it says in place of the text where that is not decided; empty: the same.
     """
 
     key: str

@@ -149,7 +149,10 @@ def _kept(study: Study, replay: Sequence[Beside], of: TunedCurves) -> Finding | 
     rest = f"{_instead(known)} on the {_known(study, [point for point, _ in replay])}, {_instead(new)} on the new one"
     rest += f"{_also(replay, ('train',))}{_part(len(replay), of)}"
     numbers = {"new": new.first, "known": known.first}
-    undecided = [(known.change, "whether it keeps more is not decided")]
+    undecided = [
+        (known.change, "whether it keeps more is not decided"),
+        (new.change, "the difference on the new one is not decided"),
+    ]
     return Finding("keep", f"{head}, {verb}: {rest}", numbers, undecided, f"{head}: {rest}")
 
 

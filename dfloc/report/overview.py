@@ -23,7 +23,7 @@ STATES = {
     "partial": "unfinished",
     "new": "not run",
 }
-SYNTHETIC = "Built-in data or random weights: these numbers say nothing about Dolos or any published model."
+BUILT_IN = "Built-in data: these numbers say nothing about Dolos or any published model."
 PATH_ONLY = "Random weights: path only, numbers mean nothing."
 VERSIONED = ("dfloc", "torch", "cuda", "device")
 
@@ -40,7 +40,7 @@ def warnings(study: Study) -> list[str]:
     """Return what a reader must know before the numbers: the record's notes, failures, holes, mixed versions."""
     record, results = study.record, study.results
     found = [PATH_ONLY] if study.path_only else []
-    found += [SYNTHETIC] if record.synthetic else []
+    found += [BUILT_IN] if study.built_in else []
     found += record.notes
     found += replaced(record)
     if record.limit is not None:

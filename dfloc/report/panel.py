@@ -46,7 +46,7 @@ def gallery(workspace: Workspace, study: Study, shards: UPath | None = None) -> 
     label = study.first.label
     return Gallery(
         id="panel",
-        title="What the models see.",
+        title="Predictions on single images.",
         caption=f"{of.words} The truth is outlined on photograph and maps; maps: white = generated. Below each map: "
         f"{label} of that image by {study.record.protocol}, as recorded, and the mean of its test list. Rows: the "
         f"first images of each list, of {of.domain} first, which nothing chooses; then the best, median and worst "

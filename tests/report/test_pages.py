@@ -91,7 +91,7 @@ def with_images(workspace: Workspace, folder: Path) -> Path:
     rows = [GalleryRow(f"mini/telea/test/{row:05d}.png", "first of its list", [picture] * 7) for row in range(6)]
     names = ("photograph", "base", *(f"fine-tuned, n = {n}" for n in (4, 16, 48)), "with replay", "from scratch")
     columns = [Head(name, words="How it was trained.") for name in names]
-    images = Gallery("panel", "What the models see.", "Some words.", "In brief.", columns, rows, ["A note."])
+    images = Gallery("panel", "Predictions on single images.", "Some words.", "In brief.", columns, rows, ["A note."])
     found = answer(Study(record, Results(workspace, record))).sentences
     page, rest = opening.beside(opening.opened(read(workspace, record), found), images)
     assert rest

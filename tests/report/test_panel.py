@@ -401,7 +401,7 @@ def test_the_page_embeds_small_images_and_escapes_names(finished):
 def test_markdown_says_what_the_images_show(finished):
     folder = build.build(finished.workspace, finished.record, shards=finished.shards)
     text = (Path(folder.path) / "report.md").read_text(encoding="utf-8")
-    assert "What the models see." in text
+    assert "Predictions on single images." in text
     first = finished.gallery().rows[0]
     values = {name: finished.values(name, BLUR) for name in NAMES}
     said = [f"{name} IoU {of[first.name]:.2f} (mean {np.mean([*of.values()]):.2f})" for name, of in values.items()]
