@@ -315,7 +315,6 @@ def test_seen_is_what_a_base_of_another_sweep_was_trained_on(study_of):
     assert study.seen(curve) == [MINI[1]]
     seen = studies.truth(curve[4].first.trial, MINI[1])
     assert f"{seen:.3f}" in [cell.text for cell in exposure.controls(study).rows[0].cells]
-    said = [cell.text for cell in exposure.forgetting(study).rows[0].cells][-5:]
-    assert said == ["held out", "not planned", "not of the base", "not of the base", "not planned"]
+    assert exposure.forgetting(study).rows == []  # what it had before is not of this study
     [panel] = figures.panels(study, []).panels
     assert f"Mean of the known domains: n = 4: {seen:.2f}" in panel.words
