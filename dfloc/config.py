@@ -249,6 +249,10 @@ class Lineage(Frozen):
     families: dict[str, str] = Field(default_factory=dict)
 
 
+Task = Literal["localize", "detect", "attribute"]
+Targets = Literal["own", "shuffled", "label"]
+
+
 class TrialSpec(Frozen):
     """Everything that determines a trial's weights, resolved, and what is recorded with it.
 
@@ -256,7 +260,10 @@ class TrialSpec(Frozen):
         maps: recipes, concatenated in this order on the first one's grid.
         epochs: passes over the training list; with `epoch_steps`, so many steps each of an endless permuted stream.
         select: what names the best epoch: a validation measure (`registry.MEASURES`) | last (the last is the best one).
-        targets: own | shuffled (a control: each training image gets another one's mask).
+        task: localize (which pixels are fake) | detect (whether an image is) | attribute (by which generator).
+        classes: of attribute, in the order of its logits: real, then families of domains; of other tasks none.
+        targets: own | shuffled (a control: each training image gets another one's mask) | label (every pixel of a fake
+            is fake: nothing is known of where).
         augment: how training images are changed; none: not at all.
         precision: dtype of the training arithmetic.
         init: where weights start: nothing, by role ("decoder") another trial's checkpoint, or trained elsewhere.
@@ -274,7 +281,9 @@ class TrialSpec(Frozen):
     batch: Annotated[Whole, Field(ge=1)]
     seed: Annotated[Whole, Field(ge=0)] = 0
     select: Selection = WATCHED
-    targets: Literal["own", "shuffled"] = "own"
+    task: Task = "localize"
+    classes: tuple[str, ...] = ()
+    targets: Targets = "own"
     precision: Literal["fp32", "bf16"] = "fp32"
     init: dict[Literal["decoder"], InitFrom] | Imported = {}
     augment: AugmentSpec | None = None

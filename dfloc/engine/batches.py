@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from dfloc import registry, repro
-from dfloc.config import AugmentSpec, MapRecipe
+from dfloc.config import AugmentSpec, MapRecipe, Targets
 from dfloc.data.augment import AppliedTo, View, view_of
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import Pixels
+from dfloc.engine.labels import Label
 from dfloc.errors import ConfigError, DataError
 from dfloc.features.store import PIXELS, STORED_DTYPES, TRUTH, FeatureStore, unpack_bits
 from dfloc.models.base import Backbone, entered
@@ -22,11 +23,19 @@ from dfloc.registry import MapSpec
 
 
 class Batch(NamedTuple):
-    """Some samples: `x` float32 [B, C, H, W], `target_BHW` uint8 [B, 256, 256] (1 = fake), and their list indices."""
+    """Some samples.
+
+    Attributes:
+        x: float32 [B, C, H, W].
+        target_BHW: uint8 [B, 256, 256]; 1 = fake.
+        rows: their places in the list.
+        label_B: int64 [B], their classes (`engine.labels`); None: nobody asked.
+    """
 
     x: Tensor
     target_BHW: Tensor  # noqa: N815
     rows: Sequence[int]
+    label_B: Tensor | None = None  # noqa: N815
 
 
 class Source(Protocol):
@@ -88,10 +97,11 @@ class StoredSource:
         store: holds maps and targets.
         recipes: the maps.
         samples: in any order: the same set always trains in the same order.
-        targets: own | shuffled (a control: each image gets another one's mask).
+        targets: own | shuffled (a control: each image gets another one's mask) | label (all of a fake, none of a real).
         seed: the trial's; draws the shuffle.
         augment: how the images are changed, anew in each view; none: not at all.
         tokens: as for `fuse`.
+        label: of a sample, for tasks of images; their shuffle is any permutation, since another mask is no other class.
 
     Raises:
         ConfigError: targets that are all the same cannot be shuffled.
@@ -102,19 +112,21 @@ class StoredSource:
         store: FeatureStore,
         recipes: Sequence[MapRecipe],
         samples: Sequence[SampleRef],
-        targets: Literal["own", "shuffled"] = "own",
+        targets: Targets = "own",
         seed: int = 0,
         augment: AugmentSpec | None = None,
         *,
         tokens: bool = False,
+        label: Label | None = None,
     ) -> None:
         self.augment = augment
         self.samples = sorted(samples, key=lambda sample: sample.id)
         self.maps = StoredMaps(store, recipes, tokens=tokens)
-        self._store = store
+        self._store, self._label, self._whole = store, label, targets == "label"
         self._owners = self.samples
         if targets == "shuffled":
-            self._owners = [self.samples[other] for other in other_ones(self.samples, seed)]
+            others = permuted(len(self.samples), seed) if label else other_ones(self.samples, seed)
+            self._owners = [self.samples[other] for other in others]
 
     @property
     def num_samples(self) -> int:
@@ -124,8 +136,19 @@ class StoredSource:
     def batch(self, indices: Sequence[int], epoch: int) -> Batch:
         """Return maps, of the view that the epoch reads, and targets, which no view changes, of these positions."""
         x_BCHW = self.maps.read([self.samples[index] for index in indices], view_of(self.augment, epoch))
-        mask_BHW = unpack_bits(self._store.gather(TRUTH, [self._owners[index] for index in indices]))
-        return Batch(x_BCHW, torch.from_numpy(mask_BHW).to(torch.uint8), indices)
+        owners = [self._owners[index] for index in indices]
+        target_BHW = torch.from_numpy(unpack_bits(self._store.gather(TRUTH, owners))).to(torch.uint8)
+        if self._whole:
+            fake_B = torch.tensor([owner.mask_kind != "real" for owner in owners], dtype=torch.uint8)
+            target_BHW = fake_B[:, None, None].expand_as(target_BHW).contiguous()
+        label_B = torch.tensor([self._label(owner) for owner in owners]) if self._label else None
+        return Batch(x_BCHW, target_BHW, indices, label_B)
+
+
+def permuted(number: int, seed: int) -> list[int]:
+    """Return the places of a list in random order."""
+    found: list[int] = torch.randperm(number, generator=repro.generator(seed, "targets")).tolist()
+    return found
 
 
 def other_ones(samples: Sequence[SampleRef], seed: int) -> list[int]:

@@ -15,11 +15,14 @@ from dfloc.config import EvaluationSpec
 from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.data.shards import Pixels, ShardReader, read_truth
 from dfloc.engine.batches import StoredMaps
+from dfloc.engine.labels import Classes
 from dfloc.errors import DataError
 from dfloc.metrics import protocols
+from dfloc.models.base import outputs
 
 BATCH = 32
 MAX_PIXELS = 8 << 20  # of truth that is measured together
+LOCALIZES = Classes()
 ImageRow = dict[str, Any]
 
 
@@ -30,6 +33,7 @@ def evaluate(
     folder: UPath,
     evaluation: EvaluationSpec,
     *,
+    classes: Classes = LOCALIZES,
     device: str = "cpu",
     num_threads: int = 1,
 ) -> pa.Table:
@@ -41,13 +45,14 @@ def evaluate(
         samples: the test list.
         folder: of the shards, for the truth at native size.
         evaluation: what the rows are keyed by.
+        classes: what an image may be called, of a model that says it.
         device: cpu | cuda.
         num_threads: CPU threads.
 
     Returns:
         One row for each sample, in the order of the list: `id, stem, domain, split, condition, protocol, checkpoint,
         trial`, what `metrics.counts` says (`tp, fp, fn, tn` in pixels, `mask_area`, `mean_prob` and, of some protocols,
-        more) and the protocol's keys.
+        more) and the protocol's keys; of a model that calls images what `Classes.rows` says.
 
     Raises:
         DataError: the samples are not those that the evaluation names, or a map has a probability that is no number.
@@ -65,10 +70,16 @@ def evaluate(
     with arithmetic.exact(num_threads), torch.inference_mode():
         for start in range(0, len(samples), BATCH):
             part = samples[start : start + BATCH]
-            prob_BHW = decoder(maps.read(part).to(device)).squeeze(1).sigmoid()
-            truth = (read_truth(folder, [sample], reader)[0] for sample in part)
-            measured = measure(prob_BHW, truth, evaluation.protocol)
-            rows += [_names(sample, evaluation) | values for sample, values in zip(part, measured, strict=True)]
+            said = outputs(decoder(maps.read(part).to(device)))
+            found = [_names(sample, evaluation) for sample in part]
+            if said.map_B1HW is not None:
+                truth = (read_truth(folder, [sample], reader)[0] for sample in part)
+                measured = measure(said.map_B1HW.squeeze(1).sigmoid(), truth, evaluation.protocol)
+                found = [row | values for row, values in zip(found, measured, strict=True)]
+            if said.image_BK is not None:
+                called = classes.rows(said.image_BK, part)
+                found = [row | values for row, values in zip(found, called, strict=True)]
+            rows += found
     return pa.Table.from_pylist(rows)
 
 

@@ -14,7 +14,7 @@ from dfloc.engine.batches import Source
 from dfloc.engine.member import Divergence, Member, Valid
 from dfloc.ledger import EpochRecord
 from dfloc.metrics import validation
-from dfloc.registry import MEASURES, TOKENS
+from dfloc.registry import TOKENS
 
 __all__ = ["EpochResult", "Member", "epoch_batches", "fit"]
 
@@ -77,7 +77,8 @@ def _stream_positions(seed: int, num_samples: int, start: int, stop: int) -> Ite
 
 
 def _stream(spec: TrialSpec) -> tuple[object, ...]:
-    lists = (spec.train.digest, spec.valid.digest, spec.targets, spec.maps, spec.augment)
+    labels = (spec.targets, spec.task, spec.classes)
+    lists = (spec.train.digest, spec.valid.digest, labels, spec.maps, spec.augment)
     return (*lists, spec.decoder.name in TOKENS, spec.batch, spec.epoch_steps, spec.seed)
 
 
@@ -102,30 +103,36 @@ def _train(members: Sequence[Member], source: Source) -> None:
         member.decoder.train()
     epoch = trained[0].epoch + 1
     for indices in epoch_batches(trained[0].spec, source.num_samples, epoch):
-        x_BCHW, target_BHW = _read(source, indices, epoch, trained[0].device)
+        read = _read(source, indices, epoch, trained[0].device)
         for member in trained:
-            member.step(x_BCHW, target_BHW)
+            member.step(*read)
 
 
 @torch.inference_mode()
 def _validate(members: Sequence[Member], valid: Source) -> list[Valid]:
     if not members:
         return []
-    sums = [torch.zeros(len(MEASURES), dtype=torch.float64) for _ in members]
+    found = [validation.of_task(member.spec.task) for member in members]
+    sums = [torch.zeros((), dtype=torch.float64) for _ in members]
     for member in members:
         member.decoder.eval()
     everything = list(range(valid.num_samples))
     for start in range(0, valid.num_samples, members[0].spec.batch):
         indices = everything[start : start + members[0].spec.batch]
-        x_BCHW, target_BHW = _read(valid, indices, 0, members[0].device)
-        for member, sum_M in zip(members, sums, strict=True):
-            loss, prob_BHW = member.loss_and_prob(x_BCHW, target_BHW)
-            measured = {name: value_B.sum() for name, value_B in validation.measure(prob_BHW, target_BHW).items()}
-            measured["loss"] = loss.double() * len(indices)
-            sum_M += torch.stack([measured[name] for name in MEASURES]).cpu()
-    return [dict(zip(MEASURES, (sum_M / valid.num_samples).tolist(), strict=True)) for sum_M in sums]
+        x_BCHW, target_BHW, label_B = _read(valid, indices, 0, members[0].device)
+        for member, measured, total in zip(members, found, sums, strict=True):
+            loss, prob = member.loss_and_prob(x_BCHW, target_BHW, label_B)
+            measured.add(prob, target_BHW if label_B is None else label_B)
+            total += (loss.double() * len(indices)).cpu()
+    return [
+        measured.worth() | {"loss": float(total / valid.num_samples)}
+        for measured, total in zip(found, sums, strict=True)
+    ]
 
 
-def _read(source: Source, indices: Sequence[int], epoch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _read(
+    source: Source, indices: Sequence[int], epoch: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor | None]:
     batch = source.batch(indices, epoch)
-    return batch.x.to(device, memory_format=torch.channels_last), batch.target_BHW.to(device)
+    label_B = None if batch.label_B is None else batch.label_B.to(device)
+    return batch.x.to(device, memory_format=torch.channels_last), batch.target_BHW.to(device), label_B

@@ -14,9 +14,11 @@ from dfloc import losses, registry, repro
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.engine import checkpoint, schedule
 from dfloc.engine.batches import Source
+from dfloc.engine.labels import classes
 from dfloc.errors import ConfigError, DflocError
 from dfloc.ledger import EpochRecord
 from dfloc.models import decoders
+from dfloc.models.base import Outputs, outputs
 from dfloc.models.smp import Segmenter
 from dfloc.registry import MEASURES, MapSpec
 
@@ -81,7 +83,8 @@ class Member:
             ConfigError: the decoder does not suit the maps, or the encoder's weights do not fit it.
         """
         assert (spec.start is None) == (parent_weights is None)
-        decoder = decoders.build(spec.decoder, maps, repro.generator(spec.seed, "init"))
+        num_classes = len(classes(spec)) or None
+        decoder = decoders.build(spec.decoder, maps, repro.generator(spec.seed, "init"), num_classes)
         if spec.start and parent_weights is not None:
             checkpoint.fill(decoder, parent_weights, f"{spec.start.checkpoint} of trial {spec.start.parent[:12]}")
         elif encoder_weights is not None:
@@ -93,7 +96,7 @@ class Member:
         if self.epoch == 0 and not self.spec.start:
             self.decoder.solve(source)
 
-    def step(self, x_BCHW: Tensor, target_BHW: Tensor) -> None:
+    def step(self, x_BCHW: Tensor, target_BHW: Tensor, label_B: Tensor | None = None) -> None:
         """Take one optimiser step; its loss is looked at when the epoch ends, so that no device is waited for."""
         assert self.optimizer is not None
         for group in self.optimizer.param_groups:
@@ -101,8 +104,7 @@ class Member:
         dropout = repro.seed_of("dfloc", self.spec.seed, "dropout", self.steps)
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
         with repro.seeded(dropout, self.device), autocast:
-            logit_B1HW = self.decoder(x_BCHW)
-            loss = self._loss(logit_B1HW, on_grid(target_BHW, logit_B1HW))
+            loss = self._loss_of(outputs(self.decoder(x_BCHW)), target_BHW, label_B)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -110,13 +112,30 @@ class Member:
         self._losses.append(loss.detach())
         self._sizes.append(len(x_BCHW))
 
-    def loss_and_prob(self, x_BCHW: Tensor, target_BHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of a batch and the probabilities on the targets' grid, in fp32 and eval mode."""
-        logit_B1HW = self.decoder(x_BCHW)
-        prob_B1HW, size = logit_B1HW.sigmoid(), target_BHW.shape[-2:]
+    def loss_and_prob(
+        self, x_BCHW: Tensor, target_BHW: Tensor, label_B: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch, and probabilities, in fp32 and eval mode.
+
+        Those of pixels on the targets' grid, [B, 256, 256]; of a task of images those of its classes, [B, K].
+        """
+        said = outputs(self.decoder(x_BCHW))
+        loss = self._loss_of(said, target_BHW, label_B)
+        if self.spec.task != "localize":
+            assert said.image_BK is not None
+            return loss, said.image_BK.softmax(1)
+        assert said.map_B1HW is not None
+        prob_B1HW, size = said.map_B1HW.sigmoid(), target_BHW.shape[-2:]
         if prob_B1HW.shape[-2:] != size:
             prob_B1HW = functional.interpolate(prob_B1HW, size, mode="bilinear")
-        return self._loss(logit_B1HW, on_grid(target_BHW, logit_B1HW)), prob_B1HW.squeeze(1)
+        return loss, prob_B1HW.squeeze(1)
+
+    def _loss_of(self, said: Outputs, target_BHW: Tensor, label_B: Tensor | None) -> Tensor:
+        if registry.LOSS_READS.get(self.spec.loss.name) == "image":
+            assert said.image_BK is not None and label_B is not None
+            return self._loss(said.image_BK, label_B)
+        assert said.map_B1HW is not None
+        return self._loss(said.map_B1HW, on_grid(target_BHW, said.map_B1HW))
 
     def diverged(self, valid: Valid | None = None) -> Divergence | None:
         """Return where the epoch under way left the finite numbers, if it did; that ends the member."""

@@ -133,8 +133,10 @@ class TrialAsk(Frozen):
         epochs: passes over the training images; with `epoch_steps`, so many steps each.
         epoch_steps: optimiser steps of an epoch; as many as the images need where it is left out.
         batch: images of a step.
-        select: what names the best epoch: validation iou, validation loss, or last.
-        targets: shuffled = each training image gets another one's mask, a control.
+        task: localize (which pixels are fake) | detect (whether an image is) | attribute (by which generator).
+        select: what names the best epoch: validation iou, loss, ap or accuracy, or last; where it is left out iou, of
+            tasks of images ap.
+        targets: shuffled = each training image gets another one's mask, a control | label = all of a fake is fake.
         precision: auto = bf16 on a GPU, fp32 on a CPU.
         seed: pinned here where a trial has nothing random; else the sweep's seeds are its axis.
     """
@@ -149,8 +151,9 @@ class TrialAsk(Frozen):
     epochs: Annotated[Whole, Field(ge=1, le=100_000)]
     epoch_steps: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
     batch: Annotated[Whole, Field(ge=1, le=1_000_000)]
+    task: Task = "localize"
     select: Selection = WATCHED
-    targets: Literal["own", "shuffled"] = "own"
+    targets: Targets = "own"
     augment: AugmentAsk | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: Annotated[Whole, Field(ge=0)] | None = None

@@ -16,6 +16,7 @@ from dfloc.engine import checkpoint
 from dfloc.engine.batches import StoredMaps, StoredSource
 from dfloc.engine.evaluate import evaluate
 from dfloc.engine.fit import fit
+from dfloc.engine.labels import Classes, classes, label
 from dfloc.engine.member import Member
 from dfloc.errors import DataError, DflocError, WorkspaceError
 from dfloc.features.store import FeatureStore
@@ -159,8 +160,9 @@ def _train(work: Work, ledger: Ledger, attempt: Attempt) -> Iterator[Progress]:
         yield {"epoch": member.epoch, "epochs": spec.epochs, "goes_on": True}
     samples = work.samples(spec.train.digest)
     tokens = spec.decoder.name in TOKENS
-    source = StoredSource(store, spec.maps, samples, spec.targets, spec.seed, spec.augment, tokens=tokens)
-    valid = StoredSource(store, spec.maps, work.samples(spec.valid.digest), tokens=tokens)
+    of = None if spec.task == "localize" else label(spec)
+    source = StoredSource(store, spec.maps, samples, spec.targets, spec.seed, spec.augment, tokens=tokens, label=of)
+    valid = StoredSource(store, spec.maps, work.samples(spec.valid.digest), tokens=tokens, label=of)
     records = list(attempt.records)
     for (result,) in fit([member], source, valid, THREADS):
         if result.divergence:
@@ -171,7 +173,7 @@ def _train(work: Work, ledger: Ledger, attempt: Attempt) -> Iterator[Progress]:
         assert result.record is not None
         records.append(result.record)
         attempt.save_epoch(member.state(), records)
-        yield {"epoch": member.epoch, "epochs": spec.epochs, "valid_iou": result.record.valid[WATCHED]}
+        yield {"epoch": member.epoch, "epochs": spec.epochs, "valid_iou": result.record.valid.get(WATCHED)}
     versions = repro.environment(work.device, THREADS)
     attempt.finish(member.weights("best"), member.weights("last"), member.best_epoch, versions)
 
@@ -196,12 +198,14 @@ def _scorer(work: Work, ledger: Ledger, which: Checkpoint) -> Callable[[Evaluati
     """Return what scores one checkpoint's weights."""
     tokens = work.spec.decoder.name in TOKENS
     maps = StoredMaps(FeatureStore(work.workspace.features), work.spec.maps, tokens=tokens)
-    decoder = decoders.build(work.spec.decoder, _shapes(work.spec), repro.generator(0, "init"))
+    of = work.spec
+    decoder = decoders.build(of.decoder, _shapes(of), repro.generator(0, "init"), len(classes(of)) or None)
     checkpoint.load(ledger.weights(work.spec.fingerprint, which), decoder)
 
     def score(evaluation: EvaluationSpec) -> pa.Table:
         samples = work.samples(evaluation.test.digest)
-        return evaluate(decoder, maps, samples, work.data, evaluation, device=work.device, num_threads=THREADS)
+        how = {"device": work.device, "num_threads": THREADS}
+        return evaluate(decoder, maps, samples, work.data, evaluation, classes=Classes.of(of), **how)
 
     return score
 
