@@ -14,7 +14,7 @@ from dfloc.engine.batches import Source
 from dfloc.engine.member import Divergence, Member, Valid
 from dfloc.ledger import EpochRecord
 from dfloc.metrics import validation
-from dfloc.registry import MEASURES, TOKENS
+from dfloc.registry import MEASURES
 
 __all__ = ["EpochResult", "Member", "epoch_batches", "fit"]
 
@@ -78,7 +78,7 @@ def _stream_positions(seed: int, num_samples: int, start: int, stop: int) -> Ite
 
 def _stream(spec: TrialSpec) -> tuple[object, ...]:
     lists = (spec.train.digest, spec.valid.digest, spec.targets, spec.maps, spec.augment)
-    return (*lists, spec.decoder.name in TOKENS, spec.batch, spec.epoch_steps, spec.seed)
+    return (*lists, spec.decoder.reads_tokens, spec.batch, spec.epoch_steps, spec.seed)
 
 
 def _epoch(members: Sequence[Member], source: Source, valid: Source) -> list[EpochResult]:

@@ -23,6 +23,20 @@ class Normalization(NamedTuple):
     std: tuple[float, ...]
 
 
+class Outputs(NamedTuple):
+    """What a model says of images: which pixels are fake, [B, 1, H, W], of which class they are, [B, K]; logits."""
+
+    map_B1HW: Tensor | None = None  # noqa: N815
+    image_BK: Tensor | None = None  # noqa: N815
+
+
+def outputs(said: Tensor | Outputs) -> Outputs:
+    """Return what a model gave: a tensor of four dimensions is a map, one of two are logits of classes."""
+    if isinstance(said, Outputs):
+        return said
+    return Outputs(map_B1HW=said) if said.ndim == 4 else Outputs(image_BK=said)
+
+
 class Backbone(Protocol):
     """A frozen network (or filter bank) that turns images into maps; one pass gives every map that is wanted.
 
