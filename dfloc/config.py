@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from dfloc.ids import MapName
-from dfloc.registry import MEASURES, SEMANTICS, WATCHED
+from dfloc.registry import MEASURES, SEMANTICS, TOKENS, WATCHED
 
 Checkpoint = Literal["best", "last"]
 Whole = Annotated[int, Field(strict=True)]  # neither true, nor 3.0, nor a text of digits
@@ -82,7 +82,7 @@ class DecoderSpec(Frozen):
     """What is trained on the maps; each decoder reads some of the fields (`registry.DECODER_FIELDS`).
 
     Attributes:
-        name: conv, linear, attention; smp or xception, trained end to end on `pixels`; or a baseline, which is solved.
+        name: conv, linear, attention; smp, xception or timm, trained end to end on `pixels`; or a baseline, solved.
         depth: N of conv-N, a multiple of 4: depth / 4 convolutions in each stage, and the last one, not counted.
         channels: width of each stage.
         out_size: side of the grid of the last convolution in pixels; logits are resized to 256 from there.
@@ -97,8 +97,11 @@ class DecoderSpec(Frozen):
         trained: which weights of `attention` move: all | declip (the first layers of its MLPs and the head).
         architecture: of segmentation_models_pytorch: fpn, unet, unetplusplus, ...
         encoder: its encoder, such as resnet50.
-        weights: digest of the tensors that the encoder starts from; none: drawn by the trial's seed.
+        weights: digest of the tensors that the encoder, or model, starts from; none: drawn by the trial's seed.
         block: after which block Xception's trunk ends.
+        pool: how `linear` makes a vector of an image's map: cls (its CLS token) | mean | max | mean+max (one after the
+            other); none: maps are vectors already, or the task is to localize.
+        model: of timm, such as xception41.
     """
 
     name: str
@@ -117,13 +120,20 @@ class DecoderSpec(Frozen):
     encoder: str | None = None
     weights: str | None = None
     block: Annotated[Whole, Field(ge=1, le=12)] | None = None
+    pool: Literal["cls", "mean", "max", "mean+max"] | None = None
+    model: str | None = None
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether it reads all tokens of its maps, CLS first, as a grid of one row [B, C, 1, T]."""
+        return self.name in TOKENS or self.pool == "cls"
 
 
 class LossSpec(Frozen):
     """What is minimised; each loss reads some of the fields (`registry.LOSS_FIELDS`).
 
     Attributes:
-        name: bce, dice, focal, jaccard, lovasz, or sum.
+        name: bce, dice, focal, jaccard, lovasz; ce, of image-level tasks; or sum.
         plugin: digest of the plug-in's file that the name comes from.
         reduction: what a region is counted over: batch (all images as one) | image (each alone, then their mean).
         smooth: added to numerator and denominator of dice and jaccard.

@@ -15,6 +15,9 @@ from dfloc.errors import ConfigError
 Loss = Callable[[Tensor, Tensor], Tensor]
 Reduction = Literal["batch", "image"]
 
+OWN = frozenset({"bce", "ce"})
+"""What torch alone computes."""
+
 
 def check(spec: LossSpec) -> None:
     """Refuse constants that a loss cannot have.
@@ -26,8 +29,24 @@ def check(spec: LossSpec) -> None:
         raise ConfigError(f"loss focal: gamma is 0, or 1 and more, not {spec.gamma:g}: its gradient would be no number")
 
 
+def reads(spec: LossSpec, gives: frozenset[str]) -> frozenset[str]:
+    """Return what a loss reads, `map` or `image` (`registry.LOSS_READS`); a sum all that its terms read.
+
+    Args:
+        spec: of the loss.
+        gives: what the decoder gives; a plug-in's loss reads the map, where there is one.
+    """
+    if spec.plugin:
+        return frozenset({"map" if "map" in gives else "image"})
+    if spec.name == "sum":
+        return frozenset().union(*(reads(term, gives) for term in spec.terms))
+    return frozenset({registry.LOSS_READS[spec.name]})
+
+
 def make(spec: LossSpec) -> Loss:
-    """Return a loss with its fields bound: `loss(logit_B1HW, target_BHW)`, a scalar in float32 at least.
+    """Return a loss with its fields bound, a scalar in float32 at least.
+
+    It takes (logit_B1HW, target_BHW) or, of images, (logit_BK, label_B); see `reads`.
 
     A validation loss is the mean over batches, so that of a loss over the batch depends on how the list is cut.
 
@@ -40,7 +59,7 @@ def make(spec: LossSpec) -> Loss:
     if spec.name == "sum":
         return partial(weighted_sum, terms=[(term.weight, make(term)) for term in spec.terms])
     check(spec)
-    if spec.name != "bce":
+    if spec.name not in OWN:
         _library()
     fields = registry.LOSS_FIELDS[spec.name]
     return partial(loss, **{name: getattr(spec, name) for name in sorted(fields)})
@@ -56,6 +75,17 @@ def bce(logit_B1HW: Tensor, target_BHW: Tensor) -> Tensor:
     logit_BHW = logit_B1HW.squeeze(1)
     wide_BHW = logit_BHW.float() if logit_BHW.dtype.itemsize < 4 else logit_BHW
     return functional.binary_cross_entropy_with_logits(wide_BHW, target_BHW.to(wide_BHW.dtype))
+
+
+def ce(logit_BK: Tensor, label_B: Tensor) -> Tensor:
+    """Return the cross-entropy of each image's class, its mean over the batch, in float32 at least.
+
+    Args:
+        logit_BK: before the softmax, one a class.
+        label_B: int64, the index of each image's class.
+    """
+    wide_BK = logit_BK.float() if logit_BK.dtype.itemsize < 4 else logit_BK
+    return functional.cross_entropy(wide_BK, label_B)
 
 
 def dice(logit_B1HW: Tensor, target_BHW: Tensor, reduction: Reduction = "batch", smooth: float = 0.0) -> Tensor:
@@ -138,6 +168,6 @@ def _library() -> Any:
         from segmentation_models_pytorch import losses
     except ImportError as error:
         raise ConfigError(
-            "losses other than bce need segmentation_models_pytorch; pip install segmentation_models_pytorch"
+            "losses other than bce and ce need segmentation_models_pytorch; pip install segmentation_models_pytorch"
         ) from error
     return losses

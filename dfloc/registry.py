@@ -109,7 +109,7 @@ LIBRARIES: Mapping[str, str] = {"clip": "dfloc.models.towers:row"}
 FACTORIES: Mapping[ComponentKind, Mapping[str, str]] = {
     "backbone": {name: row.factory for name, row in BACKBONES.items()},
     "decoder": {
-        "linear": "dfloc.models.decoders:make_linear",
+        "linear": "dfloc.models.heads:make_linear",
         "conv": "dfloc.models.decoders:make_conv",
         "attention": "dfloc.models.attention:make_attention",
         "smp": "dfloc.models.smp:make_smp",
@@ -117,9 +117,10 @@ FACTORIES: Mapping[ComponentKind, Mapping[str, str]] = {
         "all-fake": "dfloc.models.baselines:make_all_fake",
         "mean-mask": "dfloc.models.baselines:make_mean_mask",
         "threshold": "dfloc.models.baselines:make_threshold",
+        "prior": "dfloc.models.heads:make_prior",
     },
     "loss": {
-        **{name: f"dfloc.losses:{name}" for name in ("bce", "dice", "focal", "jaccard", "lovasz")},
+        **{name: f"dfloc.losses:{name}" for name in ("bce", "ce", "dice", "focal", "jaccard", "lovasz")},
         "sum": "dfloc.losses:weighted_sum",
     },
     "optimizer": {"adamw": "torch.optim:AdamW", "adam": "torch.optim:Adam"},
@@ -134,16 +135,27 @@ FACTORIES: Mapping[ComponentKind, Mapping[str, str]] = {
 }
 
 # Decoders that are solved in closed form instead of trained: the baselines.
-SOLVED = frozenset({"all-fake", "mean-mask", "threshold"})
+SOLVED = frozenset({"all-fake", "mean-mask", "threshold", "prior"})
 
-# Decoders that read all tokens of one transformer, CLS first, as a grid of one row [B, C, 1, T].
+# Decoders that read all tokens of one transformer, CLS first, as a grid of one row [B, C, 1, T]; a linear head that
+# pools `cls` is another one (`DecoderSpec.reads_tokens`).
 TOKENS = frozenset({"attention"})
+
+# What a decoder gives where a trial's task is of whole images: a map [B, 1, H, W], image logits [B, K], or both; one
+# that is not named here gives a map. Where the task is to localize, every decoder gives a map.
+DECODER_GIVES: Mapping[str, Literal["map", "image", "both"]] = {"linear": "image", "prior": "image"}
+
+# What a loss reads: a map and the pixels' truth, or image logits and labels; `sum` reads what its terms read.
+LOSS_READS: Mapping[str, Literal["map", "image"]] = {
+    **dict.fromkeys(("bce", "dice", "focal", "jaccard", "lovasz"), "map"),
+    "ce": "image",
+}
 
 # Which fields of its spec each decoder, loss and schedule reads; the others are cleared, so that they part no trials.
 # What a plug-in brings reads what it likes.
 DECODER_FIELDS: Mapping[str, frozenset[str]] = {
     "conv": frozenset({"depth", "channels", "out_size", "grid", "init", "prior", "standardize", "batch_norm"}),
-    "linear": frozenset({"init", "prior", "standardize", "grid"}),
+    "linear": frozenset({"init", "prior", "standardize", "grid", "pool"}),
     "attention": frozenset({"mask", "trained", "init", "prior"}),
     "smp": frozenset({"architecture", "encoder", "weights", "batch_norm", "prior"}),
     "xception": frozenset({"block", "batch_norm", "prior"}),
@@ -151,6 +163,7 @@ DECODER_FIELDS: Mapping[str, frozenset[str]] = {
 }
 LOSS_FIELDS: Mapping[str, frozenset[str]] = {
     "bce": frozenset(),
+    "ce": frozenset(),
     "dice": frozenset({"reduction", "smooth"}),
     "jaccard": frozenset({"reduction", "smooth"}),
     "focal": frozenset({"alpha", "gamma"}),
@@ -184,7 +197,9 @@ SEMANTICS: Mapping[str, int] = {
     "decoder/all-fake": 1,
     "decoder/mean-mask": 1,
     "decoder/threshold": 1,
+    "decoder/prior": 1,
     "loss/bce": 1,
+    "loss/ce": 1,
     "loss/dice": 1,
     "loss/focal": 1,
     "loss/jaccard": 1,

@@ -69,6 +69,7 @@ EXAMPLES = {
         "prior": "0.18",
     },
     **{"standardize": "true", "batch_norm": "frozen", "mask": "causal", "trained": "declip", "architecture": "fpn"},
+    **{"pool": "mean+max", "model": "xception41"},
     **{"encoder": "resnet50", "block": "2", "reduction": "image", "smooth": "1.0", "alpha": "0.75", "gamma": "2.0"},
     **{"terms": "[{name: bce}, {name: dice, weight: 0.5}]", "weight": "0.5", "lr": "1e-3", "weight_decay": "0.01"},
     **{"trial.loss name": "focal", "trial.optimizer name": "adamw", "trial.schedule name": "plateau", "views": "1"},

@@ -208,3 +208,34 @@ def test_a_loss_that_a_member_is_given_is_the_one_that_it_trains_with() -> None:
         records[spec.model_dump_json()] = tuple(loss.item() for loss in member._losses)
     assert len(set(records.values())) == len(ALL)
     assert all(values[-1] < values[0] for values in records.values()), records
+
+
+def test_cross_entropy_of_classes_by_hand() -> None:
+    logit_BK = torch.tensor([[0.0, math.log(3), 0.0], [math.log(2), 0.0, 0.0]])
+    wanted = (-math.log(3 / 5) - math.log(1 / 4)) / 2
+    assert losses.ce(logit_BK, torch.tensor([1, 2])).item() == pytest.approx(wanted, rel=1e-6)
+    assert losses.make(LossSpec(name="ce"))(logit_BK, torch.tensor([1, 2])).item() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_cross_entropy_of_two_classes_is_bce_of_their_difference() -> None:
+    logit_BK = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+    label_B = torch.tensor([0, 1, 1, 0, 1, 0])
+    difference_B111 = (logit_BK[:, 1] - logit_BK[:, 0]).view(6, 1, 1, 1)
+    torch.testing.assert_close(losses.ce(logit_BK, label_B), bce(difference_B111, label_B.view(6, 1, 1)))
+
+
+def test_cross_entropy_of_half_precision_is_in_float32() -> None:
+    loss = losses.ce(torch.full((3, 2), 9.0, dtype=torch.bfloat16), torch.zeros(3, dtype=torch.int64))
+    assert loss.dtype == torch.float32
+
+
+def test_what_losses_read() -> None:
+    both = frozenset({"map", "image"})
+    total = LossSpec(name="sum", terms=(LossSpec(name="ce"), LossSpec(name="dice")))
+    assert losses.reads(LossSpec(name="ce"), both) == {"image"}
+    assert losses.reads(LossSpec(name="lovasz"), both) == {"map"}
+    assert losses.reads(total, both) == both
+    mine = LossSpec(name="mine", plugin="digest")
+    assert [losses.reads(mine, gives) for gives in (both, frozenset({"image"}))] == [{"map"}, {"image"}]
+    built_in = set(registry.FACTORIES["loss"]) - {"sum"}
+    assert built_in == set(registry.LOSS_READS)

@@ -246,14 +246,15 @@ def fuse(parts: Sequence[Tensor], specs: Sequence[MapSpec], *, tokens: bool = Fa
     """Concatenate maps in order, [B, C, H, W], each resized bilinearly to the first one's grid.
 
     Args:
-        parts: maps as backbones give them; tokens lose their CLS and are laid out row by row.
+        parts: maps as backbones give them; tokens lose their CLS and are laid out row by row, a vector is a grid of one
+            cell.
         specs: their shapes.
-        tokens: whether the decoder is of those that read all tokens (`registry.TOKENS`): those of the one map come with
-            CLS first, as a grid of one row, [B, C, 1, T].
+        tokens: whether the decoder is of those that read all tokens (`DecoderSpec.reads_tokens`): those of the maps,
+            all of as many, come with CLS first, as a grid of one row, [B, C, 1, T].
     """
     if tokens:
-        [part] = parts
-        return part.transpose(1, 2)[:, :, None]
+        rows = [part.transpose(1, 2)[:, :, None] for part in parts]
+        return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
     grids = [_grid(part, spec) for part, spec in zip(parts, specs, strict=True)]
     size = grids[0].shape[-2:]
     same = [grid if grid.shape[-2:] == size else functional.interpolate(grid, size, mode="bilinear") for grid in grids]
@@ -263,4 +264,6 @@ def fuse(parts: Sequence[Tensor], specs: Sequence[MapSpec], *, tokens: bool = Fa
 def _grid(part: Tensor, spec: MapSpec) -> Tensor:
     if spec.layout == "grid":
         return part
+    if spec.layout == "vector":
+        return part[:, :, None, None]
     return part[:, 1:].transpose(1, 2).reshape(len(part), spec.channels, spec.height, spec.width)

@@ -14,7 +14,6 @@ from dfloc.engine.batches import Source
 from dfloc.engine.member import Divergence, Member, Valid
 from dfloc.ledger import EpochRecord
 from dfloc.metrics import validation
-from dfloc.registry import TOKENS
 
 __all__ = ["EpochResult", "Member", "epoch_batches", "fit"]
 
@@ -79,7 +78,7 @@ def _stream_positions(seed: int, num_samples: int, start: int, stop: int) -> Ite
 def _stream(spec: TrialSpec) -> tuple[object, ...]:
     labels = (spec.targets, spec.task, spec.classes)
     lists = (spec.train.digest, spec.valid.digest, labels, spec.maps, spec.augment)
-    return (*lists, spec.decoder.name in TOKENS, spec.batch, spec.epoch_steps, spec.seed)
+    return (*lists, spec.decoder.reads_tokens, spec.batch, spec.epoch_steps, spec.seed)
 
 
 def _epoch(members: Sequence[Member], source: Source, valid: Source) -> list[EpochResult]:

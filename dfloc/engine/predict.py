@@ -19,7 +19,7 @@ from dfloc.ledger import Ledger
 from dfloc.metrics import protocols
 from dfloc.models import decoders
 from dfloc.models.base import Backbone
-from dfloc.registry import TOKENS, map_spec
+from dfloc.registry import map_spec
 from dfloc.storage import Workspace
 
 PROTOCOL = "declip-2025"
@@ -94,7 +94,7 @@ class Predictor:
         """
         size = (image_HWC.shape[0], image_HWC.shape[1])
         with arithmetic.exact(torch.get_num_threads()), torch.inference_mode():
-            tokens = self.spec.decoder.name in TOKENS
+            tokens = self.spec.decoder.reads_tokens
             x_BCHW = look([image_HWC], self._backbones, self._recipes, self._device, tokens=tokens)
             prob_11HW = self._decoder(x_BCHW.to(self._device)).sigmoid()
             if not prob_11HW.isfinite().all():

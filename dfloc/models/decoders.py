@@ -30,7 +30,7 @@ class Examples(Protocol):
         ...
 
     def batch(self, indices: Sequence[int], epoch: int) -> Any:
-        """Return `x` [B, C, H, W] and `target_BHW` (fakeness in [0, 1] at 256) of these samples."""
+        """Return `x` [B, C, H, W], `target_BHW` (fakeness in [0, 1] at 256) and `label_B` of these samples."""
         ...
 
 
@@ -189,48 +189,71 @@ def initialise(decoder: nn.Module, init: Literal["default", "declip"], generator
             nn.init.normal_(layer.weight, 0.0, 0.02, generator)
 
 
-def build(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> nn.Module:
+def gives(spec: DecoderSpec, num_classes: int | None) -> frozenset[str]:
+    """Return what a decoder gives, `map`, `image` or both (`registry.DECODER_GIVES`); a plug-in's gives a map."""
+    said = "map" if num_classes is None or spec.plugin else registry.DECODER_GIVES.get(spec.name, "map")
+    return frozenset({"map", "image"} if said == "both" else {said})
+
+
+def build(
+    spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator, num_classes: int | None = None
+) -> nn.Module:
     """Make the decoder that a spec names, for maps that are concatenated on the first one's grid.
 
-    It maps [B, C, H, W] to logits [B, 1, 256, 256] and has `solve(source)`, to be called once before the first step
-    unless weights come from a parent. A baseline has no parameters: `solve` is all its training.
+    It maps [B, C, H, W] to logits [B, 1, 256, 256], of images to logits [B, K] or `models.base.Outputs`, and has
+    `solve(source)`, to be called once before the first step unless weights come from a parent. A baseline has no
+    parameters: `solve` is all its training.
+
+    Args:
+        spec: what it is to be.
+        maps: that it reads.
+        generator: where the weights are drawn from.
+        num_classes: K of a task of images; None: the task is to localize.
 
     Raises:
-        ConfigError: the name is unknown, or the maps or the spec do not suit it.
+        ConfigError: the name is unknown, or the maps, the task or the spec do not suit it.
     """
     if not maps:
         raise ConfigError(f'decoder "{spec.name}" needs at least one map')
+    make = registry.find("decoder", spec.name, spec.plugin)
+    of_images = "image" in gives(spec, num_classes)
+    if num_classes is not None and not of_images:
+        answer = " or ".join(sorted(registry.DECODER_GIVES))
+        raise ConfigError(f'decoder "{spec.name}" gives a map, but the task asks for an answer an image; use {answer}')
+    if num_classes is not None and num_classes < 2:
+        raise ConfigError(f"a task of images tells two classes or more apart, not {num_classes}")
     vectors = [spec_ for spec_ in maps if spec_.layout == "vector"]
-    if vectors:
+    if vectors and not of_images:
         raise ConfigError(f'decoder "{spec.name}" needs maps with a grid; a vector of {vectors[0].channels} has none')
-    return cast(nn.Module, registry.find("decoder", spec.name, spec.plugin)(spec, maps, generator))
+    answers = not spec.plugin and spec.name in registry.DECODER_GIVES
+    return cast(nn.Module, make(spec, maps, generator, *([num_classes] if answers else [])))
 
 
 @lru_cache
-def check(spec: DecoderSpec, maps: tuple[MapSpec, ...]) -> None:
-    """Return if `build` can make a decoder; nothing is drawn. What a segmenter's library can build, it says itself.
+def check(spec: DecoderSpec, maps: tuple[MapSpec, ...], num_classes: int | None = None) -> None:
+    """Return if `build` can make a decoder; nothing is drawn. What a model's library can build, it says itself.
 
     Raises:
         ConfigError: as for `build`.
     """
-    if spec.name == "smp":
+    if spec.name == "smp" and num_classes is None:
         check_pixels(spec.name, maps)
     else:
-        weight_bytes(spec, maps)
+        weight_bytes(spec, maps, num_classes)
 
 
 @lru_cache
-def weight_bytes(spec: DecoderSpec, maps: tuple[MapSpec, ...]) -> int:
+def weight_bytes(spec: DecoderSpec, maps: tuple[MapSpec, ...], num_classes: int | None = None) -> int:
     """Return the bytes of a decoder's weights; 0 where only a library or a plug-in knows them."""
-    if spec.name == "smp" or spec.plugin:
+    if (spec.name == "smp" and num_classes is None) or spec.plugin:
         return 0
     with torch.device("meta"):
-        made = build(spec, maps, torch.Generator("cpu"))
+        made = build(spec, maps, torch.Generator("cpu"), num_classes)
     return sum(tensor.nbytes for tensor in made.state_dict().values())
 
 
 @lru_cache
-def needs_two(spec: DecoderSpec, maps: tuple[MapSpec, ...]) -> bool:
+def needs_two(spec: DecoderSpec, maps: tuple[MapSpec, ...], num_classes: int | None = None) -> bool:
     """Return whether a decoder takes a training step on two images, but not on one; found by trying.
 
     BatchNorm cannot see one value of a channel: one image that is pooled to one cell, as by deeplabv3, deeplabv3plus,
@@ -239,19 +262,20 @@ def needs_two(spec: DecoderSpec, maps: tuple[MapSpec, ...]) -> bool:
     Args:
         spec: of what is trained.
         maps: that it reads.
+        num_classes: as for `build`.
     """
     for device in ("cpu",) if spec.plugin else ("meta", "cpu"):  # some encoders read values, which meta has none of
-        if _runs(spec, maps, 2, device):
-            return not _runs(spec, maps, 1, device)
+        if _runs(spec, maps, 2, device, num_classes):
+            return not _runs(spec, maps, 1, device, num_classes)
     return False
 
 
-def _runs(spec: DecoderSpec, maps: tuple[MapSpec, ...], num_images: int, device: str) -> bool:
-    channels, tokens = sum(each.channels for each in maps), spec.name in registry.TOKENS
+def _runs(spec: DecoderSpec, maps: tuple[MapSpec, ...], num_images: int, device: str, num_classes: int | None) -> bool:
+    channels, tokens = sum(each.channels for each in maps), spec.reads_tokens
     grid = (1, maps[0].height * maps[0].width + 1) if tokens else (maps[0].height, maps[0].width)
     try:
         with repro.seeded(0), torch.no_grad(), torch.device(device):
-            decoder = build(spec, maps, torch.Generator("cpu")).to(device).train()
+            decoder = build(spec, maps, torch.Generator("cpu"), num_classes).to(device).train()
             decoder(torch.zeros(num_images, channels, *grid))
     except Exception:
         logger.debug("%s on %d images, %s", spec.name, num_images, device, exc_info=True)

@@ -239,14 +239,13 @@ def _keep_maps(
 
 def _features(workspace: Workspace, shards: UPath, model: Result, refs: Sequence["SampleRef"]) -> "torch.Tensor":
     """Return what a model's decoder reads of samples: stored, else made by its backbones from the images."""
-    from dfloc import registry
     from dfloc.data.shards import ShardReader, decode_image
     from dfloc.engine.batches import StoredMaps, look
     from dfloc.features.store import FeatureStore
     from dfloc.features.weights import WeightsIndex
 
     spec = model.trial.spec
-    tokens = spec.decoder.name in registry.TOKENS
+    tokens = spec.decoder.reads_tokens
     try:
         return StoredMaps(FeatureStore(workspace.features), spec.maps, tokens=tokens).read(refs)
     except WorkspaceError as error:

@@ -15,11 +15,16 @@ from dfloc.sweep.sweep_keys import AugmentAsk, DecoderAsk, TrialAsk
 ALWAYS = frozenset({"name", "plugin", "weight"})
 
 
-def decoder(ask: TrialAsk, maps: Sequence[MapRecipe]) -> DecoderSpec:
+def decoder(ask: TrialAsk, maps: Sequence[MapRecipe], num_classes: int | None = None) -> DecoderSpec:
     """Return the decoder of a cell: `channels: auto` settled.
 
+    Args:
+        ask: the cell's.
+        maps: that it reads.
+        num_classes: of a task of images; None: the task is to localize.
+
     Raises:
-        ConfigError: no such decoder or plug-in, or it does not suit the maps.
+        ConfigError: no such decoder or plug-in, or it does not suit the maps or the task.
     """
     asked = ask.decoder
     given = _given("decoder", asked)
@@ -27,7 +32,7 @@ def decoder(ask: TrialAsk, maps: Sequence[MapRecipe]) -> DecoderSpec:
     if asked.channels == "auto":
         given["channels"] = registry.backbone(head).channels.get(tail, DecoderSpec.model_fields["channels"].default)
     spec = DecoderSpec(**_read(given, registry.DECODER_FIELDS.get(asked.name)))
-    decoders.check(spec, _shapes(maps))
+    decoders.check(spec, _shapes(maps), num_classes)
     return spec
 
 
@@ -58,6 +63,26 @@ def loss(asked: LossSpec, *, term: bool = False) -> LossSpec:
     spec = LossSpec(**_read(given, registry.LOSS_FIELDS.get(asked.name)))
     losses.check(spec)
     return spec
+
+
+def refuse_misfit(decoder: DecoderSpec, loss: LossSpec, num_classes: int | None = None) -> None:
+    """Return if a loss reads what a decoder gives in a trial of that many classes (None: the task is to localize).
+
+    Raises:
+        ConfigError: it reads a map, or image logits, and the decoder gives none (says what would fit).
+    """
+    given = decoders.gives(decoder, num_classes)
+    for part in loss.terms or (loss,):
+        lacking = losses.reads(part, given) - given
+        if lacking == {"image"}:
+            where = "the task is to localize" if num_classes is None else f"decoder {decoder.name} gives a map"
+            fit = "use loss: bce, or set task: detect" if num_classes is None else "use loss: bce, or decoder: linear"
+            raise ConfigError(f"loss {part.name} reads one answer an image, but {where}; {fit}")
+        if lacking:
+            raise ConfigError(
+                f"loss {part.name} reads a map, but decoder {decoder.name} gives one answer an image; use loss: ce, or "
+                "set task: localize"
+            )
 
 
 def optimizer(asked: OptimizerSpec) -> OptimizerSpec:
@@ -131,7 +156,7 @@ def solved(spec: TrialSpec) -> TrialSpec:
     return spec.model_copy(
         update={
             "decoder": DecoderSpec(name=spec.decoder.name),
-            "loss": LossSpec(name="bce"),
+            "loss": LossSpec(name="ce" if spec.decoder.name in registry.DECODER_GIVES else "bce"),
             "optimizer": OptimizerSpec(name="adamw"),
             "schedule": ScheduleSpec(name="constant"),
             "epochs": 1,

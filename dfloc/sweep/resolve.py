@@ -136,6 +136,8 @@ class Resolver:
         )
         if ask.decoder.name in SOLVED:
             return component_specs.solved(spec)
+        with cell.blames("trial.loss"):
+            component_specs.refuse_misfit(spec.decoder, spec.loss)
         member.check(spec)
         with cell.blames("train.count" if train.size == 1 else "trial.batch"):
             component_specs.refuse_lone(spec, cell.name)

@@ -25,7 +25,7 @@ from dfloc.ids import SampleId
 from dfloc.ledger import Attempt, Ledger
 from dfloc.models import decoders
 from dfloc.plugin import Plugin
-from dfloc.registry import TOKENS, WATCHED, map_spec
+from dfloc.registry import WATCHED, map_spec
 from dfloc.storage import Workspace
 from dfloc.sweep.data import is_expected
 from dfloc.sweep.plan import Item
@@ -159,7 +159,7 @@ def _train(work: Work, ledger: Ledger, attempt: Attempt) -> Iterator[Progress]:
         member.restore(attempt.state)
         yield {"epoch": member.epoch, "epochs": spec.epochs, "goes_on": True}
     samples = work.samples(spec.train.digest)
-    tokens = spec.decoder.name in TOKENS
+    tokens = spec.decoder.reads_tokens
     of = None if spec.task == "localize" else label(spec)
     source = StoredSource(store, spec.maps, samples, spec.targets, spec.seed, spec.augment, tokens=tokens, label=of)
     valid = StoredSource(store, spec.maps, work.samples(spec.valid.digest), tokens=tokens, label=of)
@@ -196,7 +196,7 @@ def _evaluate(work: Work, ledger: Ledger) -> None:
 
 def _scorer(work: Work, ledger: Ledger, which: Checkpoint) -> Callable[[EvaluationSpec], pa.Table]:
     """Return what scores one checkpoint's weights."""
-    tokens = work.spec.decoder.name in TOKENS
+    tokens = work.spec.decoder.reads_tokens
     maps = StoredMaps(FeatureStore(work.workspace.features), work.spec.maps, tokens=tokens)
     of = work.spec
     decoder = decoders.build(of.decoder, _shapes(of), repro.generator(0, "init"), len(classes(of)) or None)

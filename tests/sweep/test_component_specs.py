@@ -57,3 +57,40 @@ def test_a_sum_keeps_the_weights_of_its_terms_and_what_they_read() -> None:
 def test_losses_that_cannot_be_are_refused_when_planned(spec: LossSpec, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         component_specs.loss(spec)
+
+
+CE, DICE, LINEAR, CONV = (
+    LossSpec(name="ce"),
+    LossSpec(name="dice"),
+    DecoderSpec(name="linear"),
+    DecoderSpec(name="conv"),
+)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "loss", "num_classes", "message"),
+    [
+        (LINEAR, CE, None, "loss ce reads one answer an image, but the task is to localize; .* set task: detect"),
+        (CONV, CE, None, "loss ce reads one answer an image, but the task is to localize"),
+        (CONV, CE, 2, "loss ce reads one answer an image, but decoder conv gives a map; use .* decoder: linear"),
+        (LINEAR, DICE, 2, "loss dice reads a map, but decoder linear gives one answer an image; use loss: ce"),
+        (LINEAR, LossSpec(name="sum", terms=(CE, DICE)), 2, "loss dice reads a map"),
+        (CONV, LossSpec(name="sum", terms=(CE, DICE)), None, "loss ce reads one answer an image"),
+    ],
+)
+def test_a_loss_and_a_decoder_that_do_not_fit_are_told(
+    decoder: DecoderSpec, loss: LossSpec, num_classes: int | None, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        component_specs.refuse_misfit(decoder, loss, num_classes)
+
+
+def test_a_loss_and_a_decoder_that_fit() -> None:
+    mine = LossSpec(name="mine", plugin="digest")
+    for decoder, loss, num_classes in (
+        *((LINEAR, loss, None) for loss in (DICE, mine)),
+        *((LINEAR, loss, 5) for loss in (CE, mine, LossSpec(name="sum", terms=(CE,)))),
+        (DecoderSpec(name="prior"), CE, 2),
+        (DecoderSpec(name="other", plugin="digest"), mine, None),
+    ):
+        component_specs.refuse_misfit(decoder, loss, num_classes)
