@@ -54,7 +54,8 @@ def told(study: Study, found: Sequence[Finding]) -> Answer:
     apart = iter(decided(every))
     for each in found:
         verdicts = [next(apart) if one else False for one, _ in each.differences]
-        undecided = [words for (_, words), sure in zip(each.differences, verdicts, strict=True) if not sure]
+        pairs = zip(each.differences, verdicts, strict=True)
+        undecided = [words for (one, words), sure in pairs if not sure and not (one and _is_nothing(one))]
         text = each.plain if each.plain and not all(verdicts[:1]) else each.text
         sentences[each.key] = f"{'; '.join([text[0].upper() + text[1:], *undecided])}."
         values = {name: one.value if isinstance(one, Estimate) else one for name, one in each.numbers.items()}
@@ -73,6 +74,11 @@ def _nothing(study: Study) -> str:
     yet = " yet" if counts["done"] < total else ""
     there = f"{scored} of {counted(total, 'trial')} {'is' if scored == 1 else 'are'} scored"
     return f"{f'{there}; none answers the question{yet}.' if scored else NOTHING}{_states(study, ['failed'], 'failed')}"
+
+
+def _is_nothing(one: Estimate) -> bool:
+    """Return whether two sides are equal on every image."""
+    return one.known and max(abs(one.low), abs(one.high)) <= EQUAL
 
 
 def decided(differences: Sequence[Estimate]) -> list[bool]:
@@ -111,7 +117,8 @@ def _sure(study: Study, differences: Sequence[Estimate]) -> str:
 
 def _more(study: Study) -> str:
     """Return which option adds trainings, where one of each is planned."""
-    return "" if any(len(group.results) > 1 for group in study.groups) else f" ({MORE})"
+    fixed = {group.first.trial.spec.seed for group in study.groups if group.scored} != {0}  # `trial.seed`, say
+    return "" if fixed or any(len(group.results) > 1 for group in study.groups) else f" ({MORE})"
 
 
 def _states(study: Study, states: Sequence[str], words: str) -> str:

@@ -94,8 +94,8 @@ def _linked(folder: UPath) -> set[str]:
     """Return the CSV files that a page in a folder links to; none where there is no page."""
     page = folder / "index.html"
     text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
-    found = {unquote(name) for name in re.findall(r'href="?([\w.%+-]+\.csv)\b', text)}
-    return {name for name in found if "/" not in name}
+    found = {unquote(name) for name in re.findall(r'<a href="?([\w.%+-]+\.csv)"?>CSV</a>', text)}
+    return {name for name in found if "/" not in name and (folder / name).is_file()}
 
 
 def read(workspace: Workspace, record: SweepRecord) -> Report:

@@ -144,7 +144,8 @@ def _data(study: Study, scores: list[Score]) -> str:
     each = str(images[0]) if len(images) == 1 else f"{images[0]} to {images[-1]}"
     of = str(photographs[0]) if len(photographs) == 1 else f"{photographs[0]} to {photographs[-1]}"
     plural = "source image" if of == "1" else "source images"
-    return f"Test: {each} images a domain, of {of} {plural} (data {study.record.data}, lists {digest(scores)})"
+    shown = f"{each} image{'s' * (each != '1')} a domain, of {of} {plural}"
+    return f"Test: {shown} (data {study.record.data}, lists {digest(scores)})"
 
 
 def _list(values: Sequence[object]) -> str:

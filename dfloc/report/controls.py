@@ -132,25 +132,17 @@ def name_of(facet: Facet, held_out: str) -> str:
 
 
 def best_facet(study: Study) -> Facet:
-    """Return the facet of the main curves that validation chooses: of the best mean over the points that all have.
-
-    Where they share none, of those that have the most.
-    """
-    found = _validated(study)
-    shared = set.intersection(*map(set, found.values())) if found else set()
-    most = max(map(len, found.values()), default=0)
-    values = {
-        facet: mean_valid([group for point, group in of.items() if point in shared or not shared])
-        for facet, of in found.items()
-        if shared or len(of) == most
-    }
+    """Return the facet of the main curves that validation chooses, of those of which most is finished."""
+    candidates = furthest(study)
+    values = {facet: mean_valid(groups) for facet, groups in candidates.items()}
     return max(values, key=lambda facet: values[facet] or 0.0, default=())
 
 
-def compared_whole(study: Study) -> bool:
-    """Return whether the facets of the main curves are compared over all points that are planned."""
-    counts = {len(of) for of in _validated(study).values()}
-    return len(main(study).facets) < 2 or counts == {len(main(study).groups) // len(main(study).facets)}
+def furthest(study: Study) -> dict[Facet, list[Group]]:
+    """Return the facets of the main curves of which most has a validation value: all of the same points."""
+    found = _validated(study)
+    first = max(found.values(), key=len, default={})
+    return {facet: [*of.values()] for facet, of in found.items() if of.keys() == first.keys()}
 
 
 def _validated(study: Study) -> dict[Facet, dict[tuple[str, int | None], Group]]:

@@ -120,7 +120,7 @@ def means(study: Study) -> Figure:
         title=f"Test {study.first.label} against n, mean over the held-out domains.",
         caption=f"For each n: {study.first.label} on the held-out domain, on "
         f"those that the base was trained on (known), and on all; bars are 95 % intervals.{beside} An n that lacks a "
-        "held-out domain is left out, and so is a held-out domain of which nothing is scored yet."
+        "held-out domain is left out, and so is a held-out domain of which nothing fine-tuned is scored yet."
         f"{_more(study)}{' n = 0 has the steps of the base.' if rooted(study) else ''}",
         source=[CROSS, *captions.provenance(study, used)],
         panels=drawn,
@@ -204,7 +204,7 @@ def controls(study: Study) -> Figure:
             drawn.append(Panel(title, _lines(study, lines), ". ".join(said)))
     return Figure(
         id="fig-controls",
-        title="Fine-tuned beside scratch and replay.",
+        title="With replay beside scratch." if own.kind == REPLAY else "Fine-tuned beside scratch and replay.",
         caption=f"For each held-out domain, test {study.first.label} on it and on the domains of the base. Scratch: "
         "the same n images, no parent. Replay: n more images of the base's own."
         f"{_unequal(study, found)}",
@@ -265,7 +265,7 @@ def _unequal(study: Study, found: Sequence[Curves]) -> str:
     """Return a sentence for each control that differs from fine-tuned in more than what it is for."""
     also = {one.label: differs.words(besides(pairs(study, one), one.kind.compared)) for one in found}
     return "".join(
-        f" Fine-tuned and {label} also differ in {words}: their distance is no answer."
+        f" {main(study).label.capitalize()} and {label} also differ in {words}: their distance is no answer."
         for label, words in also.items()
         if words
     )
@@ -304,7 +304,7 @@ def _notes(point: LinePoint) -> list[str]:
 
 def _steps(groups: Sequence[Group]) -> str:
     counts = sorted({group.first.trial.spec.steps for group in groups})
-    return f"{' … '.join(f'{count:,}' for count in dict.fromkeys((counts[0], counts[-1])))} steps"
+    return f"{' … '.join(f'{count:,}' for count in counts[:1] + counts[1:][-1:])} step{'s' * (counts != [1])}"
 
 
 def _baseline(study: Study, domain: str, facet: Facet, end: int) -> Iterator[Series]:

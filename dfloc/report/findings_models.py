@@ -11,6 +11,7 @@ from dfloc.report.groups import Group, Study, less, over
 from dfloc.report.models import (
     ALL,
     ONE,
+    ONWARD,
     WITHOUT,
     MatrixColumn,
     Part,
@@ -38,7 +39,7 @@ def findings(study: Study) -> Iterator[Finding]:
     trained on, those say that were trained so.
     """
     blocks = parts(study, models(study))
-    there = {kind: block for kind in (WITHOUT, ONE, ALL) if (block := _distinct(blocks.get(kind, [])))}
+    there = {kind: block for kind in (WITHOUT, ONE, ALL, ONWARD) if (block := _distinct(blocks.get(kind, [])))}
     if not there:
         return
     kind = next((kind for kind, block in there.items() if len(block) > 1), next(iter(there)))

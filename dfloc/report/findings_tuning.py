@@ -6,7 +6,7 @@ from typing import NamedTuple
 from dfloc.report import differs
 from dfloc.report.budgets import lines
 from dfloc.report.cells import NOT_ABOVE, is_not_above
-from dfloc.report.controls import REPLAY, SCRATCH, Kind, besides, best_facet, blocks, closest, compared_whole, main
+from dfloc.report.controls import REPLAY, SCRATCH, Kind, besides, best_facet, blocks, closest, furthest, main
 from dfloc.report.estimate import Estimate
 from dfloc.report.finding import Finding
 from dfloc.report.groups import Cells, Facet, Group, GroupOn, Sides, Study, less, over, sides
@@ -71,8 +71,7 @@ def findings(study: Study) -> Iterator[Finding]:
         return
     n, facet = of.n, of.facet
     points = [TunedPoint(name, curve.get(0), curve[n], study.seen(curve)) for name, curve in of.points.items()]
-    shared = "" if compared_whole(study) else " over the points that all have"
-    first = f"With {' and '.join(named(*axis) for axis in facet)}, which validation chooses{shared}: " if facet else ""
+    first = f"With {' and '.join(named(*axis) for axis in facet)}, {_chosen(study)}: " if facet else ""
     replay, scratch = (_beside(study, kind, points, facet, n) for kind in (REPLAY, SCRATCH))
     said = (
         _gain(study, points, of, first),
@@ -82,6 +81,14 @@ def findings(study: Study) -> Iterator[Finding]:
         _everywhere(study, points, replay, of),
     )
     yield from (each for each in said if each)
+
+
+def _chosen(study: Study) -> str:
+    """Return why a facet of several is spoken of."""
+    compared, planned = len(furthest(study)), len(main(study).facets)
+    if compared == 1:
+        return "of which most is finished" if planned > 1 else "as all that is fine-tuned"
+    return "which validation chooses" + ("" if compared == planned else f" of {compared} that are finished as far")
 
 
 def _enough(study: Study, curves: Mapping[str, Mapping[int, Group]], values: Mapping[int, Estimate]) -> tuple[int, int]:
@@ -127,7 +134,8 @@ def _cost(study: Study, points: Sequence[TunedPoint], of: TunedCurves) -> Findin
         return None
     lost = "forgets" if study.first.gain(found.change.value, 0) < 0 else "forgets nothing"
     moved = f"on the {_known(study, points)} {study.first.label} {_moved(found)}{_part(len(rooted), of)}"
-    head = f"Fine-tuned on {of.n:,} of them" if of.n > 1 else "Fine-tuned on it"
+    how = " with replay" if main(study).kind == REPLAY else ""
+    head = f"Fine-tuned{how} on {f'{of.n:,} of them' if of.n > 1 else 'it'}"
     numbers = {"before": found.second, "after": found.first}
     undecided = [(found.change, "whether that is forgetting is not decided")]
     return Finding("cost", f"{head}, the model {lost}: {moved}", numbers, undecided, f"{head}, {moved}")

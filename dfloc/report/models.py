@@ -13,6 +13,7 @@ from dfloc.report.roles import MIXTURE, SOLVED, WORDS
 from dfloc.summary import relation
 
 ONE, WITHOUT, ALL = "one domain", "all but one", "several domains"
+ONWARD = "further domains, from a trained model"
 OWN = frozenset({"train", "valid", "seed", "epochs", "epoch_steps", "lineage", "init"})
 
 Which = Callable[["MatrixColumn", str], bool]
@@ -23,7 +24,7 @@ class MatrixColumn:
     """The training data of one cell: `<domain>`, `without-<domain>`, `train_all_4`, or domains joined.
 
     Attributes:
-        kind: one domain | all but one | several domains.
+        kind: one domain | all but one | several domains | further domains, from a trained model.
         said: families of domains that a person gave.
     """
 
@@ -281,6 +282,8 @@ def _data(study: Study, group: Group) -> tuple[str, str]:
     """Return the name and kind of a group's training data."""
     counts = group.first.trial.spec.train.counts
     held_out = group.role.held_out
+    if group.role.started:
+        return f"then {' + '.join(counts)}", ONWARD
     if held_out and relation(group.first.trial.spec, held_out, study.record.families) != "in":
         return f"without-{held_out}", WITHOUT
     if len(counts) == 1:

@@ -82,8 +82,10 @@ def plan(spec: TrialSpec) -> str:
 
 
 def start(spec: TrialSpec, words: Mapping[str, str]) -> str:
-    """Return where the weights start: a rule of initialisation, or the encoder's weights by their word."""
+    """Return where weights start: a rule of initialisation, a trained model, or the encoder's weights by their word."""
     found = spec.decoder
+    if spec.start:
+        return "a trained model"
     if found.name == "smp":
         return f"encoder {words.get(found.weights, found.weights[:12])}" if found.weights else "random encoder"
     return found.init

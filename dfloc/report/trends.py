@@ -26,7 +26,7 @@ from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study
 from dfloc.report.models import KINDS, MatrixColumn, Model, Part, best, case_of, parts, settings
 from dfloc.report.results import Result
-from dfloc.report.words import named
+from dfloc.report.words import counted, named
 
 DASH = {"in-domain": "solid", "out-of-domain": "dot"}
 SHAPES = ("circle", "square", "diamond", "triangle-up")
@@ -211,7 +211,8 @@ def _trained(study: Study, found: Sequence[Model]) -> list[tuple[str, list[Epoch
         kept = {id(model) for model in best(study, [model for model, _ in each], MAX_LINES if alone else MAX_PANELS)}
         shown = [(model, columns) for model, columns in each if id(model) in kept]
         if alone:
-            name = f"Trained on {kind}: {shown[0][1][0].name}"
+            data = {columns[0].name for _, columns in shown}
+            name = f"Trained on {kind}: {data.pop()}" if len(data) == 1 else f"Trained on {kind}"
             panels.append((name, [EpochLine(model.name, columns[0].group.results) for model, columns in shown]))
             continue
         for model, columns in shown:
@@ -230,7 +231,7 @@ def _epochs(title: str, lines: Sequence[EpochLine], labels: Sequence[str]) -> Pa
             series.append(Series(line.label, marks, *looks(labels)[line.label], width=1.8, size=4))
             if result.epochs:
                 best = max(epoch.valid[WATCHED] for epoch in result.epochs)
-                said.append(f"{line.label}: {best:.2f} in {len(result.epochs)} epochs")
+                said.append(f"{line.label}: {best:.2f} in {counted(len(result.epochs), 'epoch')}")
     chart = Lines(series, Axis("epoch", counts=True), Axis("validation IoU", UNIT, (0, 1)))
     return Panel(title, chart, f"Best validation IoU: {'; '.join(said)}.")
 

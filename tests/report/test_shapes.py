@@ -142,3 +142,16 @@ def test_nothing_is_forgotten_without_a_base(made) -> None:
     _, folder = made
     assert not (folder / "forgetting.csv").exists()
     assert "What is forgotten" not in (folder / "report.md").read_text()
+
+
+@pytest.mark.parametrize("made", [TWO_NEW], indirect=True)
+def test_what_goes_on_is_ranked_beside_its_like_alone_and_says_where_it_starts(made) -> None:
+    _, folder = made
+    found = sentences(folder)["best"]
+    assert found.startswith("Trained on further domains, from a trained model, n = ")
+    assert "which validation chooses of 2" in found
+    table = rows(folder, "models")
+    starts = {row["Trained on"]: row["Initialisation"] for row in table if row["Initialisation"]}
+    assert starts == {"several domains": "default", "further domains, from a trained model": "a trained model"}
+    titles = [line for line in (folder / "report.md").read_text().splitlines() if "Best validation IoU" in line]
+    assert not any("renoise" in line and "n = 2" in line for line in titles)
