@@ -32,8 +32,8 @@ def evaluate(
     samples: Sequence[SampleRef],
     folder: UPath,
     evaluation: EvaluationSpec,
-    *,
     classes: Classes = LOCALIZES,
+    *,
     device: str = "cpu",
     num_threads: int = 1,
 ) -> pa.Table:

@@ -45,7 +45,8 @@ class Classes(NamedTuple):
 
     def true(self, sample: SampleRef) -> str:
         """Return of which class a sample is; that of a family that is none of the classes is its own."""
-        return (REAL if sample.mask_kind == "real" else FAKE) if self.task == "detect" else class_of(sample, self.families)
+        found = class_of(sample, self.families)
+        return FAKE if self.task == "detect" and found != REAL else found
 
     def rows(self, logit_BK: Tensor, samples: Sequence[SampleRef]) -> list[dict[str, Any]]:
         """Return what a row says of each image: `score` of being fake, its true and its called class, and more.

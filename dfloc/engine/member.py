@@ -112,9 +112,7 @@ class Member:
         self._losses.append(loss.detach())
         self._sizes.append(len(x_BCHW))
 
-    def loss_and_prob(
-        self, x_BCHW: Tensor, target_BHW: Tensor, label_B: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def loss_and_prob(self, x_BCHW: Tensor, target_BHW: Tensor, label_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the loss of a batch, and probabilities, in fp32 and eval mode.
 
         Those of pixels on the targets' grid, [B, 256, 256]; of a task of images those of its classes, [B, K].
@@ -132,7 +130,8 @@ class Member:
 
     def _loss_of(self, said: Outputs, target_BHW: Tensor, label_B: Tensor | None) -> Tensor:
         if registry.LOSS_READS.get(self.spec.loss.name) == "image":
-            assert said.image_BK is not None and label_B is not None
+            assert said.image_BK is not None
+            assert label_B is not None
             return self._loss(said.image_BK, label_B)
         assert said.map_B1HW is not None
         return self._loss(said.map_B1HW, on_grid(target_BHW, said.map_B1HW))

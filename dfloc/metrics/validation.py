@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dfloc.metrics import image, pixel
+from dfloc.metrics import classes, pixel
 
 
 class Measured(Protocol):
@@ -54,6 +54,7 @@ class OfImages:
         self._labels.append(target.cpu())
 
     def worth(self) -> dict[str, float]:
-        """Return both; a class that the list lacks has no part in them."""
+        """Return both; every class is in the list."""
         prob_NK, label_N = torch.cat(self._probs).numpy(), torch.cat(self._labels).numpy()
-        return {"ap": image.macro_ap(prob_NK, label_N), "accuracy": image.balanced_accuracy(prob_NK.argmax(1), label_N)}
+        accuracy = classes.balanced_accuracy(label_N, prob_NK.argmax(1), prob_NK.shape[1])
+        return {"ap": classes.macro_ap(prob_NK, label_N), "accuracy": accuracy}

@@ -1,6 +1,7 @@
 """Cells and data -> trials: full names, sample lists, recipes, fingerprints."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from dfloc.config import EvaluationSpec, InitFrom, Lineage, MapRecipe, SampleList, TrialSpec
@@ -14,7 +15,7 @@ from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.registry import SOLVED, plugin_of
-from dfloc.sweep import component_specs, counts, study_checks
+from dfloc.sweep import component_specs, counts, image_task, study_checks
 from dfloc.sweep.cell import Cell, Study
 from dfloc.sweep.counts import RULE
 from dfloc.sweep.data import Data, alike, named, said
@@ -106,7 +107,10 @@ class Resolver:
         )
 
     def _spec(self, cell: Cell, train: SampleList, valid: SampleList, parent: PlannedTrial | None) -> TrialSpec:
-        ask = cell.trial
+        ask = image_task.filled(cell.trial)
+        with cell.blames("train.domains"):
+            names = image_task.classes(ask.task, train, self.study.ask.domains, self.data.families)
+            image_task.refuse_lacking(ask.task, names, valid, self.data.families)
         if cell.begun and parent:
             maps = parent.spec.maps
             self.notes.update(dict.fromkeys(start_notes(cell, parent.spec, self.data.families)))
@@ -114,7 +118,7 @@ class Resolver:
         else:
             maps = self.inventory.recipes_of(cell)
             with cell.blames("trial.decoder"):
-                decoder = component_specs.decoder(ask, maps)
+                decoder = component_specs.decoder(ask, maps, len(names) or None)
                 if decoder.name == "smp":
                     decoder = decoder.model_copy(update={"weights": self.inventory.encoder(decoder)})
         assert ask.precision != "auto"
@@ -128,16 +132,18 @@ class Resolver:
             batch=ask.batch,
             seed=ask.seed or 0,
             select=ask.select,
+            task=ask.task,
+            classes=names if ask.task == "attribute" else (),
             targets=ask.targets,
             precision=ask.precision,
             init={"decoder": InitFrom(parent=parent.fingerprint, checkpoint=cell.checkpoint)} if parent else {},
             lineage=self._lineage(train, parent),
-            **_learned(cell, maps),
+            **_learned(replace(cell, trial=ask), maps),
         )
         if ask.decoder.name in SOLVED:
             return component_specs.solved(spec)
         with cell.blames("trial.loss"):
-            component_specs.refuse_misfit(spec.decoder, spec.loss)
+            component_specs.refuse_misfit(spec.decoder, spec.loss, len(names) or None)
         member.check(spec)
         with cell.blames("train.count" if train.size == 1 else "trial.batch"):
             component_specs.refuse_lone(spec, cell.name)

@@ -14,6 +14,8 @@ from dfloc.config import (
     OptimizerSpec,
     ScheduleSpec,
     Selection,
+    Targets,
+    Task,
     Whole,
 )
 from dfloc.data.mixture import Pairing

@@ -204,8 +204,8 @@ def _scorer(work: Work, ledger: Ledger, which: Checkpoint) -> Callable[[Evaluati
 
     def score(evaluation: EvaluationSpec) -> pa.Table:
         samples = work.samples(evaluation.test.digest)
-        how = {"device": work.device, "num_threads": THREADS}
-        return evaluate(decoder, maps, samples, work.data, evaluation, classes=Classes.of(of), **how)
+        called, device = Classes.of(of), work.device
+        return evaluate(decoder, maps, samples, work.data, evaluation, called, device=device, num_threads=THREADS)
 
     return score
 
