@@ -14,7 +14,7 @@ from dfloc.engine.batches import Source
 from dfloc.engine.member import Divergence, Member, Valid
 from dfloc.ledger import EpochRecord
 from dfloc.metrics import validation
-from dfloc.registry import MEASURES, TOKENS
+from dfloc.registry import MEASURED, TOKENS
 
 __all__ = ["EpochResult", "Member", "epoch_batches", "fit"]
 
@@ -111,7 +111,7 @@ def _train(members: Sequence[Member], source: Source) -> None:
 def _validate(members: Sequence[Member], valid: Source) -> list[Valid]:
     if not members:
         return []
-    sums = [torch.zeros(len(MEASURES), dtype=torch.float64) for _ in members]
+    sums = [torch.zeros(len(MEASURED["localize"]), dtype=torch.float64) for _ in members]
     for member in members:
         member.decoder.eval()
     everything = list(range(valid.num_samples))
@@ -122,8 +122,8 @@ def _validate(members: Sequence[Member], valid: Source) -> list[Valid]:
             loss, prob_BHW = member.loss_and_prob(x_BCHW, target_BHW)
             measured = {name: value_B.sum() for name, value_B in validation.measure(prob_BHW, target_BHW).items()}
             measured["loss"] = loss.double() * len(indices)
-            sum_M += torch.stack([measured[name] for name in MEASURES]).cpu()
-    return [dict(zip(MEASURES, (sum_M / valid.num_samples).tolist(), strict=True)) for sum_M in sums]
+            sum_M += torch.stack([measured[name] for name in MEASURED["localize"]]).cpu()
+    return [dict(zip(MEASURED["localize"], (sum_M / valid.num_samples).tolist(), strict=True)) for sum_M in sums]
 
 
 def _read(source: Source, indices: Sequence[int], epoch: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -133,7 +133,7 @@ class TrialAsk(Frozen):
         epochs: passes over the training images; with `epoch_steps`, so many steps each.
         epoch_steps: optimiser steps of an epoch; as many as the images need where it is left out.
         batch: images of a step.
-        select: what names the best epoch: validation iou, validation loss, or last.
+        select: what names the best epoch: validation iou, loss, ap or accuracy, or last.
         targets: shuffled = each training image gets another one's mask, a control.
         precision: auto = bf16 on a GPU, fp32 on a CPU.
         seed: pinned here where a trial has nothing random; else the sweep's seeds are its axis.
