@@ -57,6 +57,7 @@ EXAMPLES = {
         "optimizer": "{name: adamw, lr: 1e-3}",
         "schedule": "plateau",
         "watch": "loss",
+        "delta": "1e-3",
         "epochs": "30",
     },
     **{"epoch_steps": "500", "batch": "32", "select": "last", "targets": "shuffled", "augment": "blur", "seed": "0"},

@@ -9,7 +9,6 @@ from dfloc.errors import ConfigError
 
 PATIENCE = 5
 MIN_LR = 1e-6
-DELTA, LATER_DELTA = 1e-5, 2e-5  # of IoU as a fraction
 WARM_UP, START_DIVISOR, END_DIVISOR = 0.3, 25.0, 1e4
 
 
@@ -53,7 +52,8 @@ def make_constant(spec: TrialSpec) -> Schedule:
 
 def make_plateau(spec: TrialSpec) -> Schedule:
     """Return DeCLIP's schedule."""
-    return Plateau(spec.optimizer.lr)
+    delta = spec.schedule.delta
+    return Plateau(spec.optimizer.lr, registry.DELTAS[spec.schedule.watch] if delta is None else delta)
 
 
 def make_one_cycle(spec: TrialSpec) -> Schedule:
@@ -105,14 +105,14 @@ class OneCycle(Constant):
 class Plateau:
     """DeCLIP's schedule: a tenth of the learning rate after five epochs in a row that bring nothing.
 
-    An epoch is bad if what is watched (IoU, unless told otherwise) is below the best + 1e-5 (2e-5 after the first
-    drop). At the fifth bad one in a row the learning rate is divided by 10 and the best forgotten; training ends when
-    the new rate is under 1e-6. Selection of the best weights is not touched.
+    An epoch is bad if what is watched (IoU, unless told otherwise) is below the best + delta (twice that after the
+    first drop). At the fifth bad one in a row the learning rate is divided by 10 and the best forgotten; training ends
+    when the new rate is under 1e-6. Selection of the best weights is not touched.
     """
 
-    def __init__(self, lr: float) -> None:
+    def __init__(self, lr: float, delta: float) -> None:
         self._lr = lr
-        self._delta = DELTA
+        self._delta, self._later_delta = delta, 2 * delta
         self._best: float | None = None
         self._num_bad = 0
 
@@ -128,7 +128,7 @@ class Plateau:
         self._num_bad += 1
         if self._num_bad == PATIENCE:
             self._lr /= 10
-            self._best, self._num_bad, self._delta = None, 0, LATER_DELTA
+            self._best, self._num_bad, self._delta = None, 0, self._later_delta
         return self._lr >= MIN_LR
 
     def state(self) -> dict[str, Any]:

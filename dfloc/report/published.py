@@ -11,6 +11,9 @@ from dfloc.errors import ConfigError, unknown
 
 SHIPPED = Path(__file__).with_name("published.yaml")
 
+KINDS: Mapping[str, str] = {"nb": "Author's notebook", "derived": "Derived from the author's notebook"}
+DERIVED = "derived"
+
 _Index = tuple[str | int, str | int]
 
 
@@ -23,7 +26,7 @@ class PublishedNumber:
         row: name of its row; a domain is written in full.
         col: name or number of its column; a domain is written in full.
         value: a fraction where the document prints per cent, else as printed.
-        status: ok | suspect | mixed_config | ambiguous_axes; a difference is computed for ok alone.
+        status: ok | suspect | mixed_config | ambiguous_axes | derived; a difference is computed for ok alone.
         reason: why it is not ok; empty where it is.
         requires: what a trial must match, with what the row, the column and its method add or replace.
     """
@@ -69,8 +72,8 @@ class PublishedTable:
 
     @property
     def kind(self) -> str:
-        """What to call it: no document prints the matrices of the author's notebooks."""
-        return "Author's notebook" if self.id.startswith("nb.") else "Published"
+        """What to call it: no document prints what the author's notebooks hold, and nobody what follows from it."""
+        return KINDS.get(self.id.partition(".")[0], "Published")
 
     @property
     def tested(self) -> tuple[str, ...]:
@@ -85,7 +88,7 @@ def load(path: Path = SHIPPED, *, unpublished: bool = False) -> dict[str, Publis
 
     Args:
         path: of the file.
-        unpublished: also the matrices of the author's notebooks, which no document prints.
+        unpublished: also what the author's notebooks hold or what follows from them, which no document prints.
 
     Raises:
         ConfigError: a table has not as many values as rows and columns, or marks a cell that it does not have.
@@ -134,11 +137,13 @@ def _cells(study: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Publi
     if stray := marks.keys() - {(row, col) for row in rows for col in cols}:
         raise ConfigError(f"published table {study['id']} marks cells that it does not have: {sorted(stray)}")
     scale = 100 if study["unit"] == "percent" else 1
+    computed = study.get("status") == DERIVED
+    unmarked = {"status": DERIVED, "reason": study["source"]["where"]} if computed else {"status": "ok", "reason": ""}
     for row, line in zip(rows, values, strict=True):
         for col, value in zip(cols, line, strict=True):
             if value is None:
                 continue
-            mark = marks.get((row, col), {"status": "ok", "reason": ""})
+            mark = marks.get((row, col), unmarked)
             yield PublishedNumber(
                 table=study["id"],
                 row=names.get(row, row),

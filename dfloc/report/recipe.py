@@ -14,7 +14,9 @@ from dfloc.errors import DflocError
 from dfloc.models import decoders
 from dfloc.registry import WATCHED
 
-SELECTIONS = {WATCHED: "valid. IoU", "loss": "valid. loss", "last": "last epoch"}
+SELECTIONS = {WATCHED: "valid. IoU", "loss": "valid. loss", "ap": "valid. AP", "accuracy": "valid. accuracy"} | {
+    "last": "last epoch"
+}
 
 loss = summary.loss
 

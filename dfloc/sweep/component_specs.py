@@ -90,9 +90,15 @@ def optimizer(asked: OptimizerSpec) -> OptimizerSpec:
     return asked.model_copy(update=_own("optimizer", asked.name))
 
 
-def schedule(asked: ScheduleSpec) -> ScheduleSpec:
-    """Return a schedule likewise, without the measure that it does not follow."""
-    return ScheduleSpec(**_read(_given("schedule", asked), registry.SCHEDULE_FIELDS.get(asked.name)))
+def schedule(asked: ScheduleSpec, task: str = "localize") -> ScheduleSpec:
+    """Return a schedule likewise, without what it does not read; what it follows is the task's first measure.
+
+    A delta that the measure has anyhow is left out.
+    """
+    given = {"watch": registry.MEASURED[task][0]} | _given("schedule", asked)
+    spec = ScheduleSpec(**_read(given, registry.SCHEDULE_FIELDS.get(asked.name)))
+    own = not spec.plugin and spec.delta == registry.DELTAS[spec.watch]
+    return spec.model_copy(update={"delta": None}) if own else spec
 
 
 def augment(asked: AugmentAsk | None, maps: Sequence[MapRecipe]) -> AugmentSpec | None:

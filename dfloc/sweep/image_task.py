@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
+from dfloc import registry
 from dfloc.config import SampleList, Task
 from dfloc.data import dolos
 from dfloc.engine.labels import FAKE, REAL
 from dfloc.errors import ConfigError
-from dfloc.registry import WATCHED
 from dfloc.sweep.sweep_keys import TrialAsk
-
-WORTH = "ap"  # what names the best epoch, and what a schedule follows, where a file does not say
 
 
 def is_real(domain: str) -> bool:
@@ -53,21 +51,19 @@ def refuse_lacking(task: Task, found: Sequence[str], valid: SampleList, families
 
 
 def filled(ask: TrialAsk) -> TrialAsk:
-    """Return a cell with what its task selects and follows by where the file leaves it open.
+    """Return a cell with what its task selects and follows by where the file leaves it open: the first it measures.
 
     Raises:
         ConfigError: it selects, or follows, what the task does not measure.
     """
-    of_images = ask.task != "localize"
+    measured = registry.MEASURED[ask.task]
     update: dict[str, object] = {}
-    if of_images and "select" not in ask.model_fields_set:
-        update["select"] = WORTH
-    if of_images and "watch" not in ask.schedule.model_fields_set:
-        update["schedule"] = ask.schedule.model_copy(update={"watch": WORTH})
+    if "select" not in ask.model_fields_set:
+        update["select"] = measured[0]
+    if "watch" not in ask.schedule.model_fields_set:
+        update["schedule"] = ask.schedule.model_copy(update={"watch": measured[0]})
     made = ask.model_copy(update=update)
     for name, value in (("select", made.select), ("schedule.watch", made.schedule.watch)):
-        wrong = {WATCHED} if of_images else {"ap", "accuracy"}
-        if value in wrong and (name == "select" or made.schedule.name == "plateau"):
-            fit = "ap, accuracy or loss" if of_images else "iou or loss"
-            raise ConfigError(f"trial.{name}: task {made.task} does not measure {value}; use {fit}")
+        if value not in (*measured, "last"):
+            raise ConfigError(f"trial.{name}: task {made.task} does not measure {value}; use {', '.join(measured)}")
     return made

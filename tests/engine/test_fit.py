@@ -10,7 +10,7 @@ from dfloc.config import InitFrom, OptimizerSpec, ScheduleSpec, TrialSpec
 from dfloc.engine.fit import Member, epoch_batches, fit
 from dfloc.errors import WorkspaceError
 from dfloc.ledger import EpochRecord
-from dfloc.registry import MEASURES
+from dfloc.registry import MEASURED
 from tests.engine.fakes import FakeSource, make_member, make_spec, numbers
 
 VALID = FakeSource(4, seed=1)
@@ -138,13 +138,13 @@ def test_selection() -> None:
 
 def test_what_is_measured_is_what_can_be_watched() -> None:
     _, records = train(make_spec(epochs=1))
-    assert list(records[0].valid) == [*MEASURES]
+    assert list(records[0].valid) == [*MEASURED["localize"]]
 
 
 def test_a_plateau_follows_the_measure_that_it_watches() -> None:
     """IoU falls and the loss falls: the one is five plateaus of six epochs, the other none."""
     lasted = {}
-    for watch in MEASURES:
+    for watch in MEASURED["localize"]:
         member = make_member(make_spec(schedule=ScheduleSpec(name="plateau", watch=watch), epochs=100))
         while not member.ended:
             member.end_epoch({"loss": 1 - member.epoch / 100, "iou": 0.5 - member.epoch / 1000}, seconds=1.0)

@@ -1,9 +1,17 @@
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 import torch
 
 from dfloc.config import OptimizerSpec, ScheduleSpec
 from dfloc.engine import schedule
+from dfloc.registry import DELTAS, MEASURES
+from tests import golden
 from tests.engine.fakes import make_spec
+
+FACTS = json.loads((Path(golden.__file__).parent / "notebook-facts.json").read_text(encoding="utf-8"))
 
 
 def plateau(lr: float = 1e-3) -> schedule.Schedule:
@@ -41,6 +49,39 @@ def test_plateau_reproduces_a_hand_computed_list() -> None:
 
 def test_a_plateau_without_any_gain_lasts_four_times_six_epochs() -> None:
     assert len(rates([0.5] * 100)) == 24
+
+
+def drops(values: Sequence[float], **follows: object) -> list[int]:
+    """Return the epochs after which the rate falls."""
+    spec = ScheduleSpec(name="plateau", **follows)
+    made, found = schedule.make(make_spec(schedule=spec, optimizer=OptimizerSpec(name="adamw", lr=1e-3))), []
+    for epoch, value in enumerate(values, 1):
+        before = made.lr(0)
+        made.end_epoch(value)
+        found += [epoch] if made.lr(0) < before else []
+    return found
+
+
+def test_a_plateau_of_ap_replays_the_saved_logs() -> None:
+    """The author's logs print their drops; the deltas of IoU would drop later."""
+    for part, log in (("detector", "detector_valid_macro_ap"), ("classifier", "classifier_valid_macro_ap")):
+        for follows in ({"watch": "ap"}, {"watch": "ap", "delta": 1e-3}, {"delta": 1e-3}):
+            assert drops(FACTS[log], **follows) == FACTS[f"{part}_drops_after_epochs"]
+    assert drops(FACTS["detector_valid_macro_ap"], watch="iou") == [17]
+    assert drops(FACTS["detector_valid_macro_ap"], watch="ap", delta=1e-5) == [17]
+
+
+def test_after_the_first_drop_an_epoch_must_gain_twice_the_delta() -> None:
+    first = [0.5] * 6
+    assert drops([*first, *(0.3 + 0.00015 * k for k in range(6))], delta=1e-4) == [6]
+    assert drops([*first, *(0.3 + 0.00003 * k for k in range(6))], delta=1e-4) == [6, 12]
+    assert drops([*(0.3 + 0.00015 * k for k in range(9))], delta=1e-4) == []
+    assert drops([*first, 0.3, *[0.30015] * 5], delta=1e-4) == [6, 12]
+    assert drops([*first, 0.3, *[0.30025] * 5], delta=1e-4) == [6]
+
+
+def test_every_measure_has_a_delta() -> None:
+    assert {*DELTAS} == {*MEASURES}
 
 
 def test_plateau_goes_on_while_it_gains() -> None:

@@ -1,3 +1,5 @@
+import itertools
+import json
 import re
 from pathlib import Path
 
@@ -7,6 +9,9 @@ import yaml
 from dfloc.errors import ConfigError
 from dfloc.report import published
 from dfloc.report.published import choose, load
+from tests import golden
+
+FACTS = json.loads((Path(golden.__file__).parent / "notebook-facts.json").read_text(encoding="utf-8"))
 
 
 def test_values_are_fractions_with_full_domain_names():
@@ -64,12 +69,61 @@ def test_the_counts_of_the_seed_text_are_there():
     assert len(re.findall(r"id: s000\.exposure\.\w[\w-]*$", text, flags=re.M)) == 4
 
 
-def test_the_notebooks_matrices_are_read_only_when_asked_for():
+def test_what_the_notebooks_hold_is_read_only_when_asked_for():
     more = load(unpublished=True)
-    assert len(more.keys() - load().keys()) == 12
+    assert len(more.keys() - load().keys()) == 19
     matrix = more["nb.sam2.hrf1_conv20"]
     assert matrix.cells["celebahq/lama", "celebahq/pluralistic"].value == pytest.approx(0.0823)
     assert (matrix.unit, more["s002.same_generator"].unit) == ("percent", "fraction")
+
+
+SHORT = {"ldm": "celebahq/ldm", "lama": "celebahq/lama", "pluralistic": "celebahq/pluralistic"} | {
+    "repaint-p2-9k": "celebahq/repaint-p2-9k", "real": "celebahq/real", "all": "all",
+}  # fmt: skip
+
+
+def test_the_two_step_rows_with_reals_are_the_notebooks_printed_ones():
+    more = load(unpublished=True)
+    rows = {"detector+generalist": "detector+generalist"} | {
+        f"classifier+4-specialists-{name}": f"classifier+4-{name}" for name in ("hrf0", "clip")
+    }
+    for table, key in (("nb.two_step.with_real", "two_step_with_real"), ("nb.two_step.domain_only", "two_step_fakes")):
+        found = {(rows[row], col): 100 * cell.value for (row, col), cell in more[table].cells.items()}
+        printed = {(row, SHORT[col]): value for row, line in FACTS[key].items() for col, value in line.items()}
+        assert found == pytest.approx(printed, abs=1e-9)
+    slide = more["s000.two_step.with_real"].cells
+    for (row, col), cell in slide.items():
+        own = "classifier+4-specialists-hrf0" if row == "classifier+4-specialists" else row
+        assert cell.value == pytest.approx(more["nb.two_step.with_real"].cells[own, col].value, abs=0.0006)
+
+
+def test_recalls_of_the_classifier_follow_from_its_printed_accuracies():
+    """Right of 900 reals and 900 fakes give the accuracies that are printed, and no other whole numbers do."""
+    right, cells = FACTS["classifier_right_of_900"], load(unpublished=True)["nb.classification.recall"].cells
+    assert {col: round(900 * cell.value) for (_, col), cell in cells.items()} == {
+        SHORT[name]: count for name, count in right.items()
+    }
+    printed = FACTS["accuracy_900_plus_900"]
+    sums = {name: [k for k in range(1801) if round(k / 1800, 4) == value] for name, value in printed.items()}
+    solutions = [
+        (reals, *(fakes - reals for fakes in each))
+        for reals in range(901)
+        for each in itertools.product(*sums.values())
+        if all(0 <= fakes - reals <= 900 for fakes in each)
+        and round((sum(each) - (len(each) - 1) * reals) / 4500, 4) == FACTS["accuracy_4500"]
+    ]
+    assert solutions == [(right["real"], *(right[name] for name in printed))]
+
+
+def test_what_is_derived_is_never_called_published():
+    table = load(unpublished=True)["derived.two_step.detector_generalist"]
+    assert table.kind == "Derived from the author's notebook"
+    assert {cell.status for cell in table.cells.values()} == {"derived"}
+    cell = table.cells["detector+generalist", "celebahq/repaint-p2-9k"]
+    assert "reals with an empty map 82.3 %" in cell.reason
+    for (row, domain), each in table.cells.items():
+        with_real = FACTS["two_step_with_real"][row][domain.rpartition("/")[2]]
+        assert 100 * each.value == pytest.approx(2 * with_real - 82.3, abs=0.06)
 
 
 def test_choose_names_an_unknown_table():

@@ -1,9 +1,11 @@
 import pytest
+from pydantic import ValidationError
 
 from dfloc.config import DecoderSpec, LossSpec, ScheduleSpec
 from dfloc.errors import ConfigError
 from dfloc.sweep import component_specs
 from dfloc.sweep.sweep_keys import DecoderAsk
+from tests.engine.fakes import make_spec
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,31 @@ def test_a_loss_keeps_only_the_fields_that_it_reads() -> None:
 def test_a_schedule_keeps_the_measure_that_it_follows() -> None:
     assert component_specs.schedule(ScheduleSpec(name="plateau", watch="loss")).watch == "loss"
     assert component_specs.schedule(ScheduleSpec(name="constant", watch="loss")) == ScheduleSpec(name="constant")
+    assert component_specs.schedule(ScheduleSpec(name="plateau")) == ScheduleSpec(name="plateau", watch="iou")
+    for task in ("detect", "attribute"):
+        assert component_specs.schedule(ScheduleSpec(name="plateau"), task) == ScheduleSpec(name="plateau", watch="ap")
+        assert component_specs.schedule(ScheduleSpec(name="constant"), task) == ScheduleSpec(name="constant")
+        written = ScheduleSpec(name="plateau", watch="loss")
+        assert component_specs.schedule(written, task) == written
+
+
+def test_a_delta_is_part_of_the_key_where_the_measure_has_another() -> None:
+    plain = ScheduleSpec(name="plateau")
+    for task, own, other in (("localize", 1e-5, 1e-3), ("detect", 1e-3, 1e-5)):
+        same = component_specs.schedule(ScheduleSpec(name="plateau", delta=own), task)
+        assert same == component_specs.schedule(plain, task)
+        assert component_specs.schedule(ScheduleSpec(name="plateau", delta=other), task).delta == other
+    assert component_specs.schedule(ScheduleSpec(name="one-cycle", delta=0.1)) == ScheduleSpec(name="one-cycle")
+    others = [make_spec(schedule=ScheduleSpec(name="plateau", delta=delta)) for delta in (None, 1e-3)]
+    assert [spec.fingerprint == make_spec(schedule=plain).fingerprint for spec in others] == [True, False]
+    assert make_spec(schedule=plain).key["schedule"] == {"name": "plateau"}
+    assert ScheduleSpec(name="plateau", watch="ap", delta=2e-3).called == "plateau on ap, delta 0.002"
+
+
+@pytest.mark.parametrize("delta", [-1e-3, float("nan"), float("inf"), "small", True])
+def test_a_delta_that_is_none_is_refused(delta: object) -> None:
+    with pytest.raises(ValidationError, match="delta"):
+        ScheduleSpec(name="plateau", delta=delta)
 
 
 def test_a_sum_keeps_the_weights_of_its_terms_and_what_they_read() -> None:
