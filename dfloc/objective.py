@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from dfloc.ledger import Ledger
-from dfloc.registry import WATCHED
 
 
 class Standing(NamedTuple):
@@ -26,7 +25,7 @@ def of_trial(ledger: Ledger, fingerprint: str, sweep: str) -> Standing:
     state = ledger.state(fingerprint, sweep)
     if state == "done" and (done := ledger.done(fingerprint)):
         records = ledger.epochs(fingerprint)
-        value = next((one.valid[WATCHED] for one in records if one.epoch == done.best_epoch), None)
+        value = next((one.worth for one in records if one.epoch == done.best_epoch), None)
         return Standing("done", value, len(records))
     if state == "stopped" and (stopped := ledger.stopped(fingerprint, sweep)):
         return Standing("stopped", stopped.value, stopped.epoch)

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from dfloc.config import Checkpoint, Frozen
-from dfloc.registry import WATCHED
+from dfloc.registry import MEASURED, WATCHED
 
 TrialState = Literal["new", "partial", "stopped", "done", "failed"]
 
@@ -47,9 +47,19 @@ class EpochRecord(Frozen):
     @field_validator("valid")
     @classmethod
     def _of_some_measure(cls, valid: dict[str, float]) -> dict[str, float]:
-        if WATCHED not in valid:
-            raise ValueError(f"should have {WATCHED}")
+        if not any(names[0] in valid for names in MEASURED.values()):
+            raise ValueError(f"should have {' or '.join(dict.fromkeys(names[0] for names in MEASURED.values()))}")
         return valid
+
+    @property
+    def watched(self) -> str:
+        """The first measure of its trial's task, which stands for the others."""
+        return next(names[0] for names in MEASURED.values() if names[0] in self.valid)
+
+    @property
+    def worth(self) -> float:
+        """The value of `watched`."""
+        return self.valid[self.watched]
 
 
 class Cost(Frozen):

@@ -12,7 +12,6 @@ from dfloc.ledger import Ledger
 from dfloc.metrics import degenerate, protocols, summarise
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
-from dfloc.registry import WATCHED
 
 HEADS: Mapping[Checkpoint, str] = {"best": "test", "last": "test_last"}
 
@@ -274,8 +273,8 @@ def _training(ledger: Ledger, name: str) -> dict[str, float]:
         "cost/images_per_second": cost.images_per_second,
         "cost/steps": float(cost.steps),
     }
-    watched = ledger.epochs(name)[done.best_epoch - 1].valid[WATCHED]
-    return costs | {"best/epoch": float(done.best_epoch), f"best/valid_{WATCHED}": watched}
+    best = ledger.epochs(name)[done.best_epoch - 1]
+    return costs | {"best/epoch": float(done.best_epoch), f"best/valid_{best.watched}": best.worth}
 
 
 def is_mean(key: str) -> bool:

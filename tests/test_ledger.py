@@ -328,7 +328,7 @@ def test_an_epoch_of_before_is_read_with_a_field_for_each_measure() -> None:
         with pytest.raises(ValueError, match="valid"):
             epochs.read([lacking])
     with pytest.raises(ValueError, match="should have iou"):
-        epochs.read([epochs.written([record]).replace(b'"iou"', b'"ap"')])
+        epochs.read([epochs.written([record]).replace(b'"iou"', b'"other"')])
 
 
 def flips(data: bytes, seed: int, num: int) -> Iterator[bytes]:

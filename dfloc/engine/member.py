@@ -164,7 +164,8 @@ class Member:
             seconds=seconds,
             time=time.time(),
         )
-        goes_on = _goes_on(self.spec, self._schedule, _worth(valid, self.spec.schedule.watch))
+        watch = self.spec.schedule.watch  # a schedule that follows nothing has the default of another task
+        goes_on = _goes_on(self.spec, self._schedule, _worth(valid, watch if watch in valid else record.watched))
         self.ended = not goes_on or self.epoch == self.spec.epochs or self.optimizer is None
         self._losses, self._sizes = [], []
         return record

@@ -24,7 +24,6 @@ from dfloc.objective import Standing
 from dfloc.planned import PlannedTrial
 from dfloc.projection import FINGERPRINT
 from dfloc.record import SweepRecord
-from dfloc.registry import WATCHED
 from dfloc.storage import Workspace
 from dfloc.summary import validated
 
@@ -231,7 +230,7 @@ class Results:
             state=state,
             failure=failure.message if failure and state == "failed" else "",
             done=done,
-            valid=best.valid[WATCHED] if best else None,
+            valid=best.worth if best else None,
             epochs=epochs,
             scores=scores,
         )

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dfloc.metrics.metric import Metric
-from dfloc.registry import WATCHED
 from dfloc.report import captions
 from dfloc.report.chart import (
     COLOURS,
@@ -227,10 +226,10 @@ def _epochs(title: str, lines: Sequence[EpochLine], labels: Sequence[str]) -> Pa
     for line in lines:
         for result in line.results:
             tested = result.done.best_epoch if result.done else None
-            marks = [_epoch(epoch.epoch, epoch.valid[WATCHED], tested) for epoch in result.epochs]
+            marks = [_epoch(epoch.epoch, epoch.worth, tested) for epoch in result.epochs]
             series.append(Series(line.label, marks, *looks(labels)[line.label], width=1.8, size=4))
             if result.epochs:
-                best = max(epoch.valid[WATCHED] for epoch in result.epochs)
+                best = max(epoch.worth for epoch in result.epochs)
                 said.append(f"{line.label}: {best:.2f} in {counted(len(result.epochs), 'epoch')}")
     chart = Lines(series, Axis("epoch", counts=True), Axis("validation IoU", UNIT, (0, 1)))
     return Panel(title, chart, f"Best validation IoU: {'; '.join(said)}.")

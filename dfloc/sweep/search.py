@@ -11,7 +11,6 @@ from dfloc.objective import Standing
 from dfloc.outcome import Stopped
 from dfloc.planned import PlannedTrial, SearchAxis, SearchRecord
 from dfloc.record import SweepRecord
-from dfloc.registry import WATCHED
 from dfloc.sweep import asha
 from dfloc.sweep.asha import Cut, Line, Rungs
 from dfloc.sweep.cell import Study
@@ -221,7 +220,7 @@ class Search:
 
     def _look(self, trial: PlannedTrial) -> None:
         """Take what the ledger has of a trial's epochs."""
-        epochs = {record.epoch: record.valid[WATCHED] for record in self._ledger.epochs(trial.fingerprint)}
+        epochs = {record.epoch: record.worth for record in self._ledger.epochs(trial.fingerprint)}
         self._rungs.put(self._line(trial), trial.fingerprint, epochs)
 
     def _stands(self, trials: Sequence[PlannedTrial]) -> Standing:

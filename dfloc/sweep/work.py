@@ -25,7 +25,7 @@ from dfloc.ids import SampleId
 from dfloc.ledger import Attempt, Ledger
 from dfloc.models import decoders
 from dfloc.plugin import Plugin
-from dfloc.registry import WATCHED, map_spec
+from dfloc.registry import map_spec
 from dfloc.storage import Workspace
 from dfloc.sweep.data import is_expected
 from dfloc.sweep.plan import Item
@@ -173,7 +173,7 @@ def _train(work: Work, ledger: Ledger, attempt: Attempt) -> Iterator[Progress]:
         assert result.record is not None
         records.append(result.record)
         attempt.save_epoch(member.state(), records)
-        yield {"epoch": member.epoch, "epochs": spec.epochs, "valid_iou": result.record.valid.get(WATCHED)}
+        yield {"epoch": member.epoch, "epochs": spec.epochs, "valid_iou": result.record.worth}
     versions = repro.environment(work.device, THREADS)
     attempt.finish(member.weights("best"), member.weights("last"), member.best_epoch, versions)
 
