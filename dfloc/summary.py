@@ -241,7 +241,7 @@ def validated(ledger: Ledger, trial: str, valid: SampleList, checkpoint: Checkpo
     Raises:
         WorkspaceError: rows are damaged.
     """
-    if not protocols.find(protocol).grid:
+    if not protocols.find(protocol).chooses:
         return None
     wanted = {"split": "valid", "checkpoint": checkpoint, "protocol": protocol, "condition": "clean"}
     every = ledger.all_rows(trial)

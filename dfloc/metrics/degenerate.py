@@ -8,7 +8,7 @@ import numpy as np
 from dfloc.errors import DataError
 from dfloc.metrics import protocols
 from dfloc.metrics.protocols import COUNTS
-from dfloc.metrics.table import Array, Table, column
+from dfloc.metrics.table import Array, Table, column, known
 
 MOST = 0.9  # of the maps of a set: more of one kind and the set is degenerate
 ALL_FAKE = "all-fake"  # the baseline that calls every pixel fake, and is not told so
@@ -42,7 +42,7 @@ class DegenerateMaps(NamedTuple):
 
 
 def kinds(rows: Table, *, partly_fake: bool = False) -> DegenerateMaps:
-    """Count the maps of some rows, one for each, that say nothing.
+    """Count the maps of some rows, one for each, that say nothing; rows of images as a whole have no maps.
 
     Args:
         rows: of any images.
@@ -52,6 +52,8 @@ def kinds(rows: Table, *, partly_fake: bool = False) -> DegenerateMaps:
     Raises:
         DataError: a column is missing, other than `spread`, which earlier versions did not write.
     """
+    if _has_no_maps(rows):
+        return DegenerateMaps()
     tp, fp, fn, tn = (column(rows, name) for name in COUNTS)
     try:
         spread = column(rows, "spread").astype(np.float64)
@@ -84,5 +86,11 @@ def all_fake(rows: Table, protocol: str) -> dict[str, Array]:
         DataError: a column is missing.
         ConfigError: the protocol is unknown.
     """
+    if _has_no_maps(rows):
+        return {}
     tp, fp, fn, tn = (column(rows, name).astype(np.int64) for name in COUNTS)
     return protocols.find(protocol).all_fake(tp + fn, tp + fp + fn + tn)
+
+
+def _has_no_maps(rows: Table) -> bool:
+    return known(rows, "score") and not known(rows, COUNTS[0])
