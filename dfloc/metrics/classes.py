@@ -11,8 +11,6 @@ from dfloc.errors import DataError
 from dfloc.metrics.image import refuse
 from dfloc.metrics.table import Array
 
-MOST = 0.9  # of the images of each class: more that are called alike and a classifier says nothing
-
 
 def recall(label_N: Array, called_N: Array, num_classes: int) -> Array:
     """Return the share of each class's images that are called it, [K]; NaN of a class without images."""
@@ -74,18 +72,6 @@ def average_precision(score_N: Array, positive_N: Array, weight_N: Array) -> flo
     tp_K = np.cumsum(np.where(positive_N, weight_N, 0)[order_N])[last_N]
     all_K = np.cumsum(weight_N[order_N])[last_N]
     return float((np.diff(tp_K, prepend=0) * tp_K / all_K).sum() / tp_K[-1])
-
-
-def called_alone(class_N: Array, called_N: Array) -> str:
-    """Return the class that over 90 % of the images of every class are called; empty where there is none such.
-
-    Empty too where all images are of one class: then such a classifier may be right.
-    """
-    kinds = np.unique(class_N)
-    names, counts = np.unique(called_N, return_counts=True)
-    most = str(names[counts.argmax()]) if len(names) else ""
-    collapsed = len(kinds) > 1 and all((called_N[class_N == kind] == most).mean() > MOST for kind in kinds)
-    return most if collapsed else ""
 
 
 def _refuse_absent(places: Sequence[int] | Array) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dfloc.errors import DataError
-from dfloc.metrics import protocols
+from dfloc.metrics import image_rows, protocols
 from dfloc.metrics.protocols import COUNTS
 from dfloc.metrics.table import Array, Table, column, known
 
@@ -72,6 +72,25 @@ def kinds(rows: Table, *, partly_fake: bool = False) -> DegenerateMaps:
 def together(sets: Iterable[DegenerateMaps]) -> DegenerateMaps:
     """Return the counts of several sets as one."""
     return DegenerateMaps(*(sum(counts) for counts in zip(*sets, strict=True)))
+
+
+def word(tables: Iterable[Table]) -> str:
+    """Return what over 90 % of the maps of some sets are, or what a model of images calls those of every class.
+
+    Args:
+        tables: rows of every set; maps are told by images that are fake in part, classes by all sets together.
+
+    Returns:
+        "all fake" and "empty" and "constant", "all real" or "all FAMILY"; empty where they are none of it.
+
+    Raises:
+        DataError: a column is missing.
+    """
+    every = list(tables)
+    if every and all(map(_has_no_maps, every)):
+        called = image_rows.together(map(image_rows.called, every))
+        return f"all {called.collapsed}" if called and called.collapsed else ""
+    return together(kinds(rows, partly_fake=True) for rows in every).word
 
 
 def all_fake(rows: Table, protocol: str) -> dict[str, Array]:

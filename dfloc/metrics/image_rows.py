@@ -1,5 +1,6 @@
 """What rows say of each image as a whole: its score, its class, and what it is called."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from dfloc.metrics.table import Array, Table, column, known, names
 
 REAL, FAKE = "real", "fake"
 PROB = "prob_"  # the column of a class's probability is called so
+MOST = 0.9  # of the images of each class: more that are called alike and a model says nothing
 
 
 class ImageRows(NamedTuple):
@@ -61,6 +63,17 @@ class Called(NamedTuple):
     true: tuple[str, ...]
     called: tuple[str, ...]
     counts: Array
+
+    @property
+    def collapsed(self) -> str:
+        """The class that over 90 % of the images of every class are called; empty where there is none such.
+
+        Empty too where all images are of one class: then a model that calls them one class can be right.
+        """
+        if len(self.true) < 2:
+            return ""
+        share_K = (self.counts / self.counts.sum(1, keepdims=True)).min(0)
+        return self.called[int(share_K.argmax())] if share_K.max() > MOST else ""
 
 
 def read(rows: Table) -> ImageRows:
@@ -120,6 +133,26 @@ def called(rows: Table) -> Called:
         [int(((found.class_N == one) & (found.called_N == other)).sum()) for other in found.classes] for one in true
     ]
     return Called(true, found.classes, np.array(counts, np.int64).reshape(len(true), len(found.classes)))
+
+
+def together(tables: Iterable[Called]) -> Called | None:
+    """Return what the images of several sets are called, by models of the same classes; None where there is no set.
+
+    Raises:
+        DataError: the classes are not the same.
+    """
+    parts = list(tables)
+    if len({part.called for part in parts}) > 1:
+        raise DataError("expected rows of models that tell the same classes apart, came several")
+    if not parts:
+        return None
+    names = parts[0].called
+    there = {name for part in parts for name in part.true}
+    true = (*(name for name in names if name in there), *sorted(there - {*names}))
+    counts = np.zeros((len(true), len(names)), np.int64)
+    for part in parts:
+        np.add.at(counts, [true.index(name) for name in part.true], part.counts)
+    return Called(true, names, counts)
 
 
 def _words(rows: Table, name: str) -> Array:

@@ -1,8 +1,10 @@
 """Numbers of fakes and reals together, from the rows of each."""
 
+from collections.abc import Mapping
+
 from dfloc.errors import DataError
 from dfloc.metrics import image_rows, protocols
-from dfloc.metrics.sets import check
+from dfloc.metrics.sets import check, summarise
 from dfloc.metrics.table import Table
 
 
@@ -39,6 +41,29 @@ def summarise_pair(fakes: Table, reals: Table | None, protocol: str, valid: Tabl
             if metric.of_pair
         }
     return found
+
+
+def by_domain(tables: Mapping[str, Table], protocol: str, valid: Table | None = None) -> dict[str, dict[str, float]]:
+    """Summarise the rows of several domains, each of fakes beside the reals of its source where these are among them.
+
+    Args:
+        tables: by domain, in full; `<source>/real` are the reals.
+        protocol: its name.
+        valid: as in `summarise` and `summarise_pair`.
+
+    Raises:
+        DataError: as these.
+    """
+    return {
+        domain: summarise(rows, protocol, valid)
+        | (summarise_pair(rows, tables.get(real), protocol, valid) if domain != (real := reals_of(domain)) else {})
+        for domain, rows in tables.items()
+    }
+
+
+def reals_of(domain: str) -> str:
+    """Return the domain of the reals of a domain's source."""
+    return f"{domain.partition('/')[0]}/{image_rows.REAL}"
 
 
 def _refuse_wrong_side(fakes: Table, reals: Table) -> None:

@@ -77,15 +77,3 @@ def test_a_probability_that_is_no_number_is_refused() -> None:
     prob[3, 1] = np.nan
     with pytest.raises(DataError, match="score 3 of a class is nan, expected a finite number"):
         classes.macro_ap(prob, label)
-
-
-def test_a_classifier_that_calls_one_class_is_told() -> None:
-    true = np.repeat(["real", "lama", "ldm"], 20)
-    called = np.full(60, "ldm")
-    assert classes.called_alone(true, called) == "ldm"
-    called[:1] = "real"
-    assert classes.called_alone(true, called) == "ldm"
-    called[:2] = "real"
-    assert classes.called_alone(true, called) == "", "90 % are not over 90 %"
-    assert classes.called_alone(true[40:], called[40:]) == "", "one class alone may be called rightly"
-    assert classes.called_alone(np.array([], str), np.array([], str)) == ""

@@ -11,7 +11,7 @@ import torch
 from sklearn import metrics as sk
 
 from dfloc.errors import ConfigError, DataError
-from dfloc.metrics import classes, degenerate, image, image_rows, protocols, score, summarise, summarise_pair
+from dfloc.metrics import degenerate, image, image_rows, protocols, score, summarise, summarise_pair
 from tests.metrics.image_rows import attributed, called_as, detected
 
 # Of 900 images of each class, how many the thesis' classifier calls rightly (its notebook, evaluate_classification).
@@ -286,9 +286,22 @@ def test_rows_without_maps_say_nothing_of_maps() -> None:
     assert degenerate.all_fake(fakes, "image-1") == {}
 
 
-def test_a_collapsed_classifier_is_told_from_its_rows() -> None:
-    rows = pa.concat_tables(
-        called_as("image-1", f"a/{name}", name, CLASSES, {"ldm": 19, "real": 1}) for name in CLASSES
-    )
-    found = image_rows.read(rows)
-    assert classes.called_alone(found.class_N, found.called_N) == "ldm"
+@pytest.mark.parametrize(("others", "word"), [(0, "ldm"), (1, "ldm"), (2, "")])
+def test_a_classifier_that_calls_all_images_one_class_has_collapsed(others: int, word: str) -> None:
+    sets = [called_as("image-1", f"a/{name}", name, CLASSES, {"ldm": 20 - others, "real": others}) for name in CLASSES]
+    tables = [image_rows.called(rows) for rows in sets]
+    assert image_rows.together(tables).collapsed == word
+    assert image_rows.together(tables[::-1]).collapsed == word
+    whole, joined = image_rows.called(pa.concat_tables(sets)), image_rows.together(tables[::-1])
+    assert (joined.true, joined.called) == (whole.true, whole.called)
+    np.testing.assert_array_equal(joined.counts, whole.counts)
+    assert tables[1].collapsed == "", "one class alone may be called rightly"
+
+
+def test_one_class_that_is_told_is_no_collapse() -> None:
+    rows = [called_as("image-1", f"a/{name}", name, CLASSES, {"ldm": 20}) for name in CLASSES[1:]]
+    rows.append(called_as("image-1", "a/real", "real", CLASSES, {"real": 20}))
+    assert image_rows.together(map(image_rows.called, rows)).collapsed == ""
+    assert image_rows.together([]) is None
+    with pytest.raises(DataError, match="the same classes apart"):
+        image_rows.together([image_rows.called(rows[0]), image_rows.called(detection()[0])])
