@@ -131,6 +131,8 @@ FACTORIES: Mapping[ComponentKind, Mapping[str, str]] = {
         "declip-2025": "dfloc.metrics.declip:declip_2025",
         "dolos-2024": "dfloc.metrics.dolos:dolos_2024",
         "dfloc-1": "dfloc.metrics.native:dfloc_1",
+        "image-1": "dfloc.metrics.image_protocols:image_1",
+        "thesis-2025": "dfloc.metrics.image_protocols:thesis_2025",
     },
 }
 
@@ -217,6 +219,8 @@ SEMANTICS: Mapping[str, int] = {
     "protocol/declip-2025": 1,
     "protocol/dolos-2024": 1,
     "protocol/dfloc-1": 1,
+    "protocol/image-1": 1,
+    "protocol/thesis-2025": 1,
 }
 
 

@@ -16,7 +16,7 @@ import torch
 
 import dfloc
 
-Purpose = Literal["init", "order", "dropout", "view", "targets"]
+Purpose = Literal["init", "order", "dropout", "view", "targets", "ap"]
 
 RECORDED_PACKAGES = ("torch", "torchvision", "numpy", "ray", "mlflow", "pyarrow", "pillow", "opencv-python-headless")
 

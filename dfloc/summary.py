@@ -9,7 +9,7 @@ from dfloc.axis import Value
 from dfloc.config import AugmentSpec, Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, SampleList, TrialSpec
 from dfloc.data import dolos, sample_lists
 from dfloc.ledger import Ledger
-from dfloc.metrics import degenerate, protocols, summarise
+from dfloc.metrics import degenerate, pairs, protocols
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 
@@ -134,10 +134,10 @@ def tags(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[str
             words[WEIGHTS] = str(ledger.weights(name, "best"))
     elif failure:
         words[FAILURE] = failure.message
-    tests = (one for one in _clean_tests(planned) if one.checkpoint == "best" and ledger.has_rows(name, one.key))
-    kinds = degenerate.together(degenerate.kinds(ledger.rows(name, one.key), partly_fake=True) for one in tests)
-    if kinds.word and planned.spec.decoder.name != degenerate.ALL_FAKE:
-        words[COLLAPSED] = kinds.word
+    tests = [one for one in _clean_tests(planned) if one.checkpoint == "best" and ledger.has_rows(name, one.key)]
+    word = degenerate.word(ledger.rows(name, one.key) for one in tests)
+    if word and planned.spec.decoder.name != degenerate.ALL_FAKE:
+        words[COLLAPSED] = word
     return words
 
 
@@ -240,7 +240,7 @@ def validated(ledger: Ledger, trial: str, valid: SampleList, checkpoint: Checkpo
     Raises:
         WorkspaceError: rows are damaged.
     """
-    if not protocols.find(protocol).grid:
+    if not protocols.find(protocol).chooses:
         return None
     wanted = {"split": "valid", "checkpoint": checkpoint, "protocol": protocol, "condition": "clean"}
     every = ledger.all_rows(trial)
@@ -256,11 +256,9 @@ def validated(ledger: Ledger, trial: str, valid: SampleList, checkpoint: Checkpo
 def _by_domain(
     ledger: Ledger, evaluations: Sequence[EvaluationSpec], checkpoint: Checkpoint, valid: pa.Table | None = None
 ) -> dict[str, dict[str, float]]:
-    return {
-        each.domain: summarise(ledger.rows(each.trial, each.key), each.protocol, valid)
-        for each in evaluations
-        if each.checkpoint == checkpoint
-    }
+    wanted = [each for each in evaluations if each.checkpoint == checkpoint]
+    tables = {each.domain: ledger.rows(each.trial, each.key) for each in wanted}
+    return pairs.by_domain(tables, wanted[0].protocol, valid) if wanted else {}
 
 
 def _training(ledger: Ledger, name: str) -> dict[str, float]:

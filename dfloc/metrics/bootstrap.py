@@ -136,7 +136,7 @@ def _studentized(frames: Sequence[Table], statistic: Statistic, level: float, nu
     picked_NP = np.random.default_rng(seed).integers(len(stems), size=(num, len(stems)))
     apart_N = np.array([of(picked).mean() for picked in picked_NP]) - value
     spread_N = photo_P[picked_NP].std(1) * len(stems) ** 0.5
-    known = spread_N > 0
+    known = (spread_N > 0) & np.isfinite(apart_N)  # a draw may lack what a number is of (every real, say)
     unit_R = intervals.units([draw for draw, _ in names])
     value_U = np.bincount(unit_R, value_R) / np.bincount(unit_R)
     low, high = _joined(value, apart_N[known] / spread_N[known], photo_P, value_U, level)

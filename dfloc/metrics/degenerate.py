@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dfloc.errors import DataError
-from dfloc.metrics import protocols
+from dfloc.metrics import image_rows, protocols
 from dfloc.metrics.protocols import COUNTS
-from dfloc.metrics.table import Array, Table, column
+from dfloc.metrics.table import Array, Table, column, known
 
 MOST = 0.9  # of the maps of a set: more of one kind and the set is degenerate
 ALL_FAKE = "all-fake"  # the baseline that calls every pixel fake, and is not told so
@@ -42,7 +42,7 @@ class DegenerateMaps(NamedTuple):
 
 
 def kinds(rows: Table, *, partly_fake: bool = False) -> DegenerateMaps:
-    """Count the maps of some rows, one for each, that say nothing.
+    """Count the maps of some rows, one for each, that say nothing; rows of images as a whole have no maps.
 
     Args:
         rows: of any images.
@@ -52,6 +52,8 @@ def kinds(rows: Table, *, partly_fake: bool = False) -> DegenerateMaps:
     Raises:
         DataError: a column is missing, other than `spread`, which earlier versions did not write.
     """
+    if _has_no_maps(rows):
+        return DegenerateMaps()
     tp, fp, fn, tn = (column(rows, name) for name in COUNTS)
     try:
         spread = column(rows, "spread").astype(np.float64)
@@ -72,6 +74,25 @@ def together(sets: Iterable[DegenerateMaps]) -> DegenerateMaps:
     return DegenerateMaps(*(sum(counts) for counts in zip(*sets, strict=True)))
 
 
+def word(tables: Iterable[Table]) -> str:
+    """Return what over 90 % of the maps of some sets are, or what a model of images calls those of every class.
+
+    Args:
+        tables: rows of every set; maps are told by images that are fake in part, classes by all sets together.
+
+    Returns:
+        "all fake" and "empty" and "constant", "all real" or "all FAMILY"; empty where they are none of it.
+
+    Raises:
+        DataError: a column is missing.
+    """
+    every = list(tables)
+    if every and all(map(_has_no_maps, every)):
+        called = image_rows.together(map(image_rows.called, every))
+        return f"all {called.collapsed}" if called and called.collapsed else ""
+    return together(kinds(rows, partly_fake=True) for rows in every).word
+
+
 def all_fake(rows: Table, protocol: str) -> dict[str, Array]:
     """Return what a map that calls every pixel fake scores on the image of each row, as the protocol measures it.
 
@@ -84,5 +105,11 @@ def all_fake(rows: Table, protocol: str) -> dict[str, Array]:
         DataError: a column is missing.
         ConfigError: the protocol is unknown.
     """
+    if _has_no_maps(rows):
+        return {}
     tp, fp, fn, tn = (column(rows, name).astype(np.int64) for name in COUNTS)
     return protocols.find(protocol).all_fake(tp + fn, tp + fp + fn + tn)
+
+
+def _has_no_maps(rows: Table) -> bool:
+    return known(rows, "score") and not known(rows, COUNTS[0])

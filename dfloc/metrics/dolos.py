@@ -5,9 +5,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dfloc import repro
 from dfloc.metrics import pixel
+from dfloc.metrics.image import image_ap, refuse
 from dfloc.metrics.metric import IOU, PBCA, POOLED_IOU
 from dfloc.metrics.protocols import Protocol
+from dfloc.metrics.table import Array, Table, column, known
+
+SEED, DRAWS = 1337, 5
 
 
 def dolos_2024() -> Protocol:
@@ -17,6 +22,10 @@ def dolos_2024() -> Protocol:
     overshoot [0, 1]), then called fake where it is over 0.5. Truth: all that is not wholly real is fake, grey pixels
     of a mask included (fakeness over 0). `iou`: per image, both empty counts 1; `pbca`: share of the pixels called
     rightly, which the paper calls accuracy. Neither is ever NaN; both are fractions.
+
+    With reals: `image_ap`, the mean average precision of telling fakes from reals over five draws of as many of each,
+    without replacement, and `image_ap_2sd`, twice their standard deviation (of these five). An image's score is the
+    map's mean before any resize; of a model that scores images the raw logit of fake, which the paper ranks by.
     """
     return Protocol(
         name="dolos-2024",
@@ -28,7 +37,27 @@ def dolos_2024() -> Protocol:
         tracked=("iou", "pbca"),
         truth="a pixel is fake where the mask is not wholly real; maps are resized to the mask, bicubic",
         all_fake=lambda fake_B, pixels_B: {"iou": fake_B / pixels_B, "pbca": fake_B / pixels_B},
+        of_pair=_of_pair,
     )
+
+
+def _of_pair(fakes: Table, reals: Table, valid: Table | None) -> dict[str, float]:
+    sides = [_ranked_by(rows) for rows in (fakes, reals)]
+    aps = []
+    for draw in range(DRAWS):
+        generator = repro.generator(SEED, "ap", draw)
+        orders = [torch.randperm(len(scores), generator=generator).numpy() for scores in sides]
+        count = min(map(len, sides))
+        aps.append(image_ap(*(scores[order[:count]] for scores, order in zip(sides, orders, strict=True))))
+    return {"image_ap": float(np.mean(aps)), "image_ap_2sd": float(2 * np.std(aps))}
+
+
+def _ranked_by(rows: Table) -> Array:
+    """Return the scores in the order of the list, that of ids, whatever the order of the rows is."""
+    name = "fake_logit" if known(rows, "fake_logit") else "mean_prob"
+    scores = column(rows, name).astype(np.float64)
+    refuse(scores, ~np.isfinite(scores), f'in "{name}"', "a finite number")
+    return scores[np.argsort(column(rows, "id").astype(str))]
 
 
 def _bicubic(prob_B1hw: Tensor, size: tuple[int, int]) -> Tensor:

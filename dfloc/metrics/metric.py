@@ -16,6 +16,8 @@ class Metric:
         bounds: between which it lies; so do its means and their intervals.
         higher_is_better: whether the most of several is the best.
         of_set: whether it is of a whole set of images, and no mean over them.
+        of_pair: whether it is of fakes and reals together. One that is a mean over images is the mean of its mean over
+            the fakes and of that over the reals. Without either it is absent.
     """
 
     key: str
@@ -23,6 +25,7 @@ class Metric:
     bounds: Bounds = (0.0, 1.0)
     higher_is_better: bool = True
     of_set: bool = False
+    of_pair: bool = False
 
     def best(self, values: Iterable[float]) -> float:
         """Return the best of some values, at least one."""
@@ -44,3 +47,19 @@ PBCA = Metric("pbca", "PBCA")
 POOLED_IOU = Metric("pooled_iou", "Pooled IoU", of_set=True)
 F1_CHOSEN = Metric("f1_valid", "F1 at the validation threshold", of_set=True)
 FALSE_ALARM = Metric("false_alarm_area", "False-alarm area", higher_is_better=False, of_set=True)
+
+IMAGE_ACCURACY = Metric("image_accuracy", "Accuracy", of_pair=True)
+IMAGE_TPR = Metric("image_tpr", "TPR")
+IMAGE_TNR = Metric("image_tnr", "TNR")
+IMAGE_RECALL = Metric("image_recall", "Recall")
+IMAGE_BRIER = Metric("image_brier", "Brier score", higher_is_better=False, of_pair=True)
+IMAGE_AP = Metric("image_ap", "Image AP", of_set=True, of_pair=True)
+IMAGE_AUC = Metric("image_auc", "Image AUC", of_set=True, of_pair=True)
+IMAGE_EER = Metric("image_eer", "EER", higher_is_better=False, of_set=True, of_pair=True)
+IMAGE_ECE = Metric("image_ece", "ECE", higher_is_better=False, of_set=True, of_pair=True)
+IMAGE_ACCURACY_CHOSEN = Metric(
+    "image_accuracy_valid", "Accuracy at the validation threshold", of_set=True, of_pair=True
+)
+IMAGE_ACCURACY_CALLED = Metric("image_accuracy", "Accuracy", of_set=True, of_pair=True)
+IMAGE_BALANCED_ACCURACY = Metric("image_balanced_accuracy", "Mean recall", of_set=True, of_pair=True)
+IMAGE_MACRO_AP = Metric("image_macro_ap", "Macro AP", of_set=True, of_pair=True)

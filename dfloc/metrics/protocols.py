@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -13,7 +15,7 @@ from dfloc.data.masks import is_doubtful
 from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import pixel
 from dfloc.metrics.metric import Metric
-from dfloc.metrics.table import Array, Table
+from dfloc.metrics.table import Array, Table, column
 
 CHUNK_PIXELS = 2**18  # what is measured at once: memory does not grow with the batch, and a cache holds it
 COUNTS = ("tp", "fp", "fn", "tn")
@@ -24,6 +26,9 @@ OVER_HALF = "a pixel is fake where the mask is fake by over half; maps are resiz
 @dataclass(frozen=True)
 class Protocol:
     """A named set of metric definitions; numbers of two protocols are never compared.
+
+    Most measure a map against its truth. One that measures images as a whole has `of_images`, which reads the columns
+    of such rows (`metrics.image_rows`), and measures nothing of a map: `measure` returns nothing.
 
     Attributes:
         name: stands in every row and table.
@@ -40,6 +45,11 @@ class Protocol:
         of_set: rows of a set -> numbers of the set, beside the means over images and `pooled_iou`.
         out_of_range: what its source does otherwise with a map that rounding takes out of [0, 1] when it is resized,
             in words; rows then say which are (`out_of_range`). Empty: nothing.
+        of_images: of one that measures images as a whole: rows -> by key of each metric of images a float64 value for
+            each row, NaN where it has none.
+        of_pair: rows of fakes, of one or several domains, rows of reals, and rows of both of the trial's validation
+            list, where they are there -> numbers of the pair (`metrics.pairs.summarise_pair`).
+        reads_valid: whether `of_pair` chooses something on validation images.
     """
 
     name: str
@@ -54,6 +64,9 @@ class Protocol:
     grid: tuple[float, ...] = ()
     of_set: Callable[[Table], dict[str, float]] = lambda rows: {}
     out_of_range: str = ""
+    of_images: Callable[[Table], dict[str, Array]] | None = None
+    of_pair: Callable[[Table, Table, Table | None], dict[str, float]] = lambda fakes, reals, valid: {}
+    reads_valid: bool = False
 
     def __post_init__(self) -> None:
         keys = [metric.key for metric in self.metrics]
@@ -69,9 +82,29 @@ class Protocol:
         return self.metrics[0]
 
     @property
+    def reads(self) -> Literal["map", "image"]:
+        """Whether it measures maps, or images as a whole."""
+        return "image" if self.of_images else "map"
+
+    @property
+    def chooses(self) -> bool:
+        """Whether a threshold is chosen on the images that a trial was validated on, so that they are scored."""
+        return bool(self.grid) or self.reads_valid
+
+    @property
     def per_image(self) -> dict[str, Metric]:
-        """What `score` returns, by key, in the order of tables."""
+        """What has a value for each image, by key, in the order of tables."""
         return {metric.key: metric for metric in self.metrics if not metric.of_set}
+
+    def values(self, rows: Table) -> dict[str, Array]:
+        """Return the metrics of images by key, a float64 value for each row; NaN where it has none.
+
+        Raises:
+            DataError: a column is missing, or has values that no metric can be of.
+        """
+        if self.of_images:
+            return self.of_images(rows)
+        return {key: column(rows, key).astype(np.float64) for key in self.per_image}
 
 
 def bilinear(prob_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
@@ -116,7 +149,8 @@ def score(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") ->
         protocol: its name.
 
     Returns:
-        The protocol's metrics of images by key, each [B] in float64: fractions; NaN where the protocol has it so.
+        The protocol's metrics of images by key, each [B] in float64: fractions; NaN where the protocol has it so. Of
+        one that measures images as a whole nothing: it reads rows.
 
     Raises:
         DataError: a shape, dtype or value is not as above.
@@ -124,7 +158,7 @@ def score(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") ->
     """
     rule = find(protocol)
     parts = [rule.measure(*aligned) for aligned in _aligned(prob_Bhw, truth_BHW, rule)]
-    return {key: torch.cat([part[key] for part in parts]) for key in rule.per_image}
+    return {key: torch.cat([part[key] for part in parts]) for key in (rule.per_image if rule.reads == "map" else ())}
 
 
 def counts(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str = "declip-2025") -> dict[str, Tensor]:

@@ -34,23 +34,25 @@ def summarise(rows: Table, protocol: str, valid: Table | None = None) -> dict[st
         Each key's mean over the images where it is not NaN (absent where it is NaN everywhere), `nan/<key>`: how many
         were left out, `pooled_iou`: over all pixels of the set, 1 where nothing is fake nor called so; what the
         protocol says of a set besides; with `valid`, `threshold`: the one of the grid with the best mean F1 there, and
-        `f1_valid`: the mean F1 of this set at that threshold.
+        `f1_valid`: the mean F1 of this set at that threshold. Of a protocol of images the means alone, without those
+        of fakes and reals together (`pairs.summarise_pair`).
 
     Raises:
         DataError: no row, a column is missing, a row is of another protocol, or the protocol has no grid.
     """
     rule = protocols.find(protocol)
-    _check(rows, protocol)
+    check(rows, protocol)
     summary: dict[str, float] = {}
-    for key in rule.per_image:
-        values = column(rows, key).astype(np.float64)
+    for key, values in rule.values(rows).items():
         known = values[~np.isnan(values)]
-        if len(known):
+        if len(known) and not rule.per_image[key].of_pair:
             summary[key] = float(known.mean())
-        summary[f"nan/{key}"] = float(len(values) - len(known))
-    summary["pooled_iou"] = pooled_iou(rows)
+        if rule.reads == "map":
+            summary[f"nan/{key}"] = float(len(values) - len(known))
+    if rule.reads == "map":
+        summary["pooled_iou"] = pooled_iou(rows)
     summary |= rule.of_set(rows)
-    if valid is not None:
+    if valid is not None and rule.reads == "map":
         threshold = best_threshold(valid, protocol)
         at = rule.grid.index(threshold)
         summary |= {"threshold": threshold, "f1_valid": float(f1_on_grid(rows)[:, at].mean())}
@@ -74,7 +76,7 @@ def best_threshold(rows: Table, protocol: str) -> float:
         DataError: no row, a column is missing, a row is of another protocol, or the protocol has no grid.
     """
     rule = protocols.find(protocol)
-    _check(rows, protocol)
+    check(rows, protocol)
     if not rule.grid:
         raise DataError(f"protocol {protocol} chooses no threshold on validation images; dfloc-1 does")
     mean_K = f1_on_grid(rows).mean(0)
@@ -117,7 +119,12 @@ def by_area(rows: Table, value: str, edges: Sequence[float] = AREAS) -> list[Are
     return bins
 
 
-def _check(rows: Table, protocol: str) -> None:
+def check(rows: Table, protocol: str) -> None:
+    """Return if there are rows, all of them of a protocol.
+
+    Raises:
+        DataError: there is none, or one is of another.
+    """
     if len(rows) == 0:
         raise DataError(f"expected rows to summarise by {protocol}, came none; is the test list empty?")
     others = set(np.unique(column(rows, "protocol").astype(str))) - {protocol}

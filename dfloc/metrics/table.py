@@ -3,6 +3,7 @@
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from dfloc.errors import DataError
 
@@ -31,6 +32,20 @@ def column(rows: Table, name: str) -> Array:
         return np.asarray(rows[name])
     except KeyError as error:
         raise DataError(f'expected rows with a column "{name}", which these lack') from error
+
+
+def names(rows: Table) -> tuple[str, ...]:
+    """Return the names of the columns of a DataFrame or Table, in their order."""
+    found: Any = rows.column_names if isinstance(rows, pa.Table) else rows
+    return tuple(map(str, found))
+
+
+def known(rows: Table, name: str) -> bool:
+    """Return whether rows have a column of a name with any value in it."""
+    if name not in names(rows):
+        return False
+    values = column(rows, name)
+    return bool((values == values).any()) if values.dtype != object else any(value is not None for value in values)
 
 
 def lists(rows: Table, name: str) -> Array:

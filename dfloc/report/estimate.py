@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from dfloc.metrics import intervals
-from dfloc.metrics.intervals import Images, Mean, Training
+from dfloc.metrics.intervals import Mean, Training
 from dfloc.metrics.metric import Metric
 from dfloc.report.results import Score
 
@@ -97,7 +97,7 @@ def difference(pairs: Sequence[tuple[Run, Run]], planned: int = 1) -> Estimate |
 
 
 def _training(run: Run, metric: str | None = None) -> Training:
-    return Training(run.draw, run.seed, [Images(score.of(metric), score.photographs) for score in run.scores])
+    return Training(run.draw, run.seed, [part for score in run.scores for part in score.images(metric)])
 
 
 def _metric(runs: Sequence[Run], metric: str | None = None) -> Metric:

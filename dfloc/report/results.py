@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 
 import numpy as np
@@ -15,8 +15,10 @@ from dfloc.config import Checkpoint, EvaluationSpec
 from dfloc.data import sample_lists
 from dfloc.data.generators import SOURCE
 from dfloc.ledger import Done, EpochRecord, Ledger, TrialState
-from dfloc.metrics import degenerate, protocols, summarise
+from dfloc.metrics import degenerate, image_rows, pairs, protocols, summarise, summarise_pair
 from dfloc.metrics.degenerate import ALL_FAKE, DegenerateMaps
+from dfloc.metrics.image_rows import Called
+from dfloc.metrics.intervals import Images
 from dfloc.metrics.metric import Metric
 from dfloc.metrics.protocols import Protocol
 from dfloc.models.base import random_seed
@@ -46,6 +48,8 @@ class Score:
         out_of_range: images whose resized map left [0, 1] (`Protocol.out_of_range`); None: the rows do not say it.
         all_fake: what calling every pixel fake scores on each image, of the metrics that need no map for it.
         telling: `kinds` of the images that are fake in part: what a collapse is told by.
+        called: what the images of each class are called, where they are scored as a whole; None: they are not.
+        reals: of a domain of fakes: the same of the reals of its source, where they are scored.
     """
 
     spec: EvaluationSpec
@@ -57,6 +61,8 @@ class Score:
     out_of_range: int | None = None
     all_fake: Mapping[str, Values] = field(default_factory=dict)
     telling: DegenerateMaps = field(default_factory=DegenerateMaps)
+    called: Called | None = None
+    reals: "Score | None" = None
 
     @cached_property
     def protocol(self) -> Protocol:
@@ -71,19 +77,36 @@ class Score:
         """Return a metric's number of each image."""
         return self.values[self.metric(metric).key]
 
+    def images(self, metric: str | None = None) -> list[Images]:
+        """Return a metric's number of each image of what its mean runs over: the domain, or it and the reals.
+
+        Of one that is `of_pair` both; without reals no image has a number.
+        """
+        own = Images(self.of(metric), self.photographs)
+        if not self.metric(metric).of_pair:
+            return [own]
+        if self.reals is None:
+            return [Images(np.full(len(own.values), np.nan), own.photographs)]
+        return [own, Images(self.reals.of(metric), self.reals.photographs)]
+
     def mean(self, metric: str | None = None) -> float | None:
-        """Return the mean over images that have a number; None where none has, or the protocol has no such metric."""
-        values = self.values.get(metric or self.protocol.first.key, np.empty(0))
-        kept = values[~np.isnan(values)]
-        return float(kept.mean()) if kept.size else None
+        """Return the mean over images that have a number; None where none has, or the protocol has no such metric.
+
+        Of a metric that is `of_pair` the mean of that over its fakes and that over its reals.
+        """
+        key = metric or self.protocol.first.key
+        if key not in self.values:
+            return None
+        kept = [part.values[~np.isnan(part.values)] for part in self.images(key)]
+        return float(np.mean([values.mean() for values in kept])) if all(map(len, kept)) else None
 
     def number(self, metric: Metric) -> float | None:
         """Return a metric's number of the set, or its mean over images; None where there is none."""
         return self.of_set.get(metric.key) if metric.of_set else self.mean(metric.key)
 
     def num_nan(self, metric: str) -> int:
-        """Return how many images have no number."""
-        return int(np.isnan(self.values[metric]).sum())
+        """Return how many images have no number that could have one: fakes have no TNR."""
+        return int(np.isnan(self.values[metric]).sum()) if self.protocol.reads == "map" else 0
 
     @cached_property
     def gain(self) -> float | None:
@@ -158,8 +181,15 @@ class Result:
 
     @property
     def collapsed(self) -> str:
-        """What over 90 % of its maps of partly fake images are (`Kinds.word`), over all domains, best checkpoint."""
-        found = degenerate.together(score.telling for (which, _), score in self.scores.items() if which == "best")
+        """What over 90 % of its maps of partly fake images are, over all domains, best checkpoint (`degenerate.word`).
+
+        Of a model of images what it calls those of every class.
+        """
+        best = [score for (which, _), score in self.scores.items() if which == "best"]
+        called = image_rows.together(score.called for score in best if score.called)
+        if called is not None:
+            return f"all {called.collapsed}" if called.collapsed else ""
+        found = degenerate.together(score.telling for score in best)
         return found.word if self.trial.spec.decoder.name != ALL_FAKE else ""
 
     def degenerate(self, checkpoint: Checkpoint, domain: str) -> str:
@@ -223,7 +253,7 @@ class Results:
             (spec.checkpoint, spec.domain): score
             for spec in trial.evaluations
             if spec.split == "test" and spec.condition == "clean" and spec.protocol == self.record.protocol
-            if (score := self._score(spec, valid)) is not None
+            if (score := self._score(spec, trial, valid)) is not None
         }
         return Result(
             trial=trial,
@@ -235,27 +265,33 @@ class Results:
             scores=scores,
         )
 
-    def _score(self, spec: EvaluationSpec, valid: Valid) -> Score | None:
+    def _score(self, spec: EvaluationSpec, trial: PlannedTrial, valid: Valid) -> Score | None:
         if spec.key not in self._scores:
             there = self._ledger.has_rows(spec.trial, spec.key)
-            self._scores[spec.key] = self._read(spec, valid) if there else None
+            self._scores[spec.key] = self._read(spec, trial, valid) if there else None
         return self._scores[spec.key]
 
-    def _read(self, spec: EvaluationSpec, valid: Valid) -> Score:
+    def _read(self, spec: EvaluationSpec, trial: PlannedTrial, valid: Valid) -> Score:
         rows = self._ledger.scored(spec)
         found = self._scored(spec, rows, valid(spec.checkpoint))
-        if spec.domain not in self.all_fake:
+        if beside := _reals(spec, trial):
+            reals = self._score(beside, trial, valid)
+            if reals is not None:
+                pair = summarise_pair(rows, self._ledger.scored(beside), spec.protocol, valid(spec.checkpoint))
+                found = replace(found, reals=reals, of_set={**found.of_set, **pair})
+        if spec.domain not in self.all_fake and found.protocol.reads == "map":
             every = spec.model_copy(update={"trial": "", "checkpoint": "best"})
             self.all_fake[spec.domain] = self._scored(every, _all_fake(rows, found), None)
         return found
 
     def _scored(self, spec: EvaluationSpec, rows: pa.Table, valid: pa.Table | None) -> Score:
-        numbers, keys = self._photographs, protocols.find(spec.protocol).per_image
+        numbers, rule = self._photographs, protocols.find(spec.protocol)
+        there = {key: rows[key].to_numpy().astype(np.float64) for key in rule.per_image if key in rows.column_names}
         stems = rows["stem"].combine_chunks().dictionary_encode()
         codes = [numbers.setdefault(stem, len(numbers)) for stem in stems.dictionary.to_pylist()]
         return Score(
             spec=spec,
-            values={name: rows[name].to_numpy().astype(np.float64) for name in keys if name in rows.column_names},
+            values=there if rule.reads == "map" else rule.values(rows),
             photographs=np.asarray(codes, dtype=np.int64)[stems.indices.to_numpy()],
             kinds=degenerate.kinds(rows),
             telling=degenerate.kinds(rows, partly_fake=True),
@@ -263,7 +299,16 @@ class Results:
             of_set=summarise(rows, spec.protocol, valid),
             out_of_range=pc.sum(rows[OUTSIDE], min_count=0).as_py() if OUTSIDE in rows.column_names else None,
             all_fake=degenerate.all_fake(rows, spec.protocol),
+            called=image_rows.called(rows) if rule.reads == "image" else None,
         )
+
+
+def _reals(spec: EvaluationSpec, trial: PlannedTrial) -> EvaluationSpec | None:
+    """Return the evaluation of the reals that a domain of fakes is looked at beside, if the trial has one."""
+    domain = pairs.reals_of(spec.domain)
+    wanted = spec.model_dump(exclude={"domain", "test"}) | {"domain": domain}
+    alike = (each for each in trial.evaluations if each.model_dump(exclude={"test"}) == wanted)
+    return next(alike, None) if spec.domain != domain else None
 
 
 def _all_fake(rows: pa.Table, scored: Score) -> pa.Table:

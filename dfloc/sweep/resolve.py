@@ -226,7 +226,7 @@ class Resolver:
 
     def _validations(self, spec: TrialSpec) -> Iterator[EvaluationSpec]:
         """Yield what a threshold is chosen on, where the protocol chooses one: the trial's own validation images."""
-        if not protocols.find(self.study.ask.evaluate.protocol).grid:
+        if not protocols.find(self.study.ask.evaluate.protocol).chooses:
             return
         for domain in spec.valid.counts:
             asked: dict[str, object] = {"valid": spec.valid.digest, "domain": domain}

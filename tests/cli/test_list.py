@@ -46,7 +46,9 @@ def test_augmentations_with_what_they_do_and_protocols() -> None:
     augmentations = {line.split()[0]: line for line in lines("augmentations")[1:]}
     assert augmentations.keys() == {*NAMED}
     assert "blur(probability=0.5, sigma=0-3)" in augmentations["blur"]
-    assert [line.strip() for line in lines("protocols")[1:]] == ["declip-2025", "dfloc-1", "dolos-2024"]
+    assert [line.strip() for line in lines("protocols")[1:]] == [
+        *("declip-2025", "dfloc-1", "dolos-2024", "image-1", "thesis-2025")
+    ]
 
 
 def test_domains_tell_the_built_in_ones_apart() -> None:

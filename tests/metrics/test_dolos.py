@@ -1,11 +1,16 @@
 """`dolos-2024` against Pillow, and against the reference's formulas on cases counted by hand."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
+from sklearn import metrics as sk
 
-from dfloc.metrics import protocols, score, summarise
+from dfloc import repro
+from dfloc.errors import DataError
+from dfloc.metrics import protocols, score, summarise, summarise_pair
+from dfloc.metrics.image import image_ap
 
 RULE = protocols.find("dolos-2024")
 
@@ -90,3 +95,42 @@ def test_a_gpu_gives_the_same() -> None:
     prob_BHW, truth_BHW = smooth(2, 37, 37), smooth(2, 64, 48) > 0.5
     for key, value in score(prob_BHW.cuda(), truth_BHW.cuda(), RULE.name).items():
         assert torch.equal(value.cpu(), score(prob_BHW, truth_BHW, RULE.name)[key])
+
+
+def rows_of(domain: str, scores: np.ndarray, name: str) -> pa.Table:
+    ids = [f"{domain}/test/{k:05}.png" for k in range(len(scores))]
+    told = {"protocol": ["dolos-2024"] * len(ids), "domain": [domain] * len(ids)}
+    return pa.table({"id": ids, **told, name: scores})
+
+
+@pytest.mark.parametrize("name", ["mean_prob", "fake_logit"])
+def test_ap_of_a_pair_is_the_mean_of_five_balanced_draws(name: str) -> None:
+    rng = np.random.default_rng(0)
+    fake, real = rng.normal(1, 1, 40).round(1), rng.normal(0, 1, 300).round(1)
+    expected = []
+    for draw in range(5):
+        generator = repro.generator(1337, "ap", draw)
+        picked = [side[torch.randperm(len(side), generator=generator)[:40].numpy()] for side in (fake, real)]
+        expected.append(sk.average_precision_score(np.repeat([1, 0], 40), np.concatenate(picked)))
+    fakes, reals = rows_of("a/p2", fake, name), rows_of("a/real", real, name)
+    found = summarise_pair(fakes, reals, "dolos-2024")
+    assert found == pytest.approx({"image_ap": np.mean(expected), "image_ap_2sd": 2 * np.std(expected)}, abs=1e-12)
+    assert len({*expected}) == 5
+    mixed = [rows.take(rng.permutation(len(rows))) for rows in (fakes, reals)]
+    assert summarise_pair(*mixed, "dolos-2024") == found, "draws are over the list's order"
+
+
+def test_of_equally_many_every_draw_is_the_whole_and_image_ap_the_other_protocols() -> None:
+    rng = np.random.default_rng(1)
+    fake, real = rng.beta(3, 2, 50), rng.beta(2, 3, 50)
+    found = summarise_pair(rows_of("a/p2", fake, "mean_prob"), rows_of("a/real", real, "mean_prob"), "dolos-2024")
+    assert found == pytest.approx({"image_ap": image_ap(fake, real), "image_ap_2sd": 0}, abs=1e-12)
+
+
+def test_a_raw_logit_comes_before_the_mean_of_a_map() -> None:
+    fakes, reals = rows_of("a/p2", np.array([5.0, 6.0]), "fake_logit"), rows_of("a/real", np.zeros(2), "fake_logit")
+    fakes = fakes.append_column("mean_prob", pa.array([0.1, 0.1]))
+    reals = reals.append_column("mean_prob", pa.array([0.9, 0.9]))
+    assert summarise_pair(fakes, reals, "dolos-2024")["image_ap"] == 1
+    with pytest.raises(DataError, match='score 1 in "fake_logit" is nan'):
+        summarise_pair(rows_of("a/p2", np.array([5.0, np.nan]), "fake_logit"), reals, "dolos-2024")
