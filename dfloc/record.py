@@ -11,6 +11,7 @@ from upath import UPath
 from dfloc import disk, storage
 from dfloc.config import Frozen
 from dfloc.errors import WorkspaceError
+from dfloc.ids import SampleId
 from dfloc.planned import PlannedTrial, SearchRecord, cell, is_named
 
 OLD = "plan.json"
@@ -82,9 +83,13 @@ class SweepRecord(Frozen):
 
     @property
     def tested(self) -> tuple[str, ...]:
-        """The study's domains that its trials are tested on, over which means run; others where none of them is."""
+        """The study's domains that its trials are tested on, over which means run; others where none of them is.
+
+        Real images, which have no fake pixel to find, are in a mean only where nothing else is tested.
+        """
         asked = {each.domain: None for trial in self.trials for each in trial.evaluations if each.split == "test"}
-        return tuple(domain for domain in self.domains if domain in asked) or tuple(asked) or self.domains
+        fakes = tuple(domain for domain in asked if SampleId.of(f"{domain}//").generator != "real")
+        return tuple(domain for domain in self.domains if domain in asked) or fakes or tuple(asked) or self.domains
 
     @property
     def protocols(self) -> tuple[str, ...]:

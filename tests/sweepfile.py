@@ -44,7 +44,13 @@ EXAMPLES = {
     },
     **{"evaluate": "{domains: [celebahq/ldm], protocol: dfloc-1}", "search": "{stage: search, trials: 64, space: {}}"},
     **{"from": "base", "train": "{domains: all, count: n, valid: 300}", "cases": "{replay: {train: {replay: equal}}}"},
-    **{"count": "{first: 1000, rest: 500}", "evaluate count": "12", "valid": "300", "valid_domains": "[celebahq/ldm]"},
+    **{
+        "count": "{first: 1000, rest: 500}",
+        "evaluate count": "12",
+        "reals": "[real]",
+        "valid": "300",
+        "valid_domains": "[celebahq/ldm]",
+    },
     **{"pairing": "disjoint", "within": "3000", "replay": "equal", "mode": "cumulative", "maps": "[clip-rn50/layer3]"},
     **{
         "weights": "{clip-rn50: openai}",

@@ -17,11 +17,9 @@ from dfloc.errors import ConfigError, DataError, unknown
 from dfloc.ids import SampleId, bare
 
 SPLITS: tuple[Split, ...] = get_args(Split)
-
 # Generators that are one for a study that holds one out. All others are families of their own.
 FAMILIES = {"repaint-p2-9k": "repaint-p2"}
-
-
+REAL, WHOLE = "real", frozenset({"p2"})  # no generator is called so; those of Dolos that make an image anew
 _KINDS: dict[MaskKind, DomainKind] = {"real": "real", "generated": "full"}
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LAYOUT = (
@@ -112,6 +110,16 @@ def family(domain: str, said: Mapping[str, str]) -> str:
 def kind(mask_kind: MaskKind) -> DomainKind:
     """Return the kind of a domain whose masks are of this kind."""
     return _KINDS.get(mask_kind, "local")
+
+
+def is_real(domain: str) -> bool:
+    """Return whether a domain holds a source's real images: `<source>/real`."""
+    return domain.partition("/")[2] == REAL
+
+
+def named_kind(domain: str) -> DomainKind:
+    """Return the kind of a domain of which its name alone is known."""
+    return "real" if is_real(domain) else "full" if domain.partition("/")[2] in WHOLE else "local"
 
 
 def photograph(name: str) -> str:

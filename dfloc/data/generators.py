@@ -1,4 +1,4 @@
-"""The mini-Dolos' masks, and the four generators that leave different traces under them."""
+"""The mini-Dolos' masks, and its four generators, which leave different traces under them, or all over."""
 
 from collections.abc import Callable, Mapping
 from typing import cast
@@ -55,6 +55,9 @@ GENERATORS: Mapping[str, Generator] = {
     "renoise": renoise,
     "checkerboard": checkerboard,
 }
+
+# Domains that are made anew all over, beside the others: what a generator gives under a mask of the whole image.
+WHOLE: Mapping[str, Generator] = {"renoise-full": renoise}
 
 
 def draw_mask(size: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:

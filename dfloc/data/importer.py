@@ -17,7 +17,7 @@ from dfloc import disk, storage
 from dfloc.data import dolos, rejects
 from dfloc.data.dolos import Sample
 from dfloc.data.folders import text
-from dfloc.data.leakage import Overlap, in_two_splits, overlaps, sentence
+from dfloc.data.leakage import Overlap, in_two_splits, overlaps, sentence, showing
 from dfloc.data.manifest import (
     FILE_NAME,
     DomainSplit,
@@ -248,10 +248,10 @@ def _held(out: UPath, old: Manifest, changed: BySplit) -> list[SampleRef]:
 
 def _check_names(changed: BySplit, held: Sequence[SampleRef]) -> None:
     """Refuse photographs that names show in two splits, before anything is written."""
-    fresh = [sample for part in changed.values() for sample in part.samples if sample.mask_kind != "generated"]
-    places = [*((s.stem, s.split) for s in fresh), *((s.stem, s.split) for s in held if s.mask_kind != "generated")]
-    stems = {sample.stem for sample in fresh}
-    _refuse([case for case in in_two_splits(places) if case.stem in stems])
+    fresh = [sample for part in changed.values() for sample in part.samples]
+    shown = list(showing([*fresh, *held]))
+    stems = {one.stem for one in shown if isinstance(one, Sample)}
+    _refuse([case for case in in_two_splits((one.stem, one.split) for one in shown) if case.stem in stems])
 
 
 def _check_pixels(scratch: UPath, written: Sequence[Written], held: Sequence[SampleRef]) -> None:

@@ -1,11 +1,12 @@
 """What lies in two splits: photographs by their names, and images by their pixels."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from upath import UPath
 
+from dfloc.data.dolos import Sample
 from dfloc.data.manifest import Manifest, SampleRef, refs_of
 
 NOTE = "photographs that lie in two splits"
@@ -29,9 +30,10 @@ def overlap(folder: UPath, manifest: Manifest, domains: Iterable[str]) -> list[O
 def overlaps(samples: Sequence[SampleRef]) -> list[Overlap]:
     """Return the photographs that lie in two splits: by their names, sorted, then those that only their pixels show.
 
-    Wholly generated images show no photograph and are left out of the first; equal pixels count whatever they show.
+    Wholly generated images whose names are of no photographs (`showing`) are left out of the first; equal pixels count
+    whatever they show.
     """
-    named = in_two_splits((sample.stem, sample.split) for sample in samples if sample.mask_kind != "generated")
+    named = in_two_splits((sample.stem, sample.split) for sample in showing(samples))
     known = {case.stem for case in named}
     by_pixels: defaultdict[str, list[SampleRef]] = defaultdict(list)
     for sample in samples:
@@ -44,6 +46,30 @@ def overlaps(samples: Sequence[SampleRef]) -> list[Overlap]:
             splits = tuple(sorted(first))
             equal.append(Overlap(" = ".join(first[split] for split in splits), splits, by_pixels=True))
     return [*named, *sorted(equal)]
+
+
+def showing(samples: Iterable[Sample | SampleRef]) -> Iterator[Sample | SampleRef]:
+    """Yield the samples that show the photograph that they are named by.
+
+    A wholly generated image may be made of one, or of nothing and only numbered. A split of such images shows
+    photographs where each is named by one that real or partly generated images of its source show, most of them in
+    that split too.
+    """
+    held = list(samples)
+    splits: defaultdict[str, set[str]] = defaultdict(set)
+    whole: defaultdict[tuple[str, str], list[Sample | SampleRef]] = defaultdict(list)
+    for sample in held:
+        if sample.mask_kind == "generated":
+            whole[sample.domain, sample.split].append(sample)
+        else:
+            splits[sample.stem].add(sample.split)
+    numbered = {
+        (domain, split)
+        for (domain, split), members in whole.items()
+        if not all(sample.stem in splits for sample in members)
+        or 2 * sum(split in splits[sample.stem] for sample in members) <= len(members)
+    }
+    yield from (one for one in held if one.mask_kind != "generated" or (one.domain, one.split) not in numbered)
 
 
 def undigested(samples: Iterable[SampleRef]) -> list[str]:

@@ -201,6 +201,11 @@ class Manifest(Frozen):
         return {name: info.family for name, info in self.domains.items()}
 
     @property
+    def kinds(self) -> dict[str, DomainKind]:
+        """The kind of each domain."""
+        return {name: info.kind for name, info in self.domains.items()}
+
+    @property
     def local(self) -> tuple[str, ...]:
         """Names of the local domains, sorted."""
         return tuple(sorted(name for name, info in self.domains.items() if info.kind == "local"))

@@ -13,16 +13,17 @@ import numpy.typing as npt
 from upath import UPath
 
 from dfloc import disk, registry
-from dfloc.data.generators import GENERATORS, Generator, Pixels, draw_mask
+from dfloc.data.generators import GENERATORS, WHOLE, Generator, Pixels, draw_mask
 from dfloc.errors import ConfigError, DataError
 from dfloc.repro import seed_of
 from dfloc.storage import get_json, put_json
 
 Split = Literal["train", "valid", "test"]
+Lacking = Literal["all", "whole", ""]
 
 SIZE = 256
 SCALE = (0.6, 1.0)
-SEMANTICS = 1
+SEMANTICS = 2  # 1 had no domains of WHOLE, all else is the same
 
 SKIMAGE, SKLEARN, MATPLOTLIB = "skimage/data", "sklearn/datasets/images", "matplotlib/mpl-data/sample_data"
 
@@ -94,12 +95,13 @@ def make(
     more: Mapping[str, Generator] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the mini-Dolos: four generators and the real images, the same crops and masks in each.
+    """Write the mini-Dolos: four generators, the real images and wholly generated ones, of the same crops.
 
-    `<out>/mini/fake/<generator>/{images,masks}/<split>/<photograph>-<k>.png`, `<out>/mini/real/<split>/...`: images
-    256x256 RGB, masks 0 = fake, 255 = real. A crop depends on the seed, its photograph and its number alone: larger
-    counts add files and change none. `<out>/mini.json` holds the request; the same one again does nothing, or
-    finishes what was interrupted.
+    `<out>/mini/fake/<generator>/{images,masks}/<split>/<photograph>-<k>.png`, `<out>/mini/real/<split>/...`,
+    `<out>/mini/fake/renoise-full/<split>/...`: images 256x256 RGB, masks 0 = fake, 255 = real, the same in each
+    generator. A crop depends on the seed, its photograph and its number alone: larger counts add files and change
+    none. `<out>/mini.json` holds the request; the same one again does nothing, finishes what was interrupted, or puts
+    beside data of an earlier version what these lack.
 
     Args:
         out: folder: new, empty, or with the same mini data.
@@ -122,13 +124,14 @@ def make(
     generators = _with(more or {})
     if more:
         request["generators"] = {name: registry.plugin_of("generator", name) for name in sorted(more)}
-    if _is_finished(out, request):
+    lacks = _lacks(out, request)
+    if not lacks:
         return
     sources = {stem: [_read(file) for file in PHOTOGRAPHS[stem]] for stem in {crop.stem for crop in crops}}
     try:
         put_json(UPath(out / "mini.json"), request | {"finished": False})
         with disk.room(out):
-            for done, _ in enumerate(_written(out, crops, sources, seed, generators), start=1):
+            for done, _ in enumerate(_written(out, crops, sources, seed, generators, lacks), start=1):
                 if on_progress:
                     on_progress(done, len(crops))
         put_json(UPath(out / "mini.json"), request | {"finished": True})
@@ -143,21 +146,28 @@ def _crops(split: Split, count: int, fold: int) -> list[Crop]:
     return [Crop(stems[index % len(stems)], index // len(stems), split) for index in range(count)]
 
 
-def _is_finished(out: Path, request: Mapping[str, object]) -> bool:
-    """Return whether the data are there already; raise where something else is."""
+def _lacks(out: Path, request: Mapping[str, object]) -> Lacking:
+    """Return what is to be written: all, whole (the wholly generated images alone) or nothing.
+
+    Raises:
+        DataError: something else is there.
+    """
     if not out.exists():
-        return False
+        return "all"
     marker = out / "mini.json"
     if not out.is_dir() or (not marker.exists() and any(out.iterdir())):
         raise DataError(f"{out} holds something that is not the mini data; name a new or an empty folder")
     if not marker.exists():
-        return False
+        return "all"
     found = get_json(UPath(marker))
-    if not isinstance(found, dict) or {key: value for key, value in found.items() if key != "finished"} != request:
+    asked = {key: value for key, value in found.items() if key != "finished"} if isinstance(found, dict) else {}
+    if not isinstance(found, dict) or asked not in (request, {**request, "semantics": 1}):
         raise DataError(
             f"{out} holds other mini data ({found}), wanted {dict(request)}; name another folder, or delete it"
         )
-    return bool(found.get("finished"))
+    if not found.get("finished"):
+        return "all"
+    return "" if asked == request else "whole"
 
 
 def _read(file: str) -> Pixels:
@@ -178,7 +188,7 @@ def _read(file: str) -> Pixels:
 
 
 def _with(more: Mapping[str, Generator]) -> dict[str, Generator]:
-    taken = sorted({*GENERATORS, "real"} & more.keys())
+    taken = sorted({*GENERATORS, *WHOLE, "real"} & more.keys())
     if taken:
         raise ConfigError(f"the generator {taken[0]} is built in already; give yours another name")
     return {**GENERATORS, **more}
@@ -190,27 +200,54 @@ def _written(
     sources: Mapping[str, list[Pixels]],
     seed: int,
     generators: Mapping[str, Generator],
+    lacks: Lacking,
 ) -> Iterator[None]:
     """Write the crops, several at a time; yield once for each."""
+    parts = [f"fake/{name}" for name in WHOLE]
+    if lacks == "all":
+        parts += ["real", *(f"fake/{name}/{part}" for name in generators for part in ("images", "masks"))]
     for split in {crop.split for crop in crops}:
-        for domain in ("real", *(f"fake/{name}/{part}" for name in generators for part in ("images", "masks"))):
-            (out / "mini" / domain / split).mkdir(parents=True, exist_ok=True)
+        for part in parts:
+            (out / "mini" / part / split).mkdir(parents=True, exist_ok=True)
+
+    def write(crop: Crop) -> None:
+        rng = np.random.default_rng(seed_of("mini", seed, crop.stem, crop.k))
+        image_HWC = _cut(sources[crop.stem][rng.integers(len(sources[crop.stem]))], rng)
+        if lacks == "all":
+            _write(out, crop, image_HWC, draw_mask(SIZE, rng), seed, generators)
+        _write_whole(out, crop, image_HWC, seed)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(lambda crop: _write(out, crop, sources[crop.stem], seed, generators), crops)
+        yield from pool.map(write, crops)
 
 
-def _write(out: Path, crop: Crop, files: list[Pixels], seed: int, generators: Mapping[str, Generator]) -> None:
-    """Write one crop: the real image, and each generator's image and mask."""
-    rng = np.random.default_rng(seed_of("mini", seed, crop.stem, crop.k))
-    image_HWC = _cut(files[rng.integers(len(files))], rng)
-    mask_HW = draw_mask(SIZE, rng)
+def _write(
+    out: Path,
+    crop: Crop,
+    image_HWC: Pixels,
+    mask_HW: npt.NDArray[np.bool_],
+    seed: int,
+    generators: Mapping[str, Generator],
+) -> None:
+    """Write the real image of a crop, and each generator's image and mask."""
     _save(out / "mini" / "real" / crop.split / crop.name, image_HWC)
     for name, generate in generators.items():
-        noise = np.random.default_rng(seed_of("mini", seed, crop.stem, crop.k, name))
-        fake_HWC = np.where(mask_HW[..., None], _made(name, generate, image_HWC, mask_HW, noise), image_HWC)
+        made_HWC = _made(name, generate, image_HWC, mask_HW, _noise(crop, seed, name))
         folder = out / "mini" / "fake" / name
-        _save(folder / "images" / crop.split / crop.name, fake_HWC)
+        _save(folder / "images" / crop.split / crop.name, np.where(mask_HW[..., None], made_HWC, image_HWC))
         _save(folder / "masks" / crop.split / crop.name, np.where(mask_HW, 0, 255).astype(np.uint8))
+
+
+def _write_whole(out: Path, crop: Crop, image_HWC: Pixels, seed: int) -> None:
+    """Write what is generated of a crop all over, which has no mask."""
+    everywhere_HW = np.ones((SIZE, SIZE), bool)
+    for name, generate in WHOLE.items():
+        made_HWC = generate(image_HWC, everywhere_HW, _noise(crop, seed, name))
+        _save(out / "mini" / "fake" / name / crop.split / crop.name, made_HWC)
+
+
+def _noise(crop: Crop, seed: int, name: str) -> np.random.Generator:
+    return np.random.default_rng(seed_of("mini", seed, crop.stem, crop.k, name))
 
 
 def _made(

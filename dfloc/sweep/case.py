@@ -167,7 +167,7 @@ class Case:
             raise self._file.mistake(error, CellAsk, self.where) from None
         seed = axes["seed"] if ask.trial.seed is None else ask.trial.seed
         start, checkpoint = (ask.parent.trial, ask.parent.checkpoint) if ask.parent else (None, "best")
-        train = in_full(ask.train, {*self._domains, *self._data.local})
+        train = in_full(ask.train, self._domains, self._data)
         with blamed(lambda: self.where(("train", "domains"), ("train", "count"), ("train", "valid"))):
             train = numbered(train, self._stage, axes, self._domains, self._data)
         train = self._frame.scale.ask(train)

@@ -102,11 +102,14 @@ class Study:
 def without_each(cell: Cell, domains: Sequence[str], data: Data) -> list[Cell]:
     """Return a cell once without each domain of its mixture, which is validated on instead (axis `left_out`).
 
+    Real images are of no generator, and stay in each.
+
     Raises:
         ConfigError: the mixture has fewer than two families of domains.
     """
     named = counts.names(cell.train.domains, cell.stage, cell.axes, domains, data)
-    mixture = [dolos.resolve(domain, domains) for domain in named]
+    mixture = [domain for domain in named if not dolos.is_real(domain)]
+    reals = tuple(domain for domain in named if dolos.is_real(domain))
     of = {domain: dolos.family(domain, data.families) for domain in mixture}
     if len({*of.values()}) < 2:
         raise ConfigError(
@@ -116,6 +119,6 @@ def without_each(cell: Cell, domains: Sequence[str], data: Data) -> list[Cell]:
     found = []
     for one in mixture:
         rest = tuple(domain for domain in mixture if of[domain] != of[one])
-        train = cell.train.model_copy(update={"domains": rest, "valid_domains": (one,)})
+        train = cell.train.model_copy(update={"domains": (*rest, *reals), "valid_domains": (one,)})
         found.append(replace(cell, axes={**cell.axes, "left_out": one}, train=train))
     return found

@@ -1,6 +1,6 @@
 """How many images of which domains a cell asks for, by full names; `all` is what the data have, `--limit` a share."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -11,6 +11,8 @@ from dfloc.errors import ConfigError, DataError
 from dfloc.sweep.data import Data
 from dfloc.sweep.sweep_keys import Number, TrainAsk
 
+ALL, ALL_BUT_HELD_OUT, REAL = "all", "all_but_held_out", "real"
+WORDS = frozenset({ALL, ALL_BUT_HELD_OUT, REAL, "first", "rest"})  # no names of domains, alone or in a list
 HELD_OUT = "held_out"  # the axis whose values are domains whatever reads it: a short name is understood
 RULE = 2  # see SweepRecord.limit_rule
 
@@ -53,35 +55,64 @@ def largest(asks: Sequence[TrainAsk]) -> int:
 def names(
     asked: str | tuple[str, ...], stage: str, axes: Mapping[str, object], domains: Sequence[str], data: Data
 ) -> list[str]:
-    """Return the domains that a field of a cell names: all | all_but_held_out | one domain | domains.
+    """Return the domains that a field of a cell names: all | all_but_held_out | real | one domain | a list of these.
 
     Raises:
         ConfigError: an unknown domain, an axis that the cell does not have, or no domain is left.
     """
-    if asked == ():
-        return []
-    if asked == "all":
-        return list(domains)
-    if asked == "all_but_held_out":
-        if "held_out" not in axes:
-            raise ConfigError(f"stage {stage}: all_but_held_out needs the axis held_out")
-        held_out = dolos.family(str(axes["held_out"]), data.families)
-        found = [domain for domain in domains if dolos.family(domain, data.families) != held_out]
-    else:
-        listed = (asked,) if isinstance(asked, str) else asked
-        for axis in {HELD_OUT, "domain"}.intersection(listed):  # no domain is called so
-            raise ConfigError(f"stage {stage} has no axis {axis}; add stages.{stage}.grid.{axis}=[...]")
-        found = [dolos.resolve(name, {*domains, *data.local}) for name in listed]
+    listed = (asked,) if isinstance(asked, str) else asked
+    for axis in {HELD_OUT, "domain"}.intersection(listed):  # no domain is called so
+        raise ConfigError(f"stage {stage} has no axis {axis}; add stages.{stage}.grid.{axis}=[...]")
+    found = list[str]()
+    for name in listed:
+        if name == ALL:
+            found += domains
+        elif name == ALL_BUT_HELD_OUT:
+            found += _others(stage, axes, domains, data)
+        elif name == REAL:
+            found += reals_of(domains, data)
+        else:
+            found.append(full_name(name, domains, data))
+    return list(dict.fromkeys(found))
+
+
+def _others(stage: str, axes: Mapping[str, object], domains: Sequence[str], data: Data) -> list[str]:
+    """Return the study's domains of other families than the held-out one."""
+    if HELD_OUT not in axes:
+        raise ConfigError(f"stage {stage}: {ALL_BUT_HELD_OUT} needs the axis {HELD_OUT}")
+    held_out = dolos.family(str(axes[HELD_OUT]), data.families)
+    found = [domain for domain in domains if dolos.family(domain, data.families) != held_out]
     if not found:
         raise ConfigError(f"stage {stage}: no domain is left to train on; the study has {', '.join(domains)}")
     return found
+
+
+def reals_of(domains: Iterable[str], data: Data) -> list[str]:
+    """Return the domains of real images of these domains' sources that the data have; all of them where they have none.
+
+    A domain of one's own often has no reals of its source; what has none of them lacks all (`study_checks.sentences`).
+    """
+    named = list(dict.fromkeys(f"{domain.partition('/')[0]}/{REAL}" for domain in domains))
+    return [name for name in named if data.has(name)] or named
+
+
+def full_name(short: str, domains: Iterable[str], data: Data) -> str:
+    """Return the full name of a domain of any kind; a short name is a local domain's where one is called so.
+
+    Raises:
+        ConfigError: no domain has that name, or several.
+    """
+    known = {*domains, *data.local}
+    if any(short in (name, name.partition("/")[2]) for name in known):
+        return dolos.resolve(short, known)
+    return dolos.resolve(short, {*known, *data.kinds})
 
 
 def by_domain(asked: Number | Mapping[str, Number], found: Sequence[str], domains: Sequence[str]) -> dict[str, Number]:
     """Return the number of each of some domains.
 
     Args:
-        asked: one number for all; or by domain, or with the keys `first` and `rest`.
+        asked: one number for all; or by domain, or with the keys `first`, `real` (of each domain of reals) and `rest`.
         found: the domains, by `names`.
         domains: of the study; `first` is its first one.
 
@@ -92,17 +123,21 @@ def by_domain(asked: Number | Mapping[str, Number], found: Sequence[str], domain
         return dict.fromkeys(found, asked)
     known, given = {*domains, *found}, dict[str, Number]()
     for key, number in asked.items():
-        name = domains[0] if key == "first" else key if key == "rest" else dolos.resolve(key, known)
-        if name in given:
-            raise ConfigError(f"count names {name} twice, by {key} and by another key")
-        given[name] = number
+        if key == REAL:
+            named = [name for name in found if dolos.is_real(name)]
+        else:
+            named = [domains[0] if key == "first" else key if key == "rest" else dolos.resolve(key, known)]
+        for name in named:
+            if name in given:
+                raise ConfigError(f"count names {name} twice, by {key} and by another key")
+            given[name] = number
     lacking = [name for name in found if name not in given and "rest" not in given]
     if lacking:
         raise ConfigError(f"count names no number for {', '.join(lacking)}; add the key rest")
     return {name: given[name] if name in given else given["rest"] for name in found}
 
 
-def in_full(ask: TrainAsk, known: Collection[str]) -> TrainAsk:
+def in_full(ask: TrainAsk, domains: Sequence[str], data: Data) -> TrainAsk:
     """Return the same with full names for short ones, in the order in which they stand.
 
     A name that stands for no known domain, or for several, is left to be refused where it is used.
@@ -110,17 +145,21 @@ def in_full(ask: TrainAsk, known: Collection[str]) -> TrainAsk:
     new: dict[str, object] = {}
     for field in ("domains", "valid_domains"):
         asked = getattr(ask, field)
-        new[field] = tuple(_full(name, known) for name in asked) if isinstance(asked, tuple) else _full(asked, known)
+        many = isinstance(asked, tuple)
+        new[field] = tuple(_full(one, domains, data) for one in asked) if many else _full(asked, domains, data)
     for field in ("count", "valid"):
         asked = getattr(ask, field)
-        full = {_full(name, known): n for name, n in asked.items()} if isinstance(asked, Mapping) else {}
+        full = {_full(name, domains, data): n for name, n in asked.items()} if isinstance(asked, Mapping) else {}
         new |= {field: full} if full and len(full) == len(asked) else {}
     return ask.model_copy(update=new)
 
 
-def _full(name: str | None, known: Collection[str]) -> str | None:
-    found = [one for one in known if name == one.partition("/")[2]]
-    return found[0] if len(found) == 1 else name
+def _full(name: str | None, domains: Sequence[str], data: Data) -> str | None:
+    for known in ({*domains, *data.local}, {*data.kinds}):
+        found = [one for one in known if name == one.partition("/")[2]]
+        if found:
+            return found[0] if len(found) == 1 and name not in WORDS else name
+    return name
 
 
 def numbered(ask: TrainAsk, stage: str, axes: Mapping[str, object], domains: Sequence[str], data: Data) -> TrainAsk:

@@ -1,6 +1,6 @@
 """What a study is planned against: shards, or, without any, the counts that they are expected to have."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 from typing import Protocol
@@ -10,7 +10,15 @@ from upath import UPath
 from dfloc.config import SampleList, fingerprint
 from dfloc.data import dolos
 from dfloc.data.leakage import NOTE, overlaps, undigested
-from dfloc.data.manifest import Manifest, SampleRef, list_digest, masks_of_one_kind, read_samples, refs_of
+from dfloc.data.manifest import (
+    DomainKind,
+    Manifest,
+    SampleRef,
+    list_digest,
+    masks_of_one_kind,
+    read_samples,
+    refs_of,
+)
 from dfloc.data.mixture import Split
 from dfloc.errors import DataError
 from dfloc.ids import SampleId
@@ -24,6 +32,7 @@ class Data(Protocol):
     Attributes:
         name: enters the sweep's name.
         local: the local domains, in name order.
+        kinds: of every domain that may be named, of which there are images or may be.
         present: whether the samples are there; else placeholders stand for them, and they are imported first.
         folders: of the shards.
         families: of imported domains; that of another is its generator's name (`dolos.family`).
@@ -31,6 +40,7 @@ class Data(Protocol):
 
     name: str
     local: tuple[str, ...]
+    kinds: Mapping[str, DomainKind]
     families: Mapping[str, str]
     present: bool
     folders: Sequence[UPath]
@@ -47,8 +57,13 @@ class Data(Protocol):
     def facts(self, domain: str) -> dict[str, DomainFacts]:
         """Return the images and photographs of each split of a domain."""
 
-    def notes(self, domains: Sequence[str]) -> tuple[str, ...]:
-        """Return what a report must say of the domains; raises DataError where they must not be used."""
+    def notes(self, domains: Sequence[str], beside: Collection[str] = ()) -> tuple[str, ...]:
+        """Return what a report must say of a study's domains; raises DataError where they must not be used.
+
+        Args:
+            domains: the study's.
+            beside: others that are trained or tested on.
+        """
 
 
 class Shards:
@@ -67,6 +82,7 @@ class Shards:
         self.folders: Sequence[UPath] = [folder]
         self.manifest = Manifest.load(folder)
         self.local = self.manifest.local
+        self.kinds: Mapping[str, DomainKind] = self.manifest.kinds
         self.families: Mapping[str, str] = self.manifest.families
         self._read = cache(lambda domain, split: read_samples(folder, self.manifest, domain, split))
 
@@ -80,28 +96,28 @@ class Shards:
 
     def has(self, domain: str) -> bool:
         """Return whether the domain was imported."""
-        return domain in self.local
+        return domain in self.kinds
 
     def facts(self, domain: str) -> dict[str, DomainFacts]:
         """Return the images and photographs of each split of a domain."""
         splits = self.manifest.domains[domain].splits
         return {name: DomainFacts(images=part.count, photographs=part.photographs) for name, part in splits.items()}
 
-    def notes(self, domains: Sequence[str]) -> tuple[str, ...]:
+    def notes(self, domains: Sequence[str], beside: Collection[str] = ()) -> tuple[str, ...]:
         """Return the manifest's notes, and on old shards what these do not say.
 
         Raises:
             DataError: one photograph lies in two splits, and the import was not told to allow it.
         """
-        reals = [name for name, info in self.manifest.domains.items() if info.kind == "real"]
-        refs = refs_of(self.folder, self.manifest, [*domains, *reals])
+        reals = [name for name, kind in self.kinds.items() if kind == "real"]
+        refs = refs_of(self.folder, self.manifest, [*domains, *reals, *sorted(beside)])
         doubles = overlaps(refs)
         if doubles and not any(note.startswith(NOTE) for note in self.manifest.notes):
             raise DataError(
                 f"{len(doubles)} source images lie in two splits, the first is {doubles[0].stem} "
                 f"({', '.join(doubles[0].splits)}); mend the data, or import them again with --allow-overlap"
             )
-        found = masks_of_one_kind(self.folder, self.manifest, [name for name in domains if self.has(name)])
+        found = masks_of_one_kind(self.folder, self.manifest, [name for name in domains if name in self.local])
         return tuple(dict.fromkeys([*self.manifest.notes, *found, *undigested(refs)]))
 
 
@@ -113,6 +129,7 @@ class Expected:
         counts: domain -> split -> images; empty: any domain may be there.
         otherwise: split -> images of a domain that is neither counted nor one of Dolos'.
         families: of domains of which a person, or an earlier import, says it.
+        kinds: of domains that are counted; that of another is told by its name.
     """
 
     present = False
@@ -124,10 +141,14 @@ class Expected:
         counts: Mapping[str, Mapping[str, int]],
         otherwise: Mapping[str, int],
         families: Mapping[str, str] = MappingProxyType({}),
+        kinds: Mapping[str, DomainKind] = MappingProxyType({}),
     ):
         self.name = name
         self.families = families
-        self.local = tuple(sorted(counts))
+        self.kinds: Mapping[str, DomainKind] = {
+            name: kinds.get(name, dolos.named_kind(name)) for name in counts or dolos.COUNTS
+        }
+        self.local = tuple(sorted(name for name in counts if self.kinds[name] == "local"))
         self._counts = counts
         self._otherwise = otherwise
         self._placed = cache(lambda domain, split: placeholders(domain, split, self._count(domain, split)))
@@ -150,7 +171,7 @@ class Expected:
         counts = self._counts.get(domain) or published or self._otherwise
         return {split: DomainFacts(images=count, photographs=count) for split, count in counts.items()}
 
-    def notes(self, domains: Sequence[str]) -> tuple[str, ...]:
+    def notes(self, domains: Sequence[str], beside: Collection[str] = ()) -> tuple[str, ...]:
         """Return nothing: nothing is known."""
         return ()
 
@@ -192,7 +213,7 @@ def said(data: Data, domains: Iterable[str]) -> dict[str, str]:
 
 def alike(data: Data, domains: Iterable[str]) -> Iterator[str]:
     """Yield a sentence for own domains of several sources that are one family since their generators have one name."""
-    unsaid = sorted({*domains} - said(data, domains).keys())
+    unsaid = sorted(name for name in {*domains} - said(data, domains).keys() if not dolos.is_real(name))
     found: dict[str, list[str]] = {}
     for domain in unsaid:
         found.setdefault(dolos.family(domain, {}), []).append(domain)

@@ -10,11 +10,6 @@ from dfloc.errors import ConfigError
 from dfloc.sweep.sweep_keys import TrialAsk
 
 
-def is_real(domain: str) -> bool:
-    """Return whether a domain is of photographs: `<source>/real`."""
-    return domain.partition("/")[2] == REAL
-
-
 def classes(task: Task, train: SampleList, domains: Sequence[str], families: Mapping[str, str]) -> tuple[str, ...]:
     """Return what a trial tells apart: real first, then fake, or the families that it is trained on, in study order.
 
@@ -30,8 +25,8 @@ def classes(task: Task, train: SampleList, domains: Sequence[str], families: Map
     if task == "localize":
         return ()
     given = [domain for domain in dict.fromkeys([*domains, *train.counts]) if train.counts.get(domain)]
-    fakes = dict.fromkeys(dolos.family(domain, families) for domain in given if not is_real(domain))
-    lacking = "fakes" if not fakes else "photographs" if not any(map(is_real, given)) else ""
+    fakes = dict.fromkeys(dolos.family(domain, families) for domain in given if not dolos.is_real(domain))
+    lacking = "fakes" if not fakes else "photographs" if not any(map(dolos.is_real, given)) else ""
     if lacking:
         raise ConfigError(f"task {task} learns from {lacking} too: add some, as in train.domains=[all, real]")
     return (REAL, FAKE) if task == "detect" else (REAL, *fakes)
@@ -43,7 +38,7 @@ def refuse_lacking(task: Task, found: Sequence[str], valid: SampleList, families
     Raises:
         ConfigError: it lacks one, so that AP and accuracy are not defined.
     """
-    there = {REAL if is_real(domain) else dolos.family(domain, families) for domain, n in valid.counts.items() if n}
+    there = {REAL if dolos.is_real(domain) else dolos.family(domain, families) for domain, n in valid.counts.items() if n}
     if task == "detect":
         there = {name if name == REAL else FAKE for name in there}
     if lacking := [name for name in found if name not in there]:

@@ -17,6 +17,7 @@ from dfloc.features.store import CLEAN, TRUTH, FeatureStore, bytes_of
 from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
+from dfloc.sweep import reals
 from dfloc.sweep.augmentation_cost import AugmentedViews, views
 from dfloc.sweep.cell import Cell
 
@@ -128,6 +129,7 @@ class Plan:
             stopped = f"; stopped early by the search: {self.stopped}" if self.stopped else ""
             failed = f"failed before: {len(self.failed)}{stopped}"
             yield f"done: {self.done}, of which {self.shared} by another sweep; {failed}"
+        yield from reals.lines(self.resolved.all)
         left = sum(item.train for item in self.items) + to_draw
         yield f"{self.left} to run: {left} to train, {evaluations} evaluations"
         if to_draw:

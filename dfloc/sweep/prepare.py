@@ -18,11 +18,9 @@ from dfloc.sweep.plan import Plan, make
 from dfloc.sweep.resolve import resolve
 from dfloc.sweep.search import Search
 from dfloc.sweep.study import expand
-from dfloc.sweep.sweep_data import SweepRequest, counted, data_folder, data_of, own_samples
+from dfloc.sweep.sweep_data import SweepRequest, data_folder, data_of, local, own_samples
 from dfloc.sweep.sweep_file import SweepFile, find
 from dfloc.sweep.validation_errors import blamed
-
-UNMASKED = frozenset({"real", "p2"})
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def _chosen(options: SweepRequest, workspace: Workspace, data: Data) -> SweepFil
     asked = file.domains_asked(options.chosen_preset, options.settings)
     with blamed(lambda: file.giver("domains")):
         domains = _domains(asked, data)
-    domains = list(dict.fromkeys([*domains, *counted(own_samples(options, workspace))]))
+    domains = list(dict.fromkeys([*domains, *local(own_samples(options, workspace))]))
     file.choose(options.chosen_preset, options.settings, domains)
     file.values |= {"device": options.device} if options.device else {}
     return file
@@ -135,7 +133,9 @@ def _domains(asked: object, data: Data) -> list[str]:
         asked = [asked]
     if not isinstance(asked, list) or not all(isinstance(name, str) for name in asked):
         raise ConfigError(f'domains should be a list of names, "data" or "data:2", but it is {asked!r}')
-    whole = next((name for name in asked if name in dolos.COUNTS and name.rpartition("/")[2] in UNMASKED), None)
+    unmasked = {name for name, kind in data.kinds.items() if kind != "local"}
+    unmasked |= {name for name in dolos.COUNTS if dolos.named_kind(name) != "local"} - {*data.local}
+    whole = next((name for name in asked if name in unmasked), None)
     if whole:
         raise ConfigError(f"{whole} has no masks: the domains of a study are those of partly generated images")
     if not data.present and not data.local:

@@ -15,7 +15,7 @@ from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.registry import SOLVED, plugin_of
-from dfloc.sweep import component_specs, counts, image_task, study_checks
+from dfloc.sweep import component_specs, counts, image_task, reals, study_checks
 from dfloc.sweep.cell import Cell, Study
 from dfloc.sweep.counts import RULE
 from dfloc.sweep.data import Data, alike, named, said
@@ -52,15 +52,19 @@ class Resolver:
         self._samples = ranked(data.samples)
         self._planned: dict[Cell, PlannedTrial] = {}
         self._lacking: dict[Cell, set[str]] = {}
-        known = {*study.ask.domains, *data.local}
         with study.first.blames("evaluate.domains"):
-            tests = [dolos.resolve(name, known) for name in study.ask.evaluate.domains]
+            tests = [counts.full_name(name, study.ask.domains, data) for name in study.ask.evaluate.domains]
+        with study.first.blames("evaluate.reals"):
+            beside = reals.scored(study.ask.evaluate, tests, data)
         with study.first.blames("evaluate.protocol"):
             protocols.find(study.ask.evaluate.protocol)
         there = {domain: data.facts(domain) for domain in tests if data.has(domain)}
         self._tests = {domain: self._test_list(domain) for domain, facts in there.items() if "test" in facts}
         for domain in there.keys() - self._tests.keys():
             self.notes[f"{domain} has no test images: nothing is scored on it"] = None
+        self.notes |= dict.fromkeys(reals.lacking(beside, data))
+        there_too = (domain for domain in beside if data.has(domain) and "test" in data.facts(domain))
+        self._tests |= {domain: self._test_list(domain) for domain in there_too}
 
     def planned(self, cells: Sequence[Cell]) -> list[PlannedTrial]:
         """Return the trial of every cell that the data can give, parents first.
@@ -157,7 +161,11 @@ class Resolver:
         seen = {*before.seen, *parent.spec.train.counts}
         families = before.families | said(self.data, {*seen, *before.base, *own})
         base = {dolos.family(domain, families) for domain in before.base}
-        new = sum(count for domain, count in train.counts.items() if dolos.family(domain, families) not in base)
+        new = sum(
+            count
+            for domain, count in train.counts.items()
+            if not dolos.is_real(domain) and dolos.family(domain, families) not in base
+        )
         goes_on = before.exposure if train.asked.get("mode") == "incremental" else 0
         return Lineage(
             seen=tuple(sorted(seen)),
@@ -270,7 +278,8 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
             component_specs.refuse_lone_drawn(cover)
     domains = tuple(domain for domain in ask.domains if data.has(domain))
     used = named(domains, [*trials, *cover])
-    notes = (*alike(data, used), *data.notes(domains))
+    beside = sorted(used - {*domains})
+    notes = (*alike(data, used), *reals.warnings([*trials, *cover]), *data.notes(domains, beside))
     record = SweepRecord(
         sweep="-".join([ask.name, preset, data.name, *([f"limit{limit}"] if limit else [])]),
         name=ask.name,

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from dfloc.data import dolos
 from dfloc.data.mixture import Split
 from dfloc.errors import ConfigError, DataError
 from dfloc.ids import MapName
-from dfloc.sweep import counts
+from dfloc.sweep import counts, reals
 from dfloc.sweep.cell import Cell, Study
 from dfloc.sweep.counts import Scale
 from dfloc.sweep.data import Data
@@ -36,13 +37,16 @@ def sentences(study: Study, data: Data, skipped: Mapping[str, Sequence[set[str]]
     planned = Counter(cell.stage for cell in (*study.cells, *study.cover))
     lacking = sorted({domain for cells in skipped.values() for cell in cells for domain in cell})
     cure = "name those that are there by --set domains=[...]"
+    cure = next((reals.cure(domain) for domain in lacking if dolos.is_real(domain)), cure)
     if sum(len(cells) for cells in skipped.values()) == planned.total():
         have = ", ".join(data.local)
         raise DataError(f"every trial of the study needs {', '.join(lacking)}, but the data have {have}; {cure}")
     for stage, cells in skipped.items():
         needed = ", ".join(sorted({domain for cell in cells for domain in cell}))
         yield f"stage {stage}: {len(cells)} of {planned[stage]} trials skipped: the data lack {needed}"
-    if lacking and len(domains) > 1:
+    yield from _without_reals(study, data)
+    yield from (reals.cure(domain) for domain in lacking if dolos.is_real(domain))
+    if not all(map(dolos.is_real, lacking)) and len(domains) > 1:
         name = f"{study.ask.name}-{len(domains)}"
         yield f"for a study of the domains that are there: --set name={name} --set domains=[{','.join(domains)}]"
 
@@ -128,16 +132,37 @@ def _short(
     return found
 
 
+def _without_reals(study: Study, data: Data) -> Iterator[str]:
+    """Yield a sentence on sources of the study without real images, where those of others stand for `real`."""
+    lists = [of for cell in (*study.cells, *study.cover) for of in (cell.train.domains, cell.train.judges)]
+    if not any(of == counts.REAL or (isinstance(of, tuple) and counts.REAL in of) for of in lists):
+        return
+    there = counts.reals_of(study.ask.domains, data)
+    lacking = sorted({f"{name.partition('/')[0]}/{counts.REAL}" for name in study.ask.domains} - {*there})
+    if lacking:
+        yield f"the data have no {', '.join(lacking)}: `real` stands for {', '.join(there)} alone"
+
+
+def _varies(of: str | tuple[str, ...], cell: Cell) -> bool:
+    """Return whether a list differs from cell to cell, or with the study's domains, so that a number may idle."""
+    words = (counts.ALL, counts.ALL_BUT_HELD_OUT, *cell.given.values())
+    return of in words or (isinstance(of, tuple) and any(name in words for name in of))
+
+
+def _real_among(found: Collection[str]) -> list[str]:
+    return [counts.REAL] if any(map(dolos.is_real, found)) else []
+
+
 def _refuse_numbers(cells: tuple[Cell, ...], study: Study, data: Data) -> None:
     """Refuse a number for a domain that no cell of the same case trains, or validates, on."""
     read, named = set[tuple[str, ...]](), dict[tuple[str, ...], Cell]()
     for cell in cells:
         train = cell.train
         for field, asked, of in (("count", train.count, train.domains), ("valid", train.valid, train.judges)):
-            if isinstance(asked, Mapping) and of not in ("all", "all_but_held_out", *cell.given.values()):
+            if isinstance(asked, Mapping):
                 found = counts.names(of, cell.stage, cell.axes, study.ask.domains, data)
-                read |= {(cell.stage, cell.case, field, name) for name in found}
-                keys = asked.keys() - {"first", "rest"}
+                read |= {(cell.stage, cell.case, field, name) for name in (*found, *_real_among(found))}
+                keys = asked.keys() & {counts.REAL} if _varies(of, cell) else asked.keys() - {"first", "rest"}
                 named |= {(cell.stage, cell.case, field, name): cell for name in sorted(keys)}
     for (stage, case, field, name), cell in named.items():
         if (stage, case, field, name) not in read:

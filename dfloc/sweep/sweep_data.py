@@ -9,9 +9,9 @@ from upath import UPath
 
 from dfloc import storage
 from dfloc.data import dolos, folder_pairs
-from dfloc.data.generators import GENERATORS
+from dfloc.data.generators import GENERATORS, WHOLE
 from dfloc.data.importer import is_imported
-from dfloc.data.manifest import FILE_NAME, domains_of
+from dfloc.data.manifest import FILE_NAME, DomainKind, domains_of
 from dfloc.data.writer import GROUP_ROWS
 from dfloc.errors import DataError
 from dfloc.storage import Workspace
@@ -108,12 +108,16 @@ def data_of(options: SweepRequest, workspace: Workspace) -> Data:
         shards = Shards(folder, folder.parent.name if folder.name == "shards" else folder.name)
         if is_imported(own, folder, group_rows(options)):
             return shards
-        held = {name: {split: facts.images for split, facts in shards.facts(name).items()} for name in shards.local}
-        return Expected(shards.name, held | counted(own), {}, {**shards.families, **_families(own)})
+        held = {name: {split: facts.images for split, facts in shards.facts(name).items()} for name in shards.kinds}
+        families, kinds = {**shards.families, **_families(own)}, {**shards.kinds, **_kinds(own)}
+        return Expected(shards.name, held | counted(own), {}, families, kinds)
     if options.data is not None:
-        return Expected(folder.name, counted([*dolos.scan(Path(options.data)), *own]), {}, _families(own))
-    counts = {f"{MINI}/{name}": MINI_COUNTS for name in GENERATORS} | counted(own)
-    return Expected(MINI, counts, {}, _families(own))
+        samples = [*dolos.scan(Path(options.data)), *own]
+        return Expected(folder.name, counted(samples), {}, _families(own), _kinds(samples))
+    built_in = (*GENERATORS, *WHOLE, dolos.REAL)
+    counts = {f"{MINI}/{name}": MINI_COUNTS for name in built_in} | counted(own)
+    whole: dict[str, DomainKind] = {f"{MINI}/{name}": "full" for name in WHOLE}
+    return Expected(MINI, counts, {}, _families(own), whole | _kinds(own))
 
 
 def own_samples(options: SweepRequest, workspace: Workspace) -> list[dolos.Sample]:
@@ -178,13 +182,21 @@ def import_tree(options: SweepRequest, workspace: Workspace, console: Console) -
 
 
 def counted(samples: Sequence[dolos.Sample]) -> dict[str, dict[str, int]]:
-    """Return domain -> split -> images of the local domains."""
+    """Return domain -> split -> images."""
     counts: dict[str, dict[str, int]] = {}
     for sample in samples:
-        if dolos.kind(sample.mask_kind) == "local":
-            split = counts.setdefault(sample.domain, {})
-            split[sample.split] = split.get(sample.split, 0) + 1
+        split = counts.setdefault(sample.domain, {})
+        split[sample.split] = split.get(sample.split, 0) + 1
     return counts
+
+
+def local(samples: Sequence[dolos.Sample]) -> list[str]:
+    """Return the domains of partly generated images among those of some samples, each once."""
+    return [domain for domain, kind in _kinds(samples).items() if kind == "local"]
+
+
+def _kinds(samples: Sequence[dolos.Sample]) -> dict[str, DomainKind]:
+    return {sample.domain: dolos.kind(sample.mask_kind) for sample in samples}
 
 
 def _families(samples: Sequence[dolos.Sample]) -> dict[str, str]:

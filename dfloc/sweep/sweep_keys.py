@@ -61,9 +61,10 @@ class TrainAsk(Frozen):
     """Which samples a cell trains and validates on.
 
     Attributes:
-        domains: all | all_but_held_out | one domain | a list of domains.
+        domains: all | all_but_held_out | real (the real images of the study's sources) | one domain, of any kind | a
+            list of these, in any order.
         count: images of each domain, or all that there are; by domain, or with the keys `first` (of the study's
-            domains) and `rest`.
+            domains), `real` and `rest`.
         valid: validation images of each of `valid_domains`.
         valid_domains: as `domains`; the training domains where it is left out.
         pairing: stems | independent | disjoint.
@@ -243,11 +244,14 @@ class EvaluateAsk(Frozen):
 
     Attributes:
         domains: whose test images; any that the data have.
+        reals: domains of real images beside them, over which no mean runs; real = those of their sources. None where
+            it is left out.
         protocol: the definitions of its metrics (`dfloc list protocols`).
         count: test images of each domain; all where it is left out.
     """
 
     domains: Names
+    reals: tuple[str, ...] | None = None
     protocol: str
     count: Number | None = None
 

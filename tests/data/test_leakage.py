@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from upath import UPath
 
 from dfloc.data import leakage
-from dfloc.data.dolos import Sample
+from dfloc.data.dolos import Sample, scan
 from dfloc.data.importer import import_samples
 from dfloc.data.leakage import overlaps, undigested
 from dfloc.data.manifest import Manifest, MaskKind, SampleRef, ShardInfo, Split, read_samples, read_shard
@@ -160,3 +160,52 @@ def test_shards_of_an_earlier_version_are_read_as_before(tiny_shards: UPath, tmp
     assert len(undigested(old)) == 1
     assert undigested(new) == []
     assert leakage.overlap(folder, manifest, manifest.domains) == []
+
+
+def named(domain: str, split: Split, name: str, kind: MaskKind) -> SampleRef:
+    source = domain.partition("/")[0]
+    stem = f"{source}/{name.partition('-')[0]}"
+    return SampleRef(
+        f"{domain}/{split}/{name}.png", f"{source}/{name}", stem, domain, split, "i", "", kind, "f", "d", 0, 0
+    )
+
+
+def test_wholly_generated_images_that_show_photographs_are_held_to_their_split() -> None:
+    reals = [named("s/real", split, f"{split}{k}-0", "real") for split in ("train", "test") for k in range(4)]
+    whole = [named("s/x", split, f"{split}{k}-0", "generated") for split in ("train", "test") for k in range(4)]
+    assert overlaps([*reals, *whole]) == []
+    moved = named("s/x", "test", "train1-0", "generated")
+    assert overlaps([*reals, *whole, moved]) == [("s/train1", ("test", "train"), False)]
+    assert overlaps([*whole, moved]) == [], "no image of a photograph says that these show any"
+
+
+def test_wholly_generated_images_that_are_only_numbered_show_none() -> None:
+    reals = [named("s/real", "train", str(k), "real") for k in range(6)]
+    reals += [named("s/real", "test", str(k), "real") for k in range(6, 9)]
+    again = [named("s/x", "test", str(k), "generated") for k in range(3)]
+    train = [named("s/x", "train", str(k), "generated") for k in range(8)]
+    assert overlaps([*reals, *again]) == [], "numbered anew in each split"
+    assert overlaps([*reals, *train]) == [("s/6", ("test", "train"), False), ("s/7", ("test", "train"), False)]
+    others = [*train, named("s/x", "train", "77", "generated")]
+    assert overlaps([*reals, *others]) == [], "a number that no photograph has"
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_a_study_is_refused_that_uses_reals_or_wholly_generated_images_in_two_splits(
+    tiny_tree: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_tree / "tiny/real", tiny_tree / "tiny/fake/whole")
+    for number, path in enumerate(sorted((tiny_tree / "tiny/fake/whole").rglob("*.png"))):
+        save(path, smooth(number, 64, 64))
+    (tiny_tree / "tiny/fake/whole/train/train0-0.png").rename(tiny_tree / "tiny/fake/whole/test/train0-0.png")
+    out = UPath(tmp_path / "shards")
+    with pytest.raises(DataError, match=r"two splits: 1 \(tiny/train0 in test and train\)"):
+        import_samples(scan(tiny_tree), out)
+    manifest = import_samples(scan(tiny_tree), out, allow_overlap=True).manifest
+    (note,) = manifest.notes
+    assert note in Shards(out, "tiny").notes(["tiny/blur"], ["tiny/whole"])
+    manifest.model_copy(update={"notes": ()}).save(out)
+    Shards(out, "tiny").notes(["tiny/blur"])
+    with pytest.raises(DataError, match="1 source images lie in two splits, the first is tiny/train0"):
+        Shards(out, "tiny").notes(["tiny/blur"], ["tiny/whole"])

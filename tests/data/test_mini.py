@@ -1,4 +1,6 @@
+import hashlib
 import json
+import shutil
 from importlib import metadata
 from pathlib import Path
 
@@ -6,11 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from dfloc.data import mini
+from dfloc.data import dolos, mini
 from dfloc.data.generators import GENERATORS, draw_mask
-from dfloc.errors import DataError
+from dfloc.errors import ConfigError, DataError
 
 COUNTS = {"train": 9, "valid": 4, "test": 5}
+# Over names and sha256 of the files, written by dfloc at c4fa48b, before `renoise-full`.
+BEFORE = "3e61dbb54bc6488bdc50fcebb6610b4352e9c3c5751a12f4af6d6c4148c2f674"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,7 @@ def test_layout_is_that_of_dolos_and_all_domains_have_the_same_crops(root: Path)
         "reencode",
         "renoise",
         "checkerboard",
+        "renoise-full",
     }
     for split, count in COUNTS.items():
         real = _names(root / "mini" / "real" / split)
@@ -45,6 +50,56 @@ def test_layout_is_that_of_dolos_and_all_domains_have_the_same_crops(root: Path)
         for generator in GENERATORS:
             assert _names(root / "mini" / "fake" / generator / "images" / split) == real
             assert _names(root / "mini" / "fake" / generator / "masks" / split) == real
+        assert _names(root / "mini" / "fake" / "renoise-full" / split) == real
+
+
+def test_the_bytes_of_four_generators_and_the_reals_are_those_before_there_were_wholly_generated_images(
+    root: Path,
+) -> None:
+    old = {name: data for name, data in sorted(_files(root).items()) if "renoise-full" not in name}
+    lines = "".join(f"{name} {hashlib.sha256(data).hexdigest()}\n" for name, data in old.items())
+    assert len(old) == 162
+    assert hashlib.sha256(lines.encode()).hexdigest() == BEFORE, "trials are kept under digests of these bytes"
+
+
+def test_a_wholly_generated_image_is_the_generators_under_a_mask_of_ones(root: Path) -> None:
+    for real in sorted((root / "mini" / "real").rglob("*.png")):
+        image = _read(real).astype(float)
+        made = _read(root / "mini/fake/renoise-full" / real.parent.name / real.name).astype(float)
+        part = _read(root / "mini/fake/renoise/images" / real.parent.name / real.name).astype(float)
+        assert made.shape == image.shape
+        edges = [made[:8], made[-8:], made[:, :8], made[:, -8:]]
+        beside = [image[:8], image[-8:], image[:, :8], image[:, -8:]]
+        changed = [(one != other).any(axis=2).mean() for one, other in zip(edges, beside, strict=True)]
+        assert min(changed) > 0.9, "all over, not under a drawn mask"
+        left = cv2.GaussianBlur(image, (0, 0), 1.2)
+        inside = (left > 15) & (left < 240)  # no clipping
+        assert (made - left)[inside].std() == pytest.approx(3, rel=0.1)
+        assert (made != part).any(), "its noise is its own"
+    kinds = {(s.domain, s.mask_kind) for s in dolos.scan(root)}
+    assert ("mini/renoise-full", "generated") in kinds
+    assert len(kinds) == 6
+
+
+def test_data_of_the_version_before_get_what_they_lack_and_keep_the_rest(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "old")
+    shutil.rmtree(tmp_path / "old/mini/fake/renoise-full")
+    marker = tmp_path / "old" / "mini.json"
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"semantics": 1}))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "old").rglob("*.png")}
+    mini.make(tmp_path / "old", **COUNTS)
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "an import looks at times"
+    assert _files(tmp_path / "old") == _files(root)
+    assert json.loads(marker.read_text()) == json.loads((root / "mini.json").read_text())
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"semantics": 3}))
+    with pytest.raises(DataError, match="other mini data"):
+        mini.make(tmp_path / "old", **COUNTS)
+
+
+def test_no_generator_of_ones_own_takes_the_name_of_a_built_in_one(tmp_path: Path) -> None:
+    for name in ("renoise-full", "renoise", "real"):
+        with pytest.raises(ConfigError, match=f"the generator {name} is built in already"):
+            mini.make(tmp_path / "out", more={name: GENERATORS["renoise"]})
 
 
 def test_only_pixels_under_the_mask_change_and_most_of_them_do(root: Path) -> None:
@@ -102,7 +157,7 @@ def test_a_crop_depends_on_seed_photograph_and_number_alone(root: Path, tmp_path
     mini.make(tmp_path / "less", train=3, valid=1, test=1)
     mini.make(tmp_path / "other", train=3, valid=1, test=1, seed=1)
     files, less, other = _files(root), _files(tmp_path / "less"), _files(tmp_path / "other")
-    assert len(less) == 5 * (1 + 2 * 4)
+    assert len(less) == 5 * (1 + 2 * 4 + 1)
     assert less.items() <= files.items()
     assert less.keys() == other.keys()
     assert all(less[name] != other[name] for name in less)

@@ -7,7 +7,7 @@ where it was.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,7 +74,7 @@ class Images(Shards):
 
     def __init__(self) -> None:
         self.name, self.folder, self.local = "sim", UPath("/nowhere/sim"), ("sim/one", "sim/two")
-        self.families = {}
+        self.families, self.kinds = {}, dict.fromkeys(self.local, "local")
         self._refs = {
             (domain, split): [self._ref(domain, split, row) for row in range(count)]
             for domain in self.local
@@ -95,7 +95,7 @@ class Images(Shards):
     def facts(self, domain: str) -> dict[str, DomainFacts]:
         return {split: DomainFacts(images=count, photographs=count) for split, count in COUNTS.items()}
 
-    def notes(self, domains: Sequence[str]) -> tuple[str, ...]:
+    def notes(self, domains: Sequence[str], beside: Collection[str] = ()) -> tuple[str, ...]:
         return ()
 
     def group(self, shard: str, group: int) -> list[SampleRef]:

@@ -1,0 +1,118 @@
+"""Real images beside fakes: whose are scored, how each list of a trial is balanced, and what that confounds."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from dfloc.config import SampleList
+from dfloc.data import dolos
+from dfloc.errors import ConfigError
+from dfloc.planned import PlannedTrial
+from dfloc.sweep import counts
+from dfloc.sweep.data import Data
+from dfloc.sweep.sweep_keys import EvaluateAsk
+
+MOST = 3  # images of one side for each of the other, above which it is said
+
+
+class Balance(NamedTuple):
+    """Images of a list: real ones, and wholly or partly generated ones."""
+
+    real: int
+    fake: int
+
+    @classmethod
+    def of(cls, samples: SampleList) -> "Balance":
+        """Return that of a list, by its domains."""
+        real = sum(count for domain, count in samples.counts.items() if dolos.is_real(domain))
+        return cls(real, samples.size - real)
+
+    @property
+    def uneven(self) -> bool:
+        """Whether there are over three of one for each of the other; one side alone is no imbalance."""
+        return min(self) > 0 and max(self) > MOST * min(self)
+
+    def __str__(self) -> str:
+        return f"{self.real:,} real : {self.fake:,} fake"
+
+
+def scored(ask: EvaluateAsk, tests: Iterable[str], data: Data) -> list[str]:
+    """Return the domains of real images that every trial is scored on beside its test domains.
+
+    Args:
+        ask: what the study says; nothing where it names none.
+        tests: the test domains, in full.
+        data: which domains there are.
+
+    Raises:
+        ConfigError: an unknown domain, or one of fakes.
+    """
+    found = list[str]()
+    for name in ask.reals or ():
+        found += counts.reals_of(tests, data) if name == counts.REAL else [counts.full_name(name, tests, data)]
+    for name in found:
+        if not dolos.is_real(name):
+            raise ConfigError(f"evaluate.reals should be domains of real images, but {name} is one of fakes")
+    return list(dict.fromkeys(found))
+
+
+def lacking(domains: Iterable[str], data: Data) -> Iterator[str]:
+    """Yield a sentence for domains of real images without test images: fakes alone are scored there."""
+    for domain in domains:
+        if not data.has(domain) or "test" not in data.facts(domain):
+            yield f"the data have no test images of {domain}: only fakes are scored there ({cure(domain)})"
+
+
+def cure(domain: str) -> str:
+    """Return where real images would come from."""
+    return f"real images are those of {domain}/<split> of a tree, or of --authentic"
+
+
+def lines(trials: Sequence[PlannedTrial]) -> Iterator[str]:
+    """Yield the balance of the lists of each stage that has real images, once for all cases that have it."""
+    cases: dict[str, dict[str, dict[str, None]]] = {}
+    for trial in trials:
+        train, valid = Balance.of(trial.spec.train), Balance.of(trial.spec.valid)
+        said = f"{train} to train on, {valid} to validate on"
+        cases.setdefault(trial.stage, {}).setdefault(said if train.real or valid.real else "", {})[trial.case] = None
+    for stage, found in cases.items():
+        for said, names in found.items():
+            which = (
+                f"stage {stage}"
+                if len(found) == 1
+                else ", ".join(f"{stage}/{name}" if name else stage for name in names)
+            )
+            if said:
+                yield f"balance of {which}: {said}"
+
+
+def warnings(trials: Sequence[PlannedTrial]) -> Iterator[str]:
+    """Yield what a report must say of lists with real images: an uneven balance, and sides of different sources."""
+    said: dict[str, None] = {}
+    for trial in trials:
+        for what, samples in (("trains", trial.spec.train), ("validates", trial.spec.valid)):
+            balance = Balance.of(samples)
+            if balance.uneven:
+                more = "real" if balance.real > balance.fake else "fake"
+                words = f"{what} on {balance}, over {MOST}:1, which favours calling an image {more}"
+                said[f"Warning: {_place(trial)} {words}; say others by train.count or train.valid"] = None
+        if odd := _sources_apart(trial.spec.train):
+            said[f"{_place(trial)} {odd}"] = None
+    yield from said
+
+
+def _sources_apart(samples: SampleList) -> str:
+    """Return how the sources of reals and fakes differ; empty where they do not, or one side is not there."""
+    sides = {True: set[str](), False: set[str]()}
+    for domain in samples.counts:
+        sides[dolos.is_real(domain)].add(domain.partition("/")[0])
+    real, fake = sides[True], sides[False]
+    if not real or not fake or real == fake:
+        return ""
+    return (
+        f"trains on real images of {', '.join(sorted(real))} and fakes of {', '.join(sorted(fake))}: what tells the "
+        "sources apart tells real from fake there"
+    )
+
+
+def _place(trial: PlannedTrial) -> str:
+    return "/".join(filter(None, [trial.stage, trial.case]))
