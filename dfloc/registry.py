@@ -12,7 +12,10 @@ Layout = Literal["grid", "tokens", "vector"]
 
 
 class MapSpec(NamedTuple):
-    """The shape of one map of a backbone: [channels, height, width] (`tokens`: height * width + CLS rows)."""
+    """The shape of one map of a backbone: [channels, height, width] (`tokens`: height * width + CLS rows).
+
+    A `vector` has channels alone; its height and width are 1.
+    """
 
     channels: int
     height: int
@@ -34,6 +37,7 @@ class BackboneRow:
         vias: whether the stored image may be brought to another size first (`MapRecipe.via`).
         channels: by map, the widths of a conv decoder's stages that `channels: auto` stands for.
         semantics: raised when the adapter's numbers change.
+        listed: whether `dfloc list` and messages name it; what only tests need is not.
     """
 
     factory: str
@@ -45,6 +49,7 @@ class BackboneRow:
     vias: bool = False
     channels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     semantics: int = 1
+    listed: bool = True
 
 
 _SAM2 = BackboneRow(
@@ -53,6 +58,7 @@ _SAM2 = BackboneRow(
         "image_embed": MapSpec(256, 64, 64),
         "high_res_feats.0": MapSpec(32, 256, 256),
         "high_res_feats.1": MapSpec(64, 128, 128),
+        "pooled": MapSpec(256, 1, 1, "vector"),
     },
     input_size=1024,
     resize="torchvision-bilinear-antialias",
@@ -61,10 +67,19 @@ _SAM2 = BackboneRow(
     channels={"image_embed": (128, 64), "high_res_feats.0": (64,), "high_res_feats.1": (64,)},
 )
 
+_SAM = BackboneRow(
+    factory="dfloc.models.sam:make",
+    maps={"image_embed": MapSpec(256, 64, 64), "pooled": MapSpec(256, 1, 1, "vector")},
+    input_size=1024,
+    resize="pil-bilinear",
+    weights="timm/samvit_base_patch16.sa1b",
+    channels={"image_embed": (128, 64)},
+)
+
 BACKBONES: Mapping[str, BackboneRow] = {
     "srm": BackboneRow(
         factory="dfloc.models.srm:make",
-        maps={"stats": MapSpec(66, 32, 32), "variance": MapSpec(1, 32, 32)},
+        maps={"stats": MapSpec(66, 32, 32), "absolute": MapSpec(33, 32, 32), "variance": MapSpec(1, 32, 32)},
         input_size=256,
         resize="pil-bilinear",
         weights="none",
@@ -79,7 +94,10 @@ BACKBONES: Mapping[str, BackboneRow] = {
     ),
     "clip-vit-l14": BackboneRow(
         factory="dfloc.models.clip:make",
-        maps={f"layer{k}": MapSpec(1024, 16, 16, "tokens") for k in range(24)},
+        maps={
+            **{f"layer{k}": MapSpec(1024, 16, 16, "tokens") for k in range(24)},
+            "projected": MapSpec(768, 1, 1, "vector"),
+        },
         input_size=224,
         resize="pil-bilinear",
         weights="openai",
@@ -91,6 +109,7 @@ BACKBONES: Mapping[str, BackboneRow] = {
             "layer2": MapSpec(512, 28, 28),
             "layer3": MapSpec(1024, 14, 14),
             "layer4": MapSpec(2048, 7, 7),
+            "projected": MapSpec(1024, 1, 1, "vector"),
         },
         input_size=224,
         resize="pil-bilinear",
@@ -101,6 +120,18 @@ BACKBONES: Mapping[str, BackboneRow] = {
         for family in ("sam2.1", "sam2")
         for size in ("tiny", "small", "base-plus", "large")
     },
+    **{
+        f"sam-vit-{size[0]}": replace(_SAM, weights=f"timm/samvit_{size}_patch16.sa1b")
+        for size in ("base", "large", "huge")
+    },
+    "sam-tiny-224": BackboneRow(
+        factory="dfloc.models.sam:make",
+        maps={"image_embed": MapSpec(256, 14, 14), "pooled": MapSpec(256, 1, 1, "vector")},
+        input_size=224,
+        resize="pil-bilinear",
+        weights="random",
+        listed=False,
+    ),
 }
 
 # Libraries all of whose models are backbones, `<library>:<model>`: what makes the row of such a name.
@@ -257,8 +288,9 @@ def added(kind: ComponentKind) -> dict[str, Any]:
 
 
 def names(kind: ComponentKind) -> list[str]:
-    """Return the known names of a kind, sorted."""
-    return sorted({*FACTORIES.get(kind, ()), *added(kind)})
+    """Return the known names of a kind, sorted, without what only tests need."""
+    hidden = {name for name, row in BACKBONES.items() if not row.listed} if kind == "backbone" else set()
+    return sorted({*FACTORIES.get(kind, ()), *added(kind)} - hidden)
 
 
 def find(kind: ComponentKind, name: str, plugin: str | None = None) -> Callable[..., Any]:

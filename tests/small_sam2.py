@@ -28,6 +28,7 @@ MAPS = {
     "image_embed": MapSpec(256, 8, 8),
     "high_res_feats.0": MapSpec(32, 32, 32),
     "high_res_feats.1": MapSpec(64, 16, 16),
+    "pooled": MapSpec(256, 1, 1, "vector"),
 }
 
 
@@ -59,4 +60,5 @@ def held(backbone: Sam2, image_HWC: np.ndarray) -> dict[str, Tensor]:
     predictor._bb_feat_sizes = [(side // stride, side // stride) for stride in (4, 8, 16)]
     predictor.set_image(image_HWC)
     high_res = {f"high_res_feats.{place}": value for place, value in enumerate(predictor._features["high_res_feats"])}
-    return {"image_embed": predictor._features["image_embed"], **high_res}
+    embed_BCHW = predictor._features["image_embed"]
+    return {"image_embed": embed_BCHW, "pooled": embed_BCHW.mean((2, 3)), **high_res}

@@ -58,6 +58,7 @@ SOLE_IMPORTERS = {
     "huggingface_hub": ("dfloc.models.hub",),
     "sam2": ("dfloc.models.sam2",),
     "hydra": ("dfloc.models.sam2",),
+    "timm": ("dfloc.models.timm_library",),
     "segmentation_models_pytorch": ("dfloc.losses", "dfloc.models.encoders"),
     "optuna": ("dfloc.sweep.sampler",),
     "jinja2": ("dfloc.report.render",),

@@ -8,10 +8,12 @@ from dfloc.registry import MapSpec
 
 
 def test_maps_of_clip_are_those_of_its_blocks_at_224() -> None:
-    vit = registry.backbone("clip-vit-l14").maps
+    vit = dict(registry.backbone("clip-vit-l14").maps)
+    assert vit.pop("projected") == MapSpec(768, 1, 1, "vector")
     assert list(vit) == [f"layer{k}" for k in range(24)]
     assert set(vit.values()) == {MapSpec(1024, 224 // 14, 224 // 14, "tokens")}
-    rn50 = registry.backbone("clip-rn50").maps
+    rn50 = dict(registry.backbone("clip-rn50").maps)
+    assert rn50.pop("projected") == MapSpec(1024, 1, 1, "vector")
     assert {name: spec.channels * spec.height for name, spec in rn50.items()} == dict.fromkeys(rn50, 256 * 56)
 
 
@@ -49,14 +51,14 @@ def test_the_map_of_pixels_is_called_as_its_backbone() -> None:
     for wrong in ("pixels/", "pixels/rgb"):
         with pytest.raises(ConfigError, match=r'unknown map of pixels ".*known: pixels, without a slash'):
             registry.map_spec(wrong)
-    with pytest.raises(ConfigError, match='unknown map of srm ""; known: stats, variance'):
+    with pytest.raises(ConfigError, match='unknown map of srm ""; known: absolute, stats, variance'):
         registry.map_spec("srm")
 
 
 def test_any_model_of_open_clip_is_a_backbone() -> None:
     row = registry.backbone("clip:ViT-S-32-alt")
-    assert list(row.maps) == [f"layer{k}" for k in range(12)]
-    assert set(row.maps.values()) == {MapSpec(384, 7, 7, "tokens")}
+    assert list(row.maps) == [*(f"layer{k}" for k in range(12)), "projected"]
+    assert set(row.maps.values()) == {MapSpec(384, 7, 7, "tokens"), MapSpec(256, 1, 1, "vector")}
     assert (row.input_size, row.resize) == (224, "pil-bilinear")
     assert registry.map_spec("clip:RN50/layer3") == registry.map_spec("clip-rn50/layer3")
     assert registry.find("backbone", "clip:RN50") is registry.find("backbone", "clip-rn50")

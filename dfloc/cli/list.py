@@ -61,8 +61,12 @@ def _sweeps() -> list[str]:
 
 
 def _backbone(name: str, row: registry.BackboneRow) -> str:
-    shapes = ", ".join(f"{key} {spec.channels}x{spec.height}x{spec.width}".strip() for key, spec in row.maps.items())
+    shapes = ", ".join(f"{key} {_shape(spec)}".strip() for key, spec in row.maps.items())
     return f"{name:20} input {row.input_size}, weights {row.weights}: {shapes}"
+
+
+def _shape(spec: registry.MapSpec) -> str:
+    return str(spec.channels) if spec.layout == "vector" else f"{spec.channels}x{spec.height}x{spec.width}"
 
 
 def _augmentations() -> list[str]:

@@ -1,4 +1,4 @@
-"""CLIP's image towers, through open_clip: the output of every block, without a final norm."""
+"""CLIP's image towers, through open_clip: the output of every block, without a final norm, and their projection."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -28,6 +28,7 @@ class Clip:
 
     Transformers of open_clip's own give `layerK`, the tokens after residual block K, CLS first; its ResNets `layer1` to
     `layer4`; towers that timm makes give the grids of their blocks or stages, by timm's names, without prefix tokens.
+    `projected` is the vector of the whole tower (`towers.PROJECTED`).
 
     Args:
         name: of its row in the registry.
@@ -56,17 +57,21 @@ class Clip:
         Raises:
             ConfigError: a map is unknown.
         """
-        blocks = list(self.maps)
+        blocks = [name for name in self.maps if name != towers.PROJECTED]
         for name in wanted:
             if name not in self.maps:
                 raise unknown(f"map of {self.name}", name, self.maps)
         if not wanted:
             return {}
-        taken = sorted({blocks.index(name) for name in wanted})
+        projected = towers.PROJECTED in wanted
+        taken = sorted({blocks.index(name) for name in wanted if name != towers.PROJECTED})
         with arithmetic.exact(torch.get_num_threads()), torch.autocast(self.device.type, enabled=False):
             x_BCHW = images_BCHW.to(self.device, torch.float32).div(255).sub(self.mean).div(self.std)
-            outputs = dict(zip(taken, towers.run(self.tower, x_BCHW, taken), strict=True))
-        return {name: outputs[blocks.index(name)] for name in wanted}
+            outputs, vector_BC = towers.run(self.tower, x_BCHW, taken, projected=projected)
+        made = {blocks[place]: output for place, output in zip(taken, outputs, strict=True)}
+        if vector_BC is not None:
+            made[towers.PROJECTED] = vector_BC
+        return {name: made[name] for name in wanted}
 
     def _digest(self) -> str:
         """Return what tells this tower from one of other weights, normalisation or activation.

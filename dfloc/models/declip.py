@@ -85,7 +85,7 @@ def _maps(arch: str, layer: str) -> tuple[str, ...]:
     if len(names) == 2 and layer in QUIRKS:
         raise ConfigError(f"a fused checkpoint of {layer} has a decoder of another shape, which is not built")
     for name, each in zip(names, (layer, FUSED_STAGE), strict=False):
-        known = list(backbone(name).maps)
+        known = [layer for layer, spec in backbone(name).maps.items() if spec.layout != "vector"]
         if each not in known:
             raise ConfigError(
                 f"the checkpoint reads {each}, but {name} gives {known[0]} to {known[-1]}; is --arch {arch} right?"

@@ -1,6 +1,5 @@
 """Encoders of segmentation_models_pytorch: which there are, their normalisation, and the weights they start from."""
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from dfloc import repro
 from dfloc.errors import ConfigError, did_you_mean, unknown
-from dfloc.models import hub, tensors
+from dfloc.models import hub, tensors, timm_library
 from dfloc.models.base import Normalization, random_seed
 
 TIMM = "tu-"
@@ -19,8 +18,6 @@ TIMM = "tu-"
 
 HEADS = ("fc.", "_fc.", "last_linear.", "classifier.", "head.", "linear.")
 """What classifiers hold behind their encoders: left out of a file."""
-
-LISTING = "python -c 'import timm; print(*timm.list_models())'"
 
 Weights = Mapping[str, Tensor]
 
@@ -130,18 +127,7 @@ def fill(encoder: nn.Module, given: Weights) -> None:
 
 
 def _timm_config(encoder: str) -> Any:
-    import timm
-
-    name = encoder.removeprefix(TIMM)
-    known = timm.list_models()
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f'did you mean "{TIMM}{near[0]}"? ' if near else ""
-        raise ConfigError(f'unknown encoder "{encoder}"; {hint}{len(known)} are listed by {LISTING}')
-    try:
-        return timm.models.get_pretrained_cfg(name)
-    except RuntimeError as error:
-        raise ConfigError(f'unknown encoder "{encoder}": {error}') from error
+    return timm_library.config(encoder.removeprefix(TIMM), "encoder", TIMM)
 
 
 def _file(encoder: str, tag: str) -> str:

@@ -18,7 +18,7 @@ from dfloc.models.base import device_of, freeze, random_seed
 from dfloc.repro import seed_of
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-EMBED = "image_embed"
+EMBED, POOLED = "image_embed", "pooled"
 HIGH_RES = ("high_res_feats.0", "high_res_feats.1")
 """From the first two levels of the image encoder, by the mask decoder's conv_s0 and conv_s1."""
 
@@ -26,7 +26,8 @@ HIGH_RES = ("high_res_feats.0", "high_res_feats.1")
 class Sam2:
     """A frozen SAM 2, in float32; its maps are those that `SAM2ImagePredictor.set_image` leaves, to the bit.
 
-    `image_embed` has the embedding of no memory added; `high_res_feats.*` passed the mask decoder's convolutions.
+    `image_embed` has the embedding of no memory added; `high_res_feats.*` passed the mask decoder's convolutions;
+    `pooled` is the mean of `image_embed` over its cells.
     Images go through one at a time: one of 1024 pixels fills a device, and its numbers depend on no other.
 
     Args:
@@ -69,13 +70,13 @@ class Sam2:
 
     def _look(self, image_BCHW: Tensor, wanted: Sequence[str]) -> Mapping[str, Tensor]:
         model: Any = self.model
-        if EMBED not in wanted:
+        if not {EMBED, POOLED} & set(wanted):
             return self._high_res(image_BCHW, wanted)
         levels = model.forward_image(image_BCHW)["backbone_fpn"]
         embed_BCHW = levels[-1]
         if model.directly_add_no_mem_embed:
             embed_BCHW = embed_BCHW + model.no_mem_embed.reshape(1, -1, 1, 1)
-        return {EMBED: embed_BCHW, **dict(zip(HIGH_RES, levels, strict=False))}
+        return {EMBED: embed_BCHW, POOLED: embed_BCHW.mean((2, 3)), **dict(zip(HIGH_RES, levels, strict=False))}
 
     def _high_res(self, image_BCHW: Tensor, wanted: Sequence[str]) -> Mapping[str, Tensor]:
         """Return maps of the first two levels; the trunk ends at the last of them, which nothing deeper enters."""

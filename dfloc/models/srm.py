@@ -39,8 +39,8 @@ class Srm:
 
     `stats` [66, 32, 32]: log mean absolute residual (5), log energy (5), correlation with the next pixel along a row
     and a column (10), share near zero (5), log energy in eight DCT bands (8); then the same less the image's median,
-    because what gives a region away is that it differs from the rest. `variance` [1, 32, 32]: log variance of the
-    luminance.
+    because what gives a region away is that it differs from the rest. `absolute` [33, 32, 32]: the first half of these,
+    which a wholly generated image has too. `variance` [1, 32, 32]: log variance of the luminance.
 
     Each image is computed on its own and with shifts in place of convolutions, so that its numbers depend neither on
     the batch it is in nor on a convolution algorithm.
@@ -67,7 +67,11 @@ class Srm:
         Raises:
             ConfigError: a map is unknown.
         """
-        compute = {"stats": self._stats, "variance": self._variance}
+        compute = {
+            "stats": self._stats,
+            "absolute": self._absolute,
+            "variance": self._variance,
+        }
         for name in wanted:
             if name not in self.maps:
                 raise unknown("map of srm", name, self.maps)
@@ -76,12 +80,16 @@ class Srm:
         return {name: torch.stack([compute[name](luma_HW) for luma_HW in lumas]) for name in wanted}
 
     def _stats(self, luma_HW: Tensor) -> Tensor:
+        stats = self._absolute(luma_HW)
+        return torch.cat([stats, stats - _median(stats)])
+
+    def _absolute(self, luma_HW: Tensor) -> Tensor:
         cells_Fyxhw = _cells(_residuals(luma_HW).clamp(-TRUNCATION, TRUNCATION))
         energy = cells_Fyxhw.square().mean(dim=(-2, -1))
         along_row = (cells_Fyxhw[..., :-1] * cells_Fyxhw[..., 1:]).mean(dim=(-2, -1))
         along_column = (cells_Fyxhw[..., :-1, :] * cells_Fyxhw[..., 1:, :]).mean(dim=(-2, -1))
         spectrum = (self._dct @ _cells(luma_HW) @ self._dct.T).square().flatten(-2) @ self._bands
-        stats = torch.cat(
+        return torch.cat(
             [
                 (cells_Fyxhw.abs().mean(dim=(-2, -1)) + EPSILON).log(),
                 (energy + EPSILON).log(),
@@ -91,7 +99,6 @@ class Srm:
                 (spectrum + EPSILON).log().permute(2, 0, 1),
             ]
         )
-        return torch.cat([stats, stats - _median(stats)])
 
     def _variance(self, luma_HW: Tensor) -> Tensor:
         return (_cells(luma_HW).var(dim=(-2, -1), correction=0) + EPSILON).log()[None]

@@ -1,4 +1,4 @@
-"""The image towers that open_clip builds: which there are, what blocks they have, what each block gives."""
+"""The image towers that open_clip builds: which there are, their blocks, what each block and the whole give."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -23,6 +23,10 @@ NAMED: Mapping[str, str] = {"clip-vit-l14": "ViT-L-14-quickgelu", "clip-rn50": "
 
 RESNET_STAGES = ("layer1", "layer2", "layer3", "layer4")
 
+PROJECTED = "projected"
+"""The vector that a whole tower gives, as open_clip's encode_image before it normalises: of a transformer its last CLS
+token, normalised by its last norm and projected; of a ResNet what its attention pools."""
+
 
 @lru_cache
 def row(name: str) -> BackboneRow:
@@ -38,11 +42,14 @@ def row(name: str) -> BackboneRow:
         raise ConfigError(f'backbone "{name}" reads images of {size[0]}x{size[1]}; expected a square input')
     blocks = _blocks(tower)
     with torch.no_grad():
-        outputs = run(tower, torch.empty(1, 3, *size, device="meta"), range(len(blocks)))
+        outputs, vector_BC = run(tower, torch.empty(1, 3, *size, device="meta"), range(len(blocks)), projected=True)
+    maps = {block: _spec(tower, output) for block, output in zip(blocks, outputs, strict=True)}
+    if vector_BC is not None and vector_BC.ndim == 2:  # some towers of timm pool nothing
+        maps[PROJECTED] = MapSpec(vector_BC.shape[1], 1, 1, "vector")
     tags = open_clip.list_pretrained_tags_by_model(model)
     return BackboneRow(
         factory="dfloc.models.clip:make",
-        maps={block: _spec(tower, output) for block, output in zip(blocks, outputs, strict=True)},
+        maps=maps,
         input_size=size[0],
         resize="pil-bilinear",
         weights="openai" if "openai" in tags or not tags else tags[0],
@@ -95,27 +102,36 @@ def build(model: str, quick_gelu: bool, device: str = "cpu", seed: int = 0) -> n
         return cast(nn.Module, _build_vision_tower(config["embed_dim"], vision, quick_gelu)).eval()
 
 
-def run(tower: Any, x_BCHW: Tensor, wanted: Sequence[int]) -> list[Tensor]:
-    """Return the outputs of blocks, given by their places, ascending; no block after the last of them runs."""
+def run(
+    tower: Any, x_BCHW: Tensor, wanted: Sequence[int], *, projected: bool = False
+) -> tuple[list[Tensor], Tensor | None]:
+    """Return the outputs of blocks, given by their places, ascending, and what the whole tower gives, if that is asked.
+
+    Without it no block after the last of them runs.
+    """
     if isinstance(tower, ModifiedResNet):
         # Its own forward_intermediates stops early only where it is told not to.
         outputs = [tower.stem(x_BCHW)]
-        for stage in RESNET_STAGES[: max(wanted) + 1]:
+        for stage in RESNET_STAGES if projected else RESNET_STAGES[: max(wanted) + 1]:
             outputs.append(getattr(tower, stage)(outputs[-1]))
-        return [outputs[1 + place] for place in wanted]
+        return [outputs[1 + place] for place in wanted], tower.attnpool(outputs[-1]) if projected else None
     tokens = isinstance(tower, VisionTransformer)
+    whole = projected and not tokens  # of timm's each has its own way from the last block to its head
+    vector_BC = tower(x_BCHW) if whole else None
+    if whole and not wanted:
+        return [], vector_BC
     found = tower.forward_intermediates(
         x_BCHW,
-        indices=list(wanted),
-        stop_early=True,
-        intermediates_only=True,
+        indices=list(wanted) or [0],
+        stop_early=not projected or whole,
+        intermediates_only=not projected or whole,
         output_fmt="NLC" if tokens else "NCHW",
         output_extra_tokens=tokens,
     )
     if not tokens:
-        return list(found["image_intermediates"])
+        return list(found["image_intermediates"]), vector_BC
     pairs = zip(found["image_intermediates_prefix"], found["image_intermediates"], strict=True)
-    return [torch.cat(pair, dim=1) for pair in pairs]
+    return [torch.cat(pair, dim=1) for pair in pairs][: len(wanted)], found.get("image_features")
 
 
 def _blocks(tower: Any) -> list[str]:

@@ -14,9 +14,11 @@ from torchvision import transforms
 
 from dfloc import registry
 from dfloc.config import DecoderSpec
-from dfloc.engine.batches import fuse
+from dfloc.engine.batches import fuse, look
+from dfloc.features.store import recipe_for
 from dfloc.models import clip, towers
 from dfloc.models.decoders import build
+from dfloc.registry import MapSpec
 from tests.contracts.backbone import BackboneContract, photographs
 from tests.small_clip import whole
 
@@ -103,7 +105,7 @@ def test_maps_are_what_hooks_see_in_the_whole_models_own_pass(name: str) -> None
     model = whole(name.removeprefix("clip:"))
     backbone = clip.from_tensors(name, model.state_dict(), "cpu", source="a test")
     images = photographs(2, (80, 70))
-    maps = backbone(torch.stack([backbone.preprocess(image) for image in images]), list(backbone.maps))
+    maps = backbone(torch.stack([backbone.preprocess(image) for image in images]), list(backbone.maps)[:-1])
     seen = hooked(model.visual, name, normalized(images, backbone.input_size))
     if name == "clip:small-timm-vit":
         size = registry.backbone(name).maps["blocks.0"].height
@@ -176,6 +178,50 @@ def test_one_pass_runs_the_blocks_up_to_the_highest_wanted_one(name: str, places
     with counted(blocks(backbone.tower, name)) as ran:
         assert list(backbone(images, wanted)) == wanted
     assert ran == list(range(max(places) + 1))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_projected_is_what_open_clip_encodes_before_it_normalises(name: str) -> None:
+    model = whole(name.removeprefix("clip:"))
+    backbone = clip.from_tensors(name, model.state_dict(), "cpu", source="a test")
+    images = photographs(3, (80, 70))
+    with torch.no_grad():
+        expected_BC = model.encode_image(normalized(images, backbone.input_size), normalize=False)
+    assert backbone.maps["projected"] == MapSpec(expected_BC.shape[1], 1, 1, "vector")
+    inputs = torch.stack([backbone.preprocess(image) for image in images])
+    first = next(iter(backbone.maps))
+    for wanted in (["projected"], [first, "projected"], list(backbone.maps)):
+        given = backbone(inputs, wanted)
+        assert list(given) == wanted
+        torch.testing.assert_close(given["projected"], expected_BC, rtol=1e-5, atol=1e-5)
+
+
+def test_projected_is_the_last_cls_token_by_hand() -> None:
+    model = whole("small-vit")
+    backbone = clip.from_tensors("clip:small-vit", model.state_dict(), "cpu", source="a test")
+    maps = backbone(
+        torch.stack([backbone.preprocess(image) for image in photographs(2, (32, 32))]), list(backbone.maps)
+    )
+    cls_BC = maps["layer4"][:, 0].double()
+    scaled_BC = (cls_BC - cls_BC.mean(1, keepdim=True)) / (cls_BC.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
+    tower = model.visual
+    expected_BC = (scaled_BC * tower.ln_post.weight + tower.ln_post.bias).double() @ tower.proj.double()
+    torch.testing.assert_close(maps["projected"].double(), expected_BC.detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["clip:small-vit", "clip:small-timm-vit"])
+def test_a_head_on_stored_vectors_says_what_it_says_behind_the_live_backbone(name: str) -> None:
+    """To the precision of float16, in which vectors are stored."""
+    backbone = clip.make(name, "random:1", "cpu")
+    images, recipe = photographs(4, (60, 60)), recipe_for(f"{name}/projected", "random:1")
+    spec = backbone.maps["projected"]
+    head = build(DecoderSpec(name="linear", init="declip"), [spec], torch.Generator().manual_seed(0), 2)
+    stored_BC11 = look(images, {name: backbone}, [recipe])
+    assert stored_BC11.shape == (4, spec.channels, 1, 1)
+    live_BC = backbone(torch.stack([backbone.preprocess(image) for image in images]), ["projected"])["projected"]
+    weight, bias = head.layers.head.weight.flatten(1), head.layers.head.bias
+    torch.testing.assert_close(head(stored_BC11), live_BC @ weight.T + bias, rtol=2e-3, atol=2e-3)
+    assert not torch.equal(stored_BC11.flatten(1), live_BC)
 
 
 def test_a_map_named_twice_and_none_at_all() -> None:

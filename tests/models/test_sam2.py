@@ -67,15 +67,16 @@ def tiny() -> sam2.Sam2:
 
 def test_maps_of_tiny_at_1024_are_to_the_bit_what_the_predictor_holds(tiny: sam2.Sam2) -> None:
     [image_HWC] = photographs(1, (256, 256))
-    maps = tiny(entered(tiny, image_HWC, via=224)[None], MAPS)
+    maps = tiny(entered(tiny, image_HWC, via=224)[None], [*MAPS, "pooled"])
     predicted = held(tiny, shrunk(image_HWC, 224))
     for name, spec in registry.backbone("sam2.1-tiny").maps.items():
-        assert maps[name].shape == (1, spec.channels, spec.height, spec.width)
+        shape = (spec.channels,) if name == "pooled" else (spec.channels, spec.height, spec.width)
+        assert maps[name].shape == (1, *shape)
         assert torch.equal(maps[name], predicted[name])
 
 
 @pytest.mark.parametrize("via", [None, 40])
-@pytest.mark.parametrize("wanted", [MAPS, MAPS[1:], MAPS[:1], MAPS[1:2], MAPS[2:]])
+@pytest.mark.parametrize("wanted", [MAPS, MAPS[1:], MAPS[:1], MAPS[1:2], MAPS[2:], ["pooled"], ["pooled", *MAPS[:2]]])
 def test_any_maps_by_either_way_in_are_the_predictors(loaded: sam2.Sam2, via: int | None, wanted: list[str]) -> None:
     images = photographs(2, (96, 130))
     maps = loaded(torch.stack([entered(loaded, image, via) for image in images]), wanted)
@@ -152,7 +153,9 @@ def test_every_published_model_has_the_maps_of_its_row(name: str) -> None:
     decoder_channels = encoder.neck.d_model // 8, encoder.neck.d_model // 4
     strides = {"image_embed": 16, "high_res_feats.0": 4, "high_res_feats.1": 8}
     channels = dict(zip(MAPS, (encoder.neck.d_model, *decoder_channels), strict=True))
-    for each, spec in registry.backbone(name).maps.items():
+    maps = dict(registry.backbone(name).maps)
+    assert maps.pop("pooled") == (encoder.neck.d_model, 1, 1, "vector")
+    for each, spec in maps.items():
         assert spec == (channels[each], 1024 // strides[each], 1024 // strides[each], "grid")
 
 

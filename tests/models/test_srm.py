@@ -9,7 +9,7 @@ from dfloc.errors import ConfigError
 from dfloc.models.srm import make
 
 ROW = registry.backbone("srm")
-BOTH = ("stats", "variance")
+BOTH = ["stats", "absolute", "variance"]
 KERNELS = [
     np.array([[1, -2, 1]]) / 2,
     np.array([[1, -3, 3, -1]]) / 3,
@@ -75,6 +75,12 @@ def test_the_second_half_is_the_first_less_the_images_median(srm) -> None:
     stats = srm(_images(1), ["stats"])["stats"][0].flatten(1).numpy()
     medians = np.sort(stats[:33], axis=1)[:, 512:513]
     np.testing.assert_array_equal(stats[33:], stats[:33] - medians)
+
+
+def test_absolute_is_the_first_half_of_stats(srm) -> None:
+    maps = srm(_images(2), ["absolute", "stats"])
+    assert torch.equal(maps["absolute"], maps["stats"][:, :33])
+    assert torch.equal(srm(_images(2), ["absolute"])["absolute"], maps["absolute"])
 
 
 def test_variance_equals_numpys(srm) -> None:
