@@ -38,7 +38,9 @@ def refuse_lacking(task: Task, found: Sequence[str], valid: SampleList, families
     Raises:
         ConfigError: it lacks one, so that AP and accuracy are not defined.
     """
-    there = {REAL if dolos.is_real(domain) else dolos.family(domain, families) for domain, n in valid.counts.items() if n}
+    there = {
+        REAL if dolos.is_real(domain) else dolos.family(domain, families) for domain, n in valid.counts.items() if n
+    }
     if task == "detect":
         there = {name if name == REAL else FAKE for name in there}
     if lacking := [name for name in found if name not in there]:
