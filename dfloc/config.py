@@ -327,6 +327,11 @@ class TrialSpec(Frozen):
         return ("engine", "target", *decoder, *losses, *(("augment",) if self.augment else ()))
 
     @property
+    def num_classes(self) -> int | None:
+        """How many classes of images it tells apart; None where it localizes."""
+        return {"localize": None, "detect": 2, "attribute": len(self.classes)}[self.task]
+
+    @property
     def steps(self) -> int:
         """Optimiser steps from the first to the last epoch."""
         per_epoch = self.epoch_steps or -(-self.train.size // self.batch)

@@ -14,7 +14,6 @@ from dfloc import losses, registry, repro
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.engine import checkpoint, schedule
 from dfloc.engine.batches import Source
-from dfloc.engine.labels import classes
 from dfloc.errors import ConfigError, DflocError
 from dfloc.ledger import EpochRecord
 from dfloc.models import decoders
@@ -83,8 +82,7 @@ class Member:
             ConfigError: the decoder does not suit the maps, or the encoder's weights do not fit it.
         """
         assert (spec.start is None) == (parent_weights is None)
-        num_classes = len(classes(spec)) or None
-        decoder = decoders.build(spec.decoder, maps, repro.generator(spec.seed, "init"), num_classes)
+        decoder = decoders.build(spec.decoder, maps, repro.generator(spec.seed, "init"), spec.num_classes)
         if spec.start and parent_weights is not None:
             checkpoint.fill(decoder, parent_weights, f"{spec.start.checkpoint} of trial {spec.start.parent[:12]}")
         elif encoder_weights is not None:

@@ -65,7 +65,7 @@ class Predictor:
         self._recipes, self._backbones, self._device = spec.maps, backbones, device
         self._resize = protocols.find(protocol).resize
         shapes = [map_spec(recipe.map) for recipe in spec.maps]
-        self._decoder = decoders.build(spec.decoder, shapes, repro.generator(0, "init"))
+        self._decoder = decoders.build(spec.decoder, shapes, repro.generator(0, "init"), spec.num_classes)
         checkpoint.load(weights, self._decoder)
         self._decoder.to(device).eval()
 

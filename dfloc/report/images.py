@@ -227,7 +227,7 @@ def _keep_maps(
     spec = model.trial.spec
     weights = Ledger(workspace).weights(spec.fingerprint, "best")
     shapes = [registry.map_spec(recipe.map) for recipe in spec.maps]
-    decoder = decoders.build(spec.decoder, shapes, repro.generator(0, "init"))
+    decoder = decoders.build(spec.decoder, shapes, repro.generator(0, "init"), spec.num_classes)
     checkpoint.load(weights, decoder)
     decoder.eval()
     with arithmetic.exact(1), torch.inference_mode():

@@ -31,14 +31,14 @@ class Size(NamedTuple):
 def size(spec: TrialSpec) -> Size | None:
     """Count by building the decoder without memory; None where its library or plug-in is not there."""
     decoder = spec.decoder.model_copy(update={"weights": None})
-    return _size(decoder, tuple(recipe.map for recipe in spec.maps))
+    return _size(decoder, tuple(recipe.map for recipe in spec.maps), spec.num_classes)
 
 
 @cache
-def _size(decoder: DecoderSpec, maps: tuple[str, ...]) -> Size | None:
+def _size(decoder: DecoderSpec, maps: tuple[str, ...], num_classes: int | None) -> Size | None:
     try:
         with torch.device("meta"):
-            made = decoders.build(decoder, [registry.map_spec(name) for name in maps], torch.Generator())
+            made = decoders.build(decoder, [registry.map_spec(name) for name in maps], torch.Generator(), num_classes)
     except DflocError:
         return None
     moving = sum(weight.numel() for weight in made.parameters() if weight.requires_grad)

@@ -134,7 +134,7 @@ def refuse_lone(spec: TrialSpec, name: str) -> None:
     size, batch, decoder = spec.train.size, spec.batch, spec.decoder
     if batch > 1 and (spec.epoch_steps is not None or size % batch != 1):
         return
-    if decoder.name in SOLVED or not decoders.needs_two(decoder, _shapes(spec.maps)):
+    if decoder.name in SOLVED or not decoders.needs_two(decoder, _shapes(spec.maps), spec.num_classes):
         return
     word = f"{decoder.architecture} on {decoder.encoder}" if decoder.name == "smp" else decoder.name
     has = f"{size} training images in batches of {batch} leave one" if batch > 1 else "its batch is 1"

@@ -185,4 +185,5 @@ class DiskSpace:
 
 
 def _weights(spec: TrialSpec) -> int:
-    return decoders.weight_bytes(spec.decoder, tuple(registry.map_spec(recipe.map) for recipe in spec.maps))
+    shapes = tuple(registry.map_spec(recipe.map) for recipe in spec.maps)
+    return decoders.weight_bytes(spec.decoder, shapes, spec.num_classes)

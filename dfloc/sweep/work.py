@@ -16,7 +16,7 @@ from dfloc.engine import checkpoint
 from dfloc.engine.batches import StoredMaps, StoredSource
 from dfloc.engine.evaluate import evaluate
 from dfloc.engine.fit import fit
-from dfloc.engine.labels import Classes, classes, label
+from dfloc.engine.labels import Classes, label
 from dfloc.engine.member import Member
 from dfloc.errors import DataError, DflocError, WorkspaceError
 from dfloc.features.store import FeatureStore
@@ -199,7 +199,7 @@ def _scorer(work: Work, ledger: Ledger, which: Checkpoint) -> Callable[[Evaluati
     tokens = work.spec.decoder.reads_tokens
     maps = StoredMaps(FeatureStore(work.workspace.features), work.spec.maps, tokens=tokens)
     of = work.spec
-    decoder = decoders.build(of.decoder, _shapes(of), repro.generator(0, "init"), len(classes(of)) or None)
+    decoder = decoders.build(of.decoder, _shapes(of), repro.generator(0, "init"), of.num_classes)
     checkpoint.load(ledger.weights(work.spec.fingerprint, which), decoder)
 
     def score(evaluation: EvaluationSpec) -> pa.Table:
