@@ -1,6 +1,6 @@
 """What one trial says in a table: its name, its params and its scores."""
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import Literal, NamedTuple, get_args
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ UNTOLD = frozenset({"prior", "standardize", "plugin"})  # fields of a decoder th
 FAILURE = "dfloc.failure"
 WEIGHTS = "dfloc.weights"
 COLLAPSED = "dfloc.collapsed"
+ALL = "all"  # where a domain's name stands otherwise: the images of all of them together
 
 ScoreGroup = Literal["mean", "id", "ood", "base", "held_out"]
 Relation = Literal["in", "out", "unknown"]
@@ -175,6 +176,7 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
         `test/<group>/<measure>`: mean over the study's tested domains and over those of them that are in-domain,
         out-of-domain and base (absent without members, and until all of them are there); held-out is the domain of the
         axis `held_out`, of a trial without it the mean over the tested domains outside the base;
+        `test/all/<measure>`, of a protocol of images: the fakes of all tested domains together, beside the reals;
         `forgetting/<domain>`, of the domains that the root ancestor was trained on: by how much it is better than the
         trial, by the protocol's first metric;
         `cost/seconds`, `cost/images_per_second`, `cost/steps` (those taken; the param `steps` is what was planned,
@@ -189,14 +191,19 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     rule = protocols.find(protocol)
     measures, first = rule.tracked, rule.first
     scores: dict[str, float] = {}
+    wanted = [each for each in _clean_tests(planned) if (each.checkpoint, each.protocol) == ("best", protocol)]
+    whole = all(each in own for each in wanted)
     for checkpoint, head in HEADS.items():
         valid = validated(ledger, planned.fingerprint, planned.spec.valid, checkpoint, protocol) if own else None
-        for domain, values in _by_domain(ledger, own, checkpoint, valid).items():
+        tables = _tables(ledger, own, checkpoint)
+        numbers = pairs.by_domain(tables, protocol, valid)
+        if whole:
+            numbers[ALL] = pairs.together(tables, protocol, valid)
+        for domain, values in numbers.items():
             scores |= {f"{head}/{domain}/{measure}": values[measure] for measure in measures if measure in values}
-    wanted = [each for each in _clean_tests(planned) if (each.checkpoint, each.protocol) == ("best", protocol)]
-    if all(each in own for each in wanted):
+    if whole:
         scores |= _means(record, planned, {each.domain for each in wanted}, scores)
-    root = _by_domain(ledger, [each for each in found if each.trial != planned.fingerprint], "best")
+    root = pairs.by_domain(_tables(ledger, [each for each in found if each not in own], "best"), protocol)
     for domain, values in root.items():
         if domain in planned.spec.lineage.base and first.key in values and f"test/{domain}/{first.key}" in scores:
             scores[f"forgetting/{domain}"] = first.gain(values[first.key], scores[f"test/{domain}/{first.key}"])
@@ -253,12 +260,9 @@ def validated(ledger: Ledger, trial: str, valid: SampleList, checkpoint: Checkpo
     return whole.take(sorted(first[name] for name in names)) if names and first.keys() >= {*names} else None
 
 
-def _by_domain(
-    ledger: Ledger, evaluations: Sequence[EvaluationSpec], checkpoint: Checkpoint, valid: pa.Table | None = None
-) -> dict[str, dict[str, float]]:
-    wanted = [each for each in evaluations if each.checkpoint == checkpoint]
-    tables = {each.domain: ledger.rows(each.trial, each.key) for each in wanted}
-    return pairs.by_domain(tables, wanted[0].protocol, valid) if wanted else {}
+def _tables(ledger: Ledger, evaluations: Iterable[EvaluationSpec], checkpoint: Checkpoint) -> dict[str, pa.Table]:
+    wanted = (each for each in evaluations if each.checkpoint == checkpoint)
+    return {each.domain: ledger.rows(each.trial, each.key) for each in wanted}
 
 
 def _training(ledger: Ledger, name: str) -> dict[str, float]:
@@ -276,8 +280,8 @@ def _training(ledger: Ledger, name: str) -> dict[str, float]:
 
 
 def is_mean(key: str) -> bool:
-    """Return whether a number is a mean over domains of the study, so that it depends on which those are."""
-    return key.startswith(tuple(f"test/{group}/" for group in get_args(ScoreGroup)))
+    """Return whether a number is of several domains of the study, so that it depends on which those are."""
+    return key.startswith(tuple(f"test/{group}/" for group in (ALL, *get_args(ScoreGroup))))
 
 
 def _means(

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import pyarrow as pa
+
 from dfloc.errors import DataError
 from dfloc.metrics import image_rows, protocols
 from dfloc.metrics.sets import check, summarise
@@ -59,6 +61,29 @@ def by_domain(tables: Mapping[str, Table], protocol: str, valid: Table | None = 
         | (summarise_pair(rows, tables.get(real), protocol, valid) if domain != (real := reals_of(domain)) else {})
         for domain, rows in tables.items()
     }
+
+
+def together(tables: Mapping[str, pa.Table], protocol: str, valid: pa.Table | None = None) -> dict[str, float]:
+    """Summarise the fakes of all domains together beside all reals: of an attribution, every class.
+
+    Args:
+        tables: as in `by_domain`.
+        protocol: its name; of one of maps there is nothing to say.
+        valid: as in `summarise_pair`.
+
+    Returns:
+        As `summarise_pair`; empty without fakes, or without reals.
+
+    Raises:
+        DataError: as there.
+    """
+    sides = [
+        [rows for domain, rows in tables.items() if (domain == reals_of(domain)) is real] for real in (False, True)
+    ]
+    if not all(sides) or protocols.find(protocol).reads == "map":
+        return {}
+    fakes, reals = (pa.concat_tables(side, promote_options="permissive") for side in sides)
+    return summarise_pair(fakes, reals, protocol, valid)
 
 
 def reals_of(domain: str) -> str:

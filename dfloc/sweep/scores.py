@@ -31,7 +31,7 @@ class DomainScore(NamedTuple):
         relation: whether the trial or an ancestor trained on the domain's family.
         values: the mean of each of the protocol's keys that any image has.
         undefined: images that have no value, by key.
-        first: the metric that stands for the protocol.
+        first: the metric that stands for the protocol; of one of images, where it needs reals, the first that is there.
         interval: 95 % of its mean, over photographs; None where they are under three.
         of_set: numbers of the set that are no mean of a key: `pooled_iou`, and what the protocol adds.
         num_valid: validation images that the threshold among these was chosen on; 0 where none was.
@@ -107,31 +107,39 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
     rule = protocols.find(protocol)
     keys = rule.per_image
     numbers = summarise(rows, protocol, valid)
+    first = rule.first
+    if rule.reads == "image":  # what needs reals, one domain has not
+        first = next((metric for metric in keys.values() if metric.key in numbers), first)
     alone = pa.array(np.zeros(len(rows), np.int64))
-    one = rows.append_column("draw", alone).append_column("seed", alone)
-    spread = bootstrap.interval(one, rule.first.key, bounds=rule.first.bounds)
-    counted = one.select(["draw", "seed", "stem", "tp", "fp", "fn"])
-    pooled = bootstrap.interval(counted, pooled_iou, num_resamples=NUM_RESAMPLES)
+    one = pa.table({"draw": alone, "seed": alone, "stem": rows["stem"], first.key: rule.values(rows)[first.key]})
+    spread = bootstrap.interval(one, first.key, bounds=first.bounds)
     return DomainScore(
         domain=domain,
-        first=rule.first,
+        first=first,
         images=len(rows),
         photographs=spread.num_photographs,
         trained_on=0,
         relation="unknown",
         values={key: numbers[key] for key in keys if key in numbers},
-        undefined={key: int(numbers[f"nan/{key}"]) for key in keys if numbers[f"nan/{key}"]},
+        undefined={key: int(numbers[f"nan/{key}"]) for key in keys if numbers.get(f"nan/{key}")},
         interval=spread.ends,
-        pooled=pooled.ends,
+        pooled=_pooled(rows) if rule.reads == "map" else None,
         of_set={key: value for key, value in numbers.items() if key not in keys and not key.startswith("nan/")},
         num_valid=0 if valid is None else len(valid),
-        collapsed=degenerate.kinds(rows, partly_fake=True).word,
+        collapsed=degenerate.word([rows]),
         all_fake={
             key: float(np.nanmean(values))
             for key, values in degenerate.all_fake(rows, protocol).items()
             if not np.isnan(values).all()
         },
     )
+
+
+def _pooled(rows: pa.Table) -> tuple[float, float] | None:
+    """Return the interval of IoU over all pixels."""
+    alone = pa.array(np.zeros(len(rows), np.int64))
+    counted = rows.select(["stem", "tp", "fp", "fn"]).append_column("draw", alone).append_column("seed", alone)
+    return bootstrap.interval(counted, pooled_iou, num_resamples=NUM_RESAMPLES).ends
 
 
 def _trained_on(workspace: Workspace, spec: TrialSpec, data: Sequence[UPath]) -> set[str] | None:
