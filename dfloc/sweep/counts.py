@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Literal
 
 from dfloc.data import dolos
+from dfloc.data.generators import SOURCE, WHOLE
 from dfloc.data.mixture import Split
 from dfloc.errors import ConfigError, DataError
 from dfloc.sweep.data import Data
@@ -105,7 +106,13 @@ def full_name(short: str, domains: Iterable[str], data: Data) -> str:
     known = {*domains, *data.local}
     if any(short in (name, name.partition("/")[2]) for name in known):
         return dolos.resolve(short, known)
-    return dolos.resolve(short, {*known, *data.kinds})
+    return dolos.resolve(short, {*known, *data.kinds, *_usual(known)})
+
+
+def _usual(domains: Iterable[str]) -> set[str]:
+    """Return the domains that belong beside some, and that data may lack: real images, and built-in ones of today."""
+    sources = {domain.partition("/")[0] for domain in domains}
+    return {f"{source}/{REAL}" for source in sources} | {f"{SOURCE}/{name}" for name in WHOLE if SOURCE in sources}
 
 
 def by_domain(asked: Number | Mapping[str, Number], found: Sequence[str], domains: Sequence[str]) -> dict[str, Number]:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from dfloc.data import dolos
+from dfloc.data.generators import SOURCE, WHOLE
 from dfloc.data.mixture import Split
 from dfloc.errors import ConfigError, DataError
 from dfloc.ids import MapName
@@ -46,6 +47,8 @@ def sentences(study: Study, data: Data, skipped: Mapping[str, Sequence[set[str]]
         yield f"stage {stage}: {len(cells)} of {planned[stage]} trials skipped: the data lack {needed}"
     yield from _without_reals(study, data)
     yield from (reals.cure(domain) for domain in lacking if dolos.is_real(domain))
+    if {*lacking} & {f"{SOURCE}/{name}" for name in WHOLE}:
+        yield "these built-in data are of an earlier version: delete shards/mini, and they are made again as they were"
     if not all(map(dolos.is_real, lacking)) and len(domains) > 1:
         name = f"{study.ask.name}-{len(domains)}"
         yield f"for a study of the domains that are there: --set name={name} --set domains=[{','.join(domains)}]"

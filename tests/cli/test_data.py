@@ -48,8 +48,8 @@ def test_mini_import_check(tmp_path: Path, ray_local: None) -> None:
     assert f"dfloc data import {tree}" in made.output
     imported = run("import", tree, "--out", shards)
     assert imported.exit_code == 0, imported.output
-    assert "60 images imported" in imported.output
-    assert "images: 60 of 60 done" in imported.stderr
+    assert "72 images imported" in imported.output
+    assert "images: 72 of 72 done" in imported.stderr
     assert "0 images imported" in run("import", tree, "--out", shards).output
     checked = run("check", shards)
     assert checked.exit_code == 0, checked.output

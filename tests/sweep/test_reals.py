@@ -132,6 +132,8 @@ def test_reals_that_the_data_lack_are_told_with_where_they_come_from(tmp_path: P
     cure = "real images are those of tiny/real/<split> of a tree, or of --authentic"
     reals_asked = f"{BASE}.domains=[all,real]"
     found = planned(tmp_path, reals_asked, held=TINY[:2])
+    by_name = planned(tmp_path, f"{BASE}.domains=[all,tiny/real]", "evaluate.reals=[tiny/real]", held=TINY[:2])
+    assert {*found.record.notes} < {*by_name.record.notes}
     assert {trial.stage for trial in found.record.trials} == {"baselines"}
     assert "stage base: 2 of 2 trials skipped: the data lack tiny/real" in found.record.notes
     assert cure in found.record.notes
@@ -139,6 +141,13 @@ def test_reals_that_the_data_lack_are_told_with_where_they_come_from(tmp_path: P
     everywhere = ("stages.finetune.train.domains=[held_out,real]", "stages.baselines.train.domains=[all,real]")
     with pytest.raises(DataError, match=f"every trial of the study needs tiny/real.*{cure}"):
         planned(tmp_path, reals_asked, *everywhere, held=TINY[:2])
+
+
+def test_built_in_data_of_an_earlier_version_are_told_with_their_cure(tmp_path: Path) -> None:
+    held = ("mini/telea", "mini/renoise")
+    found = planned(tmp_path, "domains=[mini/telea,mini/renoise]", f"{BASE}.domains=[all,mini/renoise-full]", held=held)
+    assert {trial.stage for trial in found.record.trials} == {"baselines"}
+    assert any("delete shards/mini, and they are made again" in note for note in found.record.notes)
 
 
 def test_real_is_the_reals_of_all_sources_of_the_study(tmp_path: Path) -> None:
