@@ -44,6 +44,7 @@ AP = Metric("ap", "AP")
 AUC = Metric("auc", "AUC")
 MCC = Metric("mcc", "MCC", bounds=(-1.0, 1.0))
 PBCA = Metric("pbca", "PBCA")
+IMAGE_RIGHT = Metric("image_right", "Images called right")  # 1 or 0 of each: over one list a recall, over two balanced
 POOLED_IOU = Metric("pooled_iou", "Pooled IoU", of_set=True)
 F1_CHOSEN = Metric("f1_valid", "F1 at the validation threshold", of_set=True)
 FALSE_ALARM = Metric("false_alarm_area", "False-alarm area", higher_is_better=False, of_set=True)

@@ -5,10 +5,11 @@ from functools import partial
 from typing import NamedTuple
 
 from dfloc.data import dolos
-from dfloc.metrics.metric import IOU
+from dfloc.metrics.metric import IMAGE_RIGHT, IOU
 from dfloc.report.budgets import Budget, lines
 from dfloc.report.comparable import fits
 from dfloc.report.controls import blocks, name_of
+from dfloc.report.formulas.numbers import CLASSES, OVERALL, REAL
 from dfloc.report.groups import Group, GroupOn, Study
 from dfloc.report.models import ONE, MatrixColumn, Model, Which, budgets, known, models, unknown
 from dfloc.report.published import PublishedNumber, PublishedTable
@@ -16,11 +17,23 @@ from dfloc.report.published import PublishedNumber, PublishedTable
 EXPOSURE = ("test_domain", "num_samples_of_held_out_domain")
 BUDGETS = ("training_data", "test_domain")
 MATRICES = (("test_domain", "train_domain"), ("test_domain", "training_data"))
+DETECTION, ATTRIBUTION = IMAGES = (("train_domain", "test_domain"), ("model", "class"))  # of what images are called
 SPLITS: Mapping[str, Which] = {"id": known, "ood": unknown}
 SETUP = "C"  # of Dolos: full supervision
 SOURCES_TEST = "celebahq/repaint-p2"
 UNSEEN = "s004.table4"  # its models stand in other tables
 PATCHES = {"model": "Xception to block 2 + 1x1"}
+OF_REALS = "/real"
+CLIP_LINEAR, THESIS = {"model": "CLIP frozen, linear"}, "classifier"
+CLASSIFIERS: Mapping[str, Mapping[str, str]] = {
+    "xception41_scratch": {"model": "timm xception41", "weights": "random"},
+    "xception41_pretrained": {"model": "timm xception41", "weights": "imagenet"},
+    "clip": CLIP_LINEAR,
+    "sam": {"model": "SAM frozen, linear"},
+    THESIS: CLIP_LINEAR,
+}
+"""What a classifier is that a table has in a row of its own."""
+NO_TEST = "not planned: no detector here is tested on the fakes and reals of the table"
 NO_DATA = "not planned: no training or test set here is what the table requires"
 
 
@@ -104,6 +117,7 @@ def _models(at: OnModel) -> Callable[[Study, PublishedTable], dict[str, Find]]:
     def on(study: Study, model: Model, cell: PublishedNumber) -> Ours | None:
         patches = str(cell.row) == f"patches-trained-setup-{SETUP.lower()}"
         asked = cell.requires if cell.table != UNSEEN else PATCHES if patches else {}
+        asked = CLASSIFIERS.get(str(cell.row), asked)
         return at(study, model, cell) if fits(asked, model.spec) else None
 
     return sources
@@ -177,10 +191,35 @@ def _mean(study: Study, model: Model, cell: PublishedNumber) -> Ours:
     return Ours(_of(next(iter(_exact(model.columns, cell)), alike), study.tested))
 
 
+def _detector(study: Study, model: Model, cell: PublishedNumber) -> Ours:
+    """Find balanced accuracy: the mean of what is called right of a domain's fakes and of its source's reals."""
+    trained = [one.group for one in model.columns if _fakes(one.group) == {cell.row}]
+    test = str(cell.col)
+    cells = _tested(next(iter(trained), None), [test, f"{test.partition('/')[0]}{OF_REALS}"])
+    return Ours(cells, IMAGE_RIGHT.key, why=NO_TEST if trained else NO_DATA)
+
+
+def _class(_: Study, model: Model, cell: PublishedNumber) -> Ours:
+    """Find the recall of a class, or the plain mean over all of them."""
+    thesis = model.spec.optimizer.name == "adamw"  # the poster's is of Adam
+    trained = [one.group for one in model.columns if _fakes(one.group) == {*CLASSES} - {REAL}]
+    if thesis != (cell.row == THESIS) or not trained:
+        return Ours(why="not planned: no classifier here is what the table requires")
+    domains = CLASSES if cell.col == OVERALL else [str(cell.col)]
+    return Ours(_tested(trained[0], domains), IMAGE_RIGHT.key)
+
+
+def _fakes(group: Group) -> set[str]:
+    counts = group.first.trial.spec.train.counts
+    return {domain for domain, count in counts.items() if count and not domain.endswith(OF_REALS)}
+
+
 AXES: Mapping[tuple[str, str], Callable[[Study, PublishedTable], dict[str, Find]]] = {
     EXPOSURE: _curves,
     BUDGETS: _budgets,
     **dict.fromkeys(MATRICES, _models(_matrix)),
+    DETECTION: _models(_detector),
+    ATTRIBUTION: _models(_class),
     ("decoder_and_map", "split"): _models(_split),
     ("train_and_test_domain", "quantity"): _models(_same),
     ("held_out_test_domain", "quantity"): _models(_held_out),

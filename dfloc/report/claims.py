@@ -24,7 +24,10 @@ BESIDE = {"source-shift": ("unseen",)}  # claims of the same document whose own 
 OURS = {"s002.c1": configurations, "s002.c2": losses, "s002.c3": blur}
 STEP = 1e-6  # of a fraction, for the gradient of a formula
 
-State = Literal["holds", "fails", "cannot_be_computed"]
+NO_FORMULA = "no formula yet"
+
+State = Literal["holds", "fails", "cannot_be_computed", "no_formula"]
+UNDECIDED: frozenset[State] = frozenset({"cannot_be_computed", "no_formula"})
 Numbers = Mapping[str, Sequence[float]]
 
 
@@ -116,7 +119,9 @@ def matrix(table: PublishedTable) -> Matrix:
 def on_published(claim: Claim, tables: Mapping[str, PublishedTable]) -> Verdict:
     """Return what the formula says of the published numbers."""
     formula = FORMULAS.get(claim.id)
-    if formula is None or not claim.uses:
+    if formula is None:
+        return Verdict("no_formula", {}, NO_FORMULA)
+    if not claim.uses:
         return Verdict("cannot_be_computed", {}, claim.note or "no document prints what the formula needs")
     return _verdict(formula, [matrix(tables[name]) for name in claim.uses])
 
@@ -134,7 +139,7 @@ def on_ours(
     """
     formula = FORMULAS.get(claim.id)
     if formula is None:
-        return Verdict("cannot_be_computed", {}, "no study here measures what the formula needs")
+        return Verdict("no_formula", {}, NO_FORMULA)
     own: Callable[[Study], Side] | None = OURS.get(claim.id)
     sides = [own(study)] if own else [side(tables[name]) for name in claim.uses]
     if not any(each.parts for each in sides):
@@ -169,7 +174,7 @@ def on_ours(
 
 def _share(states: Sequence[State]) -> float | None:
     """Return the share of resamples in which a claim holds; None where none of them decides it."""
-    decided = [state for state in states if state != "cannot_be_computed"]
+    decided = [state for state in states if state not in UNDECIDED]
     return decided.count("holds") / len(states) if decided else None
 
 
@@ -249,7 +254,7 @@ class Judged:
     def agree(self) -> bool | None:
         """Whether both decide alike; None where one of them does not decide."""
         states = {self.published.state, self.ours.state}
-        return None if "cannot_be_computed" in states else len(states) == 1
+        return None if states & UNDECIDED else len(states) == 1
 
 
 def judge(study: Study) -> list[Judged]:

@@ -13,6 +13,9 @@ from dfloc.registry import WATCHED
 from dfloc.report import recipe
 from dfloc.report.published import PublishedNumber
 
+TIMM = "timm "
+FROZEN = {"CLIP frozen, linear": ("clip-", "projected"), "SAM frozen, linear": ("sam-vit-", "pooled")}
+"""Linear classifiers of images, as the published tables name them: how the backbone begins that they read, its map."""
 PATCHES_STEPS = 500  # what Dolos calls an epoch of Patches
 EACH = re.compile(r"one model per domain, (\d+) each\b")
 CALLED = {"facebook/sam2.1-hiera-small": "sam2.1_hiera_small"}  # the library's own download -> the documents' word
@@ -85,9 +88,14 @@ def gaps(cell: PublishedNumber, protocol: str, domain: str, ours: Setting) -> li
 
 
 def fits(requires: Mapping[str, Any], spec: TrialSpec) -> bool:
-    """Return whether a spec is of the model that a published number is of: its maps and decoder, or its name."""
+    """Return whether a spec is of the model that a published number is of: its maps and decoder, or its name.
+
+    A model of timm is another one where its weights are drawn at random.
+    """
     if "model" in requires:
-        return is_model(str(requires["model"]), spec)
+        words, scratch = str(requires["model"]), requires.get("weights") == "random"
+        alike = not words.startswith(TIMM) or scratch == (spec.decoder.weights is None)
+        return alike and is_model(words, spec)
     if "maps" not in requires or "decoder" not in requires:
         return False
     maps = [each.map for each in spec.maps]
@@ -101,10 +109,18 @@ def is_via(requires: Mapping[str, Any], spec: TrialSpec) -> bool:
 
 
 def is_model(words: str, spec: TrialSpec) -> bool:
-    """Return whether a spec is of a model as the published tables name it: Patches, or the best segmenter."""
+    """Return whether a spec is of a model as the published tables name it: Patches, a segmenter, a classifier."""
     decoder = spec.decoder
     if _is_patches(words):
         return (decoder.name, decoder.block) == ("xception", 2)
+    if words in FROZEN:
+        backbone, read = FROZEN[words]
+        maps = [each.name for each in spec.maps]
+        return (
+            decoder.name == "linear" and [each.map for each in maps] == [read] and maps[0].backbone.startswith(backbone)
+        )
+    if words.startswith(TIMM):
+        return (decoder.name, _of_timm(spec)) == ("timm", words.removeprefix(TIMM))
     best = (decoder.name, decoder.architecture, decoder.encoder, spec.loss.name)
     return words.startswith("smp Unet++, ResNet-50, Jaccard") and best == ("smp", "unetplusplus", "resnet50", "jaccard")
 
@@ -124,8 +140,9 @@ def _called(spec: TrialSpec) -> str:
 
 def _unstated(cell: PublishedNumber, spec: TrialSpec) -> list[str]:
     """Return what of ours no published model has, where its table does not speak of it: another loss, augmentation."""
-    segmenter = str(cell.requires.get("model", "")).startswith("smp")
-    found = [] if segmenter else [_differ("loss", "bce", recipe.loss(spec.loss))]
+    model = str(cell.requires.get("model", ""))
+    wanted = "ce" if model in FROZEN or model.startswith(TIMM) else "bce"
+    found = [] if model.startswith("smp") else [_differ("loss", wanted, recipe.loss(spec.loss))]
     found += [] if "augment" in cell.requires else [_differ("augmentation", "none", recipe.augment(spec.augment))]
     return [gap for gap in [*found, *_trained(cell, spec)] if gap]
 
@@ -167,6 +184,10 @@ def _lists(spec: TrialSpec) -> dict[str, Any]:
         "pairing": "independent" if shares else "stems",
         "drawn from the first": 3000 if shares else None,
     }
+
+
+def _of_timm(spec: TrialSpec) -> str | None:
+    return spec.decoder.model_dump().get("model")
 
 
 def _is_patches(words: str) -> bool:

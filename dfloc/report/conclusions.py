@@ -5,16 +5,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dfloc.report.captions import provenance
-from dfloc.report.claims import Claim, Judged, State, Verdict, judge
+from dfloc.report.claims import NO_FORMULA, UNDECIDED, Claim, Judged, State, Verdict, judge
 from dfloc.report.groups import Study
 from dfloc.report.page import Section
 from dfloc.report.table import DASH, Cell, Column, Table, row
 from dfloc.report.words import counted
 
 ID = "claims-study"
-WORDS: Mapping[State, str] = {"holds": "holds", "fails": "FAILS", "cannot_be_computed": "cannot be computed"}
+WORDS: Mapping[State, str] = {
+    "holds": "holds",
+    "fails": "FAILS",
+    "cannot_be_computed": "cannot be computed",
+    "no_formula": NO_FORMULA,
+}
 ALIKE = {True: Cell("yes"), False: Cell("NO", mark="bad"), None: Cell(DASH, mark="hole")}
-CHIPS: Mapping[State, str] = {"holds": "holds", "fails": "fails", "cannot_be_computed": "undecided"}
+CHIPS: Mapping[State, str] = {
+    "holds": "holds",
+    "fails": "fails",
+    "cannot_be_computed": "undecided",
+    "no_formula": NO_FORMULA,
+}
 PATH_ONLY = "shows the path only"
 SEVERAL: Mapping[State, str] = {**WORDS, "holds": "hold", "fails": "fail"}
 
@@ -41,7 +51,8 @@ def summary(found: Sequence[Judged]) -> str:
     def count(verdicts: Sequence[Verdict]) -> str:
         states = [verdict.state for verdict in verdicts]
         words = {state: (WORDS if states.count(state) == 1 else SEVERAL)[state].lower() for state in WORDS}
-        return ", ".join(f"{states.count(state)} {words[state]}" for state in WORDS if state in states)
+        said = [state for state in WORDS if state in states and state != "no_formula"]
+        return ", ".join(f"{states.count(state)} {words[state]}" for state in said)
 
     put, apart = [each for each in found if each.is_put], [each.claim.id for each in found if each.agree is False]
     rest = _not_put([each for each in found if not each.is_put], any_put=bool(put))
@@ -53,14 +64,17 @@ def summary(found: Sequence[Judged]) -> str:
 
 
 def _not_put(found: Sequence[Judged], *, any_put: bool) -> str:
-    """Return a sentence with the claims that are not put to our numbers, and why."""
+    """Return a sentence with the claims that are not put to our numbers, and why; one for each without a formula."""
+    waiting = [each.claim.id for each in found if each.ours.state == "no_formula"]
     why: dict[str, list[str]] = {}
     for each in found:
-        why.setdefault(each.ours.why, []).append(each.claim.id)
+        if each.ours.state != "no_formula":
+            why.setdefault(each.ours.why, []).append(each.claim.id)
     words = "; ".join(f"{reason} ({', '.join(names)})" for reason, names in why.items())
     if len(why) == 1 and not any_put:
         words = next(iter(why))
-    return f"{'Not' if any_put else 'None is'} put to ours: {words}." if found else ""
+    said = f"{'Not' if any_put else 'None is'} put to ours: {words}." if why else ""
+    return " ".join(filter(None, [said, *(f"{name} has {NO_FORMULA}." for name in waiting)]))
 
 
 def sections(study: Study) -> list[Section]:
@@ -108,10 +122,10 @@ def _cell(verdict: Verdict, note: str = "") -> Cell:
     share = f", in {100 * verdict.share:.0f} % of resamples" if verdict.share is not None else ""
     if verdict.share is not None and verdict.state == "fails":
         share = f", holds in {100 * verdict.share:.0f} % of resamples"
-    marks: Mapping[State, str] = {"holds": "", "fails": "bad", "cannot_be_computed": "hole"}
+    marks: Mapping[State, str] = {"holds": "", "fails": "bad"}
     told = [_numbers(verdict), f"{verdict.why}." if verdict.why else "", verdict.model, note and f"Note: {note}."]
-    words = WORDS[verdict.state] + (share if verdict.state != "cannot_be_computed" else "")
-    return Cell(words, " ".join(filter(None, told)), mark=marks[verdict.state])
+    words = WORDS[verdict.state] + (share if verdict.state not in UNDECIDED else "")
+    return Cell(words, " ".join(filter(None, told)), mark=marks.get(verdict.state, "hole"))
 
 
 def _numbers(verdict: Verdict) -> str:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dfloc.metrics.metric import IOU
+from dfloc.metrics.metric import IMAGE_RIGHT, IOU
 from dfloc.report import captions
-from dfloc.report.address import AXES, EXPOSURE, UNSEEN, Ours, find, named
+from dfloc.report.address import AXES, EXPOSURE, IMAGES, UNSEEN, Ours, find, named
 from dfloc.report.cells import notes
 from dfloc.report.comparable import Setting, gaps
 from dfloc.report.estimate import Estimate
@@ -92,7 +92,10 @@ def apart(study: Study, table: PublishedTable) -> str:
         return "the data are built-in"
     if table.metric == "data_reduction":
         return "arithmetic on sizes: there is no trial to run"
-    if table.axes not in AXES or not (isinstance(table.metric, list) or str(table.metric).split("_")[0] == IOU.key):
+    if table.axes in IMAGES and IMAGE_RIGHT.key not in study.metrics:
+        return "no trial here says whether an image is fake, or who made it"
+    measured = isinstance(table.metric, list) or table.axes in IMAGES or str(table.metric).split("_")[0] == IOU.key
+    if table.axes not in AXES or not measured:
         return f"no table here has {table.metric} by {table.rows_axis} and {table.cols_axis}"
     protocol = study.record.protocol
     return "" if table.protocol in (protocol, "unknown") else f"protocol {table.protocol}, ours {protocol}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dfloc.report import place, recipe
-from dfloc.report.address import BUDGETS
+from dfloc.report.address import ATTRIBUTION, BUDGETS, DETECTION
 from dfloc.report.comparable import RANDOM, is_via
 from dfloc.report.formulas.numbers import ALL, REPAINT, Key
 from dfloc.report.formulas.segmenters import IOU
@@ -39,7 +39,7 @@ class Side:
 
 def key_of(table: PublishedTable, cell: PublishedNumber) -> Key:
     """Return (test, train); the poster on segmenters does not say which of two sets its Repaint is, ours is the 9k."""
-    if table.axes == BUDGETS:
+    if table.axes in (BUDGETS, DETECTION):
         return cell.col, cell.row
     generic = table.cols_axis == "quantity" and cell.row == REPAINT.removesuffix("-9k")
     return (REPAINT if generic else cell.row), cell.col
@@ -50,7 +50,7 @@ def side(study: Study, table: PublishedTable) -> Side:
     found = place.pairs(study, [_with_twins(table)])
     by_model: dict[str, dict[str, list[Pair]]] = {}
     for pair in (pair for pair in found if pair.matched and not study.random_weights and _is_way(pair)):
-        by_model.setdefault(_model(pair.published), {}).setdefault(pair.where, []).append(pair)
+        by_model.setdefault(_model(pair), {}).setdefault(pair.where, []).append(pair)
     best = [min(each.values(), key=lambda ours: (-len(ours), len(_lacks(ours)))) for each in by_model.values()]
     used = [pair for each in best for pair in each]
     if not used:
@@ -77,8 +77,9 @@ def _is_way(pair: Pair) -> bool:
     return all(is_via(pair.published.requires, group.first.trial.spec) for group, _ in pair.place.cells)
 
 
-def _model(cell: PublishedNumber) -> str:
-    return str([cell.requires.get(name) for name in FIELDS])
+def _model(pair: Pair) -> str:
+    row = pair.published.row if pair.table.axes == ATTRIBUTION else None  # each of its rows is another model
+    return str([row, *(pair.published.requires.get(name) for name in FIELDS)])
 
 
 def _lacks(found: Sequence[Pair]) -> list[str]:

@@ -1,5 +1,6 @@
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from dfloc.config import InitFrom, OptimizerSpec, ScheduleSpec, TrialSpec
 from dfloc.engine.fit import Member, epoch_batches, fit
 from dfloc.errors import WorkspaceError
 from dfloc.ledger import EpochRecord
-from dfloc.registry import MEASURED
+from dfloc.registry import MEASURED, MEASURES
 from tests.engine.fakes import FakeSource, make_member, make_spec, numbers
 
 VALID = FakeSource(4, seed=1)
@@ -121,10 +122,11 @@ def test_epoch_steps_larger_than_the_list_go_on_through_it() -> None:
     assert sorted(Counter(flat(batches)).values()) == [6, 7, 7]
 
 
-def best_of(select: str, scores: list[tuple[float, float]]) -> int:
+def best_of(select: str, scores: list[tuple[float, float]], **more: Sequence[float]) -> int:
     member = make_member(make_spec(select=select, epochs=len(scores)))
-    for loss, iou in scores:
-        member.end_epoch({"loss": loss, "iou": iou}, seconds=1.0)
+    for place, (loss, iou) in enumerate(scores):
+        others = {name: values[place] for name, values in more.items()}
+        member.end_epoch({"loss": loss, "iou": iou} | others, seconds=1.0)
     return member.best_epoch
 
 
@@ -134,6 +136,8 @@ def test_selection() -> None:
     assert best_of("loss", scores) == 3
     assert best_of("last", scores) == 4
     assert best_of("iou", [(1.0, 0.0), (1.0, 0.0)]) == 1
+    assert best_of("ap", scores, ap=(0.1, 0.2, 0.9, 0.3)) == 3
+    assert best_of("accuracy", scores, accuracy=(0.5, 0.2, 0.4, 0.1)) == 1
 
 
 def test_what_is_measured_is_what_can_be_watched() -> None:
@@ -142,14 +146,17 @@ def test_what_is_measured_is_what_can_be_watched() -> None:
 
 
 def test_a_plateau_follows_the_measure_that_it_watches() -> None:
-    """IoU falls and the loss falls: the one is five plateaus of six epochs, the other none."""
+    """IoU falls: five plateaus of six epochs; the loss falls: none; AP and accuracy rise by half of theirs."""
     lasted = {}
-    for watch in MEASURED["localize"]:
+    for watch in MEASURES:
         member = make_member(make_spec(schedule=ScheduleSpec(name="plateau", watch=watch), epochs=100))
         while not member.ended:
-            member.end_epoch({"loss": 1 - member.epoch / 100, "iou": 0.5 - member.epoch / 1000}, seconds=1.0)
+            rising = 0.5 + member.epoch / 2000
+            valid = {"loss": 1 - member.epoch / 100, "iou": 0.5 - member.epoch / 1000, "ap": rising, "accuracy": rising}
+            member.end_epoch(valid, seconds=1.0)
         lasted[watch] = member.epoch
-    assert lasted == {"iou": 30, "loss": 100}
+    assert lasted["iou"] == 30
+    assert lasted["loss"] == lasted["ap"] == lasted["accuracy"] == 100
 
 
 def test_select_last_makes_the_last_epochs_weights_the_best() -> None:

@@ -115,6 +115,17 @@ def test_recalls_of_the_classifier_follow_from_its_printed_accuracies():
     assert solutions == [(right["real"], *(right[name] for name in printed))]
 
 
+def test_the_posters_attribution_is_of_900_images_a_class_and_its_numbers_are_truncated():
+    """Each recall is one count of 900, and their sums over 4,500 give what is printed over all, 46.20 included."""
+    cells = load()["s003.attribution"].cells
+    printed = {key: round(10_000 * cell.value) for key, cell in cells.items()}
+    counts = {key: [k for k in range(901) if k * 10_000 // 900 == value] for key, value in printed.items()}
+    for row in dict.fromkeys(row for row, _ in cells):
+        of_classes = [counts[key] for key in cells if key[0] == row and key[1] != "overall"]
+        assert [len(each) for each in of_classes] == [1] * 5
+        assert sum(each[0] for each in of_classes) * 10_000 // 4500 == printed[row, "overall"]
+
+
 def test_what_is_derived_is_never_called_published():
     table = load(unpublished=True)["derived.two_step.detector_generalist"]
     assert table.kind == "Derived from the author's notebook"

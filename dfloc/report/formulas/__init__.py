@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 
-from dfloc.report.formulas import dolos, sam2, segmenters, thesis
+from dfloc.report.formulas import dolos, s003, sam2, segmenters, thesis
 from dfloc.report.formulas.outcome import Formula, Outcome
 
 FORMULAS: Mapping[str, Formula] = {
     **thesis.FORMULAS,
     **sam2.FORMULAS,
     **segmenters.FORMULAS,
+    **s003.FORMULAS,
     **dolos.FORMULAS,
 }
 

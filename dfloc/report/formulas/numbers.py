@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 LDM, REPAINT, LAMA, PLURALISTIC = (f"celebahq/{name}" for name in ("ldm", "repaint-p2-9k", "lama", "pluralistic"))
 ALL = (LDM, REPAINT, LAMA, PLURALISTIC)
+REAL = "celebahq/real"
+CLASSES, OVERALL = (REAL, *ALL), "overall"  # of a classifier
 DIFF, GAN = (LDM, REPAINT), (LAMA, PLURALISTIC)
 TRAIN_ALL = "train_all_4"
 

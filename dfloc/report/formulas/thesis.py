@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from dfloc.report.formulas.numbers import (
     ALL,
+    CLASSES,
     DIFF,
     GAN,
     LAMA,
@@ -20,6 +21,7 @@ from dfloc.report.formulas.outcome import Formula, Outcome
 
 SMALL, LARGER = "1000-ldm-500-rest", "1750-ldm-750-rest"
 OWN, THIRD, THIRD_ALL = "9000-each-per-model", "3000-each-per-model", "3000-each-train_all_4"
+CLASSIFIER, KNOWN = "classifier", 0.6  # what it must recall of each class; by chance that is 0.2
 SAME_BACKBONE = "3000-each-per-model-same-backbone"
 
 
@@ -154,6 +156,13 @@ def gans_are_easier(tables: Sequence[Matrix]) -> Outcome:
     return Outcome(all(gan > diffusion for gan, diffusion in pairs), numbers)
 
 
+def linear_on_clip_works(tables: Sequence[Matrix]) -> Outcome:
+    """s000.c19: the recall of every class of the thesis' classifier."""
+    (a,) = tables
+    recall = [a.at(CLASSIFIER, name) for name in CLASSES]
+    return Outcome(min(recall) >= KNOWN, {"recall": recall})
+
+
 def generalizes_badly(tables: Sequence[Matrix]) -> Outcome:
     """s000.c20: in domain less out of domain."""
     (a,) = tables
@@ -193,5 +202,6 @@ FORMULAS: Mapping[str, Formula] = {
     "s000.c12": ldm_transfers_best,
     "s000.c17": each_its_specialty,
     "s000.c18": gans_are_easier,
+    "s000.c19": linear_on_clip_works,
     "s000.c20": generalizes_badly,
 }
