@@ -1,7 +1,7 @@
 """Weights x samples x protocol -> one row per image."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,10 @@ from dfloc.models.base import outputs
 BATCH = 32
 MAX_PIXELS = 8 << 20  # of truth that is measured together
 LOCALIZES = Classes()
+PIXELS: Mapping[str, pa.DataType] = {
+    **dict.fromkeys(protocols.COUNTS, pa.int64()),
+    **dict.fromkeys(("mask_area", "mean_prob", "spread"), pa.float64()),
+}
 ImageRow = dict[str, Any]
 
 
@@ -80,7 +84,15 @@ def evaluate(
                 called = classes.rows(said.image_BK, part)
                 found = [row | values for row, values in zip(found, called, strict=True)]
             rows += found
-    return pa.Table.from_pylist(rows)
+    return _typed(pa.Table.from_pylist(rows))
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    """Return rows whose pixel columns are there, null where a model gives no map."""
+    for name, kind in PIXELS.items():
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), kind))
+    return table
 
 
 def measure(prob_BHW: Tensor, truth: Iterable[Pixels], protocol: str) -> list[ImageRow]:

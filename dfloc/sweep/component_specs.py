@@ -9,7 +9,7 @@ from dfloc.data import augment as augmentations
 from dfloc.errors import ConfigError, unknown
 from dfloc.models import decoders
 from dfloc.planned import PlannedTrial
-from dfloc.registry import SOLVED, WATCHED
+from dfloc.registry import SOLVED
 from dfloc.sweep.sweep_keys import AugmentAsk, DecoderAsk, TrialAsk
 
 ALWAYS = frozenset({"name", "plugin", "weight"})
@@ -169,7 +169,7 @@ def solved(spec: TrialSpec) -> TrialSpec:
             "epoch_steps": None,
             "batch": 64,
             "seed": 0,
-            "select": WATCHED,
+            "select": registry.MEASURED[spec.task][0],
             "precision": "fp32",
             "augment": None,
         }
