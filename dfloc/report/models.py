@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dfloc.config import TrialSpec, canonical
+from dfloc.data import dolos
 from dfloc.report import recipe, words
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study, common_runs, mean_valid, scored_places
@@ -279,8 +280,9 @@ def _column(study: Study, group: Group) -> MatrixColumn:
 
 
 def _data(study: Study, group: Group) -> tuple[str, str]:
-    """Return the name and kind of a group's training data."""
-    counts = group.first.trial.spec.train.counts
+    """Return the name and kind of a group's training data: of the fakes alone, where photographs stand beside them."""
+    every = group.first.trial.spec.train.counts
+    counts = {domain: count for domain, count in every.items() if not dolos.is_real(domain)} or every
     held_out = group.role.held_out
     if group.role.started:
         return f"then {' + '.join(counts)}", ONWARD
