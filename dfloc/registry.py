@@ -149,6 +149,7 @@ FACTORIES: Mapping[ComponentKind, Mapping[str, str]] = {
         "mean-mask": "dfloc.models.baselines:make_mean_mask",
         "threshold": "dfloc.models.baselines:make_threshold",
         "prior": "dfloc.models.heads:make_prior",
+        "timm": "dfloc.models.classifiers:make_timm",
     },
     "loss": {
         **{name: f"dfloc.losses:{name}" for name in ("bce", "ce", "dice", "focal", "jaccard", "lovasz")},
@@ -176,7 +177,7 @@ TOKENS = frozenset({"attention"})
 
 # What a decoder gives where a trial's task is of whole images: a map [B, 1, H, W], image logits [B, K], or both; one
 # that is not named here gives a map. Where the task is to localize, every decoder gives a map.
-DECODER_GIVES: Mapping[str, Literal["map", "image", "both"]] = {"linear": "image", "prior": "image"}
+DECODER_GIVES: Mapping[str, Literal["map", "image", "both"]] = {"linear": "image", "prior": "image", "timm": "image"}
 
 # What a loss reads: a map and the pixels' truth, or image logits and labels; `sum` reads what its terms read.
 LOSS_READS: Mapping[str, Literal["map", "image"]] = {
@@ -192,6 +193,7 @@ DECODER_FIELDS: Mapping[str, frozenset[str]] = {
     "attention": frozenset({"mask", "trained", "init", "prior"}),
     "smp": frozenset({"architecture", "encoder", "weights", "batch_norm", "prior"}),
     "xception": frozenset({"block", "batch_norm", "prior"}),
+    "timm": frozenset({"model", "weights", "batch_norm"}),
     **dict.fromkeys(SOLVED, frozenset()),
 }
 LOSS_FIELDS: Mapping[str, frozenset[str]] = {
@@ -240,6 +242,7 @@ SEMANTICS: Mapping[str, int] = {
     "decoder/mean-mask": 1,
     "decoder/threshold": 1,
     "decoder/prior": 1,
+    "decoder/timm": 1,
     "loss/bce": 1,
     "loss/ce": 1,
     "loss/dice": 1,

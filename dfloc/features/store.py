@@ -166,7 +166,9 @@ class FeatureStore:
         array: npt.NDArray[Any],
         ids: Sequence[str],
     ) -> GroupReceipt:
-        """Store the rows of a row group, in its order, in the recipe's dtype: maps [N, C, H, W], TRUTH as packed bits.
+        """Store the rows of a row group, in its order, in the recipe's dtype; TRUTH as packed bits.
+
+        Maps are [N, C, H, W], tokens [N, T, C], vectors [N, C].
 
         Raises:
             DataError: a value is not finite, or does not fit the stored dtype (names the sample).
@@ -220,7 +222,7 @@ class FeatureStore:
         return sorted(files, key=str)
 
     def gather(self, recipe: MapRecipe, samples: Sequence[SampleRef], view: int | str = 0) -> npt.NDArray[Any]:
-        """Return the stored rows of samples, in the order asked, as a copy: [N, C, H, W]; TRUTH [N, 8192].
+        """Return the stored rows of samples, in the order asked, as a copy, shaped as put; TRUTH [N, 8192].
 
         Raises:
             WorkspaceError: a row group is not there, is broken, holds another sample in that row, or the view lacks it.

@@ -12,12 +12,18 @@ from upath import UPath
 from dfloc import registry, storage
 from dfloc.config import Frozen, fingerprint
 from dfloc.errors import ConfigError, WorkspaceError
-from dfloc.models import encoders, tensors
+from dfloc.models import classifiers, encoders, tensors
 from dfloc.models.base import Backbone, random_seed
 from dfloc.storage import Workspace
 
-ENCODER = "smp:"
-"""What stands before the name of a segmenter's encoder where a backbone's name stands else."""
+ENCODER, CLASSIFIER = "smp:", "timm:"
+"""What stands before the name of a segmenter's encoder, or of a classifier, where a backbone's name stands else."""
+
+# What reads the weights that are trained on, by what stands before the name.
+TRAINED: Mapping[str, Callable[[str, str], dict[str, Tensor]]] = {
+    ENCODER: encoders.weights,
+    CLASSIFIER: classifiers.weights,
+}
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -56,7 +62,7 @@ class WeightsIndex:
         """Return what identifies the weights that a word names: what enters a recipe.
 
         Args:
-            backbone: its name, or `smp:<encoder>`.
+            backbone: its name, `smp:<encoder>` or `timm:<model>`.
             word: none, `random`, `random:<seed>`, a tag of the library, a file, or a digest that the index knows.
             load: look into weights that are not known yet; else the word itself stands for them.
             on_load: told what is about to be read.
@@ -67,7 +73,8 @@ class WeightsIndex:
         seed = random_seed(word)
         if seed is not None:
             return f"random:{seed}"
-        has_none = not backbone.startswith(ENCODER) and registry.backbone(backbone).weights == "none"
+        kind = next((each for each in TRAINED if backbone.startswith(each)), None)
+        has_none = kind is None and registry.backbone(backbone).weights == "none"
         if (word == "none" and has_none) or (_DIGEST.fullmatch(word) and self._by_digest(backbone, word)):
             return word
         word, stamp = _file(word)
@@ -80,8 +87,8 @@ class WeightsIndex:
             return word
         if on_load:
             on_load(f"reading the weights of {backbone} ({word})")
-        if backbone.startswith(ENCODER):
-            digest = tensors.digest(encoders.weights(backbone.removeprefix(ENCODER), word))
+        if kind is not None:
+            digest = tensors.digest(TRAINED[kind](backbone.removeprefix(kind), word))
         else:
             digest = _make(backbone, word, "cpu", plugin).digest
         self._put(Origin(backbone=backbone, word=word, digest=digest, stamp=stamp, plugin=plugin))
@@ -127,16 +134,16 @@ class WeightsIndex:
             raise self._changed(backbone, source, made.digest, digest)
         return made
 
-    def encoder(self, encoder: str, digest: str) -> dict[str, Tensor]:
-        """Return the tensors that a segmenter's encoder starts from (`models.encoders.weights`).
+    def encoder(self, encoder: str, digest: str, kind: str = ENCODER) -> dict[str, Tensor]:
+        """Return the tensors that a segmenter's encoder, or a classifier, starts from (`TRAINED`).
 
         Raises:
             ConfigError, WorkspaceError: as for `make`.
         """
-        source = self.source(f"{ENCODER}{encoder}", digest)
-        found = encoders.weights(encoder, source)
+        source = self.source(f"{kind}{encoder}", digest)
+        found = TRAINED[kind](encoder, source)
         if source != digest and (loaded := tensors.digest(found)) != digest:
-            raise self._changed(f"{ENCODER}{encoder}", source, loaded, digest)
+            raise self._changed(f"{kind}{encoder}", source, loaded, digest)
         return found
 
     def _changed(self, backbone: str, source: str, loaded: str, planned: str) -> WorkspaceError:

@@ -236,7 +236,7 @@ def check(spec: DecoderSpec, maps: tuple[MapSpec, ...], num_classes: int | None 
     Raises:
         ConfigError: as for `build`.
     """
-    if spec.name == "smp" and num_classes is None:
+    if _of_library(spec, num_classes):
         check_pixels(spec.name, maps)
     else:
         weight_bytes(spec, maps, num_classes)
@@ -245,11 +245,16 @@ def check(spec: DecoderSpec, maps: tuple[MapSpec, ...], num_classes: int | None 
 @lru_cache
 def weight_bytes(spec: DecoderSpec, maps: tuple[MapSpec, ...], num_classes: int | None = None) -> int:
     """Return the bytes of a decoder's weights; 0 where only a library or a plug-in knows them."""
-    if (spec.name == "smp" and num_classes is None) or spec.plugin:
+    if _of_library(spec, num_classes) or spec.plugin:
         return 0
     with torch.device("meta"):
         made = build(spec, maps, torch.Generator("cpu"), num_classes)
     return sum(tensor.nbytes for tensor in made.state_dict().values())
+
+
+def _of_library(spec: DecoderSpec, num_classes: int | None) -> bool:
+    """Return whether a library alone can build a decoder, and the task is what it is for."""
+    return spec.name == ("smp" if num_classes is None else "timm")
 
 
 @lru_cache

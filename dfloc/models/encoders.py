@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -132,17 +132,12 @@ def _timm_config(encoder: str) -> Any:
 
 def _file(encoder: str, tag: str) -> str:
     """Return the file of a tag, in the cache or fetched into it."""
-    names: Sequence[str] = ("model.safetensors",)
+    what = f'weights "{tag}" of {encoder}'
     if encoder.startswith(TIMM):
-        repository, revision = _timm_config(encoder).hf_hub_id, None
-        names = (*names, "pytorch_model.bin")
-        if not repository:
-            raise ConfigError(f"timm has no weights of {encoder}; use weights: random, or the path of a file")
-    else:
-        where = library().encoders.encoders[encoder]["pretrained_settings"][tag]
-        repository, revision = where["repo_id"], where["revision"]
+        return timm_library.file(encoder.removeprefix(TIMM), what)
+    where = library().encoders.encoders[encoder]["pretrained_settings"][tag]
     cure = "name it by --set trial.decoder.weights=PATH"
-    return hub.fetched(repository, names, revision, what=f'weights "{tag}" of {encoder}', cure=cure)
+    return hub.fetched(where["repo_id"], ("model.safetensors",), where["revision"], what=what, cure=cure)
 
 
 def _fitting(encoder: str, own: Weights, given: Weights, source: str) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from dfloc.errors import ConfigError
+from dfloc.models import hub
 
 LISTING = "python -c 'import timm; print(*timm.list_models())'"
 
@@ -33,6 +34,23 @@ def config(model: str, what: str = "model of timm", prefix: str = "") -> Any:
         return timm.models.get_pretrained_cfg(model)
     except RuntimeError as error:
         raise ConfigError(f'unknown {what} "{prefix}{model}": {error}') from error
+
+
+def file(model: str, what: str) -> str:
+    """Return the file of a model's published weights, in the cache or fetched into it.
+
+    Args:
+        model: timm's name.
+        what: is wanted, for messages.
+
+    Raises:
+        ConfigError: timm publishes none, or it cannot be fetched (says what to put where).
+    """
+    repository = config(model).hf_hub_id
+    if not repository:
+        raise ConfigError(f"timm has no file of {what} on the hub; use weights: random, or the path of a file")
+    names = ("model.safetensors", "pytorch_model.bin")
+    return hub.fetched(repository, names, None, what=what, cure="name it by --set trial.decoder.weights=PATH")
 
 
 def build(model: str, **options: Any) -> nn.Module:

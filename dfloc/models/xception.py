@@ -101,16 +101,20 @@ class Xception(nn.Module):
         """Do nothing: no part of it has a closed form."""
 
 
-def enlarged(x_BCHW: Tensor) -> Tensor:
-    """Return images of whole grey levels at 299 pixels, as Pillow's bilinear resize has them, to the last level.
+def enlarged(x_BCHW: Tensor, to: int = INPUT_SIZE) -> Tensor:
+    """Return images of whole grey levels enlarged to 299 pixels, as Pillow's bilinear resize has them, to the last one.
 
     Pillow goes along the rows, then along the columns, rounds in between, and weighs two neighbours by whole numbers of
     2^-22.
+
+    Args:
+        x_BCHW: the images.
+        to: another side, not below theirs.
     """
     level_BCHW = x_BCHW.to(torch.int32)
     for dim in (3, 2):
         size = x_BCHW.shape[dim]
-        place = (torch.arange(INPUT_SIZE, dtype=torch.float64, device=x_BCHW.device) + 0.5) * size / INPUT_SIZE - 0.5
+        place = (torch.arange(to, dtype=torch.float64, device=x_BCHW.device) + 0.5) * size / to - 0.5
         before = place.floor()
         sums = torch.tensor(1 << FRACTION - 1, dtype=torch.int32, device=x_BCHW.device)
         for index, weight in ((before, before + 1 - place), (before + 1, place - before)):

@@ -29,14 +29,14 @@ class Said(NamedTuple):
 
 
 def gallery(workspace: Workspace, study: Study, shards: UPath | None = None) -> Gallery | None:
-    """Return the panel of a study; None where nothing is scored.
+    """Return the panel of a study; None where nothing is scored, or its models give no maps.
 
     Args:
         workspace: rows, weights, features, lists of samples, and what earlier reports kept.
         study: that is shown.
         shards: folder of the data; None = that of the data's name in the workspace, where there is one.
     """
-    of = shown(study)
+    of = shown(study) if all(one.trial.spec.task == "localize" for one in study.results.all) else None
     if of is None or ("best", of.domain) not in of.models[of.judge].scores:
         return None
     said = {name: _Rows(workspace, model) for name, model in of.models.items()}

@@ -57,8 +57,10 @@ def inputs(recipe: MapRecipe) -> str:
 
 
 def decoder(spec: TrialSpec) -> str:
-    """Return the decoder's name: conv-12, linear, unetplusplus / resnet50, xception to block 2."""
+    """Return the decoder's name: conv-12, linear, unetplusplus / resnet50, xception to block 2, xception41."""
     found = spec.decoder
+    if found.name == "timm":
+        return str(found.model)
     if found.name == "conv":
         return f"conv-{found.depth}"
     if found.name == "smp":
@@ -78,6 +80,8 @@ def plan(spec: TrialSpec) -> str:
         parts.append(f"head at {found.out_size}" if found.out_size != decoders.OUTPUT_SIZE else "")
     elif found.name == "attention":
         parts = [f"mask {found.mask}", f"trained {found.trained}"]
+    elif found.pool:
+        parts = [f"pool {found.pool}"]
     parts += ["BatchNorm frozen" if found.batch_norm == "frozen" else ""]
     parts += [f"prior {found.prior:g}" if found.prior is not None else "", "standardized" if found.standardize else ""]
     return ", ".join(filter(None, parts))
@@ -88,8 +92,9 @@ def start(spec: TrialSpec, words: Mapping[str, str]) -> str:
     found = spec.decoder
     if spec.start:
         return "a trained model"
-    if found.name == "smp":
-        return f"encoder {words.get(found.weights, found.weights[:12])}" if found.weights else "random encoder"
+    if found.name in ("smp", "timm"):
+        what = "encoder" if found.name == "smp" else "weights"
+        return f"{what} {words.get(found.weights, found.weights[:12])}" if found.weights else f"random {what}"
     return found.init
 
 

@@ -160,7 +160,7 @@ class Result:
         """Whether a model that is trained end to end began with random weights: by itself no fault of its numbers."""
         decoder = self.trial.spec.decoder
         return decoder.name == "xception" or (
-            decoder.name == "smp" and (decoder.weights is None or random_seed(decoder.weights) is not None)
+            decoder.name in ("smp", "timm") and (decoder.weights is None or random_seed(decoder.weights) is not None)
         )
 
     @property

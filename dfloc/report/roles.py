@@ -81,6 +81,9 @@ def told(trials: Sequence[PlannedTrial], found: Sequence[Role]) -> dict[str, dic
 def _role(trial: PlannedTrial, is_root: bool, families: Mapping[str, str]) -> Role:
     spec, held_out = trial.spec, str(trial.axes.get(HELD_OUT, ""))
     counts = {domain: count for domain, count in spec.train.counts.items() if count}
+    counts = {
+        domain: count for domain, count in counts.items() if not dolos.is_real(domain)
+    } or counts  # of what it tells
     if spec.decoder.name in registry.SOLVED:
         return Role(frozenset([SOLVED]), held_out, decoder=spec.decoder.name)
     if spec.start:

@@ -9,10 +9,10 @@ from dfloc.config import DecoderSpec, MapRecipe, TrialSpec
 from dfloc.data import dolos, sample_lists
 from dfloc.errors import ConfigError
 from dfloc.features.store import recipe_for
-from dfloc.features.weights import WeightsIndex
+from dfloc.features.weights import CLASSIFIER, ENCODER, WeightsIndex
 from dfloc.ids import MapName
 from dfloc.ledger import Ledger
-from dfloc.models import smp
+from dfloc.models import classifiers, smp
 from dfloc.planned import PlannedTrial
 from dfloc.registry import backbone
 from dfloc.storage import Workspace
@@ -112,16 +112,19 @@ class Inventory:
                 )
 
     def encoder(self, spec: DecoderSpec) -> str | None:
-        """Return what stands for the weights that a segmenter's encoder starts from; None: its trial's seed draws them.
+        """Return what stands for the weights that a segmenter's encoder, or a classifier, starts from.
+
+        None: its trial's seed draws them.
 
         Raises:
-            ConfigError: the library cannot build such a segmenter, or there are no such weights of its encoder.
+            ConfigError: the library cannot build such a model, or there are no such weights of it.
         """
-        smp.check(spec)
+        library = classifiers if spec.name == "timm" else smp
+        library.check(spec)
         word = spec.weights
         if word is None or word == "random":
             return None
-        return self.digest(f"smp:{spec.encoder}", word)
+        return self.digest(f"{CLASSIFIER}{spec.model}" if spec.model else f"{ENCODER}{spec.encoder}", word)
 
     def start(self, cell: Cell) -> PlannedTrial | None:
         """Return the finished trial that a cell starts from; None: it starts from none.

@@ -14,7 +14,7 @@ from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
-from dfloc.registry import SOLVED, plugin_of
+from dfloc.registry import DECODER_FIELDS, SOLVED, plugin_of
 from dfloc.sweep import component_specs, counts, image_task, reals, study_checks
 from dfloc.sweep.cell import Cell, Study
 from dfloc.sweep.counts import RULE
@@ -123,7 +123,7 @@ class Resolver:
             maps = self.inventory.recipes_of(cell)
             with cell.blames("trial.decoder"):
                 decoder = component_specs.decoder(ask, maps, len(names) or None)
-                if decoder.name == "smp":
+                if not decoder.plugin and "weights" in DECODER_FIELDS.get(decoder.name, ()):
                     decoder = decoder.model_copy(update={"weights": self.inventory.encoder(decoder)})
         assert ask.precision != "auto"
         spec = TrialSpec(

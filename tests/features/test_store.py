@@ -10,11 +10,13 @@ from upath import UPath
 from dfloc import registry
 from dfloc.config import MapRecipe
 from dfloc.data.manifest import SampleRef
+from dfloc.engine.batches import StoredMaps
 from dfloc.errors import ConfigError, DataError, WorkspaceError
 from dfloc.features.store import (
     MAX_OPEN_MAPS,
     TRUTH,
     FeatureStore,
+    bytes_of,
     pack_bits,
     recipe_for,
     target,
@@ -85,6 +87,22 @@ def test_gather_gives_rows_in_the_order_asked_with_repetitions(store) -> None:
     assert np.array_equal(got, expected.astype(np.float16))
     got[:] = 0
     assert np.array_equal(store.gather(RECIPE, asked), expected.astype(np.float16))
+
+
+def test_vectors_are_rows_of_their_own(store) -> None:
+    recipe = recipe_for("clip-vit-l14/projected", "random:0")
+    rows = np.random.default_rng(0).normal(size=(3, 768)).astype(np.float32)
+    receipt = store.put(recipe, 0, "one", 0, rows, IDS)
+    assert receipt.shape == (3, 768)
+    asked = [_sample(IDS[2], 2), _sample(IDS[0], 0)]
+    assert np.array_equal(store.gather(recipe, asked), rows[[2, 0]].astype(np.float16))
+    x_BC11 = StoredMaps(store, [recipe]).read(asked)
+    assert x_BC11.shape == (2, 768, 1, 1)
+    assert np.array_equal(x_BC11.numpy()[:, :, 0, 0], rows[[2, 0]].astype(np.float16).astype(np.float32))
+    assert bytes_of(recipe) == 2 * 768
+    rows[1, 5] = np.nan
+    with pytest.raises(DataError, match=r"clip-vit-l14/projected of d/test/b.png has a value that is not finite"):
+        store.put(recipe, 0, "one", 1, rows, IDS)
 
 
 @pytest.mark.parametrize(("row", "name"), [(1, IDS[0]), (3, IDS[0]), (0, "d/test/z.png")])

@@ -46,14 +46,15 @@ def made(maps: tuple[MapSpec, ...] = (GRID,), num_classes: int = 3, seed: int = 
 
 
 class HeadContract:
-    """Attributes: `spec` and `maps` of a decoder that answers once an image."""
+    """Attributes: `spec` and `maps` of a decoder that answers once an image, and how many images it is solved on."""
 
     spec: ClassVar[DecoderSpec]
     maps: ClassVar[tuple[MapSpec, ...]]
+    num: ClassVar[int] = 150
 
     def solved(self, seed: int = 0) -> nn.Module:
         decoder = build(self.spec, self.maps, generator(seed), 3)
-        decoder.solve(examples(self.spec, self.maps))
+        decoder.solve(examples(self.spec, self.maps, self.num))
         return decoder.eval()
 
     def test_gives_one_logit_a_class(self) -> None:
@@ -230,7 +231,7 @@ def test_a_tensor_of_four_dimensions_is_a_map_and_one_of_two_are_logits() -> Non
         ({"pool": "mean"}, (GRID, VECTOR), 2, "not both"),
         ({"pool": "mean", "grid": 8}, (GRID,), 2, "leave out grid"),
         ({"pool": "mean", "prior": 0.1}, (GRID,), 2, "leave out prior"),
-        ({"name": "conv"}, (GRID,), 2, 'decoder "conv" gives a map, but .* use linear or prior'),
+        ({"name": "conv"}, (GRID,), 2, 'decoder "conv" gives a map, but .* use linear or prior or timm'),
         ({"name": "conv", "pool": "mean"}, (VECTOR,), None, "a vector of 9 has none"),
         ({"name": "all-fake"}, (GRID,), 2, 'decoder "all-fake" gives a map'),
         ({"pool": "mean"}, (GRID,), 1, "two classes or more apart, not 1"),
@@ -255,8 +256,8 @@ def test_a_linear_head_finds_the_optimum_that_scikit_learn_finds() -> None:
     feature_BC = decoder.layers.standardize(decoder.layers.pool(data.x)).flatten(1).numpy()
     fitted = LogisticRegression(C=1e9, max_iter=5000, tol=1e-8).fit(feature_BC, data.label_B.numpy())
     best = -np.log(fitted.predict_proba(feature_BC)[np.arange(150), data.label_B]).mean()
-    optimizer = torch.optim.Adam(decoder.parameters(), 0.05)
-    for _ in range(800):
+    optimizer = torch.optim.Adam(decoder.parameters(), 0.1)
+    for _ in range(300):
         loss = functional.cross_entropy(decoder(data.x), data.label_B)
         optimizer.zero_grad()
         loss.backward()
