@@ -340,9 +340,8 @@ def test_a_study_of_train_x_test_has_its_sections(tmp_path):
     tags.feed(body(folder))
     assert tags.open == []
     text = body(folder)
-    order = [
-        text.index(f'id="{name}"') for name in ("fig-models", "fig-train-test", "models", "fig-epochs", "fig-areas")
-    ]
+    names = ("fig-combined", "fig-train-test", "fig-models", "models", "fig-epochs", "fig-areas")
+    order = [text.index(f'id="{name}"') for name in names]
     assert order == sorted(order)
     assert "How many samples of a new domain?" not in text
     assert "without-&lt;domain&gt;" in text.partition("<main")[2].partition("</dl>")[0]
