@@ -1,26 +1,17 @@
 """What determines a trial and an evaluation, and the key that follows from it."""
 
-import hashlib
-import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from dfloc.frozen import Fraction, Frozen, Real, Whole, fingerprint
 from dfloc.ids import MapName
-from dfloc.registry import MEASURES, SEMANTICS, TOKENS, WATCHED
+from dfloc.measures import MEASURES, WATCHED
+from dfloc.registry import SEMANTICS, TOKENS
 
 Checkpoint = Literal["best", "last"]
-Whole = Annotated[int, Field(strict=True)]  # neither true, nor 3.0, nor a text of digits
-Real = Annotated[float, Field(strict=True)]
-Fraction = Annotated[Real, Field(ge=0, le=1)]
 Measure = Literal[*MEASURES]  # type: ignore[valid-type]
 Selection = Literal[*MEASURES, "last"]  # type: ignore[valid-type]
-
-
-class Frozen(BaseModel):
-    """A value: it cannot change, and an unknown field is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SampleList(Frozen):
@@ -34,7 +25,7 @@ class SampleList(Frozen):
 
     digest: str
     counts: dict[str, int]
-    asked: dict[str, Any] = {}
+    asked: dict[str, Any] = {}  # noqa: RUF012
 
     @property
     def size(self) -> int:
@@ -86,8 +77,7 @@ class DecoderSpec(Frozen):
         depth: N of conv-N, a multiple of 4: depth / 4 convolutions in each stage, and the last one, not counted.
         channels: width of each stage.
         out_size: side of the grid of the last convolution in pixels; logits are resized to 256 from there.
-        init: default (PyTorch's) | declip (N(0, 0.02) on every weight, BatchNorm's scale included; of
-            `attention` on the head's alone).
+        init: default (PyTorch's) | declip (N(0, 0.02) on every weight and BatchNorm's scale; of `attention` the head).
         prior: share of fake pixels at which the output's bias starts; none: as `init` has it.
         standardize: inputs less mean, over deviation, per channel of the training images.
         batch_norm: train | frozen (statistics and affine of the parent never move).
@@ -99,8 +89,7 @@ class DecoderSpec(Frozen):
         encoder: its encoder, such as resnet50.
         weights: digest of the tensors that the encoder, or model, starts from; none: drawn by the trial's seed.
         block: after which block Xception's trunk ends.
-        pool: how `linear` makes a vector of an image's map: cls (its CLS token) | mean | max | mean+max (one after the
-            other); none: maps are vectors already, or the task is to localize.
+        pool: of `linear`, a vector of each map: cls (its CLS token) | mean | max | mean+max; none: it is one, or stays.
         model: of timm, such as xception41.
     """
 
@@ -250,8 +239,7 @@ class Lineage(Frozen):
         seen: domains of all ancestors.
         base: domains of the root ancestor; of the trial itself where it has none.
         root: fingerprint of the root ancestor; empty where the trial has none.
-        exposure: images of families that the root did not train on, over the whole lineage; 0 without a parent. Of a
-            trial with the axis `held_out` it is counted when read (`summary.params`).
+        exposure: images of families that the root did not train on, over all ancestors; see `summary.params` too.
         families: of these domains, where a person gave another than the generator's name.
     """
 
@@ -272,11 +260,10 @@ class TrialSpec(Frozen):
     Attributes:
         maps: recipes, concatenated in this order on the first one's grid.
         epochs: passes over the training list; with `epoch_steps`, so many steps each of an endless permuted stream.
-        select: what names the best epoch: a validation measure (`registry.MEASURES`) | last (the last is the best one).
+        select: what names the best epoch: a validation measure (`measures.MEASURES`) | last.
         task: localize (which pixels are fake) | detect (whether an image is) | attribute (by which generator).
         classes: of attribute, in the order of its logits: real, then families of domains; of other tasks none.
-        targets: own | shuffled (a control: each training image gets another one's mask) | label (every pixel of a fake
-            is fake: nothing is known of where).
+        targets: own | shuffled (each image gets another one's mask: a control) | label (all of a fake is fake).
         augment: how training images are changed; none: not at all.
         precision: dtype of the training arithmetic.
         init: where weights start: nothing, by role ("decoder") another trial's checkpoint, or trained elsewhere.
@@ -298,7 +285,7 @@ class TrialSpec(Frozen):
     classes: tuple[str, ...] = ()
     targets: Targets = "own"
     precision: Literal["fp32", "bf16"] = "fp32"
-    init: dict[Literal["decoder"], InitFrom] | Imported = {}
+    init: dict[Literal["decoder"], InitFrom] | Imported = {}  # noqa: RUF012
     augment: AugmentSpec | None = None
     lineage: Lineage = Lineage()
 
@@ -322,8 +309,7 @@ class TrialSpec(Frozen):
     def _components(self) -> tuple[str, ...]:
         """Return what has a semantics number: all but what comes from a plug-in, which has a digest."""
         decoder = () if self.decoder.plugin else (f"decoder/{self.decoder.name}",)
-        terms = (self.loss, *self.loss.terms)
-        losses = dict.fromkeys(f"loss/{term.name}" for term in terms if not term.plugin)
+        losses = dict.fromkeys(f"loss/{term.name}" for term in (self.loss, *self.loss.terms) if not term.plugin)
         return ("engine", "target", *decoder, *losses, *(("augment",) if self.augment else ()))
 
     @property
@@ -362,13 +348,3 @@ class EvaluationSpec(Frozen):
         rule = {"plugin": self.plugin} if self.plugin else {"semantics": SEMANTICS[f"protocol/{self.protocol}"]}
         own = self.model_dump(include={"trial", "checkpoint", "condition", "protocol"})
         return fingerprint(own | {"test": self.test.digest} | rule)
-
-
-def canonical(value: object) -> str:
-    """Return canonical JSON: sorted keys, no spaces, shortest floats."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-def fingerprint(value: object) -> str:
-    """Return the sha256 of a value's canonical JSON, 64 hexadecimal digits."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()

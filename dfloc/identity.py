@@ -7,8 +7,8 @@ from pathlib import Path
 from upath import UPath
 
 from dfloc import storage
-from dfloc.config import Frozen
 from dfloc.errors import WorkspaceError
+from dfloc.frozen import Frozen
 from dfloc.storage import Workspace
 
 FILE = "workspace.json"

@@ -4,8 +4,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dfloc.config import Checkpoint, Frozen
-from dfloc.registry import MEASURED, WATCHED
+from dfloc.config import Checkpoint
+from dfloc.frozen import Frozen
+from dfloc.measures import MEASURED, WATCHED
 
 TrialState = Literal["new", "partial", "stopped", "done", "failed"]
 
@@ -19,7 +20,7 @@ class EpochRecord(Frozen):
         images: training images read in this epoch.
         lr: learning rate of the epoch's last step; None where nothing is stepped.
         train_loss: mean over the epoch's images, each batch scored before its own step; None where nothing is stepped.
-        valid: what the epoch's weights are worth on the validation images, by measure (`registry.MEASURES`): means over
+        valid: what the epoch's weights are worth on the validation images, by measure (`measures.MEASURES`): means over
             images, those of the maps at 256 but for the loss.
         seconds: wall time of the epoch, validation included.
         time: when the epoch ended, in seconds since 1970.

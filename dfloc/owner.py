@@ -11,8 +11,8 @@ from pydantic import Field
 from upath import UPath
 
 from dfloc import storage
-from dfloc.config import Frozen
 from dfloc.errors import WorkspaceError
+from dfloc.frozen import Frozen
 
 MAX_BYTES = 1 << 16
 ENDED = (b"Z", b"X")  # states of a process that is dead, and still in the table

@@ -6,9 +6,11 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from dfloc import config, trial_names
+from dfloc import trial_names
 from dfloc.axis import Value, frozen
-from dfloc.config import EvaluationSpec, Frozen, Real, TrialSpec
+from dfloc.config import EvaluationSpec, TrialSpec
+from dfloc.frozen import Frozen, Real, canonical
+from dfloc.frozen import fingerprint as digest_of
 
 
 def is_of_today(spec: TrialSpec, fingerprint: str) -> bool:
@@ -31,7 +33,7 @@ def is_named(spec: TrialSpec, fingerprint: str) -> bool:
     now = key["semantics"]
     others = product(*(range(number + 2) for number in now.values()))
     versions = chain([now], (dict(zip(now, numbers, strict=True)) for numbers in others))
-    return any(config.fingerprint(key | {"semantics": one}) == fingerprint for one in versions)
+    return any(digest_of(key | {"semantics": one}) == fingerprint for one in versions)
 
 
 class PlannedTrial(Frozen):
@@ -80,7 +82,7 @@ class PlannedTrial(Frozen):
     def recipe(self) -> str:
         """What its repetitions have in common: stage, case and every axis but seed and draw."""
         axes = {axis: value for axis, value in self.axes.items() if axis not in ("seed", "draw")}
-        return config.canonical([self.stage, self.case, axes])
+        return canonical([self.stage, self.case, axes])
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -103,7 +105,7 @@ def cell(trial: PlannedTrial, searched: Collection[str]) -> str:
     """
     dropped = {trial_names.POINT} if trial.stage in searched else set[str]()
     axes = {axis: value for axis, value in trial.axes.items() if axis not in dropped}
-    return config.canonical([trial.stage, trial.case, axes])
+    return canonical([trial.stage, trial.case, axes])
 
 
 class SearchAxis(Frozen):

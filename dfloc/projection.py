@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from dfloc import disk, parent_run, run_layout, storage, summary
-from dfloc.config import EvaluationSpec, fingerprint
+from dfloc.config import EvaluationSpec
+from dfloc.frozen import fingerprint
 from dfloc.identity import Identity
 from dfloc.ledger import Ledger
 from dfloc.mlflow_names import MAX_KEY, key, value

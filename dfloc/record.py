@@ -9,8 +9,8 @@ from pydantic import Field
 from upath import UPath
 
 from dfloc import disk, storage
-from dfloc.config import Frozen
 from dfloc.errors import WorkspaceError
+from dfloc.frozen import Frozen
 from dfloc.ids import SampleId
 from dfloc.planned import PlannedTrial, SearchRecord, cell, is_named
 

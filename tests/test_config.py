@@ -17,9 +17,8 @@ from dfloc.config import (
     SampleList,
     ScheduleSpec,
     TrialSpec,
-    canonical,
-    fingerprint,
 )
+from dfloc.frozen import canonical, fingerprint
 
 GOLDEN = json.loads((Path(__file__).parent / "golden/fingerprints.json").read_text())
 

@@ -38,8 +38,8 @@ LAYERS = {
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
-    *("arithmetic", "axis", "config", "database_uri", "digests", "disk", "driver_notes", "epochs", "errors"),
-    *("identity", "ids", "lock", "logfile", "memory", "mlflow_names", "outcome", "owner", "packages"),
+    *("arithmetic", "axis", "config", "database_uri", "digests", "disk", "driver_notes", "epochs", "errors", "frozen"),
+    *("identity", "ids", "lock", "logfile", "measures", "memory", "mlflow_names", "outcome", "owner", "packages"),
     *("planned", "plugin", "plugin_modules", "ray_log", "record", "registry", "repro", "rows_file", "screen"),
     *("shutdown", "storage", "supervisor", "temp", "trial_names", "worker_check", "workers"),
 }
@@ -148,7 +148,7 @@ def test_every_module_of_the_ground_floor_is_named() -> None:
 
 def test_a_metric_is_spelled_where_metrics_are_defined_and_where_tables_are_published() -> None:
     own = {f"dfloc.metrics.{name}" for name in ("metric", "declip", "dolos", "native", "validation")} | {
-        "dfloc.registry"
+        "dfloc.measures"
     }
     found = [
         f"{name}:{node.lineno}"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dfloc import identity, storage
-from dfloc.config import Frozen
 from dfloc.errors import WorkspaceError
+from dfloc.frozen import Frozen
 from dfloc.identity import identify
 from dfloc.storage import Workspace
 

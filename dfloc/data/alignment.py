@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dfloc.config import Frozen
 from dfloc.data.originals import Marks, Pixels, difference, shares
+from dfloc.frozen import Frozen
 
 Counts = npt.NDArray[np.float64]
 

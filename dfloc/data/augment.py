@@ -13,8 +13,9 @@ import torch
 from PIL import Image, ImageEnhance
 
 from dfloc import repro
-from dfloc.config import AugmentOp, AugmentSpec, fingerprint
+from dfloc.config import AugmentOp, AugmentSpec
 from dfloc.errors import ConfigError
+from dfloc.frozen import fingerprint
 from dfloc.registry import SEMANTICS
 
 Pixels = npt.NDArray[np.uint8]

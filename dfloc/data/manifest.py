@@ -11,12 +11,12 @@ from pydantic import Field
 from upath import UPath
 
 from dfloc import storage
-from dfloc.config import Fraction, Frozen, fingerprint
 from dfloc.data import alignment
 from dfloc.data.alignment import MaskComparison
 from dfloc.data.exif import Way
 from dfloc.data.masks import KIND
 from dfloc.errors import DataError, WorkspaceError, unknown
+from dfloc.frozen import Fraction, Frozen, fingerprint
 
 Split = Literal["train", "valid", "test"]
 DomainKind = Literal["local", "full", "real"]

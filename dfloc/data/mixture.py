@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from dfloc.config import Frozen, SampleList
+from dfloc.config import SampleList
 from dfloc.errors import DataError
+from dfloc.frozen import Frozen
 
 if TYPE_CHECKING:
     from dfloc.data.manifest import SampleRef

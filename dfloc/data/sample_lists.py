@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from upath import UPath
 
 from dfloc import storage
-from dfloc.config import fingerprint
 from dfloc.data import dolos
 from dfloc.data.manifest import FILE_NAME, Manifest, SampleRef, lines_digest, list_lines, read_samples
 from dfloc.errors import DataError, WorkspaceError
+from dfloc.frozen import fingerprint
 from dfloc.ids import SampleId
 from dfloc.storage import Workspace
 

@@ -16,10 +16,11 @@ from dfloc.engine import checkpoint, schedule
 from dfloc.engine.batches import Source
 from dfloc.errors import ConfigError, DflocError
 from dfloc.ledger import EpochRecord
+from dfloc.measures import MEASURES
 from dfloc.models import decoders
 from dfloc.models.base import Outputs, outputs
 from dfloc.models.smp import Segmenter
-from dfloc.registry import MEASURES, MapSpec
+from dfloc.registry import MapSpec
 
 Valid = Mapping[str, float]  # what an epoch's weights are worth on the validation images, by measure
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any, Protocol, cast
 
-from dfloc import registry
+from dfloc import measures, registry
 from dfloc.config import TrialSpec
 from dfloc.errors import ConfigError
 
@@ -53,7 +53,7 @@ def make_constant(spec: TrialSpec) -> Schedule:
 def make_plateau(spec: TrialSpec) -> Schedule:
     """Return DeCLIP's schedule."""
     delta = spec.schedule.delta
-    return Plateau(spec.optimizer.lr, registry.DELTAS[spec.schedule.watch] if delta is None else delta)
+    return Plateau(spec.optimizer.lr, measures.DELTAS[spec.schedule.watch] if delta is None else delta)
 
 
 def make_one_cycle(spec: TrialSpec) -> Schedule:

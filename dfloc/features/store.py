@@ -15,9 +15,10 @@ from PIL import Image
 from upath import UPath
 
 from dfloc import digests, registry, storage
-from dfloc.config import Frozen, MapRecipe
+from dfloc.config import MapRecipe
 from dfloc.data.manifest import SampleRef
 from dfloc.errors import DataError, WorkspaceError
+from dfloc.frozen import Frozen
 from dfloc.ids import MapName
 
 TRUTH_SIZE = 256

@@ -10,8 +10,8 @@ from torch import Tensor
 from upath import UPath
 
 from dfloc import registry, storage
-from dfloc.config import Frozen, fingerprint
 from dfloc.errors import ConfigError, WorkspaceError
+from dfloc.frozen import Frozen, fingerprint
 from dfloc.models import classifiers, encoders, tensors
 from dfloc.models.base import Backbone, random_seed
 from dfloc.storage import Workspace

@@ -1,4 +1,4 @@
-"""What weights are worth on the validation images, beside the trial's own loss: `registry.MEASURES`, by task."""
+"""What weights are worth on the validation images, beside the trial's own loss: `measures.MEASURES`, by task."""
 
 from typing import Protocol
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from dfloc import registry
-from dfloc.config import fingerprint
 from dfloc.data import dolos
+from dfloc.frozen import fingerprint
 from dfloc.metrics import protocols
 from dfloc.metrics.degenerate import ALL_FAKE
 from dfloc.report.groups import Facet, Group, Study

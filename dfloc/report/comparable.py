@@ -8,8 +8,8 @@ from typing import Any
 from dfloc import registry
 from dfloc.config import DecoderSpec, TrialSpec
 from dfloc.data import dolos
+from dfloc.measures import WATCHED
 from dfloc.models.decoders import OUTPUT_SIZE
-from dfloc.registry import WATCHED
 from dfloc.report import recipe
 from dfloc.report.published import PublishedNumber
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from dfloc.config import canonical
+from dfloc.frozen import canonical
 from dfloc.report.cells import NOT_ABOVE
 from dfloc.report.estimate import Estimate
 from dfloc.report.finding import Finding

@@ -6,8 +6,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from dfloc.axis import Value
-from dfloc.config import Checkpoint, DecoderSpec, Lineage, SampleList, canonical
+from dfloc.config import Checkpoint, DecoderSpec, Lineage, SampleList
 from dfloc.data.generators import SOURCE
+from dfloc.frozen import canonical
 from dfloc.metrics import protocols
 from dfloc.metrics.degenerate import ALL_FAKE
 from dfloc.metrics.metric import Metric

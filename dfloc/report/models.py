@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from dfloc.config import TrialSpec, canonical
+from dfloc.config import TrialSpec
 from dfloc.data import dolos
+from dfloc.frozen import canonical
 from dfloc.report import recipe, words
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study, common_runs, mean_valid, scored_places

@@ -11,8 +11,8 @@ from dfloc import registry, summary
 from dfloc.config import AugmentSpec, DecoderSpec, MapRecipe, TrialSpec
 from dfloc.data.augment import name_of
 from dfloc.errors import DflocError
+from dfloc.measures import WATCHED
 from dfloc.models import decoders
-from dfloc.registry import WATCHED
 
 SELECTIONS = {WATCHED: "valid. IoU", "loss": "valid. loss", "ap": "valid. AP", "accuracy": "valid. accuracy"} | {
     "last": "last epoch"

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dfloc.axis import Value, frozen
-from dfloc.config import fingerprint
+from dfloc.frozen import fingerprint
 from dfloc.planned import PlannedTrial, cell, is_of_today
 from dfloc.record import SweepRecord
 

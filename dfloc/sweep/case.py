@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from dfloc.axis import Value, frozen
-from dfloc.config import canonical
 from dfloc.data import dolos
 from dfloc.errors import ConfigError
+from dfloc.frozen import canonical
 from dfloc.sweep.cell import Axes, Cell
 from dfloc.sweep.counts import HELD_OUT, Scale, in_full, numbered
 from dfloc.sweep.data import Data

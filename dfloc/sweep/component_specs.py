@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dfloc import losses, registry
+from dfloc import losses, measures, registry
 from dfloc.config import AugmentSpec, DecoderSpec, LossSpec, MapRecipe, OptimizerSpec, ScheduleSpec, TrialSpec
 from dfloc.data import augment as augmentations
 from dfloc.errors import ConfigError, unknown
@@ -95,9 +95,9 @@ def schedule(asked: ScheduleSpec, task: str = "localize") -> ScheduleSpec:
 
     A delta that the measure has anyhow is left out.
     """
-    given = {"watch": registry.MEASURED[task][0]} | _given("schedule", asked)
+    given = {"watch": measures.MEASURED[task][0]} | _given("schedule", asked)
     spec = ScheduleSpec(**_read(given, registry.SCHEDULE_FIELDS.get(asked.name)))
-    own = not spec.plugin and spec.delta == registry.DELTAS[spec.watch]
+    own = not spec.plugin and spec.delta == measures.DELTAS[spec.watch]
     return spec.model_copy(update={"delta": None}) if own else spec
 
 
@@ -169,7 +169,7 @@ def solved(spec: TrialSpec) -> TrialSpec:
             "epoch_steps": None,
             "batch": 64,
             "seed": 0,
-            "select": registry.MEASURED[spec.task][0],
+            "select": measures.MEASURED[spec.task][0],
             "precision": "fp32",
             "augment": None,
         }

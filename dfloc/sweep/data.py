@@ -7,7 +7,7 @@ from typing import Protocol
 
 from upath import UPath
 
-from dfloc.config import SampleList, fingerprint
+from dfloc.config import SampleList
 from dfloc.data import dolos
 from dfloc.data.leakage import NOTE, overlaps, undigested
 from dfloc.data.manifest import (
@@ -21,6 +21,7 @@ from dfloc.data.manifest import (
 )
 from dfloc.data.mixture import Split
 from dfloc.errors import DataError
+from dfloc.frozen import fingerprint
 from dfloc.ids import SampleId
 from dfloc.planned import PlannedTrial
 from dfloc.record import DomainFacts

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from dfloc import registry
+from dfloc import measures
 from dfloc.config import SampleList, Task
 from dfloc.data import dolos
 from dfloc.engine.labels import FAKE, REAL
@@ -53,7 +53,7 @@ def filled(ask: TrialAsk) -> TrialAsk:
     Raises:
         ConfigError: it selects, or follows, what the task does not measure.
     """
-    measured = registry.MEASURED[ask.task]
+    measured = measures.MEASURED[ask.task]
     update: dict[str, object] = {}
     if "select" not in ask.model_fields_set:
         update["select"] = measured[0]

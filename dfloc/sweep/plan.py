@@ -8,12 +8,13 @@ from functools import partial
 
 from upath import UPath
 
-from dfloc.config import EvaluationSpec, MapRecipe, fingerprint
+from dfloc.config import EvaluationSpec, MapRecipe
 from dfloc.data.augment import View, views_of
 from dfloc.data.manifest import SampleRef
 from dfloc.errors import WorkspaceError
 from dfloc.features.extract import Job, missing
 from dfloc.features.store import CLEAN, TRUTH, FeatureStore, bytes_of
+from dfloc.frozen import fingerprint
 from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord

@@ -111,10 +111,7 @@ class Resolver:
         )
 
     def _spec(self, cell: Cell, train: SampleList, valid: SampleList, parent: PlannedTrial | None) -> TrialSpec:
-        ask = image_task.filled(cell.trial)
-        with cell.blames("train.domains"):
-            names = image_task.classes(ask.task, train, self.study.ask.domains, self.data.families)
-            image_task.refuse_lacking(ask.task, names, valid, self.data.families)
+        ask, names = image_task.filled(cell.trial), self._classes(cell, train, valid)
         if cell.begun and parent:
             maps = parent.spec.maps
             self.notes.update(dict.fromkeys(start_notes(cell, parent.spec, self.data.families)))
@@ -152,6 +149,13 @@ class Resolver:
         with cell.blames("train.count" if train.size == 1 else "trial.batch"):
             component_specs.refuse_lone(spec, cell.name)
         return spec
+
+    def _classes(self, cell: Cell, train: SampleList, valid: SampleList) -> tuple[str, ...]:
+        task, families = cell.trial.task, self.data.families
+        with cell.blames("train.domains"):
+            names = image_task.classes(task, train, self.study.ask.domains, families)
+            image_task.refuse_lacking(task, names, valid, families)
+        return names
 
     def _lineage(self, train: SampleList, parent: PlannedTrial | None) -> Lineage:
         own = tuple(sorted(train.counts))

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, field_validator, model_validator
 
 from dfloc.axis import frozen
-from dfloc.config import Frozen, Whole
 from dfloc.errors import ConfigError
+from dfloc.frozen import Frozen, Whole
 from dfloc.planned import SearchAxis
 
 Count = Annotated[Whole, Field(ge=1)]

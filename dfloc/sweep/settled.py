@@ -14,8 +14,8 @@ from upath import UPath
 
 import dfloc
 from dfloc import digests, lock, registry, storage
-from dfloc.config import Frozen, fingerprint
 from dfloc.errors import DflocError
+from dfloc.frozen import Frozen, fingerprint
 from dfloc.storage import Workspace
 from dfloc.tracking_uri import VARIABLE
 

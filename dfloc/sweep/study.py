@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from dfloc.config import canonical
 from dfloc.errors import ConfigError, did_you_mean
+from dfloc.frozen import canonical
 from dfloc.sweep.case import Case, Frame, Spelled, as_json, parent_name
 from dfloc.sweep.cell import Cell, Study, without_each
 from dfloc.sweep.counts import Scale, largest

@@ -9,17 +9,16 @@ from dfloc.config import (
     AugmentOp,
     Checkpoint,
     DecoderSpec,
-    Frozen,
     LossSpec,
     OptimizerSpec,
     ScheduleSpec,
     Selection,
     Targets,
     Task,
-    Whole,
 )
 from dfloc.data.mixture import Pairing
-from dfloc.registry import WATCHED
+from dfloc.frozen import Frozen, Whole
+from dfloc.measures import WATCHED
 from dfloc.sweep.search_space import Count, SearchAsk
 
 Seeds = Annotated[Whole, Field(ge=1, le=10_000)]  # as many trials as are planned at once (`case.MAX_CELLS`)

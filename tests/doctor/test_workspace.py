@@ -11,7 +11,7 @@ import pytest
 from upath import UPath
 
 from dfloc import identity, lock, storage
-from dfloc.config import TrialSpec, fingerprint
+from dfloc.config import TrialSpec
 from dfloc.data import importer, sample_lists
 from dfloc.data.dolos import scan
 from dfloc.data.manifest import Manifest, domains_of, read_samples
@@ -19,6 +19,7 @@ from dfloc.doctor import leftovers, trials, workspace
 from dfloc.doctor.finding import Finding
 from dfloc.errors import DataError, WorkspaceError
 from dfloc.features.store import TRUTH
+from dfloc.frozen import fingerprint
 from dfloc.ledger import Ledger
 from dfloc.lock import DriverLock
 from dfloc.owner import Owner

@@ -11,7 +11,7 @@ from dfloc.config import InitFrom, OptimizerSpec, ScheduleSpec, TrialSpec
 from dfloc.engine.fit import Member, epoch_batches, fit
 from dfloc.errors import WorkspaceError
 from dfloc.ledger import EpochRecord
-from dfloc.registry import MEASURED, MEASURES
+from dfloc.measures import MEASURED, MEASURES
 from tests.engine.fakes import FakeSource, make_member, make_spec, numbers
 
 VALID = FakeSource(4, seed=1)

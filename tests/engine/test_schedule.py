@@ -7,7 +7,7 @@ import torch
 
 from dfloc.config import OptimizerSpec, ScheduleSpec
 from dfloc.engine import schedule
-from dfloc.registry import DELTAS, MEASURES
+from dfloc.measures import DELTAS, MEASURES
 from tests import golden
 from tests.engine.fakes import make_spec
 

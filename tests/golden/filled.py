@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dfloc.config import EvaluationSpec, TrialSpec, canonical
+from dfloc.config import EvaluationSpec, TrialSpec
+from dfloc.frozen import canonical
 from dfloc.ledger import EpochRecord, Ledger, Stopped
 from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial

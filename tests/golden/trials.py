@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dfloc.config import canonical
+from dfloc.frozen import canonical
 from dfloc.sweep.sweep_file import shipped
 from tests.report.planned import planned
 

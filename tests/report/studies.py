@@ -19,8 +19,8 @@ from dfloc.config import (
     SampleList,
     ScheduleSpec,
     TrialSpec,
-    fingerprint,
 )
+from dfloc.frozen import fingerprint
 from dfloc.ledger import EpochRecord, Ledger
 from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial

@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dfloc.config import SampleList, fingerprint
+from dfloc.config import SampleList
 from dfloc.data import sample_lists
 from dfloc.data.manifest import SampleRef, list_digest
+from dfloc.frozen import fingerprint
 from dfloc.metrics.metric import IOU
 from dfloc.report import captions, comparison, latex, place, published, reading, render
 from dfloc.report.estimate import Estimate

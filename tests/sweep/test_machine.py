@@ -8,12 +8,13 @@ import pytest
 from rich.console import Console
 from upath import UPath
 
-from dfloc import config, plugin
+from dfloc import plugin
 from dfloc.data import sample_lists
 from dfloc.errors import WorkspaceError
 from dfloc.features import extract
 from dfloc.features.extract import Job
 from dfloc.features.store import FeatureStore
+from dfloc.frozen import canonical
 from dfloc.sweep import machine
 from dfloc.sweep.data import Expected, Shards
 from dfloc.sweep.inventory import Inventory
@@ -112,7 +113,7 @@ def test_a_worker_reads_the_items_that_it_is_told_of(
     items, used = planner.plan().items, list[Any]()
     monkeypatch.setattr(plugin, "use", used.extend)
     told = config_of(items, **one.worker_settings(planner.shards))
-    assert config.canonical({key: value for key, value in told.items() if key != "proof"}), "plain values"
+    assert canonical({key: value for key, value in told.items() if key != "proof"}), "plain values"
     found = list(works(told))
     assert [(work.spec, work.train, work.evaluations) for work in found] == [
         (item.trial.spec, item.train, item.evaluations) for item in items
