@@ -70,13 +70,11 @@ def csv(studies: Sequence[Study]) -> str:
     """
     every = read(studies)
     fixed = {head for head, _ in (*_planned(), *_numbers(studies))}
-    own = {axis for axis, _ in _axes(every)}
     axes = dict[str, Callable[[Evaluation], object]]()
     for axis, cell in _axes(every):
-        name = axis
-        while name in fixed or name in axes or (name != axis and name in own):
-            name = f"axis_{name}"
-        axes[name] = cell
+        while axis in fixed or axis in axes:
+            axis = f"axis_{axis}"
+        axes[axis] = cell
     columns = [*_planned(), *axes.items(), *_numbers(studies)]
     return csv_text([[head for head, _ in columns], *([cell(one) for _, cell in columns] for one in every)])
 
