@@ -123,7 +123,7 @@ def test_rows_say_score_class_and_what_was_called(data: Data) -> None:
         assert row["score"] == pytest.approx(1 - probs["real"])
         assert row["called"] == max(probs, key=lambda name: probs[name])
         assert row["class"] == "one"
-        assert "tp" not in row
+        assert row["tp"] is row["mask_area"] is None
 
 
 def test_a_detectors_rows_have_the_raw_logit_and_a_logit_that_is_no_number_is_refused() -> None:
