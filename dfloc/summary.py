@@ -137,7 +137,7 @@ def tags(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[str
         words[FAILURE] = failure.message
     tests = [one for one in _clean_tests(planned) if one.checkpoint == "best" and ledger.has_rows(name, one.key)]
     word = degenerate.word(ledger.rows(name, one.key) for one in tests)
-    if word and planned.spec.decoder.name != degenerate.ALL_FAKE:
+    if word and planned.spec.decoder.name not in degenerate.SAME:
         words[COLLAPSED] = word
     return words
 

@@ -12,6 +12,7 @@ from dfloc.metrics.table import Array, Table, column, known
 
 MOST = 0.9  # of the maps of a set: more of one kind and the set is degenerate
 ALL_FAKE = "all-fake"  # the baseline that calls every pixel fake, and is not told so
+SAME = frozenset({ALL_FAKE, "prior"})  # what says the same of every image by its nature, which is no collapse
 EQUAL = 1e-12  # what rounding leaves of a difference of equal means
 SPREAD = 1e-6  # of probabilities: what rounding leaves of a constant map
 

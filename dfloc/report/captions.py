@@ -13,11 +13,17 @@ from dfloc.report.results import Result, Score
 from dfloc.report.roles import SOLVED
 from dfloc.report.words import joined
 
-BASELINES = {ALL_FAKE: "all fake", "mean-mask": "mean training mask", "threshold": "local-variance threshold"}
+BASELINES = {
+    ALL_FAKE: "all fake",
+    "mean-mask": "mean training mask",
+    "threshold": "local-variance threshold",
+    "prior": "share of each class",
+}
 EXPLAINED = {
     ALL_FAKE: "All fake: every pixel; computed from the truth where no trial of it is planned.",
     "mean-mask": "Mean training mask: one mask for every image.",
     "threshold": "Local-variance threshold: one threshold, fitted on training images.",
+    "prior": "Share of each class: as in the training images, the same for every image.",
 }
 
 

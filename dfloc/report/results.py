@@ -16,7 +16,7 @@ from dfloc.data import sample_lists
 from dfloc.data.generators import SOURCE
 from dfloc.ledger import Done, EpochRecord, Ledger, TrialState
 from dfloc.metrics import degenerate, image_rows, pairs, protocols, summarise, summarise_pair
-from dfloc.metrics.degenerate import ALL_FAKE, DegenerateMaps
+from dfloc.metrics.degenerate import SAME, DegenerateMaps
 from dfloc.metrics.image_rows import Called
 from dfloc.metrics.intervals import Images
 from dfloc.metrics.metric import Metric
@@ -190,12 +190,12 @@ class Result:
         if called is not None:
             return f"all {called.collapsed}" if called.collapsed else ""
         found = degenerate.together(score.telling for score in best)
-        return found.word if self.trial.spec.decoder.name != ALL_FAKE else ""
+        return found.word if self.trial.spec.decoder.name not in SAME else ""
 
     def degenerate(self, checkpoint: Checkpoint, domain: str) -> str:
         """Return what over 90 % of its maps on one domain are, as `collapsed`."""
         score = self.scores.get((checkpoint, domain))
-        return score.telling.word if score and self.trial.spec.decoder.name != ALL_FAKE else ""
+        return score.telling.word if score and self.trial.spec.decoder.name not in SAME else ""
 
 
 class Results:
