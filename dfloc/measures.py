@@ -15,4 +15,5 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "localize": ("iou", "loss"),
     **dict.fromkeys(("detect", "attribute"), ("ap", "loss", "accuracy")),
 }
+LABELS: Mapping[str, str] = {"iou": "IoU", "loss": "loss", "ap": "AP", "accuracy": "accuracy"}
 WATCHED = MEASURED["localize"][0]

@@ -15,7 +15,7 @@ from dfloc.errors import DataError, WorkspaceError, unknown
 from dfloc.ledger import Ledger
 from dfloc.report import evaluations
 from dfloc.report.find import find
-from dfloc.report.groups import Study, by_protocol
+from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from dfloc.sweep import lookup
@@ -111,7 +111,7 @@ def results(sweep: str, workspace: str | None = None, *, plugins: Sequence[str] 
         plugin.use(plugin.read(tuple(plugins)))
     place = _workspace(workspace)
     record = find(place.root, sweep, shipped())
-    return evaluations.frame(by_protocol(place, Study(record, Results(place, record))))
+    return evaluations.frame(evaluations.by_protocol(place, Study(record, Results(place, record))))
 
 
 def rows(run: str, workspace: str | None = None, *, tracking: str | None = None) -> "pd.DataFrame":

@@ -34,7 +34,7 @@ from dfloc.report import (
 )
 from dfloc.report.answer import answer
 from dfloc.report.controls import REPLAY, controls_of, main, rooted
-from dfloc.report.groups import Study, by_protocol
+from dfloc.report.groups import Study
 from dfloc.report.models import Model
 from dfloc.report.page import Report, Section
 from dfloc.report.place import Pair
@@ -70,7 +70,7 @@ def build(workspace: Workspace, record: SweepRecord, *, shards: UPath | None = N
 
 def write(workspace: Workspace, study: Study, *, shards: UPath | None = None, with_panel: bool = True) -> UPath:
     """Write the report of a study that was read, as `build`."""
-    studies = by_protocol(workspace, study)
+    studies = evaluations.by_protocol(workspace, study)
     found = answer(studies[0])
     report = opening.opened(_report(workspace, study, studies), found.sentences)
     if with_panel and (images := panel.gallery(workspace, studies[0], shards)):
@@ -105,7 +105,7 @@ def read(workspace: Workspace, record: SweepRecord) -> Report:
         ConfigError, WorkspaceError: as `build`.
     """
     study = Study(record, Results(workspace, record))
-    return _report(workspace, study, by_protocol(workspace, study))
+    return _report(workspace, study, evaluations.by_protocol(workspace, study))
 
 
 def _report(workspace: Workspace, whole: Study, studies: Sequence[Study]) -> Report:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from dfloc.report.estimate import Estimate, pooled
 from dfloc.report.groups import Study, run
-from dfloc.report.results import Result, Score
+from dfloc.report.results import Result, Results, Score
 from dfloc.report.roles import Role, roles
 from dfloc.report.table import csv_text
+from dfloc.storage import Workspace
 from dfloc.summary import relation
 
 if TYPE_CHECKING:
@@ -61,6 +62,15 @@ def read(studies: Sequence[Study]) -> list[Evaluation]:
         for result, role in zip(study.results.all, roles(study.record.trials, study.record.families), strict=True)
         for score in (*result.scores.values(),) or (None,)
     ]
+
+
+def by_protocol(workspace: Workspace, study: Study) -> list[Study]:
+    """Return what a page shows one after the other: a study of the trials and scores of each protocol, mostly one."""
+    record = study.record
+    if len(record.protocols) == 1:
+        return [study]
+    views = (record.by(protocol) for protocol in record.protocols)
+    return [Study(view, Results(workspace, view)) for view in views]
 
 
 def csv(studies: Sequence[Study]) -> str:

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from dfloc import measures
 from dfloc.axis import Value
 from dfloc.config import Checkpoint, DecoderSpec, Lineage, SampleList
+from dfloc.data import dolos
 from dfloc.data.generators import SOURCE
 from dfloc.frozen import canonical
 from dfloc.metrics import protocols
@@ -19,7 +21,6 @@ from dfloc.report.estimate import Estimate, Run, difference, pooled
 from dfloc.report.results import Result, Results, Score
 from dfloc.report.roles import REPEATED, SOLVED, WORDS, Role, roles, told
 from dfloc.report.variants import variants
-from dfloc.storage import Workspace
 
 COLLAPSED = "COLLAPSED"
 Facet = tuple[tuple[str, Value], ...]
@@ -120,7 +121,8 @@ class Study:
     Attributes:
         groups: in the order of the plan.
         tested: the study's domains that its trials are tested on; means run over them.
-        extra: other test domains.
+        extra: other test domains of fakes.
+        reals: test domains of photographs.
     """
 
     def __init__(self, record: SweepRecord, results: Results):
@@ -139,7 +141,9 @@ class Study:
         self.groups = [_group(*each, varying, said[each[2][0].trial.stage]) for each in found.values()]
         asked = {each.domain: None for trial in record.trials for each in trial.evaluations if each.split == "test"}
         self.tested = list(record.tested)
-        self.extra = [domain for domain in asked if domain not in self.tested]
+        others = [domain for domain in asked if domain not in self.tested]
+        self.reals = [domain for domain in others if dolos.is_real(domain)]
+        self.extra = [domain for domain in others if domain not in self.reals]
         self._of = {result.trial.fingerprint: group for group in reversed(self.groups) for result in group.results}
 
     @cached_property
@@ -162,6 +166,12 @@ class Study:
     def first(self) -> Metric:
         """The metric that stands for its protocol."""
         return self.protocol.first
+
+    @property
+    def measure(self) -> str:
+        """What validation measures first, in a word: IoU; of tasks of images AP."""
+        task = self.results.all[0].trial.spec.task if self.results.all else "localize"
+        return measures.LABELS[measures.MEASURED[task][0]]
 
     @property
     def random_weights(self) -> bool:
@@ -321,15 +331,6 @@ def mean_valid(groups: Sequence[Group]) -> float | None:
 def run(result: Result, scores: Sequence[Score]) -> Run:
     """Return some scores of a trial as a run of its draw and seed."""
     return Run(*result.trial.repetition, scores)
-
-
-def by_protocol(workspace: Workspace, study: Study) -> list[Study]:
-    """Return what a page shows one after the other: a study of the trials and scores of each protocol, mostly one."""
-    record = study.record
-    if len(record.protocols) == 1:
-        return [study]
-    views = (record.by(protocol) for protocol in record.protocols)
-    return [Study(view, Results(workspace, view)) for view in views]
 
 
 def _same_images(first: Score | None, second: Score | None) -> bool:

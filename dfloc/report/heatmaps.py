@@ -34,7 +34,7 @@ def crossed(study: Study, found: Sequence[Model], published: Sequence[Pair] = ()
     beside = _published(published)
     drawn += beside
     groups = [group for model in shown for group in model.groups]
-    fewer = f" {left} models with a lower validation IoU are in the table alone." if left else ""
+    fewer = f" {left} models with a lower validation {study.measure} are in the table alone." if left else ""
     return Figure(
         id="fig-train-test",
         title=f"Test {study.first.label} by training data and test domain.",

@@ -99,7 +99,7 @@ class Part:
         """Return the mean over all test domains, the study's own and others, where a score says it; None: nowhere."""
         found = []
         for result in (group.runs[place] for place in scored_places(self.groups) for group in self.groups):
-            scores = [result.scores.get(("best", name)) for name in (*study.tested, *study.extra)]
+            scores = [result.scores.get(("best", name)) for name in (*study.tested, *study.extra, *study.reals)]
             found += [number for score in scores if score and (number := value(score)) is not None]
         return sum(found) / len(found) if found else None
 

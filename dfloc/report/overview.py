@@ -92,7 +92,7 @@ def trials(study: Study) -> Table:
         Column("Train", lambda each: Cell(f"{each.trial.spec.train.size:,}"), small=True),
         Column("Steps", lambda each: Cell(f"{each.trial.spec.steps:,}"), small=True),
         Column("Epoch", lambda each: Cell(str(each.done.best_epoch) if each.done else table.DASH), small=True),
-        Column("Valid. IoU", lambda each: table.number(each.valid)),
+        Column(f"Valid. {study.measure}", lambda each: table.number(each.valid)),
         *map(_tested, study.record.domains),
         Column("Name", lambda each: Cell(each.trial.name), words=True, small=True),
         Column("Trial", lambda each: Cell(each.trial.fingerprint[:12], link=_runs(study, each)), small=True),

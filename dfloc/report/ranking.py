@@ -107,7 +107,7 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
     same = ", ".join(f"{label.lower()} {words(specs[0])}" for label, words in SHARED.items() if label not in own)
     columns = [
         *PART,
-        _valid([chosen(study, block) for block in blocks]),
+        _valid(study.measure, [chosen(study, block) for block in blocks]),
         *(_mean(study, blocks, *each) for each in MEANS.items()),
         *_settings(study, own),
         table.Column[Part]("Images/s", lambda part: _amount(part.images_per_second), small=True),
@@ -115,16 +115,16 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
     ]
     none = Cell(DASH, mark="hole")
     solved = [
-        {"Model": Cell(words), "Valid. IoU": table.number(group.valid), "ID": none, "OOD": none}
+        {"Model": Cell(words), f"Valid. {study.measure}": table.number(group.valid), "ID": none, "OOD": none}
         | {"All": cells.score(group, study.tested)}
         for words, group in captions.solved(study).items()
     ]
     return Table(
         id="models",
-        title="Models, ranked by validation IoU.",
+        title=f"Models, ranked by validation {study.measure}.",
         caption=f"ID: mean test {study.first.label} over the cells whose test domain's family was trained on; OOD: "
         "over the others; rows between two rules are of one kind of training data, ranked by the mean "
-        "validation IoU of the trainings, of the runs that all of them have, as are their means; "
+        f"validation {study.measure} of the trainings, of the runs that all of them have, as are their means; "
         f"its best above all fake is {STRONG}, and an oracle is the best test number, which nobody could choose. "
         "Parameters and convolutions are counted on the decoder as it is built."
         f"{_mixed(study, found)} The same for all: {same}.{_also(study, found)}",
@@ -222,12 +222,12 @@ def _scale(words: str, group: Group) -> table.Column[Tested]:
     return table.Column(words, lambda row: cells.score(group, [row[1]]), muted=True)
 
 
-def _valid(strong: Sequence[Part | None]) -> table.Column[Part]:
+def _valid(measure: str, strong: Sequence[Part | None]) -> table.Column[Part]:
     def cell(part: Part) -> Cell:
         found = cells.valid(part.groups)
         return replace(found, mark="strong") if part in strong else found
 
-    return table.Column("Valid. IoU", cell)
+    return table.Column(f"Valid. {measure}", cell)
 
 
 def _mean(study: Study, blocks: Sequence[Sequence[Part]], head: str, which: Which) -> table.Column[Part]:

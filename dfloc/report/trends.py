@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dfloc.metrics.metric import Metric
 from dfloc.report import captions
 from dfloc.report.chart import (
     COLOURS,
@@ -31,6 +30,7 @@ DASH = {"in-domain": "solid", "out-of-domain": "dot"}
 SHAPES = ("circle", "square", "diamond", "triangle-up")
 MARKER = {"in-domain": "circle", "out-of-domain": "circle-open"}
 KEYS = [LegendKey("in-domain (ID)", GREY), LegendKey("out-of-domain (OOD)", GREY, "dot", "circle-open")]
+AT = " (the mean IoU per image at 256 x 256)"
 MAX_LINES, MAX_PANELS = 12, 12  # of a figure of epochs
 
 
@@ -59,15 +59,15 @@ def ranking(study: Study, found: Sequence[Model]) -> Figure:
         if there:
             used += [group for part, _ in there for group in part.groups]
             words = "; ".join(f"{part.model.name}: {_said(each)}" for part, each in there)
-            drawn.append(Panel(f"Trained on {kind}", _dots(there, study.first), f"Ranked by validation: {words}."))
+            drawn.append(Panel(f"Trained on {kind}", _dots(there, study), f"Ranked by validation: {words}."))
     return Figure(
         id="fig-models",
-        title="Models, ranked by validation IoU.",
+        title=f"Models, ranked by validation {study.measure}.",
         caption=f"Mean test {study.first.label} over the cells in and out of domain, the model of highest validation "
-        f"IoU on top (its validation IoU is the grey tick).",
+        f"{study.measure} on top (its validation {study.measure} is the grey tick).",
         source=captions.provenance(study, used),
         panels=drawn,
-        legend=[*KEYS, LegendKey("validation IoU", GREY, "", "tick")],
+        legend=[*KEYS, LegendKey(f"validation {study.measure}", GREY, "", "tick")],
         numbers="models",
     )
 
@@ -150,16 +150,16 @@ def _spelled(both: dict[str, Series]) -> str:
     return "; ".join(said) + "."
 
 
-def _dots(means: Sequence[tuple[Part, dict[str, Estimate | None]]], metric: Metric) -> Lines:
+def _dots(means: Sequence[tuple[Part, dict[str, Estimate | None]]], study: Study) -> Lines:
     """Return a row for each model: its means, their intervals, and its validation IoU."""
     names = {float(place): part.model.name for place, (part, _) in enumerate(means)}
     valid = [Mark(place, part.valid) for place, (part, _) in enumerate(means) if part.valid is not None]
-    series = [Series("validation IoU", valid, "#999999", "", "tick", size=12)]
+    series = [Series(f"validation {study.measure}", valid, "#999999", "", "tick", size=12)]
     for words in KINDS:
         there = [(place, found) for place, (_, each) in enumerate(means) if (found := each[words])]
         marks = [mark(place, found) for place, found in there]
         series.append(Series(words, marks, COLOURS[0], "", MARKER[words], size=9))
-    return Lines(series, scale(metric, ""), Axis("Model", names), sideways=True)
+    return Lines(series, scale(study.first, ""), Axis("Model", names), sideways=True)
 
 
 def _said(each: dict[str, Estimate | None]) -> str:
@@ -185,13 +185,14 @@ def epochs(study: Study, found: Sequence[Model]) -> Figure:
             continue
         labels += [line.label for line in lines if line.label not in labels]
         used += [result for line in lines for result in line.results]
-        drawn.append(_epochs(title, lines, labels))
+        drawn.append(_epochs(title, lines, labels, study.measure))
     random = captions.random_weights(used)
     return Figure(
         id="fig-epochs",
-        title="Validation IoU by epoch.",
-        caption="Each training on its own validation list (the mean IoU per image at 256 x 256); a ring marks the "
-        "epoch whose weights are tested. Of more models than have room, those of highest validation IoU are drawn. "
+        title=f"Validation {study.measure} by epoch.",
+        caption=f"Each training on its own validation list{AT if study.measure == 'IoU' else ''}; a ring marks the "
+        "epoch whose weights are tested. Of more models than have room, those of highest validation "
+        f"{study.measure} are drawn. "
         f"Trainings still under way stand as far as they are.{random}",
         panels=drawn,
         legend=[LegendKey(label, *looks(labels)[label], "") for label in labels],
@@ -221,7 +222,7 @@ def _trained(study: Study, found: Sequence[Model]) -> list[tuple[str, list[Epoch
     return panels
 
 
-def _epochs(title: str, lines: Sequence[EpochLine], labels: Sequence[str]) -> Panel:
+def _epochs(title: str, lines: Sequence[EpochLine], labels: Sequence[str], measure: str) -> Panel:
     series, said = [], []
     for line in lines:
         for result in line.results:
@@ -231,8 +232,8 @@ def _epochs(title: str, lines: Sequence[EpochLine], labels: Sequence[str]) -> Pa
             if result.epochs:
                 best = max(epoch.worth for epoch in result.epochs)
                 said.append(f"{line.label}: {best:.2f} in {counted(len(result.epochs), 'epoch')}")
-    chart = Lines(series, Axis("epoch", counts=True), Axis("validation IoU", UNIT, (0, 1)))
-    return Panel(title, chart, f"Best validation IoU: {'; '.join(said)}.")
+    chart = Lines(series, Axis("epoch", counts=True), Axis(f"validation {measure}", UNIT, (0, 1)))
+    return Panel(title, chart, f"Best validation {measure}: {'; '.join(said)}.")
 
 
 def _epoch(epoch: int, valid: float, tested: int | None) -> Mark:

@@ -14,7 +14,7 @@ from dfloc.record import SweepRecord, union
 from dfloc.report import evaluations, index, overview, render, search
 from dfloc.report.build import build, read
 from dfloc.report.controls import main
-from dfloc.report.groups import Study, by_protocol
+from dfloc.report.groups import Study
 from dfloc.report.results import Results
 from dfloc.report.variants import replaced
 from dfloc.storage import Workspace
@@ -153,7 +153,7 @@ def test_another_protocol_for_one_stage_leaves_nothing_unfinished(tmp_path: Path
     assert len(rows) == (17 + 3) * 4
     assert all(row["iou"] for row in rows)
     workspace = Workspace(tmp_path / "workspace")
-    frame = evaluations.frame(by_protocol(workspace, study))
+    frame = evaluations.frame(evaluations.by_protocol(workspace, study))
     assert frame.groupby("protocol").size().to_dict() == {"declip-2025": 17 * 4, "dfloc-1": 3 * 4}
     report = read(workspace, study.record)
     ids = [table.id for table in report.tables]
