@@ -66,7 +66,15 @@ EXAMPLES = {
         "delta": "1e-3",
         "epochs": "30",
     },
-    **{"epoch_steps": "500", "batch": "32", "select": "last", "targets": "shuffled", "augment": "blur", "seed": "0"},
+    **{
+        "epoch_steps": "500",
+        "batch": "32",
+        "task": "detect",
+        "select": "last",
+        "targets": "shuffled",
+        "augment": "blur",
+        "seed": "0",
+    },
     **{
         "precision": "fp32",
         "depth": "12",

@@ -185,8 +185,8 @@ class Engine:
         samples: Sequence[SampleRef],
         data: UPath,
         evaluation: EvaluationSpec,
-        device: str = "cpu",
-        num_threads: int = 1,
+        *parts: Any,
+        **how: Any,
     ) -> pa.Table:
         self._gather(*maps, samples)
         self._world.sleep(1.0)

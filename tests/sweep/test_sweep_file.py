@@ -131,7 +131,7 @@ def test_all_that_is_missing_and_what_is_unknown_is_said_at_once(tmp_path: Path)
     typo = SMALL.replace("  epochs: 2", "  epohcs: 2").replace("  batch: 4\n", "")
     assert refused(tmp_path, text=typo) == (
         'small.yaml line 12: unknown key "epohcs" in trial; did you mean "epochs"? known: augment, batch, decoder, '
-        "epoch_steps, epochs, input, loss, maps, optimizer, precision, schedule, seed, select, targets, weights; "
+        "epoch_steps, epochs, input, loss, maps, optimizer, precision, schedule, seed, select, targets, task, weights; "
         "small.yaml line 6: trial.epochs and trial.batch are missing"
     )
     bare = refused(tmp_path, text="stages: {a: {trian: {}}}\n")
