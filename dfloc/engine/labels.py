@@ -9,8 +9,7 @@ from dfloc.config import Task, TrialSpec
 from dfloc.data import dolos
 from dfloc.data.manifest import SampleRef
 from dfloc.errors import DataError
-
-REAL, FAKE = "real", "fake"
+from dfloc.metrics.image_rows import FAKE, REAL
 
 Label = Callable[[SampleRef], int]
 

@@ -55,6 +55,7 @@ class Member:
         self.ended = False
         self._schedule = schedule.make(spec)
         self._loss = losses.make(spec.loss)
+        self._reads = losses.reads(spec.loss, decoders.gives(spec.decoder, spec.num_classes))
         self._best_value = -math.inf
         self._best: dict[str, Tensor] = {}
         self._losses: list[Tensor] = []
@@ -128,7 +129,7 @@ class Member:
         return loss, prob_B1HW.squeeze(1)
 
     def _loss_of(self, said: Outputs, target_BHW: Tensor, label_B: Tensor | None) -> Tensor:
-        if registry.LOSS_READS.get(self.spec.loss.name) == "image":
+        if "image" in self._reads:
             assert said.image_BK is not None
             assert label_B is not None
             return self._loss(said.image_BK, label_B)

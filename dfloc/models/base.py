@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dfloc.errors import ConfigError
+from dfloc.errors import ConfigError, unknown
 from dfloc.registry import MapSpec
 
 M = TypeVar("M", bound=nn.Module)
@@ -60,6 +60,17 @@ class Backbone(Protocol):
         `grid`: [B, C, H, W]; `tokens`: [B, H * W + 1, C], CLS first; `vector`: [B, C].
         """
         ...
+
+
+def refuse_unknown(name: str, wanted: Sequence[str], maps: Mapping[str, MapSpec]) -> None:
+    """Return if a backbone has all wanted maps.
+
+    Raises:
+        ConfigError: it lacks one (says what it has).
+    """
+    for each in wanted:
+        if each not in maps:
+            raise unknown(f"map of {name}", each, maps)
 
 
 def resized(image_HWC: np.ndarray[Any, np.dtype[np.uint8]], size: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dfloc import arithmetic, registry
 from dfloc.errors import ConfigError, unknown
 from dfloc.models import hub, tensors, towers
-from dfloc.models.base import Normalization, device_of, freeze, random_seed, resized
+from dfloc.models.base import Normalization, device_of, freeze, random_seed, refuse_unknown, resized
 
 OPENAI_MARKS = frozenset({"input_resolution", "context_length", "vocab_size"})
 """What OpenAI's own files hold beside the weights; their transformers compute with QuickGELU."""
@@ -58,9 +58,7 @@ class Clip:
             ConfigError: a map is unknown.
         """
         blocks = [name for name in self.maps if name != towers.PROJECTED]
-        for name in wanted:
-            if name not in self.maps:
-                raise unknown(f"map of {self.name}", name, self.maps)
+        refuse_unknown(self.name, wanted, self.maps)
         if not wanted:
             return {}
         projected = towers.PROJECTED in wanted

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dfloc import arithmetic, registry
 from dfloc.errors import ConfigError, unknown
 from dfloc.models import hub, tensors, timm_library
-from dfloc.models.base import device_of, freeze, random_seed, resized
+from dfloc.models.base import device_of, freeze, random_seed, refuse_unknown, resized
 from dfloc.repro import seed_of
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -67,9 +67,7 @@ class Sam:
         Raises:
             ConfigError: a map is unknown.
         """
-        for name in wanted:
-            if name not in self.maps:
-                raise unknown(f"map of {self.name}", name, self.maps)
+        refuse_unknown(self.name, wanted, self.maps)
         if not wanted:
             return {}
         model: Any = self.model

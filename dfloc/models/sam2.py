@@ -14,7 +14,7 @@ from torchvision.transforms import functional
 from dfloc import arithmetic, registry
 from dfloc.errors import ConfigError, unknown
 from dfloc.models import hub, tensors
-from dfloc.models.base import device_of, freeze, random_seed
+from dfloc.models.base import device_of, freeze, random_seed, refuse_unknown
 from dfloc.repro import seed_of
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -59,9 +59,7 @@ class Sam2:
         Raises:
             ConfigError: a map is unknown.
         """
-        for name in wanted:
-            if name not in self.maps:
-                raise unknown(f"map of {self.name}", name, self.maps)
+        refuse_unknown(self.name, wanted, self.maps)
         if not wanted:
             return {}
         with arithmetic.exact(torch.get_num_threads()), torch.autocast(self.device.type, enabled=False):

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dfloc.errors import unknown
-from dfloc.models.base import device_of, refuse_weights, resized
+from dfloc.models.base import device_of, refuse_unknown, refuse_weights, resized
 from dfloc.registry import MapSpec, backbone
 
 CELL = 8
@@ -72,9 +71,7 @@ class Srm:
             "absolute": self._absolute,
             "variance": self._variance,
         }
-        for name in wanted:
-            if name not in self.maps:
-                raise unknown("map of srm", name, self.maps)
+        refuse_unknown("srm", wanted, self.maps)
         weights = torch.tensor(LUMINANCE, device=self.device).view(3, 1, 1)
         lumas = [(image.to(self.device, torch.float32) * weights).sum(dim=0) for image in images_BCHW]
         return {name: torch.stack([compute[name](luma_HW) for luma_HW in lumas]) for name in wanted}

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from dfloc.data import dolos
 from dfloc.metrics.metric import IMAGE_RIGHT, IOU
+from dfloc.metrics.pairs import reals_of
 from dfloc.report.budgets import Budget, lines
 from dfloc.report.comparable import fits
 from dfloc.report.controls import blocks, name_of
@@ -23,7 +24,6 @@ SETUP = "C"  # of Dolos: full supervision
 SOURCES_TEST = "celebahq/repaint-p2"
 UNSEEN = "s004.table4"  # its models stand in other tables
 PATCHES = {"model": "Xception to block 2 + 1x1"}
-OF_REALS = "/real"
 CLIP_LINEAR, THESIS = {"model": "CLIP frozen, linear"}, "classifier"
 CLASSIFIERS: Mapping[str, Mapping[str, str]] = {
     "xception41_scratch": {"model": "timm xception41", "weights": "random"},
@@ -178,7 +178,7 @@ def _method(_: Study, model: Model, cell: PublishedNumber) -> Ours:
 
 def _unseen(study: Study, model: Model, cell: PublishedNumber) -> Ours:
     test, metric = str(cell.col).split("/")
-    tested = [*study.tested, *study.extra]
+    tested = [*study.tested, *study.extra, *study.reals]
     domain = next((name for name in tested if name.partition("/")[2] == test or name.replace("/", "-") == test), "")
     return Ours(_at(model, SOURCES_TEST, [domain], cell) if domain else [], metric)
 
@@ -195,7 +195,7 @@ def _detector(study: Study, model: Model, cell: PublishedNumber) -> Ours:
     """Find balanced accuracy: the mean of what is called right of a domain's fakes and of its source's reals."""
     trained = [one.group for one in model.columns if _fakes(one.group) == {cell.row}]
     test = str(cell.col)
-    cells = _tested(next(iter(trained), None), [test, f"{test.partition('/')[0]}{OF_REALS}"])
+    cells = _tested(next(iter(trained), None), [test, reals_of(test)])
     return Ours(cells, IMAGE_RIGHT.key, why=NO_TEST if trained else NO_DATA)
 
 
@@ -211,7 +211,7 @@ def _class(_: Study, model: Model, cell: PublishedNumber) -> Ours:
 
 def _fakes(group: Group) -> set[str]:
     counts = group.first.trial.spec.train.counts
-    return {domain for domain, count in counts.items() if count and not domain.endswith(OF_REALS)}
+    return {domain for domain, count in counts.items() if count and not dolos.is_real(domain)}
 
 
 AXES: Mapping[tuple[str, str], Callable[[Study, PublishedTable], dict[str, Find]]] = {

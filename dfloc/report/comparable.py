@@ -120,7 +120,7 @@ def is_model(words: str, spec: TrialSpec) -> bool:
             decoder.name == "linear" and [each.map for each in maps] == [read] and maps[0].backbone.startswith(backbone)
         )
     if words.startswith(TIMM):
-        return (decoder.name, _of_timm(spec)) == ("timm", words.removeprefix(TIMM))
+        return (decoder.name, decoder.model) == ("timm", words.removeprefix(TIMM))
     best = (decoder.name, decoder.architecture, decoder.encoder, spec.loss.name)
     return words.startswith("smp Unet++, ResNet-50, Jaccard") and best == ("smp", "unetplusplus", "resnet50", "jaccard")
 
@@ -184,10 +184,6 @@ def _lists(spec: TrialSpec) -> dict[str, Any]:
         "pairing": "independent" if shares else "stems",
         "drawn from the first": 3000 if shares else None,
     }
-
-
-def _of_timm(spec: TrialSpec) -> str | None:
-    return spec.decoder.model_dump().get("model")
 
 
 def _is_patches(words: str) -> bool:

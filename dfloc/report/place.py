@@ -113,7 +113,7 @@ def unmatched(study: Study, tables: Sequence[PublishedTable], found: Sequence[Pa
 
 def missing(study: Study, table: PublishedTable, found: Sequence[Pair]) -> str:
     """Return why no number of a table has a place."""
-    tested = [*study.tested, *study.extra]
+    tested = [*study.tested, *study.extra, *study.reals]
     gone = [domain for domain in table.tested if domain not in tested]
     whys = [pair.place.why for pair in found if pair.table.id == table.id]
     why = f"this study has no {gone[0]}" if gone else max(whys, key=whys.count, default="it has no number")

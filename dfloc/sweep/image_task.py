@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dfloc import measures
 from dfloc.config import SampleList, Task
 from dfloc.data import dolos
-from dfloc.engine.labels import FAKE, REAL
 from dfloc.errors import ConfigError
+from dfloc.metrics import protocols
+from dfloc.metrics.image_rows import FAKE, REAL
 from dfloc.sweep.sweep_keys import TrialAsk
 
 
@@ -48,19 +49,30 @@ def refuse_lacking(task: Task, found: Sequence[str], valid: SampleList, families
 
 
 def filled(ask: TrialAsk) -> TrialAsk:
-    """Return a cell with what its task selects and follows by where the file leaves it open: the first it measures.
+    """Return a cell that selects by what its task measures first, where the file leaves it open.
 
     Raises:
         ConfigError: it selects, or follows, what the task does not measure.
     """
     measured = measures.MEASURED[ask.task]
-    update: dict[str, object] = {}
-    if "select" not in ask.model_fields_set:
-        update["select"] = measured[0]
-    if "watch" not in ask.schedule.model_fields_set:
-        update["schedule"] = ask.schedule.model_copy(update={"watch": measured[0]})
-    made = ask.model_copy(update=update)
-    for name, value in (("select", made.select), ("schedule.watch", made.schedule.watch)):
+    written = {"select": ask.select} if "select" in ask.model_fields_set else {}
+    written |= {"schedule.watch": ask.schedule.watch} if "watch" in ask.schedule.model_fields_set else {}
+    for name, value in written.items():
         if value not in (*measured, "last"):
-            raise ConfigError(f"trial.{name}: task {made.task} does not measure {value}; use {', '.join(measured)}")
-    return made
+            raise ConfigError(f"trial.{name}: task {ask.task} does not measure {value}; use {', '.join(measured)}")
+    return ask if "select" in written else ask.model_copy(update={"select": measured[0]})
+
+
+def refuse_idle(ask: TrialAsk, train: SampleList, protocol: str) -> None:
+    """Return if a cell's targets say something, and its answers are what the protocol measures.
+
+    Raises:
+        ConfigError: targets that are the same for every image or that nothing reads, or a protocol of maps for a task
+            that gives none.
+    """
+    if ask.targets == "label" and ask.task != "localize":
+        raise ConfigError(f"trial.targets: label is what task {ask.task} learns anyhow; leave it out")
+    if ask.targets == "label" and not any(map(dolos.is_real, train.counts)):
+        raise ConfigError("trial.targets: label makes every pixel of every image fake; add real to train.domains")
+    if ask.task != "localize" and protocols.find(protocol).reads == "map":
+        raise ConfigError(f"task {ask.task} gives no map, which protocol {protocol} measures; use protocol: image-1")

@@ -152,6 +152,8 @@ class Resolver:
 
     def _classes(self, cell: Cell, train: SampleList, valid: SampleList) -> tuple[str, ...]:
         task, families = cell.trial.task, self.data.families
+        with cell.blames("trial.task"):
+            image_task.refuse_idle(cell.trial, train, self.study.ask.evaluate.protocol)
         with cell.blames("train.domains"):
             names = image_task.classes(task, train, self.study.ask.domains, families)
             image_task.refuse_lacking(task, names, valid, families)
@@ -318,7 +320,7 @@ def _learned(cell: Cell, maps: Sequence[MapRecipe]) -> dict[str, Any]:
     with cell.blames("trial.optimizer"):
         found["optimizer"] = component_specs.optimizer(ask.optimizer)
     with cell.blames("trial.schedule"):
-        found["schedule"] = component_specs.schedule(ask.schedule)
+        found["schedule"] = component_specs.schedule(ask.schedule, ask.task)
     with cell.blames("trial.augment"):
         found["augment"] = component_specs.augment(ask.augment, maps)
     return found

@@ -143,3 +143,10 @@ def data_map(data: Data) -> Any:
     from dfloc.registry import map_spec
 
     return map_spec(data.recipe.map)
+
+
+def test_a_sum_of_losses_of_images_is_one_too() -> None:
+    spec = spec_of(epochs=1).model_copy(update={"loss": LossSpec(name="sum", terms=(CE,))})
+    member = Member.create(spec, MAPS)
+    (found,) = next(fit([member], Labelled(2), Labelled(2, seed=1)))
+    assert found.record is not None

@@ -39,15 +39,12 @@ RECALL = replace(TABLES["nb.classification.recall"], protocol="unknown")
 REALS = 0.5  # of them are called real, by every detector here
 
 
-class Timm(DecoderSpec):
-    """The decoder of a model of timm."""
-
-    model: str | None = "xception41"
-
-
 MODELS = {
-    "xception41_scratch": {"maps": ("pixels",), "decoder": Timm(name="timm")},
-    "xception41_pretrained": {"maps": ("pixels",), "decoder": Timm(name="timm", weights="ab" * 32)},
+    "xception41_scratch": {"maps": ("pixels",), "decoder": DecoderSpec(name="timm", model="xception41")},
+    "xception41_pretrained": {
+        "maps": ("pixels",),
+        "decoder": DecoderSpec(name="timm", model="xception41", weights="ab" * 32),
+    },
     "clip": {"maps": ("clip-vit-l14/projected",), "decoder": DecoderSpec(name="linear")},
     "sam": {"maps": ("sam-vit-b/pooled",), "decoder": DecoderSpec(name="linear")},
 }
