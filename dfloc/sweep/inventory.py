@@ -1,6 +1,6 @@
 """What a workspace knows that a plan rests on: digests of weights, and trials that are finished."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from upath import UPath
 
@@ -99,14 +99,17 @@ class Inventory:
                 recipes.append(recipe_for(name, self.digest(head, word or default), via))
         return tuple(recipes)
 
-    def refuse_idle(self) -> None:
+    def refuse_idle(self, words: Iterable[str]) -> None:
         """Refuse a word for weights that no backbone of the study has read.
+
+        Args:
+            words: of the whole study; a backbone that `--only` leaves out would have read it.
 
         Raises:
             ConfigError: names the word.
         """
         for word, head in self._idle.items():
-            if head and word != "none":
+            if head and word != "none" and not any(_weighted(one) for one in words):
                 raise ConfigError(
                     f'trial.weights is "{word}", but no backbone of the study has weights ({head} has none)'
                 )
@@ -192,3 +195,11 @@ def start_notes(cell: Cell, spec: TrialSpec, families: Mapping[str, str]) -> Ite
         yield f"stage {cell.stage}: {held_out} is held out, but trial {cell.begun} or an ancestor was trained on it"
     if not base:
         yield f"stage {cell.stage}: what trial {cell.begun} was trained on is not known: no domain counts as new"
+
+
+def _weighted(word: str) -> bool:
+    """Return whether a word is a map, or a backbone, with weights."""
+    try:
+        return backbone(MapName.of(word).backbone).weights != "none"
+    except ConfigError:
+        return False

@@ -19,6 +19,7 @@ from dfloc.sweep import component_specs, counts, image_task, reals, study_checks
 from dfloc.sweep.cell import Cell, Study
 from dfloc.sweep.counts import RULE
 from dfloc.sweep.data import Data, alike, named, said
+from dfloc.sweep.fields import words_in
 from dfloc.sweep.inventory import Inventory, start_notes
 from dfloc.sweep.plan import Resolved
 from dfloc.sweep.sweep_keys import Number
@@ -277,7 +278,7 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
     study_checks.refuse_short(study, data)
     trials, cover = resolver.planned(study.cells), resolver.planned(study.cover)
     with study.first.blames("trial.weights"):
-        inventory.refuse_idle()
+        inventory.refuse_idle(words_in(ask.model_dump()))
     study_checks.refuse_unread(study, data)
     if study.cover and ask.search and not any(axis.of for axis in ask.search.space.values()):
         with study.cover[0].blames("trial.batch"):

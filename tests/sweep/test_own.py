@@ -35,6 +35,21 @@ def test_a_folder_pair_is_planned_before_it_is_imported(study: Study) -> None:
     assert sum(trial.stage == "base" for trial in planned.plan.record.trials) == 3
 
 
+@pytest.mark.parametrize("name", ["detection", "attribution"])
+def test_a_generator_of_ones_own_takes_part_in_the_studies_of_images(name: str, study: Study) -> None:
+    options = SweepRequest(name, str(study.root), str(study.data), OWN, "smoke", (ASKED,))
+    workspace = Workspace(study.root)
+    plan = prepare(options, workspace, data_of(options, workspace), Inventory(workspace, load=False)).plan
+    specs = {trial.stage: trial.spec for trial in plan.record.trials}
+    assert {each.domain for trial in plan.record.trials for each in trial.evaluations} >= {"mine/sd", "mine/real"}
+    if name == "detection":
+        alone = [set(trial.spec.train.counts) for trial in plan.record.trials if trial.stage == "single"]
+        assert {"mine/sd", "tiny/real", "mine/real"} in alone
+        assert set(specs["detector"].train.counts) >= {"mine/sd", "tiny/blur", "tiny/noise"}
+    else:
+        assert specs["classifier"].classes == ("real", "blur", "noise", "sd")
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_folder_pair_joins_a_study_by_one_command(study: Study, ray_local: None) -> None:

@@ -160,6 +160,12 @@ def test_weights_for_a_backbone_that_has_none_are_refused(workspace: Workspace) 
         prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace))
 
 
+def test_a_word_for_weights_may_be_for_what_only_leaves_out(workspace: Workspace) -> None:
+    asked = SweepRequest("single-domain", str(workspace.root), preset="mini", only=("single/srm",))
+    [trial, *_] = prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace)).plan.record.trials
+    assert [one.map for one in trial.spec.maps] == ["srm/stats"]
+
+
 def test_paper_is_planned_against_dolos_whatever_the_workspace_holds(workspace: Workspace, tiny_shards: UPath) -> None:
     shutil.copytree(tiny_shards.path, workspace.shards / "mini")
     assert data_of(options(), workspace).present

@@ -1,0 +1,76 @@
+"""Detection and attribution on built-in data: what is learned, by thresholds that were fixed before (srm, seed 0)."""
+
+import csv
+import subprocess
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytest
+
+from tests.command import DFLOC, SECONDS, fresh
+
+DOMAINS = ("mini/telea", "mini/reencode", "mini/renoise", "mini/checkerboard")
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("images") / "workspace"
+
+
+def rows(root: Path, name: str, *options: str) -> list[dict[str, Any]]:
+    """Run some trials of a study's mini; return what their best weights have, with the case or stage as `who`."""
+    done = subprocess.run(
+        [DFLOC, "sweep", name, "--preset", "mini", "--workspace", str(root), *options],
+        capture_output=True,
+        text=True,
+        env=fresh(),
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    [file] = (root / "reports").glob(f"{name}*/evaluations.csv")
+    with file.open(newline="") as found:
+        return [
+            {**row, "who": row["case"] or row["stage"]}
+            for row in csv.DictReader(found)
+            if row["checkpoint"] == "best" and row["state"] == "done"
+        ]
+
+
+def accuracies(found: list[dict[str, Any]], who: str) -> dict[tuple[str, str], float]:
+    """Return (trained on, tested on) -> balanced accuracy of the fakes and the reals."""
+    return {
+        (row["domain"], row["test_domain"]): float(row["image_accuracy"])
+        for row in found
+        if row["who"] == who and row["test_domain"] in DOMAINS
+    }
+
+
+def test_a_detector_knows_its_generator_and_not_the_others(root: Path) -> None:
+    found = rows(root, "detection", "--only", "single/srm-linear", "--only", "baselines")
+    cells = accuracies(found, "srm-linear")
+    assert set(cells) == {(train, test) for train in DOMAINS for test in DOMAINS}
+    inside = [value for (train, test), value in cells.items() if train == test]
+    outside = [value for (train, test), value in cells.items() if train != test]
+    assert min(inside) >= 0.70
+    assert mean(inside) >= 0.82
+    assert mean(inside) - mean(outside) >= 0.15
+    assert list(accuracies(found, "baselines").values()) == [0.5] * 4
+
+
+def test_shuffled_labels_teach_nothing(root: Path) -> None:
+    found = rows(
+        root, "detection", "--only", "single/srm-linear", "--only", "baselines", "--set", "trial.targets=shuffled"
+    )
+    cells = accuracies(found, "srm-linear")
+    assert mean(cells.values()) == pytest.approx(0.5, abs=0.12)
+    assert mean(cells[name, name] for name in DOMAINS) == pytest.approx(0.5, abs=0.12)
+
+
+def test_a_classifier_knows_who_made_it(root: Path) -> None:
+    found = rows(root, "attribution", "--only", "classify/srm-linear", "--only", "baselines")
+    recalls = {row["test_domain"]: float(row["image_recall"]) for row in found if row["who"] == "srm-linear"}
+    assert set(recalls) == {*DOMAINS, "mini/real"}
+    assert min(recalls.values()) >= 0.35
+    assert mean(recalls.values()) >= 0.60
