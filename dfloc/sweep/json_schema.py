@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dfloc.config import AugmentOp, LossSpec, OptimizerSpec, ScheduleSpec
+from dfloc.augmentation import AugmentOp
+from dfloc.config import LossSpec, OptimizerSpec, ScheduleSpec
 from dfloc.sweep.search_space import AxisAsk, PrunerAsk, SamplerAsk, SearchAsk
 from dfloc.sweep.sweep_keys import (
     AugmentAsk,
