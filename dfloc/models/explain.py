@@ -1,6 +1,5 @@
 """Grad-CAM: which parts of a layer's map speak for fake, of a model that answers once an image; the door to captum."""
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -77,7 +76,7 @@ def layer_of(spec: TrialSpec, asked: str | None) -> str:
         raise ConfigError(f"decoder {decoder.name} has no layer that is known to explain it: {OFF}")
     if decoder.name == "timm":
         shapes = classifiers.layers(decoder)
-        return _of_model(str(decoder.model), shapes, asked or classifiers.default_layer(decoder))
+        return _of_model(str(decoder.model), shapes, classifiers.default_layer(decoder) if asked is None else asked)
     layouts = {registry.map_spec(recipe.map).layout for recipe in spec.maps}
     if layouts == {"vector"}:
         return _of_backbone(spec.maps, asked)
@@ -96,7 +95,7 @@ def _of_model(model: str, shapes: Mapping[str, Shape], asked: str) -> str:
     if asked in grids:
         return asked
     shown = [name for name in grids if _is_stage(name)]
-    if asked not in shapes:
+    if not asked or asked not in shapes:
         raise unknown(f"layer of {model}", asked, [*shown, *(name for name in grids if name.endswith(asked))])
     size = "x".join(map(str, shapes[asked][1:]))
     fit = f"use one of {', '.join(shown)}" if shown else f"{model} has none: {OFF}"
@@ -123,7 +122,7 @@ def _of_backbone(maps: Sequence[MapRecipe], asked: str | None) -> str:
     known = [layer for layer in reached[0] if all(layer in each for each in reached)]
     if not known:
         raise ConfigError(f"backbone {name} says no map from which it can compute {', '.join(vectors)} anew: {OFF}")
-    layer = (asked or known[0]).removeprefix(f"{name}/")
+    layer = (known[0] if asked is None else asked).removeprefix(f"{name}/")
     if layer in known:
         return layer
     if layer in row.maps:
@@ -134,9 +133,7 @@ def _of_backbone(maps: Sequence[MapRecipe], asked: str | None) -> str:
 
 def _weighed(model: nn.Module, layer: nn.Module, x: Tensor, target_B: Tensor) -> Tensor:
     """Return the weighed sum of a layer's channels, [B, 1, h, w]."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from captum.attr import LayerGradCam
+    from captum.attr import LayerGradCam
 
     def logits(x: Tensor) -> Tensor:
         found = outputs(model(x)).image_BK
