@@ -44,7 +44,7 @@ EXAMPLES = {
         "trial": "{epochs: 30}",
         "stages": "{base: {}}",
     },
-    **{"evaluate": "{explain: null}", "the file evaluate": "{domains: [celebahq/ldm], protocol: dfloc-1}"},
+    **{"evaluate": "{explain: none}", "the file evaluate": "{domains: [celebahq/ldm], protocol: dfloc-1}"},
     **{"search": "{stage: search, trials: 64, space: {}}"},
     **{"from": "base", "train": "{domains: all, count: n, valid: 300}", "cases": "{replay: {train: {replay: equal}}}"},
     **{

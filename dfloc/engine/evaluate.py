@@ -82,10 +82,7 @@ def evaluate(
             x_BCHW = maps.read(part).to(device)
             with torch.inference_mode():
                 said = outputs(decoder(x_BCHW))
-            prob_BHW = _map(said)
-            if explainer:  # outside of inference mode, in which nothing has a gradient
-                assert said.image_BK is not None
-                prob_BHW = explainer(part, x_BCHW, said.image_BK).squeeze(1)
+            prob_BHW = _map(said) if explainer is None else explainer(part, x_BCHW, _logits(said)).squeeze(1)
             found = [_names(sample, evaluation) for sample in part]
             if prob_BHW is not None:
                 truth = (read_truth(folder, [sample], reader)[0] for sample in part)
@@ -100,6 +97,11 @@ def evaluate(
 
 def _map(said: Outputs) -> Tensor | None:
     return None if said.map_B1HW is None else said.map_B1HW.squeeze(1).sigmoid()
+
+
+def _logits(said: Outputs) -> Tensor:
+    assert said.image_BK is not None
+    return said.image_BK
 
 
 def _typed(table: pa.Table) -> pa.Table:

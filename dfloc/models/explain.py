@@ -18,7 +18,7 @@ MAPS = "maps"
 """The layer that a head on grids is explained by: what it reads, all its maps on the first one's grid."""
 
 EPSILON = 1e-7
-OFF = "leave out explain there (evaluate: {explain: null} of its stage or case)"
+OFF = "leave out explain there (evaluate: {explain: none} of its stage or case)"
 
 Shape = tuple[int, ...]
 

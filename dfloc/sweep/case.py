@@ -178,7 +178,7 @@ class Case:
         trial = ask.trial.model_copy(update={"seed": seed, "precision": precision})
         values = self._frozen(axes, ask.model_copy(update={"train": train, "trial": trial}), parent) | {"seed": seed}
         axes = {**axes, "seed": seed}
-        explain = ask.evaluate.explain
+        explain = ask.evaluate.explain if ask.evaluate.explain and ask.evaluate.explain.name != "none" else None
         return Cell(self._stage, self._case, values, axes, train, trial, self.where, parent, start, checkpoint, explain)
 
     def _frozen(self, axes: Axes, ask: CellAsk, parent: Cell | None) -> dict[str, Value]:

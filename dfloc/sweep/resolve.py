@@ -235,7 +235,7 @@ class Resolver:
         if cell.explain is None:
             return None
         with cell.blames("evaluate.explain"):
-            return ExplainSpec(name=cell.explain.name, layer=explain.layer_of(spec, cell.explain.layer))
+            return ExplainSpec(layer=explain.layer_of(spec, cell.explain.layer))
 
     def _evaluations(self, trial: str, by: ExplainSpec | None) -> tuple[EvaluationSpec, ...]:
         return tuple(

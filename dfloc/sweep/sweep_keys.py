@@ -201,13 +201,13 @@ class ExplainAsk(Frozen):
     """What maps are read off a trial that answers once an image.
 
     Attributes:
-        name: grad-cam.
+        name: grad-cam | none = of this stage or case not.
         layer: whose map; where it is left out, of `timm` its last stage (xception41 blocks.10, legacy_xception
             block11), of a head on grids maps (what it reads), of a head on a vector the nearest map of the backbone
             with a gradient, such as layer22.
     """
 
-    name: Literal["grad-cam"]
+    name: Literal["grad-cam", "none"]
     layer: Word | None = None
 
 

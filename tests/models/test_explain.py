@@ -199,7 +199,7 @@ def test_the_two_xceptions_are_explained_at_stride_16(model: str, layer: str) ->
         (spec_of("sam2.1-small/pooled", name="linear"), "high_res_feats.0", r"no gradient .* use one of image_embed"),
         (spec_of("clip-vit-l14/layer20", name="linear", pool="cls"), None, r"reads the CLS token .* use pool: mean"),
         (spec_of("clip-rn50/projected", "sam-vit-b/pooled", name="linear"), None, r"a layer is of one backbone"),
-        (spec_of("srm/stats", name="prior"), None, r"decoder prior looks at no image, .*explain: null"),
+        (spec_of("srm/stats", name="prior"), None, r"decoder prior looks at no image, .*explain: none"),
         (spec_of("srm/stats", name="linear", task="localize"), None, r"task localize gives a map itself"),
     ],
     ids=lambda value: value.maps[0].map if isinstance(value, TrialSpec) else str(value)[:30],
