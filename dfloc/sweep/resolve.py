@@ -53,6 +53,7 @@ class Resolver:
         self._samples = ranked(data.samples)
         self._planned: dict[Cell, PlannedTrial] = {}
         self._lacking: dict[Cell, set[str]] = {}
+        self._explained: dict[str, ExplainSpec] = {}  # by trial
         with study.first.blames("evaluate.domains"):
             tests = [counts.full_name(name, study.ask.domains, data) for name in study.ask.evaluate.domains]
         with study.first.blames("evaluate.reals"):
@@ -235,7 +236,12 @@ class Resolver:
         if cell.explain is None:
             return None
         with cell.blames("evaluate.explain"):
-            return ExplainSpec(layer=explain.layer_of(spec, cell.explain.layer))
+            found = ExplainSpec(layer=explain.layer_of(spec, cell.explain.layer))
+            first = self._explained.setdefault(spec.fingerprint, found)
+            if found != first:
+                words = f"{found.layer} would explain a trial that {first.layer} explains already"
+                raise ConfigError(f"{words}; name one, and score the other by dfloc evaluate --explain --layer")
+            return found
 
     def _evaluations(self, trial: str, by: ExplainSpec | None) -> tuple[EvaluationSpec, ...]:
         return tuple(

@@ -135,3 +135,14 @@ def test_what_cannot_be_explained_is_refused_at_the_plan(tmp_path: Path, setting
     with pytest.raises(ConfigError, match=message) as told:
         evaluations(tmp_path, *settings)
     assert len(str(told.value)) < 600
+
+
+def test_a_trial_is_explained_by_one_layer(tmp_path: Path) -> None:
+    end_to_end = ("trial.maps=[pixels]", "trial.decoder={name: timm, model: resnet18, pool: null}")
+    asked = (*end_to_end, "evaluate.explain=grad-cam", "stages.single.grid.evaluate.explain.layer=[layer3, layer4]")
+    with pytest.raises(ConfigError, match="layer4 would explain a trial that layer3 explains already; name one"):
+        evaluations(tmp_path, *asked)
+    keys = [evaluations(tmp_path, *asked[:3], f"evaluate.explain.layer={name}")[0].key for name in ("layer3", "layer4")]
+    assert len({*keys}) == 2
+    default = evaluations(tmp_path, *asked[:3])[0]
+    assert (default.key, default.explain and default.explain.layer) == (keys[1], "layer4")
