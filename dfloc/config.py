@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from dfloc.augmentation import AugmentSpec
 from dfloc.frozen import Fraction, Frozen, Real, Whole, fingerprint
 from dfloc.ids import MapName
 from dfloc.measures import MEASURES, WATCHED
@@ -140,45 +141,6 @@ class LossSpec(Frozen):
     gamma: Annotated[Real, Field(ge=0)] = 2.0
     terms: tuple["LossSpec", ...] = ()
     weight: Annotated[Real, Field(gt=0)] = 1.0
-
-
-Range = tuple[Annotated[Real, Field(ge=0)], Annotated[Real, Field(ge=0)]]
-
-
-class AugmentOp(Frozen):
-    """One random change of an image; masks are untouched.
-
-    Attributes:
-        name: blur | jpeg | color-jitter.
-        probability: of each image to be changed.
-        sigma: blur's, in pixels, drawn uniformly between the two.
-        kernel: blur's side in pixels, odd; none: cut at 4 sigma.
-        quality: jpeg's, drawn uniformly among the whole numbers from the first to the second.
-        strength: color-jitter's of brightness, contrast, saturation and hue.
-        at: stored (on the image as it is stored, before any resize) | input (on what the backbone sees).
-    """
-
-    name: Literal["blur", "jpeg", "color-jitter"]
-    probability: Fraction = 1.0
-    sigma: Range | None = None
-    kernel: Annotated[Whole, Field(ge=1)] | None = None
-    quality: tuple[Annotated[Whole, Field(ge=1, le=100)], Annotated[Whole, Field(ge=1, le=100)]] | None = None
-    strength: Annotated[Real, Field(ge=0)] | None = None
-    at: Literal["stored", "input"] = "stored"
-
-
-class AugmentSpec(Frozen):
-    """How training images are changed, and how often that is drawn anew.
-
-    Attributes:
-        ops: in the order in which they act.
-        views: epochs = drawn anew in each epoch | k = k draws that the epochs take in turn.
-        seed: of the draws; trials of other seeds share them.
-    """
-
-    ops: Annotated[tuple[AugmentOp, ...], Field(min_length=1)]
-    views: Annotated[Whole, Field(ge=1)] | Literal["epochs"] = "epochs"
-    seed: Annotated[Whole, Field(ge=0)] = 0
 
 
 class OptimizerSpec(Frozen):
@@ -324,6 +286,23 @@ class TrialSpec(Frozen):
         return per_epoch * self.epochs
 
 
+class ExplainSpec(Frozen):
+    """How a map is read off a model that answers once an image.
+
+    Attributes:
+        name: grad-cam (Selvaraju et al. 2017).
+        layer: whose maps are weighed (`models.explain.layer_of`).
+    """
+
+    name: Literal["grad-cam"] = "grad-cam"
+    layer: str
+
+    @property
+    def called(self) -> str:
+        """What stands in rows and tables."""
+        return f"{self.name} {self.layer}"
+
+
 class EvaluationSpec(Frozen):
     """One checkpoint of a trial on one domain's split under one condition and one protocol.
 
@@ -331,6 +310,7 @@ class EvaluationSpec(Frozen):
         trial: fingerprint.
         test: the samples: one domain, one split.
         plugin: digest of the plug-in that the protocol comes from.
+        explain: what gives the maps that are measured; none: the model does, or there are none.
     """
 
     trial: str
@@ -341,10 +321,14 @@ class EvaluationSpec(Frozen):
     condition: str = "clean"
     protocol: str
     plugin: str | None = None
+    explain: ExplainSpec | None = None
 
     @property
     def key(self) -> str:
         """The name of its rows: 64 hexadecimal digits."""
         rule = {"plugin": self.plugin} if self.plugin else {"semantics": SEMANTICS[f"protocol/{self.protocol}"]}
         own = self.model_dump(include={"trial", "checkpoint", "condition", "protocol"})
+        if self.explain:
+            number = SEMANTICS[f"explain/{self.explain.name}"]
+            own["explain"] = {**self.explain.model_dump(), "semantics": number}
         return fingerprint(own | {"test": self.test.digest} | rule)

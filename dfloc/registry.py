@@ -38,6 +38,7 @@ class BackboneRow:
         channels: by map, the widths of a conv decoder's stages that `channels: auto` stands for.
         semantics: raised when the adapter's numbers change.
         listed: whether `dfloc list` and messages name it; what only tests need is not.
+        reached: by vector, the maps that it is computed from with a gradient, the default of an explanation first.
     """
 
     factory: str
@@ -50,6 +51,7 @@ class BackboneRow:
     channels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     semantics: int = 1
     listed: bool = True
+    reached: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 _SAM2 = BackboneRow(
@@ -65,6 +67,7 @@ _SAM2 = BackboneRow(
     weights="facebook/sam2.1-hiera-small",
     vias=True,
     channels={"image_embed": (128, 64), "high_res_feats.0": (64,), "high_res_feats.1": (64,)},
+    reached={"pooled": ("image_embed",)},
 )
 
 _SAM = BackboneRow(
@@ -74,6 +77,7 @@ _SAM = BackboneRow(
     resize="pil-bilinear",
     weights="timm/samvit_base_patch16.sa1b",
     channels={"image_embed": (128, 64)},
+    reached={"pooled": ("image_embed",)},
 )
 
 BACKBONES: Mapping[str, BackboneRow] = {
@@ -101,6 +105,7 @@ BACKBONES: Mapping[str, BackboneRow] = {
         input_size=224,
         resize="pil-bilinear",
         weights="openai",
+        reached={"projected": tuple(f"layer{k}" for k in reversed(range(23)))},  # the last one's patches have none
     ),
     "clip-rn50": BackboneRow(
         factory="dfloc.models.clip:make",
@@ -114,6 +119,7 @@ BACKBONES: Mapping[str, BackboneRow] = {
         input_size=224,
         resize="pil-bilinear",
         weights="openai",
+        reached={"projected": ("layer4", "layer3", "layer2", "layer1")},
     ),
     **{
         f"{family}-{size}": replace(_SAM2, weights=f"facebook/{family}-hiera-{size}")
@@ -131,6 +137,7 @@ BACKBONES: Mapping[str, BackboneRow] = {
         resize="pil-bilinear",
         weights="random",
         listed=False,
+        reached={"pooled": ("image_embed",)},
     ),
 }
 
@@ -240,6 +247,7 @@ SEMANTICS: Mapping[str, int] = {
     "protocol/dfloc-1": 1,
     "protocol/image-1": 1,
     "protocol/thesis-2025": 1,
+    "explain/grad-cam": 1,
 }
 
 

@@ -5,8 +5,9 @@ from typing import Literal, NamedTuple, get_args
 
 import pyarrow as pa
 
+from dfloc.augmentation import AugmentSpec
 from dfloc.axis import Value
-from dfloc.config import AugmentSpec, Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, SampleList, TrialSpec
+from dfloc.config import Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, SampleList, TrialSpec
 from dfloc.data import dolos, sample_lists
 from dfloc.ledger import Ledger
 from dfloc.metrics import degenerate, pairs, protocols
@@ -239,7 +240,8 @@ def _clean_tests(planned: PlannedTrial) -> list[EvaluationSpec]:
 def validated(ledger: Ledger, trial: str, valid: SampleList, checkpoint: Checkpoint, protocol: str) -> pa.Table | None:
     """Return the rows that a threshold is chosen on: of the trial's own validation list, each image once.
 
-    Of a trial whose list nobody knows (an imported one) these are all validation images that were scored.
+    Of a trial whose list nobody knows (an imported one) these are all validation images that were scored. Explanations
+    are none of them: they are relative to their own maximum.
 
     Returns:
         None where the protocol chooses no threshold, or rows of the list, or the list itself, are not there.
@@ -251,6 +253,7 @@ def validated(ledger: Ledger, trial: str, valid: SampleList, checkpoint: Checkpo
         return None
     wanted = {"split": "valid", "checkpoint": checkpoint, "protocol": protocol, "condition": "clean"}
     every = ledger.all_rows(trial)
+    every = (rows for rows in every if "explain" not in rows.column_names)
     found = [rows for rows in every if all(rows[name][0].as_py() == value for name, value in wanted.items())]
     if not found:
         return None

@@ -25,6 +25,8 @@ SECTIONS = {
     "AugmentOp": ("trial.augment.ops", "One random change."),
     "FromAsk": ("from", "Whose weights a stage starts from; a bare name is a stage."),
     "EvaluateAsk": ("evaluate", "What every trial is scored on."),
+    "CellEvaluateAsk": ("stages.STAGE.evaluate", "What of it a stage or a case may say otherwise."),
+    "ExplainAsk": ("evaluate.explain", "Maps of a trial that answers once an image; a bare name is `{name: ...}`."),
     "SearchAsk": ("search", "A stage whose trials are drawn."),
     "AxisAsk": ("search.space.AXIS", "What is drawn for an axis; a list is its choices."),
     "SamplerAsk": ("search.sampler", "How points are drawn."),
@@ -42,12 +44,16 @@ EXAMPLES = {
         "trial": "{epochs: 30}",
         "stages": "{base: {}}",
     },
-    **{"evaluate": "{domains: [celebahq/ldm], protocol: dfloc-1}", "search": "{stage: search, trials: 64, space: {}}"},
+    **{"evaluate": "{explain: none}", "the file evaluate": "{domains: [celebahq/ldm], protocol: dfloc-1}"},
+    **{"search": "{stage: search, trials: 64, space: {}}"},
     **{"from": "base", "train": "{domains: all, count: n, valid: 300}", "cases": "{replay: {train: {replay: equal}}}"},
     **{
         "count": "{first: 1000, rest: 500}",
         "evaluate count": "12",
         "reals": "[real]",
+        "explain": "grad-cam",
+        "evaluate.explain name": "grad-cam",
+        "layer": "block11",
         "valid": "300",
         "valid_domains": "[celebahq/ldm]",
     },
@@ -153,7 +159,8 @@ def _section(model: type[BaseModel]) -> Iterator[str]:
     made = model.model_json_schema(by_alias=True)
     types = made.get("properties") or made["$defs"][model.__name__]["properties"]
     for key, field in keys(model):
-        known = PARTS.get(key) if model.__name__ in ("StudyAsk", "StageAsk", "CaseAsk") else None
+        part = model.__name__ in ("StudyAsk", "StageAsk", "CaseAsk") and "$ref" not in types[key]
+        known = PARTS.get(key) if part else None
         kind = f"as `{SECTIONS[known.__name__][0]}`" if known else shown(types[key])
         default = "needed" if field.is_required() else _default(field.get_default(call_default_factory=True))
         cells = (f"`{key}`", kind, default, found.get(key, ""), f"`{key}: {example(model, key)}`")

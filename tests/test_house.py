@@ -38,7 +38,8 @@ LAYERS = {
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
-    *("arithmetic", "axis", "config", "database_uri", "digests", "disk", "driver_notes", "epochs", "errors", "frozen"),
+    *("arithmetic", "augmentation", "axis", "config", "database_uri", "digests", "disk", "driver_notes", "epochs"),
+    *("errors", "frozen"),
     *("identity", "ids", "lock", "logfile", "measures", "memory", "mlflow_names", "outcome", "owner", "packages"),
     *("planned", "plugin", "plugin_modules", "ray_log", "record", "registry", "repro", "rows_file", "screen"),
     *("shutdown", "storage", "supervisor", "temp", "trial_names", "worker_check", "workers"),
@@ -59,6 +60,7 @@ SOLE_IMPORTERS = {
     "sam2": ("dfloc.models.sam2",),
     "hydra": ("dfloc.models.sam2",),
     "timm": ("dfloc.models.timm_library",),
+    "captum": ("dfloc.models.explain",),
     "segmentation_models_pytorch": ("dfloc.losses", "dfloc.models.encoders"),
     "optuna": ("dfloc.sweep.sampler",),
     "jinja2": ("dfloc.report.render",),

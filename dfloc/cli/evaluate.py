@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from dfloc.sweep.scores import DomainScore
 
 OWN_HELP = "Instead of --data, a folder pair: mine/sd=FOLDER,fake=white (repeatable)."
-TRIAL_ONLY = {"checkpoint": "best", "device": "cpu", "address": None, "tracking": None}
+TRIAL_ONLY = {
+    **{"checkpoint": "best", "device": "cpu", "address": None, "tracking": None},
+    **dict.fromkeys(("explain", "layer")),
+}
 
 
 @click.command(context_settings={"show_default": True})
@@ -30,6 +33,8 @@ TRIAL_ONLY = {"checkpoint": "best", "device": "cpu", "address": None, "tracking"
 @click.option("--domain", "domains", multiple=True, help="Only this one (repeatable).  [default: every local one]")
 @click.option("--split", type=click.Choice(["train", "valid", "test"]), default="test", help="Of each domain.")
 @click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Whose weights.")
+@click.option("--explain", type=click.Choice(["grad-cam"]), help="Score maps read off a trial that calls whole images.")
+@click.option("--layer", help="Whose Grad-CAM.  [default: the model's, such as layer4]")
 @click.option("--out", metavar="FILE.csv", type=click.Path(dir_okay=False), help="Where the table goes as well.")
 @click.option("--rows", metavar="FILE", type=click.Path(dir_okay=False), help="One row per image: .csv or .parquet.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where it is computed.")
@@ -66,6 +71,8 @@ def evaluate(run: str | None, maps: Path | None, out: str | None, rows: str | No
     console = Console(soft_wrap=True, markup=False)
     who, lines, table = _of_trial(run, given, console) if run else _of_maps(maps, given, console)
     _show(console, {**who, **given}, lines)
+    for sentence in _explained(table):
+        console.print(sentence, highlight=False)
     if out:
         storage.put(UPath(out), _csv({**who, **given}, lines).encode())
     if rows:
@@ -190,6 +197,17 @@ def _of_set(line: "DomainScore") -> Iterator[str]:
     bins = {key.removeprefix("iou/area/"): value for key, value in numbers.items() if key.startswith("iou/area/")}
     if bins:
         yield "iou by fake area: " + ", ".join(f"{name} {value:.3f}" for name, value in bins.items())
+
+
+def _explained(rows: "pa.Table") -> Iterator[str]:
+    """Yield what the explanations of fakes say, where the rows have some, domain by domain."""
+    import pyarrow.compute as pc
+
+    from dfloc.metrics import pointing
+
+    for domain in dict.fromkeys(rows["domain"].to_pylist()):
+        found = pointing.looks(rows.filter(pc.equal(rows["domain"], domain)))
+        yield from (f"{domain}: {sentence}" for sentence in pointing.words(found)) if found else ()
 
 
 def _csv(asked: dict[str, Any], lines: "list[DomainScore]") -> str:

@@ -71,7 +71,7 @@ def _shape(spec: registry.MapSpec) -> str:
 
 def _augmentations() -> list[str]:
     from dfloc import summary
-    from dfloc.config import AugmentSpec
+    from dfloc.augmentation import AugmentSpec
     from dfloc.data.augment import NAMED
 
     return [f"{name:20} {summary.augment(AugmentSpec(ops=ops))}" for name, ops in NAMED.items()]

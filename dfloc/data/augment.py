@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageEnhance
 
 from dfloc import repro
-from dfloc.config import AugmentOp, AugmentSpec
+from dfloc.augmentation import AugmentOp, AugmentSpec
 from dfloc.errors import ConfigError
 from dfloc.frozen import fingerprint
 from dfloc.registry import SEMANTICS

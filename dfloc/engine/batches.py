@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from dfloc import registry, repro
-from dfloc.config import AugmentSpec, MapRecipe, Targets
+from dfloc.augmentation import AugmentSpec
+from dfloc.config import MapRecipe, Targets
 from dfloc.data.augment import AppliedTo, View, view_of
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import Pixels

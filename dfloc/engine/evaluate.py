@@ -15,10 +15,11 @@ from dfloc.config import EvaluationSpec
 from dfloc.data.manifest import SampleRef, list_digest
 from dfloc.data.shards import Pixels, ShardReader, read_truth
 from dfloc.engine.batches import StoredMaps
+from dfloc.engine.explanation import Explainer
 from dfloc.engine.labels import Classes
 from dfloc.errors import DataError
-from dfloc.metrics import protocols
-from dfloc.models.base import outputs
+from dfloc.metrics import pointing, protocols
+from dfloc.models.base import Outputs, outputs
 
 BATCH = 32
 MAX_PIXELS = 8 << 20  # of truth that is measured together
@@ -37,6 +38,7 @@ def evaluate(
     folder: UPath,
     evaluation: EvaluationSpec,
     classes: Classes = LOCALIZES,
+    explainer: Explainer | None = None,
     *,
     device: str = "cpu",
     num_threads: int = 1,
@@ -50,13 +52,15 @@ def evaluate(
         folder: of the shards, for the truth at native size.
         evaluation: what the rows are keyed by.
         classes: what an image may be called, of a model that says it.
+        explainer: gives the maps of an evaluation with `explain`, on the same device.
         device: cpu | cuda.
         num_threads: CPU threads.
 
     Returns:
         One row for each sample, in the order of the list: `id, stem, domain, split, condition, protocol, checkpoint,
         trial`, what `metrics.counts` says (`tp, fp, fn, tn` in pixels, `mask_area`, `mean_prob` and, of some protocols,
-        more) and the protocol's keys; of a model that calls images what `Classes.rows` says.
+        more) and the protocol's keys; of a model that calls images what `Classes.rows` says; of an explanation
+        `explain` (what it is read off) and what `metrics.pointing` measures.
 
     Raises:
         DataError: the samples are not those that the evaluation names, or a map has a probability that is no number.
@@ -68,23 +72,36 @@ def evaluate(
             f"({evaluation.test.size}); start the sweep again to plan anew"
         )
     protocols.refuse_other([evaluation])
+    assert (explainer is None) == (evaluation.explain is None)
     rows: list[ImageRow] = []
     reader = ShardReader(folder)
     decoder.to(device).eval()
-    with arithmetic.exact(num_threads), torch.inference_mode():
+    with arithmetic.exact(num_threads):
         for start in range(0, len(samples), BATCH):
             part = samples[start : start + BATCH]
-            said = outputs(decoder(maps.read(part).to(device)))
+            x_BCHW = maps.read(part).to(device)
+            with torch.inference_mode():
+                said = outputs(decoder(x_BCHW))
+            prob_BHW = _map(said) if explainer is None else explainer(part, x_BCHW, _logits(said)).squeeze(1)
             found = [_names(sample, evaluation) for sample in part]
-            if said.map_B1HW is not None:
+            if prob_BHW is not None:
                 truth = (read_truth(folder, [sample], reader)[0] for sample in part)
-                measured = measure(said.map_B1HW.squeeze(1).sigmoid(), truth, evaluation.protocol)
+                measured = measure(prob_BHW, truth, evaluation.protocol, explained=explainer is not None)
                 found = [row | values for row, values in zip(found, measured, strict=True)]
             if said.image_BK is not None:
                 called = classes.rows(said.image_BK, part)
                 found = [row | values for row, values in zip(found, called, strict=True)]
             rows += found
     return _typed(pa.Table.from_pylist(rows))
+
+
+def _map(said: Outputs) -> Tensor | None:
+    return None if said.map_B1HW is None else said.map_B1HW.squeeze(1).sigmoid()
+
+
+def _logits(said: Outputs) -> Tensor:
+    assert said.image_BK is not None
+    return said.image_BK
 
 
 def _typed(table: pa.Table) -> pa.Table:
@@ -95,13 +112,14 @@ def _typed(table: pa.Table) -> pa.Table:
     return table
 
 
-def measure(prob_BHW: Tensor, truth: Iterable[Pixels], protocol: str) -> list[ImageRow]:
+def measure(prob_BHW: Tensor, truth: Iterable[Pixels], protocol: str, *, explained: bool = False) -> list[ImageRow]:
     """Return the counts and keys of each map; truths of one native size are measured together.
 
     Args:
         prob_BHW: of any size.
         truth: the fakeness of each, at its native size.
         protocol: its name.
+        explained: whether the maps are explanations, of which is asked besides where they point.
 
     Raises:
         DataError: a map has a probability that is no number.
@@ -113,6 +131,8 @@ def measure(prob_BHW: Tensor, truth: Iterable[Pixels], protocol: str) -> list[Im
         truth_NHW = rule.binarise(torch.from_numpy(np.stack(list(alike.values()))).to(prob_BHW.device))
         prob_NHW = prob_BHW[indices]
         found = metrics.counts(prob_NHW, truth_NHW, protocol) | metrics.score(prob_NHW, truth_NHW, protocol)
+        if explained:
+            found |= pointing.pointing(prob_NHW, truth_NHW, protocol)
         for name, value_N in found.items():
             for index, value in zip(indices, value_N.tolist(), strict=True):
                 values[index][name] = value
@@ -140,4 +160,5 @@ def _names(sample: SampleRef, evaluation: EvaluationSpec) -> ImageRow:
         "protocol": evaluation.protocol,
         "checkpoint": evaluation.checkpoint,
         "trial": evaluation.trial,
+        **({"explain": evaluation.explain.called} if evaluation.explain else {}),
     }

@@ -88,7 +88,7 @@ def word(tables: Iterable[Table]) -> str:
         DataError: a column is missing.
     """
     every = list(tables)
-    if every and all(map(_has_no_maps, every)):
+    if every and all(known(rows, "score") for rows in every):  # with explanations or without
         called = image_rows.together(map(image_rows.called, every))
         return f"all {called.collapsed}" if called and called.collapsed else ""
     return together(kinds(rows, partly_fake=True) for rows in every).word

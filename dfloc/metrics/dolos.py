@@ -25,7 +25,8 @@ def dolos_2024() -> Protocol:
 
     With reals: `image_ap`, the mean average precision of telling fakes from reals over five draws of as many of each,
     without replacement, and `image_ap_2sd`, twice their standard deviation (of these five). An image's score is the
-    map's mean before any resize; of a model that scores images the raw logit of fake, which the paper ranks by.
+    map's mean before any resize; of a model that scores images the raw logit of fake, which the paper ranks by, or,
+    of one that tells generators apart, the probability that it is not real.
     """
     return Protocol(
         name="dolos-2024",
@@ -54,7 +55,7 @@ def _of_pair(fakes: Table, reals: Table, valid: Table | None) -> dict[str, float
 
 def _ranked_by(rows: Table) -> Array:
     """Return the scores in the order of the list, that of ids, whatever the order of the rows is."""
-    name = "fake_logit" if known(rows, "fake_logit") else "mean_prob"
+    name = next((name for name in ("fake_logit", "score") if known(rows, name)), "mean_prob")
     scores = column(rows, name).astype(np.float64)
     refuse(scores, ~np.isfinite(scores), f'in "{name}"', "a finite number")
     return scores[np.argsort(column(rows, "id").astype(str))]

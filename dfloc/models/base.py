@@ -62,6 +62,17 @@ class Backbone(Protocol):
         ...
 
 
+class Reached(Backbone, Protocol):
+    """A backbone that can go on from one of its maps, so that a gradient of what follows reaches the map."""
+
+    def after(self, layer: str, map_: Tensor, wanted: Sequence[str], /) -> dict[str, Tensor]:
+        """Return vectors [B, C] that a map is on the way to (`registry.BackboneRow.reached`); no gradient is cut off.
+
+        Of that map, and of no other input, they are what calling the backbone gives.
+        """
+        ...
+
+
 def refuse_unknown(name: str, wanted: Sequence[str], maps: Mapping[str, MapSpec]) -> None:
     """Return if a backbone has all wanted maps.
 

@@ -29,6 +29,8 @@ BROKEN = (
 )
 """What timm raises where a model cannot be built, or not for images of that size."""
 
+LAYERS: Mapping[str, str] = {"xception41": "blocks.10", "legacy_xception": "block11"}
+
 Weights = Mapping[str, Tensor]
 
 
@@ -137,20 +139,60 @@ def weights(model: str, word: str) -> dict[str, Tensor]:
     return own | {"mean": torch.tensor(config.mean), "std": torch.tensor(config.std)}
 
 
+def layers(spec: DecoderSpec) -> dict[str, tuple[int, ...]]:
+    """Return the shape of what each layer of a model gives of one image, by timm's names, in the order of the model.
+
+    Layers that give no tensor, or do not run, are left out.
+
+    Raises:
+        ConfigError: no such model, or it cannot be built.
+    """
+    return _check(_name(spec))
+
+
+def default_layer(spec: DecoderSpec) -> str:
+    """Return the layer that an explanation reads unless it is told: timm's last stage; of two Xceptions at stride 16.
+
+    legacy_xception: `block11`, as Dolos reads it; xception41: `blocks.10`, its like. Both are 19 x 19 of 299 pixels.
+    """
+    model = _name(spec).partition(".")[0]
+    if model in LAYERS:
+        return LAYERS[model]
+    with torch.device("meta"):
+        stages = getattr(timm_library.build(model, num_classes=2), "feature_info", None) or [{"module": ""}]
+    return str(stages[-1]["module"])
+
+
 @cache
-def _check(model: str) -> None:
+def _check(model: str) -> dict[str, tuple[int, ...]]:
     timm_library.config(model)
     for device in ("meta", "cpu"):  # some models read values while they are built, which meta has none of
         try:
-            with repro.seeded(0), torch.device(device), torch.no_grad():
-                side = _side(model)
-                logit_BK = timm_library.build(model, num_classes=2)(torch.zeros(1, 3, side, side))
-                if logit_BK.shape != (1, 2):
-                    raise ValueError(f"logits are {'x'.join(map(str, logit_BK.shape))}, expected 1x2")
-            return
+            return _run(model, device)
         except BROKEN as error:
             if device == "cpu":
                 raise _odd(model, error) from error
+    raise AssertionError
+
+
+def _run(model: str, device: str) -> dict[str, tuple[int, ...]]:
+    """Return `layers` of one image, of a model of two classes."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, said: object) -> None:
+        if isinstance(said, Tensor):
+            shapes[name] = tuple(said.shape)
+
+    with repro.seeded(0), torch.device(device), torch.no_grad():
+        side = _side(model)
+        net = timm_library.build(model, num_classes=2)
+        names = dict(net.named_modules())
+        for name, module in names.items():
+            module.register_forward_hook(lambda _module, _given, said, name=name: note(name, said))
+        logit_BK = net(torch.zeros(1, 3, side, side))
+    if logit_BK.shape != (1, 2):
+        raise ValueError(f"logits are {'x'.join(map(str, logit_BK.shape))}, expected 1x2")
+    return {name: shapes[name] for name in names if name in shapes}
 
 
 def _fitting(model: str, own: Weights, given: Weights, source: str) -> dict[str, Tensor]:

@@ -71,6 +71,13 @@ class Clip:
             made[towers.PROJECTED] = vector_BC
         return {name: made[name] for name in wanted}
 
+    def after(self, layer: str, block: Tensor, wanted: Sequence[str]) -> dict[str, Tensor]:
+        """Return `projected` of the output of a block, as `models.base.Reached` says."""
+        assert [*wanted] == [towers.PROJECTED]
+        place = [name for name in self.maps if name != towers.PROJECTED].index(layer)
+        with torch.autocast(self.device.type, enabled=False):
+            return {towers.PROJECTED: towers.after(self.tower, place, block)}
+
     def _digest(self) -> str:
         """Return what tells this tower from one of other weights, normalisation or activation.
 

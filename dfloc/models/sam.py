@@ -80,6 +80,11 @@ class Sam:
         made = {EMBED: embed_BCHW, POOLED: embed_BCHW.mean((2, 3))}
         return {name: made[name] for name in wanted}
 
+    def after(self, layer: str, embed_BCHW: Tensor, wanted: Sequence[str]) -> dict[str, Tensor]:
+        """Return `pooled` of `image_embed`, as `models.base.Reached` says."""
+        assert (layer, *wanted) == (EMBED, POOLED)
+        return {POOLED: embed_BCHW.mean((2, 3))}
+
 
 def make(name: str, weights: str, device: str) -> Sam:
     """Return a frozen SAM.

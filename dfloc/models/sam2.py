@@ -66,6 +66,11 @@ class Sam2:
             parts = [self._look(image_CHW[None].to(self.device), wanted) for image_CHW in images_BCHW]
         return {name: torch.cat([part[name] for part in parts]) for name in wanted}
 
+    def after(self, layer: str, embed_BCHW: Tensor, wanted: Sequence[str]) -> dict[str, Tensor]:
+        """Return `pooled` of `image_embed`, as `models.base.Reached` says."""
+        assert (layer, *wanted) == (EMBED, POOLED)
+        return {POOLED: embed_BCHW.mean((2, 3))}
+
     def _look(self, image_BCHW: Tensor, wanted: Sequence[str]) -> Mapping[str, Tensor]:
         model: Any = self.model
         if not {EMBED, POOLED} & set(wanted):

@@ -53,6 +53,7 @@ def row(name: str) -> BackboneRow:
         input_size=size[0],
         resize="pil-bilinear",
         weights="openai" if "openai" in tags or not tags else tags[0],
+        reached={PROJECTED: _reached(tower, blocks)} if PROJECTED in maps else {},
     )
 
 
@@ -132,6 +133,31 @@ def run(
         return list(found["image_intermediates"]), vector_BC
     pairs = zip(found["image_intermediates_prefix"], found["image_intermediates"], strict=True)
     return [torch.cat(pair, dim=1) for pair in pairs][: len(wanted)], found.get("image_features")
+
+
+def after(tower: Any, place: int, block: Tensor) -> Tensor:
+    """Return what the whole tower gives of the output of a block, by its place: the rest of `run`, with gradients."""
+    if isinstance(tower, ModifiedResNet):
+        for stage in RESNET_STAGES[place + 1 :]:
+            block = getattr(tower, stage)(block)
+        return cast(Tensor, tower.attnpool(block))
+    turned = not tower.transformer.batch_first
+    block = block.transpose(0, 1) if turned else block
+    for each in tower.transformer.resblocks[place + 1 :]:
+        block = each(block)
+    pooled_BC = tower._pool(block.transpose(0, 1) if turned else block)[0]
+    return cast(Tensor, pooled_BC if tower.proj is None else pooled_BC @ tower.proj)
+
+
+def _reached(tower: Any, blocks: Sequence[str]) -> tuple[str, ...]:
+    """Return the blocks from which `after` can go on, the last one that has a gradient first; none of a tower of timm.
+
+    Where the CLS token alone is pooled, the patches of the last block have none.
+    """
+    if not isinstance(tower, ModifiedResNet | VisionTransformer):
+        return ()
+    of_cls = isinstance(tower, VisionTransformer) and tower.attn_pool is None and tower.pool_type == "tok"
+    return tuple(reversed(blocks[:-1] if of_cls else blocks))
 
 
 def _blocks(tower: Any) -> list[str]:

@@ -16,6 +16,7 @@ from dfloc.report import (
     comparison,
     conclusions,
     evaluations,
+    explained,
     exposure,
     figures,
     heatmaps,
@@ -77,6 +78,8 @@ def write(workspace: Workspace, study: Study, *, shards: UPath | None = None, wi
         report, rest = opening.beside(report, images)
         if rest:
             report = report.before(("claims-study", "published", "behind"), Section("panel-study", PANEL, "", [rest]))
+    if with_panel and (looks := explained.gallery(workspace, studies[0], shards)):
+        report = report.within(explained.ID, looks)
     folder = workspace.report(study.record.sweep)
     before = _linked(folder)
     for table in report.tables:
@@ -149,6 +152,7 @@ def _sections(
         *search.sections(study),
         *_curves(workspace, study, found),
         *_crossed(study, models.models(study), found),
+        *explained.sections(study),
         *conclusions.sections(study),
         *_behind(study, comparison.tables(study, found)),
     ]

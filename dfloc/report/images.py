@@ -27,6 +27,7 @@ from dfloc.storage import Workspace
 if TYPE_CHECKING:
     import torch
 
+    from dfloc.config import ExplainSpec
     from dfloc.data.manifest import SampleRef
 
 Pixels = npt.NDArray[np.uint8]
@@ -130,6 +131,11 @@ def make(
     return notes
 
 
+def explained(model: Result) -> "ExplainSpec | None":
+    """Return by what the answers of a model are explained in its rows; None: they are not."""
+    return next((score.spec.explain for score in model.scores.values()), None)
+
+
 def drawn(image: Pixels, truth_HW: Mask | None) -> bytes:
     """Return an image file for a page, its truth outlined: a JPEG of a photograph, a lossless WebP of a map.
 
@@ -216,13 +222,16 @@ def _keep_photographs(
 def _keep_maps(
     workspace: Workspace, kept: Kept, shards: UPath, model: Result, wanted: Mapping[Sample, "SampleRef"]
 ) -> None:
-    """Compute the maps of one model from its weights, as evaluation does."""
+    """Compute the maps of one model from its weights, as evaluation does; its explanations where it is explained."""
     import torch
 
     from dfloc import arithmetic, registry, repro
     from dfloc.engine import checkpoint
+    from dfloc.engine.explanation import explainer
+    from dfloc.features.weights import WeightsIndex
     from dfloc.ledger import Ledger
     from dfloc.models import decoders
+    from dfloc.models.base import outputs
 
     spec = model.trial.spec
     weights = Ledger(workspace).weights(spec.fingerprint, "best")
@@ -230,9 +239,18 @@ def _keep_maps(
     decoder = decoders.build(spec.decoder, shapes, repro.generator(0, "init"), spec.num_classes)
     checkpoint.load(weights, decoder)
     decoder.eval()
-    with arithmetic.exact(1), torch.inference_mode():
-        x_BCHW = _features(workspace, shards, model, list(wanted.values()))
-        prob_BHW = decoder(x_BCHW).squeeze(1).sigmoid().numpy()
+    refs, by = list(wanted.values()), explained(model)
+    with arithmetic.exact(1):
+        x_BCHW = _features(workspace, shards, model, refs)
+        with torch.inference_mode():
+            said = outputs(decoder(x_BCHW))
+        if by:
+            assert said.image_BK is not None
+            made = explainer(spec, by, decoder, shards, WeightsIndex(workspace), "cpu")(refs, x_BCHW, said.image_BK)
+        else:
+            assert said.map_B1HW is not None
+            made = said.map_B1HW.sigmoid()
+        prob_BHW = made.squeeze(1).numpy()
     for sample, prob_HW in zip(wanted, prob_BHW, strict=True):
         kept.put_map(sample, model, (255 * np.nan_to_num(prob_HW)).round().astype(np.uint8))
 

@@ -113,6 +113,11 @@ class Report:
         line = ("All figures and tables", f"{' '.join(shared)} Where one differs, its caption says so.")
         return replace(self, sections=sections, reading=[*self.reading, line])
 
+    def within(self, id_: str, block: Block) -> "Report":
+        """Return the report with a block more in the section of an id."""
+        sections = [replace(one, blocks=[*one.blocks, block]) if one.id == id_ else one for one in self.sections]
+        return replace(self, sections=sections)
+
     def before(self, ids: Sequence[str], section: Section) -> "Report":
         """Return the report with a section more, before the first of these, or at the end."""
         place = next((i for i, each in enumerate(self.sections) if each.id in ids), len(self.sections))

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from dfloc import registry, summary
-from dfloc.config import AugmentSpec, DecoderSpec, MapRecipe, TrialSpec
+from dfloc.augmentation import AugmentSpec
+from dfloc.config import DecoderSpec, MapRecipe, TrialSpec
 from dfloc.data.augment import name_of
 from dfloc.errors import DflocError
 from dfloc.measures import WATCHED

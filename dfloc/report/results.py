@@ -20,6 +20,7 @@ from dfloc.metrics.degenerate import SAME, DegenerateMaps
 from dfloc.metrics.image_rows import Called
 from dfloc.metrics.intervals import Images
 from dfloc.metrics.metric import Metric
+from dfloc.metrics.pointing import Looks, looks
 from dfloc.metrics.protocols import Protocol
 from dfloc.models.base import random_seed
 from dfloc.objective import Standing
@@ -50,6 +51,7 @@ class Score:
         telling: `kinds` of the images that are fake in part: what a collapse is told by.
         called: what the images of each class are called, where they are scored as a whole; None: they are not.
         reals: of a domain of fakes: the same of the reals of its source, where they are scored.
+        looks: of explained rows: where the explanations of its fakes lie.
     """
 
     spec: EvaluationSpec
@@ -63,6 +65,7 @@ class Score:
     telling: DegenerateMaps = field(default_factory=DegenerateMaps)
     called: Called | None = None
     reals: "Score | None" = None
+    looks: Looks | None = None
 
     @cached_property
     def protocol(self) -> Protocol:
@@ -300,6 +303,7 @@ class Results:
             out_of_range=pc.sum(rows[OUTSIDE], min_count=0).as_py() if OUTSIDE in rows.column_names else None,
             all_fake=degenerate.all_fake(rows, spec.protocol),
             called=image_rows.called(rows) if rule.reads == "image" else None,
+            looks=looks(rows),
         )
 
 

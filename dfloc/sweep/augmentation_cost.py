@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from dfloc.config import AugmentSpec, MapRecipe, TrialSpec
+from dfloc.augmentation import AugmentSpec
+from dfloc.config import MapRecipe, TrialSpec
 from dfloc.data.augment import digest, name_of, share_touched, views_of
 from dfloc.features.store import PIXELS, bytes_of
 from dfloc.planned import PlannedTrial

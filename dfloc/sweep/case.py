@@ -70,6 +70,7 @@ class Case:
         self._body: dict[str, Any] = {
             "train": merged(asked.train, extra.train),
             "trial": merged(ask.trial, asked.trial, extra.trial),
+            "evaluate": merged(_explain(ask), asked.evaluate, extra.evaluate),
             **({"from": parent} if parent else {}),
         }
         if self.before in ask.stages:  # also where an axis is called as the stage
@@ -177,7 +178,8 @@ class Case:
         trial = ask.trial.model_copy(update={"seed": seed, "precision": precision})
         values = self._frozen(axes, ask.model_copy(update={"train": train, "trial": trial}), parent) | {"seed": seed}
         axes = {**axes, "seed": seed}
-        return Cell(self._stage, self._case, values, axes, train, trial, self.where, parent, start, checkpoint)
+        explain = ask.evaluate.explain if ask.evaluate.explain and ask.evaluate.explain.name != "none" else None
+        return Cell(self._stage, self._case, values, axes, train, trial, self.where, parent, start, checkpoint, explain)
 
     def _frozen(self, axes: Axes, ask: CellAsk, parent: Cell | None) -> dict[str, Value]:
         """Return each axis' value as the field has it that takes it: a default that is spelled out is none."""
@@ -233,6 +235,12 @@ class Case:
                     "belongs, or name the field that it changes, as in "
                     f"--set stages.{self._stage}.grid.trial.optimizer.lr=[...]"
                 )
+
+
+def _explain(ask: StudyAsk) -> dict[str, Any]:
+    """Return what of a study's `evaluate` a stage may say otherwise."""
+    explain = ask.evaluate.explain
+    return {"explain": explain.model_dump(exclude_none=True)} if explain else {}
 
 
 def _listed(values: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from dfloc.sweep import counts
 from dfloc.sweep.counts import Scale
 from dfloc.sweep.data import Data
 from dfloc.sweep.search_space import Point
-from dfloc.sweep.sweep_keys import StudyAsk, TrainAsk, TrialAsk
+from dfloc.sweep.sweep_keys import ExplainAsk, StudyAsk, TrainAsk, TrialAsk
 from dfloc.sweep.validation_errors import blamed
 
 Axes = dict[str, Any]
@@ -29,6 +29,7 @@ class Cell:
         parent: the cell whose weights it starts from.
         start: the finished trial whose weights it starts from, by the first digits of its fingerprint.
         checkpoint: which of the parent's weights.
+        explain: what maps are read off it.
         skipped: images that the parents of the same stage saw (mode `incremental`).
     """
 
@@ -42,6 +43,7 @@ class Cell:
     parent: "Cell | None" = None
     start: str | None = None
     checkpoint: str = "best"
+    explain: ExplainAsk | None = None
     skipped: int = 0
 
     def __hash__(self) -> int:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 from rich.console import Console
 from upath import UPath
 
 from dfloc import registry
-from dfloc.config import Checkpoint, EvaluationSpec, SampleList, TrialSpec
+from dfloc.config import Checkpoint, EvaluationSpec, ExplainSpec, SampleList, TrialSpec
 from dfloc.data import dolos, folder_pairs
 from dfloc.data.dolos import Sample
 from dfloc.data.importer import import_samples, is_imported
@@ -22,6 +22,7 @@ from dfloc.features.extract import Job
 from dfloc.features.store import FeatureStore
 from dfloc.ledger import Ledger
 from dfloc.metrics import protocols
+from dfloc.models import explain
 from dfloc.planned import PlannedTrial
 from dfloc.storage import Workspace
 from dfloc.sweep import cluster, lookup, scores
@@ -31,6 +32,7 @@ from dfloc.sweep.plan import Item
 from dfloc.sweep.progress import Display
 from dfloc.sweep.scores import DomainScore
 from dfloc.sweep.sweep_data import SweepRequest, data_of, import_tree, sources
+from dfloc.sweep.validation_errors import blamed
 from dfloc.sweep.work import config_of, run, works
 from dfloc.workers import first_cause
 
@@ -65,6 +67,8 @@ class EvaluationRequest(ImagesRequest):
         run: the trial, as `lookup.find` takes it.
         address: of a running Ray; None = one of this process.
         tracking: MLflow's store, where `run` is one of its runs.
+        explain: grad-cam: what maps are read off a trial that answers once an image; None: none.
+        layer: whose, as `models.explain.layer_of` takes it.
     """
 
     run: str
@@ -73,6 +77,8 @@ class EvaluationRequest(ImagesRequest):
     device: str = "cpu"
     address: str | None = None
     tracking: str | None = None
+    explain: Literal["grad-cam"] | None = None
+    layer: str | None = None
     wait: bool = False
 
 
@@ -109,6 +115,7 @@ def evaluate(request: EvaluationRequest, console: Console) -> ScoredTrial:
     workspace = Workspace(request.workspace, create=False)
     spec = lookup.find(workspace, request.run, request.tracking)
     protocols.find(request.protocol)
+    by = _explain(request, spec)
     cluster.check_device(request.device, request.address)
     with (
         locked(workspace, console, request.wait) as lock,
@@ -119,7 +126,7 @@ def evaluate(request: EvaluationRequest, console: Console) -> ScoredTrial:
             machine.begin(request.device, _sources(request, workspace, None))
             data = _bring(request, workspace, console)
         lists = _lists(request, data)
-        evaluations = [_evaluation(request, spec, domain, refs) for domain, refs in lists.items()]
+        evaluations = [_evaluation(request, spec, by, domain, refs) for domain, refs in lists.items()]
         lacking = [one for one in evaluations if not Ledger(workspace).has_whole_rows(spec.fingerprint, one.key)]
         if lacking:
             machine.keep({one.test.digest: lists[one.domain] for one in lacking})
@@ -150,7 +157,18 @@ def score_maps(request: MapsRequest, console: Console) -> ScoredMaps:
     return ScoredMaps(lines, pa.concat_tables(tables.values()))
 
 
-def _evaluation(request: EvaluationRequest, spec: TrialSpec, domain: str, refs: Sequence[SampleRef]) -> EvaluationSpec:
+def _explain(request: EvaluationRequest, spec: TrialSpec) -> ExplainSpec | None:
+    if request.explain is None:
+        if request.layer is not None:
+            raise ConfigError(f"--layer {request.layer} is of an explanation: add --explain grad-cam")
+        return None
+    with blamed(lambda: "--layer" if request.layer else "--explain"):
+        return ExplainSpec(name=request.explain, layer=explain.layer_of(spec, request.layer))
+
+
+def _evaluation(
+    request: EvaluationRequest, spec: TrialSpec, by: ExplainSpec | None, domain: str, refs: Sequence[SampleRef]
+) -> EvaluationSpec:
     return EvaluationSpec(
         trial=spec.fingerprint,
         checkpoint=request.checkpoint,
@@ -159,6 +177,7 @@ def _evaluation(request: EvaluationRequest, spec: TrialSpec, domain: str, refs: 
         test=SampleList(digest=list_digest(refs), counts={domain: len(refs)}),
         protocol=request.protocol,
         plugin=registry.plugin_of("protocol", request.protocol),
+        explain=by,
     )
 
 

@@ -63,7 +63,7 @@ def filled(ask: TrialAsk) -> TrialAsk:
     return ask if "select" in written else ask.model_copy(update={"select": measured[0]})
 
 
-def refuse_idle(ask: TrialAsk, train: SampleList, protocol: str) -> None:
+def refuse_idle(ask: TrialAsk, train: SampleList, protocol: str, explained: bool = False) -> None:
     """Return if a cell's targets say something, and its answers are what the protocol measures.
 
     Raises:
@@ -74,5 +74,8 @@ def refuse_idle(ask: TrialAsk, train: SampleList, protocol: str) -> None:
         raise ConfigError(f"trial.targets: label is what task {ask.task} learns anyhow; leave it out")
     if ask.targets == "label" and not any(map(dolos.is_real, train.counts)):
         raise ConfigError("trial.targets: label makes every pixel of every image fake; add real to train.domains")
-    if ask.task != "localize" and protocols.find(protocol).reads == "map":
-        raise ConfigError(f"task {ask.task} gives no map, which protocol {protocol} measures; use protocol: image-1")
+    if ask.task != "localize" and not explained and protocols.find(protocol).reads == "map":
+        raise ConfigError(
+            f"task {ask.task} gives no map, which protocol {protocol} measures; use protocol: image-1, or evaluate."
+            "explain: grad-cam"
+        )

@@ -8,14 +8,17 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dfloc.config import AugmentOp, LossSpec, OptimizerSpec, ScheduleSpec
+from dfloc.augmentation import AugmentOp
+from dfloc.config import LossSpec, OptimizerSpec, ScheduleSpec
 from dfloc.sweep.search_space import AxisAsk, PrunerAsk, SamplerAsk, SearchAsk
 from dfloc.sweep.sweep_keys import (
     AugmentAsk,
     CaseAsk,
     CellAsk,
+    CellEvaluateAsk,
     DecoderAsk,
     EvaluateAsk,
+    ExplainAsk,
     FromAsk,
     StageAsk,
     StudyAsk,
@@ -24,10 +27,12 @@ from dfloc.sweep.sweep_keys import (
 )
 
 # What stands below a model's keys that are checked only when every axis has its value.
-PARTS: Mapping[str, type[BaseModel]] = {"trial": TrialAsk, "train": TrainAsk, "from": FromAsk}
+PARTS: Mapping[str, type[BaseModel]] = {
+    **{"trial": TrialAsk, "train": TrainAsk, "from": FromAsk, "evaluate": CellEvaluateAsk}
+}
 MODELS = (
     *(StudyAsk, StageAsk, CaseAsk, TrainAsk, TrialAsk, DecoderAsk, LossSpec, OptimizerSpec, ScheduleSpec, AugmentAsk),
-    *(AugmentOp, FromAsk, EvaluateAsk, SearchAsk, AxisAsk, SamplerAsk, PrunerAsk),
+    *(AugmentOp, FromAsk, EvaluateAsk, CellEvaluateAsk, ExplainAsk, SearchAsk, AxisAsk, SamplerAsk, PrunerAsk),
 )
 FREE = {"type": ["string", "null"]}  # the name of an axis, `${...}`, a bare name, or a key taken away
 # An axis may be a list too, and stand below the path of its name.
@@ -83,7 +88,7 @@ def _part(name: str, found: Mapping[str, Any], described: Mapping[str, str]) -> 
     for key, body in found["properties"].items():
         if key in INTERNAL:
             continue
-        known = PARTS.get(key) if name in ("StudyAsk", "StageAsk", "CaseAsk") else None
+        known = PARTS.get(key) if name in ("StudyAsk", "StageAsk", "CaseAsk") and "$ref" not in body else None
         loose = {"$ref": f"#/$defs/{known.__name__}"} if known else LOOSE.get(key) or _loose(body)
         told = {"description": described[key]} if key in described else {}
         properties[key] = {"anyOf": [loose, FREE]} | told

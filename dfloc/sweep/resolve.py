@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from dfloc.config import EvaluationSpec, InitFrom, Lineage, MapRecipe, SampleList, TrialSpec
+from dfloc.config import EvaluationSpec, ExplainSpec, InitFrom, Lineage, MapRecipe, SampleList, TrialSpec
 from dfloc.data import dolos
 from dfloc.data.generators import SOURCE
 from dfloc.data.manifest import SampleRef
@@ -12,6 +12,7 @@ from dfloc.data.mixture import Mixture, as_list, ranked, replayed, select
 from dfloc.engine import member
 from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import protocols
+from dfloc.models import explain
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.registry import DECODER_FIELDS, SOLVED, plugin_of
@@ -53,6 +54,7 @@ class Resolver:
         self._samples = ranked(data.samples)
         self._planned: dict[Cell, PlannedTrial] = {}
         self._lacking: dict[Cell, set[str]] = {}
+        self._explained: dict[str, ExplainSpec] = {}  # by trial
         with study.first.blames("evaluate.domains"):
             tests = [counts.full_name(name, study.ask.domains, data) for name in study.ask.evaluate.domains]
         with study.first.blames("evaluate.reals"):
@@ -108,7 +110,7 @@ class Resolver:
             axes=dict(sorted(cell.axes.items())),  # as a record has them when it is read again
             parent=parent.fingerprint if parent else None,
             spec=spec,
-            evaluations=(*self._evaluations(spec.fingerprint), *self._validations(spec)),
+            evaluations=(*self._evaluations(spec.fingerprint, self._explain(cell, spec)), *self._validations(spec)),
         )
 
     def _spec(self, cell: Cell, train: SampleList, valid: SampleList, parent: PlannedTrial | None) -> TrialSpec:
@@ -154,7 +156,7 @@ class Resolver:
     def _classes(self, cell: Cell, train: SampleList, valid: SampleList) -> tuple[str, ...]:
         task, families = cell.trial.task, self.data.families
         with cell.blames("trial.task"):
-            image_task.refuse_idle(cell.trial, train, self.study.ask.evaluate.protocol)
+            image_task.refuse_idle(cell.trial, train, self.study.ask.evaluate.protocol, cell.explain is not None)
         with cell.blames("train.domains"):
             names = image_task.classes(task, train, self.study.ask.domains, families)
             image_task.refuse_lacking(task, names, valid, families)
@@ -226,22 +228,36 @@ class Resolver:
         return self._list(Mixture(counts={domain: count}, split="test"))
 
     @property
-    def _protocol(self) -> dict[str, str | None]:
+    def _protocol(self) -> dict[str, Any]:
         """What all evaluations are by: a protocol, and the plug-in that it comes from."""
         name = self.study.ask.evaluate.protocol
         return {"protocol": name, "plugin": plugin_of("protocol", name)}
 
-    def _evaluations(self, trial: str) -> tuple[EvaluationSpec, ...]:
-        rule = self._protocol
+    def _explain(self, cell: Cell, spec: TrialSpec) -> ExplainSpec | None:
+        if cell.explain is None:
+            return None
+        with cell.blames("evaluate.explain"):
+            found = ExplainSpec(layer=explain.layer_of(spec, cell.explain.layer))
+            first = self._explained.setdefault(spec.fingerprint, found)
+            if found != first:
+                words = f"{found.layer} would explain a trial that {first.layer} explains already"
+                raise ConfigError(f"{words}; name one, and score the other by dfloc evaluate --explain --layer")
+            return found
+
+    def _evaluations(self, trial: str, by: ExplainSpec | None) -> tuple[EvaluationSpec, ...]:
         return tuple(
-            EvaluationSpec(trial=trial, checkpoint=checkpoint, domain=domain, test=test, **rule)
-            for checkpoint in CHECKPOINTS
+            EvaluationSpec(trial=trial, checkpoint=which, domain=domain, test=test, explain=by, **self._protocol)
+            for which in CHECKPOINTS
             for domain, test in self._tests.items()
         )
 
     def _validations(self, spec: TrialSpec) -> Iterator[EvaluationSpec]:
-        """Yield what a threshold is chosen on, where the protocol chooses one: the trial's own validation images."""
-        if not protocols.find(self.study.ask.evaluate.protocol).chooses:
+        """Yield what a threshold is chosen on, where the protocol chooses one: the trial's own validation images.
+
+        None is chosen of explanations, which are relative to their own maximum.
+        """
+        rule = protocols.find(self.study.ask.evaluate.protocol)
+        if not rule.chooses or (rule.reads == "map" and spec.task != "localize"):
             return
         for domain in spec.valid.counts:
             asked: dict[str, object] = {"valid": spec.valid.digest, "domain": domain}

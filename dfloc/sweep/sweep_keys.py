@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
+from dfloc.augmentation import AugmentOp
 from dfloc.config import (
-    AugmentOp,
     Checkpoint,
     DecoderSpec,
     LossSpec,
@@ -44,6 +44,7 @@ BARE = {
     "from": "stage",
     "sampler": "name",
     "pruner": "name",
+    "explain": "name",
 }
 
 
@@ -196,11 +197,41 @@ class FromAsk(Frozen):
         return self
 
 
+class ExplainAsk(Frozen):
+    """What maps are read off a trial that answers once an image.
+
+    Attributes:
+        name: grad-cam | none = of this stage or case not.
+        layer: whose map; where it is left out, of `timm` its last stage (xception41 blocks.10, legacy_xception
+            block11), of a head on grids maps (what it reads), of a head on a vector the nearest map of the backbone
+            with a gradient, such as layer22.
+    """
+
+    name: Literal["grad-cam", "none"]
+    layer: Word | None = None
+
+
+class CellEvaluateAsk(Frozen):
+    """What of `evaluate` may differ between trials.
+
+    Attributes:
+        explain: what maps are read off a trial that answers once an image, and scored; none where it is left out.
+    """
+
+    explain: ExplainAsk | None = None
+
+    @field_validator("explain", mode="before")
+    @classmethod
+    def _bare_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+
 class CellAsk(Frozen):
     """One cell of a stage after every axis has its value."""
 
     train: TrainAsk
     trial: TrialAsk
+    evaluate: CellEvaluateAsk = CellEvaluateAsk()
     parent: FromAsk | None = Field(default=None, alias="from")
 
 
@@ -212,12 +243,14 @@ class CaseAsk(Frozen):
         grid: its axes, each a list of values: one trial of each combination.
         train: which samples it trains and validates on.
         trial: how it trains, over what stands above.
+        evaluate: its `explain`, over what stands above.
     """
 
     parent: Any = Field(default=None, alias="from")
     grid: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
     trial: dict[str, Any] = Field(default_factory=dict)
+    evaluate: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("parent", mode="before")
     @classmethod
@@ -238,7 +271,7 @@ class StageAsk(CaseAsk):
     cases: dict[Name, CaseAsk] = Field(default_factory=dict)
 
 
-class EvaluateAsk(Frozen):
+class EvaluateAsk(CellEvaluateAsk):
     """What every trial of the study is scored on.
 
     Attributes:

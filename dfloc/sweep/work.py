@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -9,12 +10,13 @@ import torch
 from upath import UPath
 
 from dfloc import disk, plugin, registry, repro, storage
-from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
+from dfloc.config import Checkpoint, EvaluationSpec, ExplainSpec, TrialSpec
 from dfloc.data import sample_lists
 from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_samples
 from dfloc.engine import checkpoint
 from dfloc.engine.batches import StoredMaps, StoredSource
 from dfloc.engine.evaluate import evaluate
+from dfloc.engine.explanation import Explainer, explainer
 from dfloc.engine.fit import fit
 from dfloc.engine.labels import Classes, label
 from dfloc.engine.member import Member
@@ -205,7 +207,13 @@ def _scorer(work: Work, ledger: Ledger, which: Checkpoint) -> Callable[[Evaluati
     def score(evaluation: EvaluationSpec) -> pa.Table:
         samples = work.samples(evaluation.test.digest)
         called, device = Classes.of(of), work.device
-        return evaluate(decoder, maps, samples, work.data, evaluation, called, device=device, num_threads=THREADS)
+        made = explained(evaluation.explain) if evaluation.explain else None
+        return evaluate(decoder, maps, samples, work.data, evaluation, called, made, device=device, num_threads=THREADS)
+
+    @cache
+    def explained(by: ExplainSpec) -> Explainer:
+        decoder.to(work.device)
+        return explainer(of, by, decoder, work.data, WeightsIndex(work.workspace), work.device)
 
     return score
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from dfloc.config import AugmentOp, AugmentSpec
+from dfloc.augmentation import AugmentOp, AugmentSpec
 from dfloc.data import augment
 from dfloc.data.augment import NAMED, View, blur, color_jitter, jpeg, share_touched, view_of, views_of
 from dfloc.errors import ConfigError

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 from upath import UPath
 
-from dfloc.config import AugmentSpec, MapRecipe
+from dfloc.augmentation import AugmentSpec
+from dfloc.config import MapRecipe
 from dfloc.data.augment import View
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import ShardReader, decode_image

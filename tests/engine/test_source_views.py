@@ -12,7 +12,8 @@ from scipy import ndimage
 from upath import UPath
 
 from dfloc import repro
-from dfloc.config import AugmentOp, AugmentSpec, DecoderSpec, MapRecipe, SampleList
+from dfloc.augmentation import AugmentOp, AugmentSpec
+from dfloc.config import DecoderSpec, MapRecipe, SampleList
 from dfloc.data.augment import NAMED, View, views_of
 from dfloc.engine.batches import StoredSource
 from dfloc.engine.fit import Member, fit

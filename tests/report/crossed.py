@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from dfloc.config import AugmentOp, AugmentSpec, DecoderSpec, LossSpec, MapRecipe, OptimizerSpec, ScheduleSpec
+from dfloc.augmentation import AugmentOp, AugmentSpec
+from dfloc.config import DecoderSpec, LossSpec, MapRecipe, OptimizerSpec, ScheduleSpec
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from tests.report.studies import DOLOS, MINI, Maker, record

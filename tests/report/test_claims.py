@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
-from dfloc.config import AugmentOp, AugmentSpec, DecoderSpec, LossSpec
+from dfloc.augmentation import AugmentOp, AugmentSpec
+from dfloc.config import DecoderSpec, LossSpec
 from dfloc.errors import ConfigError
 from dfloc.registry import BACKBONES
 from dfloc.report import claims, conclusions, published, render, sides

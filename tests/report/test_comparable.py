@@ -2,9 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from dfloc.augmentation import AugmentOp, AugmentSpec
 from dfloc.config import (
-    AugmentOp,
-    AugmentSpec,
     DecoderSpec,
     InitFrom,
     LossSpec,

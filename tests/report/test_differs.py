@@ -2,7 +2,8 @@
 
 import pytest
 
-from dfloc.config import AugmentOp, AugmentSpec, InitFrom, Lineage, LossSpec, SampleList
+from dfloc.augmentation import AugmentOp, AugmentSpec
+from dfloc.config import InitFrom, Lineage, LossSpec, SampleList
 from dfloc.report import recipe
 from dfloc.report.differs import Field, besides, fields, words
 from tests.engine.fakes import RECIPE, make_spec

@@ -1,6 +1,7 @@
 import pytest
 
-from dfloc.config import AugmentOp, AugmentSpec, DecoderSpec, LossSpec
+from dfloc.augmentation import AugmentOp, AugmentSpec
+from dfloc.config import DecoderSpec, LossSpec
 from dfloc.data.augment import NAMED
 from dfloc.report import recipe
 from tests.report import crossed

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from dfloc import storage
-from dfloc.config import AugmentSpec, TrialSpec
+from dfloc.augmentation import AugmentSpec
+from dfloc.config import TrialSpec
 from dfloc.data.augment import NAMED, View
 from dfloc.errors import ConfigError
 from dfloc.features.extract import extract

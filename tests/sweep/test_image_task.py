@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dfloc.config import TrialSpec
+from dfloc.config import EvaluationSpec, TrialSpec
 from dfloc.errors import ConfigError
 from dfloc.storage import Workspace
 from dfloc.sweep.inventory import Inventory
@@ -87,3 +87,62 @@ def test_a_mistake_is_one_message(tmp_path: Path, settings: list[str], message: 
 
 def test_weak_targets_are_planned_beside_photographs(tmp_path: Path) -> None:
     assert planned(tmp_path, *LOCALIZE, "trial.targets=label").targets == "label"
+
+
+def evaluations(folder: Path, *settings: str, file: str = FILE) -> list[EvaluationSpec]:
+    """Return the evaluations of the first trial of a file with some settings."""
+    (folder / "small.yaml").write_text(file)
+    workspace = Workspace(folder / "workspace")
+    request = SweepRequest(str(folder / "small.yaml"), str(workspace.root), preset="own", settings=settings)
+    found = prepare(request, workspace, data_of(request, workspace), Inventory(workspace, load=False))
+    return list(found.plan.resolved.record.trials[0].evaluations)
+
+
+def test_an_explanation_is_of_all_tests_or_of_a_stage_and_of_no_validation(tmp_path: Path) -> None:
+    plain = evaluations(tmp_path)
+    root = evaluations(tmp_path, "evaluate.explain=grad-cam")
+    assert {(one.split, one.explain and one.explain.called) for one in root} == {
+        ("test", "grad-cam maps"),
+        ("valid", None),
+    }
+    assert {one.key for one in plain if one.split == "valid"} <= {one.key for one in root}
+    assert not {one.key for one in plain if one.split == "test"} & {one.key for one in root}
+    stage = evaluations(tmp_path, "stages.single.evaluate.explain={name: grad-cam, layer: maps}")
+    assert [one.key for one in stage] == [one.key for one in root]
+    off = evaluations(tmp_path, "evaluate.explain=grad-cam", "stages.single.evaluate.explain=none")
+    assert [one.key for one in off] == [one.key for one in plain]
+    dolos = evaluations(tmp_path, "evaluate.explain=grad-cam", "evaluate.protocol=dfloc-1")
+    assert {(one.split, one.protocol) for one in dolos} == {("test", "dfloc-1")}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["evaluate.explain=gradcam"], r"evaluate.explain"),
+        (
+            ["evaluate.explain={name: grad-cam, layer: layer4}"],
+            r"evaluate.explain.*unknown layer of a head on srm",
+        ),
+        (["evaluate.explain={name: grad-cam, layer: ''}"], r"layer"),
+        (["stages.single.evaluate.protocol=dfloc-1"], r"protocol"),
+        ([*LOCALIZE, "evaluate.explain=grad-cam"], r"task localize gives a map itself"),
+        (["trial.decoder={name: prior, pool: null}", "evaluate.explain=grad-cam"], r"decoder prior looks at no image"),
+        (["stages.single.grid.evaluate.explain.layer=[maps, maps2]", "evaluate.explain=grad-cam"], r"maps2"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_cannot_be_explained_is_refused_at_the_plan(tmp_path: Path, settings: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as told:
+        evaluations(tmp_path, *settings)
+    assert len(str(told.value)) < 600
+
+
+def test_a_trial_is_explained_by_one_layer(tmp_path: Path) -> None:
+    end_to_end = ("trial.maps=[pixels]", "trial.decoder={name: timm, model: resnet18, pool: null}")
+    asked = (*end_to_end, "evaluate.explain=grad-cam", "stages.single.grid.evaluate.explain.layer=[layer3, layer4]")
+    with pytest.raises(ConfigError, match="layer4 would explain a trial that layer3 explains already; name one"):
+        evaluations(tmp_path, *asked)
+    keys = [evaluations(tmp_path, *asked[:3], f"evaluate.explain.layer={name}")[0].key for name in ("layer3", "layer4")]
+    assert len({*keys}) == 2
+    default = evaluations(tmp_path, *asked[:3])[0]
+    assert (default.key, default.explain and default.explain.layer) == (keys[1], "layer4")

@@ -379,7 +379,7 @@ def test_a_trial_to_start_from_takes_the_place_of_a_stage_and_may_be_an_axis(tmp
 
 
 def test_a_mistake_inside_a_case_is_named() -> None:
-    with pytest.raises(ConfigError, match=r'--set .*: unknown key "trian".*known: from, grid, train'):
+    with pytest.raises(ConfigError, match=r'--set .*: unknown key "trian".*known: evaluate, from, grid, train'):
         study("mini", "stages.budgets.cases.train_all_4.trian.count=2", domains=FOUR)
 
 
