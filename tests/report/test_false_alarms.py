@@ -15,7 +15,7 @@ from dfloc.ledger import Ledger
 from dfloc.metrics.metric import REALS_FLAGGED
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
-from dfloc.report import budgets, build, evaluations, exposure, false_alarms, latex, ranking, render
+from dfloc.report import budgets, build, evaluations, exposure, false_alarms, latex, place, published, ranking, render
 from dfloc.report.chart import Figure
 from dfloc.report.groups import Study
 from dfloc.report.models import models
@@ -24,6 +24,7 @@ from dfloc.report.results import Results
 from dfloc.report.table import Table
 from dfloc.storage import Workspace
 from tests.report import studies
+from tests.report.conftest import small_paper
 from tests.report.crossed import leave_one_out, single
 from tests.report.studies import MINI, Maker
 from tests.report.test_search import searched
@@ -231,6 +232,16 @@ def test_mlflow_has_what_is_called_fake_of_reals_and_no_pixel_measure(tmp_path) 
         for key, value in {"reals_flagged": 0.1, "reals_area": 0.06}.items()
     }
     assert {key: found[key] for key in plain} == plain
+
+
+def test_published_numbers_stand_beside_ours_as_without_reals(tmp_path) -> None:
+    workspace, record = Workspace(tmp_path), small_paper()
+    more = study_of(workspace, record)
+    tables = published.choose(published.load(unpublished=True), record.tables)
+    found = [place.pairs(study, tables) for study in (Study(record, Results(workspace, record)), more)]
+    told = [[repr((pair.gaps, pair.ours, pair.difference)) for pair in pairs] for pairs in found]  # NaN is not NaN
+    assert told[0] == told[1]
+    assert any(pair.difference for pair in found[0])
 
 
 def test_markdown_and_latex_have_the_column(tmp_path) -> None:

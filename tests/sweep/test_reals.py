@@ -171,7 +171,7 @@ def test_reals_are_scored_by_default_and_where_they_are_named_and_no_mean_runs_o
         planned(tmp_path, "evaluate.reals=[real]"),
         planned(tmp_path),
     )
-    assert (default.record, default.unasked) == (scored.record, {"tiny/real"})
+    assert (default.record, default.unasked) == (scored.record, frozenset({"tiny/real"}))
     assert not plain.unasked
     assert not scored.unasked
     assert not any(one.domain == "tiny/real" for trial in plain.record.trials for one in trial.evaluations)
