@@ -10,7 +10,7 @@ from dfloc.axis import Value
 from dfloc.config import Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, SampleList, TrialSpec
 from dfloc.data import dolos, sample_lists
 from dfloc.ledger import Ledger
-from dfloc.metrics import degenerate, pairs, protocols
+from dfloc.metrics import alarms, degenerate, pairs, protocols
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 
@@ -173,7 +173,7 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
 
     Returns:
         `test/<domain>/<measure>` of the best epoch and `test_last/<domain>/<measure>` of the last one, of the measures
-        that the protocol has tracked;
+        that the protocol has tracked; of maps of real images beside them `reals_flagged` and `reals_area` instead;
         `test/<group>/<measure>`: mean over the study's tested domains and over those of them that are in-domain,
         out-of-domain and base (absent without members, and until all of them are there); held-out is the domain of the
         axis `held_out`, of a trial without it the mean over the tested domains outside the base;
@@ -193,15 +193,18 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     measures, first = rule.tracked, rule.first
     scores: dict[str, float] = {}
     wanted = [each for each in _clean_tests(planned) if (each.checkpoint, each.protocol) == ("best", protocol)]
-    whole = all(each in own for each in wanted)
+    whole = all(each in own for each in wanted if rule.reads == "image" or not _is_beside(record, each.domain))
     for checkpoint, head in HEADS.items():
         valid = validated(ledger, planned.fingerprint, planned.spec.valid, checkpoint, protocol) if own else None
         tables = _tables(ledger, own, checkpoint)
         numbers = pairs.by_domain(tables, protocol, valid)
+        if rule.reads == "map":
+            numbers |= {name: _alarms(rows) for name, rows in tables.items() if _is_beside(record, name)}
         if whole:
             numbers[ALL] = pairs.together(tables, protocol, valid)
         for domain, values in numbers.items():
-            scores |= {f"{head}/{domain}/{measure}": values[measure] for measure in measures if measure in values}
+            told = (*measures, *alarms.ALARMS)
+            scores |= {f"{head}/{domain}/{measure}": values[measure] for measure in told if measure in values}
     if whole:
         scores |= _means(record, planned, {each.domain for each in wanted}, scores)
     root = pairs.by_domain(_tables(ledger, [each for each in found if each not in own], "best"), protocol)
@@ -231,6 +234,15 @@ def note(record: SweepRecord, whole: str, parts: Iterable[str]) -> str:
         *record.notes,
     ]
     return "\n\n".join(paragraphs)
+
+
+def _is_beside(record: SweepRecord, domain: str) -> bool:
+    """Return whether a test domain is of real images, over which no mean runs."""
+    return dolos.is_real(domain) and domain not in record.tested
+
+
+def _alarms(rows: pa.Table) -> dict[str, float]:
+    return {key: float(values.mean()) for key, values in alarms.alarms(rows).items()}
 
 
 def _clean_tests(planned: PlannedTrial) -> list[EvaluationSpec]:

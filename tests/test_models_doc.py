@@ -78,7 +78,7 @@ def test_they_do_what_is_said(
         result = CliRunner().invoke(cli, words)
         assert result.exit_code == 0, f"{command}\n{result.output}\n{result.exception}"
         if words[0] == "sweep":
-            assert "1 to train, 2 evaluations" in result.output, "best and last, on the domain that it is fine-tuned on"
+            assert "1 to train, 4 evaluations" in result.output, "best and last, on a domain and its reals"
         if words[0] == "import-checkpoint":
             trial = result.output.split()[1]
     assert json.loads((tmp_path / "maps" / "one.json").read_text())["threshold_source"] == "given"

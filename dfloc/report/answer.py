@@ -96,7 +96,7 @@ def decided(differences: Sequence[Estimate]) -> list[bool]:
 
 def _sure(study: Study, differences: Sequence[Estimate]) -> str:
     """Return what the differences rest on, and from where on they tell."""
-    scores = study.results.scores()
+    scores = [score for score in study.results.scores() if not score.of_reals]
     photographs = min((score.num_photographs for score in scores), default=0)
     runs = sorted({one.runs for one in differences} or {len(group.scored) for group in study.groups if group.scored})
     if not runs:

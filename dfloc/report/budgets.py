@@ -6,7 +6,7 @@ from itertools import product
 
 from dfloc.config import TrialSpec
 from dfloc.metrics.metric import AP, Metric
-from dfloc.report import captions, cells, differs, table
+from dfloc.report import captions, cells, differs, false_alarms, table
 from dfloc.report.controls import DATA, SCRATCH, besides, kind_of
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study, mean_valid, over
@@ -99,7 +99,7 @@ def budgets(study: Study) -> Table:
         title="Data seen from domains.",
         caption="Test IoU of each training budget, ranked by validation IoU, which each row measures on its own "
         "validation list. Where a row has a model for each domain, a domain's column is the model trained on it.",
-        source=captions.provenance(study, _all(found)),
+        source=[*captions.provenance(study, _all(found)), *false_alarms.source(study)],
         columns=columns,
         rows=[*(table.row(columns, line) for line in _ranked(found)), *_baseline_rows(study, columns)],
         trials=captions.trials(_all(found)),
@@ -123,7 +123,7 @@ def equal_total(study: Study) -> Table:
         caption="Rows between two rules have the same number of training images; count: images of each domain. "
         "Models of one domain are tested on their own. Ranked by validation IoU, which each row measures on its own "
         f"validation list.{_also(pairs)}",
-        source=captions.provenance(study, _all(found)),
+        source=[*captions.provenance(study, _all(found)), *false_alarms.source(study)],
         columns=columns,
         rows=[*rows, *_baseline_rows(study, columns)],
         trials=captions.trials(_all(found)),
@@ -171,6 +171,7 @@ def baselines(study: Study) -> Table:
         Column("Valid. IoU", lambda each: table.number(None if each[2] else each[1].valid)),
         *(score(domain, [domain]) for domain in study.tested),
         score("Mean", study.tested),
+        *false_alarms.columns(study, lambda each: [each[1]]),
     ]
     solved = captions.solved(study)
     blocks = [[(words, group, metric) for metric in (None, AP)] for words, group in solved.items()]
@@ -178,7 +179,7 @@ def baselines(study: Study) -> Table:
         id="baselines",
         title="Baselines.",
         caption=f"{' '.join(words for name, words in captions.EXPLAINED.items() if captions.baselines(study, name))}",
-        source=captions.provenance(study, solved.values()),
+        source=[*captions.provenance(study, solved.values()), *false_alarms.source(study)],
         columns=columns,
         rows=table.rows(columns, blocks),
         best="column",
@@ -206,6 +207,7 @@ def _columns(study: Study) -> list[Column[Budget]]:
         *map(on, study.tested),
         Column("Mean", lambda line: line.cell(study.tested, None)),
         Column("AP, mean", lambda line: line.cell(study.tested, AP.key)),
+        *false_alarms.columns(study, lambda line: line.groups),
     ]
 
 

@@ -31,7 +31,7 @@ def provenance(study: Study, groups: Iterable[Group]) -> list[str]:
     """Return where numbers come from, in sentences: protocol, test data, seeds, and what the intervals are of."""
     trained = [group.scored for group in groups if group.scored]
     results = [result for each in trained for result in each]
-    scores = [score for result in results for score in result.scores.values()]
+    scores = [score for result in results for score in result.scores.values() if not score.of_reals]
     if not scores:
         return ["No trial of it is finished."]
     seeds = sorted({result.trial.axes.get("seed", result.trial.spec.seed) for result in results})

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from dfloc.metrics.alarms import ALARMS
+from dfloc.report import false_alarms
 from dfloc.report.estimate import Estimate, pooled
 from dfloc.report.groups import Study, run
 from dfloc.report.results import Result, Results, Score
@@ -35,13 +37,13 @@ class Evaluation:
     @cached_property
     def interval(self) -> Estimate | None:
         """The mean of the protocol's first metric with its interval; None where it has none."""
-        found = pooled([run(self.result, [self.score])]) if self.score else None
+        found = pooled([run(self.result, [self.score])]) if self.score and not self.score.of_reals else None
         return found if found and found.known else None
 
     @property
     def in_domain(self) -> bool | None:
-        """Whether the trial or an ancestor was trained on the domain's family; None: nobody knows."""
-        if self.score is None:
+        """Whether the trial or an ancestor was trained on the domain's family; None: of reals, or nobody knows."""
+        if self.score is None or self.score.of_reals:
             return None
         found = relation(self.result.trial.spec, self.score.spec.domain, self.study.record.families)
         return None if found == "unknown" else found == "in"
@@ -147,6 +149,7 @@ def _axis(axis: str) -> FrameColumn:
 def _numbers(studies: Sequence[Study]) -> list[FrameColumn]:
     metrics = dict.fromkeys(metric for study in studies for metric in study.metrics)
     firsts = dict.fromkeys(study.first.key for study in studies)
+    reals = ALARMS if any(map(false_alarms.scored, studies)) else ()
     return [
         ("state", lambda one: one.result.state),
         ("checkpoint", _of(lambda score: score.spec.checkpoint)),
@@ -156,6 +159,7 @@ def _numbers(studies: Sequence[Study]) -> list[FrameColumn]:
         ("num_photographs", _of(lambda score: score.num_photographs)),
         *(_mean(metric) for metric in metrics),
         *(column for first in firsts for column in _judged(first)),
+        *(_mean(metric) for metric in reals),
         ("empty", _of(lambda score: score.kinds.empty / score.num_images)),
         ("all_fake", _of(lambda score: score.kinds.all_fake / score.num_images)),
         ("constant", _of(lambda score: score.kinds.constant / score.kinds.recorded if score.kinds.recorded else None)),

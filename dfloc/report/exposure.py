@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from dfloc.config import Checkpoint, TrialSpec
-from dfloc.report import captions, cells, differs, table
+from dfloc.report import captions, cells, differs, false_alarms, table
 from dfloc.report.cells import NOT_ABOVE, is_not_above
 from dfloc.report.controls import SCRATCH, Curves, besides, blocks, controls_of, main, name_of, pairs, rooted
 from dfloc.report.estimate import Estimate
@@ -75,6 +75,7 @@ def curves(study: Study) -> Table:
         VALID,
         *(_on(domain) for domain in study.tested),
         Column[CurvePoint]("Mean", lambda point: cells.score(point.group, study.tested)),
+        *_flagged(study),
     ]
     solved = [CurvePoint(words, group) for words, group in captions.solved(study).items()]
     used = _groups(shown)
@@ -83,7 +84,7 @@ def curves(study: Study) -> Table:
         title=f"Test {study.first.label} after fine-tuning on n images of the held-out domain.",
         caption=f"{'n = 0 is the base itself; the' if based else 'The'} held-out domain is {STRONG}. Validation IoU "
         f"{'of n = 0 is over the domains of the base, else ' if based else 'is '}over the held-out domain.",
-        source=captions.provenance(study, used),
+        source=[*captions.provenance(study, used), *false_alarms.source(study)],
         columns=columns,
         rows=[*table.rows(columns, shown), *(table.row(columns, point, muted=True) for point in solved)],
         trials=captions.trials(used),
@@ -109,6 +110,7 @@ def selected(study: Study) -> Table:
         VALID,
         Column[CurvePoint](f"Test {study.first.label}", lambda point: cells.score(point.group, [point.held_out])),
         Column[CurvePoint]("Oracle", lambda point: _oracle(oracles[point.name])),
+        *_flagged(study),
         *_baselines(study, "{}"),
     ]
     return Table(
@@ -117,7 +119,7 @@ def selected(study: Study) -> Table:
         caption="Of all n > 0, the one with the highest validation IoU, and its test "
         f"{study.first.label} on the held-out domain. The "
         f"oracle is the best test cell, which nobody could choose.",
-        source=captions.provenance(study, used),
+        source=[*captions.provenance(study, used), *false_alarms.source(study)],
         columns=columns,
         rows=[table.row(columns, point) for point in chosen],
     )
@@ -174,6 +176,10 @@ def controls(study: Study) -> Table:
         rows=table.rows(columns, shown),
         trials=captions.trials(every),
     )
+
+
+def _flagged(study: Study) -> list[Column[CurvePoint]]:
+    return false_alarms.columns(study, lambda point: [point.group])
 
 
 def _unequal(columns: Sequence[Column[CurvePoint]]) -> str:

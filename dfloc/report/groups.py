@@ -66,7 +66,9 @@ class Group:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The numbers that its rows have."""
-        return tuple(next((score.values for result in self.scored for score in result.scores.values()), ()))
+        return tuple(
+            dict.fromkeys(key for result in self.scored for each in result.scores.values() for key in each.values)
+        )
 
     def measures(self, metric: str | None) -> bool:
         """Return whether its rows may have a metric; None: the one that stands for their protocol."""
@@ -313,8 +315,14 @@ def _paired(first: Cells, second: Cells) -> tuple[list[tuple[Run, Run]], int]:
 
 
 def scored_places(groups: Sequence[Group]) -> list[Repetition]:
-    """Return those of `places` where the best weights of all groups are scored, on all domains that theirs are."""
-    keys = [{key for each in group.results for key in each.scores if key[0] == "best"} for group in groups]
+    """Return those of `places` where the best weights of all groups are scored, on all domains that theirs are.
+
+    Reals do not matter: a training whose weights are gone may lack them.
+    """
+    keys = [
+        {key for each in group.results for key, of in each.scores.items() if key[0] == "best" and not of.of_reals}
+        for group in groups
+    ]
     return [
         place
         for place in places(groups)

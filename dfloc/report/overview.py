@@ -9,7 +9,7 @@ import dfloc
 from dfloc import repro
 from dfloc.engine.predict import PROTOCOL
 from dfloc.projection import ENDS
-from dfloc.report import table
+from dfloc.report import false_alarms, table
 from dfloc.report.captions import provenance, random_weights
 from dfloc.report.groups import COLLAPSED, Study
 from dfloc.report.results import Result, Score
@@ -68,6 +68,9 @@ def footer(study: Study) -> list[str]:
         f"Protocol {study.record.protocol}; {len(scores):,} evaluations, {images:,} rows (one per image).",
         f"Values that the protocol leaves undefined (NaN), left out of means: {nan}.",
     ]
+    lines += (
+        [f"{false_alarms.lists(study)} Compared only within one list of them."] if false_alarms.scored(study) else []
+    )
     lines += _out_of_range(study, scores)
     versions = sorted({_versions(result) for result in study.results.by_fingerprint.values() if result.done})
     return [*lines, *(f"Trained with {words}." for words in versions), *_cost(study)]
@@ -117,7 +120,8 @@ def data(study: Study) -> Table:
     lists: dict[tuple[str, str], Score] = {}
     for score in study.results.scores():
         lists.setdefault((score.spec.domain, score.spec.test.digest), score)
-    found = [score for domain in study.record.domains for (name, _), score in lists.items() if name == domain]
+    named = [*study.record.domains, *false_alarms.scored(study)]
+    found = [score for domain in named for (name, _), score in lists.items() if name == domain]
 
     def images(split: str) -> Callable[[Score], Cell]:
         facts = {domain: splits[split] for domain, splits in study.record.facts.items() if split in splits}

@@ -17,6 +17,8 @@ SAID_ONCE = (
     "Intervals:",
     "A cross:",
     "A star:",
+    "Reals flagged:",
+    "Reals:",
 )  # how sentences of a source begin
 
 

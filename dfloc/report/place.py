@@ -136,9 +136,12 @@ def setting(study: Study, group: Group, n: int | None = None) -> Setting:
     """Return where our number comes from; `n`: images of the held-out domain, where the study has such an axis."""
     trial = group.first.trial
     root = study.results.by_fingerprint.get(trial.spec.lineage.root)
+    beside = study.reals if study.protocol.reads == "map" else ()
     return Setting(
         random=study.random_weights,
-        tested={one.domain: one.test.size for one in trial.evaluations if one.split == "test"},
+        tested={
+            one.domain: one.test.size for one in trial.evaluations if one.split == "test" and one.domain not in beside
+        },
         protocol=study.record.protocol,
         spec=trial.spec,
         words=study.record.weights,

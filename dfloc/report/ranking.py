@@ -6,7 +6,7 @@ from functools import partial
 
 from dfloc.config import TrialSpec
 from dfloc.metrics.metric import F1_CHOSEN, FALSE_ALARM, POOLED_IOU, Metric
-from dfloc.report import captions, cells, differs, recipe, table
+from dfloc.report import captions, cells, differs, false_alarms, recipe, table
 from dfloc.report.cells import is_not_above
 from dfloc.report.controls import besides
 from dfloc.report.exposure import SHORT_BASELINES
@@ -61,15 +61,16 @@ def crossed(study: Study, found: Sequence[Model]) -> Table:
     columns: list[table.Column[Tested]] = [
         table.Column("Model", lambda row: name(row[0]), words=True),
         table.Column("Test domain", lambda row: Cell(row[1]), words=True),
-        *map(_trained, heads(shown)),
-        *(_scale(words, group) for words, group in _baselines(study).items()),
+        *(_trained(study, head) for head in heads(shown)),
+        *(_scale(study, words, group) for words, group in _baselines(study).items()),
     ]
-    blocks = [[(model, domain) for domain in (*study.tested, *study.extra)] for model in shown]
+    reals = [false_alarms.HEAD] if false_alarms.scored(study) else []
+    blocks = [[(model, domain) for domain in (*study.tested, *study.extra, *reals)] for model in shown]
     return Table(
         id="train-test",
         title=f"Test {study.first.label} by training data and test domain.",
         caption=f"Rows: test domain; columns: training data. {KNOWN}{_sources(study, shown)}",
-        source=captions.provenance(study, _groups(shown)),
+        source=[*captions.provenance(study, _groups(shown)), *false_alarms.source(study)],
         columns=columns,
         rows=table.rows(columns, blocks),
         best="row",
@@ -83,9 +84,12 @@ def tested(study: Study, found: Sequence[Model]) -> Table:
         table.Column("Model", lambda row: name(row[0]), words=True),
         table.Column("Trained on", lambda row: Cell(row[1].name), words=True),
         *map(_on, (*study.tested, *study.extra)),
+        *false_alarms.columns(study, lambda row: [row[1].group]),
     ]
     solved = [
-        {"Model": Cell(words)} | {name: cells.score(group, [name]) for name in (*study.tested, *study.extra)}
+        {"Model": Cell(words)}
+        | {name: cells.score(group, [name]) for name in (*study.tested, *study.extra)}
+        | _flagged(study, group)
         for words, group in _baselines(study).items()
         if shown
     ]
@@ -94,7 +98,7 @@ def tested(study: Study, found: Sequence[Model]) -> Table:
         id="tested",
         title=f"Test {study.first.label} of models that are trained on the same.",
         caption=f"Columns: test domain. {KNOWN}",
-        source=captions.provenance(study, used),
+        source=[*captions.provenance(study, used), *false_alarms.source(study)],
         columns=columns,
         rows=[*table.rows(columns, shown.values()), *(table.baseline(columns, each) for each in solved)],
     )
@@ -109,6 +113,7 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
         *PART,
         _valid(study.measure, [chosen(study, block) for block in blocks]),
         *(_mean(study, blocks, *each) for each in MEANS.items()),
+        *false_alarms.columns(study, lambda part: part.groups),
         *_settings(study, own),
         table.Column[Part]("Images/s", lambda part: _amount(part.images_per_second), small=True),
         table.Column[Part]("Hours", lambda part: _amount(part.hours), small=True),
@@ -117,6 +122,7 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
     solved = [
         {"Model": Cell(words), f"Valid. {study.measure}": table.number(group.valid), "ID": none, "OOD": none}
         | {"All": cells.score(group, study.tested)}
+        | _flagged(study, group)
         for words, group in captions.solved(study).items()
     ]
     return Table(
@@ -128,7 +134,7 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
         f"its best above all fake is {STRONG}, and an oracle is the best test number, which nobody could choose. "
         "Parameters and convolutions are counted on the decoder as it is built."
         f"{_mixed(study, found)} The same for all: {same}.{_also(study, found)}",
-        source=captions.provenance(study, _groups(found)),
+        source=[*captions.provenance(study, _groups(found)), *false_alarms.source(study)],
         columns=columns,
         rows=[*table.rows(columns, blocks), *(table.baseline(columns, each) for each in solved)],
         notes=_unknown_sizes(found),
@@ -198,12 +204,18 @@ PART = (
 )
 
 
-def _trained(head: str) -> table.Column[Tested]:
+def _flagged(study: Study, group: Group) -> dict[str, Cell]:
+    return {false_alarms.HEAD: false_alarms.cell(study, [group])} if false_alarms.scored(study) else {}
+
+
+def _trained(study: Study, head: str) -> table.Column[Tested]:
     """Return the scores of a training of each model, marked where it knows the test domain."""
 
     def cell(row: Tested) -> Cell:
         model, domain = row
         column = model.column(head)
+        if column and domain == false_alarms.HEAD:
+            return false_alarms.cell(study, [column.group])
         return _score(column, domain) if column else Cell("not planned", mark="hole")
 
     return table.Column(head, cell)
@@ -218,8 +230,12 @@ def _score(column: MatrixColumn, domain: str) -> Cell:
     return replace(cell, mark=cell.mark or ("strong" if column.knows(domain) else ""))
 
 
-def _scale(words: str, group: Group) -> table.Column[Tested]:
-    return table.Column(words, lambda row: cells.score(group, [row[1]]), muted=True)
+def _scale(study: Study, words: str, group: Group) -> table.Column[Tested]:
+    def cell(row: Tested) -> Cell:
+        reals = row[1] == false_alarms.HEAD
+        return false_alarms.cell(study, [group]) if reals else cells.score(group, [row[1]])
+
+    return table.Column(words, cell, muted=True)
 
 
 def _valid(measure: str, strong: Sequence[Part | None]) -> table.Column[Part]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from dfloc.metrics.metric import Metric
+from dfloc.report import false_alarms
 from dfloc.report.groups import Study
 
 Term = tuple[str, str]
@@ -14,6 +15,7 @@ WRITTEN: Mapping[str, Sequence[str]] = {
     "Validation and test": ["[Vv]alidation", "oracle"],
     "Marks": ["COLLAPSED", "not above all fake", "cross", "all fake"],
     "Protocol": ["IoU", "[Pp]rotocol"],
+    "Reals flagged": ["Reals flagged"],
     "Diamonds": ["published"],
     "Random weights": ["[Rr]andom weights"],
     "Built-in data": ["[Bb]uilt-in data"],
@@ -29,6 +31,8 @@ def lines(study: Study, *, published: bool) -> list[Term]:
         published: whether published values stand beside.
     """
     found = [*_words(study), _intervals(study), *_marks(study.first)]
+    if false_alarms.scored(study):
+        found.append(_reals())
     if published:
         found.append(_diamonds())
     if study.built_in:
@@ -83,7 +87,7 @@ def _crossed() -> list[Term]:
 
 
 def _intervals(study: Study) -> Term:
-    rests = sorted({score.num_photographs for score in study.results.scores()})
+    rests = sorted({score.num_photographs for score in study.results.scores() if not score.of_reals})
     photographs = f"{rests[0]} to {rests[-1]}" if len(rests) > 1 else str(rests[0]) if rests else "none yet"
     trainings = {len(group.results) for group in study.groups}
     both = " and over trainings" if trainings - {1} else ""
@@ -124,6 +128,15 @@ def _marks(first: Metric) -> list[Term]:
             "training mask look at no image.",
         ),
     ]
+
+
+def _reals() -> Term:
+    return (
+        false_alarms.HEAD,
+        "What is called fake where nothing is: a real image is flagged where over 1 % of its pixels are called fake. A "
+        "model that calls nothing fake flags none, so it is read beside the scores on fakes. Such shares are compared "
+        "only within one protocol and one list of reals, whose digest stands at the end of the page.",
+    )
 
 
 def _diamonds() -> Term:

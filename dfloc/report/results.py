@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from dfloc import objective, tracking_uri
 from dfloc.config import Checkpoint, EvaluationSpec
-from dfloc.data import sample_lists
+from dfloc.data import dolos, sample_lists
 from dfloc.data.generators import SOURCE
 from dfloc.ledger import Done, EpochRecord, Ledger, TrialState
-from dfloc.metrics import degenerate, image_rows, pairs, protocols, summarise, summarise_pair
+from dfloc.metrics import alarms, degenerate, image_rows, pairs, protocols, summarise, summarise_pair
 from dfloc.metrics.degenerate import SAME, DegenerateMaps
 from dfloc.metrics.image_rows import Called
 from dfloc.metrics.intervals import Images
@@ -41,7 +41,8 @@ class Score:
     """The rows of one evaluation.
 
     Attributes:
-        values: one number per image, by metric, fractions; NaN where the protocol has none.
+        values: one number per image, by metric, fractions; NaN where the protocol has none. Of real images beside the
+            study's domains, of which maps are made, what is called fake there and nothing else (`metrics.alarms`).
         photographs: the photograph of each image, as a number that is the same in all scores.
         kinds: how many of the predicted maps are all fake, empty or constant.
         areas: share of fake pixels of each image's truth.
@@ -74,7 +75,12 @@ class Score:
 
     def metric(self, key: str | None = None) -> Metric:
         """Return a metric of images by its key; None: the one that stands for the protocol, here as all over."""
-        return self.protocol.per_image[key] if key else self.protocol.first
+        return {**self.protocol.per_image, **alarms.ALARMS}[key] if key else self.protocol.first
+
+    @property
+    def of_reals(self) -> bool:
+        """Whether it is of maps of real images, where nothing is told but what they call fake."""
+        return self.values.keys() == alarms.ALARMS.keys()
 
     def of(self, metric: str | None = None) -> Values:
         """Return a metric's number of each image."""
@@ -109,7 +115,8 @@ class Score:
 
     def num_nan(self, metric: str) -> int:
         """Return how many images have no number that could have one: fakes have no TNR."""
-        return int(np.isnan(self.values[metric]).sum()) if self.protocol.reads == "map" else 0
+        there = self.protocol.reads == "map" and metric in self.values
+        return int(np.isnan(self.values[metric]).sum()) if there else 0
 
     @cached_property
     def gain(self) -> float | None:
@@ -174,8 +181,9 @@ class Result:
 
     @cached_property
     def kinds(self) -> DegenerateMaps:
-        """How many of its maps are all fake, empty or constant, over all test images, best checkpoint."""
-        return degenerate.together(score.kinds for (which, _), score in self.scores.items() if which == "best")
+        """How many of its maps are all fake, empty or constant, over all test images but reals, best checkpoint."""
+        best = [score for (which, _), score in self.scores.items() if which == "best"]
+        return degenerate.together(score.kinds for score in best if not score.of_reals)
 
     @property
     def empty(self) -> float | None:
@@ -292,16 +300,19 @@ class Results:
         there = {key: rows[key].to_numpy().astype(np.float64) for key in rule.per_image if key in rows.column_names}
         stems = rows["stem"].combine_chunks().dictionary_encode()
         codes = [numbers.setdefault(stem, len(numbers)) for stem in stems.dictionary.to_pylist()]
+        values = there if rule.reads == "map" else rule.values(rows)
+        if beside := rule.reads == "map" and dolos.is_real(spec.domain) and spec.domain not in self.record.tested:
+            values = alarms.alarms(rows)
         return Score(
             spec=spec,
-            values=there if rule.reads == "map" else rule.values(rows),
+            values=values,
             photographs=np.asarray(codes, dtype=np.int64)[stems.indices.to_numpy()],
             kinds=degenerate.kinds(rows),
             telling=degenerate.kinds(rows, partly_fake=True),
             areas=rows["mask_area"].to_numpy().astype(np.float64),
             of_set=summarise(rows, spec.protocol, valid),
             out_of_range=pc.sum(rows[OUTSIDE], min_count=0).as_py() if OUTSIDE in rows.column_names else None,
-            all_fake=degenerate.all_fake(rows, spec.protocol),
+            all_fake={} if beside else degenerate.all_fake(rows, spec.protocol),
             called=image_rows.called(rows) if rule.reads == "image" else None,
             looks=looks(rows),
         )

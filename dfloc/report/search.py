@@ -7,7 +7,7 @@ from typing import Literal
 from dfloc.axis import Value
 from dfloc.metrics.degenerate import EQUAL
 from dfloc.planned import SearchRecord
-from dfloc.report import captions, cells, overview, table
+from dfloc.report import captions, cells, false_alarms, overview, table
 from dfloc.report.cells import NOT_ABOVE
 from dfloc.report.chart import COLOURS, GREY, UNIT, Axis, Bars, Figure, LegendKey, Lines, Mark, Panel, Series
 from dfloc.report.estimate import Estimate
@@ -128,6 +128,7 @@ def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
         Column("Objective", lambda point: _objective(point, best)),
         *(_on(search, domain) for domain in study.tested),
         Column("Test mean", lambda point: _mean(study, search, point)),
+        *_flagged(study),
     ]
     missing = search.trials - len(found)
     notes = [f"{missing} of {search.trials} points were not suggested."] if missing > 0 and not search.exhausted else []
@@ -140,7 +141,7 @@ def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
         id="search",
         title="Points of the search, ranked by validation.",
         caption=f"Objective: {OBJECTIVES[search.objective]}. {_stops(search)} {tested}.",
-        source=captions.provenance(study, used),
+        source=[*captions.provenance(study, used), *false_alarms.source(study)],
         columns=columns,
         rows=[table.row(columns, point, muted=point.state != "done") for point in listed],
         notes=[*notes, *captions.baseline_note(study)],
@@ -187,6 +188,17 @@ def _mean(study: Study, search: SearchRecord, point: Point) -> Cell:
     known = [score for score in scores if score is not None]
     mean = sum(known) / len(known) if known and len(known) == len(scores) else None
     return _told(mean, _gain(point, study.tested, search))
+
+
+def _flagged(study: Study) -> list[Column[Point]]:
+    """Return the column of what the trainings of a point flag, mean over all of them."""
+
+    def cell(point: Point) -> Cell:
+        if point.state != "done":
+            return Cell(table.DASH, mark="hole")
+        return false_alarms.of_results(study, point.results)
+
+    return [Column(false_alarms.HEAD, cell)] if false_alarms.scored(study) else []
 
 
 def _tested(point: Point, domain: str, search: SearchRecord) -> float | None:

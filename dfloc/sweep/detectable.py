@@ -8,6 +8,7 @@ import numpy as np
 
 from dfloc import registry
 from dfloc.config import EvaluationSpec
+from dfloc.data import dolos
 from dfloc.errors import DataError, WorkspaceError
 from dfloc.ledger import Ledger
 from dfloc.metrics import intervals, protocols
@@ -114,7 +115,11 @@ def _recipes(record: SweepRecord, ledger: Ledger) -> list[_Recipe]:
 def _tests(record: SweepRecord, trial: PlannedTrial) -> list[EvaluationSpec]:
     protocol = record.protocol_of(trial)
     wanted = ("test", "clean", "best", protocol)
-    return [one for one in trial.evaluations if (one.split, one.condition, one.checkpoint, one.protocol) == wanted]
+    return [
+        one
+        for one in trial.evaluations
+        if (one.split, one.condition, one.checkpoint, one.protocol) == wanted and not dolos.is_real(one.domain)
+    ]
 
 
 def _training(ledger: Ledger, spec: EvaluationSpec, at: tuple[int, int], stems: dict[str, int]) -> Training | None:

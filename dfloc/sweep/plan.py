@@ -32,6 +32,7 @@ class Resolved:
     Attributes:
         lists: the samples of every list by its digest.
         present: whether the samples are there, so that something may be done already.
+        unasked: test domains that are scored though the study names them nowhere: nothing is trained again for them.
         planned: turns cells that a search draws into trials.
         cover: trials that stand for those which a search is still to draw: their maps, images and evaluations.
         to_draw: how many trials that are.
@@ -42,6 +43,7 @@ class Resolved:
     planned: Callable[[Sequence[Cell]], list[PlannedTrial]]
     lists: dict[str, list[SampleRef]] = field(default_factory=dict)
     present: bool = True
+    unasked: frozenset[str] = frozenset()
     cover: tuple[PlannedTrial, ...] = ()
     to_draw: int = 0
     ended: frozenset[str] = frozenset()
@@ -177,7 +179,7 @@ def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath,
     lacking = _lacking(distinct, ledger)
     done = {fp for fp in lacking if ledger.state(fp) == "done"}
     failed = set() if retry_failed else _failed(distinct, ledger)
-    trained, notes = _to_train(distinct, lacking, done, ledger)
+    trained, notes = _to_train(distinct, lacking, done, ledger, resolved.unasked)
     items = [
         Item(trial, trial.fingerprint in trained, lacking[trial.fingerprint])
         for trial in distinct
@@ -204,11 +206,11 @@ def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath,
     )
 
 
-def work_of(trials: Sequence[PlannedTrial], ledger: Ledger) -> list[Item]:
-    """Return what trials lack that stand alone; nothing of those that failed."""
+def work_of(trials: Sequence[PlannedTrial], ledger: Ledger, unasked: Collection[str] = ()) -> list[Item]:
+    """Return what trials lack that stand alone; nothing of those that failed. `unasked`: as of `Resolved`."""
     lacking, failed = _lacking(trials, ledger), _failed(trials, ledger)
     done = {fp for fp in lacking if ledger.state(fp) == "done"}
-    trained, _ = _to_train(trials, lacking, done, ledger)
+    trained, _ = _to_train(trials, lacking, done, ledger, unasked)
     items = [Item(trial, trial.fingerprint in trained, lacking[trial.fingerprint]) for trial in trials]
     return [item for item in items if item.trial.fingerprint not in failed and (item.train or item.evaluations)]
 
@@ -231,20 +233,35 @@ def _failed(trials: Sequence[PlannedTrial], ledger: Ledger) -> set[str]:
 
 
 def _to_train(
-    trials: Sequence[PlannedTrial], lacking: dict[str, tuple[EvaluationSpec, ...]], done: set[str], ledger: Ledger
+    trials: Sequence[PlannedTrial],
+    lacking: dict[str, tuple[EvaluationSpec, ...]],
+    done: set[str],
+    ledger: Ledger,
+    unasked: Collection[str],
 ) -> tuple[set[str], list[str]]:
-    """Return what must be trained; a finished trial whose weights are gone is one if something needs them."""
+    """Return what must be trained; a finished trial whose weights are gone is one if something needs them.
+
+    What nobody asked for by name needs none: it is taken out of what such a trial is lacking, and told once for all.
+    """
     trained = {trial.fingerprint for trial in trials} - done
-    notes = []
+    notes, left = list[str](), Counter[str]()
     for trial in reversed(trials):
-        child = [other for other in trials if other.parent == trial.fingerprint and other.fingerprint in trained]
-        needed = bool(child or lacking[trial.fingerprint])
-        if trial.fingerprint in done and needed and not ledger.has_weights(trial.fingerprint):
-            trained.add(trial.fingerprint)
-            notes.append(
-                f"{trial.stage} {trial.fingerprint[:12]}: its weights are gone or damaged, it is trained again"
-            )
-    return trained, notes
+        name = trial.fingerprint
+        child = [other for other in trials if other.parent == name and other.fingerprint in trained]
+        asked = tuple(each for each in lacking[name] if each.domain not in unasked)
+        if name not in done or not (child or lacking[name]) or ledger.has_weights(name):
+            continue
+        if child or asked:
+            trained.add(name)
+            notes.append(f"{trial.stage} {name[:12]}: its weights are gone or damaged, it is trained again")
+        else:
+            left.update({each.domain for each in lacking[name]})
+            lacking[name] = ()
+    return trained, notes + [
+        f"finished trials that are not scored on {domain}, since their weights are gone or damaged: {count}; "
+        f"--set evaluate.reals=[{domain}] trains them again for it"
+        for domain, count in left.items()
+    ]
 
 
 def _seconds(trials: Sequence[PlannedTrial], trained: set[str], ledger: Ledger) -> float | None:

@@ -36,19 +36,21 @@ class Balance(NamedTuple):
         return f"{self.real:,} real : {self.fake:,} fake"
 
 
-def scored(ask: EvaluateAsk, tests: Iterable[str], data: Data) -> list[str]:
+def scored(ask: EvaluateAsk, tests: Sequence[str], data: Data) -> list[str]:
     """Return the domains of real images that every trial is scored on beside its test domains.
 
     Args:
-        ask: what the study says; nothing where it names none.
+        ask: what the study says; where it leaves `reals` out, those of the test domains' sources that the data have.
         tests: the test domains, in full.
         data: which domains there are.
 
     Raises:
         ConfigError: an unknown domain, or one of fakes.
     """
+    if ask.reals is None:
+        return [name for name in counts.reals_of(tests, data) if name not in tests and _is_there(name, data)]
     found = list[str]()
-    for name in ask.reals or ():
+    for name in ask.reals:
         found += counts.reals_of(tests, data) if name == counts.REAL else [counts.full_name(name, tests, data)]
     for name in found:
         if not dolos.is_real(name):
@@ -56,11 +58,15 @@ def scored(ask: EvaluateAsk, tests: Iterable[str], data: Data) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def lacking(domains: Iterable[str], data: Data) -> Iterator[str]:
-    """Yield a sentence for domains of real images without test images: fakes alone are scored there."""
+def lacking(domains: Iterable[str], data: Data) -> Iterator[tuple[str, str]]:
+    """Yield the domains of real images without test images, each with a sentence: fakes alone are scored there."""
     for domain in domains:
-        if not data.has(domain) or "test" not in data.facts(domain):
-            yield f"the data have no test images of {domain}: only fakes are scored there ({cure(domain)})"
+        if not _is_there(domain, data):
+            yield domain, f"the data have no test images of {domain}: only fakes are scored there ({cure(domain)})"
+
+
+def _is_there(domain: str, data: Data) -> bool:
+    return data.has(domain) and "test" in data.facts(domain)
 
 
 def cure(domain: str) -> str:

@@ -40,6 +40,7 @@ class Resolver:
     Attributes:
         lists: the samples of every list, by its digest.
         notes: what a user must be told of stages and domains, in order, each once.
+        unasked: test domains of real images that the study names nowhere.
         skipped: stage -> domains that its cells need and the data lack, one entry for each cell that is left out.
     """
 
@@ -65,9 +66,10 @@ class Resolver:
         self._tests = {domain: self._test_list(domain) for domain, facts in there.items() if "test" in facts}
         for domain in there.keys() - self._tests.keys():
             self.notes[f"{domain} has no test images: nothing is scored on it"] = None
-        self.notes |= dict.fromkeys(reals.lacking(beside, data))
-        there_too = (domain for domain in beside if data.has(domain) and "test" in data.facts(domain))
-        self._tests |= {domain: self._test_list(domain) for domain in there_too}
+        lacking = dict(reals.lacking(self._wanted(beside, tests), data))
+        self.notes |= dict.fromkeys(lacking.values())
+        self._tests |= {domain: self._test_list(domain) for domain in beside if domain not in lacking}
+        self.unasked = frozenset(beside) if study.ask.evaluate.reals is None else frozenset[str]()
 
     def planned(self, cells: Sequence[Cell]) -> list[PlannedTrial]:
         """Return the trial of every cell that the data can give, parents first.
@@ -87,6 +89,12 @@ class Resolver:
                     where = "" if cell.stage in str(error) else f"stage {cell.stage}: "
                     raise ConfigError(f"{where}{error}") from error
         return [self._planned[cell] for cell in cells if not self._lacking[cell]]
+
+    def _wanted(self, beside: Sequence[str], tests: Sequence[str]) -> Sequence[str]:
+        """Return the reals that are told of where they lack: those that are named, and those of a task of images."""
+        if self.study.ask.evaluate.reals is None and any(cell.trial.task != "localize" for cell in self.study.cells):
+            return counts.reals_of(tests, self.data)
+        return beside
 
     def _lacks(self, cell: Cell) -> set[str]:
         """Return the domains that a cell or what it starts from needs and the data lack."""
@@ -326,7 +334,7 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
             f"no trial would be scored: the data have test images of none of {', '.join(ask.evaluate.domains)}; "
             "name the domains of the study by --set domains=[...]"
         )
-    return Resolved(record, resolver.planned, resolver.lists, data.present, tuple(cover))
+    return Resolved(record, resolver.planned, resolver.lists, data.present, resolver.unasked, tuple(cover))
 
 
 def _learned(cell: Cell, maps: Sequence[MapRecipe]) -> dict[str, Any]:

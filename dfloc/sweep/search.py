@@ -120,7 +120,9 @@ class Search:
     def work_of(self, trials: Sequence[PlannedTrial]) -> list[Item]:
         """Return what is to be done of a point's trials; nothing where all was done before."""
         over = self.over()
-        return [item for item in work_of(trials, self._ledger) if item.trial.fingerprint not in over]
+        return [
+            item for item in work_of(trials, self._ledger, self._resolved.unasked) if item.trial.fingerprint not in over
+        ]
 
     def over(self, at: Sequence[str] = ("stopped", "failed")) -> frozenset[str]:
         """Return trials, by fingerprint, that are not trained any more: one of their point was stopped, or failed."""

@@ -276,8 +276,8 @@ class EvaluateAsk(CellEvaluateAsk):
 
     Attributes:
         domains: whose test images; any that the data have.
-        reals: domains of real images beside them, over which no mean runs; real = those of their sources. None where
-            it is left out.
+        reals: domains of real images beside them, over which no mean runs; real = those of their sources, as where it
+            is left out and the data have any; [] = none.
         protocol: the definitions of its metrics (`dfloc list protocols`).
         count: test images of each domain; all where it is left out.
     """

@@ -280,5 +280,7 @@ def test_the_sweep_that_it_names_starts_from_it(dfloc: Dfloc, tiny_shards: UPath
     result = dfloc(*shlex.split(command)[1:], *(word for each in settings for word in ("--set", each)), "--dry-run")
     assert result.code == 0, result
     assert "stage finetune: 1 trials" in result.out
-    assert "1 to train, 2 evaluations" in result.out, "best and last, on the domain that it is fine-tuned on"
+    assert "1 to train, 4 evaluations" in result.out, (
+        "best and last, on the domain that it is fine-tuned on and on its reals"
+    )
     assert f"({VIT}/layer2)" in result.out

@@ -127,7 +127,8 @@ def written(case: Case, workspace: Workspace, *, with_panel: bool = False) -> Pa
 
 
 def _prepared(workspace: Workspace, start: Mapping[str, object]) -> Prepared:
-    options = SweepRequest(workspace=str(workspace.root), **start)  # type: ignore[arg-type]
+    settings = (*start.get("settings", ()), "evaluate.reals=[]")  # type: ignore[misc]  # rows here are of fakes alone
+    options = SweepRequest(workspace=str(workspace.root), **{**start, "settings": settings})  # type: ignore[arg-type]
     return prepare(options, workspace, data_of(options, workspace), Inventory(workspace, load=False))
 
 

@@ -61,7 +61,7 @@ def planned(
 @cache
 def _record(name: str, preset: str, seeds: int) -> SweepRecord:
     with TemporaryDirectory() as folder:
-        options = SweepRequest(name, folder, preset=preset, seeds=seeds)
+        options = SweepRequest(name, folder, preset=preset, seeds=seeds, settings=("evaluate.reals=[]",))
         workspace = Workspace(folder, create=False)
         data = data_of(options, workspace)
         return prepare(options, workspace, data, Inventory(workspace, load=False)).plan.record

@@ -47,7 +47,7 @@ def test_the_first_run_ends_with_a_report_and_a_quiet_screen(first_run: tuple[St
     answer = parent_run.sentences(UPath(finished.root) / "reports/exposure-smoke-mini")
     assert answer
     assert lines[-2 - len(answer) : -2] == [f"- {sentence}" for sentence in answer]
-    assert "exposure-smoke-mini: 15 trials, 0 done, 15 to run, 28 images to pass through the backbones" in lines
+    assert "exposure-smoke-mini: 15 trials, 0 done, 15 to run, 36 images to pass through the backbones" in lines
     assert {path.name for path in (finished.root / "reports/exposure-smoke-mini").iterdir()} > {
         "index.html",
         "report.md",
@@ -202,7 +202,7 @@ def test_a_changed_protocol_or_report_evaluates_and_trains_nothing(
     assert plan("title=Another page", "tables=[]") == []
     monkeypatch.setattr(registry, "FACTORIES", _with(registry.FACTORIES, "protocol", "own-1", f"{__name__}:own"))
     monkeypatch.setitem(registry.SEMANTICS, "protocol/own-1", 1)  # type: ignore[arg-type]
-    every = [(False, 4)] * 15
+    every = [(False, 6)] * 15
     assert plan("evaluate.protocol=own-1") == every
     monkeypatch.setitem(registry.SEMANTICS, "protocol/declip-2025", 2)  # type: ignore[arg-type]
     assert plan() == every

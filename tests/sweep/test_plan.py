@@ -106,10 +106,63 @@ def test_gone_weights_are_trained_again_only_for_who_needs_them(planner: Planner
     assert any("weights are gone" in note for note in plan.notes) is with_child
 
 
+def reals_of(trial: PlannedTrial) -> list[str]:
+    return [one.key for one in trial.evaluations if one.domain == "tiny/real"]
+
+
+def before_reals(planner: Planner) -> Plan:
+    """Finish every trial as a start without reals would."""
+    plan = planner.plan("evaluate.reals=[]")
+    for trial in plan.record.trials:
+        finish(planner, trial)
+    return plan
+
+
+def test_a_finished_trial_is_scored_on_reals_that_nobody_named_and_not_trained(planner: Planner) -> None:
+    before_reals(planner)
+    plan = planner.plan()
+    assert [item.train for item in plan.items] == [False] * 8
+    assert all([one.key for one in item.evaluations] == reals_of(item.trial) for item in plan.items)
+    assert not plan.notes
+    assert "8 to run: 0 to train, 16 evaluations" in list(plan.lines())
+
+
+def test_for_reals_that_nobody_named_no_gone_weights_are_trained_again(planner: Planner) -> None:
+    for trial in before_reals(planner).record.trials:
+        for one in ("best", "last"):
+            planner.ledger.weights(trial.fingerprint, one).unlink()
+    plan = planner.plan()
+    assert (plan.items, plan.done) == ((), 8)
+    assert plan.notes == (
+        "finished trials that are not scored on tiny/real, since their weights are gone or damaged: 8; "
+        "--set evaluate.reals=[tiny/real] trains them again for it",
+    )
+    named = planner.plan("evaluate.reals=[tiny/real]")
+    assert [item.train for item in named.items] == [True] * 8, "asked for by name, like anything else"
+
+
+def test_one_of_gone_weights_that_runs_anyway_is_scored_on_reals_too(planner: Planner) -> None:
+    plan = planner.plan("evaluate.reals=[]")
+    trial, other = [one for one in plan.record.trials if one.stage == "base"]
+    finish(planner, trial)
+    finish(planner, other)
+    rows = planner.ledger.folder(other.fingerprint) / "rows" / f"{other.evaluations[0].key}.parquet"
+    rows.unlink()
+    for one in (trial, other):
+        planner.ledger.weights(one.fingerprint, "best").unlink()
+    by_name = {item.trial.fingerprint: item for item in planner.plan().items}
+    for one, keys in ((trial, []), (other, [other.evaluations[0].key])):
+        item = by_name[one.fingerprint]
+        assert item.train, "for its child, or for rows that the study asks for"
+        assert [each.key for each in item.evaluations] == sorted(
+            [*keys, *reals_of(item.trial)], key=[each.key for each in item.trial.evaluations].index
+        )
+
+
 def test_lines_count_the_trials_of_each_stage(planner: Planner) -> None:
     lines = list(planner.plan().lines())
     assert lines[:3] == ["stage base: 2 trials", "stage finetune: 4 trials", "stage baselines: 2 trials"]
-    assert "8 to run: 8 to train, 32 evaluations" in lines
+    assert "8 to run: 8 to train, 48 evaluations" in lines
 
 
 def test_time_left_is_what_the_steps_took_so_far(planner: Planner) -> None:

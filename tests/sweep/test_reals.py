@@ -165,13 +165,15 @@ def test_real_is_the_reals_of_all_sources_of_the_study(tmp_path: Path) -> None:
     assert odd.startswith("base trains on real images of tiny and fakes of other, tiny: what tells")
 
 
-def test_reals_are_scored_where_they_are_named_and_no_mean_runs_over_them(tmp_path: Path) -> None:
-    plain, scored, none = (
-        planned(tmp_path),
-        planned(tmp_path, "evaluate.reals=[real]"),
+def test_reals_are_scored_by_default_and_where_they_are_named_and_no_mean_runs_over_them(tmp_path: Path) -> None:
+    plain, scored, default = (
         planned(tmp_path, "evaluate.reals=[]"),
+        planned(tmp_path, "evaluate.reals=[real]"),
+        planned(tmp_path),
     )
-    assert none.record == plain.record, "today's plan"
+    assert (default.record, default.unasked) == (scored.record, frozenset({"tiny/real"}))
+    assert not plain.unasked
+    assert not scored.unasked
     assert not any(one.domain == "tiny/real" for trial in plain.record.trials for one in trial.evaluations)
     assert scored.record.tested == plain.record.tested == ("tiny/blur", "tiny/noise")
     for old, new in zip(plain.record.trials, scored.record.trials, strict=True):
@@ -189,9 +191,34 @@ def test_reals_without_test_images_are_a_note(tmp_path: Path) -> None:
     found = planned(tmp_path, "evaluate.reals=[real]", held=TINY[:2])
     said = "the data have no test images of tiny/real: only fakes are scored there (real images are those of"
     assert sum(note.startswith(said) for note in found.record.notes) == 1
-    assert [trial.evaluations for trial in found.record.trials] == [
-        trial.evaluations for trial in planned(tmp_path, held=TINY[:2]).record.trials
-    ]
+    default, none = (planned(tmp_path, *asked, held=TINY[:2]) for asked in ((), ("evaluate.reals=[]",)))
+    assert found.record.trials == default.record.trials
+    assert (default.record, default.unasked) == (none.record, frozenset()), (
+        "as before there were reals: no word of them"
+    )
+
+
+def test_a_task_of_images_is_told_that_its_reals_lack(tmp_path: Path) -> None:
+    detects = STUDY.replace(
+        "decoder: {name: conv, depth: 4, channels: [4], out_size: 32}", "decoder: {name: linear, pool: mean}"
+    )
+    detects = detects.replace("loss: bce", "loss: ce\n  task: detect").replace(
+        "protocol: declip-2025", "protocol: image-1"
+    )
+    detects = detects.replace("decoder: [all-fake, mean-mask]", "decoder: [prior]")
+    detects = detects.replace("domains: all_but_held_out", "domains: [all_but_held_out, other/real]")
+    detects = detects.replace("domains: held_out,", "domains: [held_out, other/real],")
+    detects = detects.replace("domains: all,", "domains: [all, other/real],")
+    found = planned(tmp_path, "evaluate.domains=[noise]", held=(*TINY[:2], "other/real"), study=detects)
+    said = [note for note in found.record.notes if note.startswith("the data have no test images of tiny/real")]
+    assert len(said) == 1
+    assert not found.unasked
+
+
+def test_a_real_list_that_is_tested_on_anyway_is_asked_for(tmp_path: Path) -> None:
+    found = planned(tmp_path, "evaluate.domains=[noise,tiny/real]")
+    assert not found.unasked
+    assert [one.domain for one in found.record.trials[0].evaluations] == ["tiny/noise", "tiny/real"] * 2
 
 
 def test_a_wholly_generated_domain_is_tested_on_and_stands_beside_the_means(tmp_path: Path) -> None:
