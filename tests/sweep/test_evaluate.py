@@ -117,7 +117,7 @@ def test_predict_says_of_the_same_files_what_the_rows_say(
     predictor = Predictor.load(bench.workspace, bench.spec, "best", "cpu")
     found, _ = predict_files.find([tree / "images/test"])
     assert {
-        wrong for _, wrong in predict_files.predict(predictor, found, tmp_path, facts(bench.spec, "best", None))
+        wrong for _, wrong, _ in predict_files.predict(predictor, found, tmp_path, facts(bench.spec, "best", None))
     } == {""}
     [path] = [p for p in (bench.workspace.trials / bench.spec.fingerprint / "rows").glob("*") if "blur" in names(p)]
     ious = []
