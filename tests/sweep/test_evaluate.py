@@ -48,9 +48,10 @@ class Bench:
     def evaluate(self, **how: Any) -> list[DomainScore]:
         self.console = Console(file=io.StringIO(), width=200)
         asked = {"run": self.spec.fingerprint, "data": str(self.shards), "protocol": "declip-2025"}
-        spec, lines, _ = evaluate(EvaluationRequest(workspace=str(self.workspace.root), **(asked | how)), self.console)
-        assert spec == self.spec
-        return lines
+        request = EvaluationRequest(workspace=str(self.workspace.root), **(asked | how))
+        self.scored = evaluate(request, self.console)
+        assert self.scored.spec == self.spec
+        return self.scored.lines
 
     def rows(self) -> set[str]:
         return {path.name for path in Ledger(self.workspace).folder(self.spec.fingerprint).glob("rows/*")}
