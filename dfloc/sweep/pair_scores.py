@@ -73,10 +73,11 @@ def called(tables: Mapping[str, pa.Table], protocol: str) -> Called | None:
     return None if found is None or found.called == (REAL, FAKE) else found
 
 
-Side = tuple[str, pa.Table]
+Fakes = tuple[str, pa.Table]
+Reals = tuple[tuple[str, ...], pa.Table]
 
 
-def _sides(tables: Mapping[str, pa.Table], protocol: str) -> Iterator[tuple[Side, tuple[tuple[str, ...], pa.Table]]]:
+def _sides(tables: Mapping[str, pa.Table], protocol: str) -> Iterator[tuple[Fakes, Reals]]:
     fakes = [domain for domain in tables if domain != pairs.reals_of(domain)]
     reals = tuple(domain for domain in tables if domain not in fakes)
     for domain in fakes:
@@ -89,7 +90,7 @@ def _sides(tables: Mapping[str, pa.Table], protocol: str) -> Iterator[tuple[Side
         yield (ALL, whole[0]), (reals, whole[1])
 
 
-def _score(fakes: Side, reals: tuple[tuple[str, ...], pa.Table], protocol: str, valid: pa.Table | None) -> PairScore:
+def _score(fakes: Fakes, reals: Reals, protocol: str, valid: pa.Table | None) -> PairScore:
     found = pairs.summarise_pair(fakes[1], reals[1], protocol, valid)
     keys = [metric.key for metric in protocols.find(protocol).metrics if metric.key in found]
     one, other = _alone(fakes[1]), _alone(reals[1])
