@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dfloc.config import Checkpoint
     from dfloc.report.differs import Field
-    from dfloc.sweep.diff import CalledDifference, Difference
+    from dfloc.sweep.diff import CalledDifference, Difference, TrialPair
 
 SHOWN = 40  # characters of a value
 
@@ -86,15 +86,23 @@ def diff(
     compared.refuse_tasks(*specs)
     pairs = [compared.TrialPair(*at, lookup.rows(ledger, one), lookup.rows(ledger, other)) for at, one, other in paired]
     chosen = compared.choose(pairs[0].a, pairs[0].b, protocol)
-    found = compared.differences(pairs, chosen, metric, checkpoint)
-    what = f"{metric or protocols.find(chosen).first.key}, {checkpoint} checkpoint, protocol {chosen}, fractions"
+    key = metric or protocols.find(chosen).first.key
+    _show_scores(console, pairs, chosen, key, checkpoint)
+    if rows:
+        storage.put(UPath(rows), _csv(compared.by_image(pairs, chosen, key, checkpoint)))
+
+
+def _show_scores(
+    console: "Console", pairs: "Sequence[TrialPair]", protocol: str, metric: str, checkpoint: "Checkpoint"
+) -> None:
+    from dfloc.sweep import diff as compared
+
+    found = compared.differences(pairs, protocol, metric, checkpoint)
+    what = f"{metric}, {checkpoint} checkpoint, protocol {protocol}, fractions"
     over = ", on these two trainings" if len(pairs) == 1 else f" and {len(pairs)} pairs of trainings"
     console.print(f"{what}; intervals over source images{over}", highlight=False)
     _show_differences(console, found)
-    _show_called(console, compared.called(pairs, chosen, checkpoint))
-    if rows:
-        table = compared.by_image(pairs, chosen, metric or protocols.find(chosen).first.key, checkpoint)
-        storage.put(UPath(rows), _csv(table))
+    _show_called(console, compared.called(pairs, protocol, checkpoint))
 
 
 def _show_fields(console: "Console", fields: "Sequence[Field]") -> None:

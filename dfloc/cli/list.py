@@ -67,7 +67,7 @@ def _task(task: str, says: str) -> list[str]:
     from dfloc import losses, measures
     from dfloc.config import DecoderSpec, LossSpec
     from dfloc.metrics import protocols
-    from dfloc.models import decoders
+    from dfloc.models import answers
 
     num_classes = None if task == "localize" else 2
     needs = "map" if num_classes is None else "image"
@@ -76,7 +76,7 @@ def _task(task: str, says: str) -> list[str]:
             name
             for name in registry.names("decoder")
             if not (num_classes is None and name in IMAGES_ALONE)
-            and needs in decoders.gives(DecoderSpec(name=name, plugin=registry.plugin_of("decoder", name)), num_classes)
+            and needs in answers.gives(DecoderSpec(name=name, plugin=registry.plugin_of("decoder", name)), num_classes)
         ],
         "losses": [
             name
