@@ -74,8 +74,7 @@ def diff(
 
     if rows and not rows.endswith(".csv"):
         raise ConfigError(f"--rows {rows} should end in .csv")
-    place = Workspace(workspace, create=False)
-    ledger = Ledger(place)
+    ledger = Ledger(place := Workspace(workspace, create=False))
     names = [lookup.fingerprint(place, run, tracking, any_repetition=not alone) for run in (a, b)]
     console = Console(soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else 160)
     for letter, name in zip("AB", names, strict=True):
