@@ -3,15 +3,15 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from dfloc import plugin
 from dfloc.config import Checkpoint, TrialSpec
-from dfloc.engine.predict import PROTOCOL, Predictor
-from dfloc.errors import DataError, WorkspaceError, unknown
+from dfloc.engine.predict import Predictor, protocol_of
+from dfloc.errors import ConfigError, DataError, WorkspaceError, unknown
 from dfloc.ledger import Ledger
 from dfloc.report import evaluations
 from dfloc.report.find import find
@@ -37,19 +37,44 @@ class Trial:
     spec: TrialSpec
     predictor: Predictor
 
-    def __call__(self, image_HWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return the probability that each pixel was generated, float32 [H, W] in [0, 1].
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What it tells images apart as, real first; empty where it localizes."""
+        return self.predictor.classes
+
+    def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating[Any]]:
+        """Return how probably an image, or each of several of one size, was generated; of `task: localize` each pixel.
 
         Args:
-            image_HWC: RGB, uint8 [H, W, 3], of any size.
+            images: RGB, uint8 [H, W, 3] or [N, H, W, 3], of any size.
+
+        Returns:
+            Of one that localizes float32 [H, W] or [N, H, W]; of one of images its score, float64 [] or [N]; all in
+            [0, 1].
 
         Raises:
             DataError: it is no such array.
         """
-        image_HWC = np.asarray(image_HWC)
-        if image_HWC.dtype != np.uint8 or image_HWC.ndim != 3 or image_HWC.shape[2] != 3 or not image_HWC.size:
-            raise DataError(f"expected an RGB image, uint8 [H, W, 3], came {image_HWC.dtype} {list(image_HWC.shape)}")
-        return self.predictor(image_HWC).prob_HW.numpy()
+        if self.classes:
+            scores: npt.NDArray[np.float64] = 1 - self.probabilities(images)[..., 0]
+            return scores
+        found = [self.predictor(image_HWC).prob_HW for image_HWC in _images(images)]
+        return _shaped([prob_HW.numpy() for prob_HW in found if prob_HW is not None], images)
+
+    def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        """Return the probability of each of `classes`, float64 [K] or [N, K].
+
+        Args:
+            images: as above.
+
+        Raises:
+            ConfigError: it localizes, and knows no classes.
+            DataError: as above.
+        """
+        if not self.classes:
+            raise ConfigError("this trial localizes and knows no classes; call it: trial(image) is its map")
+        found = [[*self.predictor(image_HWC).probabilities.values()] for image_HWC in _images(images)]
+        return _shaped(found, images)
 
 
 def load(
@@ -58,7 +83,7 @@ def load(
     *,
     checkpoint: Checkpoint = "best",
     device: str = "cpu",
-    protocol: str = PROTOCOL,
+    protocol: str | None = None,
     tracking: str | None = None,
     plugins: Sequence[str] = (),
 ) -> Trial:
@@ -69,7 +94,7 @@ def load(
         workspace: where it is; None: $DFLOC_WORKSPACE, else ./workspace.
         checkpoint: whose weights.
         device: cpu | cuda.
-        protocol: whose resize brings maps to the image's size.
+        protocol: whose resize brings maps to the image's size; None: declip-2025's. Of a trial of images there is none.
         tracking: MLflow's store, where `run` is one of its runs; None: the workspace's.
         plugins: files, folders or packages of plug-ins that the trial needs.
 
@@ -82,7 +107,7 @@ def load(
         plugin.use(plugin.read(tuple(plugins)))
     place = _workspace(workspace)
     spec = lookup.find(place, run, tracking)
-    return Trial(spec, Predictor.load(place, spec, checkpoint, device, protocol))
+    return Trial(spec, Predictor.load(place, spec, checkpoint, device, protocol_of(spec, protocol)))
 
 
 def results(sweep: str, workspace: str | None = None, *, plugins: Sequence[str] = ()) -> "pd.DataFrame":
@@ -132,6 +157,21 @@ def rows(run: str, workspace: str | None = None, *, tracking: str | None = None)
     place = _workspace(workspace)
     frame: pd.DataFrame = lookup.rows(Ledger(place), lookup.fingerprint(place, run, tracking)).to_pandas()
     return frame
+
+
+def _images(given: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return images as [N, H, W, 3]."""
+    images = np.asarray(given)
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[-1] != 3 or not images.size:
+        came = f"{images.dtype} {list(images.shape)}"
+        raise DataError(f"expected an RGB image, uint8 [H, W, 3], or several of one size, [N, H, W, 3], came {came}")
+    return images if images.ndim == 4 else images[None]
+
+
+def _shaped(found: Sequence[Any], given: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    """Return what was said of images as one array; of one image alone without a first dimension."""
+    whole = np.stack([np.asarray(each) for each in found])
+    return whole if np.ndim(given) == 4 else whole[0]
 
 
 def _workspace(given: str | None) -> Workspace:

@@ -71,6 +71,8 @@ def params(spec: TrialSpec, words: Mapping[str, str], held_out: str = "") -> dic
     return {
         "exposure": str(exposed.get(held_out, 0) if held_out else spec.lineage.exposure),
         "steps": str(spec.steps),
+        "task": spec.task,
+        "classes": _listed(spec.classes),
         "train.domains": _listed(spec.train.counts),
         "train.counts": _listed(spec.train.counts.values()),
         "train.images": str(spec.train.size),

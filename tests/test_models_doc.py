@@ -136,7 +136,9 @@ def test_what_it_says_of_the_json_is_there(tmp_path: Path) -> None:
     noise(tmp_path / "one.png")
     predictor = Predictor.load(workspace, spec, "best", "cpu")
     found, _ = predict_files.find([tmp_path / "one.png"])
-    assert [wrong for _, wrong in predict_files.predict(predictor, found, tmp_path, facts(spec, "best", None))] == [""]
+    assert [wrong for _, wrong, _ in predict_files.predict(predictor, found, tmp_path, facts(spec, "best", None))] == [
+        ""
+    ]
     said = json.loads((tmp_path / "one.json").read_text())
     assert {"mean_prob", "area", "threshold", "threshold_source", "trial", "checkpoint", "maps"} <= set(said)
     assert f'"{said["threshold_source"]}"' in TEXT

@@ -16,7 +16,7 @@ from dfloc.engine.predict import Predictor
 from dfloc.errors import ConfigError, DataError, WorkspaceError
 from dfloc.ledger import Ledger
 from dfloc.storage import Workspace
-from tests.engine.test_predict import put_trial
+from tests.engine.test_predict import put_head, put_trial
 from tests.report import studies
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
@@ -85,11 +85,36 @@ def test_a_loaded_trial_says_what_predict_says(workspace: Workspace, spec: Trial
     assert 0 <= sharper.min() <= sharper.max() <= 1
 
 
+def test_a_loaded_detector_scores_an_image_or_several(workspace: Workspace) -> None:
+    trial = dfloc.load(put_head(workspace).fingerprint, str(workspace.root))
+    assert trial.classes == ("real", "fake")
+    images = np.stack([IMAGE, IMAGE[::-1]])
+    scores = trial(images)
+    assert (scores.shape, trial(IMAGE).shape) == ((2,), ())
+    assert [float(trial(image)) for image in images] == scores.tolist()
+    assert scores[0] != scores[1]
+    np.testing.assert_allclose(trial.probabilities(images), np.stack([1 - scores, scores], axis=1), rtol=1e-12)
+    said = Predictor.load(workspace, trial.spec, "best", "cpu")(IMAGE)
+    assert trial.probabilities(IMAGE).tolist() == list(said.probabilities.values())
+    with pytest.raises(ConfigError, match="gives no map, which protocol declip-2025 measures"):
+        dfloc.load(trial.spec.fingerprint, str(workspace.root), protocol="declip-2025")
+
+
+def test_a_loaded_localizer_takes_several_images_and_knows_no_classes(workspace: Workspace, spec: TrialSpec) -> None:
+    trial = dfloc.load(spec.fingerprint, str(workspace.root))
+    images = np.stack([IMAGE, IMAGE[::-1]])
+    maps = trial(images)
+    assert maps.shape == (2, 40, 56)
+    np.testing.assert_array_equal(maps[1], trial(images[1]))
+    with pytest.raises(ConfigError, match="localizes and knows no classes"):
+        trial.probabilities(IMAGE)
+
+
 @pytest.mark.parametrize(
     "image", [IMAGE / 255, IMAGE[..., 0], IMAGE[..., :2], IMAGE[:0], np.zeros((4, 4, 4), np.uint8)]
 )
 def test_what_is_no_image(workspace: Workspace, spec: TrialSpec, image: np.ndarray) -> None:
-    with pytest.raises(DataError, match=r"expected an RGB image, uint8 \[H, W, 3\], came"):
+    with pytest.raises(DataError, match=r"RGB image, uint8 \[H, W, 3\], or several of one size, \[N, H, W, 3\], came"):
         dfloc.load(spec.fingerprint, str(workspace.root))(image)
 
 

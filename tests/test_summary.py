@@ -13,6 +13,7 @@ from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from dfloc.sweep.scores import line
 from tests.ended import DOMAINS, finish, planned_of, record_of, rows_of, spec_of, train
+from tests.engine.fakes import make_spec
 
 LDM, LAMA, P2, P2_9K = DOMAINS
 
@@ -317,3 +318,14 @@ def test_dolos_measures(ledger: Ledger) -> None:
     scores = summary.summary(record_of(trial, protocol="dolos-2024"), ledger, trial)
     assert (scores["test/celebahq/ldm/iou"], scores["test/mean/pbca"]) == (pytest.approx(0.8), 0.5)
     assert not [key for key in scores if key.endswith("/ap")]
+
+
+def test_params_tell_the_task_and_its_classes() -> None:
+    told = [summary.params(make_spec(**given), {}) for given in (
+        {}, {"task": "detect"}, {"task": "attribute", "classes": ("real", "lama", "ldm")}
+    )]  # fmt: skip
+    assert [(one["task"], one["classes"]) for one in told] == [
+        ("localize", "none"),
+        ("detect", "none"),
+        ("attribute", "real, lama, ldm"),
+    ]

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 import click
 
 from dfloc.cli.options import debug_option, plugin_option, tracking_option, workspace_option
+from dfloc.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pyarrow as pa
     from rich.console import Console
 
     from dfloc.config import Checkpoint
     from dfloc.report.differs import Field
-    from dfloc.sweep.diff import Difference
+    from dfloc.sweep.diff import CalledDifference, Difference, TrialPair
 
 SHOWN = 40  # characters of a value
 
@@ -25,6 +27,7 @@ SHOWN = 40  # characters of a value
 @click.option("--metric", help="One of the protocol's keys.  [default: its first]")
 @click.option("--protocol", help="Whose rows.  [default: the one that both have rows of]")
 @click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Whose rows.")
+@click.option("--rows", metavar="FILE.csv", type=click.Path(dir_okay=False), help="One row per image: A and B.")
 @click.option("--alone", is_flag=True, help="Compare these two trials alone, without other seeds and sampling seeds.")
 @workspace_option
 @tracking_option
@@ -37,6 +40,7 @@ def diff(
     metric: str | None,
     protocol: str | None,
     checkpoint: "Checkpoint",
+    rows: str | None,
     workspace: str,
     tracking: str | None,
     debug: bool,
@@ -52,9 +56,15 @@ def diff(
     dfloc diff 3fa9c1 77d0e2
     dfloc diff 3fa9c1 "base ldm seed=0" --metric ap
     dfloc diff "finetune ldm n=16" "scratch ldm n=16"
+    dfloc diff "clip-linear ldm" "srm-linear ldm" --rows changed.csv      (task: detect)
+
+    Of trials that detect or attribute a second table says how many images are called alike, and how many one of them
+    alone calls rightly. A trial that localizes and one that calls images are not compared.
     """
     from rich.console import Console
+    from upath import UPath
 
+    from dfloc import storage
     from dfloc.ledger import Ledger
     from dfloc.metrics import protocols
     from dfloc.report import differs
@@ -62,21 +72,36 @@ def diff(
     from dfloc.sweep import diff as compared
     from dfloc.sweep import lookup
 
-    place = Workspace(workspace, create=False)
-    ledger = Ledger(place)
+    if rows and not rows.endswith(".csv"):
+        raise ConfigError(f"--rows {rows} should end in .csv")
+    ledger = Ledger(place := Workspace(workspace, create=False))
     names = [lookup.fingerprint(place, run, tracking, any_repetition=not alone) for run in (a, b)]
     console = Console(soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else 160)
     for letter, name in zip("AB", names, strict=True):
         console.print(f"{letter}: trial {lookup.called(place, name)}", highlight=False, markup=False)
     paired = compared.paired(place, *names, alone=alone)
-    _show_fields(console, differs.fields(ledger.spec(paired[0][1]), ledger.spec(paired[0][2])))
+    specs = [ledger.spec(name) for name in paired[0][1:]]
+    _show_fields(console, differs.fields(*specs))
+    compared.refuse_tasks(*specs)
     pairs = [compared.TrialPair(*at, lookup.rows(ledger, one), lookup.rows(ledger, other)) for at, one, other in paired]
     chosen = compared.choose(pairs[0].a, pairs[0].b, protocol)
-    found = compared.differences(pairs, chosen, metric, checkpoint)
-    what = f"{metric or protocols.find(chosen).first.key}, {checkpoint} checkpoint, protocol {chosen}, fractions"
+    key = metric or protocols.find(chosen).first.key
+    _show_scores(console, pairs, chosen, key, checkpoint)
+    if rows:
+        storage.put(UPath(rows), _csv(compared.by_image(pairs, chosen, key, checkpoint)))
+
+
+def _show_scores(
+    console: "Console", pairs: "Sequence[TrialPair]", protocol: str, metric: str, checkpoint: "Checkpoint"
+) -> None:
+    from dfloc.sweep import diff as compared
+
+    found = compared.differences(pairs, protocol, metric, checkpoint)
+    what = f"{metric}, {checkpoint} checkpoint, protocol {protocol}, fractions"
     over = ", on these two trainings" if len(pairs) == 1 else f" and {len(pairs)} pairs of trainings"
     console.print(f"{what}; intervals over source images{over}", highlight=False)
     _show_differences(console, found)
+    _show_called(console, compared.called(pairs, protocol, checkpoint))
 
 
 def _show_fields(console: "Console", fields: "Sequence[Field]") -> None:
@@ -113,3 +138,30 @@ def _show_differences(console: "Console", found: "Sequence[Difference]") -> None
         counts = [f"{count:,}" for count in (one.images, photographs, trainings)]
         table.add_row(one.domain, split, *counts, *numbers, span, "*" if one.apart else "")
     console.print(table)
+
+
+def _show_called(console: "Console", found: "Sequence[CalledDifference]") -> None:
+    from rich.table import Table
+
+    if not found:
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("domain", no_wrap=True)
+    for heading in ("split", "images", "called alike", "right by A alone", "right by B alone", "score A", "score B"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in found:
+        split = one.split if one.condition == "clean" else f"{one.split}, {one.condition}"
+        counts = [f"{count:,}" for count in (one.images, one.alike, one.only_a, one.only_b)]
+        table.add_row(one.domain, split, *counts, f"{one.score_a:.3f}", f"{one.score_b:.3f}")
+    console.print()
+    console.print(table)
+
+
+def _csv(table: "pa.Table") -> bytes:
+    import pyarrow as pa
+    import pyarrow.csv as pc
+
+    sink = pa.BufferOutputStream()
+    pc.write_csv(table, sink)
+    found: bytes = sink.getvalue().to_pybytes()
+    return found

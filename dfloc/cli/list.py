@@ -9,8 +9,14 @@ from dfloc.cli.options import debug_option, plugin_option
 
 KINDS = (
     *("sweeps", "backbones", "decoders", "losses", "optimizers", "schedules"),
-    *("augmentations", "protocols", "domains"),
+    *("augmentations", "protocols", "domains", "tasks"),
 )
+IMAGES_ALONE = ("prior", "timm")  # which localize nothing; they say so themselves when they are asked to
+SAYS = {
+    "localize": "which pixels are fake: a map of probabilities",
+    "detect": "whether an image is fake: real or fake, a score",
+    "attribute": "which generator made an image: real or a family, a probability of each",
+}
 
 REGISTERED: Mapping[str, registry.ComponentKind] = {
     "decoders": "decoder",
@@ -31,6 +37,7 @@ def list_names(kind: str | None, debug: bool) -> None:
     \b
     dfloc list backbones
     dfloc list decoders --plugin my.py
+    dfloc list tasks                     what each gives, and the decoders, losses and protocols that fit it
     """
     for name in [kind] if kind else KINDS:
         click.echo(f"{name}:")
@@ -51,7 +58,38 @@ def _lines(kind: str) -> list[str]:
         return _domains()
     if kind == "augmentations":
         return _augmentations()
+    if kind == "tasks":
+        return [line for task, says in SAYS.items() for line in _task(task, says)]
     return registry.names(REGISTERED[kind])
+
+
+def _task(task: str, says: str) -> list[str]:
+    from dfloc import losses, measures
+    from dfloc.config import DecoderSpec, LossSpec
+    from dfloc.metrics import protocols
+    from dfloc.models import answers
+
+    num_classes = None if task == "localize" else 2
+    needs = "map" if num_classes is None else "image"
+    fitting: dict[str, list[str]] = {
+        "decoders": [
+            name
+            for name in registry.names("decoder")
+            if not (num_classes is None and name in IMAGES_ALONE)
+            and needs in answers.gives(DecoderSpec(name=name, plugin=registry.plugin_of("decoder", name)), num_classes)
+        ],
+        "losses": [
+            name
+            for name in registry.names("loss")
+            if name == "sum"
+            or needs in losses.reads(LossSpec(name=name, plugin=registry.plugin_of("loss", name)), frozenset({needs}))
+        ],
+        "protocols": [
+            name for name in registry.names("protocol") if needs == "map" or protocols.find(name).reads == "image"
+        ],
+        "selected by": [*measures.MEASURED[task], "last"],
+    }
+    return [f"{task:20} {says}", *(f"  {what + ':':18} {', '.join(names)}" for what, names in fitting.items())]
 
 
 def _sweeps() -> list[str]:

@@ -1,6 +1,5 @@
 """Images and masks of one's own, in folders or by a list -> the sample references of a domain and its real images."""
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import NamedTuple
 
 from dfloc.data import dolos, mask_matching, masks, source_images
 from dfloc.data.dolos import (
-    SPLITS,
     Sample,
     check_domain,
     files,
@@ -23,14 +21,19 @@ from dfloc.data.folders import EXTENSIONS, is_folder
 from dfloc.data.manifest import DomainInfo, Split
 from dfloc.data.mask_matching import CUT, NAME
 from dfloc.data.source_images import STEM, TABLE
+from dfloc.data.split_shares import divided
 from dfloc.data.table_files import SampleTable
 from dfloc.errors import ConfigError, DataError, did_you_mean
-from dfloc.ids import SampleId, bare
+from dfloc.ids import bare
 
 KnownDomains = Mapping[str, DomainInfo]
 
 _KEYS = ("fake", "split", "images", "masks", "mask", "table", "photograph", "real", "originals", "masks-are", "family")
 _WRITTEN = re.compile(rf"(?P<domain>[^=]+)=(?P<folder>.+?)(?P<rest>,({'|'.join(_KEYS)})=.*)", re.S)
+_WHOLE = re.compile(
+    r"(?P<domain>[^=]+)=(?P<folder>.+),(?P<kind>generated|real)(?P<rest>(,(images|split|photograph|family)=[^,]*)*)",
+    re.S,
+)
 
 
 class FolderPair(NamedTuple):
@@ -38,9 +41,10 @@ class FolderPair(NamedTuple):
 
     Attributes:
         images: a folder, with folders train, valid, test, or without.
-        masks: the same inside; the same folder where `mask` tells them apart.
-        domain: `<source>/<generator>`.
-        fake_is: which values of the masks are fake, as `masks.kind_of` has it.
+        masks: the same inside; the same folder where `mask` tells them apart. None where there are no masks.
+        domain: `<source>/<generator>`; of real images `<source>/real`.
+        fake_is: which values of the masks are fake, as `masks.kind_of` has it; where there are none `generated` (every
+            pixel is) or `real` (none is).
         split: shares of the photographs in per cent, `80/10/10`, or the split that all are of, where neither folders
             nor the table say it.
         mask: a mask's name without its extension: `{name}` is the image's, `{cut}` the same up to its last `_` (which
@@ -56,7 +60,7 @@ class FolderPair(NamedTuple):
     """
 
     images: Path
-    masks: Path
+    masks: Path | None
     domain: str
     fake_is: str
     split: str | None = None
@@ -73,7 +77,8 @@ def read_pair(written: str, otherwise: Split | None = None, held: KnownDomains |
     """Return the samples of a pair as a command line names it: `mine/sd=FOLDER,fake=white,split=80/10/10`.
 
     FOLDER has images/ and masks/, or what `images` and `masks` name, and the other files that are named. Several values
-    of a mask are written `fake=1,2` or `fake=1+2`.
+    of a mask are written `fake=1,2` or `fake=1+2`. Without masks it is `mine/sd=FOLDER,generated` or
+    `mine/real=FOLDER,real`, whose images lie in FOLDER itself, or in what `images` names.
 
     Args:
         written: as above; its keys are the attributes of `Pair`, but `fake` (fake_is) and `real` (authentic).
@@ -84,6 +89,8 @@ def read_pair(written: str, otherwise: Split | None = None, held: KnownDomains |
         ConfigError: it cannot be understood; else as `scan`.
         DataError: as `scan`.
     """
+    if whole := _whole_images(written):
+        return scan(whole, otherwise, held)
     found = _WRITTEN.fullmatch(written)
     parts = re.split(rf",(?=(?:{'|'.join(_KEYS)})=)", found["rest"][1:]) if found else []
     given = dict(part.split("=", 1) for part in parts)
@@ -97,7 +104,8 @@ def read_pair(written: str, otherwise: Split | None = None, held: KnownDomains |
             f'"{written}" names no folder pair: expected <source>/<generator>=FOLDER,fake={masks.FORMS}, '
             "and ,split=80/10/10 where neither FOLDER/images has folders train, valid, test nor a table says it; also, "
             "each once, images=, masks=, mask={cut}_mask, table=, photograph=, real=, originals=, "
-            "masks-are=stored|shown, family=NAME"
+            "masks-are=stored|shown, family=NAME; or without masks <source>/<generator>=FOLDER,generated or "
+            "<source>/real=FOLDER,real, with images=, split=, photograph=, family="
         )
     folder = Path(found["folder"])
     pair = FolderPair(
@@ -115,6 +123,30 @@ def read_pair(written: str, otherwise: Split | None = None, held: KnownDomains |
         family=given.get("family"),
     )
     return scan(pair, otherwise, held)
+
+
+def without_masks(written: str) -> str:
+    """Return the domain of a folder that a command line names without masks; empty where it is another."""
+    whole = _whole_images(written)
+    return whole.domain if whole else ""
+
+
+def _whole_images(written: str) -> FolderPair | None:
+    """Return a folder without masks, as it is written; None where it is a pair."""
+    found = _WHOLE.fullmatch(written)
+    if found is None or ",fake=" in written:
+        return None
+    given = dict(part.split("=", 1) for part in found["rest"].split(",") if part)
+    folder = Path(found["folder"])
+    return FolderPair(
+        images=folder / given["images"] if "images" in given else folder,
+        masks=None,
+        domain=found["domain"],
+        fake_is=found["kind"],
+        split=given.get("split"),
+        photograph=given.get("photograph"),
+        family=given.get("family"),
+    )
 
 
 def read_pairs(
@@ -142,7 +174,7 @@ def scan(pair: FolderPair, otherwise: Split | None = None, held: KnownDomains | 
             given where it is known.
         DataError: a folder or the table is missing or empty, the table cannot be used, or no image has a mask.
     """
-    check_domain(pair.domain)
+    _check_domain(pair)
     mask_matching.check(pair.mask)
     label, written = _rule(pair, held or {})
     tell = source_images.rule(written)
@@ -151,9 +183,8 @@ def scan(pair: FolderPair, otherwise: Split | None = None, held: KnownDomains | 
     samples = [*samples, *_authentic(pair, samples, known)]
     if any(sample.photograph for sample in samples):
         label = TABLE
-    samples = _once(
-        sample._replace(photograph=label, masks_are=pair.masks_are) for sample in _with_photographs(samples, tell)
-    )
+    told = _with_photographs(samples, tell, pair.fake_is == "real")
+    samples = _once(sample._replace(photograph=label, masks_are=pair.masks_are) for sample in told)
     family = _family(pair, held or {})
     samples = [each._replace(family=family) if each.domain == pair.domain else each for each in samples]
     where = pair.table or pair.images
@@ -164,18 +195,33 @@ def scan(pair: FolderPair, otherwise: Split | None = None, held: KnownDomains | 
     shares = otherwise if pair.split is None else pair.split
     if shares is None:
         raise ConfigError(f"{where} has no folders train, valid, test; say how to split them: split 80/10/10")
-    return _with_originals(_split(samples, shares, pair.domain), pair)
+    return _with_originals(divided(samples, shares, pair.domain), pair)
 
 
-def _with_photographs(samples: Sequence[Sample], tell: source_images.Rule) -> list[Sample]:
-    """Return samples with the photographs that they show, where no column said it."""
+def _check_domain(pair: FolderPair) -> None:
+    """Return if images of this kind can be a domain of this name.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    check_domain(pair.domain, reserved=() if pair.fake_is == "real" else ("real",))
+    if pair.fake_is == "real" and not dolos.is_real(pair.domain):
+        source = pair.domain.partition("/")[0]
+        raise ConfigError(
+            f'domain "{pair.domain}" cannot be used of real images, whose domain is <source>/real; write '
+            f"{source}/real=FOLDER,real"
+        )
+
+
+def _with_photographs(samples: Sequence[Sample], tell: source_images.Rule, alone: bool = False) -> list[Sample]:
+    """Return samples with the photographs that they show, where no column said it; `alone`: all of them are real."""
     source = samples[0].domain.partition("/")[0]
     fakes = [
         sample if sample.photograph else sample._replace(stem=f"{source}/{tell(bare(sample.name))}")
         for sample in samples
-        if sample.photograph or sample.mask_kind != "real"
+        if alone or sample.photograph or sample.mask_kind != "real"
     ]
-    reals = [sample for sample in samples if not sample.photograph and sample.mask_kind == "real"]
+    reals = [sample for sample in samples if not (alone or sample.photograph) and sample.mask_kind == "real"]
     shown = {sample.stem.partition("/")[2] for sample in fakes}
     stems = source_images.of_authentic([bare(sample.name) for sample in reals], shown, tell)
     return [*fakes, *(real._replace(stem=f"{source}/{stems[bare(real.name)]}") for real in reals)]
@@ -207,22 +253,25 @@ def _family(pair: FolderPair, held: KnownDomains) -> str | None:
 
 
 def _of_table(pair: FolderPair, table: Path, tell: source_images.Rule) -> tuple[list[Sample], bool]:
+    assert pair.masks is not None
     return SampleTable(
         table, pair.images, pair.masks, pair.domain, masks.kind_of(pair.fake_is), pair.mask, tell
     ).samples()
 
 
 def _of_folders(pair: FolderPair) -> tuple[list[Sample], bool]:
-    """Return the samples of two folders, and whether these have split folders."""
-    for folder in (pair.images, pair.masks):
+    """Return the samples of two folders, or of one without masks, and whether these have split folders."""
+    for folder in (pair.images, *([pair.masks] if pair.masks else [])):
         if not is_folder(folder):
-            raise DataError(f"no folder {folder}; expected one with images and one with their masks")
+            with_masks = " and one with their masks" if pair.masks else ""
+            raise DataError(f"no folder {folder}; expected one with images{with_masks}")
+    kind = masks.kind_of(pair.fake_is) if pair.masks else pair.fake_is
     known = has_splits(pair.images)
     refuse_other_case(pair.images)
     if known:
-        samples = with_splits(pair.images, pair.masks, pair.domain, masks.kind_of(pair.fake_is), pair.mask)
+        samples = with_splits(pair.images, pair.masks, pair.domain, kind, pair.mask)
     else:
-        samples = files(pair.images, pair.masks, pair.domain, "train", masks.kind_of(pair.fake_is), pair.mask)
+        samples = files(pair.images, pair.masks, pair.domain, "train", kind, pair.mask)
     if not samples:
         raise DataError(f"no files in {pair.images}; expected images ({', '.join(sorted(EXTENSIONS))})")
     return samples, known
@@ -231,7 +280,7 @@ def _of_folders(pair: FolderPair) -> tuple[list[Sample], bool]:
 def _refuse_unpaired(pair: FolderPair, samples: Sequence[Sample]) -> None:
     """Refuse images of which none has a mask, and say what is nearly one."""
     lost = next((sample for sample in samples if sample.fault), None)
-    if lost and not any(sample.mask for sample in samples):
+    if pair.masks and lost and not any(sample.mask for sample in samples):
         raise DataError(
             f"none of the {len(samples)} images in {pair.images} has one mask in {pair.masks}; the first is "
             f"{lost.name}: {lost.fault}"
@@ -271,36 +320,3 @@ def _once(samples: Iterable[Sample]) -> list[Sample]:
         if other is not sample and not (same and other == sample._replace(image=other.image)):
             raise DataError(f"{other.image} and {sample.image} would both be {sample.id}; rename one of them")
     return list(found.values())
-
-
-def _split(samples: Sequence[Sample], shares: str, domain: str) -> list[Sample]:
-    """Give each photograph to a split, by a hash of its name, so that the split has the share that was asked."""
-    if shares in SPLITS:
-        return [_moved(sample, split) for sample in samples for split in SPLITS if split == shares]
-    per_cent = _shares(shares)
-    stems = sorted({sample.stem for sample in samples}, key=lambda stem: hashlib.sha256(stem.encode()).hexdigest())
-    bounds = [round(len(stems) * sum(per_cent[: place + 1]) / 100) for place in range(3)]
-    split_of: dict[str, Split] = {}
-    for index, stem in enumerate(stems):
-        split_of[stem] = next(split for split, bound in zip(SPLITS, bounds, strict=True) if index < bound)
-    there = {split_of[sample.stem] for sample in samples if sample.domain == domain}
-    missing = [split for split, share in zip(SPLITS, per_cent, strict=True) if share and split not in there]
-    if missing:
-        raise DataError(
-            f"{len(samples)} images show {len(stems)} source images (--photograph, photograph= in --own, says which "
-            f"file shows which): too few for a {missing[0]} split of {shares}"
-        )
-    return [_moved(sample, split_of[sample.stem]) for sample in samples]
-
-
-def _moved(sample: Sample, split: Split) -> Sample:
-    return sample._replace(split=split, id=str(SampleId.of(sample.id)._replace(split=split)))
-
-
-def _shares(text: str) -> list[int]:
-    parts = text.split("/")
-    if len(parts) != 3 or not all(part.isdecimal() for part in parts) or sum(map(int, parts)) != 100:
-        raise ConfigError(
-            f'split "{text}" cannot be used: expected train/valid/test in per cent, as 80/10/10, or one of these words'
-        )
-    return [int(part) for part in parts]

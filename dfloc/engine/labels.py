@@ -53,17 +53,26 @@ class Classes(NamedTuple):
         Raises:
             DataError: a logit is no finite number.
         """
-        logit_BK = logit_BK.double().cpu()
-        if not bool(logit_BK.isfinite().all()):
-            raise DataError("a model gave an image a logit that is no finite number; look at its weights")
-        prob_BK, rows = logit_BK.softmax(1), list[dict[str, Any]]()
-        for sample, logit_K, prob_K in zip(samples, logit_BK.tolist(), prob_BK.tolist(), strict=True):
+        prob_BK, rows = probabilities(logit_BK), list[dict[str, Any]]()
+        for sample, logit_K, prob_K in zip(samples, logit_BK.double().tolist(), prob_BK.tolist(), strict=True):
             called = self.names[max(range(len(prob_K)), key=prob_K.__getitem__)]
             row = {"score": 1 - prob_K[0], "class": self.true(sample), "called": called}
             row |= {"fake_logit": logit_K[1]} if self.task == "detect" else {}
             row |= {f"prob_{name}": prob for name, prob in zip(self.names, prob_K, strict=True)}
             rows.append(row)
         return rows
+
+
+def probabilities(logit_BK: Tensor) -> Tensor:
+    """Return the probability of each class, [B, K] in float64 on the CPU.
+
+    Raises:
+        DataError: a logit is no finite number.
+    """
+    logit_BK = logit_BK.double().cpu()
+    if not bool(logit_BK.isfinite().all()):
+        raise DataError("a model gave an image a logit that is no finite number; look at its weights")
+    return logit_BK.softmax(1)
 
 
 def label(spec: TrialSpec) -> Label:

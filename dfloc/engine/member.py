@@ -17,7 +17,7 @@ from dfloc.engine.batches import Source
 from dfloc.errors import ConfigError, DflocError
 from dfloc.ledger import EpochRecord
 from dfloc.measures import MEASURES
-from dfloc.models import decoders
+from dfloc.models import answers, decoders
 from dfloc.models.base import Outputs, outputs
 from dfloc.models.smp import Segmenter
 from dfloc.registry import MapSpec
@@ -55,7 +55,7 @@ class Member:
         self.ended = False
         self._schedule = schedule.make(spec)
         self._loss = losses.make(spec.loss)
-        self._reads = losses.reads(spec.loss, decoders.gives(spec.decoder, spec.num_classes))
+        self._reads = losses.reads(spec.loss, answers.gives(spec.decoder, spec.num_classes))
         self._best_value = -math.inf
         self._best: dict[str, Tensor] = {}
         self._losses: list[Tensor] = []

@@ -1,28 +1,29 @@
-"""A finished trial on any photograph: the map that evaluation sees, at the photograph's own size."""
+"""A finished trial on any photograph: what evaluation sees of it, a map at the photograph's own size or its class."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from upath import UPath
 
-from dfloc import arithmetic, repro
+from dfloc import arithmetic, repro, summary
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.data.shards import Pixels
-from dfloc.engine import checkpoint
+from dfloc.engine import checkpoint, labels
 from dfloc.engine.batches import look
 from dfloc.errors import ConfigError, DataError
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger
-from dfloc.metrics import protocols
+from dfloc.metrics import image_protocols, protocols
+from dfloc.metrics.image_rows import FAKE, REAL
 from dfloc.models import decoders
-from dfloc.models.base import Backbone
+from dfloc.models.base import Backbone, outputs
 from dfloc.registry import map_spec
 from dfloc.storage import Workspace
 
-PROTOCOL = "declip-2025"
+PROTOCOL, IMAGE_PROTOCOL = "declip-2025", "image-1"
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,31 @@ class Prediction:
     """What a trial says of one photograph.
 
     Attributes:
-        prob_HW: probability that a pixel was generated, float32 in [0, 1] on the CPU, at the photograph's size.
-        mean: of the map before it is resized, as `mean_prob` of a row.
+        prob_HW: probability that a pixel was generated, float32 in [0, 1] on the CPU, at the photograph's size; None
+            where the model gives no map.
+        mean: of the map before it is resized, as `mean_prob` of a row; None likewise.
+        probabilities: of each class, real first; empty where the model localizes.
     """
 
-    prob_HW: Tensor  # noqa: N815
-    mean: float
+    prob_HW: Tensor | None = None  # noqa: N815
+    mean: float | None = None
+    probabilities: Mapping[str, float] = field(default_factory=dict)
 
     def area(self, threshold: float) -> float:
         """Return the share of pixels whose probability is strictly above a threshold."""
+        assert self.prob_HW is not None
         return float((self.prob_HW > threshold).double().mean())
+
+    @property
+    def score(self) -> float:
+        """The probability that the photograph is fake, as `score` of a row."""
+        return 1 - self.probabilities[REAL]
+
+    def called(self, threshold: float | None) -> str:
+        """Return what the photograph is called: fake where its score is strictly above; None: the likeliest class."""
+        if threshold is None:
+            return max(self.probabilities, key=self.probabilities.__getitem__)
+        return FAKE if self.score > threshold else REAL
 
 
 class Predictor:
@@ -65,6 +81,7 @@ class Predictor:
         self._recipes, self._backbones, self._device = spec.maps, backbones, device
         self._resize = protocols.find(protocol).resize
         shapes = [map_spec(recipe.map) for recipe in spec.maps]
+        self.classes = labels.classes(spec)
         self._decoder = decoders.build(spec.decoder, shapes, repro.generator(0, "init"), spec.num_classes)
         checkpoint.load(weights, self._decoder)
         self._decoder.to(device).eval()
@@ -90,28 +107,89 @@ class Predictor:
         """Return the prediction for an RGB image, uint8 [H, W, 3].
 
         Raises:
-            DataError: the map has a value that is no number.
+            DataError: the map has a value, or a class a logit, that is no number.
         """
         size = (image_HWC.shape[0], image_HWC.shape[1])
         with arithmetic.exact(torch.get_num_threads()), torch.inference_mode():
             tokens = self.spec.decoder.reads_tokens
             x_BCHW = look([image_HWC], self._backbones, self._recipes, self._device, tokens=tokens)
-            prob_11HW = self._decoder(x_BCHW.to(self._device)).sigmoid()
-            if not prob_11HW.isfinite().all():
-                raise DataError("the map has a value that is no number; are these the weights that it was trained on?")
-            mean = float(prob_11HW.double().mean())
-            if prob_11HW.shape[2:] != size:
-                prob_11HW = self._resize(prob_11HW, size).clamp(0, 1)
+            said = outputs(self._decoder(x_BCHW.to(self._device)))
+            found = Prediction() if said.map_B1HW is None else self._localized(said.map_B1HW, size)
+        if said.image_BK is None:
+            return found
+        prob_K = labels.probabilities(said.image_BK)[0].tolist()
+        return replace(found, probabilities=dict(zip(self.classes, prob_K, strict=True)))
+
+    def _localized(self, logit_11HW: Tensor, size: tuple[int, int]) -> Prediction:
+        prob_11HW = logit_11HW.sigmoid()
+        if not prob_11HW.isfinite().all():
+            raise DataError("the map has a value that is no number; are these the weights that it was trained on?")
+        mean = float(prob_11HW.double().mean())
+        if prob_11HW.shape[2:] != size:
+            prob_11HW = self._resize(prob_11HW, size).clamp(0, 1)
         return Prediction(prob_11HW[0, 0].cpu(), mean)
 
 
-def facts(spec: TrialSpec, which: Checkpoint, threshold: float | None, protocol: str = PROTOCOL) -> dict[str, Any]:
-    """Return what a photograph's JSON says of the trial and of the threshold; None = the protocol's."""
-    rule = protocols.find(protocol)
+def protocol_of(spec: TrialSpec, asked: str | None) -> str:
+    """Return the protocol that a trial's photographs are judged by: the one that is asked for, else its task's.
+
+    Raises:
+        ConfigError: there is none such, or it measures maps and the trial gives none.
+    """
+    if spec.task == "localize":
+        return asked or PROTOCOL
+    if asked and protocols.find(asked).reads == "map":
+        raise ConfigError(f"task {spec.task} gives no map, which protocol {asked} measures; use protocol image-1")
+    return asked or IMAGE_PROTOCOL
+
+
+def facts(
+    spec: TrialSpec,
+    which: Checkpoint,
+    threshold: float | None,
+    protocol: str | None = None,
+    ledger: Ledger | None = None,
+) -> dict[str, Any]:
+    """Return what a photograph's JSON says of the trial and of the threshold.
+
+    Args:
+        spec: the trial's.
+        which: whose weights.
+        threshold: the one that is given; None: of a detector the one that its validation images chose, where the
+            protocol chooses one and the ledger has them scored, else the protocol's.
+        protocol: its name; None: the task's.
+        ledger: where validation images may be scored.
+
+    Raises:
+        ConfigError: as `protocol_of`, or a threshold for a trial that tells several classes apart.
+        WorkspaceError: rows are damaged.
+    """
+    value, source = _threshold(spec, which, threshold, protocol_of(spec, protocol), ledger)
     return {
         "trial": spec.fingerprint,
+        "task": spec.task,
         "checkpoint": which,
         "maps": [{"map": recipe.map, "weights": recipe.weights} for recipe in spec.maps],
-        "threshold": rule.threshold if threshold is None else threshold,
-        "threshold_source": f"protocol {rule.name}: {rule.threshold}" if threshold is None else "given",
+        "threshold": value,
+        "threshold_source": source,
     }
+
+
+def _threshold(
+    spec: TrialSpec, which: Checkpoint, given: float | None, protocol: str, ledger: Ledger | None
+) -> tuple[float | None, str]:
+    """Return a threshold and where it came from; of an attribution none: the likeliest class is called."""
+    if spec.task == "attribute":
+        if given is not None:
+            raise ConfigError("task attribute calls the likeliest class, whatever a threshold; leave --threshold out")
+        return None, "argmax"
+    if given is not None:
+        return given, "given"
+    rule = protocols.find(protocol)
+    if spec.task == "localize":
+        return rule.threshold, f"protocol {rule.name}: {rule.threshold}"
+    rows = summary.validated(ledger, spec.fingerprint, spec.valid, which, protocol) if ledger else None
+    chosen = None if rows is None else image_protocols.chosen(rows)
+    if rows is None or chosen is None:
+        return rule.threshold, "default"
+    return chosen, f"validation: best balanced accuracy on {len(rows)} images, protocol {rule.name}"

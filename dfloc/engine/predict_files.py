@@ -24,6 +24,7 @@ TINT = (255, 0, 0)
 OUTLINE = (255, 255, 0)
 STRENGTH = 0.6  # of the tint where the probability is 1
 OUTPUTS = (".prob.png", ".overlay.png")
+MAX_JSON = 1 << 20  # bytes; what was said of a photograph is shorter
 SAME = ("image_sha256", "trial", "checkpoint")
 
 
@@ -37,6 +38,14 @@ class PhotoFiles(NamedTuple):
     def shown(self) -> str:
         """The path as a screen and JSON can show it."""
         return text(str(self.path))
+
+
+class PhotoOutcome(NamedTuple):
+    """A photograph, what is wrong with it (empty: nothing), and what its JSON says (empty where it is wrong)."""
+
+    photo: PhotoFiles
+    wrong: str
+    facts: Mapping[str, Any]
 
 
 def find(given: Sequence[Path]) -> tuple[list[PhotoFiles], list[Path]]:
@@ -77,48 +86,51 @@ def find(given: Sequence[Path]) -> tuple[list[PhotoFiles], list[Path]]:
 
 def predict(
     predictor: Predictor, photos: Sequence[PhotoFiles], out: Path, trial_facts: Mapping[str, Any]
-) -> Iterator[tuple[PhotoFiles, str]]:
+) -> Iterator[PhotoOutcome]:
     """Write `NAME.prob.png`, `NAME.overlay.png` and, when both are there, `NAME.json` for each photograph.
+
+    A model that gives no map has the JSON alone.
 
     Args:
         predictor: the trial.
         photos: as `find` gives them.
         out: the output folder.
-        trial_facts: what the JSON says of the trial; `threshold` is that of area and outline.
+        trial_facts: what the JSON says of the trial; `threshold` is that of area and outline, or of the score.
 
     Yields:
-        Each photograph, with what is wrong with it; empty where its files were written.
+        What came of each photograph.
 
     Raises:
         DiskFullError: there is no room for the files; no other photograph is tried.
     """
     for photo in photos:
         try:
-            _predict(predictor, photo, out, trial_facts)
+            found = _predict(predictor, photo, out, trial_facts)
         except DiskFullError:
             raise
         except (DflocError, OSError) as error:
-            yield photo, str(error)
+            yield PhotoOutcome(photo, str(error), {})
         else:
-            yield photo, ""
+            yield PhotoOutcome(photo, "", found)
 
 
-def _predict(predictor: Predictor, photo: PhotoFiles, out: Path, trial_facts: Mapping[str, Any]) -> None:
+def _predict(predictor: Predictor, photo: PhotoFiles, out: Path, trial_facts: Mapping[str, Any]) -> Mapping[str, Any]:
     data = photo.path.read_bytes()
     facts = {"image": photo.shown, "image_sha256": _sha256(data), **trial_facts}
     _refuse_other(UPath(out) / f"{photo.name}.json", facts)
     image_HWC = decode_image(data, new=True)
     said = predictor(image_HWC)
-    facts |= {
-        "width": image_HWC.shape[1],
-        "height": image_HWC.shape[0],
-        "mean_prob": said.mean,
-        "area": said.area(trial_facts["threshold"]),
-    }
-    prob_HW = np.round(said.prob_HW.numpy() * 255).astype(np.uint8)
-    _put(out, f"{photo.name}.prob.png", Image.fromarray(prob_HW))
-    _put(out, f"{photo.name}.overlay.png", overlay(image_HWC, said.prob_HW.numpy(), trial_facts["threshold"]))
+    facts |= {"width": image_HWC.shape[1], "height": image_HWC.shape[0]}
+    if said.probabilities:
+        called = said.called(trial_facts["threshold"])
+        facts |= {"score": said.score, "called": called, "probabilities": dict(said.probabilities)}
+    if said.prob_HW is not None:
+        threshold, prob_HW = trial_facts["threshold"], said.prob_HW.numpy()
+        facts |= {"mean_prob": said.mean, "area": said.area(threshold)}
+        _put(out, f"{photo.name}.prob.png", Image.fromarray(np.round(prob_HW * 255).astype(np.uint8)))
+        _put(out, f"{photo.name}.overlay.png", overlay(image_HWC, prob_HW, threshold))
     storage.put_json(UPath(out) / f"{photo.name}.json", facts)
+    return facts
 
 
 def overlay(image_HWC: Pixels, prob_HW: npt.NDArray[np.float32], threshold: float) -> Image.Image:
@@ -150,7 +162,18 @@ def _put(out: Path, name: str, picture: Image.Image) -> None:
 
 def _is_output(path: Path) -> bool:
     """Return whether an earlier command wrote a file."""
-    return path.name.endswith(OUTPUTS) or (path.suffix == ".json" and path.with_suffix(OUTPUTS[0]).exists())
+    if path.suffix != ".json":
+        return path.name.endswith(OUTPUTS)
+    return path.with_suffix(OUTPUTS[0]).exists() or _says_of_photograph(path)
+
+
+def _says_of_photograph(path: Path) -> bool:
+    """Return whether a JSON is what was said of a photograph."""
+    try:
+        there = storage.get_json(UPath(path)) if path.stat().st_size <= MAX_JSON else None
+    except (DflocError, OSError):
+        return False
+    return isinstance(there, dict) and {*SAME, "image"} <= there.keys()
 
 
 def _sha256(data: bytes) -> str:

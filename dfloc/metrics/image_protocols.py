@@ -120,15 +120,25 @@ def _of_pair(fakes: Table, reals: Table, valid: Table | None) -> dict[str, float
         "image_tnr": image.image_tnr(real.score_N),
     }
     if valid is not None and len(valid):
-        found |= _at_chosen(fake.score_N, real.score_N, image_rows.read(valid))
+        found |= _at_chosen(fake.score_N, real.score_N, valid)
     return found | (_attribution(fake, real) if _attributes(fake) else {})
 
 
-def _at_chosen(fake_N: Array, real_M: Array, valid: ImageRows) -> dict[str, float]:
-    sides = valid.score_N[valid.is_fake_N], valid.score_N[~valid.is_fake_N]
-    if not all(map(len, sides)):
+def chosen(valid: Table) -> float | None:
+    """Return the threshold of `image-1` that rows of validation images choose; None where fakes or reals lack.
+
+    Raises:
+        DataError: as `image_rows.read`.
+    """
+    rows = image_rows.read(valid)
+    sides = rows.score_N[rows.is_fake_N], rows.score_N[~rows.is_fake_N]
+    return image.image_threshold(*sides) if all(map(len, sides)) else None
+
+
+def _at_chosen(fake_N: Array, real_M: Array, valid: Table) -> dict[str, float]:
+    threshold = chosen(valid)
+    if threshold is None:
         return {}
-    threshold = image.image_threshold(*sides)
     accuracy = image.image_accuracy(fake_N, real_M, threshold)
     return {"image_threshold": threshold, "image_accuracy_valid": accuracy}
 

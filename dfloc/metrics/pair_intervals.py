@@ -1,6 +1,7 @@
 """Intervals of numbers of fakes and reals together, over source images."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,21 @@ def interval(
     level: float = 0.95,
     num_resamples: int = 1000,
 ) -> Interval:
-    """Return the interval of one number of `summarise_pair`.
+    """Return the interval of one number of `summarise_pair`; args, returns and raises as `several`."""
+    return several(fakes, reals, protocol, [key], valid, level=level, num_resamples=num_resamples)[key]
+
+
+def several(
+    fakes: pa.Table,
+    reals: pa.Table,
+    protocol: str,
+    keys: Sequence[str],
+    valid: pa.Table | None = None,
+    *,
+    level: float = 0.95,
+    num_resamples: int = 1000,
+) -> dict[str, Interval]:
+    """Return the intervals of several numbers of `summarise_pair`, by key; the same draws serve all of them.
 
     A mean over images that is `of_pair` is a mean over two domains, of which the reals are one (`metrics.intervals`);
     of any other number source images are drawn (`metrics.bootstrap`). A real and the fakes that were made of it stay
@@ -36,7 +51,7 @@ def interval(
         fakes: as in `summarise_pair`; with the columns draw, seed and stem.
         reals: likewise.
         protocol: its name.
-        key: a metric of the pair.
+        keys: metrics of the pair.
         valid: as in `summarise_pair`.
         level: the share of repetitions in which the true number lies inside.
         num_resamples: how many are drawn of a number that is no mean.
@@ -46,18 +61,35 @@ def interval(
     """
     rule = protocols.find(protocol)
     found = summarise_pair(fakes, reals, protocol, valid)
-    if key not in found:
-        raise DataError(f"these fakes and reals have no {key} by {protocol}; known: {', '.join(found) or 'nothing'}")
-    metric = rule.per_image.get(key)
-    if metric is not None:
-        return _of_means(fakes, reals, rule, metric, level)
+    if lacking := [key for key in keys if key not in found]:
+        known = ", ".join(found) or "nothing"
+        raise DataError(f"these fakes and reals have no {lacking[0]} by {protocol}; known: {known}")
+    drawn: list[dict[str, float]] = []
+    return {
+        key: _of_means(fakes, reals, rule, rule.per_image[key], level)
+        if key in rule.per_image
+        else _of_set(fakes, reals, rule, key, found[key], _number(rule, key, valid, drawn), level, num_resamples)
+        for key in keys
+    }
+
+
+def _of_set(
+    fakes: pa.Table,
+    reals: pa.Table,
+    rule: Protocol,
+    key: str,
+    value: float,
+    number: Callable[[pa.Table], float],
+    level: float,
+    num_resamples: int,
+) -> Interval:
     few = min(len(np.unique(column(rows, "stem"))) for rows in (fakes, reals))
     if few < FEWEST:
         num = len(np.unique(np.concatenate([column(rows, "stem") for rows in (fakes, reals)])))
-        return Interval(found[key], float("nan"), float("nan"), num)
-    return bootstrap.interval(
-        _marked(fakes, reals), _number(protocol, key, valid), level=level, num_resamples=num_resamples
-    )
+        return Interval(value, float("nan"), float("nan"), num)
+    found = bootstrap.interval(_marked(fakes, reals), number, level=level, num_resamples=num_resamples)
+    least, most = next((each.bounds for each in rule.metrics if each.key == key), intervals.UNBOUNDED)
+    return found._replace(low=max(found.low, least), high=min(found.high, most))
 
 
 def _of_means(fakes: pa.Table, reals: pa.Table, rule: Protocol, metric: Metric, level: float) -> Interval:
@@ -80,12 +112,18 @@ def _marked(fakes: pa.Table, reals: pa.Table) -> pa.Table:
     return pa.concat_tables(sides, promote_options="permissive")
 
 
-def _number(protocol: str, key: str, valid: pa.Table | None) -> Callable[[pa.Table], float]:
-    rule = protocols.find(protocol)
+def _number(
+    rule: Protocol, key: str, valid: pa.Table | None, drawn: list[dict[str, float]]
+) -> Callable[[pa.Table], float]:
+    """Return what a resampled table is worth; draws, which come in one order for every key, are measured once."""
+    place = itertools.count()
 
     def number(rows: pa.Table) -> float:
-        real = column(rows, IS_REAL)
-        sides = [rows.filter(pa.array(which)) for which in (~real, real)]
-        return rule.of_pair(sides[0], sides[1], valid).get(key, float("nan")) if all(map(len, sides)) else float("nan")
+        at = next(place)
+        if at == len(drawn):
+            real = column(rows, IS_REAL)
+            sides = [rows.filter(pa.array(which)) for which in (~real, real)]
+            drawn.append(rule.of_pair(sides[0], sides[1], valid) if all(map(len, sides)) else {})
+        return drawn[at].get(key, float("nan"))
 
     return number

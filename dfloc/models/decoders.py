@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dfloc import registry, repro
 from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError
+from dfloc.models import answers
 from dfloc.models.base import freeze
 from dfloc.registry import MapSpec
 
@@ -189,12 +190,6 @@ def initialise(decoder: nn.Module, init: Literal["default", "declip"], generator
             nn.init.normal_(layer.weight, 0.0, 0.02, generator)
 
 
-def gives(spec: DecoderSpec, num_classes: int | None) -> frozenset[str]:
-    """Return what a decoder gives, `map`, `image` or both (`registry.DECODER_GIVES`); a plug-in's gives a map."""
-    said = "map" if num_classes is None or spec.plugin else registry.DECODER_GIVES.get(spec.name, "map")
-    return frozenset({"map", "image"} if said == "both" else {said})
-
-
 def build(
     spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator, num_classes: int | None = None
 ) -> nn.Module:
@@ -216,17 +211,20 @@ def build(
     if not maps:
         raise ConfigError(f'decoder "{spec.name}" needs at least one map')
     make = registry.find("decoder", spec.name, spec.plugin)
-    of_images = "image" in gives(spec, num_classes)
+    of_images = "image" in answers.gives(spec, num_classes)
     if num_classes is not None and not of_images:
         answer = " or ".join(sorted(registry.DECODER_GIVES))
-        raise ConfigError(f'decoder "{spec.name}" gives a map, but the task asks for an answer an image; use {answer}')
+        cure = 'let its factory say make.gives = "image", or ' if spec.plugin else ""
+        raise ConfigError(
+            f'decoder "{spec.name}" gives a map, but the task asks for an answer an image; {cure}use {answer}'
+        )
     if num_classes is not None and num_classes < 2:
         raise ConfigError(f"a task of images tells two classes or more apart, not {num_classes}")
     vectors = [spec_ for spec_ in maps if spec_.layout == "vector"]
     if vectors and not of_images:
         raise ConfigError(f'decoder "{spec.name}" needs maps with a grid; a vector of {vectors[0].channels} has none')
-    answers = not spec.plugin and spec.name in registry.DECODER_GIVES
-    return cast(nn.Module, make(spec, maps, generator, *([num_classes] if answers else [])))
+    tells = hasattr(make, "gives") if spec.plugin else spec.name in registry.DECODER_GIVES
+    return cast(nn.Module, make(spec, maps, generator, *([num_classes] if tells else [])))
 
 
 @lru_cache

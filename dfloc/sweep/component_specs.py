@@ -8,7 +8,7 @@ from dfloc.augmentation import AugmentSpec
 from dfloc.config import DecoderSpec, LossSpec, MapRecipe, OptimizerSpec, ScheduleSpec, TrialSpec
 from dfloc.data import augment as augmentations
 from dfloc.errors import ConfigError, unknown
-from dfloc.models import decoders
+from dfloc.models import answers, decoders
 from dfloc.planned import PlannedTrial
 from dfloc.registry import SOLVED
 from dfloc.sweep.sweep_keys import AugmentAsk, DecoderAsk, TrialAsk
@@ -72,7 +72,7 @@ def refuse_misfit(decoder: DecoderSpec, loss: LossSpec, num_classes: int | None 
     Raises:
         ConfigError: it reads a map, or image logits, and the decoder gives none (says what would fit).
     """
-    given = decoders.gives(decoder, num_classes)
+    given = answers.gives(decoder, num_classes)
     for part in loss.terms or (loss,):
         lacking = losses.reads(part, given) - given
         if lacking == {"image"}:

@@ -1,20 +1,25 @@
 """Two trials side by side: paired differences of their scores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dfloc.config import Checkpoint
+from dfloc.config import Checkpoint, TrialSpec
 from dfloc.errors import ConfigError, DataError, unknown
 from dfloc.ledger import Ledger
-from dfloc.metrics import intervals, protocols
+from dfloc.metrics import image_rows, intervals, protocols
+from dfloc.metrics.image_rows import FAKE, REAL, ImageRows
 from dfloc.metrics.intervals import Images, Interval, Training, holm
 from dfloc.metrics.metric import Bounds
+from dfloc.metrics.protocols import Protocol
+from dfloc.metrics.table import Array, column
 from dfloc.storage import Workspace
 from dfloc.sweep import lookup
+
+ScoredSplit = tuple[str, str, str]  # domain, split, condition
 
 
 class TrialPair(NamedTuple):
@@ -45,6 +50,42 @@ class Difference(NamedTuple):
     b: float
     difference: Interval
     apart: bool = False
+
+
+class CalledDifference(NamedTuple):
+    """How two recipes call the images of a domain's split, of every pair of trainings.
+
+    Attributes:
+        images: that both have rows of.
+        alike: called the same by both.
+        only_a: right by the first alone.
+        only_b: right by the second alone.
+        score_a: mean score of the first.
+        score_b: mean score of the second.
+    """
+
+    domain: str
+    split: str
+    condition: str
+    images: int
+    alike: int
+    only_a: int
+    only_b: int
+    score_a: float
+    score_b: float
+
+
+def refuse_tasks(a: TrialSpec, b: TrialSpec) -> None:
+    """Return if the scores of two trials are of one kind.
+
+    Raises:
+        ConfigError: one localizes, the other calls images: the mean of a map is no probability of a class.
+    """
+    if (a.task == "localize") != (b.task == "localize"):
+        raise ConfigError(
+            f"A is of task {a.task}, B of task {b.task}: the mean of a map and the probability of a class are scores "
+            "of two kinds, which nothing compares; name two trials that localize, or two that call images"
+        )
 
 
 def paired(workspace: Workspace, a: str, b: str, *, alone: bool) -> list[tuple[tuple[int, int], str, str]]:
@@ -106,9 +147,8 @@ def differences(
     found: dict[ScoredSplit, list[tuple[Training, Training]]] = {}
     stems: dict[str, int] = {}
     for pair in pairs:
-        first, second = (_of(rows, protocol, checkpoint) for rows in (pair.a, pair.b))
-        for place in [place for place in first if place in second]:
-            if images := _shared(place, first[place], second[place], metric, stems):
+        for place, *rows in _places([pair], protocol, checkpoint):
+            if images := _shared(place, rows[0], rows[1], rule, metric, stems):
                 a, b = (Training(pair.draw, pair.seed, [each]) for each in images)
                 found.setdefault(place, []).append((a, b))
     if not found:
@@ -118,6 +158,71 @@ def differences(
     return [one._replace(apart=far) for one, far in zip(kept, apart, strict=True)]
 
 
+def called(pairs: Sequence[TrialPair], protocol: str, checkpoint: Checkpoint = "best") -> list[CalledDifference]:
+    """Return how the two call images, by domain, split and condition; nothing by a protocol of maps.
+
+    Raises:
+        DataError: rows lack what is read of images.
+    """
+    if protocols.find(protocol).reads == "map":
+        return []
+    found: dict[ScoredSplit, list[tuple[ImageRows, ImageRows]]] = {}
+    for place, a, b in _places(pairs, protocol, checkpoint):
+        found.setdefault(place, []).append((image_rows.read(a), image_rows.read(b)))
+    return [_called(place, sides) for place, sides in sorted(found.items())]
+
+
+def _called(place: ScoredSplit, sides: Sequence[tuple[ImageRows, ImageRows]]) -> CalledDifference:
+    rights = [(a.called_N == a.class_N, b.called_N == b.class_N) for a, b in sides]
+    alike = [_names(a, (a, b), a.called_N) == _names(b, (a, b), b.called_N) for a, b in sides]
+    return CalledDifference(
+        *place,
+        images=sum(len(each) for each in alike),
+        alike=sum(int(each.sum()) for each in alike),
+        only_a=sum(int((a & ~b).sum()) for a, b in rights),
+        only_b=sum(int((b & ~a).sum()) for a, b in rights),
+        score_a=float(np.concatenate([a.score_N for a, _ in sides]).mean()),
+        score_b=float(np.concatenate([b.score_N for _, b in sides]).mean()),
+    )
+
+
+def by_image(pairs: Sequence[TrialPair], protocol: str, metric: str, checkpoint: Checkpoint = "best") -> pa.Table:
+    """Return a row for each image that both sides of a pair have: `a` and `b`, the metric of either, and names.
+
+    Of a protocol of images also `class_a`, `called_a`, `score_a` and those of b, and whether it is called `alike`.
+    """
+    rule, tables = protocols.find(protocol), []
+    for place, a, b in _places(pairs, protocol, checkpoint):
+        names = dict(zip(("domain", "split", "condition"), place, strict=True))
+        columns: dict[str, object] = {"id": a["id"], **{name: [value] * len(a) for name, value in names.items()}}
+        columns |= {side: _values(rule, rows, metric) for side, rows in (("a", a), ("b", b))}
+        if rule.reads == "image":
+            sides = image_rows.read(a), image_rows.read(b)
+            for name, rows in zip("ab", sides, strict=True):
+                told = {"class": rows.class_N, "called": rows.called_N, "score": rows.score_N}
+                columns |= {f"{key}_{name}": values for key, values in told.items()}
+            columns["alike"] = _names(sides[0], sides, sides[0].called_N) == _names(sides[1], sides, sides[1].called_N)
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables)
+
+
+def _names(rows: ImageRows, sides: tuple[ImageRows, ImageRows], names_N: Array) -> Array:
+    """Return what images are or are called in words that both sides know: of other classes real and fake alone."""
+    return names_N if sides[0].classes == sides[1].classes else np.where(names_N == REAL, REAL, FAKE)
+
+
+def _places(
+    pairs: Sequence[TrialPair], protocol: str, checkpoint: Checkpoint
+) -> Iterator[tuple[ScoredSplit, pa.Table, pa.Table]]:
+    """Yield the rows of the images that both sides of each pair have, in one order."""
+    for pair in pairs:
+        first, second = (_of(rows, protocol, checkpoint) for rows in (pair.a, pair.b))
+        for place in (place for place in first if place in second):
+            a, b = _common(first[place], second[place])
+            if len(a):
+                yield place, a, b
+
+
 def _nothing_shared(pair: TrialPair, protocol: str, metric: str, checkpoint: Checkpoint) -> str:
     sides = [_of(rows, protocol, checkpoint) for rows in (pair.a, pair.b)]
     domains = [", ".join(dict.fromkeys(domain for domain, _, _ in side)) or "nothing" for side in sides]
@@ -125,9 +230,6 @@ def _nothing_shared(pair: TrialPair, protocol: str, metric: str, checkpoint: Che
         f"the two have no image in common for {metric} by {protocol}: A was scored on {domains[0]}, "
         f"B on {domains[1]}; score both on the same data: dfloc evaluate RUN --data DIR"
     )
-
-
-ScoredSplit = tuple[str, str, str]
 
 
 def _of(rows: pa.Table, protocol: str, which: Checkpoint) -> dict[ScoredSplit, pa.Table]:
@@ -140,20 +242,29 @@ def _of(rows: pa.Table, protocol: str, which: Checkpoint) -> dict[ScoredSplit, p
     return {place: mine.take([by_id[image] for image in sorted(by_id)]) for place, by_id in sorted(places.items())}
 
 
+def _common(a: pa.Table, b: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return the rows of the images that both have; each side has an image once, in the order of names."""
+    shared = pa.array(sorted(set(a["id"].to_pylist()) & set(b["id"].to_pylist())), pa.string())
+    return a.filter(pc.is_in(a["id"], shared)), b.filter(pc.is_in(b["id"], shared))
+
+
 def _shared(
-    place: ScoredSplit, a: pa.Table, b: pa.Table, metric: str, stems: dict[str, int]
+    place: ScoredSplit, a: pa.Table, b: pa.Table, rule: Protocol, metric: str, stems: dict[str, int]
 ) -> tuple[Images, Images] | None:
     """Return the values of the images that both have one of; photographs are numbered in `stems`."""
-    shared = pa.array(sorted(set(a["id"].to_pylist()) & set(b["id"].to_pylist())), pa.string())
-    a, b = (rows.filter(pc.is_in(rows["id"], shared)) for rows in (a, b))
-    if not np.array_equal(a["mask_area"].to_numpy(), b["mask_area"].to_numpy()):
+    areas = [rows["mask_area"].cast(pa.float64()).to_numpy() for rows in (a, b)]  # NaN where a model gives no map
+    if ((areas[0] != areas[1]) & ~np.isnan(areas[0]) & ~np.isnan(areas[1])).any():
         raise DataError(f"images of {place[0]} have one name and other masks; were both scored on the same data?")
-    value_a, value_b = (rows[metric].to_numpy().astype(np.float64) for rows in (a, b))
+    value_a, value_b = (_values(rule, rows, metric) for rows in (a, b))
     known = ~np.isnan(value_a) & ~np.isnan(value_b)
     if not known.any():
         return None
     codes = np.array([stems.setdefault(stem, len(stems)) for stem in a["stem"].to_pylist()], np.int64)[known]
     return Images(value_a[known], codes), Images(value_b[known], codes)
+
+
+def _values(rule: Protocol, rows: pa.Table, metric: str) -> Array:
+    return column(rows, metric).astype(np.float64) if rule.reads == "map" else rule.values(rows)[metric]
 
 
 def _difference(place: ScoredSplit, sides: Sequence[tuple[Training, Training]], bounds: Bounds) -> Difference:

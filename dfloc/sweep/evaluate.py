@@ -16,18 +16,22 @@ from dfloc.data.dolos import Sample
 from dfloc.data.importer import import_samples, is_imported
 from dfloc.data.manifest import SampleRef, Split, domains_of, list_digest
 from dfloc.engine import external_maps
+from dfloc.engine.predict import PROTOCOL, protocol_of
 from dfloc.errors import ConfigError, DataError, DflocError, WorkspaceError
 from dfloc.features import extract
 from dfloc.features.extract import Job
 from dfloc.features.store import FeatureStore
 from dfloc.ledger import Ledger
 from dfloc.metrics import protocols
+from dfloc.metrics.image_rows import Called
 from dfloc.models import explain
 from dfloc.planned import PlannedTrial
 from dfloc.storage import Workspace
-from dfloc.sweep import cluster, lookup, scores
+from dfloc.summary import validated
+from dfloc.sweep import cluster, lookup, pair_scores, scores
 from dfloc.sweep.data import Shards
 from dfloc.sweep.machine import Machine, locked
+from dfloc.sweep.pair_scores import PairScore
 from dfloc.sweep.plan import Item
 from dfloc.sweep.progress import Display
 from dfloc.sweep.scores import DomainScore
@@ -49,7 +53,9 @@ class ImagesRequest:
         data: folder of shards, or a tree, which is imported once.
         own: instead of `data`, folder pairs as `folder_pairs.read_pair` reads them; all images of one without splits
             are test images.
-        domains: of `data`, full or short names; none: every local domain that has the split.
+        domains: of `data`, full or short names; none: every local domain that has the split, and folders of `own` that
+            have no masks; of a protocol of images every domain.
+        protocol: whose metrics; None: declip-2025, of a trial that calls images image-1.
     """
 
     workspace: str
@@ -57,6 +63,7 @@ class ImagesRequest:
     own: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
     split: Split = "test"
+    protocol: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +79,6 @@ class EvaluationRequest(ImagesRequest):
     """
 
     run: str
-    protocol: str
     checkpoint: Checkpoint = "best"
     device: str = "cpu"
     address: str | None = None
@@ -87,23 +93,37 @@ class MapsRequest(ImagesRequest):
     """What the command line says; `maps` is the folder that they lie in."""
 
     maps: Path
-    protocol: str
     wait: bool = False
 
 
 class ScoredTrial(NamedTuple):
-    """A trial, what its rows say of each domain, and the rows of all of them."""
+    """A trial, and what its rows say.
+
+    Attributes:
+        spec: the trial's.
+        protocol: whose metrics.
+        lines: of each domain.
+        pairs: of fakes beside reals.
+        called: of each class, what its images are called; None where a model tells no more than real and fake apart.
+        rows: of all domains.
+    """
 
     spec: TrialSpec
+    protocol: str
     lines: list[DomainScore]
+    pairs: list[PairScore]
+    called: Called | None
     rows: pa.Table
 
 
 class ScoredMaps(NamedTuple):
-    """What the rows say of each domain, and the rows of all of them."""
+    """As `ScoredTrial`, without a trial, and without classes, which no map tells."""
 
+    protocol: str
     lines: list[DomainScore]
+    pairs: list[PairScore]
     rows: pa.Table
+    called: Called | None = None
 
 
 def evaluate(request: EvaluationRequest, console: Console) -> ScoredTrial:
@@ -114,8 +134,9 @@ def evaluate(request: EvaluationRequest, console: Console) -> ScoredTrial:
     """
     workspace = Workspace(request.workspace, create=False)
     spec = lookup.find(workspace, request.run, request.tracking)
-    protocols.find(request.protocol)
     by = _explain(request, spec)
+    protocol = (request.protocol or PROTOCOL) if by else protocol_of(spec, request.protocol)
+    protocols.find(protocol)
     cluster.check_device(request.device, request.address)
     with (
         locked(workspace, console, request.wait) as lock,
@@ -125,8 +146,8 @@ def evaluate(request: EvaluationRequest, console: Console) -> ScoredTrial:
         if data is None:
             machine.begin(request.device, _sources(request, workspace, None))
             data = _bring(request, workspace, console)
-        lists = _lists(request, data)
-        evaluations = [_evaluation(request, spec, by, domain, refs) for domain, refs in lists.items()]
+        lists = _lists(request, data, protocol)
+        evaluations = [_evaluation(request, spec, protocol, by, domain, refs) for domain, refs in lists.items()]
         lacking = [one for one in evaluations if not Ledger(workspace).has_whole_rows(spec.fingerprint, one.key)]
         if lacking:
             machine.keep({one.test.digest: lists[one.domain] for one in lacking})
@@ -135,8 +156,16 @@ def evaluate(request: EvaluationRequest, console: Console) -> ScoredTrial:
     known = [data.folder], data.families
     lines = [scores.line(workspace, spec, one, lists[one.domain], *known) for one in evaluations]
     ledger = Ledger(workspace)
-    rows = [ledger.scored(one) for one in evaluations]
-    return ScoredTrial(spec, lines, pa.concat_tables(rows, promote_options="permissive"))
+    rows = {one.domain: ledger.scored(one) for one in evaluations}
+    valid = (
+        None
+        if request.split == "valid"
+        else validated(ledger, spec.fingerprint, spec.valid, request.checkpoint, protocol)
+    )
+    together = pair_scores.of_pairs(rows, protocol, valid)
+    called = pair_scores.called(rows, protocol)
+    whole = pa.concat_tables(rows.values(), promote_options="permissive")
+    return ScoredTrial(spec, protocol, lines, together, called, whole)
 
 
 def score_maps(request: MapsRequest, console: Console) -> ScoredMaps:
@@ -145,16 +174,17 @@ def score_maps(request: MapsRequest, console: Console) -> ScoredMaps:
     Raises:
         DflocError: bad input, another driver where images must be imported, or maps that cannot be used.
     """
-    protocols.find(request.protocol)
+    protocol = request.protocol or PROTOCOL
+    protocols.find(protocol)
     workspace = Workspace(request.workspace, create=False)
     data = _find(request, workspace)
     if data is None:
         with locked(Workspace(request.workspace), console, request.wait):
             data = _bring(request, workspace, console)
-    lists = _lists(request, data)
-    tables = external_maps.score(request.maps, lists, data.folder, request.protocol)
-    lines = [scores.of_rows(rows, request.protocol, domain) for domain, rows in tables.items()]
-    return ScoredMaps(lines, pa.concat_tables(tables.values()))
+    lists = _lists(request, data, protocol)
+    tables = external_maps.score(request.maps, lists, data.folder, protocol)
+    lines = [scores.of_rows(rows, protocol, domain) for domain, rows in tables.items()]
+    return ScoredMaps(protocol, lines, pair_scores.of_pairs(tables, protocol), pa.concat_tables(tables.values()))
 
 
 def _explain(request: EvaluationRequest, spec: TrialSpec) -> ExplainSpec | None:
@@ -167,7 +197,12 @@ def _explain(request: EvaluationRequest, spec: TrialSpec) -> ExplainSpec | None:
 
 
 def _evaluation(
-    request: EvaluationRequest, spec: TrialSpec, by: ExplainSpec | None, domain: str, refs: Sequence[SampleRef]
+    request: EvaluationRequest,
+    spec: TrialSpec,
+    protocol: str,
+    by: ExplainSpec | None,
+    domain: str,
+    refs: Sequence[SampleRef],
 ) -> EvaluationSpec:
     return EvaluationSpec(
         trial=spec.fingerprint,
@@ -175,8 +210,8 @@ def _evaluation(
         domain=domain,
         split=request.split,
         test=SampleList(digest=list_digest(refs), counts={domain: len(refs)}),
-        protocol=request.protocol,
-        plugin=registry.plugin_of("protocol", request.protocol),
+        protocol=protocol,
+        plugin=registry.plugin_of("protocol", protocol),
         explain=by,
     )
 
@@ -244,7 +279,10 @@ def _do(config: dict[str, Any]) -> DflocError | None:
 def _find(asked: ImagesRequest, workspace: Workspace) -> Shards | None:
     """Return the shards that hold the images; None where they must be imported first."""
     if (asked.data is None) == (not asked.own):
-        raise ConfigError("say which images: --data DIR (shards or a tree), or --own mine/sd=FOLDER,fake=white")
+        raise ConfigError(
+            "say which images: --data DIR (shards or a tree), or --own mine/sd=FOLDER,fake=white, or without masks "
+            "--own mine/fakes=FOLDER,generated --own mine/real=FOLDER,real"
+        )
     if asked.own:
         folder = workspace.shards / PAIRS
         return Shards(folder, PAIRS) if is_imported(_own(asked, workspace), folder) else None
@@ -276,17 +314,20 @@ def _sources(asked: ImagesRequest, workspace: Workspace, data: Shards | None) ->
     return sources(options, workspace, data or data_of(options, workspace))
 
 
-def _lists(asked: ImagesRequest, data: Shards) -> Lists:
+def _lists(asked: ImagesRequest, data: Shards, protocol: str) -> Lists:
     """Return the samples of each domain that is asked for."""
     domains = data.manifest.domains
-    known = (
-        {sample.domain for sample in folder_pairs.read_pairs(asked.own, "test", domains)} if asked.own else set(domains)
-    )
+    own = folder_pairs.read_pairs(asked.own, "test", domains) if asked.own else []
+    known = {sample.domain for sample in own} if asked.own else set(domains)
     names = list(dict.fromkeys(dolos.resolve(name, known) for name in asked.domains))
     if not names:
-        names = [name for name in data.local if name in known and asked.split in domains[name].splits]
+        whole = {domain for domain in known if protocols.find(protocol).reads == "image"}
+        whole |= {domain for one in asked.own if (domain := folder_pairs.without_masks(one))}
+        wanted = known & {*data.local, *whole}
+        names = [name for name in sorted(wanted) if asked.split in domains[name].splits]
     if not names:
-        raise DataError(f"{data.folder} has no local domain with a split {asked.split}; see dfloc data check")
+        cure = f"; name others by --domain: {', '.join(sorted(known))}" if known else ""
+        raise DataError(f"{data.folder} has no local domain with a split {asked.split}; see dfloc data check{cure}")
     return {name: data.samples(name, asked.split) for name in names}
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from upath import UPath
 
 from dfloc.config import EvaluationSpec, TrialSpec
-from dfloc.data import sample_lists
+from dfloc.data import dolos, sample_lists
 from dfloc.data.manifest import SampleRef
 from dfloc.ledger import Ledger
 from dfloc.metrics import bootstrap, degenerate, protocols, summarise
@@ -90,7 +90,7 @@ def line(
     number, compared = _by_pixels(workspace, spec, refs)
     return found._replace(
         trained_on=None if seen is None else len({ref.stem for ref in refs} & seen),
-        relation=relation(spec, evaluation.domain, families),
+        relation=_relation(spec, evaluation.domain, families),
         images_trained_on=number,
         compared=compared,
     )
@@ -133,6 +133,15 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
             if not np.isnan(values).all()
         },
     )
+
+
+def _relation(spec: TrialSpec, domain: str, families: Mapping[str, str]) -> Relation:
+    """Return as `summary.relation`; the photographs of another source are no family of those trained on."""
+    found = relation(spec, domain, families)
+    seen = (*spec.lineage.seen, *spec.lineage.base, *spec.train.counts)
+    if found != "in" or not dolos.is_real(domain) or domain in seen:
+        return found
+    return "out" if spec.lineage.base else "unknown"
 
 
 def _pooled(rows: pa.Table) -> tuple[float, float] | None:

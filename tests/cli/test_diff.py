@@ -1,5 +1,6 @@
 """`dfloc diff` from the command line: what is said of two trials that are scored on the same images."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from dfloc.storage import Workspace
 from dfloc.sweep import lookup
 from tests.cli.test_sweep import Dfloc, assert_one_message, dfloc
 from tests.engine.fakes import make_spec
+from tests.engine.test_predict import put_head, put_valid
 from tests.report import studies
 from tests.sweep.test_diff import rows
 
@@ -53,6 +55,24 @@ def test_fields_and_differences(dfloc: Dfloc, workspace: Workspace) -> None:
     assert "intervals over source images, on these two trainings" in result.out
     other = dfloc("diff", a.fingerprint, b.fingerprint, "--metric", "ap").out.splitlines()[-1].split()
     assert other[-4:] == ["+0.000", "+0.000", "to", "+0.000"]
+
+
+def test_detectors_have_a_table_of_calls_and_a_file_of_images(
+    dfloc: Dfloc, workspace: Workspace, tmp_path: Path
+) -> None:
+    heads = [put_head(workspace, seed=seed) for seed in (0, 1)]
+    for head, fakes in zip(heads, ([0.9, 0.8, 0.2], [0.9, 0.1, 0.7]), strict=True):
+        put_valid(workspace, head, fakes, [0.1, 0.2, 0.3])
+    localizer = put(workspace, IOUS)
+    result = dfloc("diff", *(head.fingerprint for head in heads), "--alone", "--rows", "changed.csv")
+    assert (result.code, result.err) == (0, "")
+    last = result.out.splitlines()[-2].split()
+    assert last == ["a/b", "valid", "3", "1", "1", "1", "0.633", "0.567"]
+    listed = list(csv.DictReader((tmp_path / "changed.csv").read_text().splitlines()))
+    assert [row["called_b"] for row in listed if row["alike"] == "false"] == ["real", "fake"]
+    assert_one_message(dfloc("diff", heads[0].fingerprint, localizer.fingerprint), "A is of task detect", "localize")
+    wrong = dfloc("diff", *(head.fingerprint for head in heads), "--rows", "changed.json")
+    assert_one_message(wrong, "changed.json", ".csv")
 
 
 def test_a_trial_beside_itself(dfloc: Dfloc, workspace: Workspace) -> None:

@@ -1,6 +1,7 @@
 """`dfloc evaluate` and `dfloc import-checkpoint` from a fresh process: what is said, and what is left."""
 
 import csv
+import json
 import re
 import shlex
 import subprocess
@@ -18,12 +19,14 @@ from dfloc.metrics import summarise
 from dfloc.metrics.metric import IOU
 from dfloc.storage import Workspace
 from dfloc.sweep import scores
+from dfloc.sweep.evaluate import ScoredTrial
 from tests import published
 from tests.cli.test_predict import spec
 from tests.cli.test_sweep import Dfloc, assert_one_message, dfloc
 from tests.command import DFLOC
 from tests.engine.fakes import make_spec
-from tests.engine.test_predict import put_trial
+from tests.engine.test_predict import put_head, put_trial, put_valid
+from tests.engine.test_predict_files import noise
 from tests.models.test_declip import write
 from tests.published import VIT
 
@@ -127,6 +130,54 @@ def test_unseen_sets_in_their_own_layouts(dfloc: Dfloc, ray_local: None, tmp_pat
 
 
 @pytest.mark.ray
+def test_folders_without_masks_by_a_detector_and_by_a_localizer(dfloc: Dfloc, ray_local: None, tmp_path: Path) -> None:
+    """The detector's numbers are counted from what predict says; real images have no fake pixel, fakes no other."""
+    for place, folder in enumerate(("fakes", "photos")):
+        (tmp_path / folder).mkdir()
+        for k in range(4):
+            noise(tmp_path / folder / f"{k}.png", (64, 64), seed=10 * place + k)
+    workspace = Workspace(tmp_path / "workspace")
+    head, localizer = put_head(workspace), put_trial(workspace, size=(64, 64)).fingerprint
+    put_valid(workspace, head, [0.9, 0.6], [0.55, 0.1])
+    detector = head.fingerprint
+    own = ["--own", "mine/sd=fakes,generated", "--own", "mine/real=photos,real"]
+    result = dfloc("evaluate", detector, *own, "--out", "scores.json", "--rows", "rows.csv")
+    assert result.code == 0, result
+    whole = json.loads((tmp_path / "scores.json").read_text())
+    assert (whole["task"], whole["protocol"]) == ("detect", "image-1")
+    assert [line["domain"] for line in whole["domains"]] == ["mine/real", "mine/sd"]
+    assert dfloc("predict", detector, "fakes", "photos", "--threshold", "0.5", "--rows", "said.csv").code == 0
+    said = list(csv.DictReader((tmp_path / "said.csv").read_text().splitlines()))
+    calls = {
+        folder: [row["called"] == "fake" for row in said if Path(row["image"]).parent.name == folder]
+        for folder in ("fakes", "photos")
+    }
+    [pair] = whole["pairs"]
+    tpr, tnr = np.mean(calls["fakes"]), 1 - np.mean(calls["photos"])
+    assert (pair["fakes"], pair["reals"]) == ("mine/sd", ["mine/real"])
+    assert pair["numbers"]["image_accuracy"]["value"] == pytest.approx((tpr + tnr) / 2)
+    assert pair["numbers"]["image_tpr"]["value"] == pytest.approx(tpr)
+    assert len(pair["numbers"]["image_ap"]["interval"]) == 2
+    assert (pair["threshold"], pair["num_valid"]) == (pytest.approx(0.575), 4)
+    assert "over 0.575, the best on the trial's own 4 validation images" in result.out
+    assert re.search(r"image_tpr +\d\.\d{3} \(\d\.\d{3}-\d\.\d{3}\)", result.out)
+    assert_one_message(dfloc("evaluate", detector, *own, "--protocol", "declip-2025"), "gives no map", "image-1")
+
+    maps = dfloc("evaluate", localizer, *own, "--out", "maps.csv", "--rows", "maps.parquet")
+    assert maps.code == 0, maps
+    rows = pq.read_table(tmp_path / "maps.parquet").to_pylist()
+    assert {row["tp"] + row["fn"] for row in rows if row["domain"] == "mine/real"} == {0}
+    assert {row["fp"] + row["tn"] for row in rows if row["domain"] == "mine/sd"} == {0}
+    listed = {row["domain"]: row for row in csv.DictReader((tmp_path / "maps.csv").read_text().splitlines())}
+    found = {domain: np.mean([row["iou"] for row in rows if row["domain"] == domain]) for domain in listed}
+    assert {domain: float(row["iou"]) for domain, row in listed.items()} == pytest.approx(found)
+    as_images = dfloc("evaluate", localizer, *own, "--protocol", "image-1", "--out", "images.json")
+    assert as_images.code == 0, as_images
+    assert "are not scored" in as_images.out, "no validation images, no threshold"
+    assert json.loads((tmp_path / "images.json").read_text())["pairs"][0]["threshold"] is None
+
+
+@pytest.mark.ray
 def test_a_threshold_from_validation_images(dfloc: Dfloc, tiny_shards: UPath, tmp_path: Path) -> None:
     trial = put_trial(Workspace(tmp_path / "workspace"), size=(64, 64)).fingerprint
     args = ["evaluate", trial, "--data", tiny_shards.path, "--protocol", "dfloc-1", "--domain", "blur"]
@@ -172,11 +223,15 @@ def test_a_workspace_is_not_made_for_a_file_that_is_not_there(dfloc: Dfloc, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def told(lines: list[scores.DomainScore], protocol: str = "declip-2025") -> ScoredTrial:
+    return ScoredTrial(make_spec(), protocol, lines, [], None, None)
+
+
 def test_a_table_that_cannot_be_written_is_one_message(
     dfloc: Dfloc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     scored = scores.DomainScore("a/one", IOU, 2, 1, 0, "out", {"iou": 0.5}, {}, (0.4, 0.6), {"pooled_iou": 0.5}, 0)
-    monkeypatch.setattr("dfloc.sweep.evaluate.evaluate", lambda request, console: (make_spec(), [scored], None))
+    monkeypatch.setattr("dfloc.sweep.evaluate.evaluate", lambda request, console: told([scored]))
     (tmp_path / "file").write_text("")
     result = dfloc("evaluate", "RUN", "--data", "any", "--out", "file/scores.csv")
     assert_one_message(result, "file", "--debug")
@@ -209,7 +264,7 @@ def test_no_is_said_only_where_images_were_compared(
     line = scores.DomainScore(
         "a/one", IOU, 4, 2, 0, relation, {"iou": 0.5}, {}, (0.4, 0.6), {"pooled_iou": 0.5}, 0, number, compared
     )
-    monkeypatch.setattr("dfloc.sweep.evaluate.evaluate", lambda request, console: (make_spec(), [line], None))
+    monkeypatch.setattr("dfloc.sweep.evaluate.evaluate", lambda request, console: told([line]))
     result = dfloc("evaluate", "RUN", "--data", "any", "--out", "scores.csv")
     assert f"a/one: {sentence}" in result.out
     assert re.split(r"\s{2,}", result.out.splitlines()[-1].strip())[1] == column, result
@@ -224,7 +279,7 @@ def test_intervals_stand_in_table_and_file(dfloc: Dfloc, monkeypatch: pytest.Mon
     for name, value in (("protocol", "dolos-2024"), ("mask_area", 0.3)):
         rows = rows.append_column(name, pa.array([value] * 3))
     line = scores.of_rows(rows, "dolos-2024", "a/one")
-    monkeypatch.setattr("dfloc.sweep.evaluate.evaluate", lambda request, console: (make_spec(), [line], None))
+    monkeypatch.setattr("dfloc.sweep.evaluate.evaluate", lambda request, console: told([line]))
     result = dfloc("evaluate", "RUN", "--data", "any", "--out", "scores.csv", "--protocol", "dolos-2024")
     (row,) = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
     half = 4.302653 * 0.25 / 3**0.5
@@ -243,7 +298,7 @@ def test_maps_that_say_nothing_and_a_model_that_is_not_above_all_fake_are_told(
         rows = rows.append_column(name, pa.array([value] * 2))
     line = scores.of_rows(rows, "dolos-2024", "a/one")
     better = line._replace(domain="a/two", collapsed="", values={"iou": 0.31, "pbca": 0.9})
-    monkeypatch.setattr("dfloc.sweep.evaluate.evaluate", lambda request, console: (make_spec(), [line, better], None))
+    monkeypatch.setattr("dfloc.sweep.evaluate.evaluate", lambda request, console: told([line, better]))
     result = dfloc("evaluate", "RUN", "--data", "any", "--out", "scores.csv")
     assert "a/one: COLLAPSED (all fake)" in result.out
     assert "a/one: iou 0.300 is not above all fake: calling every pixel fake has 0.300" in result.out

@@ -1,9 +1,11 @@
 import re
+from typing import get_args
 
 from click.testing import CliRunner
 
 from dfloc import registry
-from dfloc.cli.list import KINDS, list_names
+from dfloc.cli.list import KINDS, SAYS, list_names
+from dfloc.config import Task
 from dfloc.data.augment import NAMED
 from dfloc.sweep.sweep_file import shipped
 
@@ -56,6 +58,23 @@ def test_domains_tell_the_built_in_ones_apart() -> None:
     found = lines("domains")[1:]
     assert "  mini/telea  (built in)" in found
     assert {"  celebahq/ldm", "  celebahq/lama"} <= set(found)
+
+
+def test_tasks_say_what_fits_them() -> None:
+    found = [line.strip() for line in lines("tasks")[1:]]
+    starts = {
+        line.split()[0]: place for place, line in enumerate(found) if not line.split()[0].endswith((":", "selected"))
+    }
+    assert [*starts] == [*get_args(Task)] == [*SAYS]
+    parts = {task: dict(line.split(":", 1) for line in found[place + 1 : place + 5]) for task, place in starts.items()}
+    fits = {task: {key: value.strip().split(", ") for key, value in part.items()} for task, part in parts.items()}
+    assert fits["detect"]["decoders"] == sorted(registry.DECODER_GIVES)
+    assert fits["detect"]["losses"] == ["ce", "sum"]
+    assert fits["attribute"]["protocols"] == ["image-1", "thesis-2025"]
+    assert not {"prior", "timm"} & {*fits["localize"]["decoders"]}, "they answer once an image"
+    assert {"linear", "conv"} <= {*fits["localize"]["decoders"]}
+    assert "ce" not in fits["localize"]["losses"]
+    assert fits["localize"]["selected by"] == ["iou", "loss", "last"]
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:

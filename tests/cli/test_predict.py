@@ -1,5 +1,6 @@
 """`dfloc predict` from a fresh process: what is said, what is left, how it ends."""
 
+import csv
 import json
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ from dfloc.features.store import recipe_for
 from dfloc.storage import Workspace
 from tests.cli.test_sweep import Dfloc, assert_one_message, dfloc
 from tests.command import DFLOC
-from tests.engine.test_predict import put_trial
+from tests.engine.test_predict import put_head, put_trial, put_valid
 from tests.engine.test_predict_files import cut, noise
 
 __all__ = ["dfloc"]
@@ -101,6 +102,38 @@ def test_it_starts_neither_ray_nor_mlflow(spec: TrialSpec, tmp_path: Path) -> No
         args, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_detector_has_a_line_an_image_and_a_table(dfloc: Dfloc, spec: TrialSpec, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    detector = put_head(workspace)
+    put_valid(workspace, detector, [0.9, 0.8], [0.7, 0.1])
+    result = dfloc("predict", detector.fingerprint, "photos", "--rows", "scores.csv")
+    assert (result.code, result.err) == (0, "")
+    rows = list(csv.DictReader((tmp_path / "scores.csv").read_text().splitlines()))
+    assert [Path(row["image"]).name for row in rows] == ["one.png", "two.png"]
+    for row in rows:
+        said = json.loads((tmp_path / "predictions" / f"{Path(row['image']).stem}.json").read_text())
+        assert (float(row["score"]), row["called"], row["task"]) == (said["score"], said["called"], "detect")
+        assert float(row["prob_real"]) + float(row["prob_fake"]) == pytest.approx(1)
+        assert (row["threshold"], row["threshold_source"][:11]) == ("0.75", "validation:")
+        line = f"{row['image']}: {said['called']}, score {said['score']:.3f} (threshold 0.750)"
+        assert [text for text in result.out.splitlines() if text.endswith(line)]
+    assert not list((tmp_path / "predictions").glob("*.png"))
+    classes = put_head(workspace, ("real", "a", "b"))
+    told = dfloc("predict", classes.fingerprint, "photos/one.png", "--out", "who")
+    said = json.loads((tmp_path / "who" / "one.json").read_text())
+    assert said["called"] == max(said["probabilities"], key=said["probabilities"].get)
+    assert f"{said['called']}, probability {said['probabilities'][said['called']]:.3f}" in told.out
+
+
+def test_mistakes_of_a_detector_are_one_message(dfloc: Dfloc, spec: TrialSpec, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    one, several = put_head(workspace).fingerprint, put_head(workspace, ("real", "a", "b")).fingerprint
+    assert_one_message(dfloc("predict", one, "photos", "--protocol", "dolos-2024"), "gives no map", "image-1")
+    assert_one_message(dfloc("predict", several, "photos", "--threshold", "0.3"), "likeliest class", "--threshold")
+    assert_one_message(dfloc("predict", one, "photos", "--rows", "rows.json"), "rows.json", ".csv")
+    assert not (tmp_path / "predictions").exists()
 
 
 PLUGIN = """

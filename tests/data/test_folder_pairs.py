@@ -6,7 +6,7 @@ from upath import UPath
 
 from dfloc.data import dolos
 from dfloc.data.dolos import Sample
-from dfloc.data.folder_pairs import FolderPair, read_pair, read_pairs, scan
+from dfloc.data.folder_pairs import FolderPair, read_pair, read_pairs, scan, without_masks
 from dfloc.data.manifest import DomainInfo
 from dfloc.data.writer import ShardJob, write_shard
 from dfloc.errors import ConfigError, DataError
@@ -337,6 +337,52 @@ def test_real_images_of_two_pairs_are_taken_once(tmp_path: Path) -> None:
     assert ids(read_pairs([one, two], "test")) == ["mine/a/test/1.png", "mine/b/test/1.png", "mine/real/test/2.png"]
     with pytest.raises(DataError, match=r"would both be mine/real/test/2\.png"):
         read_pairs([one, two.replace("photos", "others")], "test")
+
+
+def test_folders_without_masks_are_wholly_generated_or_real(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"sd/{k}_{j}.png" for k in range(3) for j in range(2)), *(f"photos/{k}_x.jpg" for k in range(2)))
+    written = [f"mine/sd={tmp_path}/sd,generated", f"mine/real={tmp_path}/photos,real"]
+    samples = read_pairs(written, "test")
+    names = [f"mine/real/test/{k}_x.jpg" for k in range(2)]
+    assert sorted(ids(samples)) == names + [f"mine/sd/test/{k}_{j}.png" for k in range(3) for j in range(2)]
+    assert {(s.domain, s.mask_kind, s.mask) for s in samples} == {
+        ("mine/sd", "generated", None),
+        ("mine/real", "real", None),
+    }
+    cut = read_pairs([f"{each},photograph={{cut}}" for each in written], "test")
+    assert {s.stem for s in cut if s.domain == "mine/sd"} == {"mine/0", "mine/1", "mine/2"}
+    assert {s.stem for s in cut if s.domain == "mine/real"} == {"mine/0", "mine/1"}, "the rule holds without fakes too"
+    assert [without_masks(each) for each in (*written, "mine/sd=x,fake=white,real=y")] == ["mine/sd", "mine/real", ""]
+
+
+def test_a_folder_without_masks_takes_splits_a_part_and_a_family(tmp_path: Path) -> None:
+    touch(tmp_path, "all/train/1.png", "all/test/2.png", *(f"flat/{k}.png" for k in range(10)))
+    samples = read_pair(f"mine/sd={tmp_path},generated,images=all,family=diffusion")
+    assert [(s.id, s.family) for s in samples] == [
+        ("mine/sd/train/1.png", "diffusion"),
+        ("mine/sd/test/2.png", "diffusion"),
+    ]
+    shares = read_pair(f"mine/real={tmp_path}/flat,real,split=50/0/50")
+    assert [sum(s.split == split for s in shares) for split in ("train", "test")] == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("mine/real={},generated", 'domain "mine/real" cannot be used'),
+        ("mine/photos={},real", "write mine/real=FOLDER,real"),
+        ("mine/sd={}/gone,generated", "no folder .*gone; expected one with images$"),
+        ("mine/sd={}/empty,generated", "no files in .*empty"),
+        ("mine/sd={},generatd", "without masks <source>/<generator>=FOLDER,generated"),
+        ("mine/sd={},generated,masks=m", "without masks <source>/<generator>=FOLDER,generated"),
+        ("mine/sd={},generated,split=1/2/3", 'split "1/2/3" cannot be used'),
+    ],
+)
+def test_folders_without_masks_that_cannot_be_used(written: str, said: str, tmp_path: Path) -> None:
+    touch(tmp_path, "1.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises((ConfigError, DataError), match=said):
+        read_pair(written.format(tmp_path), None if "split" in written else "test")
 
 
 def held(rule: str | None) -> dict[str, DomainInfo]:

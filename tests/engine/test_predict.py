@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import safetensors.torch
 import torch
@@ -14,13 +15,14 @@ from PIL import Image
 from upath import UPath
 
 from dfloc import registry, repro
-from dfloc.config import EvaluationSpec, Imported, SampleList, TrialSpec
+from dfloc.config import EvaluationSpec, Imported, LossSpec, SampleList, TrialSpec
 from dfloc.data.manifest import list_digest
 from dfloc.data.shards import Pixels, ShardReader, decode_image
 from dfloc.engine import checkpoint
 from dfloc.engine.batches import StoredMaps, look
 from dfloc.engine.evaluate import evaluate
-from dfloc.engine.predict import Predictor, facts
+from dfloc.engine.labels import Classes
+from dfloc.engine.predict import Prediction, Predictor, facts, protocol_of
 from dfloc.errors import ConfigError, DataError, WorkspaceError
 from dfloc.features.store import recipe_for
 from dfloc.ledger import Ledger
@@ -29,6 +31,7 @@ from dfloc.registry import map_spec
 from dfloc.storage import Workspace
 from tests.engine.conftest import SIZES, Data
 from tests.engine.fakes import make_spec
+from tests.metrics.image_rows import detected
 
 
 def put_trial(
@@ -37,7 +40,8 @@ def put_trial(
     """Put a decoder with random weights into the ledger; of noise of a size its logits lie on both sides of 0."""
     nothing = SampleList(digest="unknown", counts={})
     spec = make_spec(**({"train": nothing, "valid": nothing, "maps": (recipe_for("srm/stats"),)} | changes))
-    decoder = decoders.build(spec.decoder, [map_spec(one.map) for one in spec.maps], repro.generator(1, "init"))
+    shapes = [map_spec(one.map) for one in spec.maps]
+    decoder = decoders.build(spec.decoder, shapes, repro.generator(1, "init"), spec.num_classes)
     head = getattr(getattr(decoder, "layers", None), "head", None)
     if head is not None:
         noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
@@ -49,6 +53,29 @@ def put_trial(
     spec = spec.model_copy(update={"init": Imported(imported=hashlib.sha256(data).hexdigest())})
     Ledger(workspace).put_imported(spec, data, {})
     return spec
+
+
+HEAD = {"name": "linear", "pool": "mean+max"}
+
+
+def put_head(workspace: Workspace, classes: tuple[str, ...] = (), **changes: object) -> TrialSpec:
+    """Put a detector, or where classes are given a classifier, with random weights into the ledger."""
+    task = "attribute" if classes else "detect"
+    given = {"task": task, "classes": classes, "loss": LossSpec(name="ce"), "select": "ap", "decoder": HEAD}
+    return put_trial(workspace, **(given | changes))
+
+
+def put_valid(workspace: Workspace, spec: TrialSpec, fakes: list[float], reals: list[float] | None = None) -> None:
+    """Put rows of validation images by image-1, of the best checkpoint."""
+    for domain, scores in (("a/b", fakes), *([("a/real", reals)] if reals else [])):
+        test = SampleList(digest=domain, counts={})
+        one = EvaluationSpec(
+            trial=spec.fingerprint, checkpoint="best", domain=domain, split="valid", test=test, protocol="image-1"
+        )
+        rows = detected("image-1", domain, scores)
+        place = rows.column_names.index("split")
+        rows = rows.set_column(place, "split", pa.array(["valid"] * len(rows))).drop_columns(["trial"])
+        Ledger(workspace).put_rows(spec.fingerprint, one.key, rows)
 
 
 @pytest.fixture
@@ -144,7 +171,71 @@ def test_the_threshold_says_where_it_comes_from() -> None:
     assert (usual["threshold"], usual["threshold_source"]) == (0.5, "protocol declip-2025: 0.5")
     assert (given["threshold"], given["threshold_source"]) == (0.3, "given")
     assert (usual["checkpoint"], given["checkpoint"], usual["trial"]) == ("best", "last", spec.fingerprint)
+    assert usual["task"] == "localize"
     assert usual["maps"] == [{"map": "srm/stats", "weights": "none"}]
+
+
+@pytest.mark.parametrize("classes", [(), ("real", "one", "two")])
+def test_images_are_called_what_their_rows_say(data: Data, workspace: Workspace, classes: tuple[str, ...]) -> None:
+    spec = put_head(workspace, classes, size=(256, 256))
+    counts = SampleList(digest=list_digest(data.samples), counts={"a/one": len(data.samples)})
+    one = EvaluationSpec(trial=spec.fingerprint, checkpoint="best", domain="a/one", test=counts, protocol="image-1")
+    decoder = decoders.build(spec.decoder, [map_spec("srm/stats")], repro.generator(0, "init"), spec.num_classes)
+    checkpoint.load(Ledger(workspace).weights(spec.fingerprint, "best"), decoder)
+    maps = StoredMaps(data.store, spec.maps)
+    rows = evaluate(decoder, maps, data.samples, data.folder, one, Classes.of(spec)).to_pylist()
+    predictor, reader = Predictor.load(workspace, spec, "best", "cpu"), ShardReader(data.folder)
+    threshold = facts(spec, "best", None)["threshold"]
+    for row, sample in zip(rows, data.samples, strict=True):
+        said = predictor(decode_image(reader.group(sample.shard, 0)[sample.row]["image"]["bytes"]))
+        assert (said.prob_HW, said.mean) == (None, None)
+        assert said.score == pytest.approx(row["score"], rel=1e-5)
+        assert said.called(threshold) == row["called"]
+        assert said.probabilities == pytest.approx({name: row[f"prob_{name}"] for name in predictor.classes}, rel=1e-4)
+    assert len({row["score"] for row in rows}) == len(rows)
+
+
+def test_a_detectors_threshold_is_that_of_its_validation_images(workspace: Workspace) -> None:
+    spec, ledger = put_head(workspace), Ledger(workspace)
+    before = facts(spec, "best", None, ledger=ledger)
+    assert (before["task"], before["threshold"], before["threshold_source"]) == ("detect", 0.5, "default")
+    put_valid(workspace, spec, [0.9, 0.8, 0.7], [0.6, 0.1])
+    found = facts(spec, "best", None, ledger=ledger)
+    assert found["threshold"] == pytest.approx(0.65), "midway between the neighbours that it parts"
+    assert found["threshold_source"] == "validation: best balanced accuracy on 5 images, protocol image-1"
+    assert facts(spec, "last", None, ledger=ledger)["threshold_source"] == "default", "of another checkpoint"
+    assert facts(spec, "best", 0.3, ledger=ledger)["threshold_source"] == "given"
+    said = Prediction(probabilities={"real": 0.38, "fake": 0.62})
+    assert [said.called(threshold) for threshold in (0.5, found["threshold"])] == ["fake", "real"]
+
+
+def test_validation_images_of_one_class_choose_no_threshold(workspace: Workspace) -> None:
+    spec = put_head(workspace)
+    put_valid(workspace, spec, [0.9, 0.8])
+    assert facts(spec, "best", None, ledger=Ledger(workspace))["threshold_source"] == "default"
+
+
+def test_an_attribution_calls_the_likeliest_and_takes_no_threshold(workspace: Workspace) -> None:
+    spec = put_head(workspace, ("real", "a", "b"))
+    said = facts(spec, "best", None, ledger=Ledger(workspace))
+    assert (said["task"], said["threshold"], said["threshold_source"]) == ("attribute", None, "argmax")
+    assert Prediction(probabilities={"real": 0.4, "a": 0.35, "b": 0.25}).called(None) == "real"
+    with pytest.raises(ConfigError, match="calls the likeliest class, whatever a threshold"):
+        facts(spec, "best", 0.5)
+
+
+def test_a_protocol_of_maps_judges_no_answer_an_image(workspace: Workspace) -> None:
+    assert protocol_of(make_spec(), None) == "declip-2025"
+    spec = put_head(workspace)
+    assert (protocol_of(spec, None), protocol_of(spec, "thesis-2025")) == ("image-1", "thesis-2025")
+    with pytest.raises(ConfigError, match="task detect gives no map, which protocol dolos-2024 measures"):
+        protocol_of(spec, "dolos-2024")
+
+
+def test_a_logit_that_is_no_number_is_said(workspace: Workspace) -> None:
+    predictor = Predictor.load(workspace, put_head(workspace, spread=float("nan")), "best", "cpu")
+    with pytest.raises(DataError, match="a logit that is no finite number"):
+        predictor(np.zeros((8, 8, 3), np.uint8))
 
 
 @pytest.mark.gpu

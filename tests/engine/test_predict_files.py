@@ -20,7 +20,7 @@ from dfloc.engine.predict_files import PhotoFiles, find, overlay
 from dfloc.errors import ConfigError, DiskFullError
 from dfloc.storage import Workspace
 from tests.engine.fakes import make_spec
-from tests.engine.test_predict import put_trial
+from tests.engine.test_predict import put_head, put_trial
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def told(threshold: float | None = None) -> dict[str, Any]:
 def wrongs(predictor: Predictor, given: list[Path], out: Path, **changes: Any) -> dict[str, str]:
     """Predict, and return what is wrong, by file name."""
     said = predict_files.predict(predictor, find(given)[0], out, told() | changes)
-    return {photo.path.name: wrong for photo, wrong in said}
+    return {photo.path.name: wrong for photo, wrong, _ in said}
 
 
 def test_a_folder_is_walked_and_keeps_its_shape(folder: Path) -> None:
@@ -208,12 +208,39 @@ def test_what_another_one_left_is_not_written_over(predictor: Predictor, folder:
     assert "is no JSON" in wrongs(predictor, [folder / "one.png"], out)["one.png"]
 
 
+def test_a_detector_writes_what_it_says_and_no_map(folder: Path, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    spec = put_head(workspace)
+    detector, out = Predictor.load(workspace, spec, "best", "cpu"), tmp_path / "out"
+    listed = predict_files.predict(detector, find([folder])[0], out, facts(spec, "best", 0.25))
+    said = {outcome.photo.name: outcome.facts for outcome in listed if not outcome.wrong}
+    names = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert names == ["2024/one.json", "2024/two.json", "one.json"]
+    found = json.loads((out / "one.json").read_text())
+    assert found == said["one"]
+    expected = detector(np.asarray(Image.open(folder / "one.png")))
+    assert (found["task"], found["score"], found["probabilities"]) == ("detect", expected.score, expected.probabilities)
+    assert found["called"] == ("fake" if expected.score > 0.25 else "real")
+    assert (found["threshold"], found["threshold_source"]) == (0.25, "given")
+    assert not {"mean_prob", "area"} & found.keys()
+
+
+def test_what_was_said_without_a_map_is_passed_over_in_silence(folder: Path, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    spec = put_head(workspace)
+    detector = Predictor.load(workspace, spec, "best", "cpu")
+    assert set(wrongs(detector, [folder], folder, **facts(spec, "best", None)).values()) == {""}
+    (folder / "broken.json").write_text("{")
+    (folder / "list.json").write_text('["image", "image_sha256", "trial", "checkpoint"]')
+    assert [path.name for path in find([folder])[1]] == ["broken.json", "list.json", "notes.txt"]
+
+
 def test_a_name_that_is_no_utf8_can_be_shown(predictor: Predictor, tmp_path: Path) -> None:
     path = Path(str(tmp_path) + "/caf\udce9.png")
     noise(path)
     photo = find([path])[0][0]
     assert photo.shown.endswith("caf\\udce9.png")
-    assert [wrong for _, wrong in predict_files.predict(predictor, [photo], tmp_path / "out", told())] == [""]
+    assert [wrong for _, wrong, _ in predict_files.predict(predictor, [photo], tmp_path / "out", told())] == [""]
 
 
 def test_a_full_disk_is_told_once_and_nothing_more_is_tried(predictor: Predictor, folder: Path, tmp_path: Path) -> None:

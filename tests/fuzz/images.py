@@ -244,7 +244,7 @@ def photograph(data: bytes) -> str:
         path, out = Path(folder, "a.png"), Path(folder, "out")
         path.write_bytes(data)
         listed, _ = predict_files.find([path])
-        ((_, fault),) = predict_files.predict(
+        ((_, fault, _),) = predict_files.predict(
             _half, listed, out, {"trial": "t", "checkpoint": "best", "threshold": 0.5}
         )
         files = sorted(file.name for file in out.glob("*"))

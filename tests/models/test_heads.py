@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -6,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dfloc import registry
 from dfloc.config import DecoderSpec
 from dfloc.engine.batches import fuse
 from dfloc.errors import ConfigError
-from dfloc.models import decoders
+from dfloc.models import answers, decoders
 from dfloc.models.base import Outputs, outputs
 from dfloc.models.decoders import build
 from dfloc.registry import MapSpec, map_spec
@@ -271,3 +273,36 @@ def test_the_spec_says_who_reads_tokens() -> None:
     assert DecoderSpec(name="attention").reads_tokens
     assert not DecoderSpec(name="linear", pool="mean").reads_tokens
     assert map_spec("clip-vit-l14/layer20").layout == "tokens"
+
+
+class Head(nn.Module):
+    """What a plug-in might bring: the means of a map, weighed."""
+
+    def __init__(self, maps: Sequence[MapSpec], num_classes: int | None) -> None:
+        super().__init__()
+        self.head = nn.Linear(sum(each.channels for each in maps), num_classes or 1)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.head(x_BCHW.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_plug_ins_decoder_answers_once_an_image_where_it_declares_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(
+        spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator, num_classes: int | None = None
+    ) -> nn.Module:
+        return Head(maps, num_classes)
+
+    added = {("decoder", "own"): registry.Added(make, "d" * 64)}
+    monkeypatch.setitem(registry._plugged, "added", added)
+    spec = DecoderSpec(name="own", plugin="d" * 64)
+    with pytest.raises(ConfigError, match=r'"own" gives a map, .*make\.gives = "image"'):
+        decoders.build(spec, [GRID], torch.Generator(), 3)
+    make.gives = "image"  # type: ignore[attr-defined]
+    assert answers.gives(spec, 3) == {"image"}
+    assert answers.gives(spec, None) == {"map"}
+    assert decoders.build(spec, [GRID], torch.Generator(), 3)(torch.zeros(2, GRID.channels, 4, 4)).shape == (2, 3)
+    make.gives = "both"  # type: ignore[attr-defined]
+    assert answers.gives(spec, 3) == {"map", "image"}
+    make.gives = "picture"  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="declares gives = 'picture'"):
+        answers.gives(spec, 3)

@@ -9,6 +9,8 @@ import pytest
 from dfloc.errors import ConfigError, DataError
 from dfloc.sweep import diff
 from dfloc.sweep.diff import Difference, TrialPair, choose
+from tests.engine.fakes import make_spec
+from tests.metrics.image_rows import called_as, detected
 
 
 def rows(ious: list[float], first: int = 0, **changes: object) -> pa.Table:
@@ -109,3 +111,58 @@ def test_what_cannot_be_compared() -> None:
         differences(rows([0.5]), rows([0.5], mask_area=0.3), "declip-2025")
     with pytest.raises(ConfigError, match='unknown metric of declip-2025 "auc"'):
         differences(rows([0.5]), rows([0.5]), "declip-2025", "auc")
+
+
+def detector(scores: dict[str, list[float]]) -> pa.Table:
+    return pa.concat_tables([detected("image-1", name, values) for name, values in scores.items()])
+
+
+def test_detectors_are_compared_by_what_they_call_images() -> None:
+    """Of four fakes A calls three rightly and B two, of which one is another; of two reals both call one so."""
+    a = detector({"a/b": [0.9, 0.8, 0.7, 0.1], "a/real": [0.2, 0.6]})
+    b = detector({"a/b": [0.9, 0.3, 0.2, 0.9], "a/real": [0.7, 0.4]})
+    pairs = [TrialPair(0, 0, a, b)]
+    fakes, reals = diff.differences(pairs, "image-1")
+    assert (fakes.a, fakes.b, reals.a, reals.b) == (0.75, 0.5, 0.5, 0.5)
+    found = diff.called(pairs, "image-1")
+    assert [(one.domain, one.images, one.alike, one.only_a, one.only_b) for one in found] == [
+        ("a/b", 4, 1, 2, 1),
+        ("a/real", 2, 0, 1, 1),
+    ]
+    assert (found[0].score_a, found[0].score_b) == (pytest.approx(0.625), pytest.approx(0.575))
+    [brier, _] = diff.differences(pairs, "image-1", "image_brier")
+    assert brier.a == pytest.approx(np.mean([0.01, 0.04, 0.09, 0.81]))
+    listed = diff.by_image(pairs, "image-1", "image_accuracy").to_pylist()
+    assert [(row["id"], row["a"], row["b"], row["called_a"], row["called_b"], row["alike"]) for row in listed[:2]] == [
+        ("a/b/test/0000.png", 1.0, 1.0, "fake", "fake", True),
+        ("a/b/test/0001.png", 1.0, 0.0, "fake", "real", False),
+    ]
+    assert listed[4]["score_a"] == 0.2
+
+
+def test_a_classifier_and_a_detector_agree_on_fake_alone() -> None:
+    a = detector({"a/one": [0.9, 0.2], "a/real": [0.1, 0.1]})
+    classes = ("real", "one", "two")
+    b = pa.concat_tables(
+        [
+            called_as("image-1", "a/one", "one", classes, {"two": 2}),
+            called_as("image-1", "a/real", "real", classes, {"real": 2}),
+        ]
+    )
+    one, real = diff.called([TrialPair(0, 0, a, b)], "image-1")
+    assert (one.alike, one.only_a, one.only_b, real.alike) == (1, 1, 0, 2)
+
+
+def test_maps_have_no_classes_and_are_listed_by_image() -> None:
+    pairs = [TrialPair(0, 0, rows([0.25, 0.5]), rows([0.75, 0.5]))]
+    assert diff.called(pairs, "declip-2025") == []
+    assert diff.by_image(pairs, "declip-2025", "iou").to_pylist()[0] == {
+        **{"id": "a/b/test/0", "domain": "a/b", "split": "test", "condition": "clean", "a": 0.25, "b": 0.75}
+    }
+
+
+def test_a_map_and_a_class_are_not_compared() -> None:
+    maps, images = make_spec(), make_spec(task="detect")
+    with pytest.raises(ConfigError, match="A is of task localize, B of task detect: the mean of a map"):
+        diff.refuse_tasks(maps, images)
+    diff.refuse_tasks(images, make_spec(task="attribute", classes=("real", "a")))

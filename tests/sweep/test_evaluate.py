@@ -48,9 +48,10 @@ class Bench:
     def evaluate(self, **how: Any) -> list[DomainScore]:
         self.console = Console(file=io.StringIO(), width=200)
         asked = {"run": self.spec.fingerprint, "data": str(self.shards), "protocol": "declip-2025"}
-        spec, lines, _ = evaluate(EvaluationRequest(workspace=str(self.workspace.root), **(asked | how)), self.console)
-        assert spec == self.spec
-        return lines
+        request = EvaluationRequest(workspace=str(self.workspace.root), **(asked | how))
+        self.scored = evaluate(request, self.console)
+        assert self.scored.spec == self.spec
+        return self.scored.lines
 
     def rows(self) -> set[str]:
         return {path.name for path in Ledger(self.workspace).folder(self.spec.fingerprint).glob("rows/*")}
@@ -117,7 +118,7 @@ def test_predict_says_of_the_same_files_what_the_rows_say(
     predictor = Predictor.load(bench.workspace, bench.spec, "best", "cpu")
     found, _ = predict_files.find([tree / "images/test"])
     assert {
-        wrong for _, wrong in predict_files.predict(predictor, found, tmp_path, facts(bench.spec, "best", None))
+        wrong for _, wrong, _ in predict_files.predict(predictor, found, tmp_path, facts(bench.spec, "best", None))
     } == {""}
     [path] = [p for p in (bench.workspace.trials / bench.spec.fingerprint / "rows").glob("*") if "blur" in names(p)]
     ious = []
