@@ -168,12 +168,13 @@ def baselines(study: Study) -> Table:
     columns: list[Column[Measured]] = [
         Column("Baseline", lambda each: Cell(each[0]), words=True),
         Column("Metric", lambda each: Cell((each[2] or study.first).label), words=True),
-        Column("Valid. IoU", lambda each: table.number(None if each[2] else each[1].valid)),
+        Column(f"Valid. {study.measure}", lambda each: table.number(None if each[2] else each[1].valid)),
         *(score(domain, [domain]) for domain in study.tested),
         score("Mean", study.tested),
     ]
     solved = captions.solved(study)
-    blocks = [[(words, group, metric) for metric in (None, AP)] for words, group in solved.items()]
+    metrics = (None, AP) if study.protocol.reads == "map" else (None,)
+    blocks = [[(words, group, metric) for metric in metrics] for words, group in solved.items()]
     return Table(
         id="baselines",
         title="Baselines.",

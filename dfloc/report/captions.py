@@ -138,7 +138,7 @@ def baseline_note(study: Study, *, per_cent: bool = False) -> tuple[str, ...]:
             each = ", ".join(f"{d} {write(e.value)}" for d in study.tested if (e := group.score([d])))
             found.append(f"{words} {write(mean.value)} ({each})")
     return (
-        (f"For scale, mean test {study.first.label} of what looks at no image or learns nothing: {'; '.join(found)}.",)
+        (f"For scale, mean test {study.first.word} of what looks at no image or learns nothing: {'; '.join(found)}.",)
         if found
         else ()
     )

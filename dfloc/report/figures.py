@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from dfloc.report import captions, differs
-from dfloc.report.cells import CROSS, is_degenerate, notes
+from dfloc.report.cells import cross, is_degenerate, notes
 from dfloc.report.chart import COLOURS, GREY, Axis, Figure, LegendKey, Lines, Mark, Panel, Series, colours, mark, scale
 from dfloc.report.controls import (
     REPLAY,
@@ -87,7 +87,7 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         title=f"Test {study.first.label} against n, images of the held-out domain.",
         caption=f"One panel for each domain that the base never saw, drawn thick{_zero(study)}. Points of one n are "
         f"drawn side by side. Steps stand in the hover. {quoted(study, compared)}",
-        source=[CROSS, *captions.provenance(study, used)],
+        source=[cross(study), *captions.provenance(study, used)],
         panels=drawn,
         legend=keys,
         numbers="exposure",
@@ -122,7 +122,7 @@ def means(study: Study) -> Figure:
         f"those that the base was trained on (known), and on all; bars are 95 % intervals.{beside} An n that lacks a "
         "held-out domain is left out, and so is a held-out domain of which nothing fine-tuned is scored yet."
         f"{_more(study)}{' n = 0 has the steps of the base.' if rooted(study) else ''}",
-        source=[CROSS, *captions.provenance(study, used)],
+        source=[cross(study), *captions.provenance(study, used)],
         panels=drawn,
         legend=[*legend.values()],
         numbers="exposure",
@@ -208,7 +208,7 @@ def controls(study: Study) -> Figure:
         caption=f"For each held-out domain, test {study.first.label} on it and on the domains of the base. Scratch: "
         "the same n images, no parent. Replay: n more images of the base's own."
         f"{_unequal(study, found)}",
-        source=[CROSS, *captions.provenance(study, used)],
+        source=[cross(study), *captions.provenance(study, used)],
         panels=drawn,
         legend=[*map(_key, [own, *found]), MEAN_MASK],
         numbers="controls",
@@ -245,7 +245,7 @@ def forgetting(study: Study) -> Figure:
         panels=[Panel(name, Lines(of, X, axis), ". ".join(said[name])) for name, of in lines.items()],
         legend=[*map(_key, kinds)],
         numbers="forgetting",
-        source=[CROSS, *captions.provenance(study, used)],
+        source=[cross(study), *captions.provenance(study, used)],
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from dfloc import measures
 from dfloc.axis import Value
-from dfloc.config import Checkpoint, DecoderSpec, Lineage, SampleList
+from dfloc.config import Checkpoint, DecoderSpec, Lineage, SampleList, Task
 from dfloc.data import dolos
 from dfloc.data.generators import SOURCE
 from dfloc.frozen import canonical
@@ -120,7 +120,7 @@ class Study:
 
     Attributes:
         groups: in the order of the plan.
-        tested: the study's domains that its trials are tested on; means run over them.
+        tested: the study's domains that its trials are tested on; means run over them. Of an attribution its reals too.
         extra: other test domains of fakes.
         reals: test domains of photographs.
     """
@@ -144,6 +144,8 @@ class Study:
         others = [domain for domain in asked if domain not in self.tested]
         self.reals = [domain for domain in others if dolos.is_real(domain)]
         self.extra = [domain for domain in others if domain not in self.reals]
+        if self.task == "attribute":  # reals are a class as any other
+            self.tested, self.reals = [*self.reals, *self.tested], []
         self._of = {result.trial.fingerprint: group for group in reversed(self.groups) for result in group.results}
 
     @cached_property
@@ -153,9 +155,14 @@ class Study:
         return None if planned else _all_fake(self)
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """Its protocol's metrics of images, in the order of tables."""
-        return tuple(self.protocol.per_image)
+    def task(self) -> Task:
+        """What its trials are trained for."""
+        return self.results.all[0].trial.spec.task if self.results.all else "localize"
+
+    @property
+    def shown(self) -> tuple[Metric, ...]:
+        """What its page shows; the first one stands for the protocol."""
+        return self.protocol.shown(self.task)
 
     @property
     def protocol(self) -> Protocol:
@@ -165,13 +172,12 @@ class Study:
     @property
     def first(self) -> Metric:
         """The metric that stands for its protocol."""
-        return self.protocol.first
+        return self.shown[0]
 
     @property
     def measure(self) -> str:
         """What validation measures first, in a word: IoU; of tasks of images AP."""
-        task = self.results.all[0].trial.spec.task if self.results.all else "localize"
-        return measures.LABELS[measures.MEASURED[task][0]]
+        return measures.LABELS[measures.MEASURED[self.task][0]]
 
     @property
     def random_weights(self) -> bool:

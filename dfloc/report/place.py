@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dfloc.metrics.metric import IMAGE_RIGHT, IOU
+from dfloc.metrics.metric import IOU
 from dfloc.report import captions
-from dfloc.report.address import AXES, EXPOSURE, IMAGES, UNSEEN, Ours, find, named
+from dfloc.report.address import AXES, DETECTION, EXPOSURE, IMAGES, UNSEEN, Ours, find, named, right
 from dfloc.report.cells import notes
 from dfloc.report.comparable import Setting, gaps
 from dfloc.report.estimate import Estimate
@@ -14,6 +14,7 @@ from dfloc.report.published import PublishedNumber, PublishedTable
 from dfloc.report.results import Score
 
 CONTEXT = "the table is context: its protocol or main settings are not known"
+SHARE = "the share of reals in its test sets is not known, and is not a half in all of them"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def apart(study: Study, table: PublishedTable) -> str:
         return "the data are built-in"
     if table.metric == "data_reduction":
         return "arithmetic on sizes: there is no trial to run"
-    if table.axes in IMAGES and IMAGE_RIGHT.key not in study.metrics:
+    if table.axes in IMAGES and right(study) is None:
         return "no trial here says whether an image is fake, or who made it"
     measured = isinstance(table.metric, list) or table.axes in IMAGES or str(table.metric).split("_")[0] == IOU.key
     if table.axes not in AXES or not measured:
@@ -165,6 +166,7 @@ def _pair(study: Study, table: PublishedTable, cell: PublishedNumber, name: str,
     ours = study.mean_of(place.cells, place.metric)
     doubts = [] if ours else [_hole(place) if place.cells else place.why]
     doubts += [] if table.comparable else [CONTEXT]
+    doubts += [SHARE] if table.axes == DETECTION else []
     doubts += [] if cell.status == "ok" else [f"published value {cell.status}: {cell.reason}"]
     lacks = [place.other] if place.other else []
     for group, domains in place.cells:

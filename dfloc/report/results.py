@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dfloc import objective, tracking_uri
-from dfloc.config import Checkpoint, EvaluationSpec
+from dfloc.config import Checkpoint, EvaluationSpec, Task
 from dfloc.data import sample_lists
 from dfloc.data.generators import SOURCE
 from dfloc.ledger import Done, EpochRecord, Ledger, TrialState
@@ -48,6 +48,8 @@ class Score:
         out_of_range: images whose resized map left [0, 1] (`Protocol.out_of_range`); None: the rows do not say it.
         all_fake: what calling every pixel fake scores on each image, of the metrics that need no map for it.
         telling: `kinds` of the images that are fake in part: what a collapse is told by.
+        task: of the trial; it decides which metric stands for the protocol.
+        prob_fake: of each image scored as a whole its score; empty: they are not.
         called: what the images of each class are called, where they are scored as a whole; None: they are not.
         reals: of a domain of fakes: the same of the reals of its source, where they are scored.
     """
@@ -61,6 +63,8 @@ class Score:
     out_of_range: int | None = None
     all_fake: Mapping[str, Values] = field(default_factory=dict)
     telling: DegenerateMaps = field(default_factory=DegenerateMaps)
+    task: Task = "localize"
+    prob_fake: Values = field(default_factory=lambda: np.empty(0))
     called: Called | None = None
     reals: "Score | None" = None
 
@@ -71,7 +75,7 @@ class Score:
 
     def metric(self, key: str | None = None) -> Metric:
         """Return a metric of images by its key; None: the one that stands for the protocol, here as all over."""
-        return self.protocol.per_image[key] if key else self.protocol.first
+        return self.protocol.per_image[key] if key else self.protocol.shown(self.task)[0]
 
     def of(self, metric: str | None = None) -> Values:
         """Return a metric's number of each image."""
@@ -94,7 +98,7 @@ class Score:
 
         Of a metric that is `of_pair` the mean of that over its fakes and that over its reals.
         """
-        key = metric or self.protocol.first.key
+        key = metric or self.metric().key
         if key not in self.values:
             return None
         kept = [part.values[~np.isnan(part.values)] for part in self.images(key)]
@@ -102,7 +106,8 @@ class Score:
 
     def number(self, metric: Metric) -> float | None:
         """Return a metric's number of the set, or its mean over images; None where there is none."""
-        return self.of_set.get(metric.key) if metric.of_set else self.mean(metric.key)
+        own = None if metric.of_set else self.mean(metric.key)
+        return self.of_set.get(metric.key) if own is None else own
 
     def num_nan(self, metric: str) -> int:
         """Return how many images have no number that could have one: fakes have no TNR."""
@@ -140,6 +145,7 @@ class Result:
         valid: validation IoU of the best epoch; None where no epoch was finished.
         epochs: what was recorded by epoch, of an unfinished trial too.
         scores: by checkpoint and test domain (condition clean, split test).
+        together: of images as a whole, the numbers of all fakes with all reals, best checkpoint.
     """
 
     trial: PlannedTrial
@@ -149,6 +155,7 @@ class Result:
     valid: float | None
     epochs: Sequence[EpochRecord]
     scores: Mapping[tuple[Checkpoint, str], Score]
+    together: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def random_weights(self) -> set[str]:
@@ -187,10 +194,11 @@ class Result:
         """
         best = [score for (which, _), score in self.scores.items() if which == "best"]
         called = image_rows.together(score.called for score in best if score.called)
+        if self.trial.spec.decoder.name in SAME:
+            return ""
         if called is not None:
             return f"all {called.collapsed}" if called.collapsed else ""
-        found = degenerate.together(score.telling for score in best)
-        return found.word if self.trial.spec.decoder.name not in SAME else ""
+        return degenerate.together(score.telling for score in best).word
 
     def degenerate(self, checkpoint: Checkpoint, domain: str) -> str:
         """Return what over 90 % of its maps on one domain are, as `collapsed`."""
@@ -263,7 +271,18 @@ class Results:
             valid=best.worth if best else None,
             epochs=epochs,
             scores=scores,
+            together=self._together(trial, scores, valid),
         )
+
+    def _together(
+        self, trial: PlannedTrial, scores: Mapping[tuple[Checkpoint, str], Score], valid: Valid
+    ) -> dict[str, float]:
+        best = {domain: score.spec for (which, domain), score in scores.items() if which == "best"}
+        asked = {each.domain for each in trial.evaluations if each.split == "test" and each.checkpoint == "best"}
+        if best.keys() != asked or protocols.find(self.record.protocol).reads == "map":
+            return {}
+        tables = {domain: self._ledger.scored(spec) for domain, spec in best.items()}
+        return pairs.together(tables, self.record.protocol, valid("best"))
 
     def _score(self, spec: EvaluationSpec, trial: PlannedTrial, valid: Valid) -> Score | None:
         if spec.key not in self._scores:
@@ -273,7 +292,7 @@ class Results:
 
     def _read(self, spec: EvaluationSpec, trial: PlannedTrial, valid: Valid) -> Score:
         rows = self._ledger.scored(spec)
-        found = self._scored(spec, rows, valid(spec.checkpoint))
+        found = self._scored(spec, rows, valid(spec.checkpoint), trial.spec.task)
         if beside := _reals(spec, trial):
             reals = self._score(beside, trial, valid)
             if reals is not None:
@@ -281,11 +300,12 @@ class Results:
                 found = replace(found, reals=reals, of_set={**found.of_set, **pair})
         if spec.domain not in self.all_fake and found.protocol.reads == "map":
             every = spec.model_copy(update={"trial": "", "checkpoint": "best"})
-            self.all_fake[spec.domain] = self._scored(every, _all_fake(rows, found), None)
+            self.all_fake[spec.domain] = self._scored(every, _all_fake(rows, found), None, trial.spec.task)
         return found
 
-    def _scored(self, spec: EvaluationSpec, rows: pa.Table, valid: pa.Table | None) -> Score:
+    def _scored(self, spec: EvaluationSpec, rows: pa.Table, valid: pa.Table | None, task: Task) -> Score:
         numbers, rule = self._photographs, protocols.find(spec.protocol)
+        images = image_rows.read(rows) if rule.reads == "image" else None
         there = {key: rows[key].to_numpy().astype(np.float64) for key in rule.per_image if key in rows.column_names}
         stems = rows["stem"].combine_chunks().dictionary_encode()
         codes = [numbers.setdefault(stem, len(numbers)) for stem in stems.dictionary.to_pylist()]
@@ -299,7 +319,9 @@ class Results:
             of_set=summarise(rows, spec.protocol, valid),
             out_of_range=pc.sum(rows[OUTSIDE], min_count=0).as_py() if OUTSIDE in rows.column_names else None,
             all_fake=degenerate.all_fake(rows, spec.protocol),
-            called=image_rows.called(rows) if rule.reads == "image" else None,
+            task=task,
+            prob_fake=images.score_N if images else np.empty(0),
+            called=image_rows.called(rows) if images else None,
         )
 
 

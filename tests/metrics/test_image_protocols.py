@@ -48,7 +48,7 @@ def test_mean_recall_of_the_thesis_classifier() -> None:
     pair = summarise_pair(rows["lama"], rows["real"], "image-1")
     assert (summarise(rows["lama"], "image-1")["image_recall"], pair["image_tnr"]) == (879 / 900, 853 / 900)
     assert "image_balanced_accuracy" not in pair, "three of five classes have no image"
-    assert summarise(rows["real"], "image-1") == {"image_tnr": 853 / 900, "image_recall": 853 / 900}
+    assert summarise(rows["real"], "image-1") == dict.fromkeys(("image_tnr", "image_recall", "image_right"), 853 / 900)
 
 
 def detection(num_fakes: int = 60, num_reals: int = 90) -> tuple[pa.Table, pa.Table]:
@@ -89,9 +89,9 @@ def test_a_pair_has_every_number_of_its_scores(table: type) -> None:
 
 def test_without_reals_only_the_fakes_own_numbers_are_there() -> None:
     fakes, reals = detection()
-    assert summarise(fakes, "image-1") == {"image_tpr": image.image_tpr(arrays(fakes)[0])}
+    assert summarise(fakes, "image-1") == dict.fromkeys(("image_tpr", "image_right"), image.image_tpr(arrays(fakes)[0]))
     assert summarise_pair(fakes, None, "image-1") == summarise_pair(fakes, reals.slice(0, 0), "image-1") == {}
-    assert summarise(reals, "image-1") == {"image_tnr": image.image_tnr(arrays(reals)[0])}
+    assert summarise(reals, "image-1") == dict.fromkeys(("image_tnr", "image_right"), image.image_tnr(arrays(reals)[0]))
 
 
 def test_without_validation_images_of_both_sides_no_threshold_is_chosen() -> None:
