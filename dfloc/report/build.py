@@ -152,7 +152,6 @@ def _sections(
     sections = [
         *search.sections(study),
         *_curves(workspace, study, found),
-        *_images(study, models.models(study), found),
         *_crossed(study, models.models(study), found),
         *conclusions.sections(study),
         *_behind(study, comparison.tables(study, found)),
@@ -201,7 +200,7 @@ def _curves(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iterat
 
 def _images(study: Study, found: Sequence[Model], published: Sequence[Pair]) -> Iterator[Section]:
     """Yield what studies of images as a whole have alone: what each class is called, or scores and thresholds."""
-    if not found or study.protocol.reads == "map":
+    if study.protocol.reads == "map":
         return
     if study.task == "attribute":
         figures = [confusion.confusion(study, found), confusion.recalls(study, found, published)]
@@ -228,6 +227,7 @@ def _crossed(study: Study, found: Sequence[Model], published: Sequence[Pair]) ->
         CROSSED,
         [] if told else [heatmaps.crossed(study, found, published), *(each for each in numbers if each.rows)],
     )
+    yield from _images(study, found, published)
     figures = [trends.ranking(study, found), *trends.trends(study, found), heatmaps.combined(study, found)]
     yield Section(
         "models-study",

@@ -9,7 +9,7 @@ from dfloc.report.histograms import flagged
 from dfloc.report.models import ALL, ONE, WITHOUT, Part, known, models, parts, unknown
 from dfloc.report.ranking import chosen
 
-ORDER = ("best", "unseen", "diversity", "flagged", "confused", "prior", "lead", "hardest")
+ORDER = ("best", "flagged", "confused", "prior", "lead", "diversity", "unseen", "hardest")
 """Keys of findings, what a reader asks first before what else there is."""
 SIDES = {"in domain": known, "out of domain": unknown}
 
@@ -51,7 +51,7 @@ def _cells(study: Study, part: Part, words: str) -> Cells:
 
 
 def _prior(study: Study, best: Part) -> Finding | None:
-    """Return by how much the best is above what knows the share of each class alone, where it is weakest."""
+    """Return what the best has, where it is weakest, against what knows the share of each class alone."""
     solved: Group | None = next(iter(captions.baselines(study, "prior").values()), None)
     there = [(words, cells) for words in SIDES if (cells := _cells(study, best, words))]
     if solved is None or not there:
@@ -61,8 +61,8 @@ def _prior(study: Study, best: Part) -> Finding | None:
     change, own, theirs = less(cells, scale), over(cells), over(scale)
     if change is None or own is None or theirs is None:
         return None
-    where = f"{words} " if len(there) > 1 or study.task == "detect" else ""
-    text = f"What knows the share of each class alone has {theirs.value:.2f}; {where}it has {own.value:.2f}"
+    where = "over all classes" if study.task == "attribute" and words == "in domain" else words
+    text = f"{where} it has {own.value:.2f}, where calling all images alike has {theirs.value:.2f}"
     return Finding("prior", text, {"prior": theirs, "ours": own}, [(change, "the difference is not decided")])
 
 
@@ -73,9 +73,9 @@ def _flagged(study: Study, best: Part) -> Finding | None:
         return None
     share = sum(wrong) / len(wrong)
     missed = {words: found for words in SIDES if (found := _missed(study, best, words)) is not None}
-    said = " and ".join(f"{100 * value:.0f} % {words}" for words, value in missed.items())
+    said = " and ".join(f"{100 * value:.0f} % of the fakes {words}" for words, value in missed.items())
     spread = f" ({100 * min(wrong):.0f} to {100 * max(wrong):.0f} % by training)" if len(wrong) > 1 else ""
-    missing = f", and misses {said} of the fakes" if said else ""
+    missing = f", and misses {said}" if said else ""
     text = f"It wrongly flags {100 * share:.0f} % of the reals{spread}{missing}"
     return Finding(
         "flagged", text, {"reals": share, **{words.replace(" ", "_"): each for words, each in missed.items()}}

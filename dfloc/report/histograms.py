@@ -15,6 +15,7 @@ from dfloc.report.models import Model, best
 from dfloc.report.ranking import Trained, name
 from dfloc.report.results import Score, Values
 from dfloc.report.table import Cell, Column, Table
+from dfloc.report.words import counted
 
 BINS = 20
 MAX_PANELS = 12
@@ -31,12 +32,15 @@ class OnDomain(NamedTuple):
 
 def histograms(study: Study, found: Sequence[Model]) -> Figure:
     """Return a panel for each training: the shares of test images by score, a line for reals and each domain."""
-    every = [one for one in trained(best(study, found, MAX_PANELS)) if one[1].group.scored]
-    shown, left = every[:MAX_PANELS], len(trained(found)) - min(len(every), MAX_PANELS)
+    kept = next(
+        of for n in range(len(found), 0, -1) if len(trained(of := best(study, found, n))) <= MAX_PANELS or n == 1
+    )
+    shown = [one for one in trained(kept) if one[1].group.scored][:MAX_PANELS]
+    left = len(trained(found)) - len(shown)
     colour = colours(study.tested)
     keys = [LegendKey(REALS, GREY, "solid", ""), *(LegendKey(one, colour[one], "solid", "") for one in study.tested)]
     keys += [LegendKey("threshold that validation chooses", "#111111", "dot", "")]
-    fewer = f" {left} more trainings are in the tables alone." if left else ""
+    fewer = f" Of other models ({counted(left, 'training')}) the tables below have the numbers." if left else ""
     return Figure(
         id="fig-scores",
         title="Scores of reals and fakes.",

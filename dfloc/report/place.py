@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dfloc.metrics.metric import IOU
 from dfloc.report import captions
-from dfloc.report.address import AXES, DETECTION, EXPOSURE, IMAGES, UNSEEN, Ours, find, named, right
+from dfloc.report.address import ATTRIBUTION, AXES, DETECTION, EXPOSURE, IMAGES, UNSEEN, Ours, find, named, right
 from dfloc.report.cells import notes
 from dfloc.report.comparable import Setting, gaps
 from dfloc.report.estimate import Estimate
@@ -14,6 +14,7 @@ from dfloc.report.published import PublishedNumber, PublishedTable
 from dfloc.report.results import Score
 
 CONTEXT = "the table is context: its protocol or main settings are not known"
+SAME_RECALL = ("image-1", "thesis-2025")  # of a class, by the largest probability; beside each other as context
 SHARE = "the share of reals in its test sets is not known, and is not a half in all of them"
 
 
@@ -99,7 +100,8 @@ def apart(study: Study, table: PublishedTable) -> str:
     if table.axes not in AXES or not measured:
         return f"no table here has {table.metric} by {table.rows_axis} and {table.cols_axis}"
     protocol = study.record.protocol
-    return "" if table.protocol in (protocol, "unknown") else f"protocol {table.protocol}, ours {protocol}"
+    alike = {protocol, "unknown", *(SAME_RECALL if table.axes == ATTRIBUTION and protocol in SAME_RECALL else ())}
+    return "" if table.protocol in alike else f"protocol {table.protocol}, ours {protocol}"
 
 
 def unmatched(study: Study, tables: Sequence[PublishedTable], found: Sequence[Pair]) -> list[str]:

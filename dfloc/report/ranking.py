@@ -140,12 +140,13 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
 
 def measured(study: Study, found: Sequence[Model]) -> Table:
     """Return what else the protocol measures, in and out of domain, and numbers of a whole test set."""
-    first, *others = [metric for metric in study.shown if study.protocol.reads == "map" or _has(study, metric)]
-    images = [metric for metric in others if not metric.of_set]
+    first, *others = study.shown
+    maps = study.protocol.reads == "map"
+    images = [metric for metric in others if not metric.of_set and (maps or _has(study, metric))]
     sets = [metric for metric in others if metric.of_set and (metric == POOLED_IOU or _has(study, metric))]
     chosen, alarms = F1_CHOSEN in sets, FALSE_ALARM in sets
     shown = [*((metric.label, metric) for metric in images)]
-    shown += [(f"{first.label} per image", first)] if study.protocol.reads == "map" else []
+    shown += [(f"{first.label} per image", first)] if maps else []
     shown += [(metric.label, metric) for metric in sets if metric != FALSE_ALARM]
     alarm = partial(Score.number, metric=FALSE_ALARM)
     columns = [
