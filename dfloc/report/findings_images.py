@@ -27,8 +27,8 @@ def findings(study: Study) -> Iterator[Finding]:
     if best is not None:
         more = [_prior(study, best), _confused(study, best) if study.task == "attribute" else _flagged(study, best)]
         found |= {one.key: one for one in more if one}
-    if study.task == "attribute" and "best" in found:
-        found["best"] = _over_classes(study, found["best"])
+    if study.task == "attribute" and best is not None and not _cells(study, best, "out of domain"):
+        found = {key: one._replace(text=_over_classes(study, one.text)) for key, one in found.items()}
     yield from sorted(found.values(), key=lambda one: ORDER.index(one.key) if one.key in ORDER else len(ORDER))
 
 
@@ -39,11 +39,15 @@ def _best(study: Study) -> Part | None:
     return (chosen(study, block) or block[0]) if block else None
 
 
-def _over_classes(study: Study, found: Finding) -> Finding:
-    """Return the finding on the best of classifiers, in the words of classes where it was trained on all of them."""
-    if " out of domain" in found.text:
-        return found
-    return found._replace(text=found.text.replace(" in domain", f" in the mean of {len(study.tested)} classes"))
+def _over_classes(study: Study, text: str) -> str:
+    """Return what is said of classifiers that know every class in the words of classes."""
+    for domain, words in (
+        ("Hardest for it in domain", "The hardest class for it"),
+        (" in domain;", " over all classes;"),
+        (" in domain", f" in the mean of {len(study.tested)} classes"),
+    ):
+        text = text.replace(domain, words)
+    return text
 
 
 def _cells(study: Study, part: Part, words: str) -> Cells:

@@ -12,6 +12,7 @@ from sklearn import metrics as sk
 
 from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import degenerate, image, image_rows, protocols, score, summarise, summarise_pair
+from dfloc.metrics.metric import Metric
 from tests.metrics.image_rows import attributed, called_as, detected
 
 # Of 900 images of each class, how many the thesis' classifier calls rightly (its notebook, evaluate_classification).
@@ -305,3 +306,35 @@ def test_one_class_that_is_told_is_no_collapse() -> None:
     assert image_rows.together([]) is None
     with pytest.raises(DataError, match="the same classes apart"):
         image_rows.together([image_rows.called(rows[0]), image_rows.called(detection()[0])])
+
+
+def test_an_image_is_called_right_or_not_by_what_rows_say_already() -> None:
+    fakes, reals = detection(6, 4)
+    for rows, real in ((fakes, False), (reals, True)):
+        score = rows["score"].to_numpy()
+        expected = (score <= 0.5) if real else (score > 0.5)
+        assert protocols.find("image-1").values(rows)["image_right"].tolist() == expected.tolist()
+    families = saved("image-1")
+    for name, right in RIGHT.items():
+        assert protocols.find("image-1").values(families[name])["image_right"].sum() == right
+    probs = {"real": [0.1, 0.8], "lama": [0.9, 0.2]}
+    unknown = attributed("image-1", "a/pluralistic", "pluralistic", probs)
+    assert np.isnan(protocols.find("image-1").values(unknown)["image_right"]).all(), "it is no class that is told apart"
+
+
+def test_what_stands_for_a_protocol_depends_on_the_task() -> None:
+    rule = protocols.find("image-1")
+    assert [rule.shown(task)[0].key for task in ("localize", "detect", "attribute")] == [
+        "image_accuracy",
+        "image_accuracy",
+        "image_recall",
+    ]
+    assert protocols.find("declip-2025").shown("detect") == protocols.find("declip-2025").metrics
+
+
+@pytest.mark.parametrize(
+    ("label", "word"),
+    [("IoU", "IoU"), ("AP", "AP"), ("Balanced accuracy", "balanced accuracy"), ("F1 at 0.5", "F1 at 0.5")],
+)
+def test_a_label_inside_a_sentence(label: str, word: str) -> None:
+    assert Metric("key", label).word == word

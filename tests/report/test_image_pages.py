@@ -213,6 +213,7 @@ def test_recalls_stand_beside_published_ones_and_their_mean_is_of_all_classes(sh
     said = answer(study).sentences
     assert [*said][:3] == ["best", "confused", "prior"]
     assert "in the mean of 5 classes" in said["best"]
+    assert said["hardest"].startswith("The hardest class for it is celebahq/")
     assert confusion.confused(group) in said["confused"]
 
 
