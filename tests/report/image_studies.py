@@ -11,7 +11,7 @@ from dfloc.data import dolos
 from dfloc.ledger import EpochRecord, Ledger
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
-from dfloc.storage import Workspace
+from dfloc.storage import Workspace, json_bytes
 from tests.metrics.image_rows import attributed, detected
 from tests.report.studies import DOLOS, VERSIONS, Maker, record
 
@@ -63,6 +63,30 @@ def fill(workspace: Workspace, of: SweepRecord) -> None:
             for name, value in (("checkpoint", each.checkpoint), ("trial", each.trial)):
                 rows = rows.set_column(rows.schema.get_field_index(name), name, [[value] * len(rows)])
             ledger.put_rows(each.trial, each.key, rows)
+        if trial.case == "clip-linear" and trial.spec.task == "detect":
+            _validate(workspace, trial)
+
+
+def _validate(workspace: Workspace, trial: PlannedTrial) -> None:
+    """Score a trial's validation list, and put the list: what a threshold is chosen on."""
+    names: list[str] = []
+    for domain in trial.spec.valid.counts:
+        real = domain == REAL
+        rows = detected("image-1", domain, valid_scores(domain).tolist())
+        ids = [f"{domain}/valid/{place}.png" for place in range(NUM)]
+        told = {"id": ids, "split": ["valid"] * NUM, "trial": [trial.fingerprint] * NUM}
+        for name, values in told.items():
+            rows = rows.set_column(rows.schema.get_field_index(name), name, [values])
+        Ledger(workspace).put_rows(trial.fingerprint, ("ab" if real else "cd") * 32, rows)
+        names += ids
+    path = workspace.lists / f"{trial.spec.valid.digest}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(json_bytes(sorted(names)))
+
+
+def valid_scores(domain: str) -> np.ndarray:
+    """Return the scores of the validation images of a domain, by every detector that has them."""
+    return np.random.default_rng(len(domain)).beta(*((2, 6) if domain == REAL else (4, 4)), NUM)
 
 
 def filled(folder: Path, of: SweepRecord) -> Workspace:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dfloc import notebook
+from dfloc.metrics import image
 from dfloc.metrics.metric import IMAGE_RIGHT
 from dfloc.record import SweepRecord
 from dfloc.report import confusion, histograms, latex, render
@@ -22,7 +23,7 @@ from dfloc.report.page import Report
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
 from tests.report.drawn import overlaps
-from tests.report.image_studies import NUM, REAL, attribution, detection, filled
+from tests.report.image_studies import NUM, REAL, attribution, detection, filled, valid_scores
 from tests.report.planned import any_number_of_images
 from tests.report.studies import DOLOS
 
@@ -148,11 +149,29 @@ def test_histograms_hold_every_image_once_and_the_best_models_first(detected: Sh
     shown = figure(detected[3], "fig-scores")
     assert len(shown.panels) <= histograms.MAX_PANELS
     lines = shown.panels[0].chart.series
-    assert [line.name for line in lines] == ["reals", *DOLOS]
-    for line in lines:
+    assert [line.name for line in lines] == ["reals", *DOLOS, "threshold that validation chooses"]
+    for line in lines[:-1]:
         assert sum(mark.value for mark in line.marks[:-1]) == pytest.approx(1)
     assert "Of other models" in shown.caption
     assert {f"clip-linear, trained on {name}" for name in DOLOS} <= {panel.title for panel in shown.panels}
+
+
+def test_a_threshold_is_chosen_on_the_training_s_own_validation_images(detected: Shown) -> None:
+    folder, _, study, _ = detected
+    rows = table(folder, "thresholds")
+    (row,) = [one for one in rows if one["Model"].startswith("clip-linear") and one["Trained on"] == LAMA]
+    threshold = image.image_threshold(valid_scores(LAMA), valid_scores(REAL))
+    assert float(row["Threshold"]) == pytest.approx(threshold)
+    assert threshold != 0.5
+    result = next(
+        one for one in study.results.all if one.trial.case == "clip-linear" and LAMA in one.trial.spec.train.counts
+    )
+    fake, real = (result.scores["best", name].prob_fake for name in (LAMA, REAL))
+    assert float(row["At it, ID"]) == pytest.approx(image.image_accuracy(fake, real, threshold))
+    assert float(row[f"Reals flagged, {REAL}"]) == pytest.approx(float((real > 0.5).mean()))
+    assert f"900 {LAMA}" in row["Chosen on"]
+    others = [one for one in rows if not one["Model"].startswith("clip-linear")]
+    assert {one["Threshold"] for one in others} == {"-"}, "their validation images are not scored"
 
 
 def test_published_tables_of_the_poster_stand_beside_ours_as_context_alone(detected: Shown) -> None:
