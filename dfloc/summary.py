@@ -201,7 +201,7 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
         tables = _tables(ledger, own, checkpoint)
         numbers = pairs.by_domain(tables, protocol, valid)
         if rule.reads == "map":
-            numbers |= {name: _alarms(rows) for name, rows in tables.items() if _is_beside(record, name)}
+            numbers |= {name: alarms.means(rows) for name, rows in tables.items() if _is_beside(record, name)}
         if whole:
             numbers[ALL] = pairs.together(tables, protocol, valid)
         for domain, values in numbers.items():
@@ -241,10 +241,6 @@ def note(record: SweepRecord, whole: str, parts: Iterable[str]) -> str:
 def _is_beside(record: SweepRecord, domain: str) -> bool:
     """Return whether a test domain is of real images, over which no mean runs."""
     return dolos.is_real(domain) and domain not in record.tested
-
-
-def _alarms(rows: pa.Table) -> dict[str, float]:
-    return {key: float(values.mean()) for key, values in alarms.alarms(rows).items()}
 
 
 def _clean_tests(planned: PlannedTrial) -> list[EvaluationSpec]:

@@ -29,3 +29,8 @@ def alarms(rows: Table) -> dict[str, Array]:
     called, pixels = tp + fp, tp + fp + fn + tn
     flagged = called > OVER * pixels
     return {REALS_FLAGGED.key: flagged.astype(np.float64), REALS_AREA.key: called / pixels}
+
+
+def means(rows: Table) -> dict[str, float]:
+    """Return the mean over images of each."""
+    return {key: float(values.mean()) for key, values in alarms(rows).items()}

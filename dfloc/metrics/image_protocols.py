@@ -17,6 +17,7 @@ from dfloc.metrics.metric import (
     IMAGE_EER,
     IMAGE_MACRO_AP,
     IMAGE_RECALL,
+    IMAGE_RIGHT,
     IMAGE_TNR,
     IMAGE_TPR,
 )
@@ -24,6 +25,10 @@ from dfloc.metrics.protocols import Protocol, bilinear, over_half
 from dfloc.metrics.table import Array, Table
 
 THRESHOLD = image.THRESHOLD
+WHETHER = (
+    *(IMAGE_ACCURACY, IMAGE_AP, IMAGE_AUC, IMAGE_TPR, IMAGE_TNR, IMAGE_ACCURACY_CHOSEN),
+    *(IMAGE_EER, IMAGE_ECE, IMAGE_BRIER),
+)
 
 
 def image_1() -> Protocol:
@@ -44,15 +49,17 @@ def image_1() -> Protocol:
     Who made it: of a model that tells several classes apart, by `called` and `prob_<class>`.
 
     - `image_recall`: the share of images that are called their class; absent where this is none that the model knows.
+      Of a model of real and fake alone it is absent, and the same share of either is `image_right`.
     - `image_balanced_accuracy`: the mean recall of all classes; `image_macro_ap`: the mean over classes of average
       precision, one against the rest, each class weighing the same. Both absent unless every class has images.
     """
     return Protocol(
         name="image-1",
-        metrics=(
-            *(IMAGE_ACCURACY, IMAGE_AP, IMAGE_AUC, IMAGE_TPR, IMAGE_TNR, IMAGE_ACCURACY_CHOSEN, IMAGE_EER),
-            *(IMAGE_ECE, IMAGE_BRIER, IMAGE_RECALL, IMAGE_BALANCED_ACCURACY, IMAGE_MACRO_AP),
-        ),
+        metrics=(*WHETHER, IMAGE_RECALL, IMAGE_RIGHT, IMAGE_BALANCED_ACCURACY, IMAGE_MACRO_AP),
+        by_task={
+            "detect": WHETHER,
+            "attribute": (IMAGE_RECALL, IMAGE_BALANCED_ACCURACY, IMAGE_MACRO_AP, IMAGE_AP, IMAGE_AUC),
+        },
         threshold=THRESHOLD,
         binarise=over_half,
         resize=bilinear,
@@ -106,6 +113,7 @@ def _of_images(rows: Table) -> dict[str, Array]:
         "image_tnr": np.where(found.is_fake_N, np.nan, right_N),
         "image_brier": (found.score_N - found.is_fake_N) ** 2,
         "image_recall": _right(found) if _attributes(found) else np.full(len(right_N), np.nan),
+        "image_right": _right(found) if _attributes(found) else right_N,
     }
 
 

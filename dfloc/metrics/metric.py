@@ -1,5 +1,6 @@
 """What a protocol measures: a number with its name, its bounds, and which end of them is the better one."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,6 +28,11 @@ class Metric:
     of_set: bool = False
     of_pair: bool = False
 
+    @property
+    def word(self) -> str:
+        """Its label inside a sentence: balanced accuracy, but IoU and AP."""
+        return re.sub(r"^[A-Z][a-z-]+\b", lambda found: found[0].lower(), self.label)
+
     def best(self, values: Iterable[float]) -> float:
         """Return the best of some values, at least one."""
         return max(values) if self.higher_is_better else min(values)
@@ -51,7 +57,7 @@ FALSE_ALARM = Metric("false_alarm_area", "False-alarm area", higher_is_better=Fa
 REALS_FLAGGED = Metric("reals_flagged", "Reals flagged", higher_is_better=False)  # whatever the protocol: `alarms`
 REALS_AREA = Metric("reals_area", "Area called fake on reals", higher_is_better=False)
 
-IMAGE_ACCURACY = Metric("image_accuracy", "Accuracy", of_pair=True)
+IMAGE_ACCURACY = Metric("image_accuracy", "Balanced accuracy", of_pair=True)
 IMAGE_TPR = Metric("image_tpr", "TPR")
 IMAGE_TNR = Metric("image_tnr", "TNR")
 IMAGE_RECALL = Metric("image_recall", "Recall")
@@ -61,7 +67,7 @@ IMAGE_AUC = Metric("image_auc", "Image AUC", of_set=True, of_pair=True)
 IMAGE_EER = Metric("image_eer", "EER", higher_is_better=False, of_set=True, of_pair=True)
 IMAGE_ECE = Metric("image_ece", "ECE", higher_is_better=False, of_set=True, of_pair=True)
 IMAGE_ACCURACY_CHOSEN = Metric(
-    "image_accuracy_valid", "Accuracy at the validation threshold", of_set=True, of_pair=True
+    "image_accuracy_valid", "Balanced accuracy at the validation threshold", of_set=True, of_pair=True
 )
 IMAGE_ACCURACY_CALLED = Metric("image_accuracy", "Accuracy", of_set=True, of_pair=True)
 IMAGE_BALANCED_ACCURACY = Metric("image_balanced_accuracy", "Mean recall", of_set=True, of_pair=True)

@@ -1,7 +1,7 @@
 """Named sets of metric definitions: how a map meets its truth, and what is then measured."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -50,6 +50,8 @@ class Protocol:
         of_pair: rows of fakes, of one or several domains, rows of reals, and rows of both of the trial's validation
             list, where they are there -> numbers of the pair (`metrics.pairs.summarise_pair`).
         reads_valid: whether `of_pair` chooses something on validation images.
+        by_task: by task those of `metrics` that its pages show, in their order, the first one of images; of a task that
+            is not there all of them.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Protocol:
     of_images: Callable[[Table], dict[str, Array]] | None = None
     of_pair: Callable[[Table, Table, Table | None], dict[str, float]] = lambda fakes, reals, valid: {}
     reads_valid: bool = False
+    by_task: Mapping[str, tuple[Metric, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         keys = [metric.key for metric in self.metrics]
@@ -80,6 +83,10 @@ class Protocol:
     def first(self) -> Metric:
         """The metric that stands for the protocol: ranks, curves and differences are of it unless another is named."""
         return self.metrics[0]
+
+    def shown(self, task: str) -> tuple[Metric, ...]:
+        """Return what pages of a task show; the first stands for the protocol there."""
+        return self.by_task.get(task, self.metrics)
 
     @property
     def reads(self) -> Literal["map", "image"]:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 from dfloc.data import dolos
-from dfloc.metrics.metric import IMAGE_RIGHT, IOU
+from dfloc.metrics.metric import IMAGE_RECALL, IMAGE_RIGHT, IOU
 from dfloc.metrics.pairs import reals_of
 from dfloc.report.budgets import Budget, lines
 from dfloc.report.comparable import fits
@@ -196,17 +196,22 @@ def _detector(study: Study, model: Model, cell: PublishedNumber) -> Ours:
     trained = [one.group for one in model.columns if _fakes(one.group) == {cell.row}]
     test = str(cell.col)
     cells = _tested(next(iter(trained), None), [test, reals_of(test)])
-    return Ours(cells, IMAGE_RIGHT.key, why=NO_TEST if trained else NO_DATA)
+    return Ours(cells, right(study) or IMAGE_RIGHT.key, why=NO_TEST if trained else NO_DATA)
 
 
-def _class(_: Study, model: Model, cell: PublishedNumber) -> Ours:
+def _class(study: Study, model: Model, cell: PublishedNumber) -> Ours:
     """Find the recall of a class, or the plain mean over all of them."""
     thesis = model.spec.optimizer.name == "adamw"  # the poster's is of Adam
     trained = [one.group for one in model.columns if _fakes(one.group) == {*CLASSES} - {REAL}]
     if thesis != (cell.row == THESIS) or not trained:
         return Ours(why="not planned: no classifier here is what the table requires")
     domains = CLASSES if cell.col == OVERALL else [str(cell.col)]
-    return Ours(_tested(trained[0], domains), IMAGE_RIGHT.key)
+    return Ours(_tested(trained[0], domains), right(study) or IMAGE_RIGHT.key)
+
+
+def right(study: Study) -> str | None:
+    """Return the metric of a study's protocol that says of an image whether it is called what it is."""
+    return next((one.key for one in (IMAGE_RIGHT, IMAGE_RECALL) if one.key in study.protocol.per_image), None)
 
 
 def _fakes(group: Group) -> set[str]:

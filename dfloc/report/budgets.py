@@ -97,8 +97,9 @@ def budgets(study: Study) -> Table:
     return Table(
         id="budgets",
         title="Data seen from domains.",
-        caption="Test IoU of each training budget, ranked by validation IoU, which each row measures on its own "
-        "validation list. Where a row has a model for each domain, a domain's column is the model trained on it.",
+        caption=f"Test {study.first.word} of each training budget, ranked by validation {study.measure}, which each "
+        "row measures on its own validation list. Where a row has a model for each domain, a domain's column is the "
+        "model trained on it.",
         source=[*captions.provenance(study, _all(found)), *false_alarms.source(study)],
         columns=columns,
         rows=[*(table.row(columns, line) for line in _ranked(found)), *_baseline_rows(study, columns)],
@@ -121,8 +122,8 @@ def equal_total(study: Study) -> Table:
         id="equal-total",
         title="Diversity at an equal total: few images of every domain beside as many in all of one.",
         caption="Rows between two rules have the same number of training images; count: images of each domain. "
-        "Models of one domain are tested on their own. Ranked by validation IoU, which each row measures on its own "
-        f"validation list.{_also(pairs)}",
+        f"Models of one domain are tested on their own. Ranked by validation {study.measure}, which each row "
+        f"measures on its own validation list.{_also(pairs)}",
         source=[*captions.provenance(study, _all(found)), *false_alarms.source(study)],
         columns=columns,
         rows=[*rows, *_baseline_rows(study, columns)],
@@ -168,13 +169,14 @@ def baselines(study: Study) -> Table:
     columns: list[Column[Measured]] = [
         Column("Baseline", lambda each: Cell(each[0]), words=True),
         Column("Metric", lambda each: Cell((each[2] or study.first).label), words=True),
-        Column("Valid. IoU", lambda each: table.number(None if each[2] else each[1].valid)),
+        Column(f"Valid. {study.measure}", lambda each: table.number(None if each[2] else each[1].valid)),
         *(score(domain, [domain]) for domain in study.tested),
         score("Mean", study.tested),
         *false_alarms.columns(study, lambda each: [each[1]]),
     ]
     solved = captions.solved(study)
-    blocks = [[(words, group, metric) for metric in (None, AP)] for words, group in solved.items()]
+    metrics = (None, AP) if study.protocol.reads == "map" else (None,)
+    blocks = [[(words, group, metric) for metric in metrics] for words, group in solved.items()]
     return Table(
         id="baselines",
         title="Baselines.",
@@ -203,7 +205,7 @@ def _columns(study: Study) -> list[Column[Budget]]:
         Column("Maps", lambda line: Cell("" if line.solved else maps(line)), words=True, small=True),
         Column("Valid. labels", lambda line: Cell(f"{sum(spec.valid.size for spec in _specs(line)):,}"), small=True),
         Column("Steps", lambda line: Cell("none" if line.solved else steps(line)), small=True),
-        Column("Valid. IoU", lambda line: cells.valid(line.groups)),
+        Column(f"Valid. {study.measure}", lambda line: cells.valid(line.groups)),
         *map(on, study.tested),
         Column("Mean", lambda line: line.cell(study.tested, None)),
         Column("AP, mean", lambda line: line.cell(study.tested, AP.key)),

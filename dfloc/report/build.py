@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from upath import UPath
 
 from dfloc import storage
+from dfloc.metrics.metric import IMAGE_AP, IMAGE_RIGHT
 from dfloc.record import SweepRecord
 from dfloc.report import (
     areas,
@@ -15,11 +16,13 @@ from dfloc.report import (
     captions,
     comparison,
     conclusions,
+    confusion,
     evaluations,
     explained,
     exposure,
     figures,
     heatmaps,
+    histograms,
     models,
     opening,
     overlap,
@@ -47,6 +50,7 @@ EXPOSED = "A base model is trained on all domains but one, then fine-tuned on n 
 PANEL = "A few test images"
 CROSSED = "Each model is trained on a domain, on all but one, or on all of them, and tested on each."
 RANKED = "Models are ranked by validation, which is what a study could choose by; test numbers stand beside it."
+WHETHER = "How well each training parts fakes from reals, beside balanced accuracy."
 CONTROLLED = "What fine-tuning owes to its base, and what n old images among the new ones keep."
 
 
@@ -198,17 +202,36 @@ def _curves(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iterat
     yield Section("measures", "Last epoch, AP and F1", "", last)
 
 
+def _images(study: Study, found: Sequence[Model], published: Sequence[Pair]) -> Iterator[Section]:
+    """Yield what studies of images as a whole have alone: what each class is called, or scores and thresholds."""
+    if study.protocol.reads == "map":
+        return
+    if study.task == "attribute":
+        figures = [confusion.confusion(study, found), confusion.recalls(study, found, published)]
+        yield Section("classes-study", "Who made it?", "", [*figures, confusion.classes(study, found)])
+        return
+    maps = [heatmaps.crossed(study, found, metric=metric) for metric in (IMAGE_AP, IMAGE_RIGHT)]
+    numbers = (
+        histograms.histograms(study, found),
+        histograms.thresholds(study, found),
+        histograms.measures(study, found),
+    )
+    yield Section("scores-study", "Reals and fakes", WHETHER, [*maps, *numbers])
+
+
 def _crossed(study: Study, found: Sequence[Model], published: Sequence[Pair]) -> Iterator[Section]:
     """Yield train x test, the ranking of models, epochs and areas, each where the study has them."""
     if not found:
         return
     numbers = ranking.crossed(study, found), ranking.tested(study, found)
+    told = study.task == "attribute" and not models.wide(found)  # each class stands above
     yield Section(
         "train-test-study",
         "Train x test",
         CROSSED,
-        [heatmaps.crossed(study, found, published), *(each for each in numbers if each.rows)],
+        [] if told else [heatmaps.crossed(study, found, published), *(each for each in numbers if each.rows)],
     )
+    yield from _images(study, found, published)
     figures = [trends.ranking(study, found), *trends.trends(study, found), heatmaps.combined(study, found)]
     yield Section(
         "models-study",

@@ -9,8 +9,9 @@ from dfloc.metrics import protocols
 from dfloc.metrics.degenerate import ALL_FAKE
 from dfloc.report.groups import Facet, Group, Study
 from dfloc.report.published import PublishedTable
-from dfloc.report.results import Result, Score
+from dfloc.report.results import Result
 from dfloc.report.roles import SOLVED
+from dfloc.report.score import Score
 from dfloc.report.words import joined
 
 BASELINES = {
@@ -74,21 +75,28 @@ def compared(study: Study, sources: Sequence[PublishedTable], scores: Iterable[S
     for (domain, digest_), images in lists.items():
         kinds = study.results.mask_kinds(digest_)
         masks = f"masks {_list(kinds)}" if kinds else "kind of masks not recorded"
+        masks = masks if study.protocol.reads == "map" else ""
         alike.setdefault(masks, []).append((f"{domain} {digest_[:10]}", f"{images:,}"))
-    ours = "; ".join(f"{_counted(each)}, {masks}" for masks, each in alike.items()) or "none is scored"
+    ours = (
+        "; ".join(", ".join(filter(None, [_counted(each), masks])) for masks, each in alike.items()) or "none is scored"
+    )
     own, by = study.record.protocol, dict[str, list[str]]()
     for source in sources:
-        by.setdefault(_published(source, own), []).append(source.id)
+        by.setdefault(_published(source, own, of_maps=study.protocol.reads == "map"), []).append(source.id)
     told = "; ".join(f"{words} ({_list(ids)})" if len(by) > 1 else words for words, ids in by.items())
     rule = protocols.find(own).truth
     return f"Test lists of ours: {ours}; by {own}: {rule}. Published, with no digests of lists: {told}."
 
 
-def _published(source: PublishedTable, own: str) -> str:
+def _published(source: PublishedTable, own: str, *, of_maps: bool) -> str:
     """Return on which test sets, and by which rule for masks, a published table was scored, as far as it is known."""
     counts = [(domain, dolos.COUNTS.get(domain, {}).get("test")) for domain in source.tested]
     tested = _counted([(domain, count.printed if count else "") for domain, count in counts])
-    masks = "masks of Dolos" if any(cell.requires.get("data") == "dolos" for cell in source.cells.values()) else ""
+    masks = (
+        "masks of Dolos"
+        if of_maps and any(cell.requires.get("data") == "dolos" for cell in source.cells.values())
+        else ""
+    )
     protocol = "a protocol that is not known" if source.protocol == "unknown" else source.protocol
     if source.protocol != own and source.protocol in registry.names("protocol"):
         protocol += f": {protocols.find(source.protocol).truth}"
@@ -138,7 +146,7 @@ def baseline_note(study: Study, *, per_cent: bool = False) -> tuple[str, ...]:
             each = ", ".join(f"{d} {write(e.value)}" for d in study.tested if (e := group.score([d])))
             found.append(f"{words} {write(mean.value)} ({each})")
     return (
-        (f"For scale, mean test {study.first.label} of what looks at no image or learns nothing: {'; '.join(found)}.",)
+        (f"For scale, mean test {study.first.word} of what looks at no image or learns nothing: {'; '.join(found)}.",)
         if found
         else ()
     )

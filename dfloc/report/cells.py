@@ -6,13 +6,20 @@ from dataclasses import replace
 from dfloc import registry
 from dfloc.config import Checkpoint
 from dfloc.metrics.degenerate import EQUAL
+from dfloc.metrics.metric import Metric
 from dfloc.report import table
 from dfloc.report.estimate import Estimate
-from dfloc.report.groups import Group, GroupOn, mean_valid, places, scored_places
+from dfloc.report.groups import Group, GroupOn, Study, mean_valid, places, scored_places
 from dfloc.report.table import Cell
 
 CROSS = "A cross: over 90 % of the predictions of a trial, or of those on the domain, are empty, all fake or constant."
+ONE_CLASS = "over 90 % of the images of every class are called one class"
 NOT_ABOVE = "not above all fake"
+
+
+def cross(study: Study) -> str:
+    """Return what a cross in a figure says."""
+    return CROSS if study.protocol.reads == "map" else f"A cross: {ONE_CLASS}."
 
 
 def name(text: str, groups: Iterable[Group]) -> Cell:
@@ -66,6 +73,13 @@ def valid(groups: Sequence[Group]) -> Cell:
     cell = table.number(mean_valid(groups))
     short = table.runs(len(scored_places(groups)), len(places(groups)))
     return replace(cell, small=short if cell.exact else "")
+
+
+def number(group: Group, domain: str, metric: Metric) -> float | None:
+    """Return the mean over trainings of a metric's number on a domain, of a set or of images; None: there is none."""
+    scores = [score for result in group.scored if (score := result.scores.get(("best", domain)))]
+    values = [value for score in scores if (value := score.number(metric)) is not None]
+    return sum(values) / len(values) if values else None
 
 
 def baselines(groups: Sequence[Group], domain: str) -> Cell:

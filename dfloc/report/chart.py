@@ -170,6 +170,7 @@ class Heat:
         tiles: by row and column.
         x: title of the columns.
         y: title of the rows.
+        of: what the numbers are.
     """
 
     rows: Sequence[str]
@@ -177,6 +178,7 @@ class Heat:
     tiles: Sequence[Sequence[Tile]]
     x: str
     y: str
+    of: str = "IoU"
 
     @property
     def values(self) -> list[Value]:
@@ -190,7 +192,7 @@ class Heat:
     @property
     def heads(self) -> tuple[str, str, str]:
         """What rows, columns and numbers are."""
-        return self.y, self.x, "IoU"
+        return self.y, self.x, self.of
 
 
 @dataclass(frozen=True)

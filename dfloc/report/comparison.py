@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
 from dfloc.report import captions
-from dfloc.report.address import BUDGETS, EXPOSURE
+from dfloc.report.address import BUDGETS, DETECTION, EXPOSURE
 from dfloc.report.groups import Study
 from dfloc.report.place import Pair, terms
 from dfloc.report.table import DASH, Cell, Column, Table, estimate, rows
@@ -18,6 +19,8 @@ RULE = (
     "alone, also that of a difference: how uncertain a published number is, is not known. Weights out of a file are "
     "not known to be the published ones."
 )
+
+PARTED = " Ours is the mean of what is called right of the fakes and of the reals; beside it that of the fakes alone."
 
 PairRow = tuple[tuple[str, ...], Mapping[str, Pair]]  # the words of a row's heads, and what stands under each column
 
@@ -59,15 +62,17 @@ def _table(study: Study, found: Sequence[Pair]) -> Table:
     cells = {((*_layout(pair).heads.values(),), pair.col): pair for pair in found}
     columns: list[Column[PairRow]] = [
         *(_head(place, name) for place, name in enumerate(layout.heads)),
-        *(one for column in shown for one in columns_of(study, column, reasons)),
+        *(one for column in shown for one in columns_of(study, column, reasons, parted=source.axes == DETECTION)),
     ]
     lines = [(head, {column: cells[head, column] for column in shown if (head, column) in cells}) for head in placed]
     filled = rows(columns, [list(block) for _, block in groupby(lines, lambda line: line[0][0])])  # names the reasons
     left = Counter(pair.gaps[0] for (head, col), pair in cells.items() if head not in placed or col not in shown)
+    parted = PARTED if source.axes == DETECTION else ""
     return Table(
         id=layout.id,
         title=f"{source.kind} beside measured: {layout.title}.",
-        caption=f"Columns: {layout.columns}; in per cent. {RULE} Source: {_cites(found)}. {terms(study, found)}",
+        caption=f"Columns: {layout.columns}; in per cent.{parted} {RULE} Source: {_cites(found)}. "
+        f"{terms(study, found)}",
         source=captions.provenance(study, study.groups),
         columns=columns,
         rows=filled,
@@ -85,8 +90,16 @@ def ends_of(study: Study) -> tuple[str, str, str]:
     return "published", "ours", "context" if study.random_weights else "difference"
 
 
-def columns_of(study: Study, name: str, reasons: dict[str, str]) -> list[Column[PairRow]]:
-    """Return published, ours and difference of a column, in per cent; a letter for each reason for no third."""
+def columns_of(study: Study, name: str, reasons: dict[str, str], *, parted: bool = False) -> list[Column[PairRow]]:
+    """Return published, ours and difference of a column, in per cent; a letter for each reason for no third.
+
+    Args:
+        study: whose numbers ours are.
+        name: of the column.
+        reasons: the letters, to which new ones are added.
+        parted: ours is of fakes and reals, a half each, and of fakes alone too: which of the two a published number is
+            like is not known.
+    """
 
     def of(cell: Callable[[Pair], Cell]) -> Callable[[PairRow], Cell]:
         return lambda line: cell(line[1][name]) if name in line[1] else Cell(DASH, mark="hole")
@@ -98,7 +111,15 @@ def columns_of(study: Study, name: str, reasons: dict[str, str]) -> list[Column[
         return replace(estimate(pair.difference, DASH, signed=True, per_cent=True), small="")
 
     cells = (_published, _ours, less)
-    return [Column(f"{name} {end}", of(cell)) for end, cell in zip(ends_of(study), cells, strict=True)]
+    found = [Column(f"{name} {end}", of(cell)) for end, cell in zip(ends_of(study), cells, strict=True)]
+    alone = Column(f"{name} ours, fakes alone", of(partial(_alone, study)))
+    return [*found[:2], *([alone] if parted else []), found[2]]
+
+
+def _alone(study: Study, pair: Pair) -> Cell:
+    """Return our number on the fakes alone."""
+    fakes = [(group, domains[:1]) for group, domains in pair.place.cells]
+    return estimate(study.mean_of(fakes, pair.place.metric), DASH, per_cent=True)
 
 
 def _head(place: int, name: str) -> Column[PairRow]:

@@ -95,11 +95,12 @@ def table(study: Study, found: Sequence[Judged]) -> Claims:
         Column("Ours", lambda each: _cell(each.ours), words=True),
         Column("Alike", lambda each: ALIKE[each.agree], words=True),
     ]
+    of = "IoU" if study.task == "localize" else "accuracies, or recalls,"
     return Claims(
         id="claims",
         title="What the documents conclude, on their numbers and on ours.",
         caption="Each sentence is read as a formula, and its thresholds are ours. Published verdicts are computed from "
-        "the published tables; numbers that are called suspect are left out. Numbers are IoU in per cent where the "
+        f"the published tables; numbers that are called suspect are left out. Numbers are {of} in per cent where the "
         "document prints them. The share of resamples in which a claim holds is of one bootstrap over sampling seeds, "
         "training seeds and source images for all its numbers; a resample that leaves it undecided counts as one in "
         "which it does not.",

@@ -70,7 +70,7 @@ def _lines(sheet: Sheet, chart: Lines, left: float, top: float, width: float, he
     scale = {"log": " (log scale)", "symlog": f" (log scale from {chart.x.at(places[1])} on)" if places[1:] else ""}
     label = chart.x.label + scale.get(axes.get_xscale(), "")
     axes.annotate(label, (0.5, 0), (0, -16 - LINE * (rows - 1)), "axes fraction", "offset points", **_BELOW)
-    if not any(series.marks for series in chart.series if series.marker):
+    if not any(series.marks for series in chart.series if series.marker or series.steps):
         axes.text(0.5, 0.5, "no point is finished", color=SOFT, ha="center", va="center", transform=axes.transAxes)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from dfloc.metrics import intervals
 from dfloc.metrics.intervals import Mean, Training
 from dfloc.metrics.metric import Metric
-from dfloc.report.results import Score
+from dfloc.report.score import Score
 
 NO_INTERVAL = "no interval: under 3 source images"
 

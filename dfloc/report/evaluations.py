@@ -6,11 +6,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dfloc.metrics.alarms import ALARMS
+from dfloc.metrics.metric import Metric
 from dfloc.report import false_alarms
 from dfloc.report.estimate import Estimate, pooled
 from dfloc.report.groups import Study, run
-from dfloc.report.results import Result, Results, Score
+from dfloc.report.results import Result, Results
 from dfloc.report.roles import Role, roles
+from dfloc.report.score import Score
 from dfloc.report.table import csv_text
 from dfloc.storage import Workspace
 from dfloc.summary import relation
@@ -147,9 +149,10 @@ def _axis(axis: str) -> FrameColumn:
 
 
 def _numbers(studies: Sequence[Study]) -> list[FrameColumn]:
-    metrics = dict.fromkeys(metric for study in studies for metric in study.metrics)
+    metrics = dict.fromkeys(metric for study in studies for metric in _measured(study))
+    maps = any(study.protocol.reads == "map" for study in studies)
     firsts = dict.fromkeys(study.first.key for study in studies)
-    reals = ALARMS if any(map(false_alarms.scored, studies)) else ()
+    reals = ALARMS.values() if any(map(false_alarms.scored, studies)) else ()
     return [
         ("state", lambda one: one.result.state),
         ("checkpoint", _of(lambda score: score.spec.checkpoint)),
@@ -157,12 +160,10 @@ def _numbers(studies: Sequence[Study]) -> list[FrameColumn]:
         ("protocol", lambda one: one.study.record.protocol),
         ("num_images", _of(lambda score: score.num_images)),
         ("num_photographs", _of(lambda score: score.num_photographs)),
-        *(_mean(metric) for metric in metrics),
-        *(column for first in firsts for column in _judged(first)),
-        *(_mean(metric) for metric in reals),
-        ("empty", _of(lambda score: score.kinds.empty / score.num_images)),
-        ("all_fake", _of(lambda score: score.kinds.all_fake / score.num_images)),
-        ("constant", _of(lambda score: score.kinds.constant / score.kinds.recorded if score.kinds.recorded else None)),
+        *map(_number, metrics),
+        *(column for first in firsts for column in _judged(first, maps=maps)),
+        *map(_number, reals),
+        *(KINDS if maps else [("image_threshold", _of(lambda score: score.of_set.get("image_threshold")))]),
         ("collapsed", lambda one: bool(one.result.collapsed) if one.score else None),
         ("steps", lambda one: one.result.trial.spec.steps),
         ("train_images", lambda one: one.result.trial.spec.train.size),
@@ -171,11 +172,16 @@ def _numbers(studies: Sequence[Study]) -> list[FrameColumn]:
     ]
 
 
-def _mean(metric: str) -> FrameColumn:
-    return metric, _of(lambda score: score.mean(metric))
+def _measured(study: Study) -> list[Metric]:
+    """Return what stands in a row: of maps what is of images, of images as a whole what their page shows."""
+    return [*study.protocol.per_image.values()] if study.protocol.reads == "map" else [*study.shown]
 
 
-def _judged(first: str) -> list[FrameColumn]:
+def _number(metric: Metric) -> FrameColumn:
+    return metric.key, _of(lambda score: score.number(metric))
+
+
+def _judged(first: str, *, maps: bool) -> list[FrameColumn]:
     """Return the ends of the interval of a protocol's first metric, and what calling every pixel fake scores."""
 
     def of(cell: Callable[[Evaluation], object]) -> Callable[[Evaluation], object]:
@@ -184,10 +190,18 @@ def _judged(first: str) -> list[FrameColumn]:
     return [
         (f"{first}_low", of(lambda one: one.interval and one.interval.low)),
         (f"{first}_high", of(lambda one: one.interval and one.interval.high)),
-        (f"{first}_all_fake", of(_of(lambda score: score.all_fake_mean))),
+        *([(f"{first}_all_fake", of(_of(lambda score: score.all_fake_mean)))] if maps else []),
     ]
 
 
 def _of(cell: Callable[[Score], object]) -> Callable[[Evaluation], object]:
     """Return the cell of a number of a score; a hole where there is none."""
     return lambda one: None if one.score is None else cell(one.score)
+
+
+KINDS: Sequence[FrameColumn] = (
+    ("empty", _of(lambda score: score.kinds.empty / score.num_images)),
+    ("all_fake", _of(lambda score: score.kinds.all_fake / score.num_images)),
+    ("constant", _of(lambda score: score.kinds.constant / score.kinds.recorded if score.kinds.recorded else None)),
+)
+"""What shares of the maps say nothing."""

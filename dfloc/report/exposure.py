@@ -64,7 +64,10 @@ HEADS = (
     _counted("Valid. labels", lambda spec: spec.valid.size),
     _counted("Steps", lambda spec: spec.steps),
 )
-VALID = Column[CurvePoint]("Valid. IoU", lambda point: table.number(point.group.valid))
+
+
+def _valid(study: Study) -> Column[CurvePoint]:
+    return Column(f"Valid. {study.measure}", lambda point: table.number(point.group.valid))
 
 
 def curves(study: Study) -> Table:
@@ -72,7 +75,7 @@ def curves(study: Study) -> Table:
     shown, based = _curves(study), bool(rooted(study))
     columns = [
         *HEADS,
-        VALID,
+        _valid(study),
         *(_on(domain) for domain in study.tested),
         Column[CurvePoint]("Mean", lambda point: cells.score(point.group, study.tested)),
         *_flagged(study),
@@ -81,9 +84,10 @@ def curves(study: Study) -> Table:
     used = _groups(shown)
     return Table(
         id="exposure",
-        title=f"Test {study.first.label} after fine-tuning on n images of the held-out domain.",
-        caption=f"{'n = 0 is the base itself; the' if based else 'The'} held-out domain is {STRONG}. Validation IoU "
-        f"{'of n = 0 is over the domains of the base, else ' if based else 'is '}over the held-out domain.",
+        title=f"Test {study.first.word} after fine-tuning on n images of the held-out domain.",
+        caption=f"{'n = 0 is the base itself; the' if based else 'The'} held-out domain is {STRONG}. Validation "
+        f"{study.measure} {'of n = 0 is over the domains of the base, else ' if based else 'is '}over the held-out "
+        "domain.",
         source=[*captions.provenance(study, used), *false_alarms.source(study)],
         columns=columns,
         rows=[*table.rows(columns, shown), *(table.row(columns, point, muted=True) for point in solved)],
@@ -107,7 +111,7 @@ def selected(study: Study) -> Table:
         HELD_OUT,
         replace(N, head="n chosen"),
         *HEADS[2:],
-        VALID,
+        _valid(study),
         Column[CurvePoint](f"Test {study.first.label}", lambda point: cells.score(point.group, [point.held_out])),
         Column[CurvePoint]("Oracle", lambda point: _oracle(oracles[point.name])),
         *_flagged(study),
@@ -116,7 +120,7 @@ def selected(study: Study) -> Table:
     return Table(
         id="selected",
         title="The n that validation chooses.",
-        caption="Of all n > 0, the one with the highest validation IoU, and its test "
+        caption=f"Of all n > 0, the one with the highest validation {study.measure}, and its test "
         f"{study.first.label} on the held-out domain. The "
         f"oracle is the best test cell, which nobody could choose.",
         source=[*captions.provenance(study, used), *false_alarms.source(study)],
@@ -127,24 +131,19 @@ def selected(study: Study) -> Table:
 
 def best_last(study: Study) -> Table:
     """Return the last epoch beside the best one, and AP and F1 beside IoU."""
-    shown, first = _curves(study), study.first.label
+    shown, first, maps = _curves(study), study.first.label, study.protocol.reads == "map"
     columns = [
         *HEADS,
         _measured(f"{first} best"),
         _measured(f"{first} last", checkpoint="last"),
-        _measured("AP best", "ap"),
-        _measured("AP last", "ap", "last"),
-        _measured("F1 at 0.5", "f1_fixed"),
-        _measured("F1 oracle", "f1_best"),
-        Column[CurvePoint]("Empty", lambda point: table.share(point.group.empty)),
+        *(OF_MAPS if maps else ()),
         *_baselines(study, f"{{}}, {first}"),
     ]
     return Table(
         id="best-last",
-        title=f"Last epoch beside best, AP and F1 beside {first}, on the held-out domain.",
-        caption="Best = the epoch with the highest validation IoU, which spends validation labels; the last epoch "
-        "spends none. F1 oracle takes each image's own best threshold. Empty = share of predictions without a fake "
-        "pixel, over all test domains.",
+        title=f"Last epoch beside best{f', AP and F1 beside {first}' if maps else ''}, on the held-out domain.",
+        caption=f"Best = the epoch with the highest validation {study.measure}, which spends validation labels; the "
+        f"last epoch spends none.{EMPTY if maps else ''}",
         source=captions.provenance(study, _groups(shown)),
         columns=columns,
         rows=table.rows(columns, shown),
@@ -256,6 +255,19 @@ def _on(domain: str) -> Column[CurvePoint]:
 
 def _measured(label: str, metric: str | None = None, checkpoint: Checkpoint = "best") -> Column[CurvePoint]:
     return Column(label, lambda point: cells.score(point.group, [point.held_out], metric, checkpoint))
+
+
+OF_MAPS = (
+    _measured("AP best", "ap"),
+    _measured("AP last", "ap", "last"),
+    _measured("F1 at 0.5", "f1_fixed"),
+    _measured("F1 oracle", "f1_best"),
+    Column[CurvePoint]("Empty", lambda point: table.share(point.group.empty)),
+)
+EMPTY = (
+    " F1 oracle takes each image's own best threshold. Empty = share of predictions without a fake pixel, over all "
+    "test domains."
+)
 
 
 def _oracle(point: CurvePoint) -> Cell:

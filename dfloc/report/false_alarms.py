@@ -8,7 +8,8 @@ from dfloc.metrics.metric import REALS_AREA, REALS_FLAGGED
 from dfloc.report import captions, table
 from dfloc.report.cells import is_not_above
 from dfloc.report.groups import Group, Study
-from dfloc.report.results import Result, Score
+from dfloc.report.results import Result
+from dfloc.report.score import Score
 from dfloc.report.table import Cell, Column
 
 T = TypeVar("T")
@@ -47,6 +48,11 @@ def cell(study: Study, groups: Sequence[Group]) -> Cell:
         mark = "weak"
     words = f"area {100 * area.value:.1f} %"
     return replace(shown, text=f"{text} %", small=words, span=tuple(span), mark=mark).noted(shown.small)
+
+
+def of_baseline(study: Study, group: Group) -> dict[str, Cell]:
+    """Return the cell of a baseline's row, by the column's head; none where there is no such column."""
+    return {HEAD: cell(study, [group])} if scored(study) else {}
 
 
 def of_results(study: Study, results: Sequence[Result]) -> Cell:

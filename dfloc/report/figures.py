@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from dfloc.report import captions, differs
-from dfloc.report.cells import CROSS, is_degenerate, notes
+from dfloc.report.cells import cross, is_degenerate, notes
 from dfloc.report.chart import COLOURS, GREY, Axis, Figure, LegendKey, Lines, Mark, Panel, Series, colours, mark, scale
 from dfloc.report.controls import (
     REPLAY,
@@ -84,10 +84,10 @@ def panels(study: Study, published: Sequence[Pair]) -> Figure:
         keys += [LegendKey(label, GREY, "", shape) for label, shape in shapes.items()]
     return Figure(
         id="fig-exposure",
-        title=f"Test {study.first.label} against n, images of the held-out domain.",
+        title=f"Test {study.first.word} against n, images of the held-out domain.",
         caption=f"One panel for each domain that the base never saw, drawn thick{_zero(study)}. Points of one n are "
         f"drawn side by side. Steps stand in the hover. {quoted(study, compared)}",
-        source=[CROSS, *captions.provenance(study, used)],
+        source=[cross(study), *captions.provenance(study, used)],
         panels=drawn,
         legend=keys,
         numbers="exposure",
@@ -117,12 +117,12 @@ def means(study: Study) -> Figure:
     beside = " With replay: images of the base's own beside." if replayed else ""
     return Figure(
         id="fig-mean",
-        title=f"Test {study.first.label} against n, mean over the held-out domains.",
-        caption=f"For each n: {study.first.label} on the held-out domain, on "
+        title=f"Test {study.first.word} against n, mean over the held-out domains.",
+        caption=f"For each n: {study.first.word} on the held-out domain, on "
         f"those that the base was trained on (known), and on all; bars are 95 % intervals.{beside} An n that lacks a "
         "held-out domain is left out, and so is a held-out domain of which nothing fine-tuned is scored yet."
         f"{_more(study)}{' n = 0 has the steps of the base.' if rooted(study) else ''}",
-        source=[CROSS, *captions.provenance(study, used)],
+        source=[cross(study), *captions.provenance(study, used)],
         panels=drawn,
         legend=[*legend.values()],
         numbers="exposure",
@@ -205,10 +205,10 @@ def controls(study: Study) -> Figure:
     return Figure(
         id="fig-controls",
         title="With replay beside scratch." if own.kind == REPLAY else "Fine-tuned beside scratch and replay.",
-        caption=f"For each held-out domain, test {study.first.label} on it and on the domains of the base. Scratch: "
+        caption=f"For each held-out domain, test {study.first.word} on it and on the domains of the base. Scratch: "
         "the same n images, no parent. Replay: n more images of the base's own."
         f"{_unequal(study, found)}",
-        source=[CROSS, *captions.provenance(study, used)],
+        source=[cross(study), *captions.provenance(study, used)],
         panels=drawn,
         legend=[*map(_key, [own, *found]), MEAN_MASK],
         numbers="controls",
@@ -234,18 +234,16 @@ def forgetting(study: Study) -> Figure:
             lines.setdefault(name, []).append(_line(of.label, points, colour[held_out], dash=dash, marker=marker))
             said.setdefault(name, []).append(f"{of.label}: {_series(points)}")
             used += tuned.values()
-    axis = _signed(
-        f"test {study.first.label} lost", [mark for of in lines.values() for one in of for mark in one.marks]
-    )
+    axis = _signed(f"test {study.first.word} lost", [mark for of in lines.values() for one in of for mark in one.marks])
     return Figure(
         id="fig-forgetting",
         title="Forgetting against n, images of the held-out domain.",
-        caption=f"Test {study.first.label} that the domains of the base lose by fine-tuning, mean over them; above 0 "
+        caption=f"Test {study.first.word} that the domains of the base lose by fine-tuning, mean over them; above 0 "
         "something is forgotten.",
         panels=[Panel(name, Lines(of, X, axis), ". ".join(said[name])) for name, of in lines.items()],
         legend=[*map(_key, kinds)],
         numbers="forgetting",
-        source=[CROSS, *captions.provenance(study, used)],
+        source=[cross(study), *captions.provenance(study, used)],
     )
 
 

@@ -82,7 +82,7 @@ def _standing(study: Study, block: Sequence[Part], best: Part) -> Finding:
     means = {words: best.mean(study, which) for words, which in (("in domain", own), ("out of domain", unknown))}
     said = " and ".join(f"{found.value:.2f} {words}" for words, found in means.items() if found) or "no number yet"
     mark = "" if first else f", {NOT_ABOVE}"
-    text = f"Trained on {best.kind}, {best.model.name}{of} has {study.first.label} {said}{mark}"
+    text = f"Trained on {best.kind}, {best.model.name}{of} has {study.first.word} {said}{mark}"
     return Finding("best", text, {words.replace(" ", "_"): found for words, found in means.items() if found})
 
 

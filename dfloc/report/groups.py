@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from dfloc import measures
 from dfloc.axis import Value
-from dfloc.config import Checkpoint, DecoderSpec, Lineage, SampleList
+from dfloc.config import Checkpoint, DecoderSpec, Lineage, SampleList, Task
 from dfloc.data import dolos
 from dfloc.data.generators import SOURCE
 from dfloc.frozen import canonical
@@ -18,8 +18,9 @@ from dfloc.metrics.protocols import Protocol
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.report.estimate import Estimate, Run, difference, pooled
-from dfloc.report.results import Result, Results, Score
+from dfloc.report.results import Result, Results
 from dfloc.report.roles import REPEATED, SOLVED, WORDS, Role, roles, told
+from dfloc.report.score import Score
 from dfloc.report.variants import variants
 
 COLLAPSED = "COLLAPSED"
@@ -64,11 +65,9 @@ class Group:
         return (self.scored or self.results)[0]
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metrics(self) -> set[str]:
         """The numbers that its rows have."""
-        return tuple(
-            dict.fromkeys(key for result in self.scored for each in result.scores.values() for key in each.values)
-        )
+        return {key for result in self.scored for each in result.scores.values() for key in each.values}
 
     def measures(self, metric: str | None) -> bool:
         """Return whether its rows may have a metric; None: the one that stands for their protocol."""
@@ -122,7 +121,7 @@ class Study:
 
     Attributes:
         groups: in the order of the plan.
-        tested: the study's domains that its trials are tested on; means run over them.
+        tested: the study's domains that its trials are tested on; means run over them. Of an attribution its reals too.
         extra: other test domains of fakes.
         reals: test domains of photographs.
     """
@@ -146,6 +145,8 @@ class Study:
         others = [domain for domain in asked if domain not in self.tested]
         self.reals = [domain for domain in others if dolos.is_real(domain)]
         self.extra = [domain for domain in others if domain not in self.reals]
+        if self.task == "attribute":  # reals are a class as any other
+            self.tested, self.reals = [*self.reals, *self.tested], []
         self._of = {result.trial.fingerprint: group for group in reversed(self.groups) for result in group.results}
 
     @cached_property
@@ -155,9 +156,14 @@ class Study:
         return None if planned else _all_fake(self)
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """Its protocol's metrics of images, in the order of tables."""
-        return tuple(self.protocol.per_image)
+    def task(self) -> Task:
+        """What its trials are trained for."""
+        return self.results.all[0].trial.spec.task if self.results.all else "localize"
+
+    @property
+    def shown(self) -> tuple[Metric, ...]:
+        """What its page shows; the first one stands for the protocol."""
+        return self.protocol.shown(self.task)
 
     @property
     def protocol(self) -> Protocol:
@@ -167,13 +173,12 @@ class Study:
     @property
     def first(self) -> Metric:
         """The metric that stands for its protocol."""
-        return self.protocol.first
+        return self.shown[0]
 
     @property
     def measure(self) -> str:
         """What validation measures first, in a word: IoU; of tasks of images AP."""
-        task = self.results.all[0].trial.spec.task if self.results.all else "localize"
-        return measures.LABELS[measures.MEASURED[task][0]]
+        return measures.LABELS[measures.MEASURED[self.task][0]]
 
     @property
     def random_weights(self) -> bool:
@@ -315,18 +320,12 @@ def _paired(first: Cells, second: Cells) -> tuple[list[tuple[Run, Run]], int]:
 
 
 def scored_places(groups: Sequence[Group]) -> list[Repetition]:
-    """Return those of `places` where the best weights of all groups are scored, on all domains that theirs are.
-
-    Reals do not matter: a training whose weights are gone may lack them.
-    """
-    keys = [
-        {key for each in group.results for key, of in each.scores.items() if key[0] == "best" and not of.of_reals}
-        for group in groups
-    ]
+    """Return those of `places` where the best weights of all groups are scored, on each domain of theirs but reals."""
+    keys = [{name for each in group.results for name, of in each.best.items() if not of.of_reals} for group in groups]
     return [
         place
         for place in places(groups)
-        if all(wanted and wanted <= group.runs[place].scores.keys() for wanted, group in zip(keys, groups, strict=True))
+        if all(wanted and wanted <= group.runs[place].best.keys() for wanted, group in zip(keys, groups, strict=True))
     ]
 
 

@@ -10,8 +10,8 @@ from dfloc.frozen import canonical
 from dfloc.report import recipe, words
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study, common_runs, mean_valid, scored_places
-from dfloc.report.results import Score
 from dfloc.report.roles import MIXTURE, SOLVED, WORDS
+from dfloc.report.score import Score
 from dfloc.summary import relation
 
 ONE, WITHOUT, ALL = "one domain", "all but one", "several domains"

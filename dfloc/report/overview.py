@@ -12,7 +12,8 @@ from dfloc.projection import ENDS
 from dfloc.report import false_alarms, table
 from dfloc.report.captions import provenance, random_weights
 from dfloc.report.groups import COLLAPSED, Study
-from dfloc.report.results import Result, Score
+from dfloc.report.results import Result
+from dfloc.report.score import Score
 from dfloc.report.table import Cell, Column, Table
 from dfloc.report.variants import replaced
 
@@ -25,6 +26,10 @@ STATES = {
 }
 BUILT_IN = "Built-in data: these numbers say nothing about Dolos or any published model."
 PATH_ONLY = "Random weights: path only, numbers mean nothing."
+OVER = {
+    "map": "over 90 % of the predictions of one kind",
+    "image": "over 90 % of the images of every class called one class",
+}
 VERSIONED = ("dfloc", "torch", "cuda", "device")
 
 
@@ -49,7 +54,7 @@ def warnings(study: Study) -> list[str]:
     if collapsed:
         kinds = Counter(result.collapsed for result in collapsed)
         words = "; ".join(f"{count} {kind}" for kind, count in kinds.items())
-        found.append(f"COLLAPSED (over 90 % of the predictions of one kind): {words}; they are marked.")
+        found.append(f"COLLAPSED ({OVER[study.protocol.reads]}): {words}; they are marked.")
     failed = [result for result in results.by_fingerprint.values() if result.state == "failed"]
     found += [f"Failed: {result.trial.name}: {result.failure}" for result in failed[:5]]
     if len(failed) > 5:
@@ -62,16 +67,15 @@ def footer(study: Study) -> list[str]:
     """Return the lines at the end: versions, values that are no number, how many rows."""
     scores = study.results.scores()
     images = sum(score.num_images for score in scores)
-    undefined = Counter({metric: sum(each.num_nan(metric) for each in scores) for metric in study.metrics})
+    undefined = Counter({key: sum(each.num_nan(key) for each in scores) for key in study.protocol.per_image})
     nan = ", ".join(f"{metric} {count:,}" for metric, count in undefined.items() if count) or "none"
     lines = [
         f"Protocol {study.record.protocol}; {len(scores):,} evaluations, {images:,} rows (one per image).",
         f"Values that the protocol leaves undefined (NaN), left out of means: {nan}.",
     ]
-    lines += (
-        [f"{false_alarms.lists(study)} Compared only within one list of them."] if false_alarms.scored(study) else []
-    )
-    lines += _out_of_range(study, scores)
+    reals = false_alarms.scored(study)
+    lines += [f"{false_alarms.lists(study)} Compared only within one list of them."] if reals else []
+    lines += [*_out_of_range(study, scores), *(_reals(scores) if study.protocol.reads == "image" else [])]
     versions = sorted({_versions(result) for result in study.results.by_fingerprint.values() if result.done})
     return [*lines, *(f"Trained with {words}." for words in versions), *_cost(study)]
 
@@ -96,7 +100,7 @@ def trials(study: Study) -> Table:
         Column("Steps", lambda each: Cell(f"{each.trial.spec.steps:,}"), small=True),
         Column("Epoch", lambda each: Cell(str(each.done.best_epoch) if each.done else table.DASH), small=True),
         Column(f"Valid. {study.measure}", lambda each: table.number(each.valid)),
-        *map(_tested, study.record.domains),
+        *map(_tested, dict.fromkeys([*study.tested, *study.record.domains])),
         Column("Name", lambda each: Cell(each.trial.name), words=True, small=True),
         Column("Trial", lambda each: Cell(each.trial.fingerprint[:12], link=_runs(study, each)), small=True),
         Column("Predict", lambda each: _predicts(study, each), words=True, small=True, code=True),
@@ -105,7 +109,7 @@ def trials(study: Study) -> Table:
     return Table(
         id="trials",
         title="Every planned trial.",
-        caption=f"One row per stage, cell, training seed and sampling seed; test {study.first.label}, best epoch. "
+        caption=f"One row per stage, cell, training seed and sampling seed; test {study.first.word}, best epoch. "
         "Predict is a command for photographs of yours; of another workspace than ./workspace it needs --workspace, of "
         "a plug-in --plugin.",
         source=provenance(study, study.groups),
@@ -120,8 +124,8 @@ def data(study: Study) -> Table:
     lists: dict[tuple[str, str], Score] = {}
     for score in study.results.scores():
         lists.setdefault((score.spec.domain, score.spec.test.digest), score)
-    named = [*study.record.domains, *false_alarms.scored(study)]
-    found = [score for domain in named for (name, _), score in lists.items() if name == domain]
+    shown = dict.fromkeys([*study.tested, *study.record.domains, *study.reals])
+    found = [score for domain in shown for (name, _), score in lists.items() if name == domain]
 
     def images(split: str) -> Callable[[Score], Cell]:
         facts = {domain: splits[split] for domain, splits in study.record.facts.items() if split in splits}
@@ -185,6 +189,14 @@ def _out_of_range(study: Study, scores: Sequence[Score]) -> list[str]:
     older = len(scores) - len(known)
     uncounted = f"not counted in {older:,} older evaluation{'s' * (older > 1)}" if older else ""
     return [f"Not as in the source: {rule}: {', '.join(filter(None, [found, uncounted]))}."]
+
+
+def _reals(scores: Sequence[Score]) -> list[str]:
+    """Return which reals the fakes stand against: of other ones nothing is comparable."""
+    lists = {score.reals.spec.domain: score.reals for score in scores if score.reals}
+    each = [f"{name} ({one.num_images:,} images, list {one.spec.test.digest[:10]})" for name, one in lists.items()]
+    words = f"Fakes stand against the reals of their source, {', '.join(each)}; of other reals nothing is comparable."
+    return [words] if each else []
 
 
 def _cost(study: Study) -> list[str]:

@@ -3,17 +3,19 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dfloc.metrics.metric import IMAGE_RIGHT, IOU
+from dfloc.metrics.metric import IOU
 from dfloc.report import captions
-from dfloc.report.address import AXES, EXPOSURE, IMAGES, UNSEEN, Ours, find, named
+from dfloc.report.address import ATTRIBUTION, AXES, DETECTION, EXPOSURE, IMAGES, UNSEEN, Ours, find, named, right
 from dfloc.report.cells import notes
 from dfloc.report.comparable import Setting, gaps
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study
 from dfloc.report.published import PublishedNumber, PublishedTable
-from dfloc.report.results import Score
+from dfloc.report.score import Score
 
 CONTEXT = "the table is context: its protocol or main settings are not known"
+SAME_RECALL = ("image-1", "thesis-2025")  # of a class, by the largest probability; beside each other as context
+SHARE = "the share of reals in its test sets is not known, and is not a half in all of them"
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,14 @@ def apart(study: Study, table: PublishedTable) -> str:
         return "the data are built-in"
     if table.metric == "data_reduction":
         return "arithmetic on sizes: there is no trial to run"
-    if table.axes in IMAGES and IMAGE_RIGHT.key not in study.metrics:
+    if table.axes in IMAGES and right(study) is None:
         return "no trial here says whether an image is fake, or who made it"
     measured = isinstance(table.metric, list) or table.axes in IMAGES or str(table.metric).split("_")[0] == IOU.key
     if table.axes not in AXES or not measured:
         return f"no table here has {table.metric} by {table.rows_axis} and {table.cols_axis}"
     protocol = study.record.protocol
-    return "" if table.protocol in (protocol, "unknown") else f"protocol {table.protocol}, ours {protocol}"
+    alike = {protocol, "unknown", *(SAME_RECALL if table.axes == ATTRIBUTION and protocol in SAME_RECALL else ())}
+    return "" if table.protocol in alike else f"protocol {table.protocol}, ours {protocol}"
 
 
 def unmatched(study: Study, tables: Sequence[PublishedTable], found: Sequence[Pair]) -> list[str]:
@@ -168,6 +171,7 @@ def _pair(study: Study, table: PublishedTable, cell: PublishedNumber, name: str,
     ours = study.mean_of(place.cells, place.metric)
     doubts = [] if ours else [_hole(place) if place.cells else place.why]
     doubts += [] if table.comparable else [CONTEXT]
+    doubts += [SHARE] if table.axes == DETECTION else []
     doubts += [] if cell.status == "ok" else [f"published value {cell.status}: {cell.reason}"]
     lacks = [place.other] if place.other else []
     for group, domains in place.cells:

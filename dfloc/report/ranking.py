@@ -25,7 +25,7 @@ from dfloc.report.models import (
     unknown,
     wide,
 )
-from dfloc.report.results import Score
+from dfloc.report.score import Score
 from dfloc.report.table import DASH, STRONG, Cell, Table
 
 MEANS: Mapping[str, Which] = {"ID": known, "OOD": unknown, "All": every}
@@ -37,6 +37,7 @@ CHOICE = (
     " The validation threshold is the one whose mean F1 is best on the training's own validation images; IoU by mask "
     "area has a table of its own."
 )
+POOLED = " Pooled IoU counts all pixels of a test set together, then takes the mean over cells."
 ALARM = " False-alarm area: share of a source image without a fake that is called fake, mean over all of them."
 PATH_ONLY = "random weights: path only, numbers mean nothing"
 KNOWN = f"In-domain cells are {STRONG}: the model was trained on the test domain's family."
@@ -68,7 +69,7 @@ def crossed(study: Study, found: Sequence[Model]) -> Table:
     blocks = [[(model, domain) for domain in (*study.tested, *study.extra, *reals)] for model in shown]
     return Table(
         id="train-test",
-        title=f"Test {study.first.label} by training data and test domain.",
+        title=f"Test {study.first.word} by training data and test domain.",
         caption=f"Rows: test domain; columns: training data. {KNOWN}{_sources(study, shown)}",
         source=[*captions.provenance(study, _groups(shown)), *false_alarms.source(study)],
         columns=columns,
@@ -89,14 +90,14 @@ def tested(study: Study, found: Sequence[Model]) -> Table:
     solved = [
         {"Model": Cell(words)}
         | {name: cells.score(group, [name]) for name in (*study.tested, *study.extra)}
-        | _flagged(study, group)
+        | false_alarms.of_baseline(study, group)
         for words, group in _baselines(study).items()
         if shown
     ]
     used = [column.group for block in shown.values() for _, column in block]
     return Table(
         id="tested",
-        title=f"Test {study.first.label} of models that are trained on the same.",
+        title=f"Test {study.first.word} of models that are trained on the same.",
         caption=f"Columns: test domain. {KNOWN}",
         source=[*captions.provenance(study, used), *false_alarms.source(study)],
         columns=columns,
@@ -119,19 +120,20 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
         table.Column[Part]("Hours", lambda part: _amount(part.hours), small=True),
     ]
     none = Cell(DASH, mark="hole")
+    above = " above all fake" if study.protocol.reads == "map" else ""
     solved = [
         {"Model": Cell(words), f"Valid. {study.measure}": table.number(group.valid), "ID": none, "OOD": none}
         | {"All": cells.score(group, study.tested)}
-        | _flagged(study, group)
+        | false_alarms.of_baseline(study, group)
         for words, group in captions.solved(study).items()
     ]
     return Table(
         id="models",
         title=f"Models, ranked by validation {study.measure}.",
-        caption=f"ID: mean test {study.first.label} over the cells whose test domain's family was trained on; OOD: "
+        caption=f"ID: mean test {study.first.word} over the cells whose test domain's family was trained on; OOD: "
         "over the others; rows between two rules are of one kind of training data, ranked by the mean "
         f"validation {study.measure} of the trainings, of the runs that all of them have, as are their means; "
-        f"its best above all fake is {STRONG}, and an oracle is the best test number, which nobody could choose. "
+        f"its best{above} is {STRONG}, and an oracle is the best test number, which nobody could choose. "
         "Parameters and convolutions are counted on the decoder as it is built."
         f"{_mixed(study, found)} The same for all: {same}.{_also(study, found)}",
         source=[*captions.provenance(study, _groups(found)), *false_alarms.source(study)],
@@ -144,11 +146,13 @@ def ranked(study: Study, found: Sequence[Model]) -> Table:
 
 def measured(study: Study, found: Sequence[Model]) -> Table:
     """Return what else the protocol measures, in and out of domain, and numbers of a whole test set."""
-    first, *others = study.protocol.metrics
-    images = [metric for metric in others if not metric.of_set]
+    first, *others = study.shown
+    maps = study.protocol.reads == "map"
+    images = [metric for metric in others if not metric.of_set and (maps or _has(study, metric))]
     sets = [metric for metric in others if metric.of_set and (metric == POOLED_IOU or _has(study, metric))]
     chosen, alarms = F1_CHOSEN in sets, FALSE_ALARM in sets
-    shown = [*((metric.label, metric) for metric in images), (f"{first.label} per image", first)]
+    shown = [*((metric.label, metric) for metric in images)]
+    shown += [(f"{first.label} per image", first)] if maps else []
     shown += [(metric.label, metric) for metric in sets if metric != FALSE_ALARM]
     alarm = partial(Score.number, metric=FALSE_ALARM)
     columns = [
@@ -161,8 +165,8 @@ def measured(study: Study, found: Sequence[Model]) -> Table:
     return Table(
         id="measures-models",
         title="Other measures of the same models.",
-        caption="Means over the same cells as above, best epoch, in the same order. Pooled IoU counts all pixels of a "
-        f"test set together, then takes the mean over cells.{CHOICE if chosen else ''}{ALARM if alarms else ''}"
+        caption="Means over the same cells as above, best epoch, in the same order."
+        f"{POOLED if POOLED_IOU in sets else ''}{CHOICE if chosen else ''}{ALARM if alarms else ''}"
         f"{_mixed(study, found)}",
         source=captions.provenance(study, _groups(found)),
         columns=columns,
@@ -183,7 +187,8 @@ def name(model: Model) -> Cell:
 
 
 def _baselines(study: Study) -> dict[str, Group]:
-    return {words: group for short in SHORT_BASELINES for words, group in captions.baselines(study, short).items()}
+    names = [*SHORT_BASELINES, "prior"]
+    return {words: group for short in names for words, group in captions.baselines(study, short).items()}
 
 
 def chosen(study: Study, block: Sequence[Part]) -> Part | None:
@@ -202,10 +207,6 @@ PART = (
     table.Column[Part]("Model", lambda part: name(part.model), words=True),
     table.Column[Part]("Trained on", _part, words=True),
 )
-
-
-def _flagged(study: Study, group: Group) -> dict[str, Cell]:
-    return {false_alarms.HEAD: false_alarms.cell(study, [group])} if false_alarms.scored(study) else {}
 
 
 def _trained(study: Study, head: str) -> table.Column[Tested]:

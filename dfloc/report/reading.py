@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from dfloc.metrics.metric import Metric
 from dfloc.report import false_alarms
+from dfloc.report.cells import ONE_CLASS
 from dfloc.report.groups import Study
 
 Term = tuple[str, str]
@@ -30,7 +31,8 @@ def lines(study: Study, *, published: bool) -> list[Term]:
         study: what is shown.
         published: whether published values stand beside.
     """
-    found = [*_words(study), _intervals(study), *_marks(study.first)]
+    maps = study.protocol.reads == "map"
+    found = [*_words(study), _intervals(study), VALIDATION, _marks(study.first) if maps else _marks_of_images()]
     if false_alarms.scored(study):
         found.append(_reals())
     if published:
@@ -45,13 +47,28 @@ def lines(study: Study, *, published: bool) -> list[Term]:
 def _words(study: Study) -> list[Term]:
     return [
         *(_curves() if any(result.trial.parent for result in study.results.all) else _crossed()),
-        (
-            "Protocol",
-            f"All numbers are {study.record.protocol}: scores per image, then the mean, as fractions. "
-            f"{study.first.label} is at threshold {study.protocol.threshold:g}, AP needs no threshold. Numbers of "
-            "another protocol are never compared with these.",
-        ),
+        ("Protocol", f"All numbers are {study.record.protocol}: {_rule(study)} {NEVER}"),
     ]
+
+
+def _rule(study: Study) -> str:
+    """Return how the protocol scores."""
+    if study.protocol.reads == "map":
+        return (
+            f"scores per image, then the mean, as fractions. {study.first.label} is at threshold "
+            f"{study.protocol.threshold:g}, AP needs no threshold."
+        )
+    if study.task == "attribute":
+        return (
+            "an image is called the class of the largest probability. Recall is the share of the images of a class "
+            "that are called so, and a mean over classes weighs each the same, reals among them; chance is one by "
+            "their number."
+        )
+    return (
+        f"{study.protocol.truth}. So balanced accuracy is the mean of the share of fakes that are called fake (TPR) "
+        "and that of reals that are not (TNR); calling all images alike has 0.5, whatever their numbers. AP and AUC "
+        "need no threshold: equal scores have 0.5."
+    )
 
 
 def _curves() -> list[Term]:
@@ -110,24 +127,34 @@ def _intervals(study: Study) -> Term:
     )
 
 
-def _marks(first: Metric) -> list[Term]:
-    return [
-        (
-            "Validation and test",
-            "Epochs, and the ranking of rows, are chosen by validation; what is printed is that choice's test score. A "
-            "best test score is called an oracle. Validation spends labels too, which stand beside n.",
-        ),
-        (
-            "Marks",
-            "A hole (not run, unfinished, not scored, failed) is written, never left out. COLLAPSED: over 90 % of a "
-            "trial's predictions are empty (no pixel called fake), all fake (every pixel) or constant (one probability "
-            "everywhere; not told of rows of earlier versions); without the word, of those on one test domain. Both "
-            "are a cross in figures. Not above all fake: the mean "
-            f"{first.label} is no {'more' if first.higher_is_better else 'less'} than that of calling every pixel of "
-            "the same images fake; such a number is never the best one. All fake needs no trial. All fake and mean "
-            "training mask look at no image.",
-        ),
-    ]
+VALIDATION = (
+    "Validation and test",
+    "Epochs, and the ranking of rows, are chosen by validation; what is printed is that choice's test score. A "
+    "best test score is called an oracle. Validation spends labels too, which stand beside n.",
+)
+NEVER = "Numbers of another protocol are never compared with these."
+
+
+def _marks_of_images() -> Term:
+    return (
+        "Marks",
+        f"A hole (not run, unfinished, not scored, failed) is written, never left out. COLLAPSED: {ONE_CLASS}, over "
+        "all test images of a trial; it is a cross in figures. The share of each class looks at no image: it calls all "
+        "of them alike by its nature, and is not told so.",
+    )
+
+
+def _marks(first: Metric) -> Term:
+    return (
+        "Marks",
+        "A hole (not run, unfinished, not scored, failed) is written, never left out. COLLAPSED: over 90 % of a "
+        "trial's predictions are empty (no pixel called fake), all fake (every pixel) or constant (one probability "
+        "everywhere; not told of rows of earlier versions); without the word, of those on one test domain. Both "
+        "are a cross in figures. Not above all fake: the mean "
+        f"{first.label} is no {'more' if first.higher_is_better else 'less'} than that of calling every pixel of "
+        "the same images fake; such a number is never the best one. All fake needs no trial. All fake and mean "
+        "training mask look at no image.",
+    )
 
 
 def _reals() -> Term:

@@ -11,7 +11,7 @@ from dfloc.metrics.intervals import Mean
 from dfloc.metrics.metric import IOU
 from dfloc.report.estimate import Run, average
 from dfloc.report.groups import Group, Repetition, places
-from dfloc.report.results import Score
+from dfloc.report.score import Score
 
 Array = NDArray[np.float64]
 NUM = 400

@@ -8,137 +8,27 @@ from functools import cache, cached_property, partial
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from dfloc import objective, tracking_uri
-from dfloc.config import Checkpoint, EvaluationSpec
+from dfloc.config import Checkpoint, EvaluationSpec, Task
 from dfloc.data import dolos, sample_lists
 from dfloc.data.generators import SOURCE
 from dfloc.ledger import Done, EpochRecord, Ledger, TrialState
 from dfloc.metrics import alarms, degenerate, image_rows, pairs, protocols, summarise, summarise_pair
 from dfloc.metrics.degenerate import SAME, DegenerateMaps
-from dfloc.metrics.image_rows import Called
-from dfloc.metrics.intervals import Images
-from dfloc.metrics.metric import Metric
-from dfloc.metrics.pointing import Looks, looks
-from dfloc.metrics.protocols import Protocol
+from dfloc.metrics.pointing import looks
 from dfloc.models.base import random_seed
 from dfloc.objective import Standing
 from dfloc.planned import PlannedTrial
 from dfloc.projection import FINGERPRINT
 from dfloc.record import SweepRecord
+from dfloc.report.score import Score
 from dfloc.storage import Workspace
 from dfloc.summary import validated
 
 OUTSIDE = "out_of_range"
 
-Values = NDArray[np.float64]
 Valid = Callable[[Checkpoint], pa.Table | None]  # the rows that a threshold is chosen on
-
-
-@dataclass(frozen=True, eq=False)
-class Score:
-    """The rows of one evaluation.
-
-    Attributes:
-        values: one number per image, by metric, fractions; NaN where the protocol has none. Of real images beside the
-            study's domains, of which maps are made, what is called fake there and nothing else (`metrics.alarms`).
-        photographs: the photograph of each image, as a number that is the same in all scores.
-        kinds: how many of the predicted maps are all fake, empty or constant.
-        areas: share of fake pixels of each image's truth.
-        of_set: every number of the set (`metrics.summarise`); F1 at the threshold that validation chose, say.
-        out_of_range: images whose resized map left [0, 1] (`Protocol.out_of_range`); None: the rows do not say it.
-        all_fake: what calling every pixel fake scores on each image, of the metrics that need no map for it.
-        telling: `kinds` of the images that are fake in part: what a collapse is told by.
-        called: what the images of each class are called, where they are scored as a whole; None: they are not.
-        reals: of a domain of fakes: the same of the reals of its source, where they are scored.
-        looks: of explained rows: where the explanations of its fakes lie.
-    """
-
-    spec: EvaluationSpec
-    values: Mapping[str, Values]
-    photographs: NDArray[np.int64]
-    kinds: DegenerateMaps
-    areas: Values
-    of_set: Mapping[str, float] = field(default_factory=dict)
-    out_of_range: int | None = None
-    all_fake: Mapping[str, Values] = field(default_factory=dict)
-    telling: DegenerateMaps = field(default_factory=DegenerateMaps)
-    called: Called | None = None
-    reals: "Score | None" = None
-    looks: Looks | None = None
-
-    @cached_property
-    def protocol(self) -> Protocol:
-        """What measured it."""
-        return protocols.find(self.spec.protocol)
-
-    def metric(self, key: str | None = None) -> Metric:
-        """Return a metric of images by its key; None: the one that stands for the protocol, here as all over."""
-        return {**self.protocol.per_image, **alarms.ALARMS}[key] if key else self.protocol.first
-
-    @property
-    def of_reals(self) -> bool:
-        """Whether it is of maps of real images, where nothing is told but what they call fake."""
-        return self.values.keys() == alarms.ALARMS.keys()
-
-    def of(self, metric: str | None = None) -> Values:
-        """Return a metric's number of each image."""
-        return self.values[self.metric(metric).key]
-
-    def images(self, metric: str | None = None) -> list[Images]:
-        """Return a metric's number of each image of what its mean runs over: the domain, or it and the reals.
-
-        Of one that is `of_pair` both; without reals no image has a number.
-        """
-        own = Images(self.of(metric), self.photographs)
-        if not self.metric(metric).of_pair:
-            return [own]
-        if self.reals is None:
-            return [Images(np.full(len(own.values), np.nan), own.photographs)]
-        return [own, Images(self.reals.of(metric), self.reals.photographs)]
-
-    def mean(self, metric: str | None = None) -> float | None:
-        """Return the mean over images that have a number; None where none has, or the protocol has no such metric.
-
-        Of a metric that is `of_pair` the mean of that over its fakes and that over its reals.
-        """
-        key = metric or self.protocol.first.key
-        if key not in self.values:
-            return None
-        kept = [part.values[~np.isnan(part.values)] for part in self.images(key)]
-        return float(np.mean([values.mean() for values in kept])) if all(map(len, kept)) else None
-
-    def number(self, metric: Metric) -> float | None:
-        """Return a metric's number of the set, or its mean over images; None where there is none."""
-        return self.of_set.get(metric.key) if metric.of_set else self.mean(metric.key)
-
-    def num_nan(self, metric: str) -> int:
-        """Return how many images have no number that could have one: fakes have no TNR."""
-        there = self.protocol.reads == "map" and metric in self.values
-        return int(np.isnan(self.values[metric]).sum()) if there else 0
-
-    @cached_property
-    def gain(self) -> float | None:
-        """By how much its mean is better than that of calling every pixel fake; None where either has none."""
-        own, other = self.mean(), self.all_fake_mean
-        return None if own is None or other is None else self.metric().gain(own, other)
-
-    @cached_property
-    def all_fake_mean(self) -> float | None:
-        """The mean of calling every pixel fake on the same images; None where the protocol does not tell it."""
-        values = self.all_fake.get(self.metric().key)
-        return None if values is None else float(values.mean())
-
-    @property
-    def num_images(self) -> int:
-        """Images scored."""
-        return len(self.photographs)
-
-    @cached_property
-    def num_photographs(self) -> int:
-        """Photographs that the images are crops or fakes of."""
-        return len(np.unique(self.photographs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +40,7 @@ class Result:
         valid: validation IoU of the best epoch; None where no epoch was finished.
         epochs: what was recorded by epoch, of an unfinished trial too.
         scores: by checkpoint and test domain (condition clean, split test).
+        together: of images as a whole, the numbers of all fakes with all reals, best checkpoint.
     """
 
     trial: PlannedTrial
@@ -159,6 +50,12 @@ class Result:
     valid: float | None
     epochs: Sequence[EpochRecord]
     scores: Mapping[tuple[Checkpoint, str], Score]
+    together: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def best(self) -> dict[str, Score]:
+        """By test domain, the scores of its best weights."""
+        return {domain: score for (which, domain), score in self.scores.items() if which == "best"}
 
     @property
     def random_weights(self) -> set[str]:
@@ -182,8 +79,7 @@ class Result:
     @cached_property
     def kinds(self) -> DegenerateMaps:
         """How many of its maps are all fake, empty or constant, over all test images but reals, best checkpoint."""
-        best = [score for (which, _), score in self.scores.items() if which == "best"]
-        return degenerate.together(score.kinds for score in best if not score.of_reals)
+        return degenerate.together(score.kinds for score in self.best.values() if not score.of_reals)
 
     @property
     def empty(self) -> float | None:
@@ -196,12 +92,12 @@ class Result:
 
         Of a model of images what it calls those of every class.
         """
-        best = [score for (which, _), score in self.scores.items() if which == "best"]
-        called = image_rows.together(score.called for score in best if score.called)
+        called = image_rows.together(score.called for score in self.best.values() if score.called)
+        if self.trial.spec.decoder.name in SAME:
+            return ""
         if called is not None:
             return f"all {called.collapsed}" if called.collapsed else ""
-        found = degenerate.together(score.telling for score in best)
-        return found.word if self.trial.spec.decoder.name not in SAME else ""
+        return degenerate.together(score.telling for score in self.best.values()).word
 
     def degenerate(self, checkpoint: Checkpoint, domain: str) -> str:
         """Return what over 90 % of its maps on one domain are, as `collapsed`."""
@@ -274,7 +170,18 @@ class Results:
             valid=best.worth if best else None,
             epochs=epochs,
             scores=scores,
+            together=self._together(trial, scores, valid),
         )
+
+    def _together(
+        self, trial: PlannedTrial, scores: Mapping[tuple[Checkpoint, str], Score], valid: Valid
+    ) -> dict[str, float]:
+        best = {domain: score.spec for (which, domain), score in scores.items() if which == "best"}
+        asked = {each.domain for each in trial.evaluations if each.split == "test" and each.checkpoint == "best"}
+        if best.keys() != asked or protocols.find(self.record.protocol).reads == "map":
+            return {}
+        tables = {domain: self._ledger.scored(spec) for domain, spec in best.items()}
+        return pairs.together(tables, self.record.protocol, valid("best"))
 
     def _score(self, spec: EvaluationSpec, trial: PlannedTrial, valid: Valid) -> Score | None:
         if spec.key not in self._scores:
@@ -284,7 +191,7 @@ class Results:
 
     def _read(self, spec: EvaluationSpec, trial: PlannedTrial, valid: Valid) -> Score:
         rows = self._ledger.scored(spec)
-        found = self._scored(spec, rows, valid(spec.checkpoint))
+        found = self._scored(spec, rows, valid(spec.checkpoint), trial.spec.task)
         if beside := _reals(spec, trial):
             reals = self._score(beside, trial, valid)
             if reals is not None:
@@ -292,11 +199,12 @@ class Results:
                 found = replace(found, reals=reals, of_set={**found.of_set, **pair})
         if spec.domain not in self.all_fake and found.protocol.reads == "map":
             every = spec.model_copy(update={"trial": "", "checkpoint": "best"})
-            self.all_fake[spec.domain] = self._scored(every, _all_fake(rows, found), None)
+            self.all_fake[spec.domain] = self._scored(every, _all_fake(rows, found), None, trial.spec.task)
         return found
 
-    def _scored(self, spec: EvaluationSpec, rows: pa.Table, valid: pa.Table | None) -> Score:
+    def _scored(self, spec: EvaluationSpec, rows: pa.Table, valid: pa.Table | None, task: Task) -> Score:
         numbers, rule = self._photographs, protocols.find(spec.protocol)
+        images = image_rows.read(rows) if rule.reads == "image" else None
         there = {key: rows[key].to_numpy().astype(np.float64) for key in rule.per_image if key in rows.column_names}
         stems = rows["stem"].combine_chunks().dictionary_encode()
         codes = [numbers.setdefault(stem, len(numbers)) for stem in stems.dictionary.to_pylist()]
@@ -310,10 +218,12 @@ class Results:
             kinds=degenerate.kinds(rows),
             telling=degenerate.kinds(rows, partly_fake=True),
             areas=rows["mask_area"].to_numpy().astype(np.float64),
-            of_set=summarise(rows, spec.protocol, valid),
+            of_set={} if beside else summarise(rows, spec.protocol, valid),
             out_of_range=pc.sum(rows[OUTSIDE], min_count=0).as_py() if OUTSIDE in rows.column_names else None,
             all_fake={} if beside else degenerate.all_fake(rows, spec.protocol),
-            called=image_rows.called(rows) if rule.reads == "image" else None,
+            task=task,
+            prob_fake=images.score_N if images else np.empty(0),
+            called=image_rows.called(rows) if images else None,
             looks=looks(rows),
         )
 

@@ -14,7 +14,8 @@ from dfloc.report.estimate import Estimate
 from dfloc.report.finding import Finding
 from dfloc.report.groups import Study
 from dfloc.report.page import Section
-from dfloc.report.results import Result, Score
+from dfloc.report.results import Result
+from dfloc.report.score import Score
 from dfloc.report.table import Cell, Column, Table
 from dfloc.report.words import joined, spelled
 
@@ -23,8 +24,8 @@ TEXT = (
     "search never sees them."
 )
 OBJECTIVES = {
-    "valid": "mean validation IoU over the domains of the mixture",
-    "leave-one-training-domain-out": "validation IoU on a domain that was left out of training, mean over the domains",
+    "valid": "mean validation {} over the domains of the mixture",
+    "leave-one-training-domain-out": "validation {} on a domain that was left out of training, mean over the domains",
 }
 LEFT_OUT = (
     "of the model that was trained without it, whose epoch and point its validation images "
@@ -66,7 +67,7 @@ def sections(study: Study) -> Iterator[Section]:
     for place, search in enumerate(reversed(study.record.searches)):
         if found := points(study, search):
             blocks: list[Figure | Table] = [_importance(search, found)] if search.importance else []
-            blocks += [_history(search, found), _table(study, search, found)]
+            blocks += [_history(study, search, found), _table(study, search, found)]
             one = Section("search-study", "The search", TEXT, blocks)
             yield one.marked(str(place + 1), search.stage) if place else one
 
@@ -112,7 +113,8 @@ def _chosen(study: Study, search: SearchRecord, best: Point, states: str) -> Fin
         tested = f", test mean {numbers['test']:.2f}"
     most = max(search.importance, key=lambda name: search.importance[name], default="")
     matters = f"; what mattered most is {most} ({100 * search.importance[most]:.0f} %)" if most else ""
-    text = f"Of {states} validation chooses {best.words}: validation IoU {best.value:.2f}{tested}{mark}{matters}"
+    valid = f"validation {study.measure} {best.value:.2f}"
+    text = f"Of {states} validation chooses {best.words}: {valid}{tested}{mark}{matters}"
     return Finding("best", text, numbers)
 
 
@@ -135,12 +137,12 @@ def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
     if missing > 0 and search.exhausted:
         notes = [f"There are no more than these {len(found)} different points, of {search.trials} that were asked for."]
     where = ": best epoch" if search.objective == "valid" else f" on a domain: {LEFT_OUT}"
-    tested = f"Test {study.first.label}{where}"
+    tested = f"Test {study.first.word}{where}"
     used = [group for group in study.stage(search.stage) if group.scored]
     return Table(
         id="search",
         title="Points of the search, ranked by validation.",
-        caption=f"Objective: {OBJECTIVES[search.objective]}. {_stops(search)} {tested}.",
+        caption=f"Objective: {OBJECTIVES[search.objective].format(study.measure)}. {_stops(study, search)} {tested}.",
         source=[*captions.provenance(study, used), *false_alarms.source(study)],
         columns=columns,
         rows=[table.row(columns, point, muted=point.state != "done") for point in listed],
@@ -149,14 +151,14 @@ def _table(study: Study, search: SearchRecord, found: Sequence[Point]) -> Table:
     )
 
 
-def _stops(search: SearchRecord) -> str:
+def _stops(study: Study, search: SearchRecord) -> str:
     if not search.rungs:
         return "No trial is stopped early."
     after = ", ".join(map(str, search.rungs))
     return (
-        f"After epochs {after} a trial goes on if its best validation IoU is among the best 1 in {search.factor} of "
-        "those that came so far; finished points stand first, a stopped one has the value that it had then (none where "
-        "one of its trials had none yet), and no test score."
+        f"After epochs {after} a trial goes on if its best validation {study.measure} is among the best 1 in "
+        f"{search.factor} of those that came so far; finished points stand first, a stopped one has the value that it "
+        "had then (none where one of its trials had none yet), and no test score."
     )
 
 
@@ -252,7 +254,7 @@ def _importance(search: SearchRecord, found: Sequence[Point]) -> Figure:
     )
 
 
-def _history(search: SearchRecord, found: Sequence[Point]) -> Figure:
+def _history(study: Study, search: SearchRecord, found: Sequence[Point]) -> Figure:
     kinds = {"done": ("finished", COLOURS[0], "circle"), "stopped": ("stopped early", GREY, "circle-open")}
     series = []
     for state, (words, colour, marker) in kinds.items():
@@ -265,13 +267,13 @@ def _history(search: SearchRecord, found: Sequence[Point]) -> Figure:
             best = max(best, point.value)
             steps.append((point.number, best))
     series.append(Series("best so far", [Mark(*step) for step in steps], COLOURS[1], "solid", "", steps=True))
-    chart = Lines(series, Axis(TRIED, counts=True), Axis("objective (validation IoU)", UNIT, (0, 1)))
+    chart = Lines(series, Axis(TRIED, counts=True), Axis(f"objective (validation {study.measure})", UNIT, (0, 1)))
     none = [str(point.number) for point in found if point.state in ("failed", "stopped") and point.value is None]
     words = f"best {steps[-1][1]:.3f} after {len(found)} points" if steps else "no point is finished"
     return Figure(
         id="fig-search",
         title="How the search went.",
-        caption=f"Objective: {OBJECTIVES[search.objective]}."
+        caption=f"Objective: {OBJECTIVES[search.objective].format(study.measure)}."
         + (f" Without one, as failed or stopped before each trial had a value: {', '.join(none)}." if none else "")
         + captions.random_weights([result for point in found for result in point.results]),
         panels=[Panel("Objective by point", chart, words)],

@@ -63,7 +63,7 @@ def ranking(study: Study, found: Sequence[Model]) -> Figure:
     return Figure(
         id="fig-models",
         title=f"Models, ranked by validation {study.measure}.",
-        caption=f"Mean test {study.first.label} over the cells in and out of domain, the model of highest validation "
+        caption=f"Mean test {study.first.word} over the cells in and out of domain, the model of highest validation "
         f"{study.measure} on top (its validation {study.measure} is the grey tick).",
         source=captions.provenance(study, used),
         panels=drawn,
@@ -95,7 +95,7 @@ def _trend(study: Study, found: Sequence[Model], axis: str) -> Figure:
     keys = [LegendKey(line, colour, "solid", shape) for line, (colour, shape) in styles.items() if line]
     return Figure(
         id=f"fig-by-{re.sub('[^a-z0-9]+', '-', axis.lower())}",
-        title=f"Mean test {study.first.label} by {name}.",
+        title=f"Mean test {study.first.word} by {name}.",
         caption="Means over the cells in and out of domain.",
         source=captions.provenance(study, used),
         panels=drawn,

@@ -9,6 +9,7 @@ from dfloc.errors import ConfigError
 from dfloc.planned import PlannedTrial
 from dfloc.registry import SOLVED
 from dfloc.sweep import counts
+from dfloc.sweep.cell import Study
 from dfloc.sweep.data import Data
 from dfloc.sweep.sweep_keys import EvaluateAsk
 
@@ -56,6 +57,13 @@ def scored(ask: EvaluateAsk, tests: Sequence[str], data: Data) -> list[str]:
         if not dolos.is_real(name):
             raise ConfigError(f"evaluate.reals should be domains of real images, but {name} is one of fakes")
     return list(dict.fromkeys(found))
+
+
+def told(study: Study, named: Sequence[str], tests: Iterable[str], data: Data) -> Sequence[str]:
+    """Return the reals that are told of where they lack: those that are named, and those of a task of images."""
+    if study.ask.evaluate.reals is None and any(cell.trial.task != "localize" for cell in study.cells):
+        return counts.reals_of(tests, data)
+    return named
 
 
 def lacking(domains: Iterable[str], data: Data) -> Iterator[tuple[str, str]]:

@@ -66,7 +66,7 @@ class Resolver:
         self._tests = {domain: self._test_list(domain) for domain, facts in there.items() if "test" in facts}
         for domain in there.keys() - self._tests.keys():
             self.notes[f"{domain} has no test images: nothing is scored on it"] = None
-        lacking = dict(reals.lacking(self._wanted(beside, tests), data))
+        lacking = dict(reals.lacking(reals.told(study, beside, tests, data), data))
         self.notes |= dict.fromkeys(lacking.values())
         self._tests |= {domain: self._test_list(domain) for domain in beside if domain not in lacking}
         self.unasked = frozenset(beside) if study.ask.evaluate.reals is None else frozenset[str]()
@@ -89,12 +89,6 @@ class Resolver:
                     where = "" if cell.stage in str(error) else f"stage {cell.stage}: "
                     raise ConfigError(f"{where}{error}") from error
         return [self._planned[cell] for cell in cells if not self._lacking[cell]]
-
-    def _wanted(self, beside: Sequence[str], tests: Sequence[str]) -> Sequence[str]:
-        """Return the reals that are told of where they lack: those that are named, and those of a task of images."""
-        if self.study.ask.evaluate.reals is None and any(cell.trial.task != "localize" for cell in self.study.cells):
-            return counts.reals_of(tests, self.data)
-        return beside
 
     def _lacks(self, cell: Cell) -> set[str]:
         """Return the domains that a cell or what it starts from needs and the data lack."""
@@ -260,10 +254,7 @@ class Resolver:
         )
 
     def _validations(self, spec: TrialSpec) -> Iterator[EvaluationSpec]:
-        """Yield what a threshold is chosen on, where the protocol chooses one: the trial's own validation images.
-
-        None is chosen of explanations, which are relative to their own maximum.
-        """
+        """Yield the trial's own validation images, where the protocol chooses a threshold; explanations have none."""
         rule = protocols.find(self.study.ask.evaluate.protocol)
         if not rule.chooses or (rule.reads == "map" and spec.task != "localize"):
             return

@@ -12,6 +12,7 @@ from sklearn import metrics as sk
 
 from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import degenerate, image, image_rows, protocols, score, summarise, summarise_pair
+from dfloc.metrics.metric import Metric
 from tests.metrics.image_rows import attributed, called_as, detected
 
 # Of 900 images of each class, how many the thesis' classifier calls rightly (its notebook, evaluate_classification).
@@ -48,7 +49,7 @@ def test_mean_recall_of_the_thesis_classifier() -> None:
     pair = summarise_pair(rows["lama"], rows["real"], "image-1")
     assert (summarise(rows["lama"], "image-1")["image_recall"], pair["image_tnr"]) == (879 / 900, 853 / 900)
     assert "image_balanced_accuracy" not in pair, "three of five classes have no image"
-    assert summarise(rows["real"], "image-1") == {"image_tnr": 853 / 900, "image_recall": 853 / 900}
+    assert summarise(rows["real"], "image-1") == dict.fromkeys(("image_tnr", "image_recall", "image_right"), 853 / 900)
 
 
 def detection(num_fakes: int = 60, num_reals: int = 90) -> tuple[pa.Table, pa.Table]:
@@ -89,9 +90,9 @@ def test_a_pair_has_every_number_of_its_scores(table: type) -> None:
 
 def test_without_reals_only_the_fakes_own_numbers_are_there() -> None:
     fakes, reals = detection()
-    assert summarise(fakes, "image-1") == {"image_tpr": image.image_tpr(arrays(fakes)[0])}
+    assert summarise(fakes, "image-1") == dict.fromkeys(("image_tpr", "image_right"), image.image_tpr(arrays(fakes)[0]))
     assert summarise_pair(fakes, None, "image-1") == summarise_pair(fakes, reals.slice(0, 0), "image-1") == {}
-    assert summarise(reals, "image-1") == {"image_tnr": image.image_tnr(arrays(reals)[0])}
+    assert summarise(reals, "image-1") == dict.fromkeys(("image_tnr", "image_right"), image.image_tnr(arrays(reals)[0]))
 
 
 def test_without_validation_images_of_both_sides_no_threshold_is_chosen() -> None:
@@ -305,3 +306,35 @@ def test_one_class_that_is_told_is_no_collapse() -> None:
     assert image_rows.together([]) is None
     with pytest.raises(DataError, match="the same classes apart"):
         image_rows.together([image_rows.called(rows[0]), image_rows.called(detection()[0])])
+
+
+def test_an_image_is_called_right_or_not_by_what_rows_say_already() -> None:
+    fakes, reals = detection(6, 4)
+    for rows, real in ((fakes, False), (reals, True)):
+        score = rows["score"].to_numpy()
+        expected = (score <= 0.5) if real else (score > 0.5)
+        assert protocols.find("image-1").values(rows)["image_right"].tolist() == expected.tolist()
+    families = saved("image-1")
+    for name, right in RIGHT.items():
+        assert protocols.find("image-1").values(families[name])["image_right"].sum() == right
+    probs = {"real": [0.1, 0.8], "lama": [0.9, 0.2]}
+    unknown = attributed("image-1", "a/pluralistic", "pluralistic", probs)
+    assert np.isnan(protocols.find("image-1").values(unknown)["image_right"]).all(), "it is no class that is told apart"
+
+
+def test_what_stands_for_a_protocol_depends_on_the_task() -> None:
+    rule = protocols.find("image-1")
+    assert [rule.shown(task)[0].key for task in ("localize", "detect", "attribute")] == [
+        "image_accuracy",
+        "image_accuracy",
+        "image_recall",
+    ]
+    assert protocols.find("declip-2025").shown("detect") == protocols.find("declip-2025").metrics
+
+
+@pytest.mark.parametrize(
+    ("label", "word"),
+    [("IoU", "IoU"), ("AP", "AP"), ("Balanced accuracy", "balanced accuracy"), ("F1 at 0.5", "F1 at 0.5")],
+)
+def test_a_label_inside_a_sentence(label: str, word: str) -> None:
+    assert Metric("key", label).word == word

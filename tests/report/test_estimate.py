@@ -6,7 +6,7 @@ from scipy.stats import ttest_1samp
 
 from dfloc.errors import DataError
 from dfloc.report.estimate import Run, difference, pooled
-from dfloc.report.results import Score
+from dfloc.report.score import Score
 from dfloc.report.table import estimate
 from tests.report.studies import Maker
 

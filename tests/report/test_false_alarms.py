@@ -213,7 +213,7 @@ def test_evaluations_have_a_row_for_each_real_list_and_no_number_of_fakes_in_it(
     scored = [one for one in more.results.all if one.scores]
     assert len(reals) == len(new) - len(old) == len({(one.trial.stage, one.trial.name) for one in scored}) * 2
     assert reals[["reals_flagged", "reals_area"]].drop_duplicates().to_numpy().tolist() == [[0.1, pytest.approx(0.06)]]
-    gone = ["in_domain", *plain.metrics, "iou_low", "iou_high", "iou_all_fake"]
+    gone = ["in_domain", *plain.protocol.per_image, "iou_low", "iou_high", "iou_all_fake"]
     assert reals[gone].isna().all(axis=None)
     assert new[new.test_domain != REAL][["reals_flagged", "reals_area"]].isna().all(axis=None)
     fakes = new[new.test_domain != REAL].drop(columns=["reals_flagged", "reals_area"]).reset_index(drop=True)

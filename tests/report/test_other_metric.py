@@ -70,7 +70,7 @@ def test_the_page_of_a_curve_is_whole_and_says_the_metrics_name(filled) -> None:
     text = (folder / "report.md").read_text()
     quoted = r"valid[a-z.]* IoU|\*\*What the documents.*|.*\(s[0-9]+\.c.*"  # of training, and of published documents
     assert re.findall(r".{40}IoU.{40}", re.sub(quoted, "", text, flags=re.IGNORECASE)) == []
-    assert "Test Balanced error after fine-tuning on n images" in text
+    assert "Test balanced error after fine-tuning on n images" in text
     assert all(
         section in text for section in ("What is forgotten", "Against starting anew", "Baselines, data and trials")
     )

@@ -13,7 +13,7 @@ from dfloc.record import SweepRecord
 from dfloc.report import latex
 from dfloc.report.build import read
 from dfloc.storage import Workspace
-from tests.report import crossed, studies
+from tests.report import crossed, image_studies, studies
 from tests.report.conftest import small_paper
 
 pytestmark = [
@@ -44,9 +44,27 @@ def test_no_table_of_a_study_is_wider_than_a_column(
 ) -> None:
     record, workspace = make(), Workspace(tmp_path / "workspace")
     studies.fill(workspace, record, checkpoints=("best",))
-    paths = latex.write(read(workspace, record), UPath(tmp_path / "latex"))
+    check(workspace, record, tmp_path / "latex", tables)
+
+
+@pytest.mark.parametrize(
+    ("make", "tables"),
+    [
+        (image_studies.detection, {"train-test", "thresholds", "cells", "published-s003-clip_linear"}),
+        (image_studies.attribution, {"classes", "models", "published-s003-attribution"}),
+    ],
+)
+def test_no_table_of_images_as_a_whole_is_wider_than_a_column(
+    tmp_path: Path, make: Callable[[], SweepRecord], tables: set[str]
+) -> None:
+    record = make()
+    check(image_studies.filled(tmp_path / "workspace", record), record, tmp_path / "latex", tables)
+
+
+def check(workspace: Workspace, record: SweepRecord, folder: Path, tables: set[str]) -> None:
+    paths = latex.write(read(workspace, record), UPath(folder))
     assert tables <= {path.stem for path in paths}
-    log = compiled(tmp_path / "latex")
+    log = compiled(folder)
     assert not re.findall(r"Overfull \\hbox.*", log)
     assert "Output written on all.pdf" in log
 
