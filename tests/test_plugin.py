@@ -21,7 +21,7 @@ from dfloc.data import mini
 from dfloc.data.shards import decode_image
 from dfloc.engine import schedule
 from dfloc.engine.fit import fit
-from dfloc.engine.member import check
+from dfloc.engine.member import Member, check
 from dfloc.errors import ConfigError, DataError, DflocError
 from dfloc.ledger import Ledger
 from dfloc.models import decoders
@@ -33,7 +33,10 @@ from tests.command import DFLOC, Study, fresh
 from tests.contracts.backbone import BackboneContract
 from tests.contracts.decoder import DecoderContract
 from tests.contracts.protocol import ProtocolContract
-from tests.engine.fakes import FakeSource, make_member, make_spec, numbers
+from tests.engine.fakes import MAPS, FakeSource, make_member, make_spec, numbers
+from tests.engine.test_image_tasks import Labelled
+from tests.engine.test_image_tasks import spec_of as images_spec
+from tests.models.test_heads import HeadContract
 
 DOC = (Path(__file__).parent.parent / "docs/PLUGINS.md").read_text()
 EXAMPLES = {block.split('"""')[1].partition(":")[0]: block for block in re.findall(r"```python\n(.*?)```", DOC, re.S)}
@@ -96,6 +99,25 @@ class TestMlp(DecoderContract):
     @property
     def spec(self) -> DecoderSpec:
         return DecoderSpec(name="mlp", channels=(8,), plugin=registry.plugin_of("decoder", "mlp"))
+
+
+@pytest.mark.usefixtures("examples")
+class TestTwoLayer(HeadContract):
+    maps = (MapSpec(2, 64, 64),)
+
+    @property
+    def spec(self) -> DecoderSpec:
+        return DecoderSpec(name="two-layer", channels=(8,), plugin=registry.plugin_of("decoder", "two-layer"))
+
+    def test_a_localizer_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match=r"two-layer.* answers once an image; set task: detect"):
+            decoders.check(self.spec, self.maps)
+
+    def test_it_learns(self) -> None:
+        spec = images_spec("attribute", classes=("real", "a", "b"), epochs=12, batch=8)
+        member = Member.create(spec.model_copy(update={"decoder": self.spec}), MAPS)
+        records = [result.record for (result,) in fit([member], Labelled(3), Labelled(3, seed=1))]
+        assert records[-1].valid["ap"] > 0.9
 
 
 @pytest.fixture(scope="class")
