@@ -8,10 +8,12 @@ from dfloc.errors import ConfigError
 def gives(spec: DecoderSpec, num_classes: int | None) -> frozenset[str]:
     """Return what a decoder gives, `map`, `image` or both: by `registry.DECODER_GIVES`, of a plug-in's as it declares.
 
+    Where the task is to localize (no classes) a built-in one gives a map; a plug-in's gives the same whatever the task.
+
     Raises:
         ConfigError: a plug-in is not loaded, or declares something else.
     """
-    said = "map" if num_classes is None else _declared(spec)
+    said = "map" if num_classes is None and not spec.plugin else _declared(spec)
     return frozenset({"map", "image"} if said == "both" else {said})
 
 

@@ -80,9 +80,9 @@ def refuse_misfit(decoder: DecoderSpec, loss: LossSpec, num_classes: int | None 
             fit = "use loss: bce, or set task: detect" if num_classes is None else "use loss: bce, or decoder: linear"
             raise ConfigError(f"loss {part.name} reads one answer an image, but {where}; {fit}")
         if lacking:
+            fit = "set task: detect, and loss: ce" if num_classes is None else "use loss: ce, or set task: localize"
             raise ConfigError(
-                f"loss {part.name} reads a map, but decoder {decoder.name} gives one answer an image; use loss: ce, or "
-                "set task: localize"
+                f"loss {part.name} reads a map, but decoder {decoder.name} gives one answer an image; {fit}"
             )
 
 

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dfloc import registry
-from dfloc.config import DecoderSpec
+from dfloc.config import DecoderSpec, LossSpec
 from dfloc.engine.batches import fuse
 from dfloc.errors import ConfigError
 from dfloc.models import answers, decoders
 from dfloc.models.base import Outputs, outputs
 from dfloc.models.decoders import build
 from dfloc.registry import MapSpec, map_spec
+from dfloc.sweep import component_specs
 
 GRID, TOKENS, VECTOR = MapSpec(5, 6, 4), MapSpec(8, 3, 4, "tokens"), MapSpec(9, 1, 1, "vector")
 CLS = DecoderSpec(name="linear", pool="cls")
@@ -95,7 +96,7 @@ class HeadContract:
         before = torch.random.get_rng_state()
         decoders.check(self.spec, self.maps, 3)
         bytes_ = sum(value.nbytes for value in self.solved().state_dict().values())
-        assert decoders.weight_bytes(self.spec, self.maps, 3) == bytes_
+        assert decoders.weight_bytes(self.spec, self.maps, 3) == (0 if self.spec.plugin else bytes_)
         assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -299,7 +300,9 @@ def test_a_plug_ins_decoder_answers_once_an_image_where_it_declares_so(monkeypat
         decoders.build(spec, [GRID], torch.Generator(), 3)
     make.gives = "image"  # type: ignore[attr-defined]
     assert answers.gives(spec, 3) == {"image"}
-    assert answers.gives(spec, None) == {"map"}
+    assert answers.gives(spec, None) == {"image"}
+    with pytest.raises(ConfigError, match=r"bce reads a map, but decoder own gives one answer an image; set task: det"):
+        component_specs.refuse_misfit(spec, LossSpec(name="bce"))
     assert decoders.build(spec, [GRID], torch.Generator(), 3)(torch.zeros(2, GRID.channels, 4, 4)).shape == (2, 3)
     make.gives = "both"  # type: ignore[attr-defined]
     assert answers.gives(spec, 3) == {"map", "image"}
