@@ -114,10 +114,11 @@ class TestTwoLayer(HeadContract):
             component_specs.refuse_misfit(self.spec, LossSpec(name="bce"))
 
     def test_it_learns(self) -> None:
-        spec = images_spec("attribute", classes=("real", "a", "b"), epochs=25, batch=8)
+        spec = images_spec("attribute", classes=("real", "a", "b"), epochs=12, batch=8)
         member = Member.create(spec.model_copy(update={"decoder": self.spec}), MAPS)
         records = [result.record for (result,) in fit([member], Labelled(3), Labelled(3, seed=1))]
-        assert records[-1].valid["ap"] > 0.9
+        assert records[-1].valid["loss"] < records[0].valid["loss"]
+        assert records[-1].valid["ap"] > 0.6  # chance: a third
 
 
 @pytest.fixture(scope="class")
