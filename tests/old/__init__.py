@@ -18,11 +18,14 @@ def unpacked(root: Path) -> Workspace:
     return Workspace(root)
 
 
+SINCE = ("evaluate.reals=[]",)  # reals are scored by default since
 STAGES = ("base", "finetune", "budgets", "scratch", "equal-total", "replay", "baselines")
 
 
 def planned(workspace: Workspace) -> Plan:
-    """Plan its sweep again, without the stages that the study has got since."""
+    """Plan its sweep again, without the stages and test lists that the study has got since."""
     data = str(workspace.shards / "tree")
-    options = SweepRequest("exposure", str(workspace.root), data, preset="smoke", settings=SETTINGS, only=STAGES)
+    options = SweepRequest(
+        "exposure", str(workspace.root), data, preset="smoke", settings=(*SETTINGS, *SINCE), only=STAGES
+    )
     return prepare(options, workspace, data_of(options, workspace), Inventory(workspace)).plan
