@@ -170,8 +170,9 @@ def _numbers(study: Study, of: Spaces) -> Table:
         id="neighbours",
         title="Nearest neighbours in the feature space.",
         caption="Features: what the last linear layer of a model reads of a test image, standardised; best epoch, the "
-        f"first training and seed of each model, the first {MOST} images of each class in the data's own order. 10-NN: "
-        "an image is called what most of the ten nearest are, which are looked for among other source images, since a "
+        f"first training and seed of each model, the first {MOST} images of each class in the data's own order. "
+        "Classes: reals, and each family of fakes, of a detector too. 10-NN: an image is called what most of the ten "
+        "nearest are, which are looked for among other source images, since a "
         "real and its fakes are one photograph; the mean over classes of the share that is right, so chance is one by "
         "their number. Its interval is over the source images of those that are called, whose neighbours stay. "
         "Silhouette: from -1 to 1, how much nearer the own class is than the next, the own source image too. "
