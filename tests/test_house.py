@@ -63,6 +63,7 @@ SOLE_IMPORTERS = {
     "captum": ("dfloc.models.explain",),
     "segmentation_models_pytorch": ("dfloc.losses", "dfloc.models.encoders"),
     "optuna": ("dfloc.sweep.sampler",),
+    "sklearn": ("dfloc.metrics.neighbours",),
     "jinja2": ("dfloc.report.render",),
 }
 IN_PARTS = {library.partition(".")[0] for library in SOLE_IMPORTERS if "." in library}

@@ -80,11 +80,8 @@ class Predictor:
         self.spec = spec
         self._recipes, self._backbones, self._device = spec.maps, backbones, device
         self._resize = protocols.find(protocol).resize
-        shapes = [map_spec(recipe.map) for recipe in spec.maps]
         self.classes = labels.classes(spec)
-        self._decoder = decoders.build(spec.decoder, shapes, repro.generator(0, "init"), spec.num_classes)
-        checkpoint.load(weights, self._decoder)
-        self._decoder.to(device).eval()
+        self._decoder = trained(spec, weights).to(device)
 
     @classmethod
     def load(
@@ -128,6 +125,18 @@ class Predictor:
         if prob_11HW.shape[2:] != size:
             prob_11HW = self._resize(prob_11HW, size).clamp(0, 1)
         return Prediction(prob_11HW[0, 0].cpu(), mean)
+
+
+def trained(spec: TrialSpec, weights: UPath) -> torch.nn.Module:
+    """Return the decoder of a trial with the weights of a file, on the CPU, in eval mode.
+
+    Raises:
+        WorkspaceError: they are damaged, or another decoder's.
+    """
+    shapes = [map_spec(recipe.map) for recipe in spec.maps]
+    decoder = decoders.build(spec.decoder, shapes, repro.generator(0, "init"), spec.num_classes)
+    checkpoint.load(weights, decoder)
+    return decoder.eval()
 
 
 def protocol_of(spec: TrialSpec, asked: str | None) -> str:

@@ -17,6 +17,7 @@ from dfloc.report import (
     comparison,
     conclusions,
     confusion,
+    embedding,
     evaluations,
     explained,
     exposure,
@@ -38,6 +39,7 @@ from dfloc.report import (
 )
 from dfloc.report.answer import answer
 from dfloc.report.controls import REPLAY, controls_of, main, rooted
+from dfloc.report.embedding import Spaces
 from dfloc.report.groups import Study
 from dfloc.report.models import Model
 from dfloc.report.page import Report, Section
@@ -61,7 +63,7 @@ def build(workspace: Workspace, record: SweepRecord, *, shards: UPath | None = N
         workspace: where the sweep ran.
         record: what was planned under it.
         shards: folder of the data, for the panel of images; None = that of the data's name in the workspace.
-        with_panel: whether the page shows images.
+        with_panel: whether the page shows images, and feature spaces are measured that no earlier page kept.
 
     Returns:
         The folder.
@@ -77,7 +79,8 @@ def write(workspace: Workspace, study: Study, *, shards: UPath | None = None, wi
     """Write the report of a study that was read, as `build`."""
     studies = evaluations.by_protocol(workspace, study)
     found = answer(studies[0])
-    report = opening.opened(_report(workspace, study, studies), found.sentences)
+    spaces = embedding.spaces(workspace, studies[0], shards, make=with_panel)
+    report = opening.opened(_report(workspace, study, studies, spaces), found.sentences)
     if with_panel and (images := panel.gallery(workspace, studies[0], shards)):
         report, rest = opening.beside(report, images)
         if rest:
@@ -112,16 +115,17 @@ def read(workspace: Workspace, record: SweepRecord) -> Report:
         ConfigError, WorkspaceError: as `build`.
     """
     study = Study(record, Results(workspace, record))
-    return _report(workspace, study, evaluations.by_protocol(workspace, study))
+    studies = evaluations.by_protocol(workspace, study)
+    return _report(workspace, study, studies, embedding.spaces(workspace, studies[0], make=False))
 
 
-def _report(workspace: Workspace, whole: Study, studies: Sequence[Study]) -> Report:
+def _report(workspace: Workspace, whole: Study, studies: Sequence[Study], spaces: Spaces) -> Report:
     record, study = whole.record, studies[0]
     tables = published.choose(published.load(unpublished=True), record.tables)
     sections, footer, compared = list[Section](), list[str](), False
     for number, one in enumerate(studies):
         protocol = one.record.protocol
-        drawn, found = _sections(workspace, one, tables)
+        drawn, found = _sections(workspace, one, tables, Spaces() if number else spaces)
         sections += [section.marked(protocol, protocol) for section in drawn] if number else drawn
         footer += [*overview.footer(one), *place.unmatched(one, tables, found)]
         compared |= bool(place.matched(found))
@@ -147,7 +151,7 @@ def _unseen(study: Study, sections: Sequence[Section]) -> list[str]:
 
 
 def _sections(
-    workspace: Workspace, study: Study, tables: Sequence[published.PublishedTable]
+    workspace: Workspace, study: Study, tables: Sequence[published.PublishedTable], spaces: Spaces
 ) -> tuple[list[Section], Sequence[Pair]]:
     """Return the sections of one protocol, and the numbers of published tables with what they have of ours."""
     every = place.pairs(study, tables)
@@ -155,7 +159,7 @@ def _sections(
     sections = [
         *search.sections(study),
         *_curves(workspace, study, found),
-        *_crossed(study, models.models(study), found),
+        *_crossed(study, models.models(study), found, spaces),
         *explained.sections(study),
         *conclusions.sections(study),
         *_behind(study, comparison.tables(study, found)),
@@ -202,13 +206,16 @@ def _curves(workspace: Workspace, study: Study, found: Sequence[Pair]) -> Iterat
     yield Section("measures", "Last epoch, AP and F1", "", last)
 
 
-def _images(study: Study, found: Sequence[Model], published: Sequence[Pair]) -> Iterator[Section]:
+def _images(study: Study, found: Sequence[Model], published: Sequence[Pair], spaces: Spaces) -> Iterator[Section]:
     """Yield what studies of images as a whole have alone: what each class is called, or scores and thresholds."""
     if study.protocol.reads == "map":
         return
+    near = embedding.blocks(study, spaces)
+    lacks = [] if near else spaces.notes
     if study.task == "attribute":
         figures = [confusion.confusion(study, found), confusion.recalls(study, found, published)]
-        yield Section("classes-study", "Who made it?", "", [*figures, confusion.classes(study, found)])
+        blocks = [*figures, confusion.classes(study, found), *near]
+        yield Section("classes-study", "Who made it?", " ".join(lacks), blocks)
         return
     maps = [heatmaps.crossed(study, found, metric=metric) for metric in (IMAGE_AP, IMAGE_RIGHT)]
     numbers = (
@@ -216,10 +223,10 @@ def _images(study: Study, found: Sequence[Model], published: Sequence[Pair]) -> 
         histograms.thresholds(study, found),
         histograms.measures(study, found),
     )
-    yield Section("scores-study", "Reals and fakes", WHETHER, [*maps, *numbers])
+    yield Section("scores-study", "Reals and fakes", " ".join([WHETHER, *lacks]), [*maps, *numbers, *near])
 
 
-def _crossed(study: Study, found: Sequence[Model], published: Sequence[Pair]) -> Iterator[Section]:
+def _crossed(study: Study, found: Sequence[Model], published: Sequence[Pair], spaces: Spaces) -> Iterator[Section]:
     """Yield train x test, the ranking of models, epochs and areas, each where the study has them."""
     if not found:
         return
@@ -231,7 +238,7 @@ def _crossed(study: Study, found: Sequence[Model], published: Sequence[Pair]) ->
         CROSSED,
         [] if told else [heatmaps.crossed(study, found, published), *(each for each in numbers if each.rows)],
     )
-    yield from _images(study, found, published)
+    yield from _images(study, found, published, spaces)
     figures = [trends.ranking(study, found), *trends.trends(study, found), heatmaps.combined(study, found)]
     yield Section(
         "models-study",

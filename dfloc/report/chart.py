@@ -213,7 +213,24 @@ class Bars:
         return "", "", self.x
 
 
-Chart = Lines | Heat | Bars
+@dataclass(frozen=True)
+class Points:
+    """Places in a plane whose axes mean nothing, of series without lines; none of them is a number to be read."""
+
+    series: Sequence[Series]
+
+    @property
+    def values(self) -> list[Value]:
+        """No number."""
+        return []
+
+    @property
+    def heads(self) -> tuple[str, str, str]:
+        """What there is none of."""
+        return "", "", ""
+
+
+Chart = Lines | Heat | Bars | Points
 
 
 @dataclass(frozen=True)

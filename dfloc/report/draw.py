@@ -6,7 +6,7 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from dfloc.report.chart import COLOURS, Axis, Bars, Heat, Lines, Panel, Series, Tile, title
+from dfloc.report.chart import COLOURS, Axis, Bars, Heat, Lines, Panel, Points, Series, Tile, title
 from dfloc.report.sheet import DASHES, FONT, INK, LINE, SMALL, Sheet, fitted, styled, text_width, unbroken, wrapped
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def size(panel: Panel) -> tuple[float, float]:
     if isinstance(chart, Heat):
         *_, foot = _heat_heads(chart, width)
         return width, TILE * max(2, len(chart.rows)) + foot + 4
+    if isinstance(chart, Points):
+        return width, 0.8 * width
     if isinstance(chart, Bars) or chart.sideways:
         names, row = _names(chart, width)
         return width, row * len(names) + 34
@@ -40,6 +42,8 @@ def draw(sheet: Sheet, panel: Panel, left: float, top: float) -> None:
         _heat(sheet, chart, left, top, width)
     elif isinstance(chart, Bars):
         _bars(sheet, chart, left, top, width, height)
+    elif isinstance(chart, Points):
+        _points(sheet, chart, left, top, width, height)
     else:
         _lines(sheet, chart, left, top, width, height)
 
@@ -72,6 +76,17 @@ def _lines(sheet: Sheet, chart: Lines, left: float, top: float, width: float, he
     axes.annotate(label, (0.5, 0), (0, -16 - LINE * (rows - 1)), "axes fraction", "offset points", **_BELOW)
     if not any(series.marks for series in chart.series if series.marker or series.steps):
         axes.text(0.5, 0.5, "no point is finished", color=SOFT, ha="center", va="center", transform=axes.transAxes)
+
+
+def _points(sheet: Sheet, chart: Points, left: float, top: float, width: float, height: float) -> None:
+    axes = sheet.axes(left + 4, top + 4, width - 8, height - 8)
+    axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+    axes.spines[:].set_visible(True)
+    for series in chart.series:
+        look = styled(series.marker, series.colour, 0.75 * series.size)
+        along, up = [mark.x for mark in series.marks], [mark.value for mark in series.marks]
+        (artist,) = axes.plot(along, up, ls="none", alpha=0.7, **look)
+        sheet.say(artist, series.name, [])
 
 
 def _series(

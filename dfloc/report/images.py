@@ -115,9 +115,9 @@ def make(
     if not bare and not any(blank.values()):
         return []
     try:
-        found = _references(workspace, shards, samples)
+        found = references(workspace, shards, [(sample.domain, sample.digest) for sample in samples])
     except LOST as error:
-        return [f"Images that were not kept by an earlier report are not shown: {_first_line(error)}."]
+        return [f"Images that were not kept by an earlier report are not shown: {first_line(error)}."]
     notes = _keep_photographs(kept, shards, bare, found)
     start = time.monotonic()
     for label, model in models.items():
@@ -127,7 +127,7 @@ def make(
             try:
                 _keep_maps(workspace, kept, shards, model, {one: found[one.id] for one in blank[label]})
             except LOST as error:
-                notes.append(f"The maps of {label} are not shown: {_first_line(error)}.")
+                notes.append(f"The maps of {label} are not shown: {first_line(error)}.")
     return notes
 
 
@@ -182,8 +182,13 @@ def _read(path: UPath, mode: str) -> Pixels | None:
     return image if image.shape[:2] == (DRAWN, DRAWN) else None
 
 
-def _references(workspace: Workspace, shards: UPath, samples: Sequence[Sample]) -> Mapping[str, "SampleRef"]:
-    """Return where the samples lie in the shards.
+def references(workspace: Workspace, shards: UPath, lists: Sequence[tuple[str, str]]) -> Mapping[str, "SampleRef"]:
+    """Return where the images of test lists lie in the shards, by id; those of each domain in rank order.
+
+    Args:
+        workspace: of the lists.
+        shards: folder of the data.
+        lists: domain and digest of each.
 
     Raises:
         DataError: there are no such shards, or they hold other images than those that were scored.
@@ -192,7 +197,7 @@ def _references(workspace: Workspace, shards: UPath, samples: Sequence[Sample]) 
 
     manifest = Manifest.load(shards)
     found: dict[str, SampleRef] = {}
-    for domain, digest in dict.fromkeys((sample.domain, sample.digest) for sample in samples):
+    for domain, digest in dict.fromkeys(lists):
         ids = set(sample_lists.ids(workspace, digest) or ())
         mine = {ref.id: ref for ref in read_samples(shards, manifest, domain, "test") if ref.id in ids}
         if list_digest(mine.values()) != digest:
@@ -215,7 +220,7 @@ def _keep_photographs(
             (fakeness_HW,) = read_truth(shards, [ref], reader)
             kept.put(sample, decode_image(encoded), fakeness_HW)
         except LOST as error:
-            notes.append(f"{sample.id} is not shown: {_first_line(error)}.")
+            notes.append(f"{sample.id} is not shown: {first_line(error)}.")
     return notes
 
 
@@ -225,20 +230,15 @@ def _keep_maps(
     """Compute the maps of one model from its weights, as evaluation does; its explanations where it is explained."""
     import torch
 
-    from dfloc import arithmetic, registry, repro
-    from dfloc.engine import checkpoint
+    from dfloc import arithmetic
     from dfloc.engine.explanation import explainer
+    from dfloc.engine.predict import trained
     from dfloc.features.weights import WeightsIndex
     from dfloc.ledger import Ledger
-    from dfloc.models import decoders
     from dfloc.models.base import outputs
 
     spec = model.trial.spec
-    weights = Ledger(workspace).weights(spec.fingerprint, "best")
-    shapes = [registry.map_spec(recipe.map) for recipe in spec.maps]
-    decoder = decoders.build(spec.decoder, shapes, repro.generator(0, "init"), spec.num_classes)
-    checkpoint.load(weights, decoder)
-    decoder.eval()
+    decoder = trained(spec, Ledger(workspace).weights(spec.fingerprint, "best"))
     refs, by = list(wanted.values()), explained(model)
     with arithmetic.exact(1):
         x_BCHW = _features(workspace, shards, model, refs)
@@ -281,6 +281,7 @@ def _small(image: Pixels, kind: str, **options: int) -> bytes:
     return sink.getvalue()
 
 
-def _first_line(error: Exception) -> str:
-    log.debug("the panel lacks something", exc_info=error)
+def first_line(error: Exception) -> str:
+    """Return what is told of something that a page lacks."""
+    log.debug("the page lacks something", exc_info=error)
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

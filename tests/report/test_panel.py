@@ -246,7 +246,7 @@ def test_a_second_report_does_no_work_and_needs_no_data(finished, monkeypatch):
     def refuse(*_):
         raise AssertionError("work is done again")
 
-    monkeypatch.setattr(images, "_references", refuse)
+    monkeypatch.setattr(images, "references", refuse)
     monkeypatch.setattr(images, "_keep_maps", refuse)
     assert panel.gallery(finished.workspace, finished.study, UPath("/nowhere")) == first
 

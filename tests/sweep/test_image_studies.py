@@ -75,3 +75,6 @@ def test_a_classifier_knows_who_made_it(root: Path) -> None:
     assert set(recalls) == {*DOMAINS, "mini/real"}
     assert min(recalls.values()) >= 0.35
     assert mean(recalls.values()) >= 0.60
+    [file] = (root / "reports").glob("attribution-mini*/neighbours.csv")
+    [near] = [row for row in csv.DictReader(file.read_text().splitlines()) if row["Model"] == "srm-linear"]
+    assert float(near["10-NN"]) >= 0.5
