@@ -18,7 +18,7 @@ from dfloc.report.answer import answer
 from dfloc.report.build import build, read
 from dfloc.report.chart import Figure, Heat
 from dfloc.report.groups import Study
-from dfloc.report.models import models
+from dfloc.report.models import models, parts
 from dfloc.report.page import Report
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
@@ -255,3 +255,15 @@ def test_a_study_of_which_nothing_is_scored_says_so(tmp_path: Path) -> None:
         report = read(Workspace(tmp_path), record)
         assert [block.id for block in report.blocks if isinstance(block, Figure) and block.panels]
         assert histograms.histograms(study, models(study)).panels == []
+
+
+def test_validation_ranks_models_of_one_task_alone(tmp_path: Path) -> None:
+    mixed = detection().model_copy(update={"trials": (*detection().trials, *attribution().trials)})
+    with any_number_of_images():
+        study = Study(mixed, Results(filled(tmp_path, mixed), mixed))
+    tasks = {
+        kind: {group.first.trial.spec.task for part in block for group in part.model.groups}
+        for kind, block in parts(study, models(study)).items()
+    }
+    assert tasks["several domains, attribute"] == {"attribute"}
+    assert tasks["several domains"] == {"detect"}
