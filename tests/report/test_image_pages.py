@@ -7,11 +7,14 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from dfloc import notebook
+from dfloc.config import EvaluationSpec
 from dfloc.metrics import image
 from dfloc.metrics.metric import IMAGE_RIGHT
+from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.report import confusion, histograms, latex, render
 from dfloc.report.answer import answer
@@ -22,6 +25,8 @@ from dfloc.report.models import models, parts
 from dfloc.report.page import Report
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
+from tests.metrics.image_rows import detected as detected_rows
+from tests.report import image_studies
 from tests.report.drawn import overlaps
 from tests.report.image_studies import NUM, REAL, attribution, detection, filled, valid_scores
 from tests.report.planned import any_number_of_images
@@ -267,3 +272,16 @@ def test_validation_ranks_models_of_one_task_alone(tmp_path: Path) -> None:
     }
     assert tasks["several domains, attribute"] == {"attribute"}
     assert tasks["several domains"] == {"detect"}
+
+
+def test_where_all_numbers_are_alike_none_is_the_hardest_and_none_has_a_range(tmp_path: Path) -> None:
+    def alike(_: PlannedTrial, each: EvaluationSpec) -> pa.Table:
+        stems = [f"celebahq/{place // 3:03}" for place in range(NUM)]
+        return detected_rows("image-1", each.domain, [0.4, 0.6] * (NUM // 2), stems=stems)
+
+    with mock.patch.object(image_studies, "_detected", alike), any_number_of_images():
+        record = detection()
+        said = answer(Study(record, Results(filled(tmp_path, record), record)))
+    texts = " ".join(said.sentences.values())
+    assert "It wrongly flags 50 % of the reals, and misses 50 % of the fakes" in texts
+    assert "Hardest" not in texts
