@@ -282,7 +282,7 @@ def _means(
 ) -> dict[str, float]:
     base = _base(planned.spec)  # empty: nobody knows what the root ancestor saw, so that no domain is known to be new
     held_out = axes(record, planned).get("held_out")
-    domains = record.tested
+    domains, rule = record.tested, protocols.find(record.protocol_of(planned))
     related = {domain: relation(planned.spec, domain, record.families) for domain in domains}
     groups: dict[ScoreGroup, list[str]] = {
         "mean": list(domains),
@@ -291,14 +291,14 @@ def _means(
         "base": [domain for domain in domains if domain in base],
         "held_out": [str(held_out)] if held_out else [domain for domain in domains if base and domain not in base],
     }
-    means = {}
+    means, pairs_alone = {}, {metric.key for metric in rule.metrics if metric.of_pair}  # not of fakes without reals
     for group, members in groups.items():
         if not tested >= {*members}:
             continue
-        for measure in protocols.find(record.protocol_of(planned)).tracked:
+        for measure in rule.tracked:
             keys = [f"test/{domain}/{measure}" for domain in members]
             values = [scores[key] for key in keys if key in scores]
-            if values:
+            if values and (measure not in pairs_alone or len(values) == len(members)):
                 means[f"test/{group}/{measure}"] = sum(values) / len(values)
     return means
 
