@@ -13,6 +13,7 @@ from dfloc import objective, tracking_uri
 from dfloc.config import Checkpoint, EvaluationSpec, Task
 from dfloc.data import dolos, sample_lists
 from dfloc.data.generators import SOURCE
+from dfloc.errors import DataError
 from dfloc.ledger import Done, EpochRecord, Ledger, TrialState
 from dfloc.metrics import alarms, degenerate, image_rows, pairs, protocols, summarise, summarise_pair
 from dfloc.metrics.degenerate import SAME, DegenerateMaps
@@ -192,7 +193,12 @@ class Results:
 
     def _read(self, spec: EvaluationSpec, trial: PlannedTrial, valid: Valid) -> Score:
         rows = self._ledger.scored(spec)
-        found = self._scored(spec, rows, valid(spec.checkpoint), trial.spec.task)
+        try:
+            found = self._scored(spec, rows, valid(spec.checkpoint), trial.spec.task)
+        except DataError as error:
+            where = f"trial {trial.fingerprint[:12]} on {spec.domain}"
+            cure = f"delete rows/{spec.key}.parquet in its folder, it is made again"
+            raise DataError(f"{where}: {error}; {cure}") from error
         if beside := _reals(spec, trial):
             reals = self._score(beside, trial, valid)
             if reals is not None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dfloc import summary
+from dfloc.errors import DataError
 from dfloc.ledger import Ledger
 from dfloc.metrics import image
 from dfloc.metrics.metric import IMAGE_AP
@@ -89,6 +90,18 @@ def test_without_reals_only_what_fakes_alone_have(tmp_path: Path) -> None:
     assert (score.mean(), score.number(IMAGE_AP)) == (None, None)
     assert pooled([Run(0, 0, [score])]) is None
     assert score.mean("image_tpr") == pytest.approx(image.image_tpr(scores_of(LAMA, "best")))
+
+
+def test_a_score_that_is_no_number_is_told_with_its_file(tmp_path: Path) -> None:
+    def of(each):
+        scores = scores_of(each.domain, each.checkpoint)
+        scores[2] = np.nan if each.domain == LDM else scores[2]
+        return detected("image-1", each.domain, scores.tolist())
+
+    workspace, made = filled(tmp_path, of)
+    words = rf'trial {made.trials[0].fingerprint[:12]} on {LDM}: row 2 has a "score" of nan, .*delete rows/\w+.parquet'
+    with pytest.raises(DataError, match=words):
+        Results(workspace, made).scores()
 
 
 def test_a_mean_of_pairs_waits_for_the_reals_of_every_source(tmp_path: Path) -> None:
