@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from dfloc.metrics import protocols
+from dfloc.metrics.metric import IOU
 from dfloc.metrics.protocols import COUNTS
 from dfloc.metrics.table import Array, Table, column, known
 
 POINTED, MASS = "pointed", "mass_inside"
-NUMBERS = {"explain_iou": "iou", "explain_pointed": "pointed", "explain_mass": "mass", "explain_area": "area"}
+NUMBERS = {"explain_iou": IOU.key, "explain_pointed": "pointed", "explain_mass": "mass", "explain_area": "area"}
 """Of explained fakes: the name of a number in CSVs and MLflow, and the attribute of `Looks` that it is."""
 PEAK = 1e-6  # below its maximum: what rounding leaves between equal pixels
 
