@@ -158,7 +158,7 @@ class Resolver:
 
     def _classes(self, cell: Cell, train: SampleList, valid: SampleList) -> tuple[str, ...]:
         task, families = cell.trial.task, self.data.families
-        with cell.blames("trial.task"):
+        with cell.blames("trial.targets" if cell.trial.targets == "label" else "trial.task"):
             image_task.refuse_idle(cell.trial, train, self.study.ask.evaluate.protocol, cell.explain is not None)
         with cell.blames("train.domains"):
             names = image_task.classes(task, train, self.study.ask.domains, families)

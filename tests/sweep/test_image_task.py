@@ -75,14 +75,14 @@ def test_classes_are_real_and_the_families_of_what_is_trained_on_in_study_order(
         (["stages.single.train.valid_domains=domain"], r"the validation images have none of real; give train.valid"),
         (["trial.select=iou"], r"trial.select: task detect does not measure iou; use ap, loss, accuracy"),
         (["trial.schedule={name: plateau, watch: iou}"], r"trial.schedule.watch: task detect does not measure iou"),
-        (["trial.targets=label"], r"trial.targets: label is what task detect learns anyhow"),
+        (["trial.targets=label"], r"--set trial.targets=label: trial.targets: label is what task detect learns anyhow"),
         (["evaluate.protocol=dolos-2024"], r"task detect gives no map, which protocol dolos-2024 measures"),
         (["trial.loss=dice"], r"loss dice reads a map, but decoder linear gives one answer an image"),
         ([*LOCALIZE, "trial.select=ap"], r"trial.select: task localize does not measure ap; use iou, loss"),
         ([*LOCALIZE, "trial.loss=ce"], r"loss ce reads one answer an image, but the task is to localize"),
         (
             [*LOCALIZE, "trial.targets=label", "stages.single.train.domains=domain"],
-            r"trial.targets: label makes every pixel of every image fake; add real",
+            r"--set trial.targets=label: trial.targets: label makes every pixel of every image fake; add real",
         ),
     ],
 )
