@@ -117,7 +117,8 @@ def results(sweep: str, workspace: str | None = None, *, plugins: Sequence[str] 
     seed, in_domain, state, checkpoint, test_domain, protocol, num_images, num_photographs, the protocol's metrics as
     fractions, the first one's 95 % interval over photographs (iou_low, iou_high) and what calling every pixel fake
     scores (iou_all_fake), of real images beside them the share that is flagged and that of pixels called fake
-    (reals_flagged, reals_area) and no other number, shares of degenerate maps, steps, train_images, trial (its
+    (reals_flagged, reals_area) and no other number, of explained fakes by what, and IoU, pointing game, mass inside
+    and fake area (explained_by, explain_iou, ...), shares of degenerate maps, steps, train_images, trial (its
     fingerprint), evaluation, and the study's axes, each by its name, or as `axis_<name>` where another column is
     called so and says something else (in evaluations.csv wherever one is called so). A trial that was not scored has
     one row, without numbers. `attrs` has the sweep, its title, and the domains that means run over:

@@ -4,12 +4,14 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from upath import UPath
 
+from dfloc.metrics import protocols
 from dfloc.mlflow_names import key
+from dfloc.record import SweepRecord
 from dfloc.tracking_store import Store
 
 logger = logging.getLogger(__name__)
@@ -42,6 +44,28 @@ def answer(store: Store, run_id: str, report: UPath) -> None:
     store.log(run_id, new, {}, {})
     note = "\n\n".join([*found["sentences"], data.tags.get(NOTE, "")])
     store.tag(run_id, {NOTE: note})
+
+
+def note(record: SweepRecord, whole: str, parts: Iterable[str]) -> str:
+    """Return a sweep's description (Markdown): how to find its trials.
+
+    Args:
+        record: the sweep's.
+        whole: MLflow's search for all of them.
+        parts: those for the trials of each stage.
+    """
+    first = protocols.find(record.protocol).first
+    paragraphs = [
+        f"**{record.title}**",
+        "All trials of this sweep, also those that another one recorded first; copy into the search field:",
+        f"    {whole}",
+        "or those of a stage:",
+        *(f"    {part}" for part in parts),
+        f"{first.label} against exposure: open the sweep's row by its +, tick the trials, Compare, Scatter Plot, "
+        f"X `exposure`, Y `test/held_out/{first.key}`.",
+        *record.notes,
+    ]
+    return "\n\n".join(paragraphs)
 
 
 def _read(report: UPath) -> dict[str, Any] | None:

@@ -331,7 +331,7 @@ class Projection:
         whose = f"tags.`{WORKSPACE}` = '{self._side.identity.id}'"
         stages = dict.fromkeys(planned.stage for planned in self._record.trials)
         whole, *parts = (f"tags.`{key(name)}` != '' AND {whose}" for name in self._found_by(list(stages)))
-        note = summary.note(self._record, whole, parts)
+        note = parent_run.note(self._record, whole, parts)
         tags = {PARENT: self._record.sweep, **self._whose(), PROTOCOL: self._record.protocol}
         tags["mlflow.note.content"] = note
         if not found:

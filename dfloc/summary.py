@@ -10,7 +10,7 @@ from dfloc.axis import Value
 from dfloc.config import Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, SampleList, TrialSpec
 from dfloc.data import dolos, sample_lists
 from dfloc.ledger import Ledger
-from dfloc.metrics import alarms, degenerate, pairs, protocols
+from dfloc.metrics import alarms, degenerate, pairs, pointing, protocols
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 
@@ -175,7 +175,8 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
 
     Returns:
         `test/<domain>/<measure>` of the best epoch and `test_last/<domain>/<measure>` of the last one, of the measures
-        that the protocol has tracked; of maps of real images beside them `reals_flagged` and `reals_area` instead;
+        that the protocol has tracked; of maps of real images beside them `reals_flagged` and `reals_area` instead; of
+        explained fakes `explain_iou`, `explain_pointed`, `explain_mass` and `explain_area` too (`metrics.pointing`);
         `test/<group>/<measure>`: mean over the study's tested domains and over those of them that are in-domain,
         out-of-domain and base (absent without members, and until all of them are there); held-out is the domain of the
         axis `held_out`, of a trial without it the mean over the tested domains outside the base;
@@ -202,10 +203,11 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
         numbers = pairs.by_domain(tables, protocol, valid)
         if rule.reads == "map":
             numbers |= {name: alarms.means(rows) for name, rows in tables.items() if _is_beside(record, name)}
+        numbers = {name: values | pointing.numbers(tables[name]) for name, values in numbers.items()}
         if whole:
             numbers[ALL] = pairs.together(tables, protocol, valid)
         for domain, values in numbers.items():
-            told = (*measures, *alarms.ALARMS)
+            told = (*measures, *alarms.ALARMS, *pointing.NUMBERS)
             scores |= {f"{head}/{domain}/{measure}": values[measure] for measure in told if measure in values}
     if whole:
         scores |= _means(record, planned, {each.domain for each in wanted}, scores)
@@ -214,28 +216,6 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
         if domain in planned.spec.lineage.base and first.key in values and f"test/{domain}/{first.key}" in scores:
             scores[f"forgetting/{domain}"] = first.gain(values[first.key], scores[f"test/{domain}/{first.key}"])
     return scores | _training(ledger, planned.fingerprint)
-
-
-def note(record: SweepRecord, whole: str, parts: Iterable[str]) -> str:
-    """Return a sweep's description (Markdown): how to find its trials.
-
-    Args:
-        record: the sweep's.
-        whole: MLflow's search for all of them.
-        parts: those for the trials of each stage.
-    """
-    first = protocols.find(record.protocol).first
-    paragraphs = [
-        f"**{record.title}**",
-        "All trials of this sweep, also those that another one recorded first; copy into the search field:",
-        f"    {whole}",
-        "or those of a stage:",
-        *(f"    {part}" for part in parts),
-        f"{first.label} against exposure: open the sweep's row by its +, tick the trials, Compare, Scatter Plot, "
-        f"X `exposure`, Y `test/held_out/{first.key}`.",
-        *record.notes,
-    ]
-    return "\n\n".join(paragraphs)
 
 
 def _is_beside(record: SweepRecord, domain: str) -> bool:
@@ -302,7 +282,7 @@ def _means(
 ) -> dict[str, float]:
     base = _base(planned.spec)  # empty: nobody knows what the root ancestor saw, so that no domain is known to be new
     held_out = axes(record, planned).get("held_out")
-    domains = record.tested
+    domains, rule = record.tested, protocols.find(record.protocol_of(planned))
     related = {domain: relation(planned.spec, domain, record.families) for domain in domains}
     groups: dict[ScoreGroup, list[str]] = {
         "mean": list(domains),
@@ -311,14 +291,14 @@ def _means(
         "base": [domain for domain in domains if domain in base],
         "held_out": [str(held_out)] if held_out else [domain for domain in domains if base and domain not in base],
     }
-    means = {}
+    means, pairs_alone = {}, {metric.key for metric in rule.metrics if metric.of_pair}  # not of fakes without reals
     for group, members in groups.items():
         if not tested >= {*members}:
             continue
-        for measure in protocols.find(record.protocol_of(planned)).tracked:
+        for measure in rule.tracked:
             keys = [f"test/{domain}/{measure}" for domain in members]
             values = [scores[key] for key in keys if key in scores]
-            if values:
+            if values and (measure not in pairs_alone or len(values) == len(members)):
                 means[f"test/{group}/{measure}"] = sum(values) / len(values)
     return means
 

@@ -25,7 +25,7 @@ SHORT_HELP = {
     "data": "Make, import and check data.",
     "sweep": "Run a study: features, trials, tracking, report.",
     "report": "Build a study's page from what is finished.",
-    "predict": "Say which pixels of images a finished trial takes for generated.",
+    "predict": "Say what a finished trial takes for generated: pixels, or images.",
     "evaluate": "Score a finished trial, or any tool's maps, on any data.",
     "diff": "Say how two trials differ.",
     "import-checkpoint": "Import a published checkpoint of DeCLIP as a finished trial.",
@@ -79,7 +79,7 @@ class LateGroup(click.Group):
 @click.group(cls=LateGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(dfloc.__version__, prog_name="dfloc")
 def cli() -> None:
-    """Run studies of deepfake localization: distributed, resumable, recorded.
+    """Run studies of deepfake localization, detection and attribution: distributed, resumable, recorded.
 
     \b
     dfloc sweep exposure                     the exposure study on built-in data

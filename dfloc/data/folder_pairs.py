@@ -249,6 +249,8 @@ def _family(pair: FolderPair, held: KnownDomains) -> str | None:
         return held[pair.domain].family if pair.domain in held else None
     if not dolos.NAME.fullmatch(pair.family):
         raise ConfigError(f'family "{pair.family}" cannot be used: expected a name in letters, digits and . _ -')
+    if pair.family == dolos.REAL and not dolos.is_real(pair.domain):
+        raise ConfigError(f'family "real" is that of real images, which {pair.domain} has none of; use another name')
     return pair.family
 
 

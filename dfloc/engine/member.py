@@ -18,7 +18,7 @@ from dfloc.errors import ConfigError, DflocError
 from dfloc.ledger import EpochRecord
 from dfloc.measures import MEASURES
 from dfloc.models import answers, decoders
-from dfloc.models.base import Outputs, outputs
+from dfloc.models.base import Outputs
 from dfloc.models.smp import Segmenter
 from dfloc.registry import MapSpec
 
@@ -104,7 +104,7 @@ class Member:
         dropout = repro.seed_of("dfloc", self.spec.seed, "dropout", self.steps)
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
         with repro.seeded(dropout, self.device), autocast:
-            loss = self._loss_of(outputs(self.decoder(x_BCHW)), target_BHW, label_B)
+            loss = self._loss_of(self._answer(x_BCHW), target_BHW, label_B)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -117,7 +117,7 @@ class Member:
 
         Those of pixels on the targets' grid, [B, 256, 256]; of a task of images those of its classes, [B, K].
         """
-        said = outputs(self.decoder(x_BCHW))
+        said = self._answer(x_BCHW)
         loss = self._loss_of(said, target_BHW, label_B)
         if self.spec.task != "localize":
             assert said.image_BK is not None
@@ -127,6 +127,9 @@ class Member:
         if prob_B1HW.shape[-2:] != size:
             prob_B1HW = functional.interpolate(prob_B1HW, size, mode="bilinear")
         return loss, prob_B1HW.squeeze(1)
+
+    def _answer(self, x_BCHW: Tensor) -> Outputs:
+        return answers.given(self.spec.decoder, self.spec.num_classes, self.decoder(x_BCHW))
 
     def _loss_of(self, said: Outputs, target_BHW: Tensor, label_B: Tensor | None) -> Tensor:
         if "image" in self._reads:

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from dfloc.metrics import protocols
+from dfloc.metrics.metric import IOU
 from dfloc.metrics.protocols import COUNTS
 from dfloc.metrics.table import Array, Table, column, known
 
 POINTED, MASS = "pointed", "mass_inside"
+NUMBERS = {"explain_iou": IOU.key, "explain_pointed": "pointed", "explain_mass": "mass", "explain_area": "area"}
+"""Of explained fakes: the name of a number in CSVs and MLflow, and the attribute of `Looks` that it is."""
 PEAK = 1e-6  # below its maximum: what rounding leaves between equal pixels
 
 
@@ -33,6 +36,12 @@ class Looks(NamedTuple):
     mass: float
     area: float
     blank: int
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What is told of it beside the protocol's numbers, by `NUMBERS`; without what no map says."""
+        told = {name: float(getattr(self, field)) for name, field in NUMBERS.items()}
+        return {name: value for name, value in told.items() if not np.isnan(value)}
 
 
 def pointing(prob_Bhw: Tensor, truth_BHW: Tensor, protocol: str) -> dict[str, Tensor]:
@@ -71,6 +80,12 @@ def looks(rows: Table) -> Looks | None:
         area=float(((tp + fn) / (tp + fp + fn + tn))[partly].mean()),
         blank=int((spread == 0).sum()),
     )
+
+
+def numbers(rows: Table) -> dict[str, float]:
+    """Return `Looks.numbers` of rows; nothing of rows that are not explained."""
+    found = looks(rows)
+    return found.numbers if found else {}
 
 
 def words(found: Looks) -> Iterator[str]:

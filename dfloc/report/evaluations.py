@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from dfloc.metrics.alarms import ALARMS
 from dfloc.metrics.metric import Metric
-from dfloc.report import false_alarms
+from dfloc.metrics.pointing import NUMBERS
+from dfloc.report import explained, false_alarms
 from dfloc.report.estimate import Estimate, pooled
 from dfloc.report.groups import Study, run
 from dfloc.report.results import Result, Results
@@ -163,6 +164,7 @@ def _numbers(studies: Sequence[Study]) -> list[FrameColumn]:
         *map(_number, metrics),
         *(column for first in firsts for column in _judged(first, maps=maps)),
         *map(_number, reals),
+        *(LOOKS if any(map(explained.scored, studies)) else ()),
         *(KINDS if maps else [("image_threshold", _of(lambda score: score.of_set.get("image_threshold")))]),
         ("collapsed", lambda one: bool(one.result.collapsed) if one.score else None),
         ("steps", lambda one: one.result.trial.spec.steps),
@@ -198,6 +200,16 @@ def _of(cell: Callable[[Score], object]) -> Callable[[Evaluation], object]:
     """Return the cell of a number of a score; a hole where there is none."""
     return lambda one: None if one.score is None else cell(one.score)
 
+
+def _looks(name: str) -> FrameColumn:
+    return name, _of(lambda score: score.looks.numbers.get(name) if score.looks else None)
+
+
+LOOKS: Sequence[FrameColumn] = (
+    ("explained_by", _of(lambda score: score.spec.explain.called if score.spec.explain else None)),
+    *map(_looks, NUMBERS),
+)
+"""By what fakes are explained, and where the explanations lie."""
 
 KINDS: Sequence[FrameColumn] = (
     ("empty", _of(lambda score: score.kinds.empty / score.num_images)),

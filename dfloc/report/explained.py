@@ -22,7 +22,6 @@ from dfloc.report.table import Cell, Column, Table
 from dfloc.storage import Workspace
 
 ID = "explained-study"
-TITLE = "Does the detector look at the fake region?"
 MARK = "relative to its own maximum, not a probability"
 IMAGES, MODELS = 2, 6  # of each domain, and of the panel's columns
 
@@ -42,10 +41,20 @@ class Look(NamedTuple):
         return float(np.mean(known)) if known else None
 
 
+def title(study: Study) -> str:
+    """Return what is asked of a study's models."""
+    return f"Does the {'classifier' if study.task == 'attribute' else 'detector'} look at the fake region?"
+
+
 def sections(study: Study) -> list[Section]:
     """Return the section of a study's explanations; none where nothing is explained."""
     found = list(_looks(study))
-    return [Section(ID, TITLE, "", [_table(study, found)])] if found else []
+    return [Section(ID, title(study), "", [_table(study, found)])] if found else []
+
+
+def scored(study: Study) -> bool:
+    """Return whether a study's fakes are explained."""
+    return any(score.looks for result in study.results.all for score in result.scores.values())
 
 
 def gallery(workspace: Workspace, study: Study, shards: UPath | None = None) -> Gallery | None:
@@ -68,10 +77,10 @@ def gallery(workspace: Workspace, study: Study, shards: UPath | None = None) -> 
     notes += [f"{more} other models are in the table alone."] if more > 0 else []
     return Gallery(
         id="explained",
-        title="What the detectors look at.",
-        caption=f"Explanations of the answer fake, white = speaks for fake, {MARK}: also of a real image one pixel is "
+        title=f"What the {'classifiers' if study.task == 'attribute' else 'detectors'} look at.",
+        caption=f"Explanations of {_answer(study)}, white = speaks for it, {MARK}: also of a real image one pixel is "
         f"white. The truth is outlined. The first {IMAGES} images of each test list; best epochs, one training each.",
-        brief=f"White = speaks for fake, {MARK}.",
+        brief=f"White = speaks for {_answer(study)}, {MARK}.",
         columns=[Head("photograph"), *(Head(name, _called(model), model.trial.name) for name, model in models.items())],
         rows=[GalleryRow(one.id, f"of {one.domain}", list(_pictures(study, kept, one, models))) for one in samples],
         notes=notes,
@@ -85,6 +94,11 @@ def _looks(study: Study) -> Iterator[Look]:
             found = [score.looks for score in scores if score and score.looks]
             if found:
                 yield Look(group, domain, _called(group.first), found)
+
+
+def _answer(study: Study) -> str:
+    """Return which answer is explained (`models.explain.targets`)."""
+    return "the likeliest generator" if study.task == "attribute" else "the answer fake"
 
 
 def _called(model: Result) -> str:
@@ -112,9 +126,9 @@ def _table(study: Study, found: Sequence[Look]) -> Table:
     threshold = study.protocol.threshold
     return Table(
         id="explained",
-        title=TITLE,
-        caption=f"Explanations of the answer fake on partly fake test images; a map is {MARK}. Mass inside: share of a "
-        "map's sum on fake pixels; one that looks anywhere has the fake area. Pointing game: how often the highest "
+        title=title(study),
+        caption=f"Explanations of {_answer(study)} on partly fake test images; a map is {MARK}. Mass inside: share of "
+        "a map's sum on fake pixels; one that looks anywhere has the fake area. Pointing game: how often the highest "
         f"pixel is fake. IoU: of the pixels over {threshold:g} of the maximum with the mask. A map of zeros has no "
         "mass and misses. Means over images, then over trainings, best epochs; without intervals.",
         source=captions.provenance(study, groups)[:3],

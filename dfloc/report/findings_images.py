@@ -78,7 +78,7 @@ def _flagged(study: Study, best: Part) -> Finding | None:
     share = sum(wrong) / len(wrong)
     missed = {words: found for words in SIDES if (found := _missed(study, best, words)) is not None}
     said = " and ".join(f"{100 * value:.0f} % of the fakes {words}" for words, value in missed.items())
-    spread = f" ({100 * min(wrong):.0f} to {100 * max(wrong):.0f} % by training)" if len(wrong) > 1 else ""
+    spread = f" ({100 * min(wrong):.0f} to {100 * max(wrong):.0f} % by training)" if max(wrong) > min(wrong) else ""
     missing = f", and misses {said}" if said else ""
     text = f"It wrongly flags {100 * share:.0f} % of the reals{spread}{missing}"
     return Finding(

@@ -188,7 +188,7 @@ def _sources(study: Study, best: Part) -> Finding | None:
         cells = by_source.setdefault(", ".join(_foreign(study, column)) or own, [])
         cells += [(column.group, domain) for domain in study.tested if column.knows(domain)]
     means = {name: found for name, cells in by_source.items() if (found := over(cells))}
-    if len(means) < 2:
+    if len(means) < 2 or len({found.value for found in means.values()}) == 1:
         return None
     ranked = sorted(means, key=lambda name: (name != own, -study.first.gain(means[name].value, 0)))
     first, second = (by_source[name] for name in ranked[:2])
@@ -213,13 +213,13 @@ def _foreign(study: Study, column: MatrixColumn) -> list[str]:
 
 
 def _hardest(study: Study, best: Part, which: Which, where: str) -> Finding | None:
-    """Return the test domains on which the chosen model has least and most."""
+    """Return the test domains on which the chosen model has least and most; None where it has the same on all."""
     by_domain: dict[str, list[tuple[Group, str]]] = {}
     for group, domains in best.cells(study, which):
         for domain in domains:
             by_domain.setdefault(domain, []).append((group, domain))
     means = {domain: found for domain, cells in by_domain.items() if (found := over(cells))}
-    if len(means) < 2:
+    if len(means) < 2 or len({found.value for found in means.values()}) == 1:
         return None
     ranked = sorted(means, key=lambda domain: study.first.gain(means[domain].value, 0))
     ends = [f"{domain} ({means[domain].value:.2f})" for domain in (ranked[0], ranked[-1])]

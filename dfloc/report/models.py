@@ -26,7 +26,8 @@ class MatrixColumn:
     """The training data of one cell: `<domain>`, `without-<domain>`, `train_all_4`, or domains joined.
 
     Attributes:
-        kind: one domain | all but one | several domains | further domains, from a trained model.
+        kind: one domain | all but one | several domains | further domains, from a trained model; of another task than
+            the study's first trial, which is told.
         said: families of domains that a person gave.
     """
 
@@ -277,7 +278,10 @@ def _settings(group: Group) -> str:
 
 
 def _column(study: Study, group: Group) -> MatrixColumn:
-    return MatrixColumn(*_data(study, group), group, study.record.families)
+    name, kind = _data(study, group)
+    task = group.first.trial.spec.task
+    kind = kind if task == study.task else f"{kind}, {task}"  # their validation measures are not compared
+    return MatrixColumn(name, kind, group, study.record.families)
 
 
 def _data(study: Study, group: Group) -> tuple[str, str]:

@@ -13,9 +13,11 @@ from dfloc import objective, tracking_uri
 from dfloc.config import Checkpoint, EvaluationSpec, Task
 from dfloc.data import dolos, sample_lists
 from dfloc.data.generators import SOURCE
+from dfloc.errors import DataError
 from dfloc.ledger import Done, EpochRecord, Ledger, TrialState
 from dfloc.metrics import alarms, degenerate, image_rows, pairs, protocols, summarise, summarise_pair
 from dfloc.metrics.degenerate import SAME, DegenerateMaps
+from dfloc.metrics.metric import FALSE_ALARM
 from dfloc.metrics.pointing import looks
 from dfloc.models.base import random_seed
 from dfloc.objective import Standing
@@ -191,7 +193,12 @@ class Results:
 
     def _read(self, spec: EvaluationSpec, trial: PlannedTrial, valid: Valid) -> Score:
         rows = self._ledger.scored(spec)
-        found = self._scored(spec, rows, valid(spec.checkpoint), trial.spec.task)
+        try:
+            found = self._scored(spec, rows, valid(spec.checkpoint), trial.spec.task)
+        except DataError as error:
+            where = f"trial {trial.fingerprint[:12]} on {spec.domain}"
+            cure = f"delete rows/{spec.key}.parquet in its folder, it is made again"
+            raise DataError(f"{where}: {error}; {cure}") from error
         if beside := _reals(spec, trial):
             reals = self._score(beside, trial, valid)
             if reals is not None:
@@ -209,8 +216,10 @@ class Results:
         stems = rows["stem"].combine_chunks().dictionary_encode()
         codes = [numbers.setdefault(stem, len(numbers)) for stem in stems.dictionary.to_pylist()]
         values = there if rule.reads == "map" else rule.values(rows)
+        of_set = summarise(rows, spec.protocol, valid)
         if beside := rule.reads == "map" and dolos.is_real(spec.domain) and spec.domain not in self.record.tested:
             values = alarms.alarms(rows)
+            of_set = {key: value for key, value in of_set.items() if key == FALSE_ALARM.key}
         return Score(
             spec=spec,
             values=values,
@@ -218,7 +227,7 @@ class Results:
             kinds=degenerate.kinds(rows),
             telling=degenerate.kinds(rows, partly_fake=True),
             areas=rows["mask_area"].to_numpy().astype(np.float64),
-            of_set={} if beside else summarise(rows, spec.protocol, valid),
+            of_set=of_set,
             out_of_range=pc.sum(rows[OUTSIDE], min_count=0).as_py() if OUTSIDE in rows.column_names else None,
             all_fake={} if beside else degenerate.all_fake(rows, spec.protocol),
             task=task,

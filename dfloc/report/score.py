@@ -29,7 +29,8 @@ class Score:
         photographs: the photograph of each image, as a number that is the same in all scores.
         kinds: how many of the predicted maps are all fake, empty or constant.
         areas: share of fake pixels of each image's truth.
-        of_set: every number of the set (`metrics.summarise`); F1 at the threshold that validation chose, say.
+        of_set: every number of the set (`metrics.summarise`); F1 at the threshold that validation chose, say. Of real
+            images beside the study's domains the area of false alarms alone, where the protocol says it.
         out_of_range: images whose resized map left [0, 1] (`Protocol.out_of_range`); None: the rows do not say it.
         all_fake: what calling every pixel fake scores on each image, of the metrics that need no map for it.
         telling: `kinds` of the images that are fake in part: what a collapse is told by.

@@ -113,8 +113,8 @@ def _words(record: SweepRecord, name: str, both: Sequence[Mapping[str, Any]]) ->
     if name.endswith("plugin"):
         return "another plug-in"
     old, new = (_word(record, str(each.get(name, "none"))) for each in both)
-    if name.endswith("weights"):
-        return f"other weights ({old}, now {new})"
+    if name == "classes" or name.endswith("weights"):
+        return f"other {name.rpartition('.')[2]} ({old}, now {new})"
     return f"another {name} ({old}, now {new})"
 
 

@@ -58,7 +58,7 @@ class CalledDifference(NamedTuple):
     Attributes:
         images: that both have rows of.
         alike: called the same by both.
-        only_a: right by the first alone.
+        only_a: right by the first alone; of other classes on either side, that it is real or fake.
         only_b: right by the second alone.
         score_a: mean score of the first.
         score_b: mean score of the second.
@@ -173,7 +173,9 @@ def called(pairs: Sequence[TrialPair], protocol: str, checkpoint: Checkpoint = "
 
 
 def _called(place: ScoredSplit, sides: Sequence[tuple[ImageRows, ImageRows]]) -> CalledDifference:
-    rights = [(a.called_N == a.class_N, b.called_N == b.class_N) for a, b in sides]
+    rights = [
+        tuple(_names(one, both, one.called_N) == _names(one, both, one.class_N) for one in both) for both in sides
+    ]
     alike = [_names(a, (a, b), a.called_N) == _names(b, (a, b), b.called_N) for a, b in sides]
     return CalledDifference(
         *place,

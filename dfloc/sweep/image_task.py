@@ -1,13 +1,15 @@
 """What a task of images asks of a cell's lists, and what it takes where a sweep file leaves it open."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dfloc import measures
 from dfloc.config import SampleList, Task
 from dfloc.data import dolos
+from dfloc.engine import labels
 from dfloc.errors import ConfigError
 from dfloc.metrics import protocols
 from dfloc.metrics.image_rows import FAKE, REAL
+from dfloc.planned import PlannedTrial
 from dfloc.sweep.sweep_keys import TrialAsk
 
 
@@ -21,7 +23,7 @@ def classes(task: Task, train: SampleList, domains: Sequence[str], families: Map
         families: that a person gave.
 
     Raises:
-        ConfigError: there is nothing to tell apart.
+        ConfigError: there is nothing to tell apart, or a family is called as what is none.
     """
     if task == "localize":
         return ()
@@ -30,6 +32,8 @@ def classes(task: Task, train: SampleList, domains: Sequence[str], families: Map
     lacking = "fakes" if not fakes else "photographs" if not any(map(dolos.is_real, given)) else ""
     if lacking:
         raise ConfigError(f"task {task} learns from {lacking} too: add some, as in train.domains=[all, real]")
+    if task == "attribute" and (taken := fakes.keys() & {REAL, FAKE}):
+        raise ConfigError(f"no class of generators can be called {taken.pop()}; give its domain another family=")
     return (REAL, FAKE) if task == "detect" else (REAL, *fakes)
 
 
@@ -46,6 +50,47 @@ def refuse_lacking(task: Task, found: Sequence[str], valid: SampleList, families
         there = {name if name == REAL else FAKE for name in there}
     if lacking := [name for name in found if name not in there]:
         raise ConfigError(f"the validation images have none of {', '.join(lacking)}; give train.valid for each domain")
+
+
+def refuse_other(found: Sequence[str], parent: PlannedTrial | None) -> None:
+    """Return if a trial tells apart what the trial does whose weights it starts from, in the same order.
+
+    Raises:
+        ConfigError: it does not, so that a weight would stand for another class, or for none.
+    """
+    before = labels.classes(parent.spec) if parent else tuple(found)
+    if before != tuple(found):
+        old, new = (", ".join(names) or "pixels" for names in (before, found))
+        raise ConfigError(
+            f"it starts from weights that tell apart {old}, but is to tell apart {new}; give both the same task, and "
+            "train.domains of the same families"
+        )
+
+
+def notes(trials: Iterable[PlannedTrial], families: Mapping[str, str]) -> Iterator[str]:
+    """Yield what must be said of classes: test domains of which there is none, and domains that are one.
+
+    Args:
+        trials: of a study.
+        families: that a person gave.
+    """
+    said: dict[str, None] = {}
+    for trial in (each for each in trials if each.spec.task == "attribute"):
+        place, known = "/".join(filter(None, [trial.stage, trial.case])), trial.spec.classes
+        for name in known[1:]:
+            one = [domain for domain in trial.spec.train.counts if dolos.family(domain, families) == name]
+            if len(one) > 1:
+                said[f"{place} takes {' and '.join(one)} for one class, {name}: they are of one family"] = None
+        tested = dict.fromkeys(each.domain for each in trial.evaluations if each.split == "test")
+        new = [one for one in tested if not dolos.is_real(one) and dolos.family(one, families) not in known]
+        if new:
+            words = (
+                "has no recall, only what it is called"
+                if len(new) == 1
+                else "have no recall, only what they are called"
+            )
+            said[f"{place} tells apart {', '.join(known)}: {', '.join(new)} {words}"] = None
+    yield from said
 
 
 def filled(ask: TrialAsk) -> TrialAsk:

@@ -117,6 +117,7 @@ class Resolver:
 
     def _spec(self, cell: Cell, train: SampleList, valid: SampleList, parent: PlannedTrial | None) -> TrialSpec:
         ask, names = image_task.filled(cell.trial), self._classes(cell, train, valid)
+        image_task.refuse_other(names, parent)
         if cell.begun and parent:
             maps = parent.spec.maps
             self.notes.update(dict.fromkeys(start_notes(cell, parent.spec, self.data.families)))
@@ -157,7 +158,7 @@ class Resolver:
 
     def _classes(self, cell: Cell, train: SampleList, valid: SampleList) -> tuple[str, ...]:
         task, families = cell.trial.task, self.data.families
-        with cell.blames("trial.task"):
+        with cell.blames("trial.targets" if cell.trial.targets == "label" else "trial.task"):
             image_task.refuse_idle(cell.trial, train, self.study.ask.evaluate.protocol, cell.explain is not None)
         with cell.blames("train.domains"):
             names = image_task.classes(task, train, self.study.ask.domains, families)
@@ -301,7 +302,8 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
     domains = tuple(domain for domain in ask.domains if data.has(domain))
     used = named(domains, [*trials, *cover])
     beside = sorted(used - {*domains})
-    notes = (*alike(data, used), *reals.warnings([*trials, *cover]), *data.notes(domains, beside))
+    told = (*reals.warnings([*trials, *cover]), *image_task.notes([*trials, *cover], data.families))
+    notes = (*alike(data, used), *told, *data.notes(domains, beside))
     record = SweepRecord(
         sweep="-".join([ask.name, preset, data.name, *([f"limit{limit}"] if limit else [])]),
         name=ask.name,

@@ -461,3 +461,5 @@ def test_the_family_of_a_pair_is_what_is_said_or_was_before(tmp_path: Path) -> N
     assert families(",family=other", kept)["mine/sd"] == "other"
     with pytest.raises(ConfigError, match='family "a/b" cannot be used'):
         families(",family=a/b")
+    with pytest.raises(ConfigError, match='family "real" is that of real images, which mine/sd has none of'):
+        families(",family=real")

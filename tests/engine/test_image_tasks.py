@@ -76,6 +76,19 @@ def test_classes_are_learned_and_validation_says_how_well(task: str, classes: tu
     assert member.best_epoch == 1 + int(np.argmax([each["ap"] for each in valid]))
 
 
+@pytest.mark.parametrize(("select", "best"), [("ap", 1), ("accuracy", 2), ("loss", 3), ("last", 4)])
+def test_each_measure_selects_its_own_epoch(select: str, best: int) -> None:
+    spec = spec_of(epochs=4).model_copy(update={"select": select})
+    member, weights = Member.create(spec, MAPS), []
+    batch = Labelled(2).batch([0, 1, 2, 3], 0)
+    for ap, accuracy, loss in ((0.9, 0.5, 0.5), (0.8, 0.7, 0.4), (0.7, 0.6, 0.3), (0.6, 0.5, 0.6)):
+        member.step(batch.x, batch.target_BHW, batch.label_B)
+        member.end_epoch({"ap": ap, "accuracy": accuracy, "loss": loss}, 1.0)
+        weights.append(member.weights("last"))
+    assert member.best_epoch == best
+    assert member.weights("best") == weights[best - 1]
+
+
 def test_stored_samples_have_labels_and_weak_targets_are_all_of_a_fake(data: Data) -> None:
     kinds = ["real", "fake_is_white", "real", "generated", "fake_is_white", "real"]
     listed = [one._replace(mask_kind=kind) for one, kind in zip(data.samples, kinds, strict=True)]  # type: ignore[arg-type]

@@ -309,3 +309,28 @@ def test_a_plug_ins_decoder_answers_once_an_image_where_it_declares_so(monkeypat
     make.gives = "picture"  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match="declares gives = 'picture'"):
         answers.gives(spec, 3)
+
+
+@pytest.mark.parametrize(
+    ("declared", "said", "message"),
+    [
+        ("image", torch.zeros(2, 1, 4, 4), r'decoder "own" is to give an image 3 logits, \[B, K\], but gave none'),
+        ("image", torch.zeros(2, 2), r"is to give an image 3 logits, \[B, K\], but gave \[2, 2\]"),
+        ("image", Outputs(image_BK=torch.zeros(2, 3, 1)), r"but gave \[2, 3, 1\]"),
+        ("both", torch.zeros(2, 3), r"is to give a map \[B, 1, H, W\], but gave none"),
+        ("both", Outputs(torch.zeros(2, 2, 4, 4), torch.zeros(2, 3)), r"is to give a map .*, but gave \[2, 2, 4, 4\]"),
+    ],
+)
+def test_an_answer_that_is_none_is_told(
+    monkeypatch: pytest.MonkeyPatch, declared: str, said: torch.Tensor | Outputs, message: str
+) -> None:
+    def make() -> None: ...
+
+    make.gives = declared  # type: ignore[attr-defined]
+    monkeypatch.setitem(registry._plugged, "added", {("decoder", "own"): registry.Added(make, "d" * 64)})
+    spec = DecoderSpec(name="own", plugin="d" * 64)
+    with pytest.raises(ConfigError, match=message):
+        answers.given(spec, 3, said)
+    both = Outputs(torch.zeros(2, 1, 4, 4), torch.zeros(2, 3))
+    assert answers.given(spec, 3, both) == both
+    assert answers.given(spec, None, both) == both, "a localizer may answer once an image too"

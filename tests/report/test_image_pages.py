@@ -7,21 +7,26 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from dfloc import notebook
+from dfloc.config import EvaluationSpec
 from dfloc.metrics import image
 from dfloc.metrics.metric import IMAGE_RIGHT
+from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.report import confusion, histograms, latex, render
 from dfloc.report.answer import answer
 from dfloc.report.build import build, read
 from dfloc.report.chart import Figure, Heat
 from dfloc.report.groups import Study
-from dfloc.report.models import models
+from dfloc.report.models import models, parts
 from dfloc.report.page import Report
 from dfloc.report.results import Results
 from dfloc.storage import Workspace
+from tests.metrics.image_rows import detected as detected_rows
+from tests.report import image_studies
 from tests.report.drawn import overlaps
 from tests.report.image_studies import NUM, REAL, attribution, detection, filled, valid_scores
 from tests.report.planned import any_number_of_images
@@ -255,3 +260,28 @@ def test_a_study_of_which_nothing_is_scored_says_so(tmp_path: Path) -> None:
         report = read(Workspace(tmp_path), record)
         assert [block.id for block in report.blocks if isinstance(block, Figure) and block.panels]
         assert histograms.histograms(study, models(study)).panels == []
+
+
+def test_validation_ranks_models_of_one_task_alone(tmp_path: Path) -> None:
+    mixed = detection().model_copy(update={"trials": (*detection().trials, *attribution().trials)})
+    with any_number_of_images():
+        study = Study(mixed, Results(filled(tmp_path, mixed), mixed))
+    tasks = {
+        kind: {group.first.trial.spec.task for part in block for group in part.model.groups}
+        for kind, block in parts(study, models(study)).items()
+    }
+    assert tasks["several domains, attribute"] == {"attribute"}
+    assert tasks["several domains"] == {"detect"}
+
+
+def test_where_all_numbers_are_alike_none_is_the_hardest_and_none_has_a_range(tmp_path: Path) -> None:
+    def alike(_: PlannedTrial, each: EvaluationSpec) -> pa.Table:
+        stems = [f"celebahq/{place // 3:03}" for place in range(NUM)]
+        return detected_rows("image-1", each.domain, [0.4, 0.6] * (NUM // 2), stems=stems)
+
+    with mock.patch.object(image_studies, "_detected", alike), any_number_of_images():
+        record = detection()
+        said = answer(Study(record, Results(filled(tmp_path, record), record)))
+    texts = " ".join(said.sentences.values())
+    assert "It wrongly flags 50 % of the reals, and misses 50 % of the fakes" in texts
+    assert "Hardest" not in texts

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dfloc import summary
+from dfloc.errors import DataError
 from dfloc.ledger import Ledger
 from dfloc.metrics import image
 from dfloc.metrics.metric import IMAGE_AP
@@ -23,18 +24,20 @@ CLASSES = ("real", "lama", "ldm")
 
 
 def scores_of(domain: str, checkpoint: str) -> np.ndarray:
-    place = (REAL, LDM, LAMA).index(domain)
+    place = (REAL, LDM, LAMA).index(domain.replace("ffhq", "celebahq"))
     return np.random.default_rng([place, checkpoint == "best"]).beta(2 + place, 3, NUM)
 
 
-def planned(tests: tuple[str, ...]) -> SweepRecord:
-    maker = Maker((LAMA, LDM), protocol="image-1", num_test=NUM, tests=tests)
+def planned(tests: tuple[str, ...], domains: tuple[str, ...] = (LAMA, LDM)) -> SweepRecord:
+    maker = Maker(domains, protocol="image-1", num_test=NUM, tests=tests)
     maker.plan("single", {LAMA: 60})
     return record(maker, "paper")
 
 
-def filled(folder: Path, rows_of, tests: tuple[str, ...] = (LAMA, LDM, REAL)) -> tuple[Workspace, SweepRecord]:
-    workspace, made = Workspace(folder), planned(tests)
+def filled(
+    folder: Path, rows_of, tests: tuple[str, ...] = (LAMA, LDM, REAL), domains: tuple[str, ...] = (LAMA, LDM)
+) -> tuple[Workspace, SweepRecord]:
+    workspace, made = Workspace(folder), planned(tests, domains)
     ledger, (trial,) = Ledger(workspace), made.trials
     attempt = ledger.begin(trial.spec)
     attempt.save_epoch(b"state", [epoch(1, 0.5)])
@@ -87,6 +90,31 @@ def test_without_reals_only_what_fakes_alone_have(tmp_path: Path) -> None:
     assert (score.mean(), score.number(IMAGE_AP)) == (None, None)
     assert pooled([Run(0, 0, [score])]) is None
     assert score.mean("image_tpr") == pytest.approx(image.image_tpr(scores_of(LAMA, "best")))
+
+
+def test_a_score_that_is_no_number_is_told_with_its_file(tmp_path: Path) -> None:
+    def of(each):
+        scores = scores_of(each.domain, each.checkpoint)
+        scores[2] = np.nan if each.domain == LDM else scores[2]
+        return detected("image-1", each.domain, scores.tolist())
+
+    workspace, made = filled(tmp_path, of)
+    words = rf'trial {made.trials[0].fingerprint[:12]} on {LDM}: row 2 has a "score" of nan, .*delete rows/\w+.parquet'
+    with pytest.raises(DataError, match=words):
+        Results(workspace, made).scores()
+
+
+def test_a_mean_of_pairs_waits_for_the_reals_of_every_source(tmp_path: Path) -> None:
+    other = "ffhq/ldm"
+    workspace, made = filled(tmp_path, of_detector, tests=(LAMA, other, REAL), domains=(LAMA, other))
+    found = summary.summary(made, Ledger(workspace), made.trials[0])
+    assert {f"test/{LAMA}/image_ap", f"test/{other}/image_tpr"} <= found.keys()
+    assert f"test/{other}/image_ap" not in found, "no real image of its source is scored"
+    assert not {"test/mean/image_ap", "test/mean/image_accuracy"} & found.keys()
+    assert found["test/mean/image_tpr"] == pytest.approx(
+        np.mean([found[f"test/{domain}/image_tpr"] for domain in (LAMA, other)])
+    )
+    assert found["test/id/image_ap"] == found[f"test/{LAMA}/image_ap"]
 
 
 def test_a_page_reads_the_same_numbers_with_intervals(detector) -> None:

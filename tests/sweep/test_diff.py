@@ -150,7 +150,9 @@ def test_a_classifier_and_a_detector_agree_on_fake_alone() -> None:
         ]
     )
     one, real = diff.called([TrialPair(0, 0, a, b)], "image-1")
-    assert (one.alike, one.only_a, one.only_b, real.alike) == (1, 1, 0, 2)
+    assert (one.alike, one.only_a, one.only_b, real.alike) == (1, 0, 1, 2), "another generator is fake all the same"
+    same = diff.called([TrialPair(0, 0, b, b)], "image-1")[0]
+    assert (same.alike, same.only_a, same.only_b) == (2, 0, 0)
 
 
 def test_maps_have_no_classes_and_are_listed_by_image() -> None:

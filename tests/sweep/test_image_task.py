@@ -6,7 +6,9 @@ import pytest
 
 from dfloc.config import EvaluationSpec, TrialSpec
 from dfloc.errors import ConfigError
+from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
+from dfloc.sweep import image_task
 from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.prepare import prepare
 from dfloc.sweep.sweep_data import SweepRequest, data_of
@@ -36,14 +38,18 @@ GRID = '    grid: {domain: "${domains}"}\n'
 LOCALIZE = ("trial.task=localize", "trial.loss=bce", "trial.decoder.pool=null", "evaluate.protocol=declip-2025")
 
 
+def read(folder: Path, *settings: str, file: str = FILE) -> SweepRecord:
+    """Return the plan of a file with some settings."""
+    (folder / "small.yaml").write_text(file)
+    workspace = Workspace(folder / "workspace")
+    request = SweepRequest(str(folder / "small.yaml"), str(workspace.root), preset="own", settings=settings)
+    return prepare(request, workspace, data_of(request, workspace), Inventory(workspace, load=False)).plan.record
+
+
 def planned(folder: Path, *settings: str) -> TrialSpec:
     """Return the spec of the first trial of the file with some settings."""
     crossed = not any("train.domains" in each and not each.endswith("=domain") for each in settings)
-    (folder / "small.yaml").write_text(FILE if crossed else FILE.replace(GRID, ""))
-    workspace = Workspace(folder / "workspace")
-    request = SweepRequest(str(folder / "small.yaml"), str(workspace.root), preset="own", settings=settings)
-    found = prepare(request, workspace, data_of(request, workspace), Inventory(workspace, load=False))
-    return found.plan.resolved.record.trials[0].spec
+    return read(folder, *settings, file=FILE if crossed else FILE.replace(GRID, "")).trials[0].spec
 
 
 def test_what_a_file_leaves_open_is_what_the_task_measures_first(tmp_path: Path) -> None:
@@ -69,14 +75,14 @@ def test_classes_are_real_and_the_families_of_what_is_trained_on_in_study_order(
         (["stages.single.train.valid_domains=domain"], r"the validation images have none of real; give train.valid"),
         (["trial.select=iou"], r"trial.select: task detect does not measure iou; use ap, loss, accuracy"),
         (["trial.schedule={name: plateau, watch: iou}"], r"trial.schedule.watch: task detect does not measure iou"),
-        (["trial.targets=label"], r"trial.targets: label is what task detect learns anyhow"),
+        (["trial.targets=label"], r"--set trial.targets=label: trial.targets: label is what task detect learns anyhow"),
         (["evaluate.protocol=dolos-2024"], r"task detect gives no map, which protocol dolos-2024 measures"),
         (["trial.loss=dice"], r"loss dice reads a map, but decoder linear gives one answer an image"),
         ([*LOCALIZE, "trial.select=ap"], r"trial.select: task localize does not measure ap; use iou, loss"),
         ([*LOCALIZE, "trial.loss=ce"], r"loss ce reads one answer an image, but the task is to localize"),
         (
             [*LOCALIZE, "trial.targets=label", "stages.single.train.domains=domain"],
-            r"trial.targets: label makes every pixel of every image fake; add real",
+            r"--set trial.targets=label: trial.targets: label makes every pixel of every image fake; add real",
         ),
     ],
 )
@@ -85,17 +91,49 @@ def test_a_mistake_is_one_message(tmp_path: Path, settings: list[str], message: 
         planned(tmp_path, *settings)
 
 
+def test_a_test_domain_that_is_no_class_is_told_once_a_training(tmp_path: Path) -> None:
+    given = "stages.single.train.domains=[real, mini/telea, mini/renoise]"
+    one = FILE.replace(GRID, "")
+    notes = read(tmp_path, "trial.task=attribute", given, file=one).notes
+    told = "mini/checkerboard, mini/reencode have no recall, only what they are called"
+    assert [note for note in notes if "tells apart" in note] == [f"single tells apart real, renoise, telea: {told}"]
+    for settings in (["trial.task=attribute", "stages.single.train.domains=[real, all]"], [given]):
+        assert not [note for note in read(tmp_path, *settings, file=one).notes if "tells apart" in note]
+
+
+def test_domains_of_one_family_are_one_class_and_told(tmp_path: Path) -> None:
+    given = "stages.single.train.domains=[real, mini/telea, mini/renoise]"
+    [trial] = read(tmp_path, "trial.task=attribute", given, file=FILE.replace(GRID, "")).trials
+    one = {"mini/telea": "x", "mini/renoise": "x"}
+    assert image_task.classes("attribute", trial.spec.train, ["mini/telea"], one) == ("real", "x")
+    merged = trial.model_copy(update={"spec": trial.spec.model_copy(update={"classes": ("real", "x")})})
+    assert next(image_task.notes([merged], one)) == (
+        "single takes mini/renoise and mini/telea for one class, x: they are of one family"
+    )
+    for name in ("real", "fake"):
+        with pytest.raises(ConfigError, match=f"no class of generators can be called {name}; give .* family="):
+            image_task.classes("attribute", trial.spec.train, [], {"mini/telea": name})
+
+
+CHILD = FILE.replace(
+    "evaluate:", "  child:\n    from: single\n    train: {domains: [all, real], count: 8, valid: 4}\nevaluate:"
+)
+
+
+@pytest.mark.parametrize("place", ["trial.task=attribute", "stages.child.trial.task=attribute"])
+def test_a_trial_starts_from_weights_of_the_same_classes_alone(tmp_path: Path, place: str) -> None:
+    with pytest.raises(ConfigError, match=r"stage child: .* tell apart real, .* but is to tell apart real, checkerb"):
+        read(tmp_path, place, file=CHILD)
+    assert {trial.stage for trial in read(tmp_path, file=CHILD).trials} == {"single", "child"}
+
+
 def test_weak_targets_are_planned_beside_photographs(tmp_path: Path) -> None:
     assert planned(tmp_path, *LOCALIZE, "trial.targets=label").targets == "label"
 
 
 def evaluations(folder: Path, *settings: str, file: str = FILE) -> list[EvaluationSpec]:
     """Return the evaluations of the first trial of a file with some settings."""
-    (folder / "small.yaml").write_text(file)
-    workspace = Workspace(folder / "workspace")
-    request = SweepRequest(str(folder / "small.yaml"), str(workspace.root), preset="own", settings=settings)
-    found = prepare(request, workspace, data_of(request, workspace), Inventory(workspace, load=False))
-    return list(found.plan.resolved.record.trials[0].evaluations)
+    return list(read(folder, *settings, file=file).trials[0].evaluations)
 
 
 def test_an_explanation_is_of_all_tests_or_of_a_stage_and_of_no_validation(tmp_path: Path) -> None:
