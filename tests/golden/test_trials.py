@@ -10,7 +10,7 @@ def test_the_trials_of_40e56a3_are_planned_with_the_fingerprints_that_they_had()
     old = [line for line in trials.kept() if line.since]
     assert len(old) == 614
     assert {line.since for line in old} == {trials.MARK}
-    assert {line.sweep for line in old} == set(shipped())
+    assert {line.sweep for line in old} == set(shipped()) - {"attribution", "detection"}  # which came later
     assert trials.lost(trials.today()) == []
 
 
@@ -19,9 +19,9 @@ def test_the_trials_of_today_are_those_on_file() -> None:
 
 
 def test_a_trial_of_40e56a3_is_never_written_out_of_the_file() -> None:
-    today = trials.today()
-    changed = [today[0]._replace(fingerprint="0" * 64), *today[1:]]
-    assert trials.lost(changed) == [line for line in trials.kept() if line.trial == today[0]]
+    today, marked = trials.today(), next(line for line in trials.kept() if line.since)
+    changed = [line._replace(fingerprint="0" * 64) if line == marked.trial else line for line in today]
+    assert trials.lost(changed) == [marked]
     with pytest.raises(ValueError, match="1 trials of 40e56a3 are planned otherwise"):
         trials.written(changed)
 
