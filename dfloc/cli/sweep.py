@@ -29,7 +29,8 @@ def _print_schema(context: click.Context, parameter: click.Parameter, asked: boo
     multiple=True,
     metavar="SOURCE/GENERATOR=DIR,fake=black|white|VALUE[,split=80/10/10]",
     help="Folder pair DIR/images, DIR/masks, or a table= of samples: one domain more, imported beside the data; also "
-    "mask=, photograph=, real=, family= (repeatable).",
+    "mask=, photograph=, real=, family=. Without masks: SOURCE/GENERATOR=DIR,generated and SOURCE/real=DIR,real "
+    "(repeatable).",
 )
 @click.option("--preset", help="mini | paper | smoke.  [default: paper with --data, else mini]")
 @click.option("--dry-run", is_flag=True, help="Print the plan; start nothing.")

@@ -8,6 +8,7 @@ from itertools import groupby
 import dfloc
 from dfloc import repro
 from dfloc.engine.predict import PROTOCOL
+from dfloc.metrics.pairs import reals_of
 from dfloc.projection import ENDS
 from dfloc.report import false_alarms, table
 from dfloc.report.captions import provenance, random_weights
@@ -59,8 +60,18 @@ def warnings(study: Study) -> list[str]:
     found += [f"Failed: {result.trial.name}: {result.failure}" for result in failed[:5]]
     if len(failed) > 5:
         found.append(f"{len(failed) - 5} more trials failed; the table of all trials has the causes.")
+    if alone := _without_reals(study):
+        found.append(
+            f"No reals of {', '.join(alone)} are tested: {study.first.word} is not told there, and means leave it out."
+        )
     found += [f"Mixed versions: {words}." for words in _mixed(results.by_fingerprint.values())]
     return found
+
+
+def _without_reals(study: Study) -> list[str]:
+    """Return the tested domains whose source has no test list of reals, where the first metric needs one."""
+    asked = {each.domain for trial in study.record.trials for each in trial.evaluations}
+    return [domain for domain in study.tested if study.first.of_pair and reals_of(domain) not in asked]
 
 
 def footer(study: Study) -> list[str]:

@@ -16,7 +16,7 @@ from dfloc.metrics import image
 from dfloc.metrics.metric import IMAGE_RIGHT
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
-from dfloc.report import confusion, histograms, latex, render
+from dfloc.report import confusion, histograms, latex, overview, render
 from dfloc.report.answer import answer
 from dfloc.report.build import build, read
 from dfloc.report.chart import Figure, Heat
@@ -285,3 +285,18 @@ def test_where_all_numbers_are_alike_none_is_the_hardest_and_none_has_a_range(tm
     texts = " ".join(said.sentences.values())
     assert "It wrongly flags 50 % of the reals, and misses 50 % of the fakes" in texts
     assert "Hardest" not in texts
+
+
+def test_a_domain_without_reals_is_told_once_and_left_out_of_means(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    made = image_studies.detection([*DOLOS[:3], "mine/sd"])
+    image_studies.fill(workspace, made)
+    study = Study(made, Results(workspace, made))
+    words = "No reals of mine/sd are tested: balanced accuracy is not told there, and means leave it out."
+    assert overview.warnings(study).count(words) == 1
+    first = next(group for group in study.groups if group.first.trial.axes.get("domain") == DOLOS[0])
+    every, others = (study.mean_of([(first, domains)]) for domains in (study.tested, study.tested[:3]))
+    assert every is not None
+    assert others is not None
+    assert every.value == others.value
+    assert study.mean_of([(first, ["mine/sd"])]) is None
