@@ -224,7 +224,7 @@ def test_a_workspace_is_not_made_for_a_file_that_is_not_there(dfloc: Dfloc, tmp_
 
 
 def told(lines: list[scores.DomainScore], protocol: str = "declip-2025") -> ScoredTrial:
-    return ScoredTrial(make_spec(), protocol, lines, [], None, None)
+    return ScoredTrial(make_spec(), protocol, lines, [], None, pa.table({"domain": pa.array([], pa.string())}))
 
 
 def test_a_table_that_cannot_be_written_is_one_message(
