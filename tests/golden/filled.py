@@ -11,12 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from dfloc.config import EvaluationSpec, TrialSpec
+from dfloc.data import dolos
+from dfloc.engine import labels
 from dfloc.frozen import canonical
 from dfloc.ledger import EpochRecord, Ledger, Stopped
+from dfloc.measures import MEASURED
 from dfloc.metrics import protocols
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace, json_bytes
+from tests.metrics.image_rows import attributed, detected
 
 PIXELS = 256 * 256
 IMAGES = (40, 25, 32, 16)  # of a list, by its domain
@@ -90,7 +94,7 @@ class Filled:
             self._ledger.stop(trial.fingerprint, record.sweep, Stopped(epoch=cut, value=value, needed=0.7, time=0))
             return
         attempt.save_epoch(b"state", epochs)
-        best = max(epochs, key=lambda epoch: epoch.valid["iou"]).epoch
+        best = max(epochs, key=lambda epoch: epoch.valid[MEASURED[trial.spec.task][0]]).epoch
         attempt.finish(b"best", b"last", best, VERSIONS[seed("version", name) % 20 == 0])
         self._evaluate(trial, name, fate)
 
@@ -104,7 +108,8 @@ class Filled:
             maps = fate if fate in ("empty", "all fake") else ""
             if fate == "empty on one domain" and each.domain == lone:
                 maps = "empty"
-            self._ledger.put_rows(trial.fingerprint, each.key, rows(each, trial.spec, name, maps))
+            made = rows if trial.spec.task == "localize" else image_rows
+            self._ledger.put_rows(trial.fingerprint, each.key, made(each, trial.spec, name, maps))
 
     def _keep(self, digest: str, counts: Mapping[str, int], split: str, one_in: int) -> None:
         """Put a list of samples, as ids alone: nobody has the images that its digest is over."""
@@ -188,6 +193,47 @@ def rows(each: EvaluationSpec, spec: TrialSpec, name: str, maps: str = "") -> pa
     )
 
 
+def image_rows(each: EvaluationSpec, spec: TrialSpec, name: str, calls: str = "") -> pa.Table:
+    """Return the rows of an evaluation of images as a whole; where it is explained with the numbers of maps.
+
+    Args:
+        each: the evaluation.
+        spec: of the trial.
+        name: what tells the trial from others.
+        calls: how it is degenerate: empty (all real) | all fake.
+    """
+    names = ids(each.domain, each.split, each.test.size)
+    stems = [f"{each.domain.split('/')[0]}/{one.split('/')[3].split('-')[0]}" for one in names]
+    classes, kind = labels.classes(spec), "real" if dolos.is_real(each.domain) else dolos.family(each.domain, {})
+    own = classes.index(kind if kind in classes else "fake" if spec.task == "detect" else "real")
+    parted = 5 * skill(spec, name, each.domain) - 1
+    logit_NK = [
+        [
+            parted * (place == own) + 4 * (unit("logit", one, place, name, each.checkpoint) - 0.5)
+            for place in range(len(classes))
+        ]
+        for one in names
+    ]
+    if calls or spec.decoder.name == "prior":
+        logit_NK = [[2.0 * (place == (calls == "all fake")) for place in range(len(classes))]] * len(names)
+    prob_NK = np.exp(logit_NK) / np.exp(logit_NK).sum(1, keepdims=True)
+    if spec.task == "detect":
+        found = detected(each.protocol, each.domain, prob_NK[:, 1].tolist(), stems=stems)
+    else:
+        found = attributed(each.protocol, each.domain, kind, dict(zip(classes, prob_NK.T, strict=True)), stems)
+    told = {"id": list(names), **{key: [getattr(each, key)] * len(names) for key in ("split", "checkpoint", "trial")}}
+    if each.explain:
+        maps = rows(each.model_copy(update={"protocol": "dfloc-1"}), spec, name)
+        told |= {key: maps[key].to_pylist() for key in ("tp", "fp", "fn", "tn", "mask_area", "mean_prob")}
+        told |= {"spread": [0.9] * len(names), "explain": [each.explain.called] * len(names)}
+        told |= {key: [unit(key, one, name) for one in names] for key in ("pointed", "mass_inside")}
+        told["pointed"] = [float(value < 0.5) for value in told["pointed"]]
+    for key, values in told.items():
+        found = found.drop_columns(key) if key in found.column_names else found
+        found = found.append_column(key, pa.array(values))
+    return found
+
+
 def _overlap(each: EvaluationSpec, spec: TrialSpec, name: str, image: str, stem: str) -> float:
     """Return the share of a map's pixels and the truth's that both have: of the trial, the photograph, the image."""
     late = 0.02 * unit("late", name, each.domain) if each.checkpoint == "last" else 0.0
@@ -198,6 +244,8 @@ def _overlap(each: EvaluationSpec, spec: TrialSpec, name: str, image: str, stem:
 
 def skill(spec: TrialSpec, name: str, domain: str) -> float:
     """Return how well a trial does on a domain: by what it saw, by its parts, and by chance."""
+    if spec.decoder.name == "prior":
+        return 0.2
     if spec.decoder.name in SOLVED:
         return SOLVED[spec.decoder.name]
     counts, base = spec.train.counts, spec.lineage.base
@@ -224,7 +272,10 @@ def _epochs(spec: TrialSpec, name: str) -> list[EpochRecord]:
             train_loss=0.7 - 0.1 * number * unit("loss", name),
             valid={
                 "loss": 0.8 - 0.1 * number * unit("loss", name),
-                "iou": valid - 0.02 * abs(number - 3) + 0.03 * unit("valid", number, name),
+                **dict.fromkeys(
+                    ("iou",) if spec.task == "localize" else ("ap", "accuracy"),
+                    valid - 0.02 * abs(number - 3) + 0.03 * unit("valid", number, name),
+                ),
             },
             seconds=10 + unit("seconds", number, name),
             time=1e9 + number,

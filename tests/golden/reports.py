@@ -68,9 +68,12 @@ def _paper(name: str, **more: object) -> Case:
 _SMOKE = {"name": "exposure", "preset": "smoke"}
 _FEW = ("stages.finetune.grid.n=[4,48]",)
 _AT_RANDOM = ("search.sampler={name: random}",)  # what is drawn does not depend on what came of the points before
+OF_IMAGES = ("attribution", "detection")
 CASES: Mapping[str, Case] = {
+    "attribution": _paper("attribution", fates=SCORED),
     "cross-domain": _paper("cross-domain", fates=SCORED),
     "decoder-depth": _paper("decoder-depth", last=16),
+    "detection": _paper("detection", one_in=20),
     "exposure": _paper("exposure", fates=SCORED),
     "generator-shift": _paper("generator-shift", fates=SCORED, last=1),
     "losses": _paper("losses"),
@@ -127,7 +130,8 @@ def written(case: Case, workspace: Workspace, *, with_panel: bool = False) -> Pa
 
 
 def _prepared(workspace: Workspace, start: Mapping[str, object]) -> Prepared:
-    settings = (*start.get("settings", ()), "evaluate.reals=[]")  # type: ignore[misc]  # rows here are of fakes alone
+    fakes = () if start["name"] in OF_IMAGES else ("evaluate.reals=[]",)  # rows of maps here are of fakes alone
+    settings = (*start.get("settings", ()), *fakes)  # type: ignore[misc]
     options = SweepRequest(workspace=str(workspace.root), **{**start, "settings": settings})  # type: ignore[arg-type]
     return prepare(options, workspace, data_of(options, workspace), Inventory(workspace, load=False))
 
