@@ -19,7 +19,11 @@ KINDS = {  # by stage, in any study
     "budgets": [{MIXTURE}, {ALONE}],
     **{stage: [{ALONE}] for stage in ("scratch", "scratch-equal-steps", "single", "same-generator")},
     **{
-        stage: [{MIXTURE}] for stage in ("leave-one-out", "all", "equal-total", "configurations", "segmenter", "frozen")
+        stage: [{MIXTURE}]
+        for stage in (
+            *("leave-one-out", "all", "equal-total", "configurations", "segmenter", "frozen"),
+            *("detector", "classify", "classifier"),
+        )
     },
 }
 
