@@ -69,7 +69,7 @@ class Resolver:
         lacking = dict(reals.lacking(reals.told(study, beside, tests, data), data))
         self.notes |= dict.fromkeys(lacking.values())
         self._tests |= {domain: self._test_list(domain) for domain in beside if domain not in lacking}
-        self.unasked = frozenset(beside) if study.ask.evaluate.reals is None else frozenset[str]()
+        self.unasked = frozenset({*beside} - {*tests}) if study.ask.evaluate.reals is None else frozenset[str]()
 
     def planned(self, cells: Sequence[Cell]) -> list[PlannedTrial]:
         """Return the trial of every cell that the data can give, parents first.
@@ -322,7 +322,7 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
         weights=inventory.words,
         trials=tuple(trials),
     )
-    if not any(trial.evaluations for trial in (*trials, *cover)):
+    if all(each.domain in resolver.unasked for trial in (*trials, *cover) for each in trial.evaluations):
         raise DataError(
             f"no trial would be scored: the data have test images of none of {', '.join(ask.evaluate.domains)}; "
             "name the domains of the study by --set domains=[...]"

@@ -105,7 +105,7 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
         DataError: the rows are of another protocol, or lack what it says.
     """
     rule = protocols.find(protocol)
-    keys = rule.per_image
+    keys = {key: metric for key, metric in rule.per_image.items() if rule.reads == "map" or key in rule.tracked}
     numbers = summarise(rows, protocol, valid)
     first = rule.first
     if rule.reads == "image":  # what needs reals, one domain has not
@@ -124,7 +124,7 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
         undefined={key: int(numbers[f"nan/{key}"]) for key in keys if numbers.get(f"nan/{key}")},
         interval=spread.ends,
         pooled=_pooled(rows) if rule.reads == "map" else None,
-        of_set={key: value for key, value in numbers.items() if key not in keys and not key.startswith("nan/")},
+        of_set={key: value for key, value in numbers.items() if key not in rule.per_image and not key.startswith("nan/")},
         num_valid=0 if valid is None else len(valid),
         collapsed=degenerate.word([rows]),
         all_fake={

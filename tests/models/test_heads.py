@@ -298,6 +298,7 @@ def test_a_plug_ins_decoder_answers_once_an_image_where_it_declares_so(monkeypat
     spec = DecoderSpec(name="own", plugin="d" * 64)
     with pytest.raises(ConfigError, match=r'"own" gives a map, .*make\.gives = "image"'):
         decoders.build(spec, [GRID], torch.Generator(), 3)
+    component_specs.refuse_misfit(spec, LossSpec(name="bce"))
     make.gives = "image"  # type: ignore[attr-defined]
     assert answers.gives(spec, 3) == {"image"}
     assert answers.gives(spec, None) == {"image"}

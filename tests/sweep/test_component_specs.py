@@ -118,6 +118,5 @@ def test_a_loss_and_a_decoder_that_fit() -> None:
         *((LINEAR, loss, None) for loss in (DICE, mine)),
         *((LINEAR, loss, 5) for loss in (CE, mine, LossSpec(name="sum", terms=(CE,)))),
         (DecoderSpec(name="prior"), CE, 2),
-        (DecoderSpec(name="other", plugin="digest"), mine, None),
     ):
         component_specs.refuse_misfit(decoder, loss, num_classes)

@@ -10,6 +10,7 @@ from upath import UPath
 
 from dfloc import plugin
 from dfloc.data import sample_lists
+from dfloc.data.manifest import Manifest
 from dfloc.errors import WorkspaceError
 from dfloc.features import extract
 from dfloc.features.extract import Job
@@ -32,7 +33,9 @@ def expected(planner: Planner, *settings: str) -> Resolved:
     """Return the study as it is planned before its data are there, which are said to have as much."""
     shards = Shards(planner.shards, "tiny")
     counts = {name: {split: one.images for split, one in shards.facts(name).items()} for name in shards.local}
-    data = Expected("tiny", counts, {})
+    there = Manifest.load(planner.shards).domains
+    real = {split: part.count for split, part in there["tiny/real"].splits.items()}
+    data = Expected("tiny", {**counts, "tiny/real": real}, {})
     study = expand(SweepFile(planner.file).choose("own", settings), data=data)
     return resolve(study, data, Inventory(planner.workspace), preset="own")
 

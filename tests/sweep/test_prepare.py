@@ -127,7 +127,7 @@ def test_a_tree_that_lacks_domains_says_which_trials_it_skips(workspace: Workspa
     assert plan.record.domains == ("celebahq/ldm", "celebahq/lama")
     for trial in plan.record.trials:
         assert set(trial.spec.train.counts) <= set(plan.record.domains)
-        assert {evaluation.domain for evaluation in trial.evaluations} == set(plan.record.domains)
+        assert {each.domain for each in trial.evaluations} == {*plan.record.domains, "celebahq/real"}
 
     asked = options(tiny_tree, limit=4, settings=("domains=[celebahq/ldm,lama]",))
     plan = prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace, load=False)).plan
@@ -178,7 +178,10 @@ def test_paper_is_planned_against_dolos_whatever_the_workspace_holds(workspace: 
 def test_a_domain_without_test_images_is_planned_and_not_scored(workspace: Workspace) -> None:
     asked = options(preset="paper", settings=("domains=[ffhq/repaint-p2,celebahq/ldm]",), only=("base",))
     plan = prepare(asked, workspace, data_of(asked, workspace), Inventory(workspace, load=False)).plan
-    assert {each.domain for trial in plan.record.trials for each in trial.evaluations} == {"celebahq/ldm"}
+    assert {each.domain for trial in plan.record.trials for each in trial.evaluations} == {
+        "celebahq/ldm",
+        "celebahq/real",
+    }
     assert "ffhq/repaint-p2 has no test images: nothing is scored on it" in list(plan.lines())
 
 

@@ -152,7 +152,7 @@ def test_every_trial_is_scored_on_every_domain_with_both_weights(planner: Planne
     resolved = planner.resolve()
     for trial in resolved.record.trials:
         seen = {(e.checkpoint, e.domain, e.test.size) for e in trial.evaluations}
-        assert seen == {(c, d, 4) for c in ("best", "last") for d in ("tiny/blur", "tiny/noise")}
+        assert seen == {(c, d, 4) for c in ("best", "last") for d in ("tiny/blur", "tiny/noise", "tiny/real")}
 
 
 def test_limit_scales_counts_and_tests(planner: Planner) -> None:

@@ -80,7 +80,7 @@ def test_a_dry_run_counts_the_test_images_that_are_asked_for(tmp_path: Path) -> 
     console = Console(file=io.StringIO(), width=200)
     dry_run(SweepRequest("single-domain", str(tmp_path / "workspace"), preset="mini"), console)
     assert isinstance(console.file, io.StringIO)
-    assert f"{4 * (8 + 4 + 16)} images through sam2.1-tiny" in console.file.getvalue()
+    assert f"{4 * (8 + 4 + 16) + 16} images through sam2.1-tiny" in console.file.getvalue()
 
 
 def test_a_dry_run_before_an_import_says_what_is_finished(tmp_path: Path) -> None:
