@@ -27,7 +27,12 @@ SHOWN = 40  # characters of a value
 @click.option("--metric", help="One of the protocol's keys.  [default: its first]")
 @click.option("--protocol", help="Whose rows.  [default: the one that both have rows of]")
 @click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Whose rows.")
-@click.option("--rows", metavar="FILE.csv", type=click.Path(dir_okay=False), help="One row per image: A and B.")
+@click.option(
+    "--rows",
+    metavar="FILE.csv",
+    type=click.Path(dir_okay=False),
+    help="A row per image and pair of trainings.",
+)
 @click.option("--alone", is_flag=True, help="Compare these two trials alone, without other seeds and sampling seeds.")
 @workspace_option
 @tracking_option

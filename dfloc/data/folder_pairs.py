@@ -136,7 +136,10 @@ def _whole_images(written: str) -> FolderPair | None:
     found = _WHOLE.fullmatch(written)
     if found is None or ",fake=" in written:
         return None
-    given = dict(part.split("=", 1) for part in found["rest"].split(",") if part)
+    parts = [(part.partition("=")[0], part.partition("=")[2]) for part in found["rest"].split(",") if part]
+    given: dict[str, str] = dict(parts)
+    if len(given) < len(parts):
+        raise ConfigError(f"--own {written}: name each of {', '.join(given)} once")
     folder = Path(found["folder"])
     return FolderPair(
         images=folder / given["images"] if "images" in given else folder,

@@ -88,7 +88,7 @@ def evaluate(
                 truth = (read_truth(folder, [sample], reader)[0] for sample in part)
                 measured = measure(prob_BHW, truth, evaluation.protocol, explained=explainer is not None)
                 found = [row | values for row, values in zip(found, measured, strict=True)]
-            if said.image_BK is not None:
+            if said.image_BK is not None and classes.names:
                 called = classes.rows(said.image_BK, part)
                 found = [row | values for row, values in zip(found, called, strict=True)]
             rows += found

@@ -112,7 +112,7 @@ class Predictor:
             x_BCHW = look([image_HWC], self._backbones, self._recipes, self._device, tokens=tokens)
             said = outputs(self._decoder(x_BCHW.to(self._device)))
             found = Prediction() if said.map_B1HW is None else self._localized(said.map_B1HW, size)
-        if said.image_BK is None:
+        if said.image_BK is None or not self.classes:
             return found
         prob_K = labels.probabilities(said.image_BK)[0].tolist()
         return replace(found, probabilities=dict(zip(self.classes, prob_K, strict=True)))

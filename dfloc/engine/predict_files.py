@@ -20,6 +20,8 @@ from dfloc.data.shards import Pixels, decode_image
 from dfloc.engine.predict import Predictor
 from dfloc.errors import ConfigError, DataError, DflocError, DiskFullError
 
+HALF = 0.5  # over which a pixel is called fake beside an image that is called
+
 TINT = (255, 0, 0)
 OUTLINE = (255, 255, 0)
 STRENGTH = 0.6  # of the tint where the probability is 1
@@ -95,7 +97,8 @@ def predict(
         predictor: the trial.
         photos: as `find` gives them.
         out: the output folder.
-        trial_facts: what the JSON says of the trial; `threshold` is that of area and outline, or of the score.
+        trial_facts: what the JSON says of the trial; `threshold` is that of area and outline, or of the score: a map
+            beside is cut at 0.5.
 
     Yields:
         What came of each photograph.
@@ -125,7 +128,8 @@ def _predict(predictor: Predictor, photo: PhotoFiles, out: Path, trial_facts: Ma
         called = said.called(trial_facts["threshold"])
         facts |= {"score": said.score, "called": called, "probabilities": dict(said.probabilities)}
     if said.prob_HW is not None:
-        threshold, prob_HW = trial_facts["threshold"], said.prob_HW.numpy()
+        threshold = HALF if said.probabilities else trial_facts["threshold"]  # the latter is of the score
+        prob_HW = said.prob_HW.numpy()
         facts |= {"mean_prob": said.mean, "area": said.area(threshold)}
         _put(out, f"{photo.name}.prob.png", Image.fromarray(np.round(prob_HW * 255).astype(np.uint8)))
         _put(out, f"{photo.name}.overlay.png", overlay(image_HWC, prob_HW, threshold))

@@ -18,12 +18,13 @@ def alarms(rows: Table) -> dict[str, Array]:
 
     Returns:
         `reals_flagged`: 1 where over 1 % of the pixels are called fake, else 0; `reals_area`: the share of the pixels
-        that are. Nothing for rows of images as a whole, which have no maps.
+        that are. Nothing for rows of images as a whole, which have no maps, or explanations for maps, which reach
+        their own maximum on every image.
 
     Raises:
         DataError: a column is missing.
     """
-    if known(rows, "score") and not known(rows, COUNTS[0]):
+    if (known(rows, "score") and not known(rows, COUNTS[0])) or known(rows, "explain"):
         return {}
     tp, fp, fn, tn = (column(rows, name).astype(np.int64) for name in COUNTS)
     called, pixels = tp + fp, tp + fp + fn + tn

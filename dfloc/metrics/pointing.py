@@ -95,7 +95,7 @@ def words(found: Looks) -> Iterator[str]:
         f"map's mass there {found.mass:.3f}, of the area {found.area:.3f}"
     )
     if found.blank:
-        yield f"{found.blank:,} explanations are zero everywhere: no part of the layer speaks for fake"
+        yield f"{found.blank:,} explanations are zero everywhere: no part of the layer says more than another"
 
 
 def _mean(values: Array) -> float:

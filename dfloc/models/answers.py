@@ -21,14 +21,14 @@ def gives(spec: DecoderSpec, num_classes: int | None) -> frozenset[str]:
 
 
 def given(spec: DecoderSpec, num_classes: int | None, said: Tensor | Outputs) -> Outputs:
-    """Return what a decoder answered, as outputs.
+    """Return what a decoder answered, as outputs: of a localizer its map alone.
 
     Raises:
         ConfigError: it lacks a map or logits that the decoder is to give, or the logits are not one for each class.
     """
     found, expected = outputs(said), gives(spec, num_classes)
-    if num_classes is None:  # a localizer's answer for an image is not read
-        expected -= {"image"}
+    if num_classes is None:
+        found, expected = found._replace(image_BK=None), expected - {"image"}
     map_B1HW, image_BK = found.map_B1HW, found.image_BK
     if "map" in expected and (map_B1HW is None or map_B1HW.ndim != 4 or map_B1HW.shape[1] != 1):
         came = "none" if map_B1HW is None else list(map_B1HW.shape)

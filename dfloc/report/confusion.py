@@ -92,9 +92,10 @@ def classes(study: Study, found: Sequence[Model]) -> Table:
     return Table(
         id="classes",
         title="Recall of each class.",
-        caption="Recall: the share of a class's test images that are called so. Mean recall: each class weighs the "
-        "same, reals too; it is the balanced accuracy. Macro AP: the mean over classes of average precision, one "
-        f"against the rest. The highest mean recall is {STRONG}; rows are ranked by validation {study.measure}.",
+        caption="Recall: the share of a class's test images that are called so. Mean recall: each test list weighs the "
+        "same, reals too; with one list a class it is the balanced accuracy. Macro AP: the mean over classes of "
+        f"average precision, one against the rest. The highest mean recall is {STRONG}; rows are ranked by validation "
+        f"{study.measure}.",
         source=captions.provenance(study, [column.group for _, column in shown]),
         columns=columns,
         rows=[*table.rows(columns, [shown]), *(table.baseline(columns, each) for each in solved)],

@@ -78,8 +78,9 @@ def gallery(workspace: Workspace, study: Study, shards: UPath | None = None) -> 
     return Gallery(
         id="explained",
         title=f"What the {'classifiers' if study.task == 'attribute' else 'detectors'} look at.",
-        caption=f"Explanations of {_answer(study)}, white = speaks for it, {MARK}: also of a real image one pixel is "
-        f"white. The truth is outlined. The first {IMAGES} images of each test list; best epochs, one training each.",
+        caption=f"Explanations of {_answer(study)}, white = speaks for it, {MARK}: also of a real image the highest "
+        f"pixel is nearly white. The truth is outlined. The first {IMAGES} images of each test list; best epochs, one "
+        "training each.",
         brief=f"White = speaks for {_answer(study)}, {MARK}.",
         columns=[Head("photograph"), *(Head(name, _called(model), model.trial.name) for name, model in models.items())],
         rows=[GalleryRow(one.id, f"of {one.domain}", list(_pictures(study, kept, one, models))) for one in samples],

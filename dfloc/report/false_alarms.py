@@ -24,7 +24,7 @@ def scored(study: Study) -> dict[str, Score]:
     """Return a score of each domain of real images that any localizer of a study has rows of."""
     found: dict[str, Score] = {}
     for score in study.results.scores():
-        if score.of_reals:
+        if score.of_reals and score.values:
             found.setdefault(score.spec.domain, score)
     return {domain: found[domain] for domain in study.reals if domain in found}
 

@@ -61,8 +61,8 @@ def _rule(study: Study) -> str:
     if study.task == "attribute":
         return (
             "an image is called the class of the largest probability. Recall is the share of the images of a class "
-            "that are called so, and a mean over classes weighs each the same, reals among them; chance is one by "
-            "their number."
+            "that are called so, and a mean weighs each test list the same, reals among them: with one list a class it "
+            "is the balanced accuracy, and chance is one by their number."
         )
     return (
         f"{study.protocol.truth}. So balanced accuracy is the mean of the share of fakes that are called fake (TPR) "

@@ -189,13 +189,14 @@ def _called(place: ScoredSplit, sides: Sequence[tuple[ImageRows, ImageRows]]) ->
 
 
 def by_image(pairs: Sequence[TrialPair], protocol: str, metric: str, checkpoint: Checkpoint = "best") -> pa.Table:
-    """Return a row for each image that both sides of a pair have: `a` and `b`, the metric of either, and names.
+    """Return a row for each image that both sides of a pair have: `a` and `b`, the metric of either, names, draw, seed.
 
     Of a protocol of images also `class_a`, `called_a`, `score_a` and those of b, and whether it is called `alike`.
     """
     rule, tables = protocols.find(protocol), []
-    for place, a, b in _places(pairs, protocol, checkpoint):
-        names = dict(zip(("domain", "split", "condition"), place, strict=True))
+    for pair, (place, a, b) in ((one, each) for one in pairs for each in _places([one], protocol, checkpoint)):
+        names: dict[str, object] = dict(zip(("domain", "split", "condition"), place, strict=True))
+        names |= {"draw": pair.draw, "seed": pair.seed}
         columns: dict[str, object] = {"id": a["id"], **{name: [value] * len(a) for name, value in names.items()}}
         columns |= {side: _values(rule, rows, metric) for side, rows in (("a", a), ("b", b))}
         if rule.reads == "image":
@@ -235,8 +236,13 @@ def _nothing_shared(pair: TrialPair, protocol: str, metric: str, checkpoint: Che
 
 
 def _of(rows: pa.Table, protocol: str, which: Checkpoint) -> dict[ScoredSplit, pa.Table]:
-    """Return the rows of one protocol and checkpoint, each image once, by domain, split and condition."""
+    """Return the rows of one protocol and checkpoint, each image once, by domain, split and condition.
+
+    No explanations under a protocol of maps: they are no answers, and may be of several layers.
+    """
     mine = rows.filter((pc.field("protocol") == protocol) & (pc.field("checkpoint") == which))
+    if "explain" in mine.column_names and protocols.find(protocol).reads == "map":
+        mine = mine.filter(pc.field("explain").is_null())  # maps that are relative to their own maximum
     columns = [mine[name].to_pylist() for name in ("domain", "split", "condition", "id")]
     places: dict[ScoredSplit, dict[str, int]] = {}
     for index, (domain, split, condition, image) in enumerate(zip(*columns, strict=True)):

@@ -40,6 +40,7 @@ class Resolver:
     Attributes:
         lists: the samples of every list, by its digest.
         notes: what a user must be told of stages and domains, in order, each once.
+        scores: whether any test domain, reals beside them apart, has test images.
         unasked: test domains of real images that the study names nowhere.
         skipped: stage -> domains that its cells need and the data lack, one entry for each cell that is left out.
     """
@@ -66,6 +67,7 @@ class Resolver:
         self._tests = {domain: self._test_list(domain) for domain, facts in there.items() if "test" in facts}
         for domain in there.keys() - self._tests.keys():
             self.notes[f"{domain} has no test images: nothing is scored on it"] = None
+        self.scores = bool(self._tests)
         lacking = dict(reals.lacking(reals.told(study, beside, tests, data), data))
         self.notes |= dict.fromkeys(lacking.values())
         self._tests |= {domain: self._test_list(domain) for domain in beside if domain not in lacking}
@@ -233,8 +235,7 @@ class Resolver:
     @property
     def _protocol(self) -> dict[str, Any]:
         """What all evaluations are by: a protocol, and the plug-in that it comes from."""
-        name = self.study.ask.evaluate.protocol
-        return {"protocol": name, "plugin": plugin_of("protocol", name)}
+        return {"protocol": (name := self.study.ask.evaluate.protocol), "plugin": plugin_of("protocol", name)}
 
     def _explain(self, cell: Cell, spec: TrialSpec) -> ExplainSpec | None:
         if cell.explain is None:
@@ -243,8 +244,8 @@ class Resolver:
             found = ExplainSpec(layer=explain.layer_of(spec, cell.explain.layer))
             first = self._explained.setdefault(spec.fingerprint, found)
             if found != first:
-                words = f"{found.layer} would explain a trial that {first.layer} explains already"
-                raise ConfigError(f"{words}; name one, and score the other by dfloc evaluate --explain --layer")
+                words = f"{found.layer} would explain a trial that {first.layer} explains already; name one"
+                raise ConfigError(f"{words}, and score the other by dfloc evaluate --explain --layer")
             return found
 
     def _evaluations(self, trial: str, by: ExplainSpec | None) -> tuple[EvaluationSpec, ...]:
@@ -301,9 +302,8 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
             component_specs.refuse_lone_drawn(cover)
     domains = tuple(domain for domain in ask.domains if data.has(domain))
     used = named(domains, [*trials, *cover])
-    beside = sorted(used - {*domains})
     told = (*reals.warnings([*trials, *cover]), *image_task.notes([*trials, *cover], data.families))
-    notes = (*alike(data, used), *told, *data.notes(domains, beside))
+    notes = (*alike(data, used), *told, *data.notes(domains, sorted(used - {*domains})))
     record = SweepRecord(
         sweep="-".join([ask.name, preset, data.name, *([f"limit{limit}"] if limit else [])]),
         name=ask.name,
@@ -322,7 +322,7 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
         weights=inventory.words,
         trials=tuple(trials),
     )
-    if all(each.domain in resolver.unasked for trial in (*trials, *cover) for each in trial.evaluations):
+    if not resolver.scores:
         raise DataError(
             f"no trial would be scored: the data have test images of none of {', '.join(ask.evaluate.domains)}; "
             "name the domains of the study by --set domains=[...]"

@@ -124,7 +124,9 @@ def of_rows(rows: pa.Table, protocol: str, domain: str, valid: pa.Table | None =
         undefined={key: int(numbers[f"nan/{key}"]) for key in keys if numbers.get(f"nan/{key}")},
         interval=spread.ends,
         pooled=_pooled(rows) if rule.reads == "map" else None,
-        of_set={key: value for key, value in numbers.items() if key not in rule.per_image and not key.startswith("nan/")},
+        of_set={
+            key: value for key, value in numbers.items() if key not in rule.per_image and not key.startswith("nan/")
+        },
         num_valid=0 if valid is None else len(valid),
         collapsed=degenerate.word([rows]),
         all_fake={

@@ -352,6 +352,8 @@ def test_folders_without_masks_are_wholly_generated_or_real(tmp_path: Path) -> N
     cut = read_pairs([f"{each},photograph={{cut}}" for each in written], "test")
     assert {s.stem for s in cut if s.domain == "mine/sd"} == {"mine/0", "mine/1", "mine/2"}
     assert {s.stem for s in cut if s.domain == "mine/real"} == {"mine/0", "mine/1"}, "the rule holds without fakes too"
+    with pytest.raises(ConfigError, match="name each of split once"):
+        read_pair(f"mine/sd={tmp_path}/sd,generated,split=80/10/10,split=50/50/0")
     assert [without_masks(each) for each in (*written, "mine/sd=x,fake=white,real=y")] == ["mine/sd", "mine/real", ""]
 
 

@@ -25,5 +25,7 @@ def test_a_large_image_is_counted_in_whole_pixels() -> None:
 
 def test_rows_of_images_as_a_whole_have_no_maps_and_rows_without_counts_are_told() -> None:
     assert alarms(detected("image-1", "celebahq/real", [0.2, 0.8])) == {}
+    explained = {"tp": [0], "fp": [500], "fn": [0], "tn": [500], "explain": ["grad-cam of layer4"]}
+    assert alarms(pa.table(explained)) == {}, "an explanation reaches its own maximum on every image"
     with pytest.raises(DataError, match='a column "fp"'):
         alarms(pa.table({"tp": [0], "fn": [0], "tn": [5]}))

@@ -159,7 +159,8 @@ def test_maps_have_no_classes_and_are_listed_by_image() -> None:
     pairs = [TrialPair(0, 0, rows([0.25, 0.5]), rows([0.75, 0.5]))]
     assert diff.called(pairs, "declip-2025") == []
     assert diff.by_image(pairs, "declip-2025", "iou").to_pylist()[0] == {
-        **{"id": "a/b/test/0", "domain": "a/b", "split": "test", "condition": "clean", "a": 0.25, "b": 0.75}
+        **{"id": "a/b/test/0", "domain": "a/b", "split": "test", "condition": "clean"},
+        **{"draw": 0, "seed": 0, "a": 0.25, "b": 0.75},
     }
 
 
@@ -168,3 +169,13 @@ def test_a_map_and_a_class_are_not_compared() -> None:
     with pytest.raises(ConfigError, match="A is of task localize, B of task detect: the mean of a map"):
         diff.refuse_tasks(maps, images)
     diff.refuse_tasks(images, make_spec(task="attribute", classes=("real", "a")))
+
+
+def test_explanations_are_no_answers_to_compare() -> None:
+    plain, other = rows([0.25, 0.5]), rows([0.75, 0.5])
+    layers = [plain.append_column("explain", pa.array([None, None], pa.string()))]
+    layers += [rows([1.0, 1.0]).append_column("explain", pa.array(["grad-cam of layer4"] * 2))]
+    [found] = diff.differences([TrialPair(0, 0, pa.concat_tables(layers), other)], "declip-2025")
+    assert (found.a, found.b, found.images) == (0.375, 0.625, 2)
+    with pytest.raises(DataError, match="A was scored on nothing"):
+        diff.differences([TrialPair(0, 0, layers[1], other)], "declip-2025")
