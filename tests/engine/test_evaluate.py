@@ -10,6 +10,7 @@ from dfloc.engine import evaluate as module
 from dfloc.engine.batches import StoredMaps
 from dfloc.engine.evaluate import evaluate
 from dfloc.errors import DataError
+from dfloc.models.base import Outputs
 from tests.engine.conftest import SIZES, Data
 
 COLUMNS = {"id", "stem", "domain", "split", "condition", "protocol", "checkpoint", "mask_area", "tp", "fp", "fn", "tn",
@@ -74,6 +75,14 @@ def test_a_coarse_map_is_resized_by_the_protocol(data: Data) -> None:
         tp, fp = int((called.numpy() & fake_HW).sum()), int((called.numpy() & ~fake_HW).sum())
         assert (row["tp"], row["fp"]) == (tp, fp)
         assert row["mean_prob"] == pytest.approx(prob_1HW.mean().item(), rel=1e-5)
+
+
+def test_of_a_localizer_that_answers_once_an_image_too_the_map_is_measured(data: Data) -> None:
+    class Both(LeftHalf):
+        def forward(self, x_BCHW: Tensor) -> Outputs:  # type: ignore[override]
+            return Outputs(super().forward(x_BCHW), torch.zeros(len(x_BCHW), 3))
+
+    assert rows_of(data, data.samples, Both()) == rows_of(data, data.samples)
 
 
 def test_rows_say_what_they_are_of(data: Data) -> None:

@@ -225,6 +225,24 @@ def test_a_detector_writes_what_it_says_and_no_map(folder: Path, tmp_path: Path)
     assert not {"mean_prob", "area"} & found.keys()
 
 
+def test_a_map_beside_what_an_image_is_called_is_cut_at_a_half(folder: Path, tmp_path: Path) -> None:
+    map_HW = torch.full((64, 48), 0.4)
+    map_HW[:16] = 0.6
+    both = Prediction(map_HW, 0.45, {"real": 0.1, "one": 0.7, "two": 0.2})
+    for task, threshold in (("attribute", None), ("detect", 0.2)):
+        trial = make_spec(task=task, classes=("real", "one", "two") if task == "attribute" else ())
+        out = tmp_path / task
+        listed = predict_files.predict(
+            lambda _: both,  # type: ignore[arg-type]
+            find([folder / "one.png"])[0],
+            out,
+            facts(trial, "best", threshold),
+        )
+        [said] = listed
+        assert (said.wrong, said.facts["area"]) == ("", 0.25)
+        assert (out / "one.overlay.png").exists()
+
+
 def test_what_was_said_without_a_map_is_passed_over_in_silence(folder: Path, tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "workspace")
     spec = put_head(workspace)
