@@ -23,7 +23,7 @@ class Apart(NamedTuple):
     Attributes:
         right_N: 1 where most of the neighbours are of the image's class, else 0; NaN where all are of its photograph.
         silhouette_N: by Rousseeuw 1987, in [-1, 1]; NaN where there is one class, or each image is one.
-        xy_N2: places in the plane; NaN where there are under 5 images, or all have the same features.
+        xy_N2: places in the plane; NaN where there are under 5 images or 2 features, or all are alike.
         trustworthiness: of these places, in [0, 1] (Venna and Kaski 2001); NaN likewise.
     """
 

@@ -106,7 +106,7 @@ def classes(study: Study, found: Sequence[Model]) -> Table:
 
 def called(group: Group) -> Called | None:
     """Return what the test images of each class are called by a group's trainings together; None: none is scored."""
-    scores = [score for result in group.scored for (which, _), score in result.scores.items() if which == "best"]
+    scores = (score for result in group.scored for score in result.best.values())
     return image_rows.together(score.called for score in scores if score.called)
 
 

@@ -143,7 +143,7 @@ def _mean(study: Study, one: Trained, metric: Metric, *, known: bool) -> float |
 
 def _threshold(group: Group) -> float | None:
     """Return the mean over trainings of the threshold that validation chooses; None where it chooses none."""
-    of = [score.of_set for result in group.scored for (which, _), score in result.scores.items() if which == "best"]
+    of = [score.of_set for result in group.scored for score in result.best.values()]
     found = [numbers[THRESHOLD] for numbers in of if THRESHOLD in numbers]
     return sum(found) / len(found) if found else None
 
