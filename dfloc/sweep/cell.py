@@ -12,7 +12,8 @@ from dfloc.sweep import counts
 from dfloc.sweep.counts import Scale
 from dfloc.sweep.data import Data
 from dfloc.sweep.search_space import Point
-from dfloc.sweep.sweep_keys import ExplainAsk, StudyAsk, TrainAsk, TrialAsk
+from dfloc.sweep.sweep_keys import ExplainAsk, StudyAsk, TrialAsk
+from dfloc.sweep.train_keys import TrainAsk
 from dfloc.sweep.validation_errors import blamed
 
 Axes = dict[str, Any]

@@ -10,7 +10,7 @@ from dfloc.data.generators import SOURCE, WHOLE
 from dfloc.data.mixture import Split
 from dfloc.errors import ConfigError, DataError
 from dfloc.sweep.data import Data
-from dfloc.sweep.sweep_keys import Number, TrainAsk
+from dfloc.sweep.train_keys import Number, TrainAsk
 
 ALL, ALL_BUT_HELD_OUT, REAL = "all", "all_but_held_out", "real"
 WORDS = frozenset({ALL, ALL_BUT_HELD_OUT, REAL, "first", "rest"})  # no names of domains, alone or in a list

@@ -23,7 +23,7 @@ from dfloc.sweep.data import Data, alike, named, said
 from dfloc.sweep.fields import words_in
 from dfloc.sweep.inventory import Inventory, start_notes
 from dfloc.sweep.plan import Resolved
-from dfloc.sweep.sweep_keys import Number
+from dfloc.sweep.train_keys import Number
 
 CHECKPOINTS: tuple[Literal["best"], Literal["last"]] = ("best", "last")
 

@@ -14,7 +14,7 @@ from dfloc.sweep.cell import Cell, Study
 from dfloc.sweep.counts import Scale
 from dfloc.sweep.data import Data
 from dfloc.sweep.fields import words_in
-from dfloc.sweep.sweep_keys import Number
+from dfloc.sweep.train_keys import Number
 
 SplitCounts = list[tuple[Split, dict[str, Number]]]
 
