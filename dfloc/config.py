@@ -107,6 +107,7 @@ class Lineage(Frozen):
 
 Task = Literal["localize", "detect", "attribute"]
 Targets = Literal["own", "shuffled", "label"]
+Labels = Literal["own", "shuffled"]
 
 
 class TrialSpec(Frozen):
@@ -119,6 +120,9 @@ class TrialSpec(Frozen):
         task: localize (which pixels are fake) | detect (whether an image is) | attribute (by which generator).
         classes: of attribute, in the order of its logits: real, then families of domains; of other tasks none.
         targets: own | shuffled (each image gets another one's mask: a control) | label (all of a fake is fake).
+        labelled: the part of `train` whose masks are not read, but labels alone; reals and whole fakes, of which both
+            say the same, are left out of it.
+        labels: own | shuffled (each of `labelled`, reals too then, gets another one's label: a control).
         augment: how training images are changed; none: not at all.
         precision: dtype of the training arithmetic.
         init: where weights start: nothing, by role ("decoder") another trial's checkpoint, or trained elsewhere.
@@ -139,6 +143,8 @@ class TrialSpec(Frozen):
     task: Task = "localize"
     classes: tuple[str, ...] = ()
     targets: Targets = "own"
+    labelled: SampleList | None = None
+    labels: Labels = "own"
     precision: Literal["fp32", "bf16"] = "fp32"
     init: dict[Literal["decoder"], InitFrom] | Imported = {}  # noqa: RUF012
     augment: AugmentSpec | None = None
@@ -147,9 +153,10 @@ class TrialSpec(Frozen):
     @property
     def key(self) -> dict[str, Any]:
         """What is hashed: fields that differ from their default, digests of lists, semantics of the components."""
-        fields = self.model_dump(mode="json", exclude_defaults=True, exclude={"lineage", "train", "valid"})
+        lists = {"train": self.train, "valid": self.valid, "labelled": self.labelled}
+        fields = self.model_dump(mode="json", exclude_defaults=True, exclude={"lineage", *lists})
         semantics = {name: SEMANTICS[name] for name in self._components()}
-        return fields | {"train": self.train.digest, "valid": self.valid.digest, "semantics": semantics}
+        return fields | {name: one.digest for name, one in lists.items() if one} | {"semantics": semantics}
 
     @property
     def fingerprint(self) -> str:
@@ -166,6 +173,18 @@ class TrialSpec(Frozen):
         decoder = () if self.decoder.plugin else (f"decoder/{self.decoder.name}",)
         losses = dict.fromkeys(f"loss/{term.name}" for term in (self.loss, *self.loss.terms) if not term.plugin)
         return ("engine", "target", *decoder, *losses, *(("augment",) if self.augment else ()))
+
+    @property
+    def masked(self) -> dict[str, int]:
+        """Images of each domain of which more than the label is read, where there is more."""
+        weak = self.train.counts if self.targets == "label" else self.labelled.counts if self.labelled else {}
+        return {domain: count - weak.get(domain, 0) for domain, count in self.train.counts.items()}
+
+    @property
+    def taught(self) -> str:
+        """What its targets are, in words: `targets`, and labels beside."""
+        beside = {"own": " and label", "shuffled": " and shuffled label"}
+        return self.targets + (beside[self.labels] if self.labelled else "")
 
     @property
     def num_classes(self) -> int | None:

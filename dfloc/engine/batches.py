@@ -1,7 +1,7 @@
 """Where a trial's batches come from: stored maps of its list, their targets, and maps of images that are not stored."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from dfloc import registry, repro
 from dfloc.augmentation import AugmentSpec
-from dfloc.config import MapRecipe, Targets
+from dfloc.config import Labels, MapRecipe, Targets
 from dfloc.data.augment import AppliedTo, View, view_of
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import Pixels
@@ -103,6 +103,8 @@ class StoredSource:
         augment: how the images are changed, anew in each view; none: not at all.
         tokens: as for `fuse`.
         label: of a sample, for tasks of images; their shuffle is any permutation, since another mask is no other class.
+        labelled: ids of those of which the label alone is the target, whatever the others' is.
+        labels: own | shuffled (each of `labelled` gets another one's).
 
     Raises:
         ConfigError: targets that are all the same cannot be shuffled.
@@ -119,15 +121,22 @@ class StoredSource:
         *,
         tokens: bool = False,
         label: Label | None = None,
+        labelled: Collection[str] = (),
+        labels: Labels = "own",
     ) -> None:
         self.augment = augment
         self.samples = sorted(samples, key=lambda sample: sample.id)
         self.maps = StoredMaps(store, recipes, tokens=tokens)
-        self._store, self._label, self._whole = store, label, targets == "label"
+        self._store, self._label = store, label
+        weak = [place for place, sample in enumerate(self.samples) if targets == "label" or sample.id in labelled]
+        self._weak = frozenset(weak)
         self._owners = self.samples
         if targets == "shuffled":
             others = permuted(len(self.samples), seed) if label else other_ones(self.samples, seed)
             self._owners = [self.samples[other] for other in others]
+        if labels == "shuffled":
+            drawn = dict(zip(weak, (weak[k] for k in permuted(len(weak), seed)), strict=True))
+            self._owners = [self._owners[drawn.get(place, place)] for place in range(len(self.samples))]
 
     @property
     def num_samples(self) -> int:
@@ -139,9 +148,9 @@ class StoredSource:
         x_BCHW = self.maps.read([self.samples[index] for index in indices], view_of(self.augment, epoch))
         owners = [self._owners[index] for index in indices]
         target_BHW = torch.from_numpy(unpack_bits(self._store.gather(TRUTH, owners))).to(torch.uint8)
-        if self._whole:
-            fake_B = torch.tensor([owner.mask_kind != "real" for owner in owners], dtype=torch.uint8)
-            target_BHW = fake_B[:, None, None].expand_as(target_BHW).contiguous()
+        for place, index in enumerate(indices):
+            if index in self._weak:
+                target_BHW[place] = int(owners[place].mask_kind != "real")
         label_B = torch.tensor([self._label(owner) for owner in owners]) if self._label else None
         return Batch(x_BCHW, target_BHW, indices, label_B)
 

@@ -76,7 +76,7 @@ def _stream_positions(seed: int, num_samples: int, start: int, stop: int) -> Ite
 
 
 def _stream(spec: TrialSpec) -> tuple[object, ...]:
-    labels = (spec.targets, spec.task, spec.classes)
+    labels = (spec.targets, spec.task, spec.classes, spec.labelled and spec.labelled.digest, spec.labels)
     lists = (spec.train.digest, spec.valid.digest, labels, spec.maps, spec.augment)
     return (*lists, spec.decoder.reads_tokens, spec.batch, spec.epoch_steps, spec.seed)
 

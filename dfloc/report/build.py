@@ -36,6 +36,7 @@ from dfloc.report import (
     render,
     search,
     trends,
+    worth,
 )
 from dfloc.report.answer import answer
 from dfloc.report.controls import REPLAY, controls_of, main, rooted
@@ -158,6 +159,7 @@ def _sections(
     found = place.matched(every)
     sections = [
         *search.sections(study),
+        *worth.sections(study),
         *_curves(workspace, study, found),
         *_crossed(study, models.models(study), found, spaces),
         *explained.sections(study),

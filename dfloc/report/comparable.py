@@ -155,7 +155,7 @@ def _trained(cell: PublishedNumber, spec: TrialSpec) -> list[str]:
     elif _is_patches(str(cell.requires.get("model", ""))):
         wanted |= {**PATCHES_RECIPE, **_lists(spec)}
     ours = {
-        "targets": spec.targets,
+        "targets": spec.taught,
         "prior": spec.decoder.prior,
         "standardize": spec.decoder.standardize,
         "BatchNorm": spec.decoder.batch_norm,

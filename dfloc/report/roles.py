@@ -93,7 +93,8 @@ def _role(trial: PlannedTrial, is_root: bool, families: Mapping[str, str]) -> Ro
         return Role(frozenset([kind]), new, n=n, exposed=new in counts)
     kinds = frozenset([ALONE if len(counts) == 1 else MIXTURE, *([BASE] if is_root else [])])
     if len(counts) == 1:
-        ((domain, n),) = counts.items()
+        (domain,) = counts
+        n = spec.masked[domain] if spec.labelled or spec.targets == "label" else counts[domain]
         return Role(kinds, held_out, domain, n, exposed=domain == held_out)
     count = next(iter(counts.values())) if len(set(counts.values())) == 1 else None
     return Role(kinds, held_out, count=count, exposed=held_out in counts)

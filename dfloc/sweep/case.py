@@ -127,6 +127,7 @@ class Case:
             )
         combinations = (dict(zip(own, values, strict=True)) for values in itertools.product(*own.values()))
         cells = [self._cell({**inherited, **values}, parent) for values in combinations]
+        cells = [cell for cell in cells if not cell.train.is_empty] or self._refuse_empty(cells)
         distinct: dict[frozenset[tuple[str, Value]], Cell] = {}
         for cell in cells:
             distinct.setdefault(frozenset(cell.axes.items()), cell)
@@ -213,6 +214,13 @@ class Case:
             start = None if before else cell.start
             last[line] = replace(cell, parent=before or cell.parent, start=start, skipped=skipped)
             yield last[line]
+
+    def _refuse_empty(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Refuse a case none of whose cells asks for an image; one of several that does not is left out."""
+        if cells:
+            where = cells[0].where(("train", "count"), ("train", "labels", "count"))
+            raise ConfigError(f"{where}: stage {self._stage} trains on no image, with masks or with labels")
+        return []
 
     def _refuse_parents(self) -> None:
         """Refuse an axis whose value would be the stage to start from, or a trial beside one."""

@@ -110,6 +110,8 @@ def without_each(cell: Cell, domains: Sequence[str], data: Data) -> list[Cell]:
     Raises:
         ConfigError: the mixture has fewer than two families of domains.
     """
+    if cell.train.labels:
+        raise ConfigError(f"stage {cell.stage}: no training domain is left out of a list with labels; leave out labels")
     named = counts.names(cell.train.domains, cell.stage, cell.axes, domains, data)
     mixture = [domain for domain in named if not dolos.is_real(domain)]
     reals = tuple(domain for domain in named if dolos.is_real(domain))

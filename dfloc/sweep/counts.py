@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 from dfloc.data import dolos
 from dfloc.data.generators import SOURCE, WHOLE
 from dfloc.data.mixture import Split
 from dfloc.errors import ConfigError, DataError
 from dfloc.sweep.data import Data
-from dfloc.sweep.train_keys import Number, TrainAsk
+from dfloc.sweep.train_keys import LabelsAsk, Number, TrainAsk
 
 ALL, ALL_BUT_HELD_OUT, REAL = "all", "all_but_held_out", "real"
 WORDS = frozenset({ALL, ALL_BUT_HELD_OUT, REAL, "first", "rest"})  # no names of domains, alone or in a list
@@ -32,13 +32,15 @@ class Scale:
     def ask(self, train: TrainAsk) -> TrainAsk:
         """Return what is asked of the samples, scaled."""
         within = None if train.within is None else self.count(train.within)
-        return train.model_copy(
-            update={"count": self._all(train.count), "valid": self._all(train.valid), "within": within}
-        )
+        labels = train.labels and train.labels.model_copy(update={"count": self._all(train.labels.count)})
+        new = {"count": self._all(train.count), "valid": self._all(train.valid), "labels": labels, "within": within}
+        return train.model_copy(update=new)
 
     def count(self, value: int) -> int:
-        """Return one count, scaled; a count is never raised."""
-        return max(1, round(Fraction(value * self.limit, self.largest))) if self.limit < self.largest else value
+        """Return one count, scaled; a count is never raised, and only none becomes none."""
+        if self.limit >= self.largest:
+            return value
+        return max(min(1, value), round(Fraction(value * self.limit, self.largest)))
 
     def _all(self, value: object) -> int | dict[str, int]:
         if isinstance(value, Mapping):
@@ -49,8 +51,9 @@ class Scale:
 
 def largest(asks: Sequence[TrainAsk]) -> int:
     """Return the largest training count that is asked of a domain."""
-    counts = (ask.count.values() if isinstance(ask.count, dict) else [ask.count] for ask in asks)
-    return max(count for each in counts for count in each if isinstance(count, int))
+    asked = [count for ask in asks for count in (ask.count, ask.labels.count if ask.labels else 0)]
+    each = (count.values() if isinstance(count, dict) else [count] for count in asked)
+    return max(count for counts in each for count in counts if isinstance(count, int))
 
 
 def names(
@@ -144,20 +147,38 @@ def by_domain(asked: Number | Mapping[str, Number], found: Sequence[str], domain
     return {name: given[name] if name in given else given["rest"] for name in found}
 
 
+def labelled(
+    ask: LabelsAsk, stage: str, axes: Mapping[str, object], domains: Sequence[str], data: Data
+) -> dict[str, int]:
+    """Return how many images of each domain are trained on by their labels alone.
+
+    Raises:
+        ConfigError: as `names` and `by_domain`.
+    """
+    found = by_domain(ask.count, names(ask.domains, stage, axes, domains, data), domains)
+    return {name: number for name, number in found.items() if number != "all"}
+
+
 def in_full(ask: TrainAsk, domains: Sequence[str], data: Data) -> TrainAsk:
     """Return the same with full names for short ones, in the order in which they stand.
 
     A name that stands for no known domain, or for several, is left to be refused where it is used.
     """
-    new: dict[str, object] = {}
-    for field in ("domains", "valid_domains"):
-        asked = getattr(ask, field)
-        many = isinstance(asked, tuple)
-        new[field] = tuple(_full(one, domains, data) for one in asked) if many else _full(asked, domains, data)
-    for field in ("count", "valid"):
-        asked = getattr(ask, field)
-        full = {_full(name, domains, data): n for name, n in asked.items()} if isinstance(asked, Mapping) else {}
-        new |= {field: full} if full and len(full) == len(asked) else {}
+
+    def named(asked: object) -> object:
+        return tuple(map(one, asked)) if isinstance(asked, tuple) else one(asked)
+
+    def counted(asked: object) -> object:
+        found = {one(name): number for name, number in asked.items()} if isinstance(asked, Mapping) else {}
+        return found if found and isinstance(asked, Mapping) and len(found) == len(asked) else asked
+
+    def one(name: Any) -> Any:
+        return _full(name, domains, data)
+
+    new = {field: named(getattr(ask, field)) for field in ("domains", "valid_domains")}
+    new |= {field: counted(getattr(ask, field)) for field in ("count", "valid")}
+    if weak := ask.labels:
+        new["labels"] = weak.model_copy(update={"domains": named(weak.domains), "count": counted(weak.count)})
     return ask.model_copy(update=new)
 
 

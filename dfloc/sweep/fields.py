@@ -10,6 +10,7 @@ from dfloc.config import LossSpec, ScheduleSpec
 from dfloc.errors import ConfigError
 from dfloc.planned import SearchAxis
 from dfloc.sweep.sweep_keys import BARE, AugmentAsk, DecoderAsk
+from dfloc.sweep.train_keys import in_one
 from dfloc.sweep.yaml_text import shown
 
 Path = tuple[str, ...]
@@ -24,10 +25,7 @@ def spelled_out(value: Any, where: Callable[[Sequence[str]], str], path: tuple[s
     if not isinstance(value, Mapping):
         return value
     if not _holds_axes(path):
-        return {
-            key: {BARE[key]: item} if key in BARE and isinstance(item, str) else spelled_out(item, where, (*path, key))
-            for key, item in value.items()
-        }
+        return {key: _spelled(key, item, where, (*path, key)) for key, item in value.items()}
     axes: dict[str, Any] = {}
     for name, item in _axes(value, SearchAxis.model_fields.keys() if path[-1] == "space" else ()):
         if name in axes:
@@ -35,6 +33,15 @@ def spelled_out(value: Any, where: Callable[[Sequence[str]], str], path: tuple[s
             raise ConfigError(f"{place}: {what}; leave one of them out")
         axes[name] = item
     return axes
+
+
+def _spelled(key: str, item: Any, where: Callable[[Sequence[str]], str], path: tuple[str, ...]) -> Any:
+    """Return what stands under a key: short forms as what they stand for."""
+    if key in BARE and isinstance(item, str):
+        return {BARE[key]: item}
+    if key == "train" and isinstance(item, list):
+        return in_one(item, where(path))
+    return spelled_out(item, where, path)
 
 
 def yielding(value: Any, later: Any, path: tuple[str, ...] = ()) -> Any:

@@ -108,6 +108,19 @@ def filled(ask: TrialAsk) -> TrialAsk:
     return ask if "select" in written else ask.model_copy(update={"select": measured[0]})
 
 
+def refuse_twice(ask: TrialAsk) -> None:
+    """Return if a cell with `labels` beside its masks says what its targets are once.
+
+    Raises:
+        ConfigError: its targets, or its task, say it of all its images.
+    """
+    if ask.task != "localize":
+        raise ConfigError(f"train.labels: task {ask.task} learns from labels alone anyhow; count all under train.count")
+    if ask.targets != "own":
+        cure = "leave out trial.targets" if ask.targets == "label" else "say train.labels.targets=shuffled instead"
+        raise ConfigError(f"train.labels stand beside trial.targets={ask.targets}, which is of all images; {cure}")
+
+
 def refuse_idle(ask: TrialAsk, train: SampleList, protocol: str, explained: bool = False) -> None:
     """Return if a cell's targets say something, and its answers are what the protocol measures.
 

@@ -22,9 +22,9 @@ from dfloc.sweep.sweep_keys import (
     FromAsk,
     StageAsk,
     StudyAsk,
-    TrainAsk,
     TrialAsk,
 )
+from dfloc.sweep.train_keys import LabelsAsk, TrainAsk
 
 # What stands below a model's keys that are checked only when every axis has its value.
 PARTS: Mapping[str, type[BaseModel]] = {
@@ -32,7 +32,18 @@ PARTS: Mapping[str, type[BaseModel]] = {
 }
 MODELS = (
     *(StudyAsk, StageAsk, CaseAsk, TrainAsk, TrialAsk, DecoderAsk, LossSpec, OptimizerSpec, ScheduleSpec, AugmentAsk),
-    *(AugmentOp, FromAsk, EvaluateAsk, CellEvaluateAsk, ExplainAsk, SearchAsk, AxisAsk, SamplerAsk, PrunerAsk),
+    *(
+        AugmentOp,
+        FromAsk,
+        EvaluateAsk,
+        CellEvaluateAsk,
+        ExplainAsk,
+        LabelsAsk,
+        SearchAsk,
+        AxisAsk,
+        SamplerAsk,
+        PrunerAsk,
+    ),
 )
 FREE = {"type": ["string", "null"]}  # the name of an axis, `${...}`, a bare name, or a key taken away
 # An axis may be a list too, and stand below the path of its name.

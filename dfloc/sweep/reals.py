@@ -1,9 +1,9 @@
 """Real images beside fakes: whose are scored, how each list of a trial is balanced, and what that confounds."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from dfloc.config import SampleList
+from dfloc.config import SampleList, TrialSpec
 from dfloc.data import dolos
 from dfloc.errors import ConfigError
 from dfloc.planned import PlannedTrial
@@ -23,10 +23,16 @@ class Balance(NamedTuple):
     fake: int
 
     @classmethod
-    def of(cls, samples: SampleList) -> "Balance":
-        """Return that of a list, by its domains."""
-        real = sum(count for domain, count in samples.counts.items() if dolos.is_real(domain))
-        return cls(real, samples.size - real)
+    def of(cls, counts: Mapping[str, int]) -> "Balance":
+        """Return that of images by domain."""
+        real = sum(count for domain, count in counts.items() if dolos.is_real(domain))
+        return cls(real, sum(counts.values()) - real)
+
+    @classmethod
+    def taught(cls, spec: TrialSpec) -> "Balance":
+        """Return that of the images whose labels a trial learns; of one that learns masks too, but for those."""
+        weak = spec.labelled.counts if spec.labelled else spec.train.counts
+        return cls.of({name: weak.get(name, n * dolos.is_real(name)) for name, n in spec.train.counts.items()})
 
     @property
     def uneven(self) -> bool:
@@ -86,7 +92,7 @@ def lines(trials: Sequence[PlannedTrial]) -> Iterator[str]:
     """Yield the balance of the lists of each stage that has real images, once for all cases that have it."""
     cases: dict[str, dict[str, dict[str, None]]] = {}
     for trial in trials:
-        train, valid = Balance.of(trial.spec.train), Balance.of(trial.spec.valid)
+        train, valid = Balance.taught(trial.spec), Balance.of(trial.spec.valid.counts)
         said = f"{train} to train on, {valid} to validate on"
         cases.setdefault(trial.stage, {}).setdefault(said if train.real or valid.real else "", {})[trial.case] = None
     for stage, found in cases.items():
@@ -107,8 +113,8 @@ def warnings(trials: Sequence[PlannedTrial]) -> Iterator[str]:
     """
     said: dict[str, None] = {}
     for trial in trials:
-        for what, samples in (("trains", trial.spec.train), ("validates", trial.spec.valid)):
-            balance = Balance.of(samples)
+        valid = Balance.of(trial.spec.valid.counts)
+        for what, balance in (("trains", Balance.taught(trial.spec)), ("validates", valid)):
             if balance.uneven and trial.spec.task != "attribute" and trial.spec.decoder.name not in SOLVED:
                 more = "real" if balance.real > balance.fake else "fake"
                 words = f"{what} on {balance}, over {MOST}:1, which favours calling an image {more}"

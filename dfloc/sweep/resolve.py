@@ -1,14 +1,12 @@
 """Cells and data -> trials: full names, sample lists, recipes, fingerprints."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from dfloc.config import EvaluationSpec, ExplainSpec, InitFrom, Lineage, MapRecipe, SampleList, TrialSpec
+from dfloc.config import DecoderSpec, EvaluationSpec, ExplainSpec, InitFrom, Lineage, MapRecipe, SampleList, TrialSpec
 from dfloc.data import dolos
 from dfloc.data.generators import SOURCE
-from dfloc.data.manifest import SampleRef
-from dfloc.data.mixture import Mixture, as_list, ranked, replayed, select
 from dfloc.engine import member
 from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import protocols
@@ -22,8 +20,8 @@ from dfloc.sweep.counts import RULE
 from dfloc.sweep.data import Data, alike, named, said
 from dfloc.sweep.fields import words_in
 from dfloc.sweep.inventory import Inventory, start_notes
+from dfloc.sweep.lists import StudyLists, TrainLists
 from dfloc.sweep.plan import Resolved
-from dfloc.sweep.train_keys import Number
 
 CHECKPOINTS: tuple[Literal["best"], Literal["last"]] = ("best", "last")
 
@@ -38,7 +36,6 @@ class Resolver:
         limit: largest number of test images of a domain.
 
     Attributes:
-        lists: the samples of every list, by its digest.
         notes: what a user must be told of stages and domains, in order, each once.
         scores: whether any test domain, reals beside them apart, has test images.
         unasked: test domains of real images that the study names nowhere.
@@ -49,11 +46,10 @@ class Resolver:
         self.study = study
         self.data = data
         self.inventory = inventory
-        self.limit = limit
-        self.lists: dict[str, list[SampleRef]] = {}
+        self._lists = StudyLists(study, data, limit)
+        self.lists = self._lists.by_digest
         self.skipped: dict[str, list[set[str]]] = {}
         self.notes: dict[str, None] = {}
-        self._samples = ranked(data.samples)
         self._planned: dict[Cell, PlannedTrial] = {}
         self._lacking: dict[Cell, set[str]] = {}
         self._explained: dict[str, ExplainSpec] = {}  # by trial
@@ -64,13 +60,13 @@ class Resolver:
         with study.first.blames("evaluate.protocol"):
             protocols.find(study.ask.evaluate.protocol)
         there = {domain: data.facts(domain) for domain in tests if data.has(domain)}
-        self._tests = {domain: self._test_list(domain) for domain, facts in there.items() if "test" in facts}
+        self._tests = {domain: self._lists.test(domain) for domain, facts in there.items() if "test" in facts}
         for domain in there.keys() - self._tests.keys():
             self.notes[f"{domain} has no test images: nothing is scored on it"] = None
         self.scores = bool(self._tests)
         lacking = dict(reals.lacking(reals.told(study, beside, tests, data), data))
         self.notes |= dict.fromkeys(lacking.values())
-        self._tests |= {domain: self._test_list(domain) for domain in beside if domain not in lacking}
+        self._tests |= {domain: self._lists.test(domain) for domain in beside if domain not in lacking}
         self.unasked = frozenset({*beside} - {*tests}) if study.ask.evaluate.reals is None else frozenset[str]()
 
     def planned(self, cells: Sequence[Cell]) -> list[PlannedTrial]:
@@ -94,19 +90,14 @@ class Resolver:
 
     def _lacks(self, cell: Cell) -> set[str]:
         """Return the domains that a cell or what it starts from needs and the data lack."""
-        names = {*self._names(cell.train.domains, cell), *self._names(cell.train.valid_domains or (), cell)}
+        names = {name for of in cell.train.named for name in self._lists.names(of, cell)}
         inherited = self._lacking[cell.parent] if cell.parent else set()
         return inherited | {name for name in names if not self.data.has(name)}
 
     def _plan(self, cell: Cell) -> PlannedTrial:
         with cell.blames("from"):
             parent = self._planned[cell.parent] if cell.parent else self.inventory.start(cell)
-        train = self._train_list(cell, parent)
-        valid_domains = self._names(cell.train.judges, cell)
-        valid = self._list(
-            Mixture(counts=self._counts(cell.train.valid, valid_domains), split="valid", seed=cell.axes["draw"])
-        )
-        spec = self._spec(cell, train, valid, parent)
+        spec = self._spec(cell, self._train_lists(cell), self._lists.valid(cell), parent)
         return PlannedTrial(
             fingerprint=spec.fingerprint,
             stage=cell.stage,
@@ -117,19 +108,11 @@ class Resolver:
             evaluations=(*self._evaluations(spec.fingerprint, self._explain(cell, spec)), *self._validations(spec)),
         )
 
-    def _spec(self, cell: Cell, train: SampleList, valid: SampleList, parent: PlannedTrial | None) -> TrialSpec:
+    def _spec(self, cell: Cell, lists: TrainLists, valid: SampleList, parent: PlannedTrial | None) -> TrialSpec:
+        cell, train, labels = _as_taught(cell, lists), lists.train, cell.train.labels
         ask, names = image_task.filled(cell.trial), self._classes(cell, train, valid)
         image_task.refuse_other(names, parent)
-        if cell.begun and parent:
-            maps = parent.spec.maps
-            self.notes.update(dict.fromkeys(start_notes(cell, parent.spec, self.data.families)))
-            decoder = component_specs.goes_on(parent.spec.decoder, ask.decoder)
-        else:
-            maps = self.inventory.recipes_of(cell)
-            with cell.blames("trial.decoder"):
-                decoder = component_specs.decoder(ask, maps, len(names) or None)
-                if not decoder.plugin and "weights" in DECODER_FIELDS.get(decoder.name, ()):
-                    decoder = decoder.model_copy(update={"weights": self.inventory.encoder(decoder)})
+        maps, decoder = self._model(cell, parent, len(names) or None)
         assert ask.precision != "auto"
         spec = TrialSpec(
             train=train,
@@ -144,6 +127,8 @@ class Resolver:
             task=ask.task,
             classes=names if ask.task == "attribute" else (),
             targets=ask.targets,
+            labelled=lists.labelled,
+            labels=labels.kind if labels and lists.labelled else "own",
             precision=ask.precision,
             init={"decoder": InitFrom(parent=parent.fingerprint, checkpoint=cell.checkpoint)} if parent else {},
             lineage=self._lineage(train, parent),
@@ -158,9 +143,23 @@ class Resolver:
             component_specs.refuse_lone(spec, cell.name)
         return spec
 
+    def _model(
+        self, cell: Cell, parent: PlannedTrial | None, num_classes: int | None
+    ) -> tuple[tuple[MapRecipe, ...], DecoderSpec]:
+        """Return the maps that a cell reads, and its decoder: those of the finished trial that it goes on from."""
+        if cell.begun and parent:
+            self.notes.update(dict.fromkeys(start_notes(cell, parent.spec, self.data.families)))
+            return parent.spec.maps, component_specs.goes_on(parent.spec.decoder, cell.trial.decoder)
+        maps = self.inventory.recipes_of(cell)
+        with cell.blames("trial.decoder"):
+            decoder = component_specs.decoder(cell.trial, maps, num_classes)
+            if not decoder.plugin and "weights" in DECODER_FIELDS.get(decoder.name, ()):
+                decoder = decoder.model_copy(update={"weights": self.inventory.encoder(decoder)})
+        return maps, decoder
+
     def _classes(self, cell: Cell, train: SampleList, valid: SampleList) -> tuple[str, ...]:
         task, families = cell.trial.task, self.data.families
-        with cell.blames("trial.targets" if cell.trial.targets == "label" else "trial.task"):
+        with cell.blames(*(("trial.targets", "train") if cell.trial.targets == "label" else ("trial.task",))):
             image_task.refuse_idle(cell.trial, train, self.study.ask.evaluate.protocol, cell.explain is not None)
         with cell.blames("train.domains"):
             names = image_task.classes(task, train, self.study.ask.domains, families)
@@ -189,48 +188,10 @@ class Resolver:
             families=families,
         )
 
-    def _train_list(self, cell: Cell, parent: PlannedTrial | None) -> SampleList:
-        ask = cell.train
-        asked_of = self._counts(ask.count, self._names(ask.domains, cell))
-        own_counts = {domain: count - cell.skipped for domain, count in asked_of.items()}
-        mixture = Mixture(
-            counts=own_counts,
-            split="train",
-            pairing=ask.pairing,
-            seed=cell.axes["draw"],
-            within=ask.within,
-            skip=cell.skipped,
-        )
-        extra: dict[str, object] = {"mode": ask.mode} if ask.mode != "restart" else {}
+    def _train_lists(self, cell: Cell) -> TrainLists:
         base = cell.base
-        avoid = self._stems_seen(base, cell.begun) if ask.pairing == "disjoint" else set()
-        if ask.replay == "none":
-            return self._list(mixture, avoid, extra)
-        if base is None:
-            raise ConfigError(f"stage {cell.stage}: replay needs a parent; add `from: STAGE`")
-        old = self._planned[base].spec.train
-        asked = {**mixture.model_dump(exclude_defaults=True), **extra, "replay": old.digest}
-        own = select(self._samples, mixture, avoid)
-        return self._keep(own + replayed(self.lists[old.digest], len(own), mixture.seed), asked)
-
-    def _list(
-        self, mixture: Mixture, avoid: Collection[str] = (), extra: Mapping[str, object] | None = None
-    ) -> SampleList:
-        asked = mixture.model_dump(exclude_defaults=True) | dict(extra or {})
-        return self._keep(select(self._samples, mixture, avoid), asked)
-
-    def _keep(self, refs: list[SampleRef], asked: dict[str, object]) -> SampleList:
-        digest = self.data.digest(refs, asked)
-        self.lists[digest] = sorted(refs, key=lambda ref: ref.id)
-        return as_list(refs, digest, asked)
-
-    def _test_list(self, domain: str) -> SampleList:
-        limits = [count for count in (self.study.ask.evaluate.count, self.limit) if isinstance(count, int)]
-        count: int | None = min(limits) if limits else None
-        facts = self.data.facts(domain).get("test")
-        if facts and count is not None:
-            count = min(count, facts.images)
-        return self._list(Mixture(counts={domain: count}, split="test"))
+        avoid = self._stems_seen(base, cell.begun) if cell.train.pairing == "disjoint" else set[str]()
+        return self._lists.train(cell, self._planned[base].spec.train if base else None, avoid)
 
     @property
     def _protocol(self) -> dict[str, Any]:
@@ -262,7 +223,7 @@ class Resolver:
             return
         for domain in spec.valid.counts:
             asked: dict[str, object] = {"valid": spec.valid.digest, "domain": domain}
-            part = self._keep([ref for ref in self.lists[spec.valid.digest] if ref.domain == domain], asked)
+            part = self._lists.keep([ref for ref in self.lists[spec.valid.digest] if ref.domain == domain], asked)
             yield EvaluationSpec(
                 trial=spec.fingerprint, checkpoint="best", domain=domain, split="valid", test=part, **self._protocol
             )
@@ -274,13 +235,6 @@ class Resolver:
             seen |= {ref.stem for ref in self.lists[self._planned[cell].spec.train.digest]}
             cell = cell.parent
         return seen
-
-    def _names(self, asked: str | tuple[str, ...], cell: Cell) -> list[str]:
-        return counts.names(asked, cell.stage, cell.axes, self.study.ask.domains, self.data)
-
-    def _counts(self, asked: Number | dict[str, Number], names: Sequence[str]) -> dict[str, int]:
-        found = counts.by_domain(asked, names, self.study.ask.domains)
-        return {name: number for name, number in found.items() if number != "all"}  # a cell has a number for each
 
 
 def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limit: int | None = None) -> Resolved:
@@ -328,6 +282,14 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
             "name the domains of the study by --set domains=[...]"
         )
     return Resolved(record, resolver.planned, resolver.lists, data.present, resolver.unasked, tuple(cover))
+
+
+def _as_taught(cell: Cell, lists: TrainLists) -> Cell:
+    """Return a cell as its images with labels alone have it: where all that masks could say is labels, all are."""
+    if cell.train.labels:
+        with cell.blames("train.labels"):
+            image_task.refuse_twice(cell.trial)
+    return replace(cell, trial=cell.trial.model_copy(update={"targets": "label"})) if lists.is_weak else cell
 
 
 def _learned(cell: Cell, maps: Sequence[MapRecipe]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dfloc.sweep.fields import words_in
 from dfloc.sweep.train_keys import Number
 
 SplitCounts = list[tuple[Split, dict[str, Number]]]
+Part = tuple[str, Number | Mapping[str, Number], str | tuple[str, ...]]  # field, what it asks, and of which domains
 
 
 class Demand(NamedTuple):
@@ -115,10 +116,15 @@ def _split_counts(cell: Cell, study: Study, data: Data) -> SplitCounts:
     with cell.blames("train.domains", "train.valid_domains"):
         listed = [counts.names(of, cell.stage, cell.axes, domains, data) for of in (train.domains, train.judges)]
     with cell.blames("train.count", "train.valid"):
-        return [
-            ("train", counts.by_domain(train.count, listed[0], domains)),
-            ("valid", counts.by_domain(train.valid, listed[1], domains)),
-        ]
+        asked = counts.by_domain(train.count, listed[0], domains)
+        valid = counts.by_domain(train.valid, listed[1], domains)
+    if train.labels:
+        with cell.blames("train.labels"):
+            for domain, num in counts.labelled(train.labels, cell.stage, cell.axes, domains, data).items():
+                before = asked.get(domain, 0)
+                assert before != "all", "a cell has a number for each"
+                asked[domain] = before + num
+    return [("train", asked), ("valid", valid)]
 
 
 def _short(
@@ -137,7 +143,7 @@ def _short(
 
 def _without_reals(study: Study, data: Data) -> Iterator[str]:
     """Yield a sentence on sources of the study without real images, where those of others stand for `real`."""
-    lists = [of for cell in (*study.cells, *study.cover) for of in (cell.train.domains, cell.train.judges)]
+    lists = [of for cell in (*study.cells, *study.cover) for of in cell.train.named]
     if not any(of == counts.REAL or (isinstance(of, tuple) and counts.REAL in of) for of in lists):
         return
     there = counts.reals_of(study.ask.domains, data)
@@ -161,7 +167,9 @@ def _refuse_numbers(cells: tuple[Cell, ...], study: Study, data: Data) -> None:
     read, named = set[tuple[str, ...]](), dict[tuple[str, ...], Cell]()
     for cell in cells:
         train = cell.train
-        for field, asked, of in (("count", train.count, train.domains), ("valid", train.valid, train.judges)):
+        parts: list[Part] = [("count", train.count, train.domains), ("valid", train.valid, train.judges)]
+        parts += [("labels.count", train.labels.count, train.labels.domains)] if train.labels else []
+        for field, asked, of in parts:
             if isinstance(asked, Mapping):
                 found = counts.names(of, cell.stage, cell.axes, study.ask.domains, data)
                 read |= {(cell.stage, cell.case, field, name) for name in (*found, *_real_among(found))}
@@ -169,6 +177,6 @@ def _refuse_numbers(cells: tuple[Cell, ...], study: Study, data: Data) -> None:
                 named |= {(cell.stage, cell.case, field, name): cell for name in sorted(keys)}
     for (stage, case, field, name), cell in named.items():
         if (stage, case, field, name) not in read:
-            what = "trains" if field == "count" else "validates"
+            what = "validates" if field == "valid" else "trains"
             with cell.blames(f"train.{field}"):
                 raise ConfigError(f"train.{field} names {name}, but {cell.name} {what} on others; leave {name} out")

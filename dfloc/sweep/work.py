@@ -10,7 +10,7 @@ import torch
 from upath import UPath
 
 from dfloc import disk, plugin, registry, repro, storage
-from dfloc.config import Checkpoint, EvaluationSpec, ExplainSpec, TrialSpec
+from dfloc.config import Checkpoint, EvaluationSpec, ExplainSpec, SampleList, TrialSpec
 from dfloc.data import sample_lists
 from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_samples
 from dfloc.engine import checkpoint
@@ -91,7 +91,7 @@ def config_of(items: Sequence[Item], *, workspace: str, data: str, device: str, 
     """
     for item in items:
         spec = item.trial.spec
-        if any(map(is_expected, (spec.train, spec.valid, *(one.test for one in item.evaluations)))):
+        if any(map(is_expected, _lists(spec, item.evaluations))):
             raise WorkspaceError(f"{item.name} is planned on samples that are not there; import them first")
     asked = [
         {
@@ -163,7 +163,14 @@ def _train(work: Work, ledger: Ledger, attempt: Attempt) -> Iterator[Progress]:
     samples = work.samples(spec.train.digest)
     tokens = spec.decoder.reads_tokens
     of = None if spec.task == "localize" else label(spec)
-    source = StoredSource(store, spec.maps, samples, spec.targets, spec.seed, spec.augment, tokens=tokens, label=of)
+    weak = [sample.id for sample in work.samples(spec.labelled.digest)] if spec.labelled else []
+    source = StoredSource(
+        *(store, spec.maps, samples, spec.targets, spec.seed, spec.augment),
+        tokens=tokens,
+        label=of,
+        labelled=frozenset(weak),
+        labels=spec.labels,
+    )
     valid = StoredSource(store, spec.maps, work.samples(spec.valid.digest), tokens=tokens, label=of)
     records = list(attempt.records)
     for (result,) in fit([member], source, valid, THREADS):
@@ -236,6 +243,12 @@ def _encoder(work: Work) -> dict[str, torch.Tensor] | None:
     if work.spec.start or name is None or decoder.weights is None:
         return None
     return WeightsIndex(work.workspace).encoder(name, decoder.weights, kind)
+
+
+def _lists(spec: TrialSpec, evaluations: Sequence[EvaluationSpec]) -> list[SampleList]:
+    """Return every list that a trial's work reads."""
+    own = [spec.train, spec.valid, *([spec.labelled] if spec.labelled else [])]
+    return own + [one.test for one in evaluations]
 
 
 def _shapes(spec: TrialSpec) -> list[Any]:

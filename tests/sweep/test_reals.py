@@ -6,7 +6,6 @@ from types import MappingProxyType
 
 import pytest
 
-from dfloc.config import SampleList
 from dfloc.data import mini
 from dfloc.data.manifest import DomainKind
 from dfloc.errors import ConfigError, DataError
@@ -248,7 +247,7 @@ def test_real_images_are_no_exposure_and_no_fold(tmp_path: Path) -> None:
 
 
 def balance(real: int, fake: int) -> reals.Balance:
-    return reals.Balance.of(SampleList(digest="", counts={"s/real": real, "s/a": fake}))
+    return reals.Balance.of({"s/real": real, "s/a": fake})
 
 
 def test_over_three_to_one_is_uneven_and_one_side_alone_is_not() -> None:
