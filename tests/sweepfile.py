@@ -23,6 +23,7 @@ SECTIONS = {
     "ScheduleSpec": ("trial.schedule", "How the learning rate changes."),
     "AugmentAsk": ("trial.augment", "How training images are changed."),
     "AugmentOp": ("trial.augment.ops", "One random change."),
+    "LabelsAsk": ("train.labels", "Images that are trained on by their labels alone, beside those with masks."),
     "FromAsk": ("from", "Whose weights a stage starts from; a bare name is a stage."),
     "EvaluateAsk": ("evaluate", "What every trial is scored on."),
     "CellEvaluateAsk": ("stages.STAGE.evaluate", "What of it a stage or a case may say otherwise."),
@@ -56,6 +57,11 @@ EXAMPLES = {
         "layer": "block11",
         "valid": "300",
         "valid_domains": "[celebahq/ldm]",
+    },
+    **{
+        "labels": "{domains: [held_out, real], count: 500}",
+        "train.labels count": "500",
+        "train.labels targets": "label",
     },
     **{"pairing": "disjoint", "within": "3000", "replay": "equal", "mode": "cumulative", "maps": "[clip-rn50/layer3]"},
     **{

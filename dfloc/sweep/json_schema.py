@@ -48,6 +48,7 @@ MODELS = (
 FREE = {"type": ["string", "null"]}  # the name of an axis, `${...}`, a bare name, or a key taken away
 # An axis may be a list too, and stand below the path of its name.
 LOOSE = {"space": {"type": "object", "additionalProperties": {"type": ["object", "array", "null"]}}}
+PARTED = {"type": "array", "items": {"$ref": "#/$defs/TrainPart"}}  # with masks, and with labels alone
 INTERNAL = frozenset({"plugin"})  # keys of a spec that dfloc fills in
 
 
@@ -62,6 +63,8 @@ def schema() -> dict[str, Any]:
         definitions |= own.pop("$defs") | {model.__name__: own}
     described = {model.__name__: meanings(model) for model in MODELS}
     made = {name: _part(name, found, described.get(name, {})) for name, found in definitions.items()}
+    labels = made["LabelsAsk"]["properties"]["targets"]
+    made["TrainPart"] = made["TrainAsk"] | {"properties": made["TrainAsk"]["properties"] | {"targets": labels}}
     root = made["StudyAsk"]
     presets = {"type": "object", "additionalProperties": {"anyOf": [{"$ref": "#/$defs/StudyAsk"}, {"type": "null"}]}}
     whole = root | {"properties": root["properties"] | {"presets": presets}, "required": ["stages"]}
@@ -102,7 +105,7 @@ def _part(name: str, found: Mapping[str, Any], described: Mapping[str, str]) -> 
         known = PARTS.get(key) if name in ("StudyAsk", "StageAsk", "CaseAsk") and "$ref" not in body else None
         loose = {"$ref": f"#/$defs/{known.__name__}"} if known else LOOSE.get(key) or _loose(body)
         told = {"description": described[key]} if key in described else {}
-        properties[key] = {"anyOf": [loose, FREE]} | told
+        properties[key] = {"anyOf": [loose, *([PARTED] if known is TrainAsk else []), FREE]} | told
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 

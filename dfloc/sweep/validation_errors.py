@@ -104,8 +104,8 @@ def distinct(error: ValidationError) -> list[Mistake]:
     for one in error.errors():
         loc = tuple(part for part in one["loc"] if not UNION_BRANCH.fullmatch(str(part)))
         why = _why(one["type"], one["msg"], one.get("ctx", {}))
-        if loc in found and why not in found[loc].why:
-            why = f"{found[loc].why}, or {why}"
+        if loc in found:
+            why = found[loc].why if why in found[loc].why else f"{found[loc].why}, or {why}"
         found[loc] = Mistake(loc, one["type"], why, one["input"])
     deeper = {loc[:length] for loc in found for length in range(len(loc))}
     return sorted(

@@ -52,6 +52,37 @@ def test_shuffled_targets_are_other_images_ones(data: Data) -> None:
         assert sorted(batch.target_BHW.sum((1, 2)).tolist()) == sorted(own.target_BHW.sum((1, 2)).tolist())
 
 
+def test_labels_stand_beside_masks(data: Data) -> None:
+    """Images of `labelled` are wholly fake, or real, as their label says; the others keep their masks."""
+    weak, everything = {sample.id for sample in data.samples[1:4]}, list(range(6))
+    own = StoredSource(data.store, [data.recipe], data.samples)
+    both = StoredSource(data.store, [data.recipe], data.samples, labelled=weak)
+    first, second = own.batch(everything, 1), both.batch(everything, 1)
+    assert torch.equal(first.x, second.x)
+    for place, sample in enumerate(both.samples):
+        expected = torch.ones_like(first.target_BHW[0]) * (sample.mask_kind != "real")
+        assert torch.equal(second.target_BHW[place], expected if sample.id in weak else first.target_BHW[place])
+    every = StoredSource(data.store, [data.recipe], data.samples, labelled={one.id for one in data.samples})
+    label = StoredSource(data.store, [data.recipe], data.samples, "label")
+    assert torch.equal(every.batch(everything, 1).target_BHW, label.batch(everything, 1).target_BHW)
+
+
+def test_shuffled_labels_move_among_themselves(data: Data) -> None:
+    samples = [one._replace(mask_kind="real") if place % 2 else one for place, one in enumerate(data.samples)]
+    weak, everything = {sample.id for sample in samples[:4]}, list(range(6))
+    own = StoredSource(data.store, [data.recipe], samples, labelled=weak).batch(everything, 1).target_BHW
+    found = [
+        StoredSource(data.store, [data.recipe], samples, seed=seed, labelled=weak, labels="shuffled")
+        for seed in range(8)
+    ]
+    drawn = [one.batch(everything, 1).target_BHW for one in found]
+    for one in drawn:
+        assert torch.equal(one[4:], own[4:]), "masks stay"
+        assert sorted(one[:4].flatten(1).float().mean(1).tolist()) == [0, 0, 1, 1]
+    assert any(not torch.equal(one, own) for one in drawn)
+    assert torch.equal(drawn[3], found[3].batch(everything, 7).target_BHW), "the same in every epoch"
+
+
 def masked(*masks: str) -> list[SampleRef]:
     kinds = ["fake_is_black" if mask else "real" for mask in masks]
     return [
