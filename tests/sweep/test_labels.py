@@ -9,6 +9,7 @@ from dfloc.planned import PlannedTrial
 from dfloc.sweep import reals
 from dfloc.sweep.plan import Resolved
 from dfloc.sweep.sweep_file import SweepFile
+from tests.report.planned import planned as planned_at
 from tests.sweep.test_reals import TINY, planned
 
 MIXED = """
@@ -166,3 +167,13 @@ def test_both_spellings_are_one_file(tmp_path: Path) -> None:
     one, other = (SweepFile(tmp_path / name).choose("own").values for name in ("a.yaml", "b.yaml"))
     assert one == other
     assert TINY
+
+
+@pytest.mark.parametrize(("preset", "most"), [("paper", 3000), ("mini", 48), ("smoke", 4)])
+def test_masks_alone_are_the_trials_of_exposure(preset: str, most: int) -> None:
+    scratch = {one.fingerprint for one in planned_at("exposure", preset).trials if one.stage == "scratch"}
+    mixed = [one for one in planned_at("masks-or-labels", preset).trials if one.case == "clip"]
+    shared = [one for one in mixed if one.fingerprint in scratch]
+    assert {one.axes["n"] for one in shared} >= {most}
+    assert {one.axes["m"] for one in shared} == {0}
+    assert {one.axes["held_out"] for one in shared} == {one.axes["held_out"] for one in mixed}
