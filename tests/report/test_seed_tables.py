@@ -24,6 +24,11 @@ FULL = {
     "Repaint P2": "celebahq/repaint-p2",
     **{name: f"celebahq/{name.lower()}" for name in ("LDM", "LaMa", "Pluralistic")},
 }
+TWO_STEP = {
+    "Generalist": "generalist",
+    "Detector + Generalist": "detector+generalist",
+    "Classifier + 4 Specialists": "classifier+4-specialists",
+}
 ROWS: Mapping[str, Mapping[str, str]] = {
     "s000.budgets": {
         "9,000 each per model": "9000-each-per-model",
@@ -52,14 +57,8 @@ ROWS: Mapping[str, Mapping[str, str]] = {
             *(("Repaint-LDM", "ldm"), ("LaMa", "lama"), ("Pluralistic", "pluralistic")),
         )
     },
-    **dict.fromkeys(
-        ("s000.two_step.domain_only", "s000.two_step.with_real"),
-        {
-            "Generalist": "generalist",
-            "Detector + Generalist": "detector+generalist",
-            "Classifier + 4 Specialists": "classifier+4-specialists",
-        },
-    ),
+    "s000.two_step.domain_only": TWO_STEP,
+    "s000.two_step.with_real": TWO_STEP,
 }
 METRICS = {"IoU": "iou", "PBCA": "pbca", "AP": "ap"}
 METHODS = {"GC": "gradcam", "PT": "patches", "AT": "attention"}
