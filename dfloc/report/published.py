@@ -99,6 +99,12 @@ def load(path: Path = SHIPPED, *, unpublished: bool = False) -> dict[str, Publis
     return {study["id"]: _table(study, names, sources) for study in studies}
 
 
+def documents(path: Path = SHIPPED) -> dict[str, str]:
+    """Return what each document is, by its name."""
+    content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    return {name: source["cite"] for name, source in content["sources"].items()}
+
+
 def choose(tables: Mapping[str, PublishedTable], ids: tuple[str, ...]) -> list[PublishedTable]:
     """Return the tables that a study stands beside.
 
