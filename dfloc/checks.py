@@ -16,7 +16,7 @@ class Check(Frozen):
         stage: whose training: `stage` or `stage/case`.
         axes: values of the stage's axes that tell the training; none where it has one.
         domain: the test domain, in full.
-        metric: a metric of images of its protocol.
+        metric: a metric of images of its protocol; its first one where it is left out.
         published: the number's place in the published tables: table, row, column.
         value: the number itself, a fraction, where no table has it.
         tolerance: by how much ours may be away, a fraction.
@@ -27,7 +27,7 @@ class Check(Frozen):
     stage: Annotated[str, Field(min_length=1)]
     axes: dict[str, Value] = Field(default_factory=dict)
     domain: str
-    metric: str = "iou"
+    metric: str | None = None
     published: Annotated[tuple[str, ...], Field(min_length=3, max_length=3)] | None = None
     value: Real | None = None
     tolerance: Annotated[Real, Field(ge=0)]

@@ -40,10 +40,11 @@ class Put:
         return conclusions.CHIPS[self.verdict.state]
 
     @property
-    def share(self) -> str:
-        """In how many resamples the claim holds; empty where that is not known."""
-        share = self.verdict.share
-        return "" if share is None else f" (holds in {100 * share:.0f} % of resamples)"
+    def beside(self) -> str:
+        """In how many resamples the claim holds, or why it is not decided; empty where neither is known."""
+        share, why = self.verdict.share, self.verdict.why
+        told = why if share is None else f"holds in {100 * share:.0f} % of resamples"
+        return f": {told}" if told else ""
 
     @property
     def said(self) -> str:

@@ -127,7 +127,7 @@ def _table(study: Study, found: Sequence[Checked]) -> Table:
         Column("Difference", less),
         Column("Tolerance", lambda each: Cell(f"{each.check.tolerance:g}")),
         Column("Why that much", lambda each: Cell(each.check.because), words=True),
-        Column("Metric", lambda each: Cell(each.check.metric), words=True, small=True),
+        Column("Metric", lambda each: Cell(_metric(study, each)), words=True, small=True),
         Column("Training", lambda each: Cell(_training(each.check)), words=True, small=True),
         Column("Source", lambda each: Cell(" ".join(each.check.published or ())), words=True, small=True),
     ]
@@ -140,6 +140,11 @@ def _table(study: Study, found: Sequence[Checked]) -> Table:
         rows=[table.row(columns, each) for each in found],
         best="",
     )
+
+
+def _metric(study: Study, each: Checked) -> str:
+    key = each.check.metric
+    return next((one.label for one in study.protocol.metrics if one.key == key), key or study.first.label)
 
 
 def _training(check: Check) -> str:

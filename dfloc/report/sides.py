@@ -139,7 +139,7 @@ def areas(study: Study) -> Side:
             continue
         source = sources.pop()
         tested = ((group, SOURCES_TEST),)
-        parts.setdefault((setup, f"{source}/iou"), MeanOver(tested))
+        parts.setdefault((setup, f"{source}/{IOU}"), MeanOver(tested))
         parts.setdefault((setup, f"{source}/slope"), MeanOver(tested, IOU_SLOPE.key))
         models.setdefault(_words(group))
     why = RANDOM if study.random_weights else "no Patches of Dolos' setups is scored on its test set here"
