@@ -9,6 +9,7 @@ from pydantic import Field
 from upath import UPath
 
 from dfloc import disk, storage
+from dfloc.checks import Check
 from dfloc.errors import WorkspaceError
 from dfloc.frozen import Frozen
 from dfloc.ids import SampleId
@@ -47,6 +48,7 @@ class SweepRecord(Frozen):
         weights: digest of a backbone's weights -> the word by which the sweep named them.
         search: what is searched; none where every trial is written in the sweep's file.
         earlier: of a union, the searches of other stages.
+        checks: numbers that are known beforehand.
         replaced: of a union, trials in whose place a newer start planned others.
     """
 
@@ -70,6 +72,7 @@ class SweepRecord(Frozen):
     search: SearchRecord | None = None
     earlier: tuple[SearchRecord, ...] = ()
     replaced: tuple[PlannedTrial, ...] = ()
+    checks: tuple[Check, ...] = ()
 
     @property
     def searches(self) -> tuple[SearchRecord, ...]:

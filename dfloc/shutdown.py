@@ -22,8 +22,8 @@ GONE = 75
 """Exit code of a driver whose Ray is gone: sysexits' "temporary failure", the same command goes on."""
 
 CODES = (
-    "Exit codes: 0 done, 1 a trial failed, 2 refused, 130 Ctrl-C, 143 ended by TERM, 129 by HUP, 137 killed by "
-    f"signal 9, {GONE} Ray is gone. After the last five the same command goes on."
+    "Exit codes: 0 done, 1 a trial or a check failed, 2 refused, 130 Ctrl-C, 143 ended by TERM, 129 by HUP, 137 killed "
+    f"by signal 9, {GONE} Ray is gone. After the last five the same command goes on."
 )
 NAMES = ("INT", "TERM", "HUP")
 SHOW_CURSOR = "\x1b[?25h"

@@ -32,6 +32,7 @@ SECTIONS = {
     "AxisAsk": ("search.space.AXIS", "What is drawn for an axis; a list is its choices."),
     "SamplerAsk": ("search.sampler", "How points are drawn."),
     "PrunerAsk": ("search.pruner", "Which trials are stopped early."),
+    "Check": ("checks", "A published number that the study's own should meet; one of `published` and `value`."),
 }
 
 # One value of each key; where several models have a key of one name, by the place.
@@ -118,6 +119,17 @@ EXAMPLES = {
     **{"pruner": "{name: asha, min_epochs: 2}", "choices": "[bce, dice]", "low": "1e-5", "high": "1e-2", "log": "true"},
     **{"whole": "true", "of": "backbone", "search.sampler name": "tpe", "startup": "16", "search.pruner name": "asha"},
     **{"min_epochs": "2", "factor": "3"},
+    **{
+        "checks": "[{name: fake, stage: baselines, domain: celebahq/ldm, value: 0.19, tolerance: 1e-4, because: a}]",
+        "checks name": "all fake",
+        "axes": "{decoder: all-fake}",
+        "domain": "celebahq/ldm",
+        "metric": "f1_fixed",
+        "published": "[s000.cross_domain.vit_rn50, celebahq/ldm, train_all_4]",
+        "value": "0.1891",
+        "tolerance": "0.02",
+        "because": "no training had a seed",
+    },
 }
 
 HEAD = """# A sweep file

@@ -38,7 +38,8 @@ LAYERS = {
     "dfloc.notebook": 6,
 }
 GROUND_FLOOR = {
-    *("arithmetic", "augmentation", "axis", "backbones", "components", "config", "database_uri", "digests", "disk"),
+    *("arithmetic", "augmentation", "axis", "backbones", "checks", "components", "config", "database_uri", "digests"),
+    "disk",
     *("driver_notes", "epochs", "errors", "frozen"),
     *("identity", "ids", "lock", "logfile", "measures", "memory", "mlflow_names", "outcome", "owner", "packages"),
     *("planned", "plugin", "plugin_modules", "ray_log", "record", "registry", "repro", "rows_file", "screen"),

@@ -39,6 +39,7 @@ def dolos_2024() -> Protocol:
         truth="a pixel is fake where the mask is not wholly real; maps are resized to the mask, bicubic",
         all_fake=lambda fake_B, pixels_B: {"iou": fake_B / pixels_B, "pbca": fake_B / pixels_B},
         of_pair=_of_pair,
+        ranks=_ranks,
     )
 
 
@@ -55,10 +56,15 @@ def _of_pair(fakes: Table, reals: Table, valid: Table | None) -> dict[str, float
 
 def _ranked_by(rows: Table) -> Array:
     """Return the scores in the order of the list, that of ids, whatever the order of the rows is."""
+    return _ranks(rows)[np.argsort(column(rows, "id").astype(str))]
+
+
+def _ranks(rows: Table) -> Array:
+    """Return the score of each row."""
     name = next((name for name in ("fake_logit", "score") if known(rows, name)), "mean_prob")
     scores = column(rows, name).astype(np.float64)
     refuse(scores, ~np.isfinite(scores), f'in "{name}"', "a finite number")
-    return scores[np.argsort(column(rows, "id").astype(str))]
+    return scores
 
 
 def _bicubic(prob_B1hw: Tensor, size: tuple[int, int]) -> Tensor:

@@ -54,6 +54,7 @@ IMAGE_RIGHT = Metric("image_right", "Images called right")  # 1 or 0 of each: ov
 POOLED_IOU = Metric("pooled_iou", "Pooled IoU", of_set=True)
 F1_CHOSEN = Metric("f1_valid", "F1 at the validation threshold", of_set=True)
 FALSE_ALARM = Metric("false_alarm_area", "False-alarm area", higher_is_better=False, of_set=True)
+IOU_SLOPE = Metric("iou_slope", "Slope of IoU over mask area", bounds=(float("-inf"), float("inf")), of_set=True)
 REALS_FLAGGED = Metric("reals_flagged", "Reals flagged", higher_is_better=False)  # whatever the protocol: `alarms`
 REALS_AREA = Metric("reals_area", "Area called fake on reals", higher_is_better=False)
 

@@ -49,6 +49,7 @@ class Protocol:
             each row, NaN where it has none.
         of_pair: rows of fakes, of one or several domains, rows of reals, and rows of both of the trial's validation
             list, where they are there -> numbers of the pair (`metrics.pairs.summarise_pair`).
+        ranks: rows -> what images are ranked by where `of_pair` tells fakes from reals by a map; none: it does not.
         reads_valid: whether `of_pair` chooses something on validation images.
         by_task: by task those of `metrics` that its pages show, in their order, the first one of images; of a task that
             is not there all of them.
@@ -68,6 +69,7 @@ class Protocol:
     out_of_range: str = ""
     of_images: Callable[[Table], dict[str, Array]] | None = None
     of_pair: Callable[[Table, Table, Table | None], dict[str, float]] = lambda fakes, reals, valid: {}
+    ranks: Callable[[Table], Array] | None = None
     reads_valid: bool = False
     by_task: Mapping[str, tuple[Metric, ...]] = field(default_factory=dict)
 

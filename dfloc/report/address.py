@@ -5,8 +5,9 @@ from functools import partial
 from typing import NamedTuple
 
 from dfloc.data import dolos
-from dfloc.metrics.metric import IMAGE_RECALL, IMAGE_RIGHT, IOU
+from dfloc.metrics.metric import IMAGE_AP, IMAGE_RECALL, IMAGE_RIGHT, IOU
 from dfloc.metrics.pairs import reals_of
+from dfloc.report import setups
 from dfloc.report.budgets import Budget, lines
 from dfloc.report.comparable import fits
 from dfloc.report.controls import blocks, name_of
@@ -21,9 +22,10 @@ MATRICES = (("test_domain", "train_domain"), ("test_domain", "training_data"))
 DETECTION, ATTRIBUTION = IMAGES = (("train_domain", "test_domain"), ("model", "class"))  # of what images are called
 SPLITS: Mapping[str, Which] = {"id": known, "ood": unknown}
 SETUP = "C"  # of Dolos: full supervision
+METRICS = {"ap": IMAGE_AP.key}  # of fakes beside reals, where they stand with metrics of maps
 SOURCES_TEST = "celebahq/repaint-p2"
 UNSEEN = "s004.table4"  # its models stand in other tables
-PATCHES = {"model": "Xception to block 2 + 1x1"}
+PATCHES = {"model": setups.PATCHES}
 CLIP_LINEAR, THESIS = {"model": "CLIP frozen, linear"}, "classifier"
 CLASSIFIERS: Mapping[str, Mapping[str, str]] = {
     "xception41_scratch": {"model": "timm xception41", "weights": "random"},
@@ -166,14 +168,24 @@ def _other(cell: PublishedNumber, domain: str) -> str:
 
 
 def _source(_: Study, model: Model, cell: PublishedNumber) -> Ours:
-    source, metric = str(cell.col).split("/")
-    training = f"{source}/{SOURCES_TEST.split('/')[1]}"
-    return Ours(_at(model, training, [SOURCES_TEST], cell) if cell.row == SETUP else [], metric)
+    return _supervised(model, cell, str(cell.col).partition("/")[2])
 
 
 def _method(_: Study, model: Model, cell: PublishedNumber) -> Ours:
-    metric = str(cell.col).split("/")[0]
-    return Ours(_at(model, SOURCES_TEST, [SOURCES_TEST], cell) if cell.row == SETUP else [], metric)
+    return _supervised(model, cell, str(cell.col).partition("/")[0])
+
+
+def _supervised(model: Model, cell: PublishedNumber, metric: str) -> Ours:
+    """Find a localizer by what it is trained with, masks or labels, and on which domains."""
+    wanted = {*cell.requires["train"]}
+    found = [one for one in model.columns if _setup_of(one) == (cell.row, wanted)]
+    column = next(iter([*_exact(found, cell), *found]), None)
+    return Ours(_of(column, [SOURCES_TEST]), METRICS.get(metric, metric))
+
+
+def _setup_of(column: MatrixColumn) -> tuple[str, frozenset[str]]:
+    spec = column.group.first.trial.spec
+    return setups.setup(spec), setups.trained(spec)
 
 
 def _unseen(study: Study, model: Model, cell: PublishedNumber) -> Ours:

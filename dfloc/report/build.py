@@ -14,6 +14,7 @@ from dfloc.report import (
     areas,
     budgets,
     captions,
+    checks,
     comparison,
     conclusions,
     confusion,
@@ -130,7 +131,7 @@ def _report(workspace: Workspace, whole: Study, studies: Sequence[Study], spaces
         sections += [section.marked(protocol, protocol) for section in drawn] if number else drawn
         footer += [*overview.footer(one), *place.unmatched(one, tables, found)]
         compared |= bool(place.matched(found))
-    sections = _starred(sections)
+    sections = [*checks.sections(studies), *_starred(sections)]
     return Report(
         title=record.title,
         subtitle=f"Sweep {record.sweep}, data {record.data}. {overview.state_line(whole)}",

@@ -10,15 +10,15 @@ from dfloc.config import DecoderSpec, TrialSpec
 from dfloc.data import dolos
 from dfloc.measures import WATCHED
 from dfloc.models.decoders import OUTPUT_SIZE
-from dfloc.report import recipe
+from dfloc.report import recipe, setups
 from dfloc.report.published import PublishedNumber
 
 TIMM = "timm "
 FROZEN = {"CLIP frozen, linear": ("clip-", "projected"), "SAM frozen, linear": ("sam-vit-", "pooled")}
 """Linear classifiers of images, as the published tables name them: how the backbone begins that they read, its map."""
-PATCHES_STEPS = 500  # what Dolos calls an epoch of Patches
 EACH = re.compile(r"one model per domain, (\d+) each\b")
-CALLED = {"facebook/sam2.1-hiera-small": "sam2.1_hiera_small"}  # the library's own download -> the documents' word
+CALLED = {"facebook/sam2.1-hiera-small": "sam2.1_hiera_small", "ffd": "FFD xcp_reg"}
+"""Our word for weights -> the documents'."""
 PLAIN = {"targets": "own", "prior": None, "standardize": False, "BatchNorm": "train"}
 """What no published model does otherwise."""
 CLIP_RECIPE = {
@@ -29,8 +29,6 @@ CLIP_RECIPE = {
     "epoch_steps": None,
 }
 """How every published localizer on CLIP was trained: by DeCLIP's trainer, which the thesis kept."""
-PATCHES_RECIPE = {"optimizer": "adam 0.001", "schedule": "constant", "selection": "loss", "batch": 16}
-"""How Dolos' Patches were trained."""
 RANDOM = "random weights: our numbers mean nothing beside published ones"
 DRIFTED = "RN50 alone is not comparable: the published one's BatchNorm moved while it was called frozen"
 
@@ -111,8 +109,8 @@ def is_via(requires: Mapping[str, Any], spec: TrialSpec) -> bool:
 def is_model(words: str, spec: TrialSpec) -> bool:
     """Return whether a spec is of a model as the published tables name it: Patches, a segmenter, a classifier."""
     decoder = spec.decoder
-    if _is_patches(words):
-        return (decoder.name, decoder.block) == ("xception", 2)
+    if setups.method(words):
+        return setups.is_method(words, spec)
     if words in FROZEN:
         backbone, read = FROZEN[words]
         maps = [each.name for each in spec.maps]
@@ -141,6 +139,8 @@ def _called(spec: TrialSpec) -> str:
 def _unstated(cell: PublishedNumber, spec: TrialSpec) -> list[str]:
     """Return what of ours no published model has, where its table does not speak of it: another loss, augmentation."""
     model = str(cell.requires.get("model", ""))
+    if setups.method(model):
+        return [gap for gap in _trained(cell, spec) if gap]
     wanted = "ce" if model in FROZEN or model.startswith(TIMM) else "bce"
     found = [] if model.startswith("smp") else [_differ("loss", wanted, recipe.loss(spec.loss))]
     found += [] if "augment" in cell.requires else [_differ("augmentation", "none", recipe.augment(spec.augment))]
@@ -152,8 +152,8 @@ def _trained(cell: PublishedNumber, spec: TrialSpec) -> list[str]:
     maps, wanted = cell.requires.get("maps", []), dict[str, Any](PLAIN)
     if maps and all(name.startswith("clip-") for name in maps):
         wanted |= {**CLIP_RECIPE, **_lists(spec), "batch": 32 if len(maps) > 1 else 64}
-    elif _is_patches(str(cell.requires.get("model", ""))):
-        wanted |= {**PATCHES_RECIPE, **_lists(spec)}
+    elif setups.method(model := str(cell.requires.get("model", ""))):
+        wanted |= {**_lists(spec), **setups.recipe_of(model, spec)}
     ours = {
         "targets": spec.taught,
         "prior": spec.decoder.prior,
@@ -168,6 +168,7 @@ def _trained(cell: PublishedNumber, spec: TrialSpec) -> list[str]:
         "validated on": spec.valid.counts,
         "pairing": spec.train.asked.get("pairing", "stems"),
         "drawn from the first": spec.train.asked.get("within"),
+        **setups.found_in(spec),
     }
     return [_differ(field, value, ours[field]) for field, value in wanted.items()]
 
@@ -186,10 +187,6 @@ def _lists(spec: TrialSpec) -> dict[str, Any]:
     }
 
 
-def _is_patches(words: str) -> bool:
-    return "Xception to block 2 + 1x1" in words
-
-
 def _data(_: Any, ours: Setting, __: str) -> str:
     sets = {domain: dolos.COUNTS.get(domain, {}).get("test") for domain in ours.tested}
     less = [domain for domain, count in sets.items() if count and not count.matches(ours.tested[domain])]
@@ -197,8 +194,10 @@ def _data(_: Any, ours: Setting, __: str) -> str:
 
 
 def _test(wanted: Any, ours: Setting, _: str) -> str:
-    wanted = [wanted["localization"]] if isinstance(wanted, Mapping) else wanted
     tested = list(ours.tested)
+    if isinstance(wanted, Mapping):  # each number is of one domain, whatever else is tested
+        wanted = [wanted["localization"]]
+        return "" if {*wanted} <= {*tested} else f"tested on {_words(wanted)}, ours on {_words(tested)}"
     return "" if set(wanted) == set(tested) else f"tested on {_words(wanted)}, ours on {_words(tested)}"
 
 
@@ -207,9 +206,13 @@ def _valid(wanted: Any, ours: Setting, _: str) -> str:
 
 
 def _weights(wanted: Any, ours: Setting, _: str) -> str:
-    words = {ours.words.get(each.weights, each.weights) for each in ours.spec.maps} - {"none"}
+    own = ours.spec.decoder.weights
+    digests = [*(each.weights for each in ours.spec.maps), *([own] if own and wanted != "random" else [])]
+    words = {ours.words.get(digest, digest) for digest in digests} - {"none"}
     if wanted == "random" and not words:  # nothing is pretrained: all weights are the trial's own
         return "pretrained weights" if ours.spec.decoder.weights else ""
+    if not words:
+        return f"weights {_words(wanted)}, ours random"
     asked = {wanted} if isinstance(wanted, str) else set(wanted)
     others = {CALLED.get(word, word) for word in words} - asked
     return f"weights {_words(wanted)}, ours {_words(sorted(others))}" if others else ""
@@ -233,8 +236,8 @@ def _input(wanted: Any, ours: Setting, _: str) -> str:
 def _model(wanted: Any, ours: Setting, _: str) -> str:
     if not is_model(str(wanted), ours.spec):
         return f"model {wanted}, ours {recipe.decoder(ours.spec)}"
-    if _is_patches(str(wanted)):
-        return _differ("epochs of so many iterations:", PATCHES_STEPS, ours.spec.epoch_steps or "all images")
+    if setups.method(str(wanted)):
+        return _differ("epochs of so many iterations:", setups.STEPS, ours.spec.epoch_steps or "all images")
     return ""
 
 

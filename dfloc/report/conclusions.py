@@ -124,12 +124,18 @@ def _cell(verdict: Verdict, note: str = "") -> Cell:
     if verdict.share is not None and verdict.state == "fails":
         share = f", holds in {100 * verdict.share:.0f} % of resamples"
     marks: Mapping[State, str] = {"holds": "", "fails": "bad"}
-    told = [_numbers(verdict), f"{verdict.why}." if verdict.why else "", verdict.model, note and f"Note: {note}."]
     words = WORDS[verdict.state] + (share if verdict.state not in UNDECIDED else "")
-    return Cell(words, " ".join(filter(None, told)), mark=marks.get(verdict.state, "hole"))
+    return Cell(words, said(verdict, note), mark=marks.get(verdict.state, "hole"))
 
 
-def _numbers(verdict: Verdict) -> str:
+def said(verdict: Verdict, note: str = "") -> str:
+    """Return what stands behind a verdict: its numbers, why they do not decide, and our model."""
+    told = [numbers(verdict), f"{verdict.why}." if verdict.why else "", verdict.model, note and f"Note: {note}."]
+    return " ".join(filter(None, told))
+
+
+def numbers(verdict: Verdict) -> str:
+    """Return the numbers of a verdict by name, with their intervals."""
     told = []
     for name, values in verdict.numbers.items():
         spans = (verdict.spans or {}).get(name)

@@ -67,7 +67,7 @@ class Group:
     @property
     def metrics(self) -> set[str]:
         """The numbers that its rows have."""
-        return {key for result in self.scored for each in result.scores.values() for key in each.values}
+        return {key for result in self.scored for each in result.scores.values() for key in each.known}
 
     def measures(self, metric: str | None) -> bool:
         """Return whether its rows may have a metric; None: the one that stands for their protocol."""

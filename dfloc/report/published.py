@@ -99,6 +99,12 @@ def load(path: Path = SHIPPED, *, unpublished: bool = False) -> dict[str, Publis
     return {study["id"]: _table(study, names, sources) for study in studies}
 
 
+def documents(path: Path = SHIPPED) -> dict[str, str]:
+    """Return what each document is, by its name."""
+    content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    return {name: source["cite"] for name, source in content["sources"].items()}
+
+
 def choose(tables: Mapping[str, PublishedTable], ids: tuple[str, ...]) -> list[PublishedTable]:
     """Return the tables that a study stands beside.
 
@@ -155,6 +161,13 @@ def _cells(study: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Publi
             )
 
 
+def _domain(name: str, source: str) -> str:
+    """Return a domain of a column's source: `SOURCE/a (celebahq: b)` is `celebahq/b`, and `ffhq/a`."""
+    plain, _, other = name.replace("SOURCE", source).partition(" (")
+    own, _, generator = other.rstrip(")").partition(": ")
+    return f"{source}/{generator}" if own == source else plain
+
+
 def _requires(requires: Mapping[str, Any], row: str | int, col: str | int) -> dict[str, Any]:
     names = {"by_row": row, "by_col": col, "by_method": str(col).rpartition("/")[2]}
     merged = {key: value for key, value in requires.items() if key not in names}
@@ -164,5 +177,5 @@ def _requires(requires: Mapping[str, Any], row: str | int, col: str | int) -> di
         merged["epochs"] = merged["epochs"].get(row)
     if isinstance(merged.get("train"), Mapping):  # SOURCE: that of the column, celebahq/iou
         source = str(col).partition("/")[0]
-        merged["train"] = {str(name).replace("SOURCE", source): count for name, count in merged["train"].items()}
+        merged["train"] = {_domain(str(name), source): count for name, count in merged["train"].items()}
     return merged

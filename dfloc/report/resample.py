@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfloc.config import Checkpoint
-from dfloc.metrics.intervals import Mean
+from dfloc.metrics.intervals import Images, Mean
 from dfloc.metrics.metric import IOU
 from dfloc.report.estimate import Run, average
 from dfloc.report.groups import Group, Repetition, places
@@ -69,11 +69,13 @@ def resample(parts: Sequence[MeanOver], *, num: int = NUM, seed: int = 0) -> Arr
         for part in parts
         for group, domain in part.models
     }
-    size = 1 + max(int(score.photographs.max()) for found in scores.values() for score in found.values())
+    every = [
+        part.photographs for (key, *_), found in scores.items() for one in found.values() for part in one.images(key)
+    ]
+    size = 1 + max(int(photographs.max()) for photographs in every)
     used = np.zeros(size, dtype=bool)
-    for found in scores.values():
-        for score in found.values():
-            used[score.photographs] = True
+    for photographs in every:
+        used[photographs] = True
     generator = np.random.default_rng(seed)
     run_NR = _run_weights([draw for draw, _ in runs], num, generator)
     photo_NP = np.zeros((num, size))
@@ -99,15 +101,18 @@ def _mean(metric: str, scores: Sequence[Score], run_NR: Array, photo_NP: Array) 
     size = photo_NP.shape[1]
     mean_N = np.zeros(len(photo_NP))
     for run_N, score in zip(run_NR.T, scores, strict=True):
-        values = score.of(metric)
-        known = ~np.isnan(values)
-        photographs = score.photographs[known]
-        total_N = photo_NP @ np.bincount(photographs, values[known], size)
-        count_N = photo_NP @ np.bincount(photographs, minlength=size)
-        own_N = np.divide(total_N, count_N, out=np.full(len(total_N), np.nan), where=count_N > 0)
+        own_N = np.mean([_mean_of(part, photo_NP, size) for part in score.images(metric)], axis=0)
         mean_N += np.where(run_N > 0, run_N * own_N, 0.0)
     found: Array = mean_N / run_NR.sum(1)
     return found
+
+
+def _mean_of(part: Images, photo_NP: Array, size: int) -> Array:
+    known = ~np.isnan(part.values)
+    photographs = part.photographs[known]
+    total_N = photo_NP @ np.bincount(photographs, part.values[known], size)
+    count_N = photo_NP @ np.bincount(photographs, minlength=size)
+    return np.divide(total_N, count_N, out=np.full(len(total_N), np.nan), where=count_N > 0)
 
 
 def _run_weights(draws: Sequence[int], num: int, generator: np.random.Generator) -> Array:

@@ -233,6 +233,7 @@ class Results:
             task=task,
             prob_fake=images.score_N if images else np.empty(0),
             called=image_rows.called(rows) if images else None,
+            ranked=rule.ranks(rows) if rule.ranks else np.empty(0),
             looks=looks(rows),
         )
 

@@ -8,15 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfloc.config import EvaluationSpec, Task
-from dfloc.metrics import alarms, protocols
+from dfloc.metrics import alarms, protocols, shares
 from dfloc.metrics.degenerate import DegenerateMaps
 from dfloc.metrics.image_rows import Called
 from dfloc.metrics.intervals import Images
-from dfloc.metrics.metric import Metric
+from dfloc.metrics.metric import IMAGE_AP, IOU, IOU_SLOPE, Metric
 from dfloc.metrics.pointing import Looks
 from dfloc.metrics.protocols import Protocol
 
 Values = NDArray[np.float64]
+OF_SETS = {metric.key: metric for metric in (IMAGE_AP, IOU_SLOPE)}
+"""Numbers of sets that have intervals: as means of what each image adds (`Score.shares`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,7 @@ class Score:
         prob_fake: of each image scored as a whole its score; empty: they are not.
         called: what the images of each class are called, where they are scored as a whole; None: they are not.
         reals: of a domain of fakes: the same of the reals of its source, where they are scored.
+        ranked: of a protocol of maps, what each image is ranked by beside reals (`Protocol.ranks`); empty: by nothing.
         looks: of explained rows: where the explanations of its fakes lie.
     """
 
@@ -54,6 +57,7 @@ class Score:
     prob_fake: Values = field(default_factory=lambda: np.empty(0))
     called: Called | None = None
     reals: "Score | None" = None
+    ranked: Values = field(default_factory=lambda: np.empty(0))
     looks: Looks | None = None
 
     @cached_property
@@ -64,8 +68,13 @@ class Score:
     def metric(self, key: str | None = None) -> Metric:
         """Return a metric of images by its key; None: the one that stands for the protocol, here as all over."""
         if key:
-            return {**self.protocol.per_image, **alarms.ALARMS}[key]
+            return {**OF_SETS, **self.protocol.per_image, **alarms.ALARMS}[key]
         return self.protocol.shown(self.task)[0]
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The metrics that `mean` tells, as far as its rows have them."""
+        return (*self.values, *self.shares)
 
     @property
     def of_reals(self) -> bool:
@@ -76,11 +85,25 @@ class Score:
         """Return a metric's number of each image."""
         return self.values[self.metric(metric).key]
 
+    @cached_property
+    def shares(self) -> Mapping[str, list[Images]]:
+        """What each image adds to a number of the set, by metric: of fakes, and of the reals beside them."""
+        found: dict[str, list[Images]] = {}
+        if IOU.key in self.values and self.protocol.reads == "map":
+            found[IOU_SLOPE.key] = [Images(shares.of_slope(self.areas, self.values[IOU.key]), self.photographs)]
+        if self.reals is not None and len(self.ranked) and IMAGE_AP.key in self.of_set:
+            sides = shares.of_image_ap(self.ranked, self.reals.ranked, self.of_set[IMAGE_AP.key])
+            both = (self.photographs, self.reals.photographs)
+            found[IMAGE_AP.key] = [Images(*side) for side in zip(sides, both, strict=True)]
+        return found
+
     def images(self, metric: str | None = None) -> list[Images]:
         """Return a metric's number of each image of what its mean runs over: the domain, or it and the reals.
 
         Of one that is `of_pair` both; without reals no image has a number.
         """
+        if metric in OF_SETS:
+            return self.shares[metric]
         own = Images(self.of(metric), self.photographs)
         if not self.metric(metric).of_pair:
             return [own]
@@ -94,7 +117,7 @@ class Score:
         Of a metric that is `of_pair` the mean of that over its fakes and that over its reals.
         """
         key = metric or self.metric().key
-        if key not in self.values:
+        if key not in (self.shares if key in OF_SETS else self.values):
             return None
         kept = [part.values[~np.isnan(part.values)] for part in self.images(key)]
         return float(np.mean([values.mean() for values in kept])) if all(map(len, kept)) else None

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dfloc.report import place, recipe
-from dfloc.report.address import ATTRIBUTION, BUDGETS, DETECTION
+from dfloc.metrics.metric import IOU_SLOPE
+from dfloc.report import place, recipe, setups
+from dfloc.report.address import ATTRIBUTION, BUDGETS, DETECTION, SOURCES_TEST
 from dfloc.report.comparable import RANDOM, is_via
 from dfloc.report.formulas.numbers import ALL, REPAINT, Key
 from dfloc.report.formulas.segmenters import IOU
@@ -78,7 +79,9 @@ def _is_way(pair: Pair) -> bool:
 
 
 def _model(pair: Pair) -> str:
-    row = pair.published.row if pair.table.axes == ATTRIBUTION else None  # each of its rows is another model
+    row: object = pair.published.row if pair.table.axes == ATTRIBUTION else None  # each of its rows is another model
+    if pair.table.rows_axis == "setup":  # as is what is trained with labels and what with masks
+        row = sorted(pair.published.requires["train"])
     return str([row, *(pair.published.requires.get(name) for name in FIELDS)])
 
 
@@ -123,6 +126,24 @@ def blur(study: Study) -> Side:
         for key, part in whole.parts.items()
     }
     return replace(whole, parts={key: part for key, part in unseen.items() if part.models})
+
+
+def areas(study: Study) -> Side:
+    """Return mean IoU of Patches and its slope over mask area, by setup and by the source of its photographs."""
+    name, parts, models = "areas", dict[Key, MeanOver](), dict[str, None]()
+    for group in study.groups if not study.random_weights else ():
+        spec = group.first.trial.spec
+        setup, sources = setups.setup(spec), {domain.partition("/")[0] for domain in setups.trained(spec)}
+        patches = setups.is_method(setups.PATCHES, spec) and setup and len(sources) == 1
+        if not patches or not group.score([SOURCES_TEST]) or setups.generators(spec) - setups.USED[setup]:
+            continue
+        source = sources.pop()
+        tested = ((group, SOURCES_TEST),)
+        parts.setdefault((setup, f"{source}/{IOU}"), MeanOver(tested))
+        parts.setdefault((setup, f"{source}/slope"), MeanOver(tested, IOU_SLOPE.key))
+        models.setdefault(_words(group))
+    why = RANDOM if study.random_weights else "no Patches of Dolos' setups is scored on its test set here"
+    return Side(name, parts, models=[*models], absent="" if parts else why)
 
 
 def _own(name: str, study: Study, found: Mapping[str, Sequence[Group]], absent: str) -> Side:

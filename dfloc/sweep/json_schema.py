@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from dfloc.augmentation import AugmentOp
+from dfloc.checks import Check
 from dfloc.config import LossSpec, OptimizerSpec, ScheduleSpec
 from dfloc.sweep.search_space import AxisAsk, PrunerAsk, SamplerAsk, SearchAsk
 from dfloc.sweep.sweep_keys import (
@@ -32,6 +33,7 @@ PARTS: Mapping[str, type[BaseModel]] = {
 }
 MODELS = (
     *(StudyAsk, StageAsk, CaseAsk, TrainAsk, TrialAsk, DecoderAsk, LossSpec, OptimizerSpec, ScheduleSpec, AugmentAsk),
+<<<<<<< HEAD
     *(
         AugmentOp,
         FromAsk,
@@ -44,6 +46,9 @@ MODELS = (
         SamplerAsk,
         PrunerAsk,
     ),
+=======
+    *(AugmentOp, FromAsk, EvaluateAsk, CellEvaluateAsk, ExplainAsk, SearchAsk, AxisAsk, SamplerAsk, PrunerAsk, Check),
+>>>>>>> claims
 )
 FREE = {"type": ["string", "null"]}  # the name of an axis, `${...}`, a bare name, or a key taken away
 # An axis may be a list too, and stand below the path of its name.

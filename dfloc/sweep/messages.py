@@ -29,6 +29,8 @@ class SweepEnd:
         left: trials that are still to run.
         failed: name -> first cause, of what failed now or before.
         interrupted: the user stopped it.
+        checks: what became of the checks of its file, a line each.
+        unmet: whether one of them failed.
     """
 
     report: UPath | None
@@ -37,6 +39,8 @@ class SweepEnd:
     left: int
     failed: dict[str, str]
     interrupted: bool
+    checks: Sequence[str] = ()
+    unmet: bool = False
 
 
 def dry_run(options: SweepRequest, console: Console) -> None:
@@ -77,6 +81,7 @@ def of_end(outcome: SweepEnd, again: str) -> tuple[list[str], int]:
     lines = [f"{screen.ITEM}{sentence}" for sentence in outcome.answer]
     if outcome.report:
         lines.append(f"report: {outcome.report}/index.html    compare: {outcome.compare}")
+    lines += outcome.checks
     lines += [f"failed: {name}: {cause}" for name, cause in list(outcome.failed.items())[:3]]
     if outcome.interrupted:
         lines.append(f"stopped, everything finished is saved; {outcome.left} to run. Go on with: {again}")
@@ -85,7 +90,7 @@ def of_end(outcome: SweepEnd, again: str) -> tuple[list[str], int]:
         again = again if "--retry-failed" in again else f"{again} --retry-failed"
         lines.append(f"{len(outcome.failed)} trials failed, the causes are above; run them again with: {again}")
         return lines, 1
-    return [*lines, f"done, {outcome.left} to run"], 0
+    return [*lines, f"done, {outcome.left} to run"], int(outcome.unmet)
 
 
 def show_end(outcome: SweepEnd, console: Console, again: str) -> int:

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dfloc.data import dolos
-from dfloc.errors import ConfigError, DataError
+from dfloc.errors import ConfigError, DataError, unknown
 from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger
 from dfloc.record import Starts, SweepRecord
-from dfloc.report import published
+from dfloc.report import checks, published
 from dfloc.storage import Workspace
 from dfloc.sweep.data import Data
 from dfloc.sweep.inventory import Inventory
@@ -42,8 +42,14 @@ def prepare(options: SweepRequest, workspace: Workspace, data: Data, inventory: 
     """
     file = _chosen(options, workspace, data)
     study = expand(file, options.only, options.seeds, options.draws, options.limit, data)
+    tables = published.load(unpublished=True) if study.ask.tables or study.ask.checks else {}
     with blamed(lambda: file.where("tables")):
-        published.choose(published.load(unpublished=True) if study.ask.tables else {}, study.ask.tables)
+        published.choose(tables, study.ask.tables)
+    with blamed(lambda: file.where("checks")):
+        for check in study.ask.checks:
+            checks.known(check, tables)
+            if check.stage.partition("/")[0] not in study.ask.stages:
+                raise unknown("stage", check.stage, study.ask.stages)
     resolved = resolve(study, data, inventory, preset=options.chosen_preset, limit=options.limit)
     ledger, search = Ledger(workspace), None
     if study.draw and len(resolved.cover) == len(study.cover):

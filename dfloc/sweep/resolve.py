@@ -274,13 +274,12 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
         notes=(*study.notes, *resolver.notes, *study_checks.sentences(study, data, resolver.skipped), *notes),
         synthetic=_is_synthetic(domains, [*trials, *cover]),
         weights=inventory.words,
+        checks=ask.checks,
         trials=tuple(trials),
     )
     if not resolver.scores:
-        raise DataError(
-            f"no trial would be scored: the data have test images of none of {', '.join(ask.evaluate.domains)}; "
-            "name the domains of the study by --set domains=[...]"
-        )
+        none = f"no trial would be scored: the data have test images of none of {', '.join(ask.evaluate.domains)}"
+        raise DataError(f"{none}; name the domains of the study by --set domains=[...]")
     return Resolved(record, resolver.planned, resolver.lists, data.present, resolver.unasked, tuple(cover))
 
 

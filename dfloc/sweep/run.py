@@ -6,7 +6,7 @@ import shlex
 import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from upath import UPath
@@ -28,6 +28,9 @@ from dfloc.sweep.progress import Display
 from dfloc.sweep.scheduler import ParentsFirst, Scheduler, SearchScheduler
 from dfloc.sweep.sweep_data import SweepRequest, data_folder, data_of, import_tree, sources
 from dfloc.tracking import Tracker, check_experiment
+
+if TYPE_CHECKING:
+    from dfloc.report.checks import Checked
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +111,21 @@ class Driver:
                 f"see {self.machine.ray.log}, then give the same command again"
             )
         answer = parent_run.sentences(report) if report else ()
-        return messages.SweepEnd(report, answer, self._compare(), left, failed, interrupted)
+        found = self._checked() if report else []
+        unmet = any(each.state == "FAIL" for each in found)
+        lines = [each.line for each in found]
+        return messages.SweepEnd(report, answer, self._compare(), left, failed, interrupted, lines, unmet)
+
+    def _checked(self) -> "list[Checked]":
+        """Return what became of the checks of the sweep's file."""
+        if not self.record.checks:
+            return []
+        from dfloc.report import checks, evaluations
+        from dfloc.report.groups import Study
+        from dfloc.report.results import Results
+
+        study = Study(self.record, Results(self.workspace, self.record))
+        return checks.checked(evaluations.by_protocol(self.workspace, study))
 
     def _drop_checkpoints(self) -> None:
         """Drop those of finished trials: a worker may have been killed before it did."""
@@ -128,7 +145,8 @@ class Driver:
     def _settle(self, outcome: messages.SweepEnd, rests: Sequence[str], seen: str) -> None:
         """Note what is said of a finished study, where the same command would find the same and write nothing."""
         whole = self.tracker.is_whole and not self.tracker.notes
-        if outcome.left or outcome.failed or outcome.interrupted or not (rests and whole):
+        ended = outcome.left or outcome.failed or outcome.interrupted or outcome.unmet
+        if ended or not (rests and whole):
             return
         options = self.options
         try:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from dfloc.augmentation import AugmentOp
+from dfloc.checks import Check
 from dfloc.config import (
     Checkpoint,
     DecoderSpec,
@@ -268,6 +269,7 @@ class StudyAsk(Frozen):
         seeds: number of trial seeds, an axis of every stage.
         draws: number of sampling seeds, an axis of every stage.
         search: of which stage the trials are drawn, and from what.
+        checks: published numbers that its own should meet; the command ends by 1 where one does not.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
@@ -282,6 +284,7 @@ class StudyAsk(Frozen):
     stages: Annotated[dict[Name, StageAsk], Field(min_length=1)]
     evaluate: EvaluateAsk
     search: SearchAsk | None = None
+    checks: tuple[Check, ...] = ()
 
 
 def field_names(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:

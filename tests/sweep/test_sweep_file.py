@@ -149,7 +149,7 @@ def test_of_many_mistakes_the_first_few_and_the_number_are_said(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("a=b=c", '--set a: unknown key "a"; known: device'),
+        ("a=b=c", '--set a: unknown key "a"; known: checks, device'),
         ("=1", '--set "=1" should be key=value'),
         ("a..b=1", '--set "a..b=1" has nothing between two dots'),
         ("stages..grid=1", '--set "stages..grid=1" has nothing between two dots'),

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
-from dfloc.report.formulas import dolos, s003, sam2, segmenters, thesis
+from dfloc.report.formulas import dolos, s003, sam2, segmenters, thesis, two_step
 from dfloc.report.formulas.outcome import Formula, Outcome
 
 FORMULAS: Mapping[str, Formula] = {
     **thesis.FORMULAS,
+    **two_step.FORMULAS,
     **sam2.FORMULAS,
     **segmenters.FORMULAS,
     **s003.FORMULAS,

@@ -6,9 +6,61 @@ from dfloc.report.formulas.numbers import ALL, GAN, LAMA, LDM, PLURALISTIC, REPA
 from dfloc.report.formulas.outcome import Formula, Outcome
 
 SETUPS = ("A", "B", "C")
+METHODS = GRADCAM, PATCHED, ATTENTION = ("gradcam", "patches", "attention")
+MAPS, EVERY = ("iou", "pbca"), ("iou", "pbca", "ap")
+SOURCES = ("celebahq", "ffhq")
+HALF, WELL = 0.5, 90  # of what masks give; an AP at which a method detects well
 TRAINED = "-trained-setup-c"
 P2, GLIDE = "repaint-p2/iou", "coco-glide/iou"
 PATCHES, PSCC = f"patches{TRAINED}", f"pscc{TRAINED}"
+
+
+def labels_are_enough(tables: Sequence[Matrix]) -> Outcome:
+    """s004.c1: of what Patches reaches with masks, the share with labels; setup B stands beside."""
+    (a,) = tables
+    iou = {setup: a.at(setup, f"iou/{PATCHED}") for setup in SETUPS}
+    share = {f"share_{setup}": iou[setup] / iou["C"] if iou["C"] else 0.0 for setup in SETUPS[:2]}
+    return Outcome(share["share_A"] >= HALF, iou | share)
+
+
+def patches_is_mostly_best(tables: Sequence[Matrix]) -> Outcome:
+    """s004.c2: in how many cells of a setup and a metric Patches is above both other methods; C has no AP."""
+    (a,) = tables
+    cells = [(setup, metric) for setup in SETUPS for metric in (EVERY if setup != "C" else MAPS)]
+    found = [{method: a.at(setup, f"{metric}/{method}") for method in METHODS} for setup, metric in cells]
+    wins = sum(each[PATCHED] > max(each[GRADCAM], each[ATTENTION]) for each in found)
+    return Outcome(wins / len(cells) > HALF, {"wins": wins, "of": len(cells)})
+
+
+def masks_are_best(tables: Sequence[Matrix]) -> Outcome:
+    """s004.c3: with masks less the better of both setups with labels, for each method."""
+    (a,) = tables
+    numbers = {
+        metric: [a.at("C", col) - max(a.at("A", col), a.at("B", col)) for col in _columns(metric)] for metric in MAPS
+    }
+    return Outcome(min(min(values) for values in numbers.values()) > 0, numbers)
+
+
+def local_fakes_help_all_but_patches(tables: Sequence[Matrix]) -> Outcome:
+    """s004.c4: labels of local fakes less labels of whole ones, IoU of each method; PBCA stands beside."""
+    (a,) = tables
+    numbers = {metric: [a.at("B", col) - a.at("A", col) for col in _columns(metric)] for metric in MAPS}
+    gradcam, patches, attention = numbers["iou"]
+    return Outcome(gradcam > 0 > patches and attention > 0, numbers)
+
+
+def patches_detects_well(tables: Sequence[Matrix]) -> Outcome:
+    """s004.c5: AP of Patches with labels of either kind."""
+    (a,) = tables
+    found = {setup: a.at(setup, f"ap/{PATCHED}") for setup in SETUPS[:2]}
+    return Outcome(min(found.values()) >= WELL, found)
+
+
+def all_detect_well_in_b(tables: Sequence[Matrix]) -> Outcome:
+    """s004.c6: AP of each method with labels of local fakes."""
+    (a,) = tables
+    found = [a.at("B", col) for col in _columns("ap")]
+    return Outcome(min(found) >= WELL, {"ap": found})
 
 
 def another_source_costs(tables: Sequence[Matrix]) -> Outcome:
@@ -28,6 +80,20 @@ def source_costs_most_in_b(tables: Sequence[Matrix]) -> Outcome:
     loss = {setup: own[setup] - a.at(setup, "ffhq/iou") for setup in SETUPS}
     relative = [100 * loss[setup] / own[setup] for setup in SETUPS]
     return Outcome(largest(loss) == "B", {"iou": list(loss.values()), "iou_relative": relative})
+
+
+def steepest_and_nearest_in_b(tables: Sequence[Matrix]) -> Outcome:
+    """s004.c9: the slope of IoU over mask area by setup, of either source; and IoU of the one less that of the other.
+
+    A slope is in points of IoU for a point of area; the steepest is that of the mean over both sources.
+    """
+    (a,) = tables
+    slopes = {source: [a.at(setup, f"{source}/slope") for setup in SETUPS] for source in SOURCES}
+    gaps = {setup: a.at(setup, "celebahq/iou") - a.at(setup, "ffhq/iou") for setup in SETUPS}
+    both = {setup: mean([slopes[source][place] for source in SOURCES]) for place, setup in enumerate(SETUPS)}
+    nearest = min(gaps, key=lambda setup: gaps[setup])
+    holds = min(min(each) for each in slopes.values()) > 0 and largest(both) == nearest == "B"
+    return Outcome(holds, {f"slope_{source}": each for source, each in slopes.items()} | {"gap": list(gaps.values())})
 
 
 def well_inside_but_ldm(tables: Sequence[Matrix]) -> Outcome:
@@ -137,13 +203,24 @@ def trained_pscc_overfits(tables: Sequence[Matrix]) -> Outcome:
     return Outcome(holds, {"repaint-p2": inside, "coco-glide": outside, "untrained_coco-glide": untrained})
 
 
+def _columns(metric: str) -> list[str]:
+    return [f"{metric}/{method}" for method in METHODS]
+
+
 def _mixture_less_single(a: Matrix, domain: str) -> float:
     return a.at(domain, without(domain)) - max(a.at(domain, train) for train in a.domains if train != domain)
 
 
 FORMULAS: Mapping[str, Formula] = {
+    "s004.c1": labels_are_enough,
+    "s004.c2": patches_is_mostly_best,
+    "s004.c3": masks_are_best,
+    "s004.c4": local_fakes_help_all_but_patches,
+    "s004.c5": patches_detects_well,
+    "s004.c6": all_detect_well_in_b,
     "s004.c7": another_source_costs,
     "s004.c8": source_costs_most_in_b,
+    "s004.c9": steepest_and_nearest_in_b,
     "s004.c10": well_inside_but_ldm,
     "s004.c11": ldm_is_hard,
     "s004.c12": drops_sharply,
