@@ -33,22 +33,8 @@ PARTS: Mapping[str, type[BaseModel]] = {
 }
 MODELS = (
     *(StudyAsk, StageAsk, CaseAsk, TrainAsk, TrialAsk, DecoderAsk, LossSpec, OptimizerSpec, ScheduleSpec, AugmentAsk),
-<<<<<<< HEAD
-    *(
-        AugmentOp,
-        FromAsk,
-        EvaluateAsk,
-        CellEvaluateAsk,
-        ExplainAsk,
-        LabelsAsk,
-        SearchAsk,
-        AxisAsk,
-        SamplerAsk,
-        PrunerAsk,
-    ),
-=======
-    *(AugmentOp, FromAsk, EvaluateAsk, CellEvaluateAsk, ExplainAsk, SearchAsk, AxisAsk, SamplerAsk, PrunerAsk, Check),
->>>>>>> claims
+    *(AugmentOp, FromAsk, EvaluateAsk, CellEvaluateAsk, ExplainAsk, LabelsAsk),
+    *(SearchAsk, AxisAsk, SamplerAsk, PrunerAsk, Check),
 )
 FREE = {"type": ["string", "null"]}  # the name of an axis, `${...}`, a bare name, or a key taken away
 # An axis may be a list too, and stand below the path of its name.
