@@ -47,7 +47,7 @@ class Mixture(NamedTuple):
     m: int
 
 
-Cells = Mapping[tuple[int, int], Mapping[str, Group]]  # masks, labelled images -> domain -> its model
+Mixtures = Mapping[tuple[int, int], Mapping[str, Group]]  # masks, labelled images -> domain -> its model
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Worth:
 
     name: str
     metric: str
-    cells: Cells
+    cells: Mixtures
     _known: dict[tuple[int, int], tuple[float, Values] | None] = field(default_factory=dict, repr=False)
 
     @property
