@@ -43,6 +43,7 @@ class SweepRecord(Frozen):
         tables: ids of published tables that the study stands beside.
         facts: domain -> split -> counts.
         families: of the domains that are trained or tested on, where a person gave another than the generator's name.
+        kinds: local, full or real, of those of these domains whose name does not tell it.
         notes: sentences that a report must show (limited, overlap between splits, polarity).
         synthetic: numbers that say nothing about Dolos: built-in data or random weights.
         weights: digest of a backbone's weights -> the word by which the sweep named them.
@@ -65,6 +66,7 @@ class SweepRecord(Frozen):
     tables: tuple[str, ...] = ()
     facts: dict[str, dict[str, DomainFacts]] = Field(default_factory=dict)
     families: dict[str, str] = Field(default_factory=dict)
+    kinds: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     synthetic: bool = False
     weights: dict[str, str] = Field(default_factory=dict)

@@ -36,6 +36,7 @@ from dfloc.report import (
     reading,
     render,
     search,
+    supervision,
     trends,
     worth,
 )
@@ -161,6 +162,7 @@ def _sections(
     sections = [
         *search.sections(study),
         *worth.sections(study),
+        *supervision.sections(study),
         *_curves(workspace, study, found),
         *_crossed(study, models.models(study), found, spaces),
         *explained.sections(study),

@@ -1,6 +1,7 @@
 """The setups and methods of the Dolos paper, read off what a trial trains on and by: of no stage's or case's name."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from dfloc.config import DecoderSpec, TrialSpec
@@ -64,15 +65,23 @@ def generators(spec: TrialSpec) -> set[str]:
     return {domain.partition("/")[2] for domain in trained(spec)} - {dolos.REAL}
 
 
-def setup(spec: TrialSpec) -> str:
+MASKS = "C"
+"""The setup of masks."""
+
+
+def setup(spec: TrialSpec, known: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return what a localizer is trained with, as Dolos calls it; empty: with something else.
 
     A: labels of reals and of wholly generated fakes. B: labels of reals and of local fakes. C: masks of local fakes.
+
+    Args:
+        spec: of the trial.
+        known: kinds of domains whose name does not tell it.
     """
-    kinds = tuple(sorted({dolos.named_kind(domain) for domain in trained(spec)}))
+    kinds = tuple(sorted({known.get(domain) or dolos.named_kind(domain) for domain in trained(spec)}))
     if spec.targets == "label" or spec.task == "detect":
         return _KINDS.get(kinds, "")
-    return "C" if kinds == ("local",) and spec.targets == "own" else ""
+    return MASKS if kinds == ("local",) and spec.targets == "own" else ""
 
 
 def recipe_of(words: str, spec: TrialSpec) -> dict[str, Any]:

@@ -271,6 +271,7 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
         tables=ask.tables,
         facts={domain: data.facts(domain) for domain in domains},
         families=said(data, used),
+        kinds={name: data.kinds[name] for name in sorted(used & data.kinds.keys()) if not _tells(name, data)},
         notes=(*study.notes, *resolver.notes, *study_checks.sentences(study, data, resolver.skipped), *notes),
         synthetic=_is_synthetic(domains, [*trials, *cover]),
         weights=inventory.words,
@@ -281,6 +282,11 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
         none = f"no trial would be scored: the data have test images of none of {', '.join(ask.evaluate.domains)}"
         raise DataError(f"{none}; name the domains of the study by --set domains=[...]")
     return Resolved(record, resolver.planned, resolver.lists, data.present, resolver.unasked, tuple(cover))
+
+
+def _tells(domain: str, data: Data) -> bool:
+    """Return whether a domain's name tells of which kind it is."""
+    return dolos.named_kind(domain) == data.kinds[domain]
 
 
 def _as_taught(cell: Cell, lists: TrainLists) -> Cell:
