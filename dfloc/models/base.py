@@ -142,6 +142,13 @@ def freeze(module: M) -> M:
     return module
 
 
+def freeze_norms(module: nn.Module) -> None:
+    """Freeze every BatchNorm of a module: statistics and affine."""
+    for layer in list(module.modules()):
+        if isinstance(layer, nn.BatchNorm2d):
+            freeze(layer)
+
+
 def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
     """Stand in for `train`: whatever the mode, nothing changes."""
     return module

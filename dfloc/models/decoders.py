@@ -19,6 +19,7 @@ from dfloc.registry import MapSpec
 logger = logging.getLogger(__name__)
 
 OUTPUT_SIZE = 256
+Init = Literal["default", "declip"]
 CHUNK = 64  # images that a closed form looks at together
 
 
@@ -95,9 +96,9 @@ class Standardize(nn.Module):
 class ConvDecoder(Decoder):
     """DeCLIP's convolutional decoder (Smeu et al. 2025) for any grid, depth and channel plan.
 
-    Per stage `depth // 4` times [conv 5x5, BatchNorm, ReLU], then x2 bilinear, except after the first
+    Per stage `depth // 4` times [conv, BatchNorm, ReLU], then x2 bilinear, except after the first
     `len(channels) - floor(log2(out_size / in_size))` stages where that is positive; then a bilinear resize to
-    `out_size`, the last conv 5x5 to one channel, and a bilinear resize of the logits to 256.
+    `out_size`, the last conv to one channel, and a bilinear resize of the logits to 256. DeCLIP's kernel is 5x5.
 
     Args:
         in_channels: channels of the maps.
@@ -107,8 +108,9 @@ class ConvDecoder(Decoder):
         out_size: side of the last convolution's grid.
         grid: side to which maps are resized, bilinearly, before the first convolution; none: as they are.
         standardize: begins with a `Standardize`.
-        init: default | declip, see `initialise`.
+        init: default | declip | patches, see `initialise`.
         generator: where the weights are drawn from; none: one of its own with seed 0.
+        kernel: side of every convolution in cells, odd; 1: each cell is called by itself alone.
 
     Raises:
         ConfigError: depth below 4, no stage, or a size below 1.
@@ -124,8 +126,9 @@ class ConvDecoder(Decoder):
         *,
         grid: int | None = None,
         standardize: bool = False,
-        init: Literal["default", "declip"] = "default",
+        init: Init = "default",
         generator: torch.Generator | None = None,
+        kernel: int = 5,
     ) -> None:
         if depth < 4:
             raise ConfigError(f"a conv decoder has a depth of at least 4 (one convolution per stage), not {depth}")
@@ -136,6 +139,7 @@ class ConvDecoder(Decoder):
                 f"sizes are at least 1: in_channels {in_channels}, in_size {in_size}, out_size {out_size}, grid {grid}"
             )
         super().__init__()
+        self._kernel = kernel
         device = torch.get_default_device()
         with torch.device("meta"):
             _begin(self, in_channels, standardize, grid)
@@ -147,7 +151,7 @@ class ConvDecoder(Decoder):
         skipped = len(channels) - math.floor(math.log2(out_size / size))
         for stage, next_width in enumerate(channels, start=1):
             for k in range(1, convs + 1):
-                self.layers.add_module(f"conv{stage}_{k}", nn.Conv2d(width, next_width, 5, padding=2))
+                self.layers.add_module(f"conv{stage}_{k}", self._convolution(width, next_width))
                 self.layers.add_module(f"norm{stage}_{k}", nn.BatchNorm2d(next_width))
                 self.layers.add_module(f"relu{stage}_{k}", nn.ReLU(inplace=True))
                 width = next_width
@@ -156,9 +160,12 @@ class ConvDecoder(Decoder):
                 size *= 2
         if size != out_size:
             self.layers.add_module("resize", nn.Upsample(size=(out_size, out_size), mode="bilinear"))
-        self.layers.add_module("head", nn.Conv2d(width, 1, 5, padding=2))
+        self.layers.add_module("head", self._convolution(width, 1))
         if out_size != OUTPUT_SIZE:
             self.layers.add_module("enlarge", nn.Upsample(size=(OUTPUT_SIZE, OUTPUT_SIZE), mode="bilinear"))
+
+    def _convolution(self, width: int, next_width: int) -> nn.Conv2d:
+        return nn.Conv2d(width, next_width, self._kernel, padding=self._kernel // 2)
 
 
 def _begin(decoder: Decoder, channels: int, standardize: bool, grid: int | None) -> None:
@@ -169,7 +176,7 @@ def _begin(decoder: Decoder, channels: int, standardize: bool, grid: int | None)
         decoder.layers.add_module("grid", nn.Upsample(size=(grid, grid), mode="bilinear"))
 
 
-def initialise(decoder: nn.Module, init: Literal["default", "declip"], generator: torch.Generator) -> None:
+def initialise(decoder: nn.Module, init: Init, generator: torch.Generator) -> None:
     """Draw every weight from the generator, in the order in which the layers run; reset all else.
 
     `default` is PyTorch's: weights and biases of a convolution uniform within 1 / sqrt(fan in), BatchNorm 1 and 0.
@@ -312,6 +319,7 @@ def make_conv(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Gener
         standardize=spec.standardize,
         init=spec.init,
         generator=generator,
+        kernel=spec.kernel,
     )
     return _finish(decoder, spec)
 

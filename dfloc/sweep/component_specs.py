@@ -81,9 +81,23 @@ def refuse_misfit(decoder: DecoderSpec, loss: LossSpec, num_classes: int | None 
             raise ConfigError(f"loss {part.name} reads one answer an image, but {where}; {fit}")
         if lacking:
             fit = "set task: detect, and loss: ce" if num_classes is None else "use loss: ce, or set task: localize"
+            if part.name == "attention":
+                fit = f"use loss: ce, or a decoder that gives both: {' or '.join(_giving('both'))}"
             raise ConfigError(
                 f"loss {part.name} reads a map, but decoder {decoder.name} gives one answer an image; {fit}"
             )
+    read = [losses.reads(part, given) for part in loss.terms or (loss,)]
+    if len({*read}) > 1 or (loss.terms and len(read[0]) > 1):
+        raise ConfigError("loss sum adds losses of maps, or of classes, not both; loss: attention reads both")
+    if num_classes is not None and "image" not in read[0] and not any(part.plugin for part in loss.terms or (loss,)):
+        raise ConfigError(
+            f"loss {loss.name} reads masks, but this task learns from labels of images; use loss: ce or attention, or "
+            "set task: localize"
+        )
+
+
+def _giving(what: str) -> list[str]:
+    return sorted(name for name, gives in registry.DECODER_GIVES.items() if gives == what)
 
 
 def optimizer(asked: OptimizerSpec) -> OptimizerSpec:
