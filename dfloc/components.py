@@ -30,7 +30,8 @@ class DecoderSpec(Frozen):
         depth: N of conv-N, a multiple of 4: depth / 4 convolutions in each stage, and the last one, not counted.
         channels: width of each stage.
         out_size: side of the grid of the last convolution in pixels; logits are resized to 256 from there.
-        init: default (PyTorch's) | declip (N(0, 0.02) on every weight and BatchNorm's scale; of `attention` the head).
+        init: default (PyTorch's) | declip (N(0, 0.02) on every weight and BatchNorm's scale; of `attention` the head) |
+            patches (Glorot's normal times 0.02, biases 0, BatchNorm's scale N(1, 0.02); not of `attention`).
         prior: share of fake pixels at which the output's bias starts; none: as `init` has it.
         standardize: inputs less mean, over deviation, per channel of the training images.
         batch_norm: train | frozen (statistics and affine of the parent never move).
@@ -40,8 +41,8 @@ class DecoderSpec(Frozen):
         trained: which weights of `attention` move: all | declip (the first layers of its MLPs and the head).
         architecture: of segmentation_models_pytorch: fpn, unet, unetplusplus, ...
         encoder: its encoder, such as resnet50.
-        weights: digest of the tensors that the encoder, or model, starts from; none: drawn by the trial's seed.
-        block: after which block Xception's trunk ends.
+        weights: digest of the tensors that the encoder, trunk or model starts from; none: drawn by the trial's seed.
+        block: after which block Xception's trunk ends, or of xception-attention the map is.
         pool: of `linear`, a vector of each map: cls (its CLS token) | mean | max | mean+max; none: it is one, or stays.
         model: of timm, such as xception41.
         kernel: side of conv's convolutions in cells, odd.
@@ -52,7 +53,7 @@ class DecoderSpec(Frozen):
     depth: Annotated[Whole, Field(ge=4, multiple_of=4)] = 12
     channels: tuple[Annotated[Whole, Field(ge=1)], ...] = (512, 256, 128, 64)
     out_size: Annotated[Whole, Field(ge=1)] = 256
-    init: Literal["default", "declip"] = "default"
+    init: Literal["default", "declip", "patches"] = "default"
     prior: Annotated[Real, Field(gt=0, lt=1)] | None = None
     standardize: bool = False
     batch_norm: Literal["train", "frozen"] = "train"

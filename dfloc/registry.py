@@ -27,6 +27,8 @@ FACTORIES: Mapping[ComponentKind, Mapping[str, str]] = {
         "mean-mask": "dfloc.models.baselines:make_mean_mask",
         "threshold": "dfloc.models.baselines:make_threshold",
         "prior": "dfloc.models.heads:make_prior",
+        "xception-fcn": "dfloc.models.legacy_xception:make_fcn",
+        "xception-attention": "dfloc.models.legacy_xception:make_attention",
         "timm": "dfloc.models.classifiers:make_timm",
         "small": "dfloc.models.small:make_small",
         "small-attention": "dfloc.models.small:make_small_attention",
@@ -60,7 +62,7 @@ TOKENS = frozenset({"attention"})
 # that is not named here gives a map. Where the task is to localize, every decoder gives a map.
 DECODER_GIVES: Mapping[str, Literal["map", "image", "both"]] = {
     **dict.fromkeys(("linear", "prior", "small", "timm"), "image"),
-    "small-attention": "both",
+    **dict.fromkeys(("small-attention", "xception-attention"), "both"),
 }
 
 # What a loss reads: a map and the pixels' truth, image logits and labels, or both outputs and labels; `sum` reads what
@@ -80,7 +82,9 @@ DECODER_FIELDS: Mapping[str, frozenset[str]] = {
     "linear": frozenset({"init", "prior", "standardize", "grid", "pool"}),
     "attention": frozenset({"mask", "trained", "init", "prior"}),
     "smp": frozenset({"architecture", "encoder", "weights", "batch_norm", "prior"}),
-    "xception": frozenset({"block", "batch_norm", "prior"}),
+    "xception": frozenset({"block", "init", "batch_norm", "prior"}),
+    "xception-fcn": frozenset({"block", "weights", "batch_norm", "prior"}),
+    "xception-attention": frozenset({"block", "weights", "batch_norm"}),
     "timm": frozenset({"model", "weights", "batch_norm"}),
     **dict.fromkeys(("small", "small-attention"), frozenset({"widths", "init", "standardize", "batch_norm"})),
     **dict.fromkeys(SOLVED, frozenset()),
@@ -118,6 +122,8 @@ SEMANTICS: Mapping[str, int] = {
     "decoder/threshold": 1,
     "decoder/prior": 1,
     "decoder/timm": 1,
+    "decoder/xception-fcn": 1,
+    "decoder/xception-attention": 1,
     "decoder/small": 1,
     "decoder/small-attention": 1,
     "loss/attention": 1,

@@ -8,7 +8,7 @@ from dfloc.augmentation import AugmentSpec
 from dfloc.config import DecoderSpec, LossSpec, MapRecipe, OptimizerSpec, ScheduleSpec, TrialSpec
 from dfloc.data import augment as augmentations
 from dfloc.errors import ConfigError, unknown
-from dfloc.models import answers, decoders
+from dfloc.models import answers, classifiers, decoders
 from dfloc.planned import PlannedTrial
 from dfloc.registry import SOLVED
 from dfloc.sweep.sweep_keys import AugmentAsk, DecoderAsk, TrialAsk
@@ -34,6 +34,8 @@ def decoder(ask: TrialAsk, maps: Sequence[MapRecipe], num_classes: int | None = 
         given["channels"] = registry.backbone(head).channels.get(tail, DecoderSpec.model_fields["channels"].default)
     spec = DecoderSpec(**_read(given, registry.DECODER_FIELDS.get(asked.name)))
     decoders.check(spec, _shapes(maps), num_classes)
+    if spec.name == "timm" and num_classes is not None:
+        classifiers.check_side(spec, _shapes(maps))
     return spec
 
 

@@ -40,7 +40,7 @@ def test_backbones_with_maps_and_shapes() -> None:
 def test_decoders_and_losses() -> None:
     decoders = [line.strip() for line in lines("decoders")[1:]]
     built_in = {"all-fake", "attention", "conv", "linear", "mean-mask", "prior", "smp", "threshold", "timm", "xception"}
-    assert decoders == sorted(built_in | {"small", "small-attention"})
+    assert decoders == sorted(built_in | {"small", "small-attention", "xception-attention", "xception-fcn"})
     losses = [line.strip() for line in lines("losses")[1:]]
     assert losses == ["attention", "bce", "ce", "dice", "focal", "jaccard", "lovasz", "sum"]
 
