@@ -10,10 +10,10 @@ Range = tuple[Annotated[Real, Field(ge=0)], Annotated[Real, Field(ge=0)]]
 
 
 class AugmentOp(Frozen):
-    """One random change of an image; masks are untouched.
+    """One random change of an image; masks are untouched, unless it is a flip.
 
     Attributes:
-        name: blur | jpeg | color-jitter.
+        name: blur | jpeg | color-jitter | flip (left and right change places, in the mask too).
         probability: of each image to be changed.
         sigma: blur's, in pixels, drawn uniformly between the two.
         kernel: blur's side in pixels, odd; none: cut at 4 sigma.
@@ -22,7 +22,7 @@ class AugmentOp(Frozen):
         at: stored (on the image as it is stored, before any resize) | input (on what the backbone sees).
     """
 
-    name: Literal["blur", "jpeg", "color-jitter"]
+    name: Literal["blur", "jpeg", "color-jitter", "flip"]
     probability: Fraction = 1.0
     sigma: Range | None = None
     kernel: Annotated[Whole, Field(ge=1)] | None = None

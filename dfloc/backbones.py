@@ -92,6 +92,14 @@ BACKBONES: Mapping[str, BackboneRow] = {
         weights="none",
         stored="uint8",
     ),
+    "pixels299": BackboneRow(  # the same of the size that Xception sees, as Dolos resizes for Patches and Grad-CAM
+        factory="dfloc.models.pixels:make",
+        maps={"": MapSpec(3, 299, 299)},
+        input_size=299,
+        resize="pil-lanczos",
+        weights="none",
+        stored="uint8",
+    ),
     "clip-vit-l14": BackboneRow(
         factory="dfloc.models.clip:make",
         maps={

@@ -12,10 +12,10 @@ from dfloc import registry
 from dfloc.config import LossSpec
 from dfloc.errors import ConfigError
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]
 Reduction = Literal["batch", "image"]
 
-OWN = frozenset({"bce", "ce"})
+OWN = frozenset({"attention", "bce", "ce"})
 """What torch alone computes."""
 
 
@@ -30,7 +30,7 @@ def check(spec: LossSpec) -> None:
 
 
 def reads(spec: LossSpec, gives: frozenset[str]) -> frozenset[str]:
-    """Return what a loss reads, `map` or `image` (`registry.LOSS_READS`); a sum all that its terms read.
+    """Return what a loss reads, `map`, `image` or both (`registry.LOSS_READS`); a sum all that its terms read.
 
     Args:
         spec: of the loss.
@@ -40,13 +40,15 @@ def reads(spec: LossSpec, gives: frozenset[str]) -> frozenset[str]:
         return frozenset({"map" if "map" in gives else "image"})
     if spec.name == "sum":
         return frozenset().union(*(reads(term, gives) for term in spec.terms))
-    return frozenset({registry.LOSS_READS[spec.name]})
+    said = registry.LOSS_READS[spec.name]
+    return frozenset({"map", "image"} if said == "both" else {said})
 
 
 def make(spec: LossSpec) -> Loss:
     """Return a loss with its fields bound, a scalar in float32 at least.
 
-    It takes (logit_B1HW, target_BHW) or, of images, (logit_BK, label_B); see `reads`.
+    It takes (logit_B1HW, target_BHW) or, of images, (logit_BK, label_B), or (logit_B1HW, logit_BK, label_B) where it
+    reads both; see `reads`.
 
     A validation loss is the mean over batches, so that of a loss over the batch depends on how the list is cut.
 
@@ -86,6 +88,24 @@ def ce(logit_BK: Tensor, label_B: Tensor) -> Tensor:
     """
     wide_BK = logit_BK.float() if logit_BK.dtype.itemsize < 4 else logit_BK
     return functional.cross_entropy(wide_BK, label_B)
+
+
+def attention(logit_B1HW: Tensor, logit_BK: Tensor, label_B: Tensor, weight_map: float = 1.0) -> Tensor:
+    """Return the loss of a model with an attention map that learns from labels (Tantaru et al. 2024, formula 1).
+
+    CE(class) + weight_map * BCE(the map's largest cell, whether the image is fake), each its mean over the batch: some
+    cell of a fake is fake, none of a real is. In float32 at least.
+
+    Args:
+        logit_B1HW: of the map, before the sigmoid; positive = fake.
+        logit_BK: of the classes, before the softmax; the first one is real.
+        label_B: int64, the index of each image's class.
+        weight_map: of the second term; 0 = `ce`.
+    """
+    highest_B = logit_B1HW.flatten(1).amax(1)
+    wide_B = highest_B.float() if highest_B.dtype.itemsize < 4 else highest_B
+    of_map = functional.binary_cross_entropy_with_logits(wide_B, (label_B > 0).to(wide_B.dtype))
+    return ce(logit_BK, label_B) + weight_map * of_map
 
 
 def dice(logit_B1HW: Tensor, target_BHW: Tensor, reduction: Reduction = "batch", smooth: float = 0.0) -> Tensor:
@@ -168,6 +188,7 @@ def _library() -> Any:
         from segmentation_models_pytorch import losses
     except ImportError as error:
         raise ConfigError(
-            "losses other than bce and ce need segmentation_models_pytorch; pip install segmentation_models_pytorch"
+            "losses other than attention, bce and ce need segmentation_models_pytorch; pip install "
+            "segmentation_models_pytorch"
         ) from error
     return losses

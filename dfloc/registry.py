@@ -27,10 +27,15 @@ FACTORIES: Mapping[ComponentKind, Mapping[str, str]] = {
         "mean-mask": "dfloc.models.baselines:make_mean_mask",
         "threshold": "dfloc.models.baselines:make_threshold",
         "prior": "dfloc.models.heads:make_prior",
+        "xception-fcn": "dfloc.models.legacy_xception:make_fcn",
+        "xception-attention": "dfloc.models.legacy_xception:make_attention",
         "timm": "dfloc.models.classifiers:make_timm",
+        "small": "dfloc.models.small:make_small",
+        "small-attention": "dfloc.models.small:make_small_attention",
     },
     "loss": {
-        **{name: f"dfloc.losses:{name}" for name in ("bce", "ce", "dice", "focal", "jaccard", "lovasz")},
+        **{name: f"dfloc.losses:{name}" for name in ("attention", "bce", "ce", "dice", "focal")},
+        **{name: f"dfloc.losses:{name}" for name in ("jaccard", "lovasz")},
         "sum": "dfloc.losses:weighted_sum",
     },
     "optimizer": {"adamw": "torch.optim:AdamW", "adam": "torch.optim:Adam"},
@@ -55,28 +60,39 @@ TOKENS = frozenset({"attention"})
 
 # What a decoder gives where a trial's task is of whole images: a map [B, 1, H, W], image logits [B, K], or both; one
 # that is not named here gives a map. Where the task is to localize, every decoder gives a map.
-DECODER_GIVES: Mapping[str, Literal["map", "image", "both"]] = {"linear": "image", "prior": "image", "timm": "image"}
+DECODER_GIVES: Mapping[str, Literal["map", "image", "both"]] = {
+    **dict.fromkeys(("linear", "prior", "small", "timm"), "image"),
+    **dict.fromkeys(("small-attention", "xception-attention"), "both"),
+}
 
-# What a loss reads: a map and the pixels' truth, or image logits and labels; `sum` reads what its terms read.
-LOSS_READS: Mapping[str, Literal["map", "image"]] = {
+# What a loss reads: a map and the pixels' truth, image logits and labels, or both outputs and labels; `sum` reads what
+# its terms read.
+LOSS_READS: Mapping[str, Literal["map", "image", "both"]] = {
     **dict.fromkeys(("bce", "dice", "focal", "jaccard", "lovasz"), "map"),
     "ce": "image",
+    "attention": "both",
 }
 
 # Which fields of its spec each decoder, loss and schedule reads; the others are cleared, so that they part no trials.
 # What a plug-in brings reads what it likes.
 DECODER_FIELDS: Mapping[str, frozenset[str]] = {
-    "conv": frozenset({"depth", "channels", "out_size", "grid", "init", "prior", "standardize", "batch_norm"}),
+    "conv": frozenset(
+        {"depth", "channels", "kernel", "out_size", "grid", "init", "prior", "standardize", "batch_norm"}
+    ),
     "linear": frozenset({"init", "prior", "standardize", "grid", "pool"}),
     "attention": frozenset({"mask", "trained", "init", "prior"}),
     "smp": frozenset({"architecture", "encoder", "weights", "batch_norm", "prior"}),
-    "xception": frozenset({"block", "batch_norm", "prior"}),
+    "xception": frozenset({"block", "init", "batch_norm", "prior"}),
+    "xception-fcn": frozenset({"block", "weights", "batch_norm", "prior"}),
+    "xception-attention": frozenset({"block", "weights", "batch_norm"}),
     "timm": frozenset({"model", "weights", "batch_norm"}),
+    **dict.fromkeys(("small", "small-attention"), frozenset({"widths", "init", "standardize", "batch_norm"})),
     **dict.fromkeys(SOLVED, frozenset()),
 }
 LOSS_FIELDS: Mapping[str, frozenset[str]] = {
     "bce": frozenset(),
     "ce": frozenset(),
+    "attention": frozenset({"weight_map"}),
     "dice": frozenset({"reduction", "smooth"}),
     "jaccard": frozenset({"reduction", "smooth"}),
     "focal": frozenset({"alpha", "gamma"}),
@@ -106,6 +122,11 @@ SEMANTICS: Mapping[str, int] = {
     "decoder/threshold": 1,
     "decoder/prior": 1,
     "decoder/timm": 1,
+    "decoder/xception-fcn": 1,
+    "decoder/xception-attention": 1,
+    "decoder/small": 1,
+    "decoder/small-attention": 1,
+    "loss/attention": 1,
     "loss/bce": 1,
     "loss/ce": 1,
     "loss/dice": 1,

@@ -23,7 +23,7 @@ LAYERS = {
     **dict.fromkeys((f"dfloc.data.{name}" for name in ("mask_matching", "mixture", "originals", "sample_table")), 1),
     **dict.fromkeys((f"dfloc.data.{name}" for name in ("source_images", "split_shares", "table_files")), 1),
     "dfloc.models": 2,
-    **dict.fromkeys((f"dfloc.models.{name}" for name in ("answers", "base", "baselines", "decoders")), 1),
+    **dict.fromkeys((f"dfloc.models.{name}" for name in ("answers", "base", "baselines", "decoders", "parts")), 1),
     **dict.fromkeys((f"dfloc.{name}" for name in ("losses", "metrics")), 1),
     "dfloc.features": 2,
     **dict.fromkeys(

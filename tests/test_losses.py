@@ -229,12 +229,35 @@ def test_cross_entropy_of_half_precision_is_in_float32() -> None:
     assert loss.dtype == torch.float32
 
 
+def test_the_loss_of_an_attention_map_is_formula_1() -> None:
+    """CE of two images' classes, and BCE of their maps' largest cells against their labels, by hand."""
+    logit_B1HW = torch.tensor([[[[-9.0, math.log(3)]]], [[[-9.0, -math.log(4)]]]])
+    logit_BK, label_B = torch.tensor([[0.0, math.log(4)], [math.log(2), 0.0]]), torch.tensor([1, 0])
+    ce, of_map = (-math.log(4 / 5) - math.log(2 / 3)) / 2, (-math.log(3 / 4) - math.log(4 / 5)) / 2
+    for weight in (1.0, 0.25):
+        found = losses.make(LossSpec(name="attention", weight_map=weight))(logit_B1HW, logit_BK, label_B)
+        assert found.item() == pytest.approx(ce + weight * of_map, rel=1e-6)
+    assert losses.attention(logit_B1HW, logit_BK, label_B).item() == pytest.approx(ce + of_map, rel=1e-6)
+    alone = losses.attention(logit_B1HW, logit_BK, label_B, weight_map=0)
+    assert torch.equal(alone, losses.ce(logit_BK, label_B))
+    half = losses.attention(logit_B1HW.bfloat16(), logit_BK.bfloat16(), label_B)
+    assert half.dtype == torch.float32
+
+
+def test_the_loss_of_an_attention_map_moves_its_largest_cell_alone() -> None:
+    logit_B1HW = torch.tensor([[[[1.0, 2.0]]], [[[3.0, -1.0]]]], requires_grad=True)
+    losses.attention(logit_B1HW, torch.zeros(2, 3), torch.tensor([2, 0])).backward()  # type: ignore[no-untyped-call]
+    assert logit_B1HW.grad is not None
+    wanted = [0.0, (torch.tensor(2.0).sigmoid() - 1) / 2, torch.tensor(3.0).sigmoid() / 2, 0.0]
+    assert logit_B1HW.grad.flatten().tolist() == pytest.approx([float(value) for value in wanted])
+
+
 def test_what_losses_read() -> None:
     both = frozenset({"map", "image"})
     total = LossSpec(name="sum", terms=(LossSpec(name="ce"), LossSpec(name="dice")))
     assert losses.reads(LossSpec(name="ce"), both) == {"image"}
     assert losses.reads(LossSpec(name="lovasz"), both) == {"map"}
-    assert losses.reads(total, both) == both
+    assert losses.reads(total, both) == losses.reads(LossSpec(name="attention"), both) == both
     mine = LossSpec(name="mine", plugin="digest")
     assert [losses.reads(mine, gives) for gives in (both, frozenset({"image"}))] == [{"map"}, {"image"}]
     built_in = set(registry.FACTORIES["loss"]) - {"sum"}

@@ -1,17 +1,21 @@
 """`dfloc list`: everything that has a name in a sweep."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
 from dfloc import registry
 from dfloc.cli.options import debug_option, plugin_option
 
+if TYPE_CHECKING:
+    from dfloc.config import LossSpec
+
 KINDS = (
     *("sweeps", "backbones", "decoders", "losses", "optimizers", "schedules"),
     *("augmentations", "protocols", "domains", "tasks"),
 )
-IMAGES_ALONE = ("prior", "timm")  # which localize nothing; they say so themselves when they are asked to
+IMAGES_ALONE = ("prior", "small", "timm")  # which localize nothing; they say so themselves when they are asked to
 SAYS = {
     "localize": "which pixels are fake: a map of probabilities",
     "detect": "whether an image is fake: real or fake, a score",
@@ -65,12 +69,12 @@ def _lines(kind: str) -> list[str]:
 
 def _task(task: str, says: str) -> list[str]:
     from dfloc import losses, measures
-    from dfloc.config import DecoderSpec, LossSpec
+    from dfloc.config import DecoderSpec
     from dfloc.metrics import protocols
     from dfloc.models import answers
 
     num_classes = None if task == "localize" else 2
-    needs = "map" if num_classes is None else "image"
+    needs, can_give = "map" if num_classes is None else "image", {"map"} if num_classes is None else {"map", "image"}
     fitting: dict[str, list[str]] = {
         "decoders": [
             name
@@ -81,8 +85,7 @@ def _task(task: str, says: str) -> list[str]:
         "losses": [
             name
             for name in registry.names("loss")
-            if name == "sum"
-            or needs in losses.reads(LossSpec(name=name, plugin=registry.plugin_of("loss", name)), frozenset({needs}))
+            if name == "sum" or {needs} <= losses.reads(_loss(name), frozenset({needs})) <= can_give
         ],
         "protocols": [
             name for name in registry.names("protocol") if needs == "map" or protocols.find(name).reads == "image"
@@ -90,6 +93,12 @@ def _task(task: str, says: str) -> list[str]:
         "selected by": [*measures.MEASURED[task], "last"],
     }
     return [f"{task:20} {says}", *(f"  {what + ':':18} {', '.join(names)}" for what, names in fitting.items())]
+
+
+def _loss(name: str) -> "LossSpec":
+    from dfloc.config import LossSpec
+
+    return LossSpec(name=name, plugin=registry.plugin_of("loss", name))
 
 
 def _sweeps() -> list[str]:

@@ -1,4 +1,4 @@
-"""Random changes of training images, drawn by augmentation, view and sample; masks are untouched."""
+"""Random changes of training images, drawn by augmentation, view and sample; a flip is of the mask too."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -34,11 +34,13 @@ NAMED: Mapping[str, tuple[AugmentOp, ...]] = {
     "blur": (AugmentOp(name="blur", sigma=(0.0, 3.0), probability=0.5),),
     **{f"declip-{name}": (op,) for name, op in _DECLIP.items()},
     "declip-all": tuple(_DECLIP.values()),
+    "flip": (AugmentOp(name="flip", probability=0.5),),
 }
 """Sets of operations by the name that a sweep file gives them.
 
-`blur` is that of the segmentation poster (seeds/002): sigma ~ U[0, 3] with probability 0.5, on the stored image. The
-others are DeCLIP's `--data_aug`, always, after the resize.
+`blur` is that of the segmentation poster (seeds/002): sigma ~ U[0, 3] with probability 0.5, on the stored image. `flip`
+is that of Dolos' weakly supervised models, left to right with probability 0.5. The others are DeCLIP's `--data_aug`,
+always, after the resize.
 """
 
 
@@ -51,6 +53,7 @@ FIELDS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "blur": (frozenset({"sigma"}), frozenset({"sigma", "kernel"})),
     "jpeg": (frozenset({"quality"}), frozenset({"quality"})),
     "color-jitter": (frozenset({"strength"}), frozenset({"strength"})),
+    "flip": (frozenset(), frozenset()),
 }
 """Of each operation: the fields that it needs, and those that it reads, beside name, probability and at."""
 
@@ -70,7 +73,7 @@ def check(ops: tuple[AugmentOp, ...]) -> None:
         if given - reads:
             raise ConfigError(
                 f"augmentation {op.name} does not read {', '.join(sorted(given - reads))}, only "
-                f"{', '.join(sorted(reads))}: {EXAMPLES[op.name]}"
+                f"{', '.join(sorted(reads)) or 'probability and at'}: {EXAMPLES[op.name]}"
             )
         _check_numbers(op)
     places = [op.at for op in ops]
@@ -100,6 +103,7 @@ EXAMPLES: Mapping[str, str] = {
     "blur": "{name: blur, sigma: [0, 3], probability: 0.5}",
     "jpeg": "{name: jpeg, quality: [30, 100]}",
     "color-jitter": "{name: color-jitter, strength: 0.3}",
+    "flip": "{name: flip, probability: 0.5}",
 }
 
 
@@ -130,6 +134,11 @@ class View:
         if any(op.probability == 1 for op in ops):
             return True
         return any(self._draws(place, sample_id) is not None for place in range(len(ops)))
+
+    def flips(self, sample_id: str) -> bool:
+        """Whether left and right have changed places in this view of a sample, so that its mask must follow."""
+        ops = enumerate(self.augment.ops)
+        return sum(op.name == "flip" and self._draws(place, sample_id) is not None for place, op in ops) % 2 == 1
 
     def apply(self, image_HWC: Pixels, sample_id: str, where: AppliedTo | None = None) -> Pixels:
         """Return the image as this view has it.
@@ -243,6 +252,11 @@ def color_jitter(image_HWC: Pixels, strength: float, generator: torch.Generator)
     return np.asarray(image)
 
 
+def flip(image_HWC: Pixels) -> Pixels:
+    """Return an image with left and right changed places."""
+    return np.ascontiguousarray(image_HWC[:, ::-1])
+
+
 def _turned(image: Image.Image, turn: float) -> Image.Image:
     hue, saturation, value = image.convert("HSV").split()
     turned_HW = (np.asarray(hue, np.int32) + int(turn * 255)) % 256
@@ -273,4 +287,5 @@ KERNELS: Mapping[str, Callable[[Pixels, AugmentOp, torch.Generator], Pixels]] = 
     "blur": _blur,
     "jpeg": _jpeg,
     "color-jitter": _jitter,
+    "flip": lambda image_HWC, _op, _generator: flip(image_HWC),
 }

@@ -77,7 +77,7 @@ class StoredMaps:
     ) -> npt.NDArray[Any]:
         if view is None or not touched:
             return self._store.gather(recipe, samples)
-        if recipe.map == PIXELS:
+        if recipe.map in PIXELS:
             rows = self._store.gather(recipe, samples)
             for place in touched:
                 rows[place] = view.change(torch.from_numpy(rows[place]), samples[place].id).numpy()
@@ -144,13 +144,16 @@ class StoredSource:
         return len(self.samples)
 
     def batch(self, indices: Sequence[int], epoch: int) -> Batch:
-        """Return maps, of the view that the epoch reads, and targets, which no view changes, of these positions."""
-        x_BCHW = self.maps.read([self.samples[index] for index in indices], view_of(self.augment, epoch))
+        """Return maps of these positions, of the view that the epoch reads, and targets, which a view flips at most."""
+        view, samples = view_of(self.augment, epoch), [self.samples[index] for index in indices]
+        x_BCHW = self.maps.read(samples, view)
         owners = [self._owners[index] for index in indices]
         target_BHW = torch.from_numpy(unpack_bits(self._store.gather(TRUTH, owners))).to(torch.uint8)
         for place, index in enumerate(indices):
             if index in self._weak:
                 target_BHW[place] = int(owners[place].mask_kind != "real")
+        if view and (flipped := [place for place, sample in enumerate(samples) if view.flips(sample.id)]):
+            target_BHW[flipped] = target_BHW[flipped].flip(-1)
         label_B = torch.tensor([self._label(owner) for owner in owners]) if self._label else None
         return Batch(x_BCHW, target_BHW, indices, label_B)
 
@@ -214,7 +217,7 @@ def look(
     with torch.inference_mode():
         for (name, via), names in wanted.items():
             if view:
-                inputs_BCHW = _changed(images, backbones[name], via, view, ids, stored=name == PIXELS)
+                inputs_BCHW = _changed(images, backbones[name], via, view, ids, stored=name in PIXELS)
             else:
                 inputs_BCHW = torch.stack([entered(backbones[name], image, via) for image in images])
             made[name, via] = backbones[name](inputs_BCHW.to(device), names)

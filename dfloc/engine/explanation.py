@@ -16,6 +16,7 @@ from dfloc.features.weights import WeightsIndex
 from dfloc.models import explain
 from dfloc.models.base import Reached, entered
 from dfloc.models.classifiers import Classifier
+from dfloc.models.small import Small
 from dfloc.registry import MapSpec
 
 BATCH = 32
@@ -91,6 +92,9 @@ def explainer(
         layer = decoder.net.get_submodule(explained.layer)
         return lambda _, x_BCHW, logit_BK: _cam(decoder, layer, x_BCHW, logit_BK, decoder.side)
     recipe = spec.maps[0]
+    if isinstance(decoder, Small):
+        own = decoder.layers.get_submodule(explained.layer)
+        return lambda _, x_BCHW, logit_BK: _cam(decoder, own, x_BCHW, logit_BK, recipe.input_size)
     if explained.layer == explain.MAPS:
         head = _Head(decoder)
         return lambda _, x_BCHW, logit_BK: _cam(head, head.input, x_BCHW, logit_BK, recipe.input_size)

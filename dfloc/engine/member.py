@@ -135,7 +135,8 @@ class Member:
         if "image" in self._reads:
             assert said.image_BK is not None
             assert label_B is not None
-            return self._loss(said.image_BK, label_B)
+            map_ = (said.map_B1HW,) if "map" in self._reads else ()
+            return self._loss(*map_, said.image_BK, label_B)
         assert said.map_B1HW is not None
         return self._loss(said.map_B1HW, on_grid(target_BHW, said.map_B1HW))
 

@@ -74,7 +74,7 @@ def missing(
         view: an augmented draw: of its own are only the samples that it changes, and neither TRUTH nor `pixels`, which
             are changed as they are read. None: the clean one.
     """
-    stored = [recipe for recipe in recipes if recipe.map != PIXELS] if view else [TRUTH, *recipes]
+    stored = [recipe for recipe in recipes if recipe.map not in PIXELS] if view else [TRUTH, *recipes]
     asked = {recipe.fingerprint: recipe for recipe in stored}.values()
     held: dict[tuple[str, str, int], list[SampleRef]] = defaultdict(list)
     for sample in samples:

@@ -35,8 +35,8 @@ TRUTH = MapRecipe(
 
 STORED_DTYPES = {"float16": np.float16, "float32": np.float32, "uint8": np.uint8, "bits": np.uint8}
 
-PIXELS = "pixels"
-"""The map that is the image itself: views of it are made as it is read, and never stored."""
+PIXELS = frozenset({"pixels", "pixels299"})
+"""The maps that are the image itself: views of them are made as they are read, and never stored."""
 
 CLEAN = "0"
 """The view in which nothing is changed."""

@@ -10,20 +10,33 @@ from torch import Tensor
 from upath import UPath
 
 from dfloc import registry, storage
+from dfloc.components import DecoderSpec
 from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.frozen import Frozen, fingerprint
-from dfloc.models import classifiers, encoders, tensors
+from dfloc.models import classifiers, encoders, legacy_xception, tensors
 from dfloc.models.base import Backbone, random_seed
 from dfloc.storage import Workspace
 
-ENCODER, CLASSIFIER = "smp:", "timm:"
-"""What stands before the name of a segmenter's encoder, or of a classifier, where a backbone's name stands else."""
+ENCODER, CLASSIFIER, ATTENTION = "smp:", "timm:", "ffd:"
+"""What stands before the name of a segmenter's encoder, of a classifier, or of a classifier with an attention map,
+where a backbone's name stands else."""
 
 # What reads the weights that are trained on, by what stands before the name.
 TRAINED: Mapping[str, Callable[[str, str], dict[str, Tensor]]] = {
     ENCODER: encoders.weights,
     CLASSIFIER: classifiers.weights,
+    ATTENTION: legacy_xception.weights,
 }
+
+
+def trained(spec: DecoderSpec) -> tuple[str, str]:
+    """Return which of `TRAINED` reads what a decoder starts from, and the name of whose weights they are."""
+    if spec.name == "xception-attention":
+        return ATTENTION, legacy_xception.MODEL
+    if spec.name == "xception-fcn":
+        return CLASSIFIER, legacy_xception.MODEL
+    return (CLASSIFIER, str(spec.model)) if spec.model else (ENCODER, str(spec.encoder))
+
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -62,7 +75,7 @@ class WeightsIndex:
         """Return what identifies the weights that a word names: what enters a recipe.
 
         Args:
-            backbone: its name, `smp:<encoder>` or `timm:<model>`.
+            backbone: its name, or one of `TRAINED` and a model's, such as `timm:<model>`.
             word: none, `random`, `random:<seed>`, a tag of the library, a file, or a digest that the index knows.
             load: look into weights that are not known yet; else the word itself stands for them.
             on_load: told what is about to be read.

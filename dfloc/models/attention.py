@@ -98,6 +98,8 @@ def make_attention(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.
             'decoder "attention" reads the tokens of one transformer with its CLS, as of clip-vit-l14/layer20; '
             f"not {given}"
         )
+    if spec.init == "patches":
+        raise ConfigError('decoder "attention" has init: default or declip; patches is of convolutions')
     [tokens] = maps
     if tokens.channels % HEAD_WIDTH:
         raise ConfigError(

@@ -84,10 +84,12 @@ def refuse_unknown(name: str, wanted: Sequence[str], maps: Mapping[str, MapSpec]
             raise unknown(f"map of {name}", each, maps)
 
 
-def resized(image_HWC: np.ndarray[Any, np.dtype[np.uint8]], size: int) -> Tensor:
-    """Return an RGB image as uint8 [3, size, size]: PIL's bilinear where it has another size, no crop."""
+def resized(
+    image_HWC: np.ndarray[Any, np.dtype[np.uint8]], size: int, how: Image.Resampling = Image.Resampling.BILINEAR
+) -> Tensor:
+    """Return an RGB image as uint8 [3, size, size]: by PIL, bilinear, where it has another size; no crop."""
     if image_HWC.shape[:2] != (size, size):
-        image_HWC = np.asarray(Image.fromarray(image_HWC).resize((size, size), Image.Resampling.BILINEAR))
+        image_HWC = np.asarray(Image.fromarray(image_HWC).resize((size, size), how))
     return torch.from_numpy(np.ascontiguousarray(image_HWC.transpose(2, 0, 1)))
 
 
@@ -140,6 +142,13 @@ def freeze(module: M) -> M:
     for part in module.modules():
         vars(part)["train"] = partial(_stay, part)
     return module
+
+
+def freeze_norms(module: nn.Module) -> None:
+    """Freeze every BatchNorm of a module: statistics and affine."""
+    for layer in list(module.modules()):
+        if isinstance(layer, nn.BatchNorm2d):
+            freeze(layer)
 
 
 def _stay(module: nn.Module, mode: bool = True) -> nn.Module:

@@ -13,7 +13,7 @@ from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError, unknown
 from dfloc.models import tensors, timm_library
 from dfloc.models.base import Normalization, freeze, random_seed
-from dfloc.models.decoders import OUTPUT_SIZE, Examples, check_pixels
+from dfloc.models.decoders import OUTPUT_SIZE, PIXELS, Examples, check_pixels
 from dfloc.models.xception import enlarged
 from dfloc.registry import MapSpec
 
@@ -39,7 +39,7 @@ class Classifier(nn.Module):
 
     Args:
         net: timm's, with a head of K classes.
-        side: of the images that it sees, as by Pillow's bilinear resize from 256; not below that.
+        side: of the images that it sees, as by Pillow's bilinear resize where they are smaller.
         normalization: of the model; that of the weights that it starts from comes with them.
         head: how the names of its head's tensors begin.
     """
@@ -90,7 +90,7 @@ def make_timm(
             'decoder "timm" answers once an image, but the task is to localize; use smp, or set task: detect'
         )
     model = _name(spec)
-    check_pixels(spec.name, maps)
+    check_side(spec, maps)
     seed = int(torch.randint(2**63 - 1, (), generator=generator, device="cpu"))
     try:
         with repro.seeded(seed):
@@ -113,6 +113,18 @@ def check(spec: DecoderSpec) -> None:
         ConfigError: no such model, or it cannot.
     """
     _check(_name(spec))
+
+
+def check_side(spec: DecoderSpec, maps: Sequence[MapSpec]) -> None:
+    """Return if the image that a model is handed is the one that it sees, or smaller, so that it can be enlarged.
+
+    Raises:
+        ConfigError: it is, or there is no such model, or the maps are no image.
+    """
+    model = _name(spec)
+    check_pixels(spec.name, maps, (*PIXELS,))
+    if maps[0].height not in (OUTPUT_SIZE, _side(model)):
+        raise ConfigError(f"{model} sees {_side(model)} pixels, not {maps[0].height}; use maps: [pixels]")
 
 
 def weights(model: str, word: str) -> dict[str, Tensor]:

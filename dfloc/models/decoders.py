@@ -2,9 +2,9 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal, Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,31 +14,17 @@ from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError
 from dfloc.models import answers
 from dfloc.models.base import freeze
+from dfloc.models.parts import Examples as Examples  # what decoders are made of has one door, this module
+from dfloc.models.parts import Init as Init
+from dfloc.models.parts import Standardize as Standardize
+from dfloc.models.parts import chunks as chunks
+from dfloc.models.parts import initialise as initialise
 from dfloc.registry import MapSpec
 
 logger = logging.getLogger(__name__)
 
 OUTPUT_SIZE = 256
-CHUNK = 64  # images that a closed form looks at together
-
-
-class Examples(Protocol):
-    """The training samples, as what is solved reads them (engine.batches.Source is one)."""
-
-    @property
-    def num_samples(self) -> int:
-        """Number of training samples."""
-        ...
-
-    def batch(self, indices: Sequence[int], epoch: int) -> Any:
-        """Return `x` [B, C, H, W], `target_BHW` (fakeness in [0, 1] at 256) and `label_B` of these samples."""
-        ...
-
-
-def chunks(source: Examples) -> Iterator[Any]:
-    """Yield the training samples in order, `CHUNK` at a time, as a closed form reads them."""
-    for start in range(0, source.num_samples, CHUNK):
-        yield source.batch(list(range(start, min(start + CHUNK, source.num_samples))), 0)
+PIXELS = {OUTPUT_SIZE: "pixels", 299: "pixels299"}  # the backbones that give the image itself, by its side
 
 
 class Decoder(nn.Module):
@@ -62,42 +48,12 @@ class Decoder(nn.Module):
                 layer.solve(source)
 
 
-class Standardize(nn.Module):
-    """Takes each channel to mean 0 and deviation 1 over the training samples' cells; a constant channel to 0."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels, 1, 1))
-        self.register_buffer("deviation", torch.ones(channels, 1, 1))
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return the standardized maps."""
-        return (x_BCHW - self.mean) / self.deviation
-
-    def solve(self, source: Examples) -> None:
-        """Measure mean and deviation (population) in float64."""
-        count, total_C, square_C = 0, torch.zeros(()), torch.zeros(())
-        for batch in chunks(source):
-            x_BCHW = batch.x.double()
-            count += x_BCHW.numel() // x_BCHW.shape[1]
-            total_C = total_C.to(x_BCHW) + x_BCHW.sum((0, 2, 3))
-            square_C = square_C.to(x_BCHW) + x_BCHW.square().sum((0, 2, 3))
-        mean_C = total_C / count
-        deviation_C = (square_C / count - mean_C.square()).clamp(min=0).sqrt()
-        constant_C = deviation_C <= 1e-6 * (1 + mean_C.abs())
-        self.mean.copy_(mean_C[:, None, None])
-        self.deviation.copy_(torch.where(constant_C, 1.0, deviation_C)[:, None, None])
-
-
 class ConvDecoder(Decoder):
     """DeCLIP's convolutional decoder (Smeu et al. 2025) for any grid, depth and channel plan.
 
-    Per stage `depth // 4` times [conv 5x5, BatchNorm, ReLU], then x2 bilinear, except after the first
+    Per stage `depth // 4` times [conv, BatchNorm, ReLU], then x2 bilinear, except after the first
     `len(channels) - floor(log2(out_size / in_size))` stages where that is positive; then a bilinear resize to
-    `out_size`, the last conv 5x5 to one channel, and a bilinear resize of the logits to 256.
+    `out_size`, the last conv to one channel, and a bilinear resize of the logits to 256. DeCLIP's kernel is 5x5.
 
     Args:
         in_channels: channels of the maps.
@@ -107,8 +63,9 @@ class ConvDecoder(Decoder):
         out_size: side of the last convolution's grid.
         grid: side to which maps are resized, bilinearly, before the first convolution; none: as they are.
         standardize: begins with a `Standardize`.
-        init: default | declip, see `initialise`.
+        init: default | declip | patches, see `initialise`.
         generator: where the weights are drawn from; none: one of its own with seed 0.
+        kernel: side of every convolution in cells, odd; 1: each cell is called by itself alone.
 
     Raises:
         ConfigError: depth below 4, no stage, or a size below 1.
@@ -124,8 +81,9 @@ class ConvDecoder(Decoder):
         *,
         grid: int | None = None,
         standardize: bool = False,
-        init: Literal["default", "declip"] = "default",
+        init: Init = "default",
         generator: torch.Generator | None = None,
+        kernel: int = 5,
     ) -> None:
         if depth < 4:
             raise ConfigError(f"a conv decoder has a depth of at least 4 (one convolution per stage), not {depth}")
@@ -136,6 +94,7 @@ class ConvDecoder(Decoder):
                 f"sizes are at least 1: in_channels {in_channels}, in_size {in_size}, out_size {out_size}, grid {grid}"
             )
         super().__init__()
+        self._kernel = kernel
         device = torch.get_default_device()
         with torch.device("meta"):
             _begin(self, in_channels, standardize, grid)
@@ -147,7 +106,7 @@ class ConvDecoder(Decoder):
         skipped = len(channels) - math.floor(math.log2(out_size / size))
         for stage, next_width in enumerate(channels, start=1):
             for k in range(1, convs + 1):
-                self.layers.add_module(f"conv{stage}_{k}", nn.Conv2d(width, next_width, 5, padding=2))
+                self.layers.add_module(f"conv{stage}_{k}", self._convolution(width, next_width))
                 self.layers.add_module(f"norm{stage}_{k}", nn.BatchNorm2d(next_width))
                 self.layers.add_module(f"relu{stage}_{k}", nn.ReLU(inplace=True))
                 width = next_width
@@ -156,9 +115,12 @@ class ConvDecoder(Decoder):
                 size *= 2
         if size != out_size:
             self.layers.add_module("resize", nn.Upsample(size=(out_size, out_size), mode="bilinear"))
-        self.layers.add_module("head", nn.Conv2d(width, 1, 5, padding=2))
+        self.layers.add_module("head", self._convolution(width, 1))
         if out_size != OUTPUT_SIZE:
             self.layers.add_module("enlarge", nn.Upsample(size=(OUTPUT_SIZE, OUTPUT_SIZE), mode="bilinear"))
+
+    def _convolution(self, width: int, next_width: int) -> nn.Conv2d:
+        return nn.Conv2d(width, next_width, self._kernel, padding=self._kernel // 2)
 
 
 def _begin(decoder: Decoder, channels: int, standardize: bool, grid: int | None) -> None:
@@ -167,27 +129,6 @@ def _begin(decoder: Decoder, channels: int, standardize: bool, grid: int | None)
         decoder.layers.add_module("standardize", Standardize(channels))
     if grid is not None:
         decoder.layers.add_module("grid", nn.Upsample(size=(grid, grid), mode="bilinear"))
-
-
-def initialise(decoder: nn.Module, init: Literal["default", "declip"], generator: torch.Generator) -> None:
-    """Draw every weight from the generator, in the order in which the layers run; reset all else.
-
-    `default` is PyTorch's: weights and biases of a convolution uniform within 1 / sqrt(fan in), BatchNorm 1 and 0.
-    `declip` draws every weight, BatchNorm's scale included, from N(0, 0.02) and leaves biases as PyTorch does.
-    """
-    for layer in decoder.modules():
-        if isinstance(layer, Standardize):
-            nn.init.zeros_(layer.mean)
-            nn.init.ones_(layer.deviation)
-        elif isinstance(layer, nn.BatchNorm2d):
-            layer.reset_parameters()
-        elif isinstance(layer, nn.Conv2d):
-            bound = 1 / math.sqrt(layer.weight[0].numel())
-            nn.init.uniform_(layer.weight, -bound, bound, generator)
-            if layer.bias is not None:
-                nn.init.uniform_(layer.bias, -bound, bound, generator)
-        if init == "declip" and isinstance(layer, (nn.BatchNorm2d, nn.Conv2d)):
-            nn.init.normal_(layer.weight, 0.0, 0.02, generator)
 
 
 def build(
@@ -235,7 +176,7 @@ def check(spec: DecoderSpec, maps: tuple[MapSpec, ...], num_classes: int | None 
         ConfigError: as for `build`.
     """
     if _of_library(spec, num_classes):
-        check_pixels(spec.name, maps)
+        check_pixels(spec.name, maps, (*PIXELS,) if spec.name == "timm" else (OUTPUT_SIZE,))
     else:
         weight_bytes(spec, maps, num_classes)
 
@@ -286,15 +227,16 @@ def _runs(spec: DecoderSpec, maps: tuple[MapSpec, ...], num_images: int, device:
     return True
 
 
-def check_pixels(name: str, maps: Sequence[MapSpec]) -> None:
-    """Return if the maps are the one that a model reads which is trained end to end.
+def check_pixels(name: str, maps: Sequence[MapSpec], sides: Sequence[int] = (OUTPUT_SIZE,)) -> None:
+    """Return if the maps are the one that a model reads which is trained end to end: an image of one of some sides.
 
     Raises:
         ConfigError: they are others.
     """
-    if [tuple(each) for each in maps] != [(3, OUTPUT_SIZE, OUTPUT_SIZE, "grid")]:
+    if len(maps) != 1 or tuple(maps[0]) not in [(3, side, side, "grid") for side in sides]:
         shapes = ", ".join(f"{each.channels}x{each.height}x{each.width}" for each in maps)
-        raise ConfigError(f'decoder "{name}" is trained end to end on maps: [pixels]; it cannot read {shapes}')
+        known = " or ".join(f"[{PIXELS[side]}]" for side in sides)
+        raise ConfigError(f'decoder "{name}" is trained end to end on maps: {known}; it cannot read {shapes}')
 
 
 def make_conv(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> Decoder:
@@ -312,6 +254,7 @@ def make_conv(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Gener
         standardize=spec.standardize,
         init=spec.init,
         generator=generator,
+        kernel=spec.kernel,
     )
     return _finish(decoder, spec)
 

@@ -10,12 +10,15 @@ from torch.nn import functional
 from dfloc import arithmetic, registry
 from dfloc.config import MapRecipe, TrialSpec
 from dfloc.errors import ConfigError, unknown
-from dfloc.models import classifiers
+from dfloc.models import answers, classifiers
 from dfloc.models.base import outputs
 from dfloc.registry import SOLVED
 
 MAPS = "maps"
 """The layer that a head on grids is explained by: what it reads, all its maps on the first one's grid."""
+
+OWN: Mapping[str, tuple[str, ...]] = {"small": ("features",)}
+"""The layers, among its `layers`, by which a decoder of ours is explained, the default first."""
 
 EPSILON = 1e-7
 OFF = "leave out explain there (evaluate: {explain: none} of its stage or case)"
@@ -61,8 +64,8 @@ def targets(logit_BK: Tensor) -> Tensor:
 def layer_of(spec: TrialSpec, asked: str | None) -> str:
     """Return the layer that a trial is explained by; None asks for the default.
 
-    Of `timm` it is a layer of the model, by timm's name; of a head on grids `maps`; of a head on a vector one of the
-    backbone's maps that the vector is computed from (`registry.BackboneRow.reached`).
+    Of `timm` it is a layer of the model, by timm's name; of `small` its `features`; of a head on grids `maps`; of a
+    head on a vector one of the backbone's maps that the vector is computed from (`registry.BackboneRow.reached`).
 
     Raises:
         ConfigError: the trial gives a map itself or is not learned, nothing can be read off what it is, or not there.
@@ -72,8 +75,12 @@ def layer_of(spec: TrialSpec, asked: str | None) -> str:
         raise ConfigError(f"explain is of tasks that answer once an image; task localize gives a map itself: {OFF}")
     if decoder.name in SOLVED:
         raise ConfigError(f"decoder {decoder.name} looks at no image, so there is nothing to explain: {OFF}")
-    if decoder.plugin or decoder.name not in ("timm", "linear"):
+    if "map" in answers.gives(decoder, spec.num_classes):
+        raise ConfigError(f"decoder {decoder.name} gives a map itself, which is scored: {OFF}")
+    if decoder.plugin or decoder.name not in ("timm", "linear", *OWN):
         raise ConfigError(f"decoder {decoder.name} has no layer that is known to explain it: {OFF}")
+    if decoder.name in OWN:
+        return _of_own(decoder.name, asked)
     if decoder.name == "timm":
         shapes = classifiers.layers(decoder)
         return _of_model(str(decoder.model), shapes, classifiers.default_layer(decoder) if asked is None else asked)
@@ -88,6 +95,12 @@ def layer_of(spec: TrialSpec, asked: str | None) -> str:
     if asked not in (None, MAPS):
         raise unknown(f"layer of a head on {', '.join(recipe.map for recipe in spec.maps)}", str(asked), [MAPS])
     return MAPS
+
+
+def _of_own(name: str, asked: str | None) -> str:
+    if asked not in (None, *OWN[name]):
+        raise unknown(f"layer of {name}", str(asked), OWN[name])
+    return OWN[name][0]
 
 
 def _of_model(model: str, shapes: Mapping[str, Shape], asked: str) -> str:

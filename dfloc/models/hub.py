@@ -1,11 +1,13 @@
 """The file of a library's tag: from the cache, or fetched; soon an error where neither can be."""
 
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import torch
 from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError
 
@@ -84,6 +86,33 @@ def fetched(repository: str, names: Sequence[str], revision: str | None, *, what
     except Exception as error:
         raise refused(str(error).partition("\n")[0]) from error
     raise refused(f"{repository} has none")
+
+
+def published(url: str, *, what: str) -> str:
+    """Return the path of a file that is not on the hub, in torch's own cache, its digest checked where named.
+
+    Args:
+        url: of the file; a name such as `xception-43020ad28.pth` ends with the first digits of its sha256.
+        what: is fetched, for messages.
+
+    Raises:
+        ConfigError: it is not in the cache and cannot be fetched (says what to put where).
+    """
+    name = PurePosixPath(url).name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if path.is_file():
+        return str(path)
+    digits = re.search(r"-([0-9a-f]{8,})\.", name)
+    try:
+        _reach(url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), digits[1] if digits else None, progress=False)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"{what} are not in the cache and cannot be fetched ({reason}); put the file {url} at {path} on every node"
+        ) from error
+    return str(path)
 
 
 def _reach(url: str) -> None:

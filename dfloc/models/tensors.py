@@ -25,7 +25,7 @@ FORMS: Mapping[str, str] = {
 }
 """What files of weights are read; a file is known by its first bytes. None of them is run."""
 
-NESTED = ("state_dict", "model")
+NESTED = ("state_dict", "model", "net")
 """Keys under which checkpoints keep a network's tensors."""
 
 DTYPES = frozenset({*torchscript.STORAGES.values(), torch.uint16, torch.uint32, torch.uint64})

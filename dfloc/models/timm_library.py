@@ -46,7 +46,10 @@ def file(model: str, what: str) -> str:
     Raises:
         ConfigError: timm publishes none, or it cannot be fetched (says what to put where).
     """
-    repository = config(model).hf_hub_id
+    found = config(model)
+    repository = found.hf_hub_id
+    if not repository and found.url:
+        return hub.published(found.url, what=what)
     if not repository:
         raise ConfigError(f"timm has no file of {what} on the hub; use weights: random, or the path of a file")
     names = ("model.safetensors", "pytorch_model.bin")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError
 from dfloc.models.base import freeze
-from dfloc.models.decoders import Examples, check_pixels, initialise
+from dfloc.models.decoders import PIXELS, Examples, check_pixels, initialise
 from dfloc.registry import MapSpec
 
 INPUT_SIZE = 299
@@ -65,8 +65,9 @@ class SeparableBlock(nn.Module):
 class Xception(nn.Module):
     """Images [B, 3, 256, 256], values 0 to 255, to logits of a coarse grid: after block 2 [B, 1, 37, 37].
 
-    Images are resized as by Pillow (uint8, bilinear) to 299, with values -1 to 1. The head gives each cell two logits,
-    and the difference of the two is the one logit of a cell: its binary cross-entropy is the cross-entropy of the two.
+    Images are resized as by Pillow (uint8, bilinear) to 299, those of 299 are read as they are; values are -1 to 1. The
+    head gives each cell two logits, and the difference of the two is the one logit of a cell: its binary cross-entropy
+    is the cross-entropy of the two.
 
     Args:
         block: after which one the trunk ends, 1 to 12.
@@ -94,11 +95,17 @@ class Xception(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return logits; positive = fake."""
-        logit_B2HW = self.head(self.features((enlarged(x_BCHW) / 255 - 0.5) / 0.5))
+        logit_B2HW = self.head(self.features(scaled(x_BCHW)))
         return cast(Tensor, logit_B2HW[:, 1:] - logit_B2HW[:, :1])
 
     def solve(self, source: Examples) -> None:
         """Do nothing: no part of it has a closed form."""
+
+
+def scaled(x_BCHW: Tensor) -> Tensor:
+    """Return images, values 0 to 255, as Xception sees them: of 299 pixels, `enlarged` where they are not, -1 to 1."""
+    large_BCHW = x_BCHW if x_BCHW.shape[-1] == INPUT_SIZE else enlarged(x_BCHW)
+    return (large_BCHW / 255 - 0.5) / 0.5
 
 
 def enlarged(x_BCHW: Tensor, to: int = INPUT_SIZE) -> Tensor:
@@ -125,18 +132,18 @@ def enlarged(x_BCHW: Tensor, to: int = INPUT_SIZE) -> Tensor:
 
 
 def make_xception(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Generator) -> Xception:
-    """Make a cut Xception with PyTorch's initialisation, from the generator alone.
+    """Make a cut Xception as its `init` says, from the generator alone.
 
     Raises:
         ConfigError: the block is not named, or it would not read pixels.
     """
     if spec.block is None:
         raise ConfigError('decoder "xception" needs the block after which it ends, 1 to 12: {name: xception, block: 2}')
-    check_pixels(spec.name, maps)
+    check_pixels(spec.name, maps, (*PIXELS,))
     device = torch.get_default_device()
     with torch.device("meta"):
         made = Xception(spec.block)
-    initialise(made.to_empty(device=device), "default", generator)
+    initialise(made.to_empty(device=device), spec.init, generator)
     if spec.prior is not None:
         half = math.log(spec.prior / (1 - spec.prior)) / 2
         with torch.no_grad():

@@ -48,7 +48,7 @@ def _size(decoder: DecoderSpec, maps: tuple[str, ...], num_classes: int | None) 
 
 
 def maps(spec: TrialSpec) -> str:
-    """Return its maps, joined; empty where it reads pixels."""
+    """Return its maps, joined; empty where it reads pixels of 256, which models that are trained end to end do."""
     return " + ".join(recipe.map for recipe in spec.maps if recipe.map.rstrip("/") != "pixels")
 
 
@@ -66,7 +66,11 @@ def decoder(spec: TrialSpec) -> str:
         return f"conv-{found.depth}"
     if found.name == "smp":
         return f"{found.architecture} / {found.encoder}"
-    return f"xception to block {found.block}" if found.name == "xception" else found.name
+    if found.name == "xception-attention":
+        return f"xception, map after block {found.block}"
+    if found.name in ("xception", "xception-fcn"):
+        return f"xception to block {found.block}" + (", fcn" if found.name == "xception-fcn" else "")
+    return found.name
 
 
 def plan(spec: TrialSpec) -> str:
@@ -79,6 +83,9 @@ def plan(spec: TrialSpec) -> str:
             f"from {found.grid}x{found.grid}" if found.grid else "",
         ]
         parts.append(f"head at {found.out_size}" if found.out_size != decoders.OUTPUT_SIZE else "")
+        parts.append(f"kernel {found.kernel}" if found.kernel != DecoderSpec.model_fields["kernel"].default else "")
+    elif found.name in ("small", "small-attention"):
+        parts = ["-".join(str(width) for width in found.widths)]
     elif found.name == "attention":
         parts = [f"mask {found.mask}", f"trained {found.trained}"]
     elif found.pool:
@@ -93,7 +100,7 @@ def start(spec: TrialSpec, words: Mapping[str, str]) -> str:
     found = spec.decoder
     if spec.start:
         return "a trained model"
-    if found.name in ("smp", "timm"):
+    if "weights" in registry.DECODER_FIELDS.get(found.name, ()):
         what = "encoder" if found.name == "smp" else "weights"
         return f"{what} {words.get(found.weights, found.weights[:12])}" if found.weights else f"random {what}"
     return found.init

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dfloc import objective, tracking_uri
+from dfloc import objective, registry, tracking_uri
 from dfloc.config import Checkpoint, EvaluationSpec, Task
 from dfloc.data import dolos, sample_lists
 from dfloc.data.generators import SOURCE
@@ -69,7 +69,8 @@ class Result:
         """Whether a model that is trained end to end began with random weights: by itself no fault of its numbers."""
         decoder = self.trial.spec.decoder
         return decoder.name == "xception" or (
-            decoder.name in ("smp", "timm") and (decoder.weights is None or random_seed(decoder.weights) is not None)
+            "weights" in registry.DECODER_FIELDS.get(decoder.name, ())
+            and (decoder.weights is None or random_seed(decoder.weights) is not None)
         )
 
     @property

@@ -112,8 +112,8 @@ def compared(study: Study, every: Sequence[Taught]) -> Table:
         id="supervision",
         title="Localizers of labels and of masks.",
         caption="IoU and PBCA: local fakes alone, reals never. AP: these fakes against the reals, by the score that "
-        "the protocol has for each kind of model (of maps their mean, of what calls the whole image its logit): each is "
-        f"a ranking of its own. {RESIZED}",
+        "the protocol has for each kind of model (of maps their mean, of what calls the whole image its logit): each "
+        f"is a ranking of its own. {RESIZED}",
         source=[*captions.provenance(study, [one.group for one in every]), *false_alarms.source(study)],
         columns=columns,
         rows=[*table.rows(columns, blocks.values()), *(table.baseline(columns, each) for each in baselines)],

@@ -41,7 +41,7 @@ class AugmentedViews:
     @property
     def passes(self) -> float:
         """Images of all views through the backbone."""
-        return 0 if self.backbone == PIXELS else self._passes(len(self.wanted))
+        return 0 if self.backbone in PIXELS else self._passes(len(self.wanted))
 
     @property
     def size(self) -> float:
@@ -55,7 +55,7 @@ class AugmentedViews:
         way = self.backbone if self.via is None else f"{self.backbone} via {self.via}"
         name = name_of(self.augment) or " and ".join(op.name for op in self.augment.ops)
         head = f"views of {name}, {way}: {num}, {how}"
-        if self.backbone == PIXELS:
+        if self.backbone in PIXELS:
             return f"{head}; changed as they are read, nothing is stored"
         each = "" if share == 1 else f"{share:g} x "
         words = f"{head}; {num} x {each}{max(self.wanted)} images = {self._cost(num)}"
@@ -118,7 +118,7 @@ def _drawn(way: _Way, trials: Sequence[PlannedTrial], size: Size) -> AugmentedVi
         sizes=tuple(
             sum(share * size(frozenset(each)) * bytes_of(recipes[fp]) for fp, each in stored[number].items())
             for number in sorted(lists)
-            if way[0] != PIXELS
+            if way[0] not in PIXELS
         ),
     )
 

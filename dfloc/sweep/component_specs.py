@@ -8,7 +8,7 @@ from dfloc.augmentation import AugmentSpec
 from dfloc.config import DecoderSpec, LossSpec, MapRecipe, OptimizerSpec, ScheduleSpec, TrialSpec
 from dfloc.data import augment as augmentations
 from dfloc.errors import ConfigError, unknown
-from dfloc.models import answers, decoders
+from dfloc.models import answers, classifiers, decoders
 from dfloc.planned import PlannedTrial
 from dfloc.registry import SOLVED
 from dfloc.sweep.sweep_keys import AugmentAsk, DecoderAsk, TrialAsk
@@ -34,6 +34,8 @@ def decoder(ask: TrialAsk, maps: Sequence[MapRecipe], num_classes: int | None = 
         given["channels"] = registry.backbone(head).channels.get(tail, DecoderSpec.model_fields["channels"].default)
     spec = DecoderSpec(**_read(given, registry.DECODER_FIELDS.get(asked.name)))
     decoders.check(spec, _shapes(maps), num_classes)
+    if spec.name == "timm" and num_classes is not None:
+        classifiers.check_side(spec, _shapes(maps))
     return spec
 
 
@@ -81,9 +83,23 @@ def refuse_misfit(decoder: DecoderSpec, loss: LossSpec, num_classes: int | None 
             raise ConfigError(f"loss {part.name} reads one answer an image, but {where}; {fit}")
         if lacking:
             fit = "set task: detect, and loss: ce" if num_classes is None else "use loss: ce, or set task: localize"
+            if part.name == "attention":
+                fit = f"use loss: ce, or a decoder that gives both: {' or '.join(_giving('both'))}"
             raise ConfigError(
                 f"loss {part.name} reads a map, but decoder {decoder.name} gives one answer an image; {fit}"
             )
+    read = [losses.reads(part, given) for part in loss.terms or (loss,)]
+    if len({*read}) > 1 or (loss.terms and len(read[0]) > 1):
+        raise ConfigError("loss sum adds losses of maps, or of classes, not both; loss: attention reads both")
+    if num_classes is not None and "image" not in read[0] and not any(part.plugin for part in loss.terms or (loss,)):
+        raise ConfigError(
+            f"loss {loss.name} reads masks, but this task learns from labels of images; use loss: ce or attention, or "
+            "set task: localize"
+        )
+
+
+def _giving(what: str) -> list[str]:
+    return sorted(name for name, gives in registry.DECODER_GIVES.items() if gives == what)
 
 
 def optimizer(asked: OptimizerSpec) -> OptimizerSpec:

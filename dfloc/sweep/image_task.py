@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from dfloc import measures
-from dfloc.config import SampleList, Task
+from dfloc import measures, registry
+from dfloc.config import DecoderSpec, SampleList, Task
 from dfloc.data import dolos
 from dfloc.engine import labels
 from dfloc.errors import ConfigError
 from dfloc.metrics import protocols
 from dfloc.metrics.image_rows import FAKE, REAL
+from dfloc.models import answers
 from dfloc.planned import PlannedTrial
 from dfloc.sweep.sweep_keys import TrialAsk
 
@@ -122,7 +123,7 @@ def refuse_twice(ask: TrialAsk) -> None:
 
 
 def refuse_idle(ask: TrialAsk, train: SampleList, protocol: str, explained: bool = False) -> None:
-    """Return if a cell's targets say something, and its answers are what the protocol measures.
+    """Return if a cell's targets say something, and its answers, or their explanation, are what the protocol measures.
 
     Raises:
         ConfigError: targets that are the same for every image or that nothing reads, or a protocol of maps for a task
@@ -132,7 +133,10 @@ def refuse_idle(ask: TrialAsk, train: SampleList, protocol: str, explained: bool
         raise ConfigError(f"trial.targets: label is what task {ask.task} learns anyhow; leave it out")
     if ask.targets == "label" and not any(map(dolos.is_real, train.counts)):
         raise ConfigError("trial.targets: label makes every pixel of every image fake; add real to train.domains")
-    if ask.task != "localize" and not explained and protocols.find(protocol).reads == "map":
+    if ask.task == "localize" or explained or protocols.find(protocol).reads != "map":
+        return
+    plugin = registry.plugin_of("decoder", ask.decoder.name)
+    if "map" not in answers.gives(DecoderSpec(name=ask.decoder.name, plugin=plugin), 2):
         raise ConfigError(
             f"task {ask.task} gives no map, which protocol {protocol} measures; use protocol: image-1, or evaluate."
             "explain: grad-cam"

@@ -9,7 +9,7 @@ from dfloc.config import DecoderSpec, MapRecipe, TrialSpec
 from dfloc.data import dolos, sample_lists
 from dfloc.errors import ConfigError
 from dfloc.features.store import recipe_for
-from dfloc.features.weights import CLASSIFIER, ENCODER, WeightsIndex
+from dfloc.features.weights import WeightsIndex, trained
 from dfloc.ids import MapName
 from dfloc.ledger import Ledger
 from dfloc.models import classifiers, smp
@@ -122,12 +122,12 @@ class Inventory:
         Raises:
             ConfigError: the library cannot build such a model, or there are no such weights of it.
         """
-        library = classifiers if spec.name == "timm" else smp
-        library.check(spec)
+        if library := {"timm": classifiers, "smp": smp}.get(spec.name):
+            library.check(spec)
         word = spec.weights
         if word is None or word == "random":
             return None
-        return self.digest(f"{CLASSIFIER}{spec.model}" if spec.model else f"{ENCODER}{spec.encoder}", word)
+        return self.digest("".join(trained(spec)), word)
 
     def start(self, cell: Cell) -> PlannedTrial | None:
         """Return the finished trial that a cell starts from; None: it starts from none.

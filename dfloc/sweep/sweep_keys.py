@@ -168,8 +168,8 @@ class ExplainAsk(Frozen):
     Attributes:
         name: grad-cam | none = of this stage or case not.
         layer: whose map; where it is left out, of `timm` its last stage (xception41 blocks.10, legacy_xception
-            block11), of a head on grids maps (what it reads), of a head on a vector the nearest map of the backbone
-            with a gradient, such as layer22.
+            block11), of `small` its features, of a head on grids maps (what it reads), of a head on a vector the
+            nearest map of the backbone with a gradient, such as layer22.
     """
 
     name: Literal["grad-cam", "none"]

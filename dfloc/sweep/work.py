@@ -22,7 +22,7 @@ from dfloc.engine.labels import Classes, label
 from dfloc.engine.member import Member
 from dfloc.errors import DataError, DflocError, WorkspaceError
 from dfloc.features.store import FeatureStore
-from dfloc.features.weights import CLASSIFIER, ENCODER, WeightsIndex
+from dfloc.features.weights import WeightsIndex, trained
 from dfloc.ids import SampleId
 from dfloc.ledger import Attempt, Ledger
 from dfloc.models import decoders
@@ -238,10 +238,10 @@ def _parent(spec: TrialSpec, ledger: Ledger) -> dict[str, torch.Tensor] | None:
 
 def _encoder(work: Work) -> dict[str, torch.Tensor] | None:
     """Return the weights that a segmenter's encoder, or a classifier, starts from; a parent's hold them already."""
-    decoder, kind = work.spec.decoder, CLASSIFIER if work.spec.decoder.model else ENCODER
-    name = decoder.model or decoder.encoder
-    if work.spec.start or name is None or decoder.weights is None:
+    decoder = work.spec.decoder
+    if work.spec.start or decoder.plugin or decoder.weights is None:
         return None
+    kind, name = trained(decoder)
     return WeightsIndex(work.workspace).encoder(name, decoder.weights, kind)
 
 

@@ -40,9 +40,9 @@ def test_backbones_with_maps_and_shapes() -> None:
 def test_decoders_and_losses() -> None:
     decoders = [line.strip() for line in lines("decoders")[1:]]
     built_in = {"all-fake", "attention", "conv", "linear", "mean-mask", "prior", "smp", "threshold", "timm", "xception"}
-    assert decoders == sorted(built_in)
+    assert decoders == sorted(built_in | {"small", "small-attention", "xception-attention", "xception-fcn"})
     losses = [line.strip() for line in lines("losses")[1:]]
-    assert losses == ["bce", "ce", "dice", "focal", "jaccard", "lovasz", "sum"]
+    assert losses == ["attention", "bce", "ce", "dice", "focal", "jaccard", "lovasz", "sum"]
 
 
 def test_augmentations_with_what_they_do_and_protocols() -> None:
@@ -69,11 +69,11 @@ def test_tasks_say_what_fits_them() -> None:
     parts = {task: dict(line.split(":", 1) for line in found[place + 1 : place + 5]) for task, place in starts.items()}
     fits = {task: {key: value.strip().split(", ") for key, value in part.items()} for task, part in parts.items()}
     assert fits["detect"]["decoders"] == sorted(registry.DECODER_GIVES)
-    assert fits["detect"]["losses"] == ["ce", "sum"]
+    assert fits["detect"]["losses"] == ["attention", "ce", "sum"]
     assert fits["attribute"]["protocols"] == ["image-1", "thesis-2025"]
-    assert not {"prior", "timm"} & {*fits["localize"]["decoders"]}, "they answer once an image"
+    assert not {"prior", "small", "timm"} & {*fits["localize"]["decoders"]}, "they answer once an image"
     assert {"linear", "conv"} <= {*fits["localize"]["decoders"]}
-    assert "ce" not in fits["localize"]["losses"]
+    assert not {"attention", "ce"} & {*fits["localize"]["losses"]}
     assert fits["localize"]["selected by"] == ["iou", "loss", "last"]
 
 

@@ -84,9 +84,27 @@ def test_color_jitter_is_torchvisions_draw_for_draw(image: np.ndarray, seed: int
     assert not np.array_equal(made, image)
 
 
+def test_a_flip_changes_left_and_right_of_half_of_the_images(image: np.ndarray) -> None:
+    view = View(AugmentSpec(ops=NAMED["flip"]), 1)
+    flipped = {name: view.flips(name) for name in IDS}
+    assert 0.4 < np.mean(list(flipped.values())) < 0.6
+    for name in IDS[:20]:
+        expected = np.asarray(Image.fromarray(image).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+        assert np.array_equal(view.apply(image, name), expected if flipped[name] else image)
+        assert view.touches(name) == flipped[name]
+    other = View(view.augment, 2)
+    assert 0.3 < np.mean([other.flips(name) == flipped[name] for name in IDS]) < 0.7
+    twice = View(AugmentSpec(ops=(AugmentOp(name="flip"), AugmentOp(name="flip"))), 1)
+    assert np.array_equal(twice.apply(image, "a"), image)
+    assert not twice.flips("a")
+    blurred = View(AugmentSpec(ops=NAMED["blur"]), 1)
+    assert not any(blurred.flips(name) for name in IDS)
+
+
 def test_the_named_sets_are_the_documents() -> None:
     assert NAMED["blur"] == (AugmentOp(name="blur", sigma=(0, 3), probability=0.5, at="stored"),)
-    assert sorted(NAMED) == ["blur", "declip-all", "declip-blur", "declip-jitter", "declip-jpeg"]
+    assert sorted(NAMED) == ["blur", "declip-all", "declip-blur", "declip-jitter", "declip-jpeg", "flip"]
+    assert NAMED["flip"] == (AugmentOp(name="flip", probability=0.5),)
     assert [op.name for op in NAMED["declip-all"]] == ["color-jitter", "jpeg", "blur"]
     for name, ops in NAMED.items():
         augment.check(ops)

@@ -102,6 +102,21 @@ def test_a_head_on_stored_vectors_is_explained_by_what_its_backbone_pools(data: 
     torch.testing.assert_close(found, (cam - low) / (1e-7 + high - low), rtol=0, atol=1e-5)
 
 
+def test_a_small_model_is_explained_by_its_features(data: Data, tmp_path: Any) -> None:
+    """The last convolution's map, weighed by the head's own weights of fake, since its mean is what the head reads."""
+    spec = spec_of().model_copy(update={"decoder": DecoderSpec(name="small", widths=(6, 4))})
+    frame = rows_of(data, spec, StoredMaps(data.store, [data.recipe]), "", UPath(tmp_path)).to_pandas()
+    assert set(frame["explain"]) == {"grad-cam features"}
+    decoder = decoder_of(spec)
+    with torch.no_grad():
+        features_BCHW = decoder.layers.features(StoredMaps(data.store, [data.recipe]).read(data.samples))
+        cam_B1hw = (decoder.layers.head.weight[1] * features_BCHW).sum(1, keepdim=True).relu()
+    cam_B1HW = functional.interpolate(cam_B1hw, (256, 256), mode="bilinear")
+    low, high = cam_B1HW.amin((1, 2, 3)), cam_B1HW.amax((1, 2, 3))
+    mean_prob = ((cam_B1HW.mean((1, 2, 3)) - low) / (high - low + 1e-7)).tolist()
+    assert frame["mean_prob"].tolist() == pytest.approx(mean_prob, rel=1e-3, abs=1e-5)
+
+
 def test_an_explanation_is_of_the_layer_that_is_asked_for(data: Data, tmp_path: Any) -> None:
     recipe = recipe_for("pixels", "none")
     spec = spec_of().model_copy(update={"decoder": RESNET, "maps": (recipe,)})

@@ -37,6 +37,32 @@ MIXED = (
 EVERYTHING = list(range(6))
 
 
+FLIP = AugmentSpec(ops=NAMED["flip"])
+
+
+@pytest.mark.parametrize("recipe", [STATS, PIXELS], ids=lambda recipe: recipe.map)
+def test_a_flip_is_of_image_and_mask_alike(tmp_path: Path, data: Data, recipe: MapRecipe) -> None:
+    """What a model sees of a flipped image is that of the image turned over, and its mask too; others are untouched."""
+    extracted(tmp_path, data, [recipe], FLIP, 2)
+    stored, loop = sources(tmp_path, data, recipe, FLIP)
+    clean, both = stored.batch(EVERYTHING, 0), [stored.batch(EVERYTHING, epoch) for epoch in (1, 2)]
+    turned = set[tuple[int, int]]()
+    for epoch, batch in enumerate(both, 1):
+        view = View(FLIP, epoch)
+        for place, sample in enumerate(stored.samples):
+            mask_HW = clean.target_BHW[place]
+            flipped = view.flips(sample.id)
+            assert torch.equal(batch.target_BHW[place], mask_HW.flip(-1) if flipped else mask_HW)
+            assert torch.equal(batch.x[place], clean.x[place]) == (not flipped)
+            if flipped and recipe is PIXELS:
+                assert torch.equal(batch.x[place], clean.x[place].flip(-1))
+            turned |= {(epoch, place)} if flipped else set()
+        torch.testing.assert_close(batch.x, loop.batch(EVERYTHING, epoch).x)
+    assert 0 < len(turned) < 12
+    whole = StoredSource(stored._store, [recipe], data.samples, "label", augment=FLIP).batch(EVERYTHING, 1)
+    assert whole.target_BHW.flatten(1).float().mean(1).tolist() == [1.0] * 6
+
+
 def extracted(folder: Path, data: Data, recipes: Sequence[MapRecipe], augment: AugmentSpec, epochs: int) -> int:
     """Store the clean view and those of so many epochs in this process; return the number of images passed."""
     store, proof, passed = FeatureStore(UPath(folder / "features")), WorkerCheck.begin(), 0

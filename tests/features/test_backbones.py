@@ -21,6 +21,10 @@ class TestPixels(BackboneContract):
     name = "pixels"
 
 
+class TestPixels299(BackboneContract):
+    name = "pixels299"
+
+
 class Lax(Srm):
     """A backbone with a BatchNorm that nobody froze."""
 

@@ -166,8 +166,35 @@ def test_without_a_network_imagenet_says_which_file_to_put_where(monkeypatch: py
     )
     with pytest.raises(ConfigError, match=words):
         classifiers.weights("xception41", "imagenet")
-    with pytest.raises(ConfigError, match=r"timm has no file of .* of legacy_xception on the hub"):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: "/nowhere")
+    words = r"of legacy_xception are not in .*no way out.*put the file https.*43020ad28.pth at /nowhere/checkpoints/xce"
+    with pytest.raises(ConfigError, match=words):
         classifiers.weights("legacy_xception", "imagenet")
+    with pytest.raises(ConfigError, match=r"timm has no file of .* of botnet50ts_256 on the hub"):
+        classifiers.weights("botnet50ts_256", "imagenet")
+
+
+def test_a_file_that_is_not_on_the_hub_is_found_in_torchs_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    network = timm.create_model("legacy_xception")
+    torch.save(network.state_dict(), tmp_path / "checkpoints" / "xception-43020ad28.pth")
+    found = classifiers.weights("legacy_xception", "imagenet")
+    assert torch.equal(found["block7.rep.1.pointwise.weight"], network.block7.rep[1].pointwise.weight)
+
+
+def test_an_image_of_299_is_read_as_it_is_by_what_sees_299() -> None:
+    large = (map_spec("pixels299"),)
+    spec = DecoderSpec(name="timm", model="legacy_xception")
+    decoders.check(spec, large, 2)
+    classifiers.check_side(spec, large)
+    decoder = decoders.build(spec, large, torch.Generator().manual_seed(0), 2).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(decoder(enlarged(levels(1))), decoder(levels(1)))
+    with pytest.raises(ConfigError, match=r"resnet10t sees 256 pixels, not 299; use maps: \[pixels\]"):
+        decoders.build(SPEC, large, torch.Generator(), 2)
 
 
 def test_a_tag_is_part_of_the_name_of_a_model() -> None:
@@ -191,7 +218,7 @@ def test_a_tag_is_part_of_the_name_of_a_model() -> None:
         (DecoderSpec(name="timm", model="resnet18.nothing"), PIXELS, 2, 'unknown model of timm "resnet18.nothing"'),
         (DecoderSpec(name="timm", model=""), PIXELS, 2, "needs a model"),
         (DecoderSpec(name="timm", model="vit_tiny_patch16_224"), PIXELS, 2, "cannot be built for images of 256 pixels"),
-        (SPEC, (MapSpec(5, 8, 8),), 2, r"is trained end to end on maps: \[pixels\]; it cannot read 5x8x8"),
+        (SPEC, (MapSpec(5, 8, 8),), 2, r"on maps: \[pixels\] or \[pixels299\]; it cannot read 5x8x8"),
         (SPEC, (MapSpec(5, 1, 1, "vector"),), 2, r"is trained end to end on maps: \[pixels\]"),
         (SPEC, PIXELS, None, "answers once an image, but the task is to localize; use smp, or set task: detect"),
     ],

@@ -170,6 +170,8 @@ def test_what_is_explained_is_the_likeliest_of_the_classes_that_are_not_real() -
         (spec_of("sam2.1-small/pooled", name="linear"), None, "image_embed"),
         (spec_of("srm/stats", "srm/variance", name="linear", pool="mean+max"), None, "maps"),
         (spec_of("clip-vit-l14/layer20", name="linear", pool="mean"), "maps", "maps"),
+        (spec_of("srm/absolute", name="small"), None, "features"),
+        (spec_of("srm/absolute", name="small"), "features", "features"),
     ],
     ids=lambda value: value.maps[0].map if isinstance(value, TrialSpec) else str(value),
 )
@@ -200,6 +202,8 @@ def test_the_two_xceptions_are_explained_at_stride_16(model: str, layer: str) ->
         (spec_of("clip-vit-l14/layer20", name="linear", pool="cls"), None, r"reads the CLS token .* use pool: mean"),
         (spec_of("clip-rn50/projected", "sam-vit-b/pooled", name="linear"), None, r"a layer is of one backbone"),
         (spec_of("srm/stats", name="prior"), None, r"decoder prior looks at no image, .*explain: none"),
+        (spec_of("srm/stats", name="small"), "feature", r'layer of small "feature"; did you mean "features"\? known:'),
+        (spec_of("srm/stats", name="small-attention"), None, r"decoder small-attention gives a map itself, .*none"),
         (spec_of("srm/stats", name="linear", task="localize"), None, r"task localize gives a map itself"),
     ],
     ids=lambda value: value.maps[0].map if isinstance(value, TrialSpec) else str(value)[:30],

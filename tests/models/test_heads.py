@@ -234,7 +234,7 @@ def test_a_tensor_of_four_dimensions_is_a_map_and_one_of_two_are_logits() -> Non
         ({"pool": "mean"}, (GRID, VECTOR), 2, "not both"),
         ({"pool": "mean", "grid": 8}, (GRID,), 2, "leave out grid"),
         ({"pool": "mean", "prior": 0.1}, (GRID,), 2, "leave out prior"),
-        ({"name": "conv"}, (GRID,), 2, 'decoder "conv" gives a map, but .* use linear or prior or timm'),
+        ({"name": "conv"}, (GRID,), 2, 'decoder "conv" gives a map, but .* use linear or prior or small'),
         ({"name": "conv", "pool": "mean"}, (VECTOR,), None, "a vector of 9 has none"),
         ({"name": "all-fake"}, (GRID,), 2, 'decoder "all-fake" gives a map'),
         ({"pool": "mean"}, (GRID,), 1, "two classes or more apart, not 1"),

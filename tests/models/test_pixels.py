@@ -41,6 +41,18 @@ def test_is_the_image_resized_by_pil(size):
     assert np.array_equal(map_CHW.numpy().transpose(1, 2, 0), expected)
 
 
+@pytest.mark.parametrize("size", [(256, 256), (64, 64), (299, 299), (640, 480)])
+def test_of_299_it_is_the_image_resized_by_pil_to_the_last_grey_level(size):
+    image_HWC = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    made = pixels.make("pixels299", "none", "cpu")
+    [map_CHW] = made(made.preprocess(image_HWC)[None], [""])[""]
+    expected = np.asarray(Image.fromarray(image_HWC).resize((299, 299), Image.Resampling.LANCZOS))
+    assert np.array_equal(map_CHW.numpy().transpose(1, 2, 0), expected)
+    recipe = recipe_for("pixels299")
+    assert (recipe.resize, recipe.stored, recipe.weights, recipe.input_size) == ("pil-lanczos", "uint8", "none", 299)
+    assert registry.map_spec("pixels299") == (3, 299, 299, "grid")
+
+
 def test_a_recipe_says_that_bytes_are_stored():
     assert (RECIPE.map, RECIPE.stored, RECIPE.weights, RECIPE.input_size) == ("pixels", "uint8", "none", 256)
     assert registry.map_spec(RECIPE.map) == (3, 256, 256, "grid")

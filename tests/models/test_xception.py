@@ -139,6 +139,31 @@ def test_weights_are_drawn_as_pytorch_does():
     assert not torch.equal(model.head.weight, other.head.weight)
 
 
+def test_an_image_of_299_is_read_as_it_is():
+    large = build(SPEC, (map_spec("pixels299"),), generator()).eval()
+    with torch.no_grad():
+        assert torch.equal(large(enlarged(images(1))), made().eval()(images(1)))
+
+
+def test_patches_weights_are_glorots_times_0_02():
+    """Glorot and Bengio, 2010: the deviation of a weight is the root of 2 / (fan in + fan out)."""
+    model, plain = made(init="patches"), made()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            assert abs(layer.weight.std() - 0.02) < 0.006
+            assert abs(layer.weight.mean() - 1) < 0.01
+            assert (layer.bias == 0).all()
+        if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 2_000:
+            cells = layer.kernel_size[0] ** 2
+            wanted = 0.02 * (2 / (cells * (layer.in_channels // layer.groups + layer.out_channels))) ** 0.5
+            assert layer.weight.std().item() == pytest.approx(wanted, rel=0.1)
+            assert layer.weight.abs().max() > 2.5 * wanted, "normal, not uniform"
+    assert (model.head.bias == 0).all()
+    assert plain.head.bias.abs().max() > 0
+    with pytest.raises(ConfigError, match="init: default or declip; patches is of convolutions"):
+        build(DecoderSpec(name="attention", init="patches"), (MapSpec(64, 4, 4, "tokens"),), generator())
+
+
 def test_prior_sets_the_share_of_fake_cells_at_which_it_starts():
     model = made(prior=0.18).eval()
     nn.init.zeros_(model.head.weight)
@@ -162,5 +187,5 @@ def test_a_block_that_is_not_named_or_not_there_is_refused():
     with pytest.raises(ValueError, match="less than or equal to 12"):
         DecoderSpec(name="xception", block=13)
     assert len(BLOCKS) == 12
-    with pytest.raises(ConfigError, match=r"is trained end to end on maps: \[pixels\]; it cannot read 66x32x32"):
+    with pytest.raises(ConfigError, match=r"on maps: \[pixels\] or \[pixels299\]; it cannot read 66x32x32"):
         build(SPEC, (MapSpec(66, 32, 32),), generator())
