@@ -33,6 +33,7 @@ class DecoderSpec(Frozen):
         block: after which block Xception's trunk ends.
         pool: of `linear`, a vector of each map: cls (its CLS token) | mean | max | mean+max; none: it is one, or stays.
         model: of timm, such as xception41.
+        rule: of a composite: argmax (the map of the part that its router chooses) | mean (of its parts' maps).
     """
 
     name: str
@@ -53,6 +54,7 @@ class DecoderSpec(Frozen):
     block: Annotated[Whole, Field(ge=1, le=12)] | None = None
     pool: Literal["cls", "mean", "max", "mean+max"] | None = None
     model: str | None = None
+    rule: Literal["argmax", "mean"] | None = None
 
     @property
     def reads_tokens(self) -> bool:

@@ -68,6 +68,7 @@ def params(spec: TrialSpec, words: Mapping[str, str], held_out: str = "") -> dic
         held_out: the domain of the trial's axis; empty where it has none.
     """
     start, exposed = spec.start, _exposed(spec, held_out)
+    parts = _listed(f"{role} {part.parent[:12]}" for role, part in spec.parts.items())
     return {
         "exposure": str(exposed.get(held_out, 0) if held_out else spec.lineage.exposure),
         "steps": str(spec.steps),
@@ -80,7 +81,7 @@ def params(spec: TrialSpec, words: Mapping[str, str], held_out: str = "") -> dic
         "valid.images": str(spec.valid.size),
         "exposure.domains": _listed(exposed),
         "base.domains": _listed(_base(spec)),
-        "init": f"{start.checkpoint} of {start.parent[:12]}" if start else "none",
+        "init": f"{start.checkpoint} of {start.parent[:12]}" if start else parts,
         "maps": _listed(recipe.map for recipe in spec.maps),
         "weights": _listed(dict.fromkeys(words.get(recipe.weights, recipe.weights) for recipe in spec.maps)),
         **_decoder(spec.decoder, words),
@@ -268,6 +269,8 @@ def _training(ledger: Ledger, name: str) -> dict[str, float]:
         "cost/images_per_second": cost.images_per_second,
         "cost/steps": float(cost.steps),
     }
+    if not done.best_epoch:  # a composite
+        return {}
     best = ledger.epochs(name)[done.best_epoch - 1]
     return costs | {"best/epoch": float(done.best_epoch), f"best/valid_{best.watched}": best.worth}
 

@@ -85,7 +85,7 @@ def cure(domain: str) -> str:
 def lines(trials: Sequence[PlannedTrial]) -> Iterator[str]:
     """Yield the balance of the lists of each stage that has real images, once for all cases that have it."""
     cases: dict[str, dict[str, dict[str, None]]] = {}
-    for trial in trials:
+    for trial in (each for each in trials if not each.spec.parts):
         train, valid = Balance.of(trial.spec.train), Balance.of(trial.spec.valid)
         said = f"{train} to train on, {valid} to validate on"
         cases.setdefault(trial.stage, {}).setdefault(said if train.real or valid.real else "", {})[trial.case] = None
@@ -106,7 +106,7 @@ def warnings(trials: Sequence[PlannedTrial]) -> Iterator[str]:
     Classes of generators are many to the one of reals, and what is solved has no balance to learn.
     """
     said: dict[str, None] = {}
-    for trial in trials:
+    for trial in (each for each in trials if not each.spec.parts):
         for what, samples in (("trains", trial.spec.train), ("validates", trial.spec.valid)):
             balance = Balance.of(samples)
             if balance.uneven and trial.spec.task != "attribute" and trial.spec.decoder.name not in SOLVED:
