@@ -190,7 +190,10 @@ def tunes(study: Study) -> bool:
 
 
 def fresh(study: Study) -> list[Group]:
-    """Return the models that are no point of a curve, fine-tuned or its base; none of a search, nor what is solved or composed."""
+    """Return the models that are no point of a curve, fine-tuned or its base.
+
+    None of a search is there, nor what is solved or composed.
+    """
     searched = {one.stage for one in study.record.searches}
     curves = [group for group in study.groups if group.role.started and group.role.exposed]
     shown = {*curves, *map(study.base, curves)}

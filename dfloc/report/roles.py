@@ -23,7 +23,8 @@ class Role:
 
     Attributes:
         kinds: base (others start from it: n = 0 of their curve) | tuned | replayed (tuned, and images of the base's own
-            are among its own) | alone (from scratch, on one domain) | mixture | solved (a baseline, not trained) | composed (of other trials).
+            are among its own) | alone (from scratch, on one domain) | mixture | solved (a baseline, not trained) |
+            composed (of other trials, not trained).
         held_out: the domain of its axis; without one, the only one that a tuned trial's root was not trained on.
         domain: the one that it is trained on alone; empty: several, or it started from another.
         n: images of its held-out domain that a tuned trial saw along its curve; those of the domain of one alone.
