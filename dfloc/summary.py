@@ -9,6 +9,7 @@ from dfloc.augmentation import AugmentSpec
 from dfloc.axis import Value
 from dfloc.config import Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, SampleList, TrialSpec
 from dfloc.data import dolos, sample_lists
+from dfloc.engine import route
 from dfloc.ledger import Ledger
 from dfloc.metrics import alarms, degenerate, pairs, pointing, protocols
 from dfloc.planned import PlannedTrial
@@ -184,6 +185,8 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
         `test/all/<measure>`, of a protocol of images: the fakes of all tested domains together, beside the reals;
         `forgetting/<domain>`, of the domains that the root ancestor was trained on: by how much it is better than the
         trial, by the protocol's first metric;
+        `route/<domain>/recall` of a composite with a router: the share of images that are called their class, and
+        `route/cost`: by how much a right router would raise the mean IoU over the tested domains;
         `cost/seconds`, `cost/images_per_second`, `cost/steps` (those taken; the param `steps` is what was planned,
         which a schedule may end before); `best/epoch`, and `best/valid_iou` there.
 
@@ -216,7 +219,7 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     for domain, values in root.items():
         if domain in planned.spec.lineage.base and first.key in values and f"test/{domain}/{first.key}" in scores:
             scores[f"forgetting/{domain}"] = first.gain(values[first.key], scores[f"test/{domain}/{first.key}"])
-    return scores | _training(ledger, planned.fingerprint)
+    return scores | route.numbers(ledger, planned.spec, own, record.tested) | _training(ledger, planned.fingerprint)
 
 
 def _is_beside(record: SweepRecord, domain: str) -> bool:

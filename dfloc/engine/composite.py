@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from upath import UPath
 
-from dfloc import arithmetic, registry
+from dfloc import arithmetic
 from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import ShardReader, read_truth
@@ -49,8 +49,8 @@ def score(
     if spec.decoder.rule == "mean":
         return _mean(spec, evaluation, samples, folder, ledger, device)
     parts = {name: part.parent for name, part in spec.parts.items()}
-    router = routers(ledger, parts.pop(route.ROUTE), evaluation)
-    rows = {name: _rows(ledger, part, evaluation) for name, part in parts.items()}
+    router = route.routers(ledger, parts.pop(route.ROUTE), evaluation)
+    rows = {name: route.rows_of(ledger, part, evaluation) for name, part in parts.items()}
 
     def empty(places: Sequence[int]) -> pa.Table:
         return _empty([samples[place] for place in places], folder, evaluation)
@@ -58,46 +58,11 @@ def score(
     return route.join(evaluation, router, rows, empty)
 
 
-def routers(ledger: Ledger, router: str, evaluation: EvaluationSpec) -> pa.Table:
-    """Return the rows in which a router calls the images of a composite's evaluation; any protocol of images will do.
-
-    Raises:
-        WorkspaceError: it is not scored on them.
-    """
-    for name in registry.names("protocol"):
-        if protocols.find(name).reads == "image":
-            one = of_part(evaluation, router).model_copy(
-                update={"protocol": name, "plugin": registry.plugin_of("protocol", name)}
-            )
-            if ledger.has_scored(one):
-                return ledger.scored(one)
-    raise _lacking(router, evaluation, " --protocol image-1")
-
-
-def of_part(evaluation: EvaluationSpec, part: str) -> EvaluationSpec:
-    """Return the evaluation of a part on the images of a composite's, by the same protocol and checkpoint."""
-    return evaluation.model_copy(update={"trial": part})
-
-
 def mean_map(prob_B1HW: Sequence[Tensor], resize: Resize) -> Tensor:
     """Return the mean of maps [B, 1, h, w], on the largest one's grid; of one map that map, bit for bit."""
     height, width = max((one.shape[2], one.shape[3]) for one in prob_B1HW)
     alike = [one if one.shape[2:] == (height, width) else resize(one, (height, width)).clamp(0, 1) for one in prob_B1HW]
     return torch.stack(alike).double().mean(0).float()
-
-
-def _rows(ledger: Ledger, part: str, evaluation: EvaluationSpec) -> pa.Table:
-    one = of_part(evaluation, part)
-    if not ledger.has_scored(one):
-        raise _lacking(part, evaluation, f" --protocol {evaluation.protocol}")
-    return ledger.scored(one)
-
-
-def _lacking(part: str, evaluation: EvaluationSpec, by: str) -> WorkspaceError:
-    return WorkspaceError(
-        f"trial {evaluation.trial[:12]} is composed of trial {part[:12]}, which has no rows of {evaluation.domain} "
-        f"({evaluation.split}, {evaluation.checkpoint}); score it first: dfloc evaluate {part[:12]} --data DIR{by}"
-    )
 
 
 def _empty(samples: Sequence[SampleRef], folder: UPath, evaluation: EvaluationSpec) -> pa.Table:

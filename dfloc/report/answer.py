@@ -9,7 +9,7 @@ from typing import Any
 
 from dfloc.metrics.degenerate import EQUAL
 from dfloc.metrics.intervals import holm
-from dfloc.report import findings_images, findings_models, findings_tuning, search
+from dfloc.report import findings_images, findings_models, findings_routing, findings_tuning, search
 from dfloc.report.estimate import Estimate
 from dfloc.report.finding import Finding
 from dfloc.report.groups import Study
@@ -18,7 +18,10 @@ from dfloc.report.words import counted
 MOST = 6  # sentences that a reader takes in, and one on how sure they are
 NOTHING = "No trial of it is scored yet."
 MORE = "--seeds 3 adds two of each"
-KINDS = (search.findings, findings_tuning.findings, findings_images.findings, findings_models.findings)
+KINDS = (
+    *(search.findings, findings_routing.findings, findings_tuning.findings),
+    *(findings_images.findings, findings_models.findings),
+)
 
 
 @dataclass(frozen=True)

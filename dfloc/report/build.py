@@ -34,6 +34,7 @@ from dfloc.report import (
     ranking,
     reading,
     render,
+    routing,
     search,
     trends,
 )
@@ -158,6 +159,7 @@ def _sections(
     found = place.matched(every)
     sections = [
         *search.sections(study),
+        routing.section(study, tables),
         *_curves(workspace, study, found),
         *_crossed(study, models.models(study), found, spaces),
         *explained.sections(study),
