@@ -11,7 +11,8 @@ from dfloc.metrics.pairs import reals_of
 from dfloc.metrics.routing import OnReals, Routed, RoutingCell
 from dfloc.report.groups import Group, Study
 from dfloc.report.results import Result
-from dfloc.report.roles import COMPOSED, MIXTURE
+from dfloc.report.roles import COMPOSED, MIXTURE, WORDS
+from dfloc.report.words import named
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +30,13 @@ class Pipeline:
     @property
     def name(self) -> str:
         """What it is called: by its case, or its stage."""
-        return self.group.case if self.composed else " ".join(filter(None, [self.group.stage, self.group.case]))
+        if self.composed:
+            return self.group.case
+        axes = (named(axis, value) for axis, value in self.group.axes.items() if axis not in WORDS)
+        return ", ".join([" ".join(filter(None, [self.group.stage, self.group.case])), *axes])
 
 
-class OnDomain(NamedTuple):
+class Answered(NamedTuple):
     """A pipeline on a test domain; None: the mean over the study's."""
 
     pipeline: Pipeline
@@ -74,7 +78,7 @@ def mean_of(values: Sequence[float]) -> float | None:
     return mean if mean == mean else None
 
 
-def over(study: Study, one: OnDomain, value: Callable[[str], float | None]) -> float | None:
+def over(study: Study, one: Answered, value: Callable[[str], float | None]) -> float | None:
     """Return a number of a domain; of None the mean over all of the study's, None where one lacks."""
     if one.domain:
         return value(one.domain)
@@ -85,7 +89,7 @@ def over(study: Study, one: OnDomain, value: Callable[[str], float | None]) -> f
 
 def numbers(study: Study, pipeline: Pipeline, domain: str | None = None) -> dict[str, float | None]:
     """Return recall, oracle, cost, with_reals and empty of a pipeline, on a domain or in the mean over the study's."""
-    one = OnDomain(pipeline, domain)
+    one = Answered(pipeline, domain)
 
     def of_routed(value: Callable[[Routed], float]) -> float | None:
         return over(study, one, lambda name: mean_of([value(each) for each in routed(study, pipeline, name)]))

@@ -1,6 +1,6 @@
 """Two steps: what composites have on fakes and with reals, and what a router that is always right would have."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from dfloc.report import captions, cells, table
 from dfloc.report.chart import COLOURS, UNIT, Axis, Figure, LegendKey, Lines, Mark, Panel, Series, scale
 from dfloc.report.groups import Study
 from dfloc.report.page import Section
-from dfloc.report.pipelines import OnDomain, Pipeline, mean_of, numbers, pipelines, scored, wrong
+from dfloc.report.pipelines import Answered, Pipeline, mean_of, numbers, pipelines, scored, wrong
 from dfloc.report.published import PIPELINES, PublishedTable
 from dfloc.report.results import Result
 from dfloc.report.table import Cell, Column, Table
@@ -75,13 +75,13 @@ def _others(study: Study) -> Iterator[str]:
 
 def two_step(study: Study, found: Sequence[Pipeline], published: Sequence[PublishedTable]) -> Table:
     """Return the slide's table: fakes, with reals, and what a right router would have, by pipeline and domain."""
-    known = {(one.name, domain): numbers(study, one, domain) for one in found for domain in (*study.tested, None)}
+    known = {(one, domain): numbers(study, one, domain) for one in found for domain in (*study.tested, None)}
 
-    def column(head: str, key: str) -> Column[OnDomain]:
-        return Column(head, lambda one: table.number(known[one.pipeline.name, one.domain][key]))
+    def column(head: str, key: str) -> Column[Answered]:
+        return Column(head, lambda one: table.number(known[one.pipeline, one.domain][key]))
 
     theirs = [] if study.built_in else [each for each in published if each.axes == PIPELINES]
-    columns: list[Column[OnDomain]] = [
+    columns: list[Column[Answered]] = [
         Column("Pipeline", lambda one: cells.name(one.pipeline.name, [one.pipeline.group]), words=True),
         Column("Test domain", lambda one: Cell(one.domain or MEAN), words=True),
         Column("Fakes", lambda one: cells.score(one.pipeline.group, [one.domain] if one.domain else study.tested)),
@@ -91,7 +91,7 @@ def two_step(study: Study, found: Sequence[Pipeline], published: Sequence[Publis
         column("Routing cost", "cost"),
         *_published(theirs),
     ]
-    blocks = [[OnDomain(one, domain) for domain in (*study.tested, None)] for one in found]
+    blocks = [[Answered(one, domain) for domain in (*study.tested, None)] for one in found]
     rows = table.rows(columns, blocks)
     empty = next((of["nothing"] for of in known.values() if of["nothing"] is not None), None)
     if empty is not None:
@@ -115,12 +115,12 @@ def two_step(study: Study, found: Sequence[Pipeline], published: Sequence[Publis
     )
 
 
-def _published(theirs: Sequence[PublishedTable]) -> Iterator[Column[OnDomain]]:
+def _published(theirs: Sequence[PublishedTable]) -> Iterator[Column[Answered]]:
     """Yield a column of the published numbers of fakes, and of those with reals, where there are any."""
     for head, real in (("Published, fakes", False), ("Published, with reals", True)):
         named = [each for each in theirs if ("real" in each.aggregate) is real]
 
-        def cell(one: OnDomain, named: Sequence[PublishedTable] = named) -> Cell:
+        def cell(one: Answered, named: Sequence[PublishedTable] = named) -> Cell:
             at = one.pipeline.name, one.domain or MEAN
             found = [(each.cells[at], each) for each in named if at in each.cells]
             if not found:
@@ -134,10 +134,10 @@ def _published(theirs: Sequence[PublishedTable]) -> Iterator[Column[OnDomain]]:
 
 def on_reals(study: Study, found: Sequence[Pipeline]) -> Table:
     """Return how many reals each pipeline leaves alone: called real, or misrouted to a part that paints nothing."""
-    known = {one.name: numbers(study, one) for one in found}
+    known = {one: numbers(study, one) for one in found}
 
     def column(head: str, key: str) -> Column[Pipeline]:
-        return Column(head, lambda one: table.number(known[one.name][key]))
+        return Column(head, lambda one: table.number(known[one][key]))
 
     columns: list[Column[Pipeline]] = [
         Column("Pipeline", lambda one: Cell(one.name), words=True),
@@ -160,7 +160,7 @@ def on_reals(study: Study, found: Sequence[Pipeline]) -> Table:
 
 def confused(study: Study, found: Sequence[Pipeline]) -> Table:
     """Return what each wrong call costs, that which costs most first."""
-    lines = {one.name: wrong(study, one) for one in found if one.composed}
+    lines = {one: wrong(study, one) for one in found if one.composed}
     columns: list[Column[Confused]] = [
         Column("Pipeline", lambda one: Cell(one.pipeline.name), words=True),
         Column("Class", lambda one: Cell(one.cell.true), words=True),
@@ -170,7 +170,7 @@ def confused(study: Study, found: Sequence[Pipeline]) -> Table:
         Column("Cost of each", lambda one: table.number(one.cell.cost)),
         Column("Part of the whole cost", lambda one: table.share(mean_of([one.cell.part]))),
     ]
-    blocks = [[Confused(one, cell) for cell in lines[one.name]] for one in found if one.composed and lines[one.name]]
+    blocks = [[Confused(one, cell) for cell in of] for one, of in lines.items() if of]
     return Table(
         id="routing-cells",
         title="What each wrong call costs.",
@@ -186,26 +186,9 @@ def confused(study: Study, found: Sequence[Pipeline]) -> Table:
 
 def swept(study: Study, found: Sequence[Pipeline]) -> tuple[Figure, Table]:
     """Return what every threshold of a detector's score would give, on fakes and with reals, and the same numbers."""
-    lines = {one.name: line for one in found if one.composed and (line := _thresholds(study, one))}
-    shown = [one for one in found if one.name in lines]
+    lines = {one: line for one in found if one.composed and (line := _thresholds(study, one))}
+    source = captions.provenance(study, [one.group for one in lines])
     colours = {"fakes": COLOURS[0], "with reals": COLOURS[1]}
-    panels = []
-    for one in shown:
-        series = [
-            Series(name, [Mark(t, v) for t, v in zip(THRESHOLDS, values, strict=True)], colours[name], "solid", "")
-            for name, values in lines[one.name].items()
-        ]
-        best = THRESHOLDS[int(np.argmax(lines[one.name]["with reals"]))]
-        chart = Lines(series, Axis("threshold of the score", UNIT, (0, 1)), scale(IOU, ""))
-        panels.append(Panel(one.name, chart, f"With reals it is highest at {best:g}."))
-    source = captions.provenance(study, [one.group for one in shown])
-    columns: list[Column[tuple[str, int]]] = [
-        Column("Pipeline", lambda one: Cell(one[0]), words=True),
-        Column("Threshold", lambda one: Cell(f"{THRESHOLDS[one[1]]:.2f}")),
-        Column("Fakes", lambda one: table.number(lines[one[0]]["fakes"][one[1]])),
-        Column("With reals", lambda one: table.number(lines[one[0]]["with reals"][one[1]])),
-    ]
-    rows = table.rows(columns, [[(name, place) for place in range(len(THRESHOLDS))] for name in lines])
     figure = Figure(
         id="fig-routing-thresholds",
         title="What another threshold of the detector would give.",
@@ -213,21 +196,36 @@ def swept(study: Study, found: Sequence[Pipeline]) -> tuple[Figure, Table]:
         "is over the threshold and has an empty map otherwise; 0.5 is what the detector calls. Test images: a picture, "
         "no way to choose one.",
         source=source,
-        panels=panels,
+        panels=[_panel(one, line, colours) for one, line in lines.items()],
         legend=[LegendKey(name, colour, "solid", "") for name, colour in colours.items()],
         numbers="routing-thresholds",
     )
-    numbers_ = Table(
+    columns: list[Column[tuple[Pipeline, int]]] = [
+        Column("Pipeline", lambda one: Cell(one[0].name), words=True),
+        Column("Threshold", lambda one: Cell(f"{THRESHOLDS[one[1]]:.2f}")),
+        Column("Fakes", lambda one: table.number(lines[one[0]]["fakes"][one[1]])),
+        Column("With reals", lambda one: table.number(lines[one[0]]["with reals"][one[1]])),
+    ]
+    return figure, Table(
         id="routing-thresholds",
         title="Thresholds of the detector.",
         caption="The numbers of the figure above.",
         source=source,
         columns=columns,
-        rows=rows,
+        rows=table.rows(columns, [[(one, place) for place in range(len(THRESHOLDS))] for one in lines]),
         best="",
         folded=True,
     )
-    return figure, numbers_
+
+
+def _panel(one: Pipeline, line: Mapping[str, Sequence[float]], colours: Mapping[str, str]) -> Panel:
+    series = [
+        Series(name, [Mark(t, v) for t, v in zip(THRESHOLDS, values, strict=True)], colours[name], "solid", "")
+        for name, values in line.items()
+    ]
+    best = THRESHOLDS[int(np.argmax(line["with reals"]))]
+    chart = Lines(series, Axis("threshold of the score", UNIT, (0, 1)), scale(IOU, ""))
+    return Panel(one.name, chart, f"With reals it is highest at {best:g}.")
 
 
 def _thresholds(study: Study, one: Pipeline) -> dict[str, list[float]]:

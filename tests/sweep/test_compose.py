@@ -18,8 +18,11 @@ from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
 from dfloc.planned import PlannedTrial
 from dfloc.summary import summary
+from dfloc.sweep.data import Shards
 from dfloc.sweep.plan import Item
 from dfloc.sweep.scheduler import ParentsFirst
+from dfloc.sweep.study import expand
+from dfloc.sweep.sweep_file import SweepFile
 from dfloc.sweep.work import Work, run
 from tests.sweep.conftest import STUDY, Planner
 
@@ -32,7 +35,10 @@ stages:
     train: {domains: [all, real], count: 6, valid: 2}
     trial: &whole {task: detect, decoder: {name: linear, pool: mean+max, standardize: true}, loss: ce}
     evaluate: {protocol: image-1}
-  classifier: {train: {domains: [real, all], count: 6, valid: 2}, trial: {<<: *whole, task: attribute}, evaluate: {protocol: thesis-2025}}
+  classifier:
+    train: {domains: [real, all], count: 6, valid: 2}
+    trial: {<<: *whole, task: attribute}
+    evaluate: {protocol: thesis-2025}
   generalist: {train: {domains: all, count: 6, valid: 2}}
   specialists:
     grid: {domain: "${domains}"}
@@ -95,9 +101,9 @@ def test_parts_pair_by_seed_and_class(two: Two) -> None:
 
 
 def test_draws_pair_too(two: Two) -> None:
-    trials = two.trials(draws=2)
-    found = roles(trials, "composed detector+generalist seed=0 draw=1")
-    assert found == {"route": "detector seed=0 draw=1", "fake": "generalist seed=0 draw=1"}
+    trials = two.trials("stages.detector.train.count=3", "stages.generalist.train.count=3", draws=2)
+    found = roles(trials, "composed detector+generalist draw=1 seed=0")
+    assert found == {"route": "detector draw=1 seed=0", "fake": "generalist draw=1 seed=0"}
 
 
 def test_a_fingerprint_follows_from_those_of_the_parts(two: Two) -> None:
@@ -116,11 +122,26 @@ def test_what_ancestors_saw_is_seen(two: Two) -> None:
     assert lineage.base == ("tiny/blur", "tiny/noise", "tiny/real")
 
 
-def test_nothing_of_it_is_trained_and_only_keeps_the_parts(two: Two) -> None:
+def test_nothing_of_it_is_trained(two: Two) -> None:
+    """Of six composites two are the same: the mean of one model, and that over the one seed that there is."""
     plan = two.plan()
-    assert sum(item.train for item in plan.items) == len(plan.items) - 6
-    assert f"{len(plan.items)} to run: {len(plan.items) - 6} to train" in "\n".join(plan.lines())
+    trained = [item.name for item in plan.items if item.train]
+    assert len(plan.items) == len(trained) + 5
+    assert not any(name.startswith("composed") for name in trained)
+    assert f"{len(plan.items)} to run: {len(trained)} to train" in "\n".join(plan.lines())
     assert not any("balance" in line and "composed" in line for line in plan.lines())
+
+
+def test_only_keeps_a_composite_with_its_parts(two: Two) -> None:
+    data = Shards(two.shards, "tiny")
+    study = expand(SweepFile(two.file).choose("own"), only=["composed/classifier+2"], data=data)
+    assert [one.case for one in study.composites] == ["classifier+2"]
+    kept = {(cell.stage, cell.case, cell.axes.get("domain")) for cell in study.cells}
+    assert kept == {
+        ("classifier", "", None),
+        ("specialists", "narrow", "tiny/blur"),
+        ("specialists", "wide", "tiny/noise"),
+    }
 
 
 REFUSED = [
@@ -313,7 +334,7 @@ def test_a_part_that_failed_leaves_a_named_hole(two: Two) -> None:
 
 def test_a_part_without_rows_is_named(two: Two) -> None:
     trial = two.trials()["composed detector+generalist seed=0"]
-    with pytest.raises(WorkspaceError, match="has no rows of tiny/blur .* dfloc evaluate"):
+    with pytest.raises(WorkspaceError, match=r"has no rows of tiny/blur .* dfloc evaluate"):
         route.routers(two.ledger, trial.spec.parts["route"].parent, trial.evaluations[0])
 
 
@@ -332,6 +353,5 @@ def test_what_mlflow_is_told(done: Two) -> None:
     ]
     assert numbers["route/cost"] == pytest.approx(np.mean(costs))
     assert "test/tiny/blur/iou" in numbers
-    assert not any(
-        name.startswith("route/") for name in summary(record, done.ledger, done.trials()["generalist seed=0"])
-    )
+    alone = summary(record, done.ledger, done.trials()["generalist seed=0"])
+    assert not any(name.startswith("route/") for name in alone)
