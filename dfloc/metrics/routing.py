@@ -148,7 +148,8 @@ def with_reals(fakes: Table, reals: Table, metric: str) -> OnReals:
 
 def nothing(rows: Table) -> Array:
     """Return what a map without a fake pixel has on each image: 1 where there is none in the truth, else 0."""
-    return ((column(rows, "tp") + column(rows, "fn")) == 0).astype(np.float64)
+    empty_N: Array = (column(rows, "tp") + column(rows, "fn")) == 0
+    return empty_N.astype(np.float64)
 
 
 def at_threshold(router: Table, part: Table, metric: str, thresholds: Iterable[float]) -> list[float]:
