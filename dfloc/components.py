@@ -47,6 +47,7 @@ class DecoderSpec(Frozen):
         model: of timm, such as xception41.
         kernel: side of conv's convolutions in cells, odd.
         widths: of `small` and `small-attention`, channels of each 3x3 convolution.
+        rule: of a composite: argmax (the map of the part that its router chooses) | mean (of its parts' maps).
     """
 
     name: str
@@ -69,6 +70,7 @@ class DecoderSpec(Frozen):
     model: str | None = None
     kernel: Odd = 5
     widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=32)] = (16, 16)
+    rule: Literal["argmax", "mean"] | None = None
 
     @property
     def reads_tokens(self) -> bool:

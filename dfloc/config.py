@@ -13,7 +13,7 @@ from dfloc.components import ScheduleSpec as ScheduleSpec
 from dfloc.frozen import Frozen, Whole, fingerprint
 from dfloc.ids import MapName
 from dfloc.measures import MEASURES, WATCHED
-from dfloc.registry import SEMANTICS
+from dfloc.registry import COMPOSITE, SEMANTICS
 
 Checkpoint = Literal["best", "last"]
 Selection = Literal[*MEASURES, "last"]  # type: ignore[valid-type]
@@ -114,7 +114,7 @@ class TrialSpec(Frozen):
     """Everything that determines a trial's weights, resolved, and what is recorded with it.
 
     Attributes:
-        maps: recipes, concatenated in this order on the first one's grid.
+        maps: recipes, concatenated in this order on the first one's grid; of a composite none.
         epochs: passes over the training list; with `epoch_steps`, so many steps each of an endless permuted stream.
         select: what names the best epoch: a validation measure (`measures.MEASURES`) | last.
         task: localize (which pixels are fake) | detect (whether an image is) | attribute (by which generator).
@@ -125,7 +125,8 @@ class TrialSpec(Frozen):
         labels: own | shuffled (each of `labelled`, reals too then, gets another one's label: a control).
         augment: how training images are changed; none: not at all.
         precision: dtype of the training arithmetic.
-        init: where weights start: nothing, by role ("decoder") another trial's checkpoint, or trained elsewhere.
+        init: where weights start: nothing, by role ("decoder") another trial's checkpoint, or trained elsewhere; of a
+            composite its parts (`parts`).
     """
 
     train: SampleList
@@ -146,7 +147,7 @@ class TrialSpec(Frozen):
     labelled: SampleList | None = None
     labels: Labels = "own"
     precision: Literal["fp32", "bf16"] = "fp32"
-    init: dict[Literal["decoder"], InitFrom] | Imported = {}  # noqa: RUF012
+    init: dict[str, InitFrom] | Imported = {}  # noqa: RUF012
     augment: AugmentSpec | None = None
     lineage: Lineage = Lineage()
 
@@ -166,7 +167,12 @@ class TrialSpec(Frozen):
     @property
     def start(self) -> InitFrom | None:
         """The checkpoint of another trial that the decoder starts from."""
-        return self.init.get("decoder") if isinstance(self.init, dict) else None
+        return self.init.get("decoder") if isinstance(self.init, dict) and not self.parts else None
+
+    @property
+    def parts(self) -> dict[str, InitFrom]:
+        """Of a composite the trials that it is made of: `route` and one by class, or several by number; else none."""
+        return self.init if isinstance(self.init, dict) and self.decoder.name == COMPOSITE else {}
 
     def _components(self) -> tuple[str, ...]:
         """Return what has a semantics number: all but what comes from a plug-in, which has a digest."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dfloc import plugin
 from dfloc.config import Checkpoint, TrialSpec
 from dfloc.engine.predict import Predictor, protocol_of
+from dfloc.engine.predict_composite import CompositePredictor, predictor
 from dfloc.errors import ConfigError, DataError, WorkspaceError, unknown
 from dfloc.ledger import Ledger
 from dfloc.report import evaluations
@@ -31,11 +32,11 @@ class Trial:
 
     Attributes:
         spec: what determines it.
-        predictor: its decoder behind its frozen backbones.
+        predictor: its decoder behind its frozen backbones; of a composite its `route` and its `parts`.
     """
 
     spec: TrialSpec
-    predictor: Predictor
+    predictor: Predictor | CompositePredictor
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -107,7 +108,7 @@ def load(
         plugin.use(plugin.read(tuple(plugins)))
     place = _workspace(workspace)
     spec = lookup.find(place, run, tracking)
-    return Trial(spec, Predictor.load(place, spec, checkpoint, device, protocol_of(spec, protocol)))
+    return Trial(spec, predictor(place, spec, checkpoint, device, protocol_of(spec, protocol)))
 
 
 def results(sweep: str, workspace: str | None = None, *, plugins: Sequence[str] = ()) -> "pd.DataFrame":

@@ -64,6 +64,12 @@ class PlannedTrial(Frozen):
         return {axis: frozen(value) for axis, value in axes.items()} if isinstance(axes, dict) else axes
 
     @property
+    def parents(self) -> tuple[str, ...]:
+        """Fingerprints of the trials that must be finished first: the one it starts from, or a composite's parts."""
+        parts = dict.fromkeys(part.parent for part in self.spec.parts.values())
+        return (self.parent,) if self.parent else tuple(parts)
+
+    @property
     def called(self) -> trial_names.TrialName:
         """How a person calls it, and the words by which it is found."""
         return trial_names.of(self.stage, self.case, self.axes)

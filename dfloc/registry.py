@@ -54,6 +54,9 @@ FACTORIES: Mapping[ComponentKind, Mapping[str, str]] = {
 # Decoders that are solved in closed form instead of trained: the baselines.
 SOLVED = frozenset({"all-fake", "mean-mask", "threshold", "prior"})
 
+# What is composed of finished trials, and trained by nothing: it has no factory.
+COMPOSITE = "composite"
+
 # Decoders that read all tokens of one transformer, CLS first, as a grid of one row [B, C, 1, T]; a linear head that
 # pools `cls` is another one (`DecoderSpec.reads_tokens`).
 TOKENS = frozenset({"attention"})
@@ -127,6 +130,7 @@ SEMANTICS: Mapping[str, int] = {
     "decoder/small": 1,
     "decoder/small-attention": 1,
     "loss/attention": 1,
+    "decoder/composite": 1,
     "loss/bce": 1,
     "loss/ce": 1,
     "loss/dice": 1,

@@ -9,6 +9,7 @@ from dfloc.augmentation import AugmentSpec
 from dfloc.axis import Value
 from dfloc.config import Checkpoint, DecoderSpec, EvaluationSpec, LossSpec, SampleList, TrialSpec
 from dfloc.data import dolos, sample_lists
+from dfloc.engine import route
 from dfloc.ledger import Ledger
 from dfloc.metrics import alarms, degenerate, pairs, pointing, protocols
 from dfloc.planned import PlannedTrial
@@ -68,6 +69,7 @@ def params(spec: TrialSpec, words: Mapping[str, str], held_out: str = "") -> dic
         held_out: the domain of the trial's axis; empty where it has none.
     """
     start, exposed = spec.start, _exposed(spec, held_out)
+    parts = _listed(f"{role} {part.parent[:12]}" for role, part in spec.parts.items())
     return {
         "exposure": str(exposed.get(held_out, 0) if held_out else spec.lineage.exposure),
         "steps": str(spec.steps),
@@ -81,7 +83,7 @@ def params(spec: TrialSpec, words: Mapping[str, str], held_out: str = "") -> dic
         "valid.images": str(spec.valid.size),
         "exposure.domains": _listed(exposed),
         "base.domains": _listed(_base(spec)),
-        "init": f"{start.checkpoint} of {start.parent[:12]}" if start else "none",
+        "init": f"{start.checkpoint} of {start.parent[:12]}" if start else parts,
         "maps": _listed(recipe.map for recipe in spec.maps),
         "weights": _listed(dict.fromkeys(words.get(recipe.weights, recipe.weights) for recipe in spec.maps)),
         **_decoder(spec.decoder, words),
@@ -184,6 +186,8 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
         `test/all/<measure>`, of a protocol of images: the fakes of all tested domains together, beside the reals;
         `forgetting/<domain>`, of the domains that the root ancestor was trained on: by how much it is better than the
         trial, by the protocol's first metric;
+        `route/<domain>/recall` of a composite with a router: the share of images that are called their class, and
+        `route/cost`: by how much a right router would raise the mean IoU over the tested domains;
         `cost/seconds`, `cost/images_per_second`, `cost/steps` (those taken; the param `steps` is what was planned,
         which a schedule may end before); `best/epoch`, and `best/valid_iou` there.
 
@@ -216,7 +220,7 @@ def summary(record: SweepRecord, ledger: Ledger, planned: PlannedTrial) -> dict[
     for domain, values in root.items():
         if domain in planned.spec.lineage.base and first.key in values and f"test/{domain}/{first.key}" in scores:
             scores[f"forgetting/{domain}"] = first.gain(values[first.key], scores[f"test/{domain}/{first.key}"])
-    return scores | _training(ledger, planned.fingerprint)
+    return scores | route.numbers(ledger, planned.spec, own, record.tested) | _training(ledger, planned.fingerprint)
 
 
 def _is_beside(record: SweepRecord, domain: str) -> bool:
@@ -269,6 +273,8 @@ def _training(ledger: Ledger, name: str) -> dict[str, float]:
         "cost/images_per_second": cost.images_per_second,
         "cost/steps": float(cost.steps),
     }
+    if not done.best_epoch:  # a composite
+        return {}
     best = ledger.epochs(name)[done.best_epoch - 1]
     return costs | {"best/epoch": float(done.best_epoch), f"best/valid_{best.watched}": best.worth}
 

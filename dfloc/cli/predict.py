@@ -56,6 +56,7 @@ def predict(
     as progress, MLflow and report have it. Of each image come, at its own size, NAME.prob.png (white = generated),
     NAME.overlay.png and NAME.json. Of a trial that detects or attributes come a line on the screen and NAME.json alone:
     score (how probably fake), what it is called, the probability of each class, the threshold and where it came from.
+    A composite's router says in NAME.json and on the screen what it calls an image; of a real one the map is empty.
     Images that cannot be read are named, the others are done, and the exit code is 1.
 
     \b
@@ -67,7 +68,8 @@ def predict(
 
     from dfloc import storage
     from dfloc.engine import predict_files
-    from dfloc.engine.predict import Predictor, facts, protocol_of
+    from dfloc.engine.predict import facts, protocol_of
+    from dfloc.engine.predict_composite import predictor
     from dfloc.ledger import Ledger
     from dfloc.storage import Workspace
     from dfloc.sweep import lookup
@@ -78,8 +80,8 @@ def predict(
     place = Workspace(workspace, create=False)
     spec = lookup.find(place, run, tracking)
     about = facts(spec, checkpoint, threshold, protocol, Ledger(place))
-    predictor = Predictor.load(place, spec, checkpoint, device, protocol_of(spec, protocol))
-    outcomes = predict_files.predict(predictor, found, out, about)
+    of = predictor(place, spec, checkpoint, device, protocol_of(spec, protocol))
+    outcomes = predict_files.predict(of, found, out, about)
     said = _said(outcomes, len(found), [f"{path}: skipped, no image by its name" for path in others])
     if rows:
         storage.put(UPath(rows), _csv(said).encode())
@@ -105,6 +107,8 @@ def _said(outcomes: "Iterable[PhotoOutcome]", total: int, skipped: "Sequence[str
 
 def _line(facts: "Mapping[str, Any]") -> str:
     """Return what a model says of an image as a whole; empty where it says nothing."""
+    if "routed" in facts:
+        return f"routed as {facts['routed']}, probability {facts['routing'][facts['routed']]:.3f}"
     if "called" not in facts:
         return ""
     if facts["threshold"] is None:
@@ -119,7 +123,7 @@ def _csv(said: "Sequence[Mapping[str, Any]]") -> str:
 
     text = io.StringIO()
     rows = [
-        {key: value for key, value in each.items() if key not in ("maps", "probabilities")}
+        {key: value for key, value in each.items() if key not in ("maps", "parts", "probabilities", "routing")}
         | {f"prob_{name}": value for name, value in each.get("probabilities", {}).items()}
         for each in said
     ]

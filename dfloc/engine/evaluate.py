@@ -83,7 +83,7 @@ def evaluate(
             with torch.inference_mode():
                 said = outputs(decoder(x_BCHW))
             prob_BHW = _map(said) if explainer is None else explainer(part, x_BCHW, _logits(said)).squeeze(1)
-            found = [_names(sample, evaluation) for sample in part]
+            found = [named(sample, evaluation) for sample in part]
             if prob_BHW is not None:
                 truth = (read_truth(folder, [sample], reader)[0] for sample in part)
                 measured = measure(prob_BHW, truth, evaluation.protocol, explained=explainer is not None)
@@ -92,7 +92,7 @@ def evaluate(
                 called = classes.rows(said.image_BK, part)
                 found = [row | values for row, values in zip(found, called, strict=True)]
             rows += found
-    return _typed(pa.Table.from_pylist(rows))
+    return typed(pa.Table.from_pylist(rows))
 
 
 def _map(said: Outputs) -> Tensor | None:
@@ -104,7 +104,7 @@ def _logits(said: Outputs) -> Tensor:
     return said.image_BK
 
 
-def _typed(table: pa.Table) -> pa.Table:
+def typed(table: pa.Table) -> pa.Table:
     """Return rows whose pixel columns are there, null where a model gives no map."""
     for name, kind in PIXELS.items():
         if name not in table.column_names:
@@ -150,7 +150,8 @@ def _alike(truth: Iterable[Pixels]) -> Iterator[dict[int, Pixels]]:
     yield from by_size.values()
 
 
-def _names(sample: SampleRef, evaluation: EvaluationSpec) -> ImageRow:
+def named(sample: SampleRef, evaluation: EvaluationSpec) -> ImageRow:
+    """Return what a row says of what it is of."""
     return {
         "id": sample.id,
         "stem": sample.stem,

@@ -19,7 +19,7 @@ from dfloc.ledger import Ledger
 from dfloc.metrics import image_protocols, protocols
 from dfloc.metrics.image_rows import FAKE, REAL
 from dfloc.models import decoders
-from dfloc.models.base import Backbone, outputs
+from dfloc.models.base import Backbone, Outputs, outputs
 from dfloc.registry import map_spec
 from dfloc.storage import Workspace
 
@@ -35,11 +35,17 @@ class Prediction:
             where the model gives no map.
         mean: of the map before it is resized, as `mean_prob` of a row; None likewise.
         probabilities: of each class, real first; empty where the model localizes.
+        routed: what a composite's router calls the photograph; empty: there is no router.
+        part: fingerprint of the part whose map it is; empty where a router calls it real: the map is empty too.
+        routing: the probabilities of the router.
     """
 
     prob_HW: Tensor | None = None  # noqa: N815
     mean: float | None = None
     probabilities: Mapping[str, float] = field(default_factory=dict)
+    routed: str = ""
+    part: str = ""
+    routing: Mapping[str, float] = field(default_factory=dict)
 
     def area(self, threshold: float) -> float:
         """Return the share of pixels whose probability is strictly above a threshold."""
@@ -93,8 +99,7 @@ class Predictor:
             ConfigError: there is no such device.
             WorkspaceError: weights are gone, or others now.
         """
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("--device cuda: this machine has no CUDA device; run on one, or leave --device out")
+        refuse_device(device)
         weights, index = Ledger(workspace).weights(spec.fingerprint, which), WeightsIndex(workspace)
         backbones = {recipe.name.backbone: recipe for recipe in spec.maps}
         made = {name: index.make(name, one.weights, device, one.plugin) for name, one in backbones.items()}
@@ -108,23 +113,48 @@ class Predictor:
         """
         size = (image_HWC.shape[0], image_HWC.shape[1])
         with arithmetic.exact(torch.get_num_threads()), torch.inference_mode():
-            tokens = self.spec.decoder.reads_tokens
-            x_BCHW = look([image_HWC], self._backbones, self._recipes, self._device, tokens=tokens)
-            said = outputs(self._decoder(x_BCHW.to(self._device)))
-            found = Prediction() if said.map_B1HW is None else self._localized(said.map_B1HW, size)
+            said = self._said(image_HWC)
+            found = Prediction() if said.map_B1HW is None else self.localized(said.map_B1HW.sigmoid(), size)
         if said.image_BK is None or not self.classes:
             return found
         prob_K = labels.probabilities(said.image_BK)[0].tolist()
         return replace(found, probabilities=dict(zip(self.classes, prob_K, strict=True)))
 
-    def _localized(self, logit_11HW: Tensor, size: tuple[int, int]) -> Prediction:
-        prob_11HW = logit_11HW.sigmoid()
+    def map(self, image_HWC: Pixels) -> Tensor:
+        """Return the map [1, 1, h, w] of an image before it is resized, probabilities, on the device.
+
+        Raises:
+            DataError: it gives no map.
+        """
+        with arithmetic.exact(torch.get_num_threads()), torch.inference_mode():
+            said = self._said(image_HWC)
+        if said.map_B1HW is None:
+            raise DataError(f"trial {self.spec.fingerprint[:12]} gives no map; use one that localizes")
+        return said.map_B1HW.sigmoid()
+
+    def _said(self, image_HWC: Pixels) -> Outputs:
+        tokens = self.spec.decoder.reads_tokens
+        x_BCHW = look([image_HWC], self._backbones, self._recipes, self._device, tokens=tokens)
+        return outputs(self._decoder(x_BCHW.to(self._device)))
+
+    def localized(self, prob_11HW: Tensor, size: tuple[int, int]) -> Prediction:
+        """Return the prediction of a map [1, 1, h, w] for a photograph of a size.
+
+        Raises:
+            DataError: a value is no number.
+        """
         if not prob_11HW.isfinite().all():
             raise DataError("the map has a value that is no number; are these the weights that it was trained on?")
         mean = float(prob_11HW.double().mean())
         if prob_11HW.shape[2:] != size:
             prob_11HW = self._resize(prob_11HW, size).clamp(0, 1)
         return Prediction(prob_11HW[0, 0].cpu(), mean)
+
+
+def refuse_device(device: str) -> None:
+    """Return if there is such a device; raises ConfigError."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: this machine has no CUDA device; run on one, or leave --device out")
 
 
 def trained(spec: TrialSpec, weights: UPath) -> torch.nn.Module:
@@ -179,6 +209,7 @@ def facts(
         "task": spec.task,
         "checkpoint": which,
         "maps": [{"map": recipe.map, "weights": recipe.weights} for recipe in spec.maps],
+        **({"parts": {role: part.parent for role, part in spec.parts.items()}} if spec.parts else {}),
         "threshold": value,
         "threshold_source": source,
     }

@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from upath import UPath
 from dfloc import storage
 from dfloc.data.folders import EXTENSIONS, text, walk
 from dfloc.data.shards import Pixels, decode_image
-from dfloc.engine.predict import Predictor
+from dfloc.engine.predict import Prediction
 from dfloc.errors import ConfigError, DataError, DflocError, DiskFullError
 
 HALF = 0.5  # over which a pixel is called fake beside an image that is called
@@ -87,7 +87,7 @@ def find(given: Sequence[Path]) -> tuple[list[PhotoFiles], list[Path]]:
 
 
 def predict(
-    predictor: Predictor, photos: Sequence[PhotoFiles], out: Path, trial_facts: Mapping[str, Any]
+    predictor: Callable[[Pixels], Prediction], photos: Sequence[PhotoFiles], out: Path, trial_facts: Mapping[str, Any]
 ) -> Iterator[PhotoOutcome]:
     """Write `NAME.prob.png`, `NAME.overlay.png` and, when both are there, `NAME.json` for each photograph.
 
@@ -117,7 +117,9 @@ def predict(
             yield PhotoOutcome(photo, "", found)
 
 
-def _predict(predictor: Predictor, photo: PhotoFiles, out: Path, trial_facts: Mapping[str, Any]) -> Mapping[str, Any]:
+def _predict(
+    predictor: Callable[[Pixels], Prediction], photo: PhotoFiles, out: Path, trial_facts: Mapping[str, Any]
+) -> Mapping[str, Any]:
     data = photo.path.read_bytes()
     facts = {"image": photo.shown, "image_sha256": _sha256(data), **trial_facts}
     _refuse_other(UPath(out) / f"{photo.name}.json", facts)
@@ -127,6 +129,8 @@ def _predict(predictor: Predictor, photo: PhotoFiles, out: Path, trial_facts: Ma
     if said.probabilities:
         called = said.called(trial_facts["threshold"])
         facts |= {"score": said.score, "called": called, "probabilities": dict(said.probabilities)}
+    if said.routed:
+        facts |= {"routed": said.routed, "part": said.part, "routing": dict(said.routing)}
     if said.prob_HW is not None:
         threshold = HALF if said.probabilities else trial_facts["threshold"]  # the latter is of the score
         prob_HW = said.prob_HW.numpy()

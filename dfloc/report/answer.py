@@ -9,7 +9,15 @@ from typing import Any
 
 from dfloc.metrics.degenerate import EQUAL
 from dfloc.metrics.intervals import holm
-from dfloc.report import findings_images, findings_models, findings_tuning, search, supervision, worth
+from dfloc.report import (
+    findings_images,
+    findings_models,
+    findings_routing,
+    findings_tuning,
+    search,
+    supervision,
+    worth,
+)
 from dfloc.report.estimate import Estimate
 from dfloc.report.finding import Finding
 from dfloc.report.groups import Study
@@ -19,8 +27,8 @@ MOST = 6  # sentences that a reader takes in, and one on how sure they are
 NOTHING = "No trial of it is scored yet."
 MORE = "--seeds 3 adds two of each"
 KINDS = (
-    *(search.findings, worth.findings, supervision.findings, findings_tuning.findings, findings_images.findings),
-    findings_models.findings,
+    *(search.findings, findings_routing.findings, worth.findings, supervision.findings, findings_tuning.findings),
+    *(findings_images.findings, findings_models.findings),
 )
 
 

@@ -10,7 +10,7 @@ from dfloc.frozen import canonical
 from dfloc.report import recipe, words
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study, common_runs, mean_valid, scored_places
-from dfloc.report.roles import MIXTURE, SOLVED, WORDS
+from dfloc.report.roles import COMPOSED, MIXTURE, SOLVED, WORDS
 from dfloc.report.score import Score
 from dfloc.summary import relation
 
@@ -190,14 +190,17 @@ def tunes(study: Study) -> bool:
 
 
 def fresh(study: Study) -> list[Group]:
-    """Return the models that are no point of a curve, fine-tuned or its base; none of a search, nor what is solved."""
+    """Return the models that are no point of a curve, fine-tuned or its base.
+
+    None of a search is there, nor what is solved or composed.
+    """
     searched = {one.stage for one in study.record.searches}
     curves = [group for group in study.groups if group.role.started and group.role.exposed]
     shown = {*curves, *map(study.base, curves)}
     return [
         group
         for group in study.groups
-        if group.stage not in searched and group not in shown and SOLVED not in group.role
+        if group.stage not in searched and group not in shown and group.role.kinds.isdisjoint((SOLVED, COMPOSED))
     ]
 
 

@@ -13,6 +13,7 @@ SHIPPED = Path(__file__).with_name("published.yaml")
 
 KINDS: Mapping[str, str] = {"nb": "Author's notebook", "derived": "Derived from the author's notebook"}
 DERIVED = "derived"
+PIPELINES = ("pipeline", "test_domain")  # axes of tables of composites: they stand in a table of their own
 
 _Index = tuple[str | int, str | int]
 

@@ -13,12 +13,14 @@ from dfloc import objective, registry, tracking_uri
 from dfloc.config import Checkpoint, EvaluationSpec, Task
 from dfloc.data import dolos, sample_lists
 from dfloc.data.generators import SOURCE
+from dfloc.engine import route
 from dfloc.errors import DataError
 from dfloc.ledger import Done, EpochRecord, Ledger, TrialState
 from dfloc.metrics import alarms, degenerate, image_rows, pairs, protocols, summarise, summarise_pair
 from dfloc.metrics.degenerate import SAME, DegenerateMaps
 from dfloc.metrics.metric import FALSE_ALARM
 from dfloc.metrics.pointing import looks
+from dfloc.metrics.routing import Routed
 from dfloc.models.base import random_seed
 from dfloc.objective import Standing
 from dfloc.planned import PlannedTrial
@@ -146,6 +148,24 @@ class Results:
     def scores(self) -> list[Score]:
         """Return every evaluation that has rows, once."""
         return [score for score in self._scores.values() if score is not None]
+
+    def state(self, fingerprint: str) -> TrialState:
+        """Return how far a trial is, of the page or not."""
+        return self._ledger.state(fingerprint, self.record.sweep)
+
+    def rows(self, evaluation: EvaluationSpec) -> pa.Table:
+        """Return the rows of an evaluation that is scored."""
+        return self._ledger.scored(evaluation)
+
+    def routed(self, evaluation: EvaluationSpec, metric: str) -> Routed | None:
+        """Return what routing costs a composite on the images of an evaluation of it; None: it has no router."""
+        return route.routed(self._ledger, self.by_fingerprint[evaluation.trial].trial.spec, evaluation, metric)
+
+    def routers(self, evaluation: EvaluationSpec) -> tuple[pa.Table, pa.Table]:
+        """Return the rows of a detector on those images, and of the part to which it sends fakes."""
+        parts = self.by_fingerprint[evaluation.trial].trial.spec.parts
+        router = route.routers(self._ledger, parts[route.ROUTE].parent, evaluation)
+        return router, route.rows_of(self._ledger, parts[image_rows.FAKE].parent, evaluation)
 
     def _result(self, trial: PlannedTrial) -> Result:
         fingerprint = trial.fingerprint

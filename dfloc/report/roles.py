@@ -12,7 +12,7 @@ from dfloc.data import dolos
 from dfloc.planned import PlannedTrial
 
 BASE, TUNED, REPLAYED = "base", "tuned", "replayed"
-ALONE, MIXTURE, SOLVED = "alone", "mixture", "solved"
+ALONE, MIXTURE, SOLVED, COMPOSED = "alone", "mixture", "solved", "composed"
 HELD_OUT, REPEATED = "held_out", ("seed", "draw")
 WORDS = (HELD_OUT, *REPEATED)  # axes whose names are words of the language
 
@@ -23,7 +23,8 @@ class Role:
 
     Attributes:
         kinds: base (others start from it: n = 0 of their curve) | tuned | replayed (tuned, and images of the base's own
-            are among its own) | alone (from scratch, on one domain) | mixture | solved (a baseline, not trained).
+            are among its own) | alone (from scratch, on one domain) | mixture | solved (a baseline, not trained) |
+            composed (of other trials, not trained).
         held_out: the domain of its axis; without one, the only one that a tuned trial's root was not trained on.
         domain: the one that it is trained on alone; empty: several, or it started from another.
         n: images of its held-out domain that a tuned trial saw along its curve; those of the domain of one alone.
@@ -86,6 +87,8 @@ def _role(trial: PlannedTrial, is_root: bool, families: Mapping[str, str]) -> Ro
     } or counts  # of what it tells
     if spec.decoder.name in registry.SOLVED:
         return Role(frozenset([SOLVED]), held_out, decoder=spec.decoder.name)
+    if spec.parts:
+        return Role(frozenset([COMPOSED]), held_out)
     if spec.start:
         new = held_out or _new(counts, spec.lineage.base, {**spec.lineage.families, **families})
         kind = REPLAYED if (counts.keys() - {new}) & set(spec.lineage.base) else TUNED

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from dfloc.axis import Value
 from dfloc.data import dolos
@@ -32,6 +32,7 @@ class Cell:
         checkpoint: which of the parent's weights.
         explain: what maps are read off it.
         skipped: images that the parents of the same stage saw (mode `incremental`).
+        protocol: the definitions of its metrics; None: the study's.
     """
 
     stage: str
@@ -46,6 +47,7 @@ class Cell:
     checkpoint: str = "best"
     explain: ExplainAsk | None = None
     skipped: int = 0
+    protocol: str | None = None
 
     def __hash__(self) -> int:
         return hash((self.stage, self.case, frozenset(self.axes.items())))
@@ -75,10 +77,30 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Composite:
+    """A trial that a stage composes of cells.
+
+    Attributes:
+        axes: `draw` and `seed`, and those that its parts have in common.
+        rule: argmax | mean.
+        parts: by role: `route` and classes, or numbers.
+        where: line or `--set` that gave it.
+    """
+
+    stage: str
+    case: str
+    axes: dict[str, Value]
+    rule: Literal["argmax", "mean"]
+    parts: dict[str, Cell]
+    where: str
+
+
+@dataclass(frozen=True)
 class Study:
     """A checked sweep file and its cells, parents before children.
 
     Attributes:
+        composites: that are made of cells.
         notes: what a user and a report must be told of the cells.
         draw: the cells of a point of the search; None: there is no search, or its stage was not asked for.
         cover: cells of the search in which every choice occurs, and whatever its trials may read.
@@ -89,6 +111,7 @@ class Study:
 
     ask: StudyAsk
     cells: list[Cell]
+    composites: tuple[Composite, ...] = ()
     notes: tuple[str, ...] = ()
     draw: Callable[[Point], list[Cell]] | None = None
     cover: tuple[Cell, ...] = ()

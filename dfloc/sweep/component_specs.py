@@ -11,6 +11,7 @@ from dfloc.errors import ConfigError, unknown
 from dfloc.models import answers, classifiers, decoders
 from dfloc.planned import PlannedTrial
 from dfloc.registry import SOLVED
+from dfloc.sweep.cell import Cell
 from dfloc.sweep.sweep_keys import AugmentAsk, DecoderAsk, TrialAsk
 
 ALWAYS = frozenset({"name", "plugin", "weight"})
@@ -140,6 +141,20 @@ def augment(asked: AugmentAsk | None, maps: Sequence[MapRecipe]) -> AugmentSpec 
             f"augmentation at: input changes images of uint8, but what {scaled[0]} takes is normalised: use at: stored"
         )
     return AugmentSpec(ops=ops, views=asked.views, seed=asked.seed)
+
+
+def learned(cell: Cell, maps: Sequence[MapRecipe]) -> dict[str, Any]:
+    """Return the parts of a cell's spec that have names of their own."""
+    ask, found = cell.trial, dict[str, Any]()
+    with cell.blames("trial.loss"):
+        found["loss"] = loss(ask.loss)
+    with cell.blames("trial.optimizer"):
+        found["optimizer"] = optimizer(ask.optimizer)
+    with cell.blames("trial.schedule"):
+        found["schedule"] = schedule(ask.schedule, ask.task)
+    with cell.blames("trial.augment"):
+        found["augment"] = augment(ask.augment, maps)
+    return found
 
 
 def refuse_lone(spec: TrialSpec, name: str) -> None:

@@ -9,6 +9,7 @@ from upath import UPath
 
 from dfloc.config import SampleList
 from dfloc.data import dolos
+from dfloc.data.generators import SOURCE
 from dfloc.data.leakage import NOTE, overlaps, undigested
 from dfloc.data.manifest import (
     DomainKind,
@@ -225,3 +226,9 @@ def alike(data: Data, domains: Iterable[str]) -> Iterator[str]:
                 "one is held out, and each is in-domain once one is trained on; to tell them apart, import with "
                 "--family NAME (family= in --own)"
             )
+
+
+def is_synthetic(domains: Sequence[str], trials: Sequence[PlannedTrial]) -> bool:
+    """Return whether data are built in or a frozen backbone is random; a segmenter's encoder is trained from there."""
+    random = any(recipe.weights.startswith("random") for trial in trials for recipe in trial.spec.maps)
+    return random or any(domain.startswith(f"{SOURCE}/") for domain in domains)

@@ -17,6 +17,7 @@ from dfloc.sweep.sweep_keys import (
     CaseAsk,
     CellAsk,
     CellEvaluateAsk,
+    ComposeAsk,
     DecoderAsk,
     EvaluateAsk,
     ExplainAsk,
@@ -32,15 +33,15 @@ PARTS: Mapping[str, type[BaseModel]] = {
     **{"trial": TrialAsk, "train": TrainAsk, "from": FromAsk, "evaluate": CellEvaluateAsk}
 }
 MODELS = (
-    *(StudyAsk, StageAsk, CaseAsk, TrainAsk, TrialAsk, DecoderAsk, LossSpec, OptimizerSpec, ScheduleSpec, AugmentAsk),
-    *(AugmentOp, FromAsk, EvaluateAsk, CellEvaluateAsk, ExplainAsk, LabelsAsk),
+    *(StudyAsk, StageAsk, CaseAsk, ComposeAsk, TrainAsk, TrialAsk, DecoderAsk, LossSpec, OptimizerSpec, ScheduleSpec),
+    *(AugmentAsk, AugmentOp, FromAsk, EvaluateAsk, CellEvaluateAsk, ExplainAsk, LabelsAsk),
     *(SearchAsk, AxisAsk, SamplerAsk, PrunerAsk, Check),
 )
 FREE = {"type": ["string", "null"]}  # the name of an axis, `${...}`, a bare name, or a key taken away
 # An axis may be a list too, and stand below the path of its name.
 LOOSE = {"space": {"type": "object", "additionalProperties": {"type": ["object", "array", "null"]}}}
 PARTED = {"type": "array", "items": {"$ref": "#/$defs/TrainPart"}}  # with masks, and with labels alone
-INTERNAL = frozenset({"plugin"})  # keys of a spec that dfloc fills in
+INTERNAL = frozenset({"plugin", "rule"})  # keys of a spec that dfloc fills in
 
 
 def schema() -> dict[str, Any]:
@@ -91,13 +92,14 @@ def _part(name: str, found: Mapping[str, Any], described: Mapping[str, str]) -> 
         return dict(found)
     properties = {}
     for key, body in found["properties"].items():
-        if key in INTERNAL:
+        if key in INTERNAL and name != "ComposeAsk":
             continue
         known = PARTS.get(key) if name in ("StudyAsk", "StageAsk", "CaseAsk") and "$ref" not in body else None
         loose = {"$ref": f"#/$defs/{known.__name__}"} if known else LOOSE.get(key) or _loose(body)
         told = {"description": described[key]} if key in described else {}
         properties[key] = {"anyOf": [loose, *([PARTED] if known is TrainAsk else []), FREE]} | told
-    return {"type": "object", "additionalProperties": False, "properties": properties}
+    more = found.get("additionalProperties", False)
+    return {"type": "object", "additionalProperties": more and {"type": ["string", "null"]}, "properties": properties}
 
 
 def _loose(body: Any) -> Any:

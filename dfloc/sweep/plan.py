@@ -18,7 +18,7 @@ from dfloc.frozen import fingerprint
 from dfloc.ledger import Ledger
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
-from dfloc.sweep import reals
+from dfloc.sweep import compose, reals
 from dfloc.sweep.augmentation_cost import AugmentedViews, views
 from dfloc.sweep.cell import Cell
 
@@ -184,12 +184,13 @@ def make(resolved: Resolved, ledger: Ledger, store: FeatureStore, others: UPath,
         Item(trial, trial.fingerprint in trained, lacking[trial.fingerprint])
         for trial in distinct
         if trial.fingerprint not in {*failed, *resolved.ended}
-        if trial.fingerprint in trained or lacking[trial.fingerprint]
+        if trial.fingerprint in trained or lacking[trial.fingerprint] or trial.fingerprint not in done
     ]
     standing = [Item(trial, train=True, evaluations=trial.evaluations) for trial in resolved.cover]
     complete = [trial for trial in distinct if trial.fingerprint in done and not lacking[trial.fingerprint]]
     first = _first_elsewhere(others, record.sweep)
     jobs = _jobs([*items, *standing], resolved, store) if resolved.present else []
+    notes += compose.waiting(distinct, failed)
     if store.damaged:
         notes.append(f"{len(store.damaged)} groups of stored features are damaged, they are made again")
     return Plan(
@@ -227,7 +228,7 @@ def _lacking(trials: Sequence[PlannedTrial], ledger: Ledger) -> dict[str, tuple[
 def _failed(trials: Sequence[PlannedTrial], ledger: Ledger) -> set[str]:
     failed: set[str] = set()
     for trial in trials:
-        if trial.parent in failed or ledger.state(trial.fingerprint) == "failed":
+        if not failed.isdisjoint(trial.parents) or ledger.state(trial.fingerprint) == "failed":
             failed.add(trial.fingerprint)
     return failed
 
@@ -243,13 +244,14 @@ def _to_train(
 
     What nobody asked for by name needs none: it is taken out of what such a trial is lacking, and told once for all.
     """
-    trained = {trial.fingerprint for trial in trials} - done
+    trained = {trial.fingerprint for trial in trials if not trial.spec.parts} - done
+    reading = {t.fingerprint for t in trials if t.spec.decoder.rule == "mean" and lacking[t.fingerprint]}
     notes, left = list[str](), Counter[str]()
     for trial in reversed(trials):
         name = trial.fingerprint
-        child = [other for other in trials if other.parent == name and other.fingerprint in trained]
+        child = [one for one in trials if name in one.parents and one.fingerprint in {*trained, *reading}]
         asked = tuple(each for each in lacking[name] if each.domain not in unasked)
-        if name not in done or not (child or lacking[name]) or ledger.has_weights(name):
+        if name not in done or trial.spec.parts or not (child or lacking[name]) or ledger.has_weights(name):
             continue
         if child or asked:
             trained.add(name)
@@ -302,9 +304,11 @@ def _jobs(items: Sequence[Item], resolved: Resolved, store: FeatureStore) -> lis
     """Return the row groups that lack a map, each with every map that some item reads of it."""
     wanted: dict[tuple[str, tuple[str, ...]], dict[str, SampleRef]] = {}
     drawn: dict[str, View | None] = {}
-    recipes = {recipe.fingerprint: recipe for item in items for recipe in item.trial.spec.maps}
+    recipes = {recipe.fingerprint: recipe for recipe in recipes_of(resolved.all)}
+    specs = {trial.fingerprint: trial.spec for trial in resolved.record.trials}
     for item in items:
         spec = item.trial.spec
+        readers = [specs[name] for name in item.trial.parents] if spec.decoder.rule == "mean" else [spec]
         digests = [e.test.digest for e in item.evaluations]
         digests += [spec.train.digest, spec.valid.digest] if item.train else []
         read: list[tuple[View | None, list[str]]] = [(None, digests)]
@@ -312,9 +316,10 @@ def _jobs(items: Sequence[Item], resolved: Resolved, store: FeatureStore) -> lis
         for view, asked in read:
             name = view.name if view else CLEAN
             drawn.setdefault(name, view)
-            refs = wanted.setdefault((name, tuple(sorted(recipe.fingerprint for recipe in spec.maps))), {})
-            for digest in asked:
-                refs.update((ref.id, ref) for ref in resolved.lists[digest])
+            for reader in (one for one in readers if one.maps):
+                refs = wanted.setdefault((name, tuple(sorted(recipe.fingerprint for recipe in reader.maps))), {})
+                for digest in asked:
+                    refs.update((ref.id, ref) for ref in resolved.lists[digest])
     jobs: list[Job] = []
     for (name, fingerprints), refs in wanted.items():
         jobs += missing(store, list(refs.values()), [recipes[fp] for fp in fingerprints], drawn[name])

@@ -119,6 +119,7 @@ def resting(options: SweepRequest, workspace: Workspace, record: SweepRecord) ->
         name, start = trial.fingerprint, trial.spec.start
         while name not in names:
             names.add(name)
+            names |= {*trial.parents} if trial.spec.parts else set()
             if start:
                 name = start.parent
                 start = ledger.spec(name).start if ledger.done(name) else None

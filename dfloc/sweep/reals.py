@@ -91,7 +91,7 @@ def cure(domain: str) -> str:
 def lines(trials: Sequence[PlannedTrial]) -> Iterator[str]:
     """Yield the balance of the lists of each stage that has real images, once for all cases that have it."""
     cases: dict[str, dict[str, dict[str, None]]] = {}
-    for trial in trials:
+    for trial in (each for each in trials if not each.spec.parts):
         train, valid = Balance.taught(trial.spec), Balance.of(trial.spec.valid.counts)
         said = f"{train} to train on, {valid} to validate on"
         cases.setdefault(trial.stage, {}).setdefault(said if train.real or valid.real else "", {})[trial.case] = None
@@ -112,7 +112,7 @@ def warnings(trials: Sequence[PlannedTrial]) -> Iterator[str]:
     Classes of generators are many to the one of reals, and what is solved has no balance to learn.
     """
     said: dict[str, None] = {}
-    for trial in trials:
+    for trial in (each for each in trials if not each.spec.parts):
         valid = Balance.of(trial.spec.valid.counts)
         for what, balance in (("trains", Balance.taught(trial.spec)), ("validates", valid)):
             if balance.uneven and trial.spec.task != "attribute" and trial.spec.decoder.name not in SOLVED:

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from dfloc.config import DecoderSpec, EvaluationSpec, ExplainSpec, InitFrom, Lineage, MapRecipe, SampleList, TrialSpec
 from dfloc.data import dolos
-from dfloc.data.generators import SOURCE
 from dfloc.engine import member
 from dfloc.errors import ConfigError, DataError
 from dfloc.metrics import protocols
@@ -14,10 +13,10 @@ from dfloc.models import explain
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.registry import DECODER_FIELDS, SOLVED, plugin_of
-from dfloc.sweep import component_specs, counts, image_task, reals, study_checks
+from dfloc.sweep import component_specs, compose, counts, image_task, reals, study_checks
 from dfloc.sweep.cell import Cell, Study
 from dfloc.sweep.counts import RULE
-from dfloc.sweep.data import Data, alike, named, said
+from dfloc.sweep.data import Data, alike, is_synthetic, named, said
 from dfloc.sweep.fields import words_in
 from dfloc.sweep.inventory import Inventory, start_notes
 from dfloc.sweep.lists import StudyLists, TrainLists
@@ -97,6 +96,8 @@ class Resolver:
     def _plan(self, cell: Cell) -> PlannedTrial:
         with cell.blames("from"):
             parent = self._planned[cell.parent] if cell.parent else self.inventory.start(cell)
+        with cell.blames("evaluate.protocol"):
+            protocols.find(self._rule(cell.protocol)["protocol"])
         spec = self._spec(cell, self._train_lists(cell), self._lists.valid(cell), parent)
         return PlannedTrial(
             fingerprint=spec.fingerprint,
@@ -105,8 +106,20 @@ class Resolver:
             axes=dict(sorted(cell.axes.items())),  # as a record has them when it is read again
             parent=parent.fingerprint if parent else None,
             spec=spec,
-            evaluations=(*self._evaluations(spec.fingerprint, self._explain(cell, spec)), *self._validations(spec)),
+            evaluations=(
+                *self._evaluations(spec.fingerprint, self._explain(cell, spec), cell.protocol),
+                *self._validations(spec, cell.protocol),
+            ),
         )
+
+    def composed(self) -> Iterator[PlannedTrial]:
+        """Yield the composites of the study whose parts are planned; of others a note says what they wait for."""
+        for one in self.study.composites:
+            if lacking := [cell for cell in one.parts.values() if cell not in self._planned]:
+                self.notes[compose.hole(one, lacking)] = None
+                continue
+            found = compose.trial(one, {role: self._planned[cell] for role, cell in one.parts.items()}, self.data)
+            yield found.model_copy(update={"evaluations": self._evaluations(found.fingerprint, None)})
 
     def _spec(self, cell: Cell, lists: TrainLists, valid: SampleList, parent: PlannedTrial | None) -> TrialSpec:
         cell, train, labels = _as_taught(cell, lists), lists.train, cell.train.labels
@@ -132,7 +145,7 @@ class Resolver:
             precision=ask.precision,
             init={"decoder": InitFrom(parent=parent.fingerprint, checkpoint=cell.checkpoint)} if parent else {},
             lineage=self._lineage(train, parent),
-            **_learned(replace(cell, trial=ask), maps),
+            **component_specs.learned(replace(cell, trial=ask), maps),
         )
         if ask.decoder.name in SOLVED:
             return component_specs.solved(spec)
@@ -160,7 +173,8 @@ class Resolver:
     def _classes(self, cell: Cell, train: SampleList, valid: SampleList) -> tuple[str, ...]:
         task, families = cell.trial.task, self.data.families
         with cell.blames(*(("trial.targets", "train") if cell.trial.targets == "label" else ("trial.task",))):
-            image_task.refuse_idle(cell.trial, train, self.study.ask.evaluate.protocol, cell.explain is not None)
+            protocol = self._rule(cell.protocol)["protocol"]
+            image_task.refuse_idle(cell.trial, train, protocol, cell.explain is not None)
         with cell.blames("train.domains"):
             names = image_task.classes(task, train, self.study.ask.domains, families)
             image_task.refuse_lacking(task, names, valid, families)
@@ -193,10 +207,12 @@ class Resolver:
         avoid = self._stems_seen(base, cell.begun) if cell.train.pairing == "disjoint" else set[str]()
         return self._lists.train(cell, self._planned[base].spec.train if base else None, avoid)
 
-    @property
-    def _protocol(self) -> dict[str, Any]:
-        """What all evaluations are by: a protocol, and the plug-in that it comes from."""
-        return {"protocol": (name := self.study.ask.evaluate.protocol), "plugin": plugin_of("protocol", name)}
+    def _rule(self, protocol: str | None) -> dict[str, Any]:
+        """Return what evaluations are by: a cell's protocol or the study's, and the plug-in that it comes from."""
+        return {
+            "protocol": (name := protocol or self.study.ask.evaluate.protocol),
+            "plugin": plugin_of("protocol", name),
+        }
 
     def _explain(self, cell: Cell, spec: TrialSpec) -> ExplainSpec | None:
         if cell.explain is None:
@@ -209,23 +225,26 @@ class Resolver:
                 raise ConfigError(f"{words}, and score the other by dfloc evaluate --explain --layer")
             return found
 
-    def _evaluations(self, trial: str, by: ExplainSpec | None) -> tuple[EvaluationSpec, ...]:
+    def _evaluations(
+        self, trial: str, by: ExplainSpec | None, protocol: str | None = None
+    ) -> tuple[EvaluationSpec, ...]:
         return tuple(
-            EvaluationSpec(trial=trial, checkpoint=which, domain=domain, test=test, explain=by, **self._protocol)
+            EvaluationSpec(trial=trial, checkpoint=which, domain=domain, test=test, explain=by, **self._rule(protocol))
             for which in CHECKPOINTS
             for domain, test in self._tests.items()
         )
 
-    def _validations(self, spec: TrialSpec) -> Iterator[EvaluationSpec]:
+    def _validations(self, spec: TrialSpec, protocol: str | None) -> Iterator[EvaluationSpec]:
         """Yield the trial's own validation images, where the protocol chooses a threshold; explanations have none."""
-        rule = protocols.find(self.study.ask.evaluate.protocol)
+        by = self._rule(protocol)
+        rule = protocols.find(by["protocol"])
         if not rule.chooses or (rule.reads == "map" and spec.task != "localize"):
             return
         for domain in spec.valid.counts:
             asked: dict[str, object] = {"valid": spec.valid.digest, "domain": domain}
             part = self._lists.keep([ref for ref in self.lists[spec.valid.digest] if ref.domain == domain], asked)
             yield EvaluationSpec(
-                trial=spec.fingerprint, checkpoint="best", domain=domain, split="valid", test=part, **self._protocol
+                trial=spec.fingerprint, checkpoint="best", domain=domain, split="valid", test=part, **by
             )
 
     def _stems_seen(self, cell: Cell | None, begun: str | None) -> set[str]:
@@ -248,6 +267,7 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
     resolver = Resolver(study, data, inventory, limit)
     study_checks.refuse_short(study, data)
     trials, cover = resolver.planned(study.cells), resolver.planned(study.cover)
+    trials += resolver.composed()
     with study.first.blames("trial.weights"):
         inventory.refuse_idle(words_in(ask.model_dump()))
     study_checks.refuse_unread(study, data)
@@ -273,7 +293,7 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
         families=said(data, used),
         kinds={name: data.kinds[name] for name in sorted(used & data.kinds.keys()) if not _tells(name, data)},
         notes=(*study.notes, *resolver.notes, *study_checks.sentences(study, data, resolver.skipped), *notes),
-        synthetic=_is_synthetic(domains, [*trials, *cover]),
+        synthetic=is_synthetic(domains, [*trials, *cover]),
         weights=inventory.words,
         checks=ask.checks,
         trials=tuple(trials),
@@ -309,9 +329,3 @@ def _learned(cell: Cell, maps: Sequence[MapRecipe]) -> dict[str, Any]:
     with cell.blames("trial.augment"):
         found["augment"] = component_specs.augment(ask.augment, maps)
     return found
-
-
-def _is_synthetic(domains: Sequence[str], trials: Sequence[PlannedTrial]) -> bool:
-    """Return whether data are built in or a frozen backbone is random; a segmenter's encoder is trained from there."""
-    random = any(recipe.weights.startswith("random") for trial in trials for recipe in trial.spec.maps)
-    return random or any(domain.startswith(f"{SOURCE}/") for domain in domains)

@@ -41,9 +41,9 @@ class ParentsFirst:
         self._running: set[str] = set()
 
     def suggest(self) -> Next:
-        """Return the first item whose parent is neither running nor waiting."""
+        """Return the first item none of whose parents is running or waiting."""
         to_end = self._waiting.keys() | self._running
-        ready = next((name for name, item in self._waiting.items() if item.trial.parent not in to_end), None)
+        ready = next((name for name, item in self._waiting.items() if to_end.isdisjoint(item.trial.parents)), None)
         if ready is None:
             return "wait" if self._waiting else "end"
         self._running.add(ready)
@@ -60,7 +60,7 @@ class ParentsFirst:
             self._drop(item.trial.fingerprint, f"its parent {item.name} {failure}")
 
     def _drop(self, parent: str, why: str) -> None:
-        for name in [name for name, item in self._waiting.items() if item.trial.parent == parent]:
+        for name in [name for name, item in self._waiting.items() if parent in item.trial.parents]:
             self.dropped[self._waiting.pop(name).name] = why
             self._drop(name, why)
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from dfloc.errors import ConfigError, did_you_mean
 from dfloc.frozen import canonical
+from dfloc.sweep import compose
 from dfloc.sweep.case import Case, Frame, Spelled, as_json, parent_name
 from dfloc.sweep.cell import Cell, Study, without_each
 from dfloc.sweep.counts import Scale, largest
@@ -78,7 +79,9 @@ class _Expansion:
         self._searched = _searched(file, ask)
         _refuse_idle(file, ask, {"held_out", *frame.axes})
         for name in _in_order(ask, file):
-            self._by_stage[name] = [] if name == self._searched else self._stage(name)
+            made = name == self._searched or bool(ask.stages[name].compose)
+            self._by_stage[name] = [] if made else self._stage(name)
+        self.composites = compose.composites(frame.file, ask, self._by_stage, frame.axes, frame.data)
         self.cells = [cell for cells in self._by_stage.values() for cell in cells]
         self.cover: tuple[Cell, ...] = ()
         if ask.search and self._searched:
@@ -129,16 +132,19 @@ class _Expansion:
     def study(self, wanted: set[tuple[str, str]], notes: tuple[str, ...] = ()) -> Study:
         """Return the study of some stages and cases, and of what these start from."""
         kept: set[Cell] = set()
+        composed = tuple(one for one in self.composites if {(one.stage, ""), (one.stage, one.case)} & wanted)
+        parts = {part for one in composed for part in one.parts.values()}
         for cell in self.cells:
-            ancestor: Cell | None = cell if {(cell.stage, ""), (cell.stage, cell.case)} & wanted else None
+            asked = cell in parts or {(cell.stage, ""), (cell.stage, cell.case)} & wanted
+            ancestor: Cell | None = cell if asked else None
             while ancestor:
                 kept.add(ancestor)
                 ancestor = ancestor.parent
         cells = [cell for cell in self.cells if cell in kept]
         if (self._searched, "") not in wanted:
-            return Study(self._ask, cells, notes)
+            return Study(self._ask, cells, composed, notes)
         chosen = {key: next(iter(ways.values())) for key, ways in self._spelled[self._searched].items()}
-        return Study(self._ask, cells, notes, self.draw, self.cover, chosen)
+        return Study(self._ask, cells, composed, notes, self.draw, self.cover, chosen)
 
     def _stage(self, name: str, point: Point | None = None) -> list[Cell]:
         found: list[Cell] = []
@@ -158,6 +164,8 @@ def _searched(file: SweepFile, ask: StudyAsk) -> str:
     where = file.where("search", "stage")
     if name not in ask.stages:
         raise ConfigError(f'{where}: unknown stage "{name}"; {did_you_mean(name, ask.stages)}')
+    if ask.stages[name].compose:
+        raise ConfigError(f"{where}: stage {name} composes trials of others, so nothing is drawn for it")
     if ask.stages[name].cases:
         raise ConfigError(f"{where}: stage {name} has cases; the trials of a search differ by axes of its space alone")
     children = [child for child, stage in ask.stages.items() if name in _parent_names(stage)]
@@ -223,7 +231,7 @@ def _wanted(ask: StudyAsk, only: Sequence[str]) -> set[tuple[str, str]]:
         stage, slash, case = name.partition("/")
         if stage not in ask.stages:
             raise ConfigError(f'--only {name}: unknown stage "{stage}"; {did_you_mean(stage, ask.stages)}')
-        cases = ask.stages[stage].cases
+        cases = {**ask.stages[stage].cases, **ask.stages[stage].compose}
         if slash and case not in cases:
             has = did_you_mean(case, cases) if cases else "it has none"
             raise ConfigError(f'--only {name}: unknown case "{case}" of stage {stage}; {has}')
@@ -239,6 +247,11 @@ def _in_order(ask: StudyAsk, file: SweepFile) -> list[str]:
             if before not in ask.stages:
                 where = file.where("stages", name, "from")
                 raise ConfigError(f'{where}: unknown stage "{before}"; {did_you_mean(before, ask.stages)}')
+            if ask.stages[before].compose:
+                where = file.where("stages", name, "from")
+                raise ConfigError(
+                    f"{where}: stage {before} composes trials and has no weights; start from one of its parts"
+                )
     while left:
         ready = [name for name in left if {*order}.issuperset(_parent_names(ask.stages[name]))]
         if not ready:

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dfloc.augmentation import AugmentOp
 from dfloc.checks import Check
@@ -181,9 +181,11 @@ class CellEvaluateAsk(Frozen):
 
     Attributes:
         explain: what maps are read off a trial that answers once an image, and scored; none where it is left out.
+        protocol: the definitions of its metrics; the study's where it is left out.
     """
 
     explain: ExplainAsk | None = None
+    protocol: Word | None = None
 
     @field_validator("explain", mode="before")
     @classmethod
@@ -208,7 +210,7 @@ class CaseAsk(Frozen):
         grid: its axes, each a list of values: one trial of each combination.
         train: which samples it trains and validates on.
         trial: how it trains, over what stands above.
-        evaluate: its `explain`, over what stands above.
+        evaluate: its `explain` and `protocol`, over what stands above.
     """
 
     parent: Any = Field(default=None, alias="from")
@@ -226,14 +228,50 @@ class CaseAsk(Frozen):
         return value
 
 
+class ComposeAsk(Frozen):
+    """What a composite is made of; the name of a class of its router is a key too, and says whose maps it has.
+
+    Attributes:
+        rule: argmax (of the class that a router calls an image) | mean (of its parts' maps).
+        route: of argmax, the stage, or `stage/case`, that calls images: a detector or a classifier.
+        rest: of argmax, whose maps classes have that are not named; an image that is called real has an empty one.
+        parts: of mean, stages, or `stage/case`, whose maps are averaged.
+        over: of mean, an axis, such as seed or domain: all trials of a part that differ in it alone are averaged too.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Word]
+
+    rule: Literal["argmax", "mean"] = "argmax"
+    route: Word | None = None
+    rest: Word | None = None
+    parts: Annotated[tuple[Word, ...], Field(max_length=100)] = ()
+    over: Word | None = None
+
+    @property
+    def classes(self) -> dict[str, str]:
+        """By class, whose maps it has."""
+        return self.__pydantic_extra__
+
+
 class StageAsk(CaseAsk):
-    """A stage as written: as a case, and the cases that it is made of.
+    """A stage as written: as a case, and the cases that it is made of; or composites of other stages' trials.
 
     Attributes:
         cases: by name, each merged over the stage; one without a name where they are left out.
+        compose: composites by name, of which nothing is trained; it stands alone in its stage.
     """
 
     cases: dict[Name, CaseAsk] = Field(default_factory=dict)
+    compose: dict[Name, ComposeAsk] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _alone(self) -> "StageAsk":
+        beside = sorted(self.model_fields_set - {"compose"})
+        if self.compose and beside:
+            names = ", ".join("from" if name == "parent" else name for name in beside)
+            raise ValueError(f"a stage that composes trains nothing: move {names} to a stage of its own")
+        return self
 
 
 class EvaluateAsk(CellEvaluateAsk):
@@ -249,7 +287,7 @@ class EvaluateAsk(CellEvaluateAsk):
 
     domains: Names
     reals: tuple[str, ...] | None = None
-    protocol: str
+    protocol: Word
     count: Number | None = None
 
 

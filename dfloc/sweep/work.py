@@ -13,7 +13,7 @@ from dfloc import disk, plugin, registry, repro, storage
 from dfloc.config import Checkpoint, EvaluationSpec, ExplainSpec, SampleList, TrialSpec
 from dfloc.data import sample_lists
 from dfloc.data.manifest import Manifest, SampleRef, list_digest, read_samples
-from dfloc.engine import checkpoint
+from dfloc.engine import checkpoint, composite
 from dfloc.engine.batches import StoredMaps, StoredSource
 from dfloc.engine.evaluate import evaluate
 from dfloc.engine.explanation import Explainer, explainer
@@ -132,7 +132,9 @@ def run(work: Work) -> Iterator[Progress]:
         own is in the ledger then; errors of the machine are raised, and may be tried again.
     """
     ledger = Ledger(work.workspace)
-    if work.train and not ledger.has_weights(work.spec.fingerprint):
+    if work.spec.parts:
+        _compose(work, ledger)
+    elif work.train and not ledger.has_weights(work.spec.fingerprint):
         attempt = ledger.begin(work.spec)
         try:
             for progress in _train(work, ledger, attempt):
@@ -148,8 +150,19 @@ def run(work: Work) -> Iterator[Progress]:
             attempt.fail("error", message)
             yield _at_end(work, failed=message)
             return
-    _evaluate(work, ledger)
+    if not work.spec.parts:
+        _evaluate(work, ledger)
     yield _at_end(work, finished=True)
+
+
+def _compose(work: Work, ledger: Ledger) -> None:
+    """Put a composite's end, which has no weight of its own, and what it lacks of rows."""
+    if ledger.done(work.spec.fingerprint) is None:
+        nothing = checkpoint.to_bytes({}, work.spec)
+        ledger.begin(work.spec).finish(nothing, nothing, 0, repro.environment(work.device, THREADS))
+    for one in (each for each in work.evaluations if not ledger.has_scored(each)):
+        rows = composite.score(work.spec, one, work.samples(one.test.digest), work.data, ledger, work.device)
+        ledger.put_rows(one.trial, one.key, rows)
 
 
 def _train(work: Work, ledger: Ledger, attempt: Attempt) -> Iterator[Progress]:

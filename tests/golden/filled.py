@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from dfloc.config import EvaluationSpec, TrialSpec
 from dfloc.data import dolos
-from dfloc.engine import labels
+from dfloc.engine import labels, route
+from dfloc.errors import WorkspaceError
 from dfloc.frozen import canonical
 from dfloc.ledger import EpochRecord, Ledger, Stopped
 from dfloc.measures import MEASURED
@@ -60,13 +61,12 @@ class Filled:
     def _name(self, trial: PlannedTrial) -> str:
         """Return what tells trials apart but for digests, which other data would change."""
         spec = trial.spec.model_dump(mode="json", exclude_defaults=True, exclude={"train", "valid", "init", "lineage"})
-        parent = self._names.get(trial.parent or "", "")
+        parent = "".join(self._names.get(name, "") for name in trial.parents)
         counts = [trial.spec.train.counts, trial.spec.valid.counts, trial.spec.train.asked.get("replay") is not None]
         return f"{seed(canonical([spec, counts, parent, trial.axes['draw']])):016x}"
 
     def _fate(self, trial: PlannedTrial) -> str:
-        parent = self._fates.get(trial.parent or "", "")
-        if parent in ("failed", "new", "partial"):
+        if {self._fates.get(parent) for parent in trial.parents} & {"failed", "new", "partial"}:
             return "new"
         if trial.spec.decoder.name == "all-fake":
             return "all fake"
@@ -80,6 +80,10 @@ class Filled:
         if fate == "new":
             return
         attempt = self._ledger.begin(trial.spec)
+        if trial.spec.parts:
+            attempt.finish(b"", b"", 0, VERSIONS[0])
+            self._compose(trial, name)
+            return
         if fate == "failed":
             attempt.fail("nan", f"the loss is NaN at step {seed(name) % 90}", epoch=1, step=seed(name) % 90)
             return
@@ -110,6 +114,23 @@ class Filled:
                 maps = "empty"
             made = rows if trial.spec.task == "localize" else image_rows
             self._ledger.put_rows(trial.fingerprint, each.key, made(each, trial.spec, name, maps))
+
+    def _compose(self, trial: PlannedTrial, name: str) -> None:
+        """Put a composite's rows: the join of those that its parts have, or rows as of any trial for a mean."""
+        router = trial.spec.parts.get("route")
+        parts = {role: part.parent for role, part in trial.spec.parts.items() if role != "route"}
+        for each in trial.evaluations:
+            there = all(self._ledger.has_rows(part, route.of_part(each, part).key) for part in parts.values())
+            if router is None:
+                self._ledger.put_rows(trial.fingerprint, each.key, rows(each, trial.spec, name))
+            elif there:
+                tables = {role: route.rows_of(self._ledger, part, each) for role, part in parts.items()}
+                try:
+                    calls = route.routers(self._ledger, router.parent, each)
+                except WorkspaceError:  # its last epoch was not evaluated
+                    continue
+                nothing = partial(_nothing, next(iter(tables.values())))
+                self._ledger.put_rows(trial.fingerprint, each.key, route.join(each, calls, tables, nothing))
 
     def _keep(self, digest: str, counts: Mapping[str, int], split: str, one_in: int) -> None:
         """Put a list of samples, as ids alone: nobody has the images that its digest is over."""
@@ -163,7 +184,8 @@ def rows(each: EvaluationSpec, spec: TrialSpec, name: str, maps: str = "") -> pa
     """
     names = ids(each.domain, each.split, each.test.size)
     stems = [f"{each.domain.split('/')[0]}/{one.split('/')[3].split('-')[0]}" for one in names]
-    fake = np.asarray([_fake(one) for one in names])
+    real = spec.task == "localize" and dolos.is_real(each.domain)
+    fake = np.asarray([0 if real else _fake(one) for one in names])
     share = np.asarray([_overlap(each, spec, name, *both) for both in zip(names, stems, strict=True)])
     missed = 0.2 + 0.6 * unit("missed", name)
     fn = np.round(fake * (1 - share) * missed).astype(np.int64)
@@ -191,6 +213,17 @@ def rows(each: EvaluationSpec, spec: TrialSpec, name: str, maps: str = "") -> pa
             **_on_grid(each.protocol, tp, fp, fake),
         }
     )
+
+
+def _nothing(table: pa.Table, places: Sequence[int]) -> pa.Table:
+    """Return the rows of an empty map on the images of others."""
+    found = table.take(places)
+    fake = np.asarray(found["tp"]) + np.asarray(found["fn"])
+    none, real = np.zeros_like(fake), (fake == 0).astype(float)
+    new = {"tp": none, "fp": none, "fn": fake, "tn": PIXELS - fake, "mean_prob": none.astype(float), "iou": real}
+    for key, values in new.items():
+        found = found.set_column(found.column_names.index(key), key, pa.array(values))
+    return found
 
 
 def image_rows(each: EvaluationSpec, spec: TrialSpec, name: str, calls: str = "") -> pa.Table:
@@ -257,7 +290,7 @@ def skill(spec: TrialSpec, name: str, domain: str) -> float:
         level = 0.36 if domain in base else 0.22
     parts = canonical([[recipe.map for recipe in spec.maps], spec.decoder.depth, spec.loss.name, spec.decoder.encoder])
     level += 0.08 * (unit("parts", parts) - 0.5) + 0.05 * (unit("domain", domain) - 0.5)
-    level += 0.03 * (spec.augment is not None) - 0.04 * (spec.maps[0].via is not None)
+    level += 0.03 * (spec.augment is not None) - 0.04 * any(one.via is not None for one in spec.maps[:1])
     return level + 0.05 * (unit("trial", name) - 0.5) + 0.04 * (unit("trial", name, domain) - 0.5)
 
 

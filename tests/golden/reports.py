@@ -69,6 +69,7 @@ _SMOKE = {"name": "exposure", "preset": "smoke"}
 _FEW = ("stages.finetune.grid.n=[4,48]",)
 _AT_RANDOM = ("search.sampler={name: random}",)  # what is drawn does not depend on what came of the points before
 OF_IMAGES = ("attribution", "detection")
+WITH_REALS = (*OF_IMAGES, "two-step")
 CASES: Mapping[str, Case] = {
     "attribution": _paper("attribution", fates=SCORED),
     "cross-domain": _paper("cross-domain", fates=SCORED),
@@ -82,6 +83,7 @@ CASES: Mapping[str, Case] = {
     "segmenters": _paper("segmenters", fates=SCORED),
     "single-domain": _paper("single-domain", fates=SCORED),
     "source-shift": _paper("source-shift"),
+    "two-step": _paper("two-step", fates=SCORED),
     "exposure-seeds": Case([{"name": "exposure", "preset": "mini", "seeds": 3, "settings": _FEW}], one_in=24, last=2),
     "generator-shift-draws": Case([{"name": "generator-shift", "preset": "mini", "seeds": 2, "draws": 2}], one_in=12),
     "exposure-starts": Case(
@@ -130,7 +132,7 @@ def written(case: Case, workspace: Workspace, *, with_panel: bool = False) -> Pa
 
 
 def _prepared(workspace: Workspace, start: Mapping[str, object]) -> Prepared:
-    fakes = () if start["name"] in OF_IMAGES else ("evaluate.reals=[]",)  # rows of maps here are of fakes alone
+    fakes = () if start["name"] in WITH_REALS else ("evaluate.reals=[]",)  # rows of maps here are of fakes alone
     settings = (*start.get("settings", ()), *fakes)  # type: ignore[misc]
     options = SweepRequest(workspace=str(workspace.root), **{**start, "settings": settings})  # type: ignore[arg-type]
     return prepare(options, workspace, data_of(options, workspace), Inventory(workspace, load=False))
