@@ -19,6 +19,8 @@ MEANS = (
     "pixels called fake; lower is better, and no other mean counts them."
 )
 
+EXPLAINED = "an explanation reaches its own maximum on every image"
+
 
 def scored(study: Study) -> dict[str, Score]:
     """Return a score of each domain of real images that any localizer of a study has rows of."""
@@ -36,6 +38,8 @@ def columns(study: Study, groups: Callable[[T], Sequence[Group]]) -> list[Column
 
 def cell(study: Study, groups: Sequence[Group]) -> Cell:
     """Return the share of reals that are flagged with its interval, mean over groups, and the mean area below it."""
+    if any(score.looks for group in groups for result in group.scored for score in result.best.values()):
+        return Cell(table.DASH, EXPLAINED)
     models = [(group, [*scored(study)]) for group in groups]
     found = study.mean_of(models, REALS_FLAGGED.key)
     area = study.mean_of(models, REALS_AREA.key)

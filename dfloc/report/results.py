@@ -16,6 +16,7 @@ from dfloc.data.generators import SOURCE
 from dfloc.engine import route
 from dfloc.errors import DataError
 from dfloc.ledger import Done, EpochRecord, Ledger, TrialState
+from dfloc.measures import MEASURED
 from dfloc.metrics import alarms, degenerate, image_rows, pairs, protocols, summarise, summarise_pair
 from dfloc.metrics.degenerate import SAME, DegenerateMaps
 from dfloc.metrics.metric import FALSE_ALARM
@@ -41,7 +42,8 @@ class Result:
 
     Attributes:
         failure: why it failed; empty where it did not.
-        valid: validation IoU of the best epoch; None where no epoch was finished.
+        valid: validation IoU of the best epoch; None where no epoch was finished, or its task measures another thing
+            than the first trial's.
         epochs: what was recorded by epoch, of an unfinished trial too.
         scores: by checkpoint and test domain (condition clean, split test).
         together: of images as a whole, the numbers of all fakes with all reals, best checkpoint.
@@ -128,6 +130,7 @@ class Results:
         self._ledger = Ledger(workspace)
         self.runs = partial(tracking_uri.search, workspace.sweep(record.sweep), FINGERPRINT)
         self.mask_kinds: Callable[[str], tuple[str, ...] | None] = cache(partial(sample_lists.mask_kinds, workspace))
+        self._measure = MEASURED[record.trials[0].spec.task if record.trials else "localize"][0]
         self._scores: dict[str, Score | None] = {}
         self._photographs: dict[str, int] = {}
         self.all_fake: dict[str, Score] = {}
@@ -190,7 +193,7 @@ class Results:
             state=state,
             failure=failure.message if failure and state == "failed" else "",
             done=done,
-            valid=best.worth if best else None,
+            valid=best.valid.get(self._measure) if best else None,
             epochs=epochs,
             scores=scores,
             together=self._together(trial, scores, valid),

@@ -58,7 +58,7 @@ def found(study: Study) -> list[Taught]:
 def sections(study: Study) -> Iterator[Section]:
     """Yield the section; it is empty where nothing is learned from labels."""
     every = found(study)
-    blocks = [dots(study, every), compared(study, every)] if every else []
+    blocks: list[Figure | Table] = [dots(study, every), compared(study, every)] if every else []
     yield Section("supervision-study", "Labels or masks?", TEXT, blocks)
 
 

@@ -1,9 +1,11 @@
 """Mean IoU against what is ordered (a layer, a depth), validation IoU by epoch, and all models in one ranking."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
+from dfloc.measures import MEASURED
 from dfloc.report import captions
 from dfloc.report.chart import (
     COLOURS,
@@ -166,6 +168,15 @@ def _said(each: dict[str, Estimate | None]) -> str:
     return ", ".join(f"{words} {found.value:.2f}" for words, found in each.items() if found)
 
 
+Course = Mapping[int, float]  # what validation measures first, by epoch
+
+
+def _course(study: Study, result: Result) -> Course:
+    """Return that of a training; empty where its task measures another thing than the study's."""
+    key = MEASURED[study.task][0]
+    return {epoch.epoch: epoch.valid[key] for epoch in result.epochs if key in epoch.valid}
+
+
 class EpochLine(NamedTuple):
     """The trainings of one colour: those of some data, over seeds and draws."""
 
@@ -178,14 +189,14 @@ def epochs(study: Study, found: Sequence[Model]) -> Figure:
 
     Where models have one training of a kind each, one panel has a line for each model.
     """
-    drawn, used, labels = [], [], list[str]()
+    drawn, used, labels, course = [], [], list[str](), partial(_course, study)
     for title, lines in _trained(study, found):
-        lines = [line for line in lines if any(result.epochs for result in line.results)]
-        if max((len(result.epochs) for line in lines for result in line.results), default=0) < 2:
+        lines = [line for line in lines if any(map(course, line.results))]
+        if max((len(course(result)) for line in lines for result in line.results), default=0) < 2:
             continue
         labels += [line.label for line in lines if line.label not in labels]
         used += [result for line in lines for result in line.results]
-        drawn.append(_epochs(title, lines, labels, study.measure))
+        drawn.append(_epochs(title, lines, labels, study.measure, course))
     random = captions.random_weights(used)
     return Figure(
         id="fig-epochs",
@@ -222,16 +233,18 @@ def _trained(study: Study, found: Sequence[Model]) -> list[tuple[str, list[Epoch
     return panels
 
 
-def _epochs(title: str, lines: Sequence[EpochLine], labels: Sequence[str], measure: str) -> Panel:
+def _epochs(
+    title: str, lines: Sequence[EpochLine], labels: Sequence[str], measure: str, course: Callable[[Result], Course]
+) -> Panel:
     series, said = [], []
     for line in lines:
         for result in line.results:
             tested = result.done.best_epoch if result.done else None
-            marks = [_epoch(epoch.epoch, epoch.worth, tested) for epoch in result.epochs]
+            values = course(result)
+            marks = [_epoch(number, value, tested) for number, value in values.items()]
             series.append(Series(line.label, marks, *looks(labels)[line.label], width=1.8, size=4))
-            if result.epochs:
-                best = max(epoch.worth for epoch in result.epochs)
-                said.append(f"{line.label}: {best:.2f} in {counted(len(result.epochs), 'epoch')}")
+            if values:
+                said.append(f"{line.label}: {max(values.values()):.2f} in {counted(len(values), 'epoch')}")
     chart = Lines(series, Axis("epoch", counts=True), Axis(f"validation {measure}", UNIT, (0, 1)))
     return Panel(title, chart, f"Best validation {measure}: {'; '.join(said)}.")
 
