@@ -19,7 +19,7 @@ MEANS = (
     "pixels called fake; lower is better, and no other mean counts them."
 )
 
-EXPLAINED = "an explanation reaches its own maximum on every image"
+EXPLAINED = "Explanations have none: each reaches its own maximum on every image."
 
 
 def scored(study: Study) -> dict[str, Score]:
@@ -38,8 +38,8 @@ def columns(study: Study, groups: Callable[[T], Sequence[Group]]) -> list[Column
 
 def cell(study: Study, groups: Sequence[Group]) -> Cell:
     """Return the share of reals that are flagged with its interval, mean over groups, and the mean area below it."""
-    if any(score.looks for group in groups for result in group.scored for score in result.best.values()):
-        return Cell(table.DASH, EXPLAINED)
+    if any(result.is_explained for group in groups for result in group.scored):
+        return Cell(table.DASH)
     models = [(group, [*scored(study)]) for group in groups]
     found = study.mean_of(models, REALS_FLAGGED.key)
     area = study.mean_of(models, REALS_AREA.key)
@@ -76,7 +76,8 @@ def of_results(study: Study, results: Sequence[Result]) -> Cell:
 
 def source(study: Study) -> list[str]:
     """Return what a caption says of the column, and of the images behind it; nothing where there is none."""
-    return [MEANS, lists(study)] if scored(study) else []
+    explained = [EXPLAINED] if any(result.is_explained for result in study.results.all) else []
+    return [MEANS, *explained, lists(study)] if scored(study) else []
 
 
 def lists(study: Study) -> str:

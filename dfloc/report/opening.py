@@ -14,7 +14,10 @@ MAX_ROWS = 2
 MORE = "{} (more panels)"
 BELOW = "How they were chosen, what the columns are, and more of them stand below."
 TREND = "fig-by-"
-KINDS = ("fig-mean", "fig-search", TREND, "fig-combined", "fig-confusion", "fig-models", "fig-train-test")
+KINDS = (
+    *("fig-worth", "fig-supervision", "fig-mean", "fig-search", TREND, "fig-combined", "fig-confusion", "fig-models"),
+    "fig-train-test",
+)
 """Ids of figures (and how those of trends begin): what a study is made for comes before what every study has."""
 
 

@@ -64,6 +64,11 @@ class Result:
         return {domain: score for (which, domain), score in self.scores.items() if which == "best"}
 
     @property
+    def is_explained(self) -> bool:
+        """Whether its maps are explanations of what it calls an image."""
+        return any(score.looks for score in self.best.values())
+
+    @property
     def random_weights(self) -> set[str]:
         """The weights of its maps that were drawn at random: such numbers mean nothing."""
         return {recipe.weights for recipe in self.trial.spec.maps if recipe.weights.startswith("random")}

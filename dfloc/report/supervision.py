@@ -47,10 +47,11 @@ class Taught(NamedTuple):
 def found(study: Study) -> list[Taught]:
     """Return the localizers of a study by what they learn from, in the order of the plan; none where all have masks."""
     every = []
-    for group in study.groups if study.protocol.reads == "map" else ():
+    beside = any(result.trial.spec.labelled for result in study.results.all)  # which `worth` is about
+    for group in study.groups if study.protocol.reads == "map" and not beside else ():
         spec = group.first.trial.spec
         kind = setups.setup(spec, study.record.kinds)
-        if kind and spec.decoder.name not in SOLVED and spec.labelled is None:
+        if kind and spec.decoder.name not in SOLVED:
             every.append(Taught(group, kind))
     return every if any(one.kind != setups.MASKS for one in every) else []
 
