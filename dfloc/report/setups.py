@@ -21,7 +21,7 @@ METHODS: Mapping[str, Callable[[DecoderSpec], bool]] = {
 }
 """By the words of the published tables, whether a decoder is of a method."""
 
-_KINDS = {("full", "real"): "A", ("local", "real"): "B"}
+_KINDS: Mapping[tuple[str, ...], str] = {("full", "real"): "A", ("local", "real"): "B"}
 _SHARED = {"schedule": "constant", "selection": "loss"}
 _WEAK = {"read from": ["pixels299"], "augmentation": "flip"}
 _OWN = {"targets": "own", "read from": ["pixels"], "augmentation": "none", "batch": 16, "loss": "bce"}
