@@ -43,7 +43,12 @@ SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 )
 @click.option("--figure", metavar="ID", help="With --format svg, pdf or png: this figure alone.")
 @click.option("--panel/--no-panel", default=True, show_default=True, help="Show a few test images on the page.")
-@click.option("--all", "every", is_flag=True, help="Every sweep of the workspace, and one page over them.")
+@click.option(
+    "--all",
+    "every",
+    is_flag=True,
+    help="Every sweep of the workspace, a page over them, and one of every claim of the documents.",
+)
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
 @click.option(
     "--out",

@@ -80,6 +80,7 @@ def sweep(dry_run: bool, printed: bool, debug: bool, **given: Any) -> int:
     dfloc sweep exposure --set stages.finetune.grid.n=[4,8,16]     other exposure counts; only new trials run
     dfloc sweep exposure --print > mine.yaml                       its sweep file, merged, to be changed and run
     dfloc sweep exposure --seeds 3                                 three seeds, with intervals over them
+    dfloc sweep first-day --data DOLOS                             what to run first: published cells, PASS or FAIL
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from dfloc import screen

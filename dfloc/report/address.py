@@ -177,8 +177,8 @@ def _method(_: Study, model: Model, cell: PublishedNumber) -> Ours:
 
 def _supervised(model: Model, cell: PublishedNumber, metric: str) -> Ours:
     """Find a localizer by what it is trained with, masks or labels, and on which domains."""
-    wanted = {*cell.requires["train"]}
-    found = [one for one in model.columns if _setup_of(one) == (cell.row, wanted)]
+    wanted = str(cell.row), frozenset(cell.requires["train"])
+    found = [one for one in model.columns if _setup_of(one) == wanted]
     column = next(iter([*_exact(found, cell), *found]), None)
     return Ours(_of(column, [SOURCES_TEST]), METRICS.get(metric, metric))
 

@@ -1,7 +1,7 @@
 """Every claim of the documents in one place: on the published numbers, and on ours of each sweep that puts it."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Literal
@@ -9,8 +9,9 @@ from typing import Literal
 from dfloc.report import claims, conclusions, published
 from dfloc.report.claims import UNDECIDED, Claim, Verdict
 from dfloc.report.groups import Study
+from dfloc.report.published import PublishedTable
 from dfloc.report.results import Results
-from dfloc.report.sides import side
+from dfloc.report.sides import Side, side
 from dfloc.report.table import csv_text
 from dfloc.storage import Workspace
 
@@ -175,9 +176,9 @@ def gather(workspace: Workspace, studies: Sequence[Study], failed: Mapping[str, 
         open_ = [one for one in known.values() if _spans(one, several) and not _decided(found[one.id])]
         if open_:
             study = _joined(workspace, several)
-            ours = cache(lambda name, study=study: side(study, tables[name]))
+            ours = _sides(study, tables)
             for one in open_:
-                verdict = claims.on_ours(one, tables, study, lambda table, ours=ours: ours(table.id))
+                verdict = claims.on_ours(one, tables, study, ours)
                 if verdict.state not in UNDECIDED:
                     found[one.id].append(Put(tuple(each.record.sweep for each in several), verdict))
     lines = [ClaimLine(one, claims.on_published(one, tables), found[name]) for name, one in known.items()]
@@ -186,6 +187,12 @@ def gather(workspace: Workspace, studies: Sequence[Study], failed: Mapping[str, 
     return AllClaims(
         [Document(name, cites[name], [line for line in lines if line.claim.doc == name]) for name in names], failed
     )
+
+
+def _sides(study: Study, tables: Mapping[str, PublishedTable]) -> Callable[[PublishedTable], Side]:
+    """Return what gives a study's numbers for a table, each once."""
+    ours = cache(lambda name: side(study, tables[name]))
+    return lambda table: ours(table.id)
 
 
 def _counted(lines: Sequence[ClaimLine]) -> str:

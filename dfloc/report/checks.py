@@ -41,7 +41,7 @@ class Checked:
     @property
     def line(self) -> str:
         """What it says on screen."""
-        head = f"{self.state}: {self.check.name}, {self.check.domain}"
+        head = f"{self.state}: {', '.join(filter(None, [self.check.name, self.check.metric, self.check.domain]))}"
         if self.ours is None or self.why:
             return f"{head} ({self.why})"
         away = f"{self.ours.value - self.known:+.4f}, at most {self.check.tolerance:g} either way"

@@ -112,7 +112,8 @@ def _mean_of(part: Images, photo_NP: Array, size: int) -> Array:
     photographs = part.photographs[known]
     total_N = photo_NP @ np.bincount(photographs, part.values[known], size)
     count_N = photo_NP @ np.bincount(photographs, minlength=size)
-    return np.divide(total_N, count_N, out=np.full(len(total_N), np.nan), where=count_N > 0)
+    found: Array = np.divide(total_N, count_N, out=np.full(len(total_N), np.nan), where=count_N > 0)
+    return found
 
 
 def _run_weights(draws: Sequence[int], num: int, generator: np.random.Generator) -> Array:

@@ -22,7 +22,7 @@ METHODS: Mapping[str, Callable[[DecoderSpec], bool]] = {
 }
 """By the words of the published tables, whether a decoder is of a method."""
 
-_KINDS = {("full", "real"): "A", ("local", "real"): "B"}
+_KINDS: Mapping[tuple[str, ...], str] = {("full", "real"): "A", ("local", "real"): "B"}
 _SHARED = {"schedule": "constant", "selection": "loss"}
 _WEAK = {"read from": ["pixels299"], "augmentation": "flip"}
 _OWN = {"targets": "own", "read from": ["pixels"], "augmentation": "none", "batch": 16, "loss": "bce"}
@@ -90,13 +90,14 @@ def recipe_of(words: str, spec: TrialSpec) -> dict[str, Any]:
     counts = {domain: max(300, count // 10) for domain, count in spec.train.counts.items()}
     if weak:
         counts |= {domain: 1000 for domain in counts if dolos.named_kind(domain) == "full"}
-    return {**_SHARED, **RECIPES[method(words), not weak], "epoch_steps": STEPS, "validated on": counts}
+    found = RECIPES[method(words), not weak]
+    return {"optimizer": found["optimizer"], **_SHARED, **found, "validated on": counts}
 
 
 def found_in(spec: TrialSpec) -> dict[str, Any]:
     """Return the fields of a trial that only recipes of Dolos name."""
     return {
-        "read from": [each.map for each in spec.maps],
+        "read from": [each.map.rstrip("/") for each in spec.maps],
         "loss": recipe.loss(spec.loss),
         "augmentation": " + ".join(op.name for op in spec.augment.ops) if spec.augment else "none",
     }

@@ -76,6 +76,7 @@ CASES: Mapping[str, Case] = {
     "decoder-depth": _paper("decoder-depth", last=16),
     "detection": _paper("detection", one_in=20),
     "exposure": _paper("exposure", fates=SCORED),
+    "first-day": _paper("first-day", fates=SCORED),
     "generator-shift": _paper("generator-shift", fates=SCORED, last=1),
     "losses": _paper("losses"),
     "sam2-decoders": _paper("sam2-decoders", fates=SCORED, last=8),

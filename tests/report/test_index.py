@@ -30,7 +30,8 @@ def test_one_page_links_every_report(tmp_path):
     assert page == Path(workspace.report("index.html").path)
     text = page.read_text(encoding="utf-8")
     links = re.findall(r'href="(.*?)"', text)
-    assert len(links) == 2 * 3
+    assert len(links) == 2 * 3 + 1
+    assert "claims.html" in links
     assert all((page.parent / link).exists() for link in links)
     assert text.index("cross-domain-paper-dolos") < text.index("exposure-mini-mini")
     assert "2 sweeps" in text
@@ -44,7 +45,7 @@ def test_links_lead_to_a_sweep_of_any_name(tmp_path):
     record.save(Workspace(tmp_path).sweep(record.sweep))
     page = Path(index.build_all(Workspace(tmp_path), with_panel=False)[0].path)
     links = [html.unescape(link) for link in re.findall(r'href="(.*?)"', page.read_text(encoding="utf-8"))]
-    assert len(links) == 3
+    assert len(links) == 3 + 1
     assert all((page.parent / unquote(urlsplit(link).path)).exists() for link in links)
 
 
@@ -65,13 +66,13 @@ def test_each_study_answers_once_for_its_own_page_and_this_one(tmp_path, monkeyp
 def test_two_sentences_of_an_answer_and_how_sure_they_are_stand_open_and_the_rest_is_folded(mini_study):
     entry = index.entry(mini_study, [*answer(mini_study).sentences.values()])
     assert len(entry.sentences) > 3
-    page = html.unescape(render.html("index", entries=[entry], failed={}))
+    page = html.unescape(render.html("index", entries=[entry], failed={}, claims=""))
     before, _, folded = page.partition("<details>")
     assert all(f"<li>{line}</li>" in before for line in (*entry.sentences[:2], entry.sentences[-1]))
     assert all(f"<li>{line}</li>" in folded and line not in before for line in entry.sentences[2:-1])
     assert page.index(entry.sentences[0]) < page.index(entry.state)
     short = replace(entry, sentences=entry.sentences[:1])
-    assert "<details>" not in render.html("index", entries=[short], failed={})
+    assert "<details>" not in render.html("index", entries=[short], failed={}, claims="")
 
 
 def test_an_empty_workspace_has_a_page_that_says_what_to_do(tmp_path):
