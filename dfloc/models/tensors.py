@@ -20,7 +20,9 @@ from dfloc.models import torchscript
 
 FORMS: Mapping[str, str] = {
     "safetensors": "the format of that library",
-    "a torch state dict": "what torch.save makes of tensors by name, also under state_dict or model in a checkpoint",
+    "a torch state dict": (
+        "what torch.save makes of tensors by name, also under state_dict, model or net in a checkpoint"
+    ),
     "a TorchScript archive": "what torch.jit.save makes: its parameters and buffers",
 }
 """What files of weights are read; a file is known by its first bytes. None of them is run."""

@@ -77,6 +77,34 @@ def test_classes_are_real_and_the_families_of_what_is_trained_on_in_study_order(
         (["trial.schedule={name: plateau, watch: iou}"], r"trial.schedule.watch: task detect does not measure iou"),
         (["trial.targets=label"], r"--set trial.targets=label: trial.targets: label is what task detect learns anyhow"),
         (["evaluate.protocol=dolos-2024"], r"task detect gives no map, which protocol dolos-2024 measures"),
+        (
+            ["trial.loss=attention"],
+            r"loss attention reads a map, but decoder linear .*or a decoder that gives both: small-attention or",
+        ),
+        (
+            ["trial.decoder={name: conv, pool: null}", "trial.loss=attention"],
+            r'decoder "conv" gives a map, but the task asks for an answer an image; use linear or',
+        ),
+        (
+            [*LOCALIZE, "trial.decoder={name: small-attention, pool: null}", "trial.loss=attention"],
+            r"loss attention reads one answer an image, but the task is to localize; .*or set task: detect",
+        ),
+        (
+            ["trial.decoder={name: small-attention, pool: null}", "trial.loss=bce"],
+            r"loss bce reads masks, but this task learns from labels of images; use loss: ce or attention",
+        ),
+        (
+            [
+                "trial.decoder={name: small-attention, pool: null}",
+                "trial.loss={name: sum, terms: [{name: ce}, {name: bce}]}",
+            ],
+            r"loss sum adds losses of maps, or of classes, not both; loss: attention reads both",
+        ),
+        (
+            ["trial.decoder={name: timm, model: resnet18, pool: null}", "trial.maps=[pixels299]"],
+            r"resnet18 sees 256 pixels, not 299; use maps: \[pixels\]",
+        ),
+        (["trial.augment={ops: [{name: flip, sigma: [0, 1]}]}"], r"flip does not read sigma, only probability and at"),
         (["trial.loss=dice"], r"loss dice reads a map, but decoder linear gives one answer an image"),
         ([*LOCALIZE, "trial.select=ap"], r"trial.select: task localize does not measure ap; use iou, loss"),
         ([*LOCALIZE, "trial.loss=ce"], r"loss ce reads one answer an image, but the task is to localize"),
@@ -125,6 +153,17 @@ def test_a_trial_starts_from_weights_of_the_same_classes_alone(tmp_path: Path, p
     with pytest.raises(ConfigError, match=r"stage child: .* tell apart real, .* but is to tell apart real, checkerb"):
         read(tmp_path, place, file=CHILD)
     assert {trial.stage for trial in read(tmp_path, file=CHILD).trials} == {"single", "child"}
+
+
+def test_a_detector_with_a_map_needs_no_explanation_for_a_protocol_of_maps(tmp_path: Path) -> None:
+    both = ("trial.decoder={name: small-attention, pool: null}", "trial.loss=attention")
+    dolos = "evaluate.protocol=dolos-2024"
+    spec = planned(tmp_path, *both, dolos)
+    assert (spec.loss.name, spec.loss.weight_map, spec.decoder.widths) == ("attention", 1.0, (16, 16))
+    with pytest.raises(ConfigError, match="task detect gives no map, which protocol dolos-2024 measures"):
+        planned(tmp_path, dolos)
+    other = planned(tmp_path, *both, dolos, "trial.loss.weight_map=0")
+    assert other.fingerprint != spec.fingerprint
 
 
 def test_weak_targets_are_planned_beside_photographs(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from tests.conftest import TINY_COUNTS
 
 OTHERS = sorted(set(shipped()) - {"exposure", "search"})  # those two have tests of their own
 FULL = "sam2-decoders"  # runs in `make test`, as exposure and search do
+# What no mini runs: whole Xceptions, and the same models on data that the built-in ones have no like of.
+LEFT_OUT = {"weak": {"other-source", "generators"}, "generator-shift": {"others", "others-leave-one-out"}}
 FOUR = [f"celebahq/{name}" for name in ("ldm", "repaint-p2-9k", "lama", "pluralistic")]
 
 
@@ -73,7 +75,7 @@ def test_smoke_can_be_planned_on_data_of_ones_own(name: str, tmp_path: Path, tin
 def test_mini_keeps_every_axis_of_the_paper(name: str) -> None:
     paper, mini = axes(cells(name, "paper")), axes(cells(name, "mini"))
     thin = {key for key, values in paper.items() if len(values) > 1 and len(mini.get(key, ())) < 2}
-    assert not thin
+    assert {stage for stage, _ in thin} == LEFT_OUT.get(name, set())
 
 
 def test_a_dry_run_counts_the_test_images_that_are_asked_for(tmp_path: Path) -> None:
