@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dfloc.sweep.json_schema import INTERNAL, MODELS, PARTS, meanings
+from dfloc.sweep.json_schema import COMPOSED, INTERNAL, MODELS, PARTS, meanings
 
 PAGE = Path(__file__).parent.parent / "docs" / "SWEEPFILE.md"
 
@@ -15,6 +15,12 @@ SECTIONS = {
     "StudyAsk": ("the file", "The study. `presets:` holds parts of a file by name (`--preset`), merged over the rest."),
     "StageAsk": ("stages.STAGE", "A stage. Its name is a word: letters, digits and `_ . + -`, at most 100."),
     "CaseAsk": ("stages.STAGE.cases.CASE", "A case: a row of a table, merged over its stage. Named as a stage is."),
+    "ComposeAsk": (
+        "stages.STAGE.compose.NAME",
+        "A composite: `{route: detector, fake: generalist}`, `{route: classifier, ldm: special, rest: generalist}`, or "
+        "`{rule: mean, parts: [generalist], over: seed}`. Parts pair by seed and sampling seed; a class has the trial "
+        "whose axis `domain` is of its family. Nothing is trained: rows of parts are joined, or their maps averaged.",
+    ),
     "TrainAsk": ("train", "Which samples a cell trains and validates on."),
     "TrialAsk": ("trial", "How a cell trains; merged: the file's, its stage's, its case's."),
     "DecoderAsk": ("trial.decoder", "What is trained; a bare name is `{name: ...}`, here and below."),
@@ -99,6 +105,14 @@ EXAMPLES = {
     **{"standardize": "true", "batch_norm": "frozen", "mask": "causal", "trained": "declip", "architecture": "fpn"},
     **{"pool": "mean+max", "model": "xception41", "trial.decoder kernel": "1", "widths": "[32, 32]"},
     **{"weight_map": "0.5"},
+    **{
+        "compose": "{two-step: {route: detector, fake: generalist}}",
+        "rule": "mean",
+        "route": "detector",
+        "rest": "specialists/vit-rn50",
+        "parts": "[generalist]",
+        "over": "seed",
+    },
     **{"encoder": "resnet50", "block": "2", "reduction": "image", "smooth": "1.0", "alpha": "0.75", "gamma": "2.0"},
     **{"terms": "[{name: bce}, {name: dice, weight: 0.5}]", "weight": "0.5", "lr": "1e-3", "weight_decay": "0.01"},
     **{"trial.loss name": "focal", "trial.optimizer name": "adamw", "trial.schedule name": "plateau", "views": "1"},
@@ -162,7 +176,7 @@ def page() -> str:
 def keys(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
     """Yield the keys that a user may write, and the field of each."""
     for name, field in model.model_fields.items():
-        if name not in INTERNAL:
+        if name not in INTERNAL and (model.__name__, name) != COMPOSED:
             yield field.alias or name, field
 
 

@@ -53,7 +53,7 @@ def _with_reals(study: Study, one: Pipeline, alone: Pipeline) -> Finding | None:
     if pair is None or other is None or empty is None or nothing is None or other_empty is None:
         return None
     text = (
-        f"With as many reals it has {pair:.2f}, the one model {other:.2f}, and an empty map for every image "
+        f"With reals beside the fakes it has {pair:.2f}, the one model {other:.2f}, and an empty map for every image "
         f"{nothing:.2f}; it leaves {100 * empty:.0f} % of the reals alone, the one model {100 * other_empty:.0f} %"
     )
     return Finding("with_reals", text, {"with_reals": pair, "one_model": other, "empty": empty, "nothing": nothing})

@@ -41,7 +41,8 @@ FREE = {"type": ["string", "null"]}  # the name of an axis, `${...}`, a bare nam
 # An axis may be a list too, and stand below the path of its name.
 LOOSE = {"space": {"type": "object", "additionalProperties": {"type": ["object", "array", "null"]}}}
 PARTED = {"type": "array", "items": {"$ref": "#/$defs/TrainPart"}}  # with masks, and with labels alone
-INTERNAL = frozenset({"plugin", "rule"})  # keys of a spec that dfloc fills in
+INTERNAL = frozenset({"plugin"})  # keys of a spec that dfloc fills in
+COMPOSED = ("DecoderAsk", "rule")  # of composites alone, which have a key of their own
 
 
 def schema() -> dict[str, Any]:
@@ -92,7 +93,7 @@ def _part(name: str, found: Mapping[str, Any], described: Mapping[str, str]) -> 
         return dict(found)
     properties = {}
     for key, body in found["properties"].items():
-        if key in INTERNAL and name != "ComposeAsk":
+        if key in INTERNAL or (name, key) == COMPOSED:
             continue
         known = PARTS.get(key) if name in ("StudyAsk", "StageAsk", "CaseAsk") and "$ref" not in body else None
         loose = {"$ref": f"#/$defs/{known.__name__}"} if known else LOOSE.get(key) or _loose(body)
