@@ -23,9 +23,9 @@ from dfloc.sweep.sweep_keys import (
     FromAsk,
     StageAsk,
     StudyAsk,
-    TrainAsk,
     TrialAsk,
 )
+from dfloc.sweep.train_keys import TrainAsk
 
 # What stands below a model's keys that are checked only when every axis has its value.
 PARTS: Mapping[str, type[BaseModel]] = {
