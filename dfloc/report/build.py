@@ -30,6 +30,7 @@ from dfloc.report import (
     overlap,
     overview,
     panel,
+    pipelines,
     place,
     published,
     ranking,
@@ -126,12 +127,13 @@ def read(workspace: Workspace, record: SweepRecord) -> Report:
 def _report(workspace: Workspace, whole: Study, studies: Sequence[Study], spaces: Spaces) -> Report:
     record, study = whole.record, studies[0]
     tables = published.choose(published.load(unpublished=True), record.tables)
+    elsewhere = [table for table in tables if table.axes != published.PIPELINES or not pipelines.composed(whole)]
     sections, footer, compared = list[Section](), list[str](), False
     for number, one in enumerate(studies):
         protocol = one.record.protocol
         drawn, found = _sections(workspace, one, tables, Spaces() if number else spaces)
         sections += [section.marked(protocol, protocol) for section in drawn] if number else drawn
-        footer += [*overview.footer(one), *place.unmatched(one, tables, found)]
+        footer += [*overview.footer(one), *place.unmatched(one, elsewhere, found)]
         compared |= bool(place.matched(found))
     sections = [*checks.sections(studies), *_starred(sections)]
     return Report(

@@ -10,8 +10,7 @@ from dfloc.report.cells import notes
 from dfloc.report.comparable import Setting, gaps
 from dfloc.report.estimate import Estimate
 from dfloc.report.groups import Group, Study
-from dfloc.report.published import PIPELINES, PublishedNumber, PublishedTable
-from dfloc.report.roles import COMPOSED
+from dfloc.report.published import PublishedNumber, PublishedTable
 from dfloc.report.score import Score
 
 CONTEXT = "the table is context: its protocol or main settings are not known"
@@ -108,8 +107,6 @@ def apart(study: Study, table: PublishedTable) -> str:
 def unmatched(study: Study, tables: Sequence[PublishedTable], found: Sequence[Pair]) -> list[str]:
     """Return a sentence with the tables of which no number has a place, and why; none for built-in data."""
     shown, why = {pair.table.id for pair in matched(found)}, dict[str, list[str]]()
-    if any(COMPOSED in group.role for group in study.groups):
-        shown |= {table.id for table in tables if table.axes == PIPELINES}
     for table in tables if not study.built_in else ():
         if table.id not in shown:
             why.setdefault(missing(study, table, found), []).append(table.id)

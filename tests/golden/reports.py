@@ -85,6 +85,8 @@ CASES: Mapping[str, Case] = {
     "single-domain": _paper("single-domain", fates=SCORED),
     "source-shift": _paper("source-shift"),
     "two-step": _paper("two-step", fates=SCORED),
+    "weak": _paper("weak", one_in=8),
+    "masks-or-labels": _paper("masks-or-labels", one_in=24),
     "exposure-seeds": Case([{"name": "exposure", "preset": "mini", "seeds": 3, "settings": _FEW}], one_in=24, last=2),
     "generator-shift-draws": Case([{"name": "generator-shift", "preset": "mini", "seeds": 2, "draws": 2}], one_in=12),
     "exposure-starts": Case(
