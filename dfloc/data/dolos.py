@@ -19,6 +19,7 @@ from dfloc.ids import SampleId, bare
 SPLITS: tuple[Split, ...] = get_args(Split)
 # Generators that are one for a study that holds one out. All others are families of their own.
 FAMILIES = {"repaint-p2-9k": "repaint-p2"}
+NETWORKS = {"repaint-p2": "p2"}  # a family that inpaints with the network of another, which makes images anew
 REAL, WHOLE = "real", frozenset({"p2"})  # no generator is called so; those of Dolos that make an image anew
 _KINDS: dict[MaskKind, DomainKind] = {"real": "real", "generated": "full"}
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")

@@ -71,13 +71,21 @@ def dots(study: Study, every: Sequence[Taught]) -> Figure:
         title=f"Test {study.first.word} by what is learned from.",
         caption="Local fakes alone, reals never; best epoch, bars are 95 % intervals.",
         source=[cells.cross(study), *captions.provenance(study, [one.group for one in every])],
-        panels=[_panel(study, every, kinds, domain) for domain in study.tested],
+        panels=[_panel(study, of, kinds, words) for words, of in _panels(study, every).items()],
         legend=[LegendKey(KINDS[kind], _colour(kind), "") for kind in kinds],
         numbers="supervision",
     )
 
 
-def _panel(study: Study, every: Sequence[Taught], kinds: Sequence[str], domain: str) -> Panel:
+def _panels(study: Study, every: Sequence[Taught]) -> dict[tuple[str, str], list[Taught]]:
+    """Return the localizers of each panel, by stage and test domain."""
+    stages = dict.fromkeys(one.group.stage for one in every)
+    by_stage = {stage: [one for one in every if one.group.stage == stage] for stage in stages}
+    return {(stage, domain): of for stage, of in by_stage.items() for domain in study.tested}
+
+
+def _panel(study: Study, every: Sequence[Taught], kinds: Sequence[str], at: tuple[str, str]) -> Panel:
+    stage, domain = at
     names = {float(place): one.name for place, one in enumerate(every)}
     series, said = [], []
     for kind in kinds:
@@ -89,7 +97,7 @@ def _panel(study: Study, every: Sequence[Taught], kinds: Sequence[str], domain: 
         series.append(Series(KINDS[kind], [mark(place, of) for place, _, of in there], _colour(kind), "", size=9))
         said += [f"{one.name} ({KINDS[kind]}): {of.value:.2f}" for _, one, of in there]
     chart = Lines(series, scale(study.first, "test"), Axis("Model", names), sideways=True)
-    return Panel(f"Tested on {domain}", chart, "; ".join(said) + ".")
+    return Panel(f"{stage}, tested on {domain}", chart, "; ".join(said) + ".")
 
 
 def _colour(kind: str) -> str:
@@ -149,7 +157,8 @@ def findings(study: Study) -> Iterator[Finding]:
     every = found(study)
     if not every:
         return
-    scores = {kind: _scores(study, [one for one in every if one.kind == kind]) for kind in KINDS}
+    own = [one for one in every if _is_own(study, one)] or every
+    scores = {kind: _scores(study, [one for one in own if one.kind == kind]) for kind in KINDS}
     ranges = [(kind, min(of), max(of), len(of)) for kind, of in scores.items() if of]
     if len(ranges) > 1:
         said = [f"{_learned(kind, num)} {study.first.label} {_span(low, high)}" for kind, low, high, num in ranges]
@@ -160,7 +169,7 @@ def findings(study: Study) -> Iterator[Finding]:
         }
         yield Finding("supervision", "; ".join(said), numbers)
     yield from _moved(study, every)
-    weak = [one for one in every if one.kind != setups.MASKS and one.group.score(study.tested)]
+    weak = [one for one in own if one.kind != setups.MASKS and one.group.score(study.tested)]
     above = [one for one in weak if not cells.is_not_above([(one.group, study.tested)])]
     if weak:
         text = f"{len(above)} of {counted(len(weak), 'localizer')} of labels are above calling all fake"
@@ -172,8 +181,8 @@ def _moved(study: Study, every: Sequence[Taught]) -> Iterator[Finding]:
     pairs: dict[str, tuple[Taught, Taught]] = {}
     for one in every:
         for other in every:
-            if (one.kind, other.kind) == ("B", "A") and _alike(one.group, other.group):
-                pairs.setdefault(one.name, (one, other))
+            if (one.kind, other.kind) == ("B", "A") and _is_own(study, one) and _alike(one.group, other.group):
+                pairs.setdefault(other.name, (one, other))
     for place, (one, other) in enumerate(pairs.values()):
         change = less([(one.group, name) for name in study.tested], [(other.group, name) for name in study.tested])
         if change is not None:
@@ -184,6 +193,15 @@ def _moved(study: Study, every: Sequence[Taught]) -> Iterator[Finding]:
             yield Finding(
                 f"local{f'_{place}' if place else ''}", text, {"ours": change}, [(change, "that is not decided")]
             )
+
+
+def _is_own(study: Study, one: Taught) -> bool:
+    """Return whether a localizer is trained on what it is tested on: its source and, of local fakes, their family."""
+    lists = (setups.trained(one.group.first.trial.spec), study.tested)
+    sources = [{domain.partition("/")[0] for domain in of} for of in lists]
+    fakes = [[domain for domain in of if not dolos.is_real(domain)] for of in lists]
+    made = [{dolos.family(domain, study.record.families) for domain in of} for of in fakes]
+    return sources[0] == sources[1] and (one.kind == "A" or made[0] == made[1])
 
 
 def _alike(one: Group, other: Group) -> bool:

@@ -228,6 +228,20 @@ def alike(data: Data, domains: Iterable[str]) -> Iterator[str]:
             )
 
 
+def akin(data: Data, domains: Iterable[str]) -> Iterator[str]:
+    """Yield a sentence for two families of which one inpaints with the other's network, where a study has both."""
+    by_family: dict[str, list[str]] = {}
+    for domain in sorted(domains):
+        by_family.setdefault(dolos.family(domain, data.families), []).append(domain)
+    for family, network in dolos.NETWORKS.items():
+        if family in by_family and network in by_family:
+            yield (
+                f"{' and '.join(by_family[family])} are inpainted with the network of {network}, a family of its own: "
+                f"where they are out-of-domain of a model that is trained on {' or '.join(by_family[network])}, masks "
+                "and inpainting are new to it, the network is not"
+            )
+
+
 def is_synthetic(domains: Sequence[str], trials: Sequence[PlannedTrial]) -> bool:
     """Return whether data are built in or a frozen backbone is random; a segmenter's encoder is trained from there."""
     random = any(recipe.weights.startswith("random") for trial in trials for recipe in trial.spec.maps)

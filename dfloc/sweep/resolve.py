@@ -16,7 +16,7 @@ from dfloc.registry import DECODER_FIELDS, SOLVED, plugin_of
 from dfloc.sweep import component_specs, compose, counts, image_task, reals, study_checks
 from dfloc.sweep.cell import Cell, Study
 from dfloc.sweep.counts import RULE
-from dfloc.sweep.data import Data, alike, is_synthetic, named, said
+from dfloc.sweep.data import Data, akin, alike, is_synthetic, named, said
 from dfloc.sweep.fields import words_in
 from dfloc.sweep.inventory import Inventory, start_notes
 from dfloc.sweep.lists import StudyLists, TrainLists
@@ -277,7 +277,7 @@ def resolve(study: Study, data: Data, inventory: Inventory, *, preset: str, limi
     domains = tuple(domain for domain in ask.domains if data.has(domain))
     used = named(domains, [*trials, *cover])
     told = (*reals.warnings([*trials, *cover]), *image_task.notes([*trials, *cover], data.families))
-    notes = (*alike(data, used), *told, *data.notes(domains, sorted(used - {*domains})))
+    notes = (*alike(data, used), *akin(data, used), *told, *data.notes(domains, sorted(used - {*domains})))
     record = SweepRecord(
         sweep="-".join([ask.name, preset, data.name, *([f"limit{limit}"] if limit else [])]),
         name=ask.name,

@@ -112,7 +112,7 @@ class Filled:
             maps = fate if fate in ("empty", "all fake") else ""
             if fate == "empty on one domain" and each.domain == lone:
                 maps = "empty"
-            made = rows if trial.spec.task == "localize" else image_rows
+            made = rows if trial.spec.task == "localize" else mapped_rows if _has_maps(each) else image_rows
             self._ledger.put_rows(trial.fingerprint, each.key, made(each, trial.spec, name, maps))
 
     def _compose(self, trial: PlannedTrial, name: str) -> None:
@@ -266,6 +266,20 @@ def image_rows(each: EvaluationSpec, spec: TrialSpec, name: str, calls: str = ""
     for key, values in told.items():
         found = found.drop_columns(key) if key in found.column_names else found
         found = found.append_column(key, pa.array(values))
+    return found
+
+
+def _has_maps(each: EvaluationSpec) -> bool:
+    """Return whether a protocol measures maps, of a model that calls images too."""
+    return protocols.find(each.protocol).reads == "map"
+
+
+def mapped_rows(each: EvaluationSpec, spec: TrialSpec, name: str, calls: str = "") -> pa.Table:
+    """Return the rows of a protocol of maps of a model that calls images too: its own maps, or explanations."""
+    found = rows(each, spec.model_copy(update={"task": "localize"}), name, calls)
+    more = image_rows(each.model_copy(update={"protocol": "image-1"}), spec, name, calls)
+    for key in (key for key in more.column_names if key not in found.column_names):
+        found = found.append_column(key, more[key])
     return found
 
 

@@ -69,7 +69,7 @@ _SMOKE = {"name": "exposure", "preset": "smoke"}
 _FEW = ("stages.finetune.grid.n=[4,48]",)
 _AT_RANDOM = ("search.sampler={name: random}",)  # what is drawn does not depend on what came of the points before
 OF_IMAGES = ("attribution", "detection")
-WITH_REALS = (*OF_IMAGES, "two-step")
+WITH_REALS = (*OF_IMAGES, "two-step", "weak")
 CASES: Mapping[str, Case] = {
     "attribution": _paper("attribution", fates=SCORED),
     "cross-domain": _paper("cross-domain", fates=SCORED),
@@ -85,8 +85,8 @@ CASES: Mapping[str, Case] = {
     "single-domain": _paper("single-domain", fates=SCORED),
     "source-shift": _paper("source-shift"),
     "two-step": _paper("two-step", fates=SCORED),
-    "weak": _paper("weak", one_in=8),
-    "masks-or-labels": _paper("masks-or-labels", one_in=24),
+    "weak": _paper("weak", fates=SCORED),
+    "masks-or-labels": _paper("masks-or-labels", fates=SCORED),
     "exposure-seeds": Case([{"name": "exposure", "preset": "mini", "seeds": 3, "settings": _FEW}], one_in=24, last=2),
     "generator-shift-draws": Case([{"name": "generator-shift", "preset": "mini", "seeds": 2, "draws": 2}], one_in=12),
     "exposure-starts": Case(
