@@ -1,7 +1,7 @@
 """A finished trial, or maps that another tool made, on any images; a trial's rows go into the ledger."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +16,8 @@ from dfloc.data.dolos import Sample
 from dfloc.data.importer import import_samples, is_imported
 from dfloc.data.manifest import SampleRef, Split, domains_of, list_digest
 from dfloc.engine import external_maps
-from dfloc.engine.predict import PROTOCOL, protocol_of
+from dfloc.engine.predict import IMAGE_PROTOCOL, PROTOCOL, protocol_of
+from dfloc.engine.route import ROUTE
 from dfloc.errors import ConfigError, DataError, DflocError, WorkspaceError
 from dfloc.features import extract
 from dfloc.features.extract import Job
@@ -129,6 +130,8 @@ class ScoredMaps(NamedTuple):
 def evaluate(request: EvaluationRequest, console: Console) -> ScoredTrial:
     """Score a finished trial on every domain that is asked for, and put the rows that are lacking into the ledger.
 
+    Of a composite its parts are scored first.
+
     Raises:
         DflocError: bad input, another driver, no such device; or what a worker met.
     """
@@ -138,6 +141,9 @@ def evaluate(request: EvaluationRequest, console: Console) -> ScoredTrial:
     protocol = (request.protocol or PROTOCOL) if by else protocol_of(spec, request.protocol)
     protocols.find(protocol)
     cluster.check_device(request.device, request.address)
+    for role, part in spec.parts.items():  # whose rows are joined, or whose features are read
+        of = IMAGE_PROTOCOL if (role, spec.decoder.rule) == (ROUTE, "argmax") else protocol
+        evaluate(replace(request, run=part.parent, protocol=of), console)
     with (
         locked(workspace, console, request.wait) as lock,
         Machine(workspace, lock, console, request.address) as machine,

@@ -166,6 +166,9 @@ class Inventory:
     def _begun(self, run: str) -> TrialSpec:
         if run not in self._specs:
             spec = lookup.find(self._workspace, run)
+            if spec.parts:
+                names = ", ".join(part.parent[:12] for part in spec.parts.values())
+                raise ConfigError(f"trial {run} is composed of others and has no weights; start from one of {names}")
             registry.find("decoder", spec.decoder.name, spec.decoder.plugin)
             self._specs[run] = spec
         return self._specs[run]

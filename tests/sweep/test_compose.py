@@ -323,6 +323,12 @@ def test_lost_rows_are_joined_again_and_a_lost_end_is_put_again(done: Two) -> No
     assert done.plan().items == ()
 
 
+def test_nothing_starts_from_a_composite(done: Two) -> None:
+    name = done.trials()["composed two seed=0"].fingerprint[:12]
+    with pytest.raises(ConfigError, match=f"trial {name} is composed of others and has no weights; start from one of"):
+        done.plan(f"stages.fixed.from={{trial: '{name}'}}")
+
+
 def test_a_part_that_failed_leaves_a_named_hole(two: Two) -> None:
     detector = two.trials()["detector seed=0"]
     two.ledger.begin(detector.spec).fail("error", "of its own")
