@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from dfloc.data import dolos
 from dfloc.metrics.metric import IMAGE_AP, PBCA
 from dfloc.registry import SOLVED
 from dfloc.report import captions, cells, false_alarms, setups, table
