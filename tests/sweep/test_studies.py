@@ -21,7 +21,7 @@ from tests.command import Study
 from tests.conftest import TINY_COUNTS
 
 OTHERS = sorted(set(shipped()) - {"exposure", "search"})  # those two have tests of their own
-FULL = "sam2-decoders"  # runs in `make test`, as exposure and search do
+FULL = ("sam2-decoders", "two-step", "weak")  # run in `make test`, as exposure and search do
 # What no mini runs: whole Xceptions, and the same models on data that the built-in ones have no like of.
 LEFT_OUT = {"weak": {"other-source", "generators"}, "generator-shift": {"others", "others-leave-one-out"}}
 FOUR = [f"celebahq/{name}" for name in ("ldm", "repaint-p2-9k", "lama", "pluralistic")]
@@ -45,7 +45,7 @@ def axes(found: list[Cell]) -> dict[tuple[str, str], set[str]]:
 
 @pytest.mark.ray
 @pytest.mark.parametrize(
-    "name", [name if name == FULL else pytest.param(name, marks=pytest.mark.slow) for name in OTHERS]
+    "name", [name if name in FULL else pytest.param(name, marks=pytest.mark.slow) for name in OTHERS]
 )
 def test_smoke_runs_to_a_report(name: str, tmp_path: Path, tiny_shards: UPath, ray_local: None) -> None:
     study = Study(tmp_path / "workspace", Path(tiny_shards.path))
