@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart studies install test test-all test-pages fuzz simulate test-faults test-cluster test-docker
+.PHONY: quickstart studies install lint test test-all test-pages fuzz simulate test-faults test-cluster test-docker
 
 quickstart: install
 	$(BIN)/dfloc sweep exposure
@@ -17,14 +17,16 @@ studies: install  # every study on built-in data, and one page that lists their 
 
 install: .venv/.stamp
 
-test: install
+test: lint
+	$(PYTEST) -m "not slow"
+
+test-all: lint  # and what trains to a threshold, samples of faults and fuzz, every study's smoke: all in one run
+	$(PYTEST)
+
+lint: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(PYTEST) -m "not slow"
-
-test-all: test  # and what trains to a threshold, samples of faults and fuzz, every study's smoke
-	$(PYTEST) -m slow
 
 test-pages: install  # pages on a screen, on a phone and on paper; apt-get install chromium poppler-utils
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m pages tests/report
