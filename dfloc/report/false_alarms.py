@@ -19,7 +19,7 @@ MEANS = (
     "pixels called fake; lower is better, and no other mean counts them."
 )
 
-EXPLAINED = "Explanations have none: each reaches its own maximum on every image."
+EXPLAINED = "Of explanations none is counted: each reaches its own maximum on every image."
 
 
 def scored(study: Study) -> dict[str, Score]:

@@ -36,7 +36,7 @@ def gallery(workspace: Workspace, study: Study, shards: UPath | None = None) -> 
         study: that is shown.
         shards: folder of the data; None = that of the data's name in the workspace, where there is one.
     """
-    of = shown(study) if all(one.trial.spec.task == "localize" for one in study.results.all) else None
+    of = shown(study) if study.protocol.reads == "map" else None
     if of is None or ("best", of.domain) not in of.models[of.judge].scores:
         return None
     said = {name: _Rows(workspace, model) for name, model in of.models.items()}

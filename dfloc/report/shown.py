@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dfloc.report import differs, recipe, search
+from dfloc.report import differs, recipe, search, setups, supervision
 from dfloc.report.captions import BASELINES
 from dfloc.report.cells import is_not_above
 from dfloc.report.controls import FINE_TUNED, REPLAY, SCRATCH, best_facet, blocks, closest
@@ -15,6 +15,7 @@ from dfloc.report.results import Result
 from dfloc.report.words import named
 
 FEW, MOST = 4, 8  # models that are shown: of many the best, and of those that differ in their loss
+TAUGHT = 9  # those of labels and masks
 DATA = ("train", "valid", "init")  # what models of one recipe differ in
 
 
@@ -41,7 +42,7 @@ class Shown:
 
 def shown(study: Study) -> Shown | None:
     """Return what the panel of a study shows: of a search, a fine-tuning, or models; None where nothing is scored."""
-    kinds: Sequence[Callable[[Study], Shown | None]] = (_searched, _tuned, _crossed, _others)
+    kinds: Sequence[Callable[[Study], Shown | None]] = (_searched, _tuned, _taught, _crossed, _others)
     return next((found for of in kinds if (found := of(study))), None)
 
 
@@ -88,6 +89,22 @@ def _tuned(study: Study) -> Shown | None:
         which = f" with {' and '.join(named(*axis) for axis in facet)}, which validation chooses" if facet else ""
         words = f"Held out: {held_out}, the first of the study's held-out domains{which}."
         return replace(_of(found, held_out, tuned, words), among="of those fine-tuned")
+    return None
+
+
+def _taught(study: Study) -> Shown | None:
+    """Return what learns from labels and from masks, in the order of the first stage that has both."""
+    every = [one for one in supervision.found(study) if one.group.scored]
+    for stage in dict.fromkeys(one.group.stage for one in every):
+        of = {one.name: one for one in every if one.group.stage == stage}
+        if len({one.kind for one in of.values()}) > 1:
+            found = {name: one.group for name, one in [*of.items()][:TAUGHT]}
+            domain = _first(study, [group.first for group in found.values()])
+            judges = [name for name in found if of[name].kind == setups.MASKS]
+            notes = {name: supervision.KINDS[of[name].kind] for name in found}
+            words = "What is learned from labels and from masks, side by side."
+            made = _of(found, domain, judges or list(found), words)
+            return replace(made, among="of those with masks" if judges else "of these", notes=notes)
     return None
 
 
