@@ -34,6 +34,13 @@ def test_thirty_three_trials_of_which_thirty_are_distinct(paper: SweepRecord) ->
     assert {case for case, found in setups.items() if found in shared} == {f"{method}-B" for method in METHODS}
 
 
+def test_a_study_of_p2_says_that_repaint_inpaints_with_its_network(paper: SweepRecord) -> None:
+    [said] = [note for note in paper.notes if "network" in note]
+    assert "celebahq/repaint-p2" in said
+    assert "trained on celebahq/p2 or ffhq/p2" in said
+    assert not [note for note in planned("source-shift").notes if "network" in note]
+
+
 def test_patches_with_masks_are_the_trials_of_source_shift(paper: SweepRecord) -> None:
     others = {trial.fingerprint for trial in planned("source-shift").trials if trial.stage == "single"}
     ours = {trial.fingerprint for trial in paper.trials if trial.case == "patches-C"}
