@@ -27,7 +27,7 @@ from dfloc.objective import Standing
 from dfloc.planned import PlannedTrial
 from dfloc.projection import FINGERPRINT
 from dfloc.record import SweepRecord
-from dfloc.report.score import Score
+from dfloc.report.score import Score, Values
 from dfloc.storage import Workspace
 from dfloc.summary import validated
 
@@ -269,12 +269,13 @@ class Results:
         )
 
 
-def _routed(rows: pa.Table, trial: PlannedTrial, family: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _routed(rows: pa.Table, trial: PlannedTrial, family: str) -> Values:
     """Return 1 where a composite's router calls an image its class, else 0; nothing where there is no router."""
     if route.ROUTED not in rows.column_names:
         return np.empty(0)
     name = image_rows.FAKE if image_rows.FAKE in trial.spec.parts and family != image_rows.REAL else family
-    return (rows[route.ROUTED].to_numpy(zero_copy_only=False) == name).astype(np.float64)
+    right_N: Values = (rows[route.ROUTED].to_numpy(zero_copy_only=False) == name).astype(np.float64)
+    return right_N
 
 
 def _reals(spec: EvaluationSpec, trial: PlannedTrial) -> EvaluationSpec | None:
