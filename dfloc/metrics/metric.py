@@ -55,6 +55,8 @@ POOLED_IOU = Metric("pooled_iou", "Pooled IoU", of_set=True)
 F1_CHOSEN = Metric("f1_valid", "F1 at the validation threshold", of_set=True)
 FALSE_ALARM = Metric("false_alarm_area", "False-alarm area", higher_is_better=False, of_set=True)
 IOU_SLOPE = Metric("iou_slope", "Slope of IoU over mask area", bounds=(float("-inf"), float("inf")), of_set=True)
+IOU_WITH_REALS = Metric("iou_with_reals", "IoU with reals", of_set=True, of_pair=True)
+ROUTED_RIGHT = Metric("routed_right", "Routed to its class", of_set=True)
 REALS_FLAGGED = Metric("reals_flagged", "Reals flagged", higher_is_better=False)  # whatever the protocol: `alarms`
 REALS_AREA = Metric("reals_area", "Area called fake on reals", higher_is_better=False)
 

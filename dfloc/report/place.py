@@ -99,6 +99,11 @@ def apart(study: Study, table: PublishedTable) -> str:
     measured = isinstance(table.metric, list) or table.axes in IMAGES or str(table.metric).split("_")[0] == IOU.key
     if table.axes not in AXES or not measured:
         return f"no table here has {table.metric} by {table.rows_axis} and {table.cols_axis}"
+    return other_protocol(study, table)
+
+
+def other_protocol(study: Study, table: PublishedTable) -> str:
+    """Return that a table is of another protocol than a study's page; empty where it is not."""
     protocol = study.record.protocol
     alike = {protocol, "unknown", *(SAME_RECALL if table.axes == ATTRIBUTION and protocol in SAME_RECALL else ())}
     return "" if table.protocol in alike else f"protocol {table.protocol}, ours {protocol}"

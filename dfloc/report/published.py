@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,12 @@ class PublishedTable:
         asked = [cell.requires.get("test", ()) for cell in self.cells.values()]
         lists = [[each["localization"]] if isinstance(each, Mapping) else each for each in asked]
         return tuple(dict.fromkeys(domain for each in lists for domain in each))
+
+
+@cache
+def kept() -> Mapping[str, PublishedTable]:
+    """Return all tables that dfloc ships, those of notebooks too, read once."""
+    return load(unpublished=True)
 
 
 def load(path: Path = SHIPPED, *, unpublished: bool = False) -> dict[str, PublishedTable]:

@@ -27,7 +27,7 @@ from dfloc.objective import Standing
 from dfloc.planned import PlannedTrial
 from dfloc.projection import FINGERPRINT
 from dfloc.record import SweepRecord
-from dfloc.report.score import Score
+from dfloc.report.score import Score, Values
 from dfloc.storage import Workspace
 from dfloc.summary import validated
 
@@ -228,6 +228,7 @@ class Results:
             where = f"trial {trial.fingerprint[:12]} on {spec.domain}"
             cure = f"delete rows/{spec.key}.parquet in its folder, it is made again"
             raise DataError(f"{where}: {error}; {cure}") from error
+        found = replace(found, routed=_routed(rows, trial, dolos.family(spec.domain, self.record.families)))
         if beside := _reals(spec, trial):
             reals = self._score(beside, trial, valid)
             if reals is not None:
@@ -264,7 +265,17 @@ class Results:
             called=image_rows.called(rows) if images else None,
             ranked=rule.ranks(rows) if rule.ranks else np.empty(0),
             looks=looks(rows),
+            of_maps=there if beside and values else {},
         )
+
+
+def _routed(rows: pa.Table, trial: PlannedTrial, family: str) -> Values:
+    """Return 1 where a composite's router calls an image its class, else 0; nothing where there is no router."""
+    if route.ROUTED not in rows.column_names:
+        return np.empty(0)
+    name = image_rows.FAKE if image_rows.FAKE in trial.spec.parts and family != image_rows.REAL else family
+    right_N: Values = (rows[route.ROUTED].to_numpy(zero_copy_only=False) == name).astype(np.float64)
+    return right_N
 
 
 def _reals(spec: EvaluationSpec, trial: PlannedTrial) -> EvaluationSpec | None:

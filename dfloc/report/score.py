@@ -12,12 +12,12 @@ from dfloc.metrics import alarms, protocols, shares
 from dfloc.metrics.degenerate import DegenerateMaps
 from dfloc.metrics.image_rows import Called
 from dfloc.metrics.intervals import Images
-from dfloc.metrics.metric import IMAGE_AP, IOU, IOU_SLOPE, Metric
+from dfloc.metrics.metric import IMAGE_AP, IOU, IOU_SLOPE, IOU_WITH_REALS, ROUTED_RIGHT, Metric
 from dfloc.metrics.pointing import Looks
 from dfloc.metrics.protocols import Protocol
 
 Values = NDArray[np.float64]
-OF_SETS = {metric.key: metric for metric in (IMAGE_AP, IOU_SLOPE)}
+OF_SETS = {metric.key: metric for metric in (IMAGE_AP, IOU_SLOPE, IOU_WITH_REALS, ROUTED_RIGHT)}
 """Numbers of sets that have intervals: as means of what each image adds (`Score.shares`)."""
 
 
@@ -41,6 +41,9 @@ class Score:
         called: what the images of each class are called, where they are scored as a whole; None: they are not.
         reals: of a domain of fakes: the same of the reals of its source, where they are scored.
         ranked: of a protocol of maps, what each image is ranked by beside reals (`Protocol.ranks`); empty: by nothing.
+        of_maps: of maps of reals beside the study's domains, what the protocol's metrics say of each, by metric: an IoU
+            of 1 where nothing is called fake. `IOU_WITH_REALS` is made of it, nothing else is told of it.
+        routed: of a composite with a router, 1 where it calls an image its class, else 0; empty: there is none.
         looks: of explained rows: where the explanations of its fakes lie.
     """
 
@@ -59,6 +62,8 @@ class Score:
     reals: "Score | None" = None
     ranked: Values = field(default_factory=lambda: np.empty(0))
     looks: Looks | None = None
+    of_maps: Mapping[str, Values] = field(default_factory=dict)
+    routed: Values = field(default_factory=lambda: np.empty(0))
 
     @cached_property
     def protocol(self) -> Protocol:
@@ -91,6 +96,13 @@ class Score:
         found: dict[str, list[Images]] = {}
         if IOU.key in self.values and self.protocol.reads == "map":
             found[IOU_SLOPE.key] = [Images(shares.of_slope(self.areas, self.values[IOU.key]), self.photographs)]
+        if len(self.routed):
+            found[ROUTED_RIGHT.key] = [Images(self.routed, self.photographs)]
+        if self.reals is not None and IOU.key in self.values and IOU.key in self.reals.of_maps:
+            values = np.concatenate([self.values[IOU.key], self.reals.of_maps[IOU.key]])  # their plain mean
+            found[IOU_WITH_REALS.key] = [
+                Images(values, np.concatenate([self.photographs, self.reals.photographs])),
+            ]
         if self.reals is not None and len(self.ranked) and IMAGE_AP.key in self.of_set:
             sides = shares.of_image_ap(self.ranked, self.reals.ranked, self.of_set[IMAGE_AP.key])
             both = (self.photographs, self.reals.photographs)

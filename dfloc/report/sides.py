@@ -3,17 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dfloc.metrics.metric import IOU_SLOPE
-from dfloc.report import place, recipe, setups
+from dfloc.metrics.metric import IOU_SLOPE, ROUTED_RIGHT
+from dfloc.report import place, recipe, setups, two_step
 from dfloc.report.address import ATTRIBUTION, BUDGETS, DETECTION, SOURCES_TEST
-from dfloc.report.comparable import RANDOM, is_via
-from dfloc.report.formulas.numbers import ALL, REPAINT, Key
+from dfloc.report.comparable import RANDOM, fits, gaps, is_via
+from dfloc.report.formulas.numbers import ALL, CLASSES, REPAINT, Key
 from dfloc.report.formulas.segmenters import IOU
+from dfloc.report.formulas.two_step import CLASSIFIED, CLASSIFIER, STATED
 from dfloc.report.groups import Group, Study
 from dfloc.report.place import Pair
-from dfloc.report.published import PublishedNumber, PublishedTable
+from dfloc.report.published import PIPELINES, PublishedNumber, PublishedTable
 from dfloc.report.resample import MeanOver
 
+MEANS = ("model", "quantity")  # over the test domains
 FIELDS = ("maps", "decoder", "model", "input")  # what makes a model another
 
 
@@ -48,6 +50,10 @@ def key_of(table: PublishedTable, cell: PublishedNumber) -> Key:
 
 def side(study: Study, table: PublishedTable) -> Side:
     """Return our numbers for a table: of each of its models, those of ours that fill most of it and lack least."""
+    if table.axes == PIPELINES:
+        return _pipelines(study, table)
+    if table.axes == ATTRIBUTION and (routed := _recalls(study, table)):
+        return routed
     found = place.pairs(study, [_with_twins(table)])
     by_model: dict[str, dict[str, list[Pair]]] = {}
     for pair in (pair for pair in found if pair.matched and not study.random_weights and _is_way(pair)):
@@ -55,7 +61,8 @@ def side(study: Study, table: PublishedTable) -> Side:
     best = [min(each.values(), key=lambda ours: (-len(ours), len(_lacks(ours)))) for each in by_model.values()]
     used = [pair for each in best for pair in each]
     if not used:
-        return Side(table.id, absent=RANDOM if study.random_weights else place.missing(study, table, found))
+        why = RANDOM if study.random_weights else place.missing(study, table, found)
+        return _with_composite(study, table, _by_counts(study, table, Side(table.id, absent=why)))
     parts = {
         key_of(table, pair.published): MeanOver(
             tuple((group, test) for group, domains in pair.place.cells for test in domains), pair.place.metric
@@ -63,7 +70,76 @@ def side(study: Study, table: PublishedTable) -> Side:
         for pair in used
     }
     models = dict.fromkeys(_words(pair.place.cells[0][0]) for pair in used if pair.where)
-    return Side(table.id, parts, table.held_out, [*models], _lacks(used))
+    whole = Side(table.id, parts, table.held_out, [*models], _lacks(used))
+    return _with_composite(study, table, _by_counts(study, table, whole))
+
+
+def _by_counts(study: Study, table: PublishedTable, whole: Side) -> Side:
+    """Return numbers with those of mixtures that a table of budgets or means has, and that stand in no table here.
+
+    Such a model is told by its maps, its decoder and how many images of which domains it is trained on.
+    """
+    if table.axes not in (BUDGETS, MEANS) or study.random_weights or place.apart(study, table):
+        return whole
+    parts, models, lacks = dict(whole.parts), dict.fromkeys(whole.models), dict.fromkeys(whole.lacks)
+    for cell in table.cells.values():
+        key, tests = key_of(table, cell), [str(cell.col)] if table.axes == BUDGETS else [*ALL]
+        group = next((one for one in study.groups if _is_exactly(one, cell)), None)
+        if group is not None and key not in parts and {*tests} <= {*study.tested}:
+            parts[key] = MeanOver(tuple((group, test) for test in tests))
+            models |= dict.fromkeys([_words(group)])
+            lacks |= dict.fromkeys(gaps(cell, table.protocol, tests[0], place.setting(study, group)))
+    return replace(whole, parts=parts, models=[*models], lacks=[*lacks])
+
+
+def _is_exactly(group: Group, cell: PublishedNumber) -> bool:
+    spec = group.first.trial.spec
+    fresh = spec.start is None and not spec.parts
+    return fresh and spec.train.counts == cell.requires.get("train") and fits(cell.requires, spec)
+
+
+def _pipelines(study: Study, table: PublishedTable) -> Side:
+    """Return our numbers for a table of pipelines by test domains: of fakes alone, or with the reals beside them."""
+    why = RANDOM if study.random_weights else "the data are built-in" if study.built_in else ""
+    if why or (why := place.other_protocol(study, table)):
+        return Side(table.id, absent=why)
+    found = two_step.find(study, table)
+    parts: dict[Key, MeanOver] = {
+        (str(row), str(col)): MeanOver(((found[str(row)].group, str(col)),), two_step.metric(table))
+        for row, col in table.cells
+        if str(row) in found and col in study.tested
+    }
+    gone = [row for row in dict.fromkeys(str(row) for row, _ in table.cells) if row not in found]
+    models = [_pipeline(row, one.group) for row, one in found.items()]
+    lacks = list(dict.fromkeys(lack for one in found.values() for lack in one.lacks))
+    absent = f"not planned: no model here is the pipeline {' or '.join(gone)}" if gone else ""
+    return Side(table.id, parts, models=models, lacks=lacks, absent=absent)
+
+
+def _recalls(study: Study, table: PublishedTable) -> Side | None:
+    """Return the recall of a composite's classifier, where maps are scored: None where it routes none here."""
+    found = two_step.pipeline(study, CLASSIFIED) if CLASSIFIER in {row for row, _ in table.cells} else None
+    if found is None or study.protocol.reads != "map" or study.random_weights or study.built_in:
+        return None
+    parts: dict[Key, MeanOver] = {
+        (CLASSIFIER, test): MeanOver(((found.group, test),), ROUTED_RIGHT.key) for test in CLASSES
+    }
+    return Side(table.id, parts, models=[f"router of {found.group.case}"])
+
+
+def _with_composite(study: Study, table: PublishedTable, whole: Side) -> Side:
+    """Return numbers of models with that of two steps, where a table of means over the domains has it."""
+    key: Key = (STATED["two_step"], "mean")
+    found = two_step.pipeline(study, CLASSIFIED) if key in table.cells else None
+    if found is None or not {*ALL} <= {*study.tested}:
+        return whole
+    part = MeanOver(tuple((found.group, test) for test in ALL))
+    models = [*whole.models, _pipeline(CLASSIFIED, found.group)]
+    return replace(whole, parts={**whole.parts, key: part}, models=models, lacks=[*whole.lacks, *found.lacks])
+
+
+def _pipeline(row: str, group: Group) -> str:
+    return " ".join(dict.fromkeys([row, *([f"({group.case})"] if group.case not in ("", row) else [])]))
 
 
 def _with_twins(table: PublishedTable) -> PublishedTable:
@@ -79,7 +155,8 @@ def _is_way(pair: Pair) -> bool:
 
 
 def _model(pair: Pair) -> str:
-    row: object = pair.published.row if pair.table.axes == ATTRIBUTION else None  # each of its rows is another model
+    each = pair.table.axes in (ATTRIBUTION, MEANS)  # each of whose rows is another model
+    row: object = pair.published.row if each else None
     if pair.table.rows_axis == "setup":  # as is what is trained with labels and what with masks
         row = sorted(pair.published.requires["train"])
     return str([row, *(pair.published.requires.get(name) for name in FIELDS)])

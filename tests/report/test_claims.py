@@ -475,7 +475,7 @@ def test_on_built_in_data_claims_show_the_path_only(mini_study):
 
 def test_halves_are_rounded_as_the_documents_round_them():
     found = claims.on_published(CLAIMS["s000.c1"], TABLES)
-    assert conclusions._numbers(found) == "a 47.53, 15.75; b 16.13, 3.53."
+    assert conclusions.numbers(found) == "a 47.53, 15.75; b 16.13, 3.53."
 
 
 def test_numbers_of_random_weights_decide_no_claim(tmp_path):

@@ -11,7 +11,6 @@ from sklearn import metrics as sk
 
 from dfloc.augmentation import AugmentOp, AugmentSpec
 from dfloc.config import DecoderSpec, LossSpec, OptimizerSpec, SampleList, ScheduleSpec
-from dfloc.registry import SEMANTICS
 from dfloc.report import claims, place, setups, sides
 from dfloc.report.address import SOURCES_TEST
 from dfloc.report.claims import Verdict, judge
@@ -24,11 +23,11 @@ from tests.report.test_claims import CLAIMS, TABLES, Documents, close
 
 TABLE = TABLES["s004.table2"]
 REAL = "celebahq/real"
-FLIP = AugmentSpec.model_construct(ops=(AugmentOp.model_construct(name="flip", probability=0.5),))
+FLIP = AugmentSpec(ops=(AugmentOp(name="flip", probability=0.5),))
 WEIGHTS = {"ab" * 32: "imagenet", "cd" * 32: "ffd"}
 DECODERS: Mapping[str, Mapping[str, DecoderSpec]] = {
     "patches": {
-        "label": DecoderSpec(name="xception", block=2).model_copy(update={"init": "patches"}),
+        "label": DecoderSpec(name="xception", block=2, init="patches"),
         "mask": DecoderSpec(name="xception", block=2),
     },
     "gradcam": {
@@ -151,13 +150,6 @@ def ap(rank: float) -> float:
     """Return average precision of as many fakes and reals, in per cent, by scikit-learn."""
     both = np.concatenate([scores(rank), scores(0)])
     return 100 * float(sk.average_precision_score(np.r_[np.ones(NUM), np.zeros(NUM)], both))
-
-
-@pytest.fixture(autouse=True)
-def coming(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let specs of the methods have keys, whether their models are here or not."""
-    for name in ("decoder/timm", "decoder/xception-fcn", "decoder/xception-attention", "loss/ce", "loss/attention"):
-        monkeypatch.setitem(SEMANTICS, name, 1)
 
 
 @pytest.fixture

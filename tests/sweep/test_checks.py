@@ -3,6 +3,7 @@
 import pytest
 
 from dfloc.errors import ConfigError
+from dfloc.report import published
 from dfloc.storage import Workspace
 from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.prepare import prepare
@@ -40,7 +41,18 @@ def test_a_check_that_cannot_be_looked_up_is_refused(tmp_path, asked, message):
 
 
 def test_the_trials_of_the_first_day_are_those_of_other_studies():
-    own = {trial.fingerprint for trial in planned("first-day").trials}
-    others = {trial.fingerprint: trial for trial in planned("cross-domain").trials}
-    assert own <= set(others)
-    assert {others[name].case for name in own} == {"", "vit-rn50-conv-12"}
+    own = {trial.fingerprint: trial.stage for trial in planned("first-day").trials}
+    crossed = {trial.fingerprint: trial for trial in planned("cross-domain").trials}
+    shifted = {trial.fingerprint: trial for trial in planned("generator-shift").trials}
+    assert {crossed[name].case for name, stage in own.items() if stage != "patches"} == {"", "vit-rn50-conv-12"}
+    [patches] = [name for name, stage in own.items() if stage == "patches"]
+    assert (shifted[patches].stage, shifted[patches].axes["domain"]) == ("single", "celebahq/pluralistic")
+
+
+def test_each_check_is_of_a_stage_that_its_protocol_scores():
+    found = planned("first-day")
+    assert found.protocols == ("declip-2025", "dolos-2024")
+    for check in found.checks:
+        [protocol] = {name for trial in found.trials if trial.stage == check.stage for name in trial.protocols}
+        named = published.load()[check.published[0]].protocol if check.published else "declip-2025"
+        assert protocol == named, check.name
