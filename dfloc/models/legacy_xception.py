@@ -115,7 +115,7 @@ class Attention(nn.Module):
         if self.after is not None:
             own = self.after.state_dict()
             kept = "fc.bias" in own and own["fc.bias"].shape != weights["fc.bias"].shape
-            _fill(self.after, weights | {name: own[name] for name in ("fc.weight", "fc.bias") if kept})
+            _fill(self.after, {**weights, **{name: own[name] for name in ("fc.weight", "fc.bias") if kept}})
 
     def solve(self, source: Examples) -> None:
         """Do nothing: no part of it has a closed form."""

@@ -180,8 +180,8 @@ class Case:
         values = self._frozen(axes, ask.model_copy(update={"train": train, "trial": trial}), parent) | {"seed": seed}
         axes = {**axes, "seed": seed}
         explain = ask.evaluate.explain if ask.evaluate.explain and ask.evaluate.explain.name != "none" else None
-        by = {"explain": explain, "protocol": ask.evaluate.protocol}
-        return Cell(self._stage, self._case, values, axes, train, trial, self.where, parent, start, checkpoint, **by)
+        asked = self._stage, self._case, values, axes, train, trial, self.where
+        return Cell(*asked, parent, start, checkpoint, explain, protocol=ask.evaluate.protocol)
 
     def _frozen(self, axes: Axes, ask: CellAsk, parent: Cell | None) -> dict[str, Value]:
         """Return each axis' value as the field has it that takes it: a default that is spelled out is none."""
