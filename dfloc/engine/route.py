@@ -101,16 +101,21 @@ def _lacking(part: str, evaluation: EvaluationSpec, by: str) -> WorkspaceError:
 
 
 def routed(ledger: Ledger, spec: TrialSpec, evaluation: EvaluationSpec, metric: str) -> Routed | None:
-    """Return what routing costs a composite by its rows, and by those of its router and parts; None: it has no router.
+    """Return what routing costs a composite by its rows, and by those of its router and parts.
+
+    None: it has no router, or rows of its router or of a part are gone since.
 
     Raises:
-        WorkspaceError: rows are gone or damaged.
+        WorkspaceError: its own rows are gone or damaged.
     """
     parts = {name: part.parent for name, part in spec.parts.items()}
     if ROUTE not in parts or spec.decoder.rule != "argmax":
         return None
-    router = routers(ledger, parts.pop(ROUTE), evaluation)
-    tables = {name: rows_of(ledger, part, evaluation) for name, part in parts.items()}
+    try:
+        router = routers(ledger, parts.pop(ROUTE), evaluation)
+        tables = {name: rows_of(ledger, part, evaluation) for name, part in parts.items()}
+    except WorkspaceError:
+        return None
     return routing.routed(ledger.scored(evaluation), router, tables, metric)
 
 

@@ -14,7 +14,7 @@ from dfloc.config import Checkpoint, EvaluationSpec, Task
 from dfloc.data import dolos, sample_lists
 from dfloc.data.generators import SOURCE
 from dfloc.engine import route
-from dfloc.errors import DataError
+from dfloc.errors import DataError, WorkspaceError
 from dfloc.ledger import Done, EpochRecord, Ledger, TrialState
 from dfloc.measures import MEASURED
 from dfloc.metrics import alarms, degenerate, image_rows, pairs, protocols, summarise, summarise_pair
@@ -169,11 +169,14 @@ class Results:
         """Return what routing costs a composite on the images of an evaluation of it; None: it has no router."""
         return route.routed(self._ledger, self.by_fingerprint[evaluation.trial].trial.spec, evaluation, metric)
 
-    def routers(self, evaluation: EvaluationSpec) -> tuple[pa.Table, pa.Table]:
-        """Return the rows of a detector on those images, and of the part to which it sends fakes."""
+    def routers(self, evaluation: EvaluationSpec) -> tuple[pa.Table, pa.Table] | None:
+        """Return the rows of a detector on those images, and of the part that has its fakes; None: some are gone."""
         parts = self.by_fingerprint[evaluation.trial].trial.spec.parts
-        router = route.routers(self._ledger, parts[route.ROUTE].parent, evaluation)
-        return router, route.rows_of(self._ledger, parts[image_rows.FAKE].parent, evaluation)
+        try:
+            router = route.routers(self._ledger, parts[route.ROUTE].parent, evaluation)
+            return router, route.rows_of(self._ledger, parts[image_rows.FAKE].parent, evaluation)
+        except WorkspaceError:
+            return None
 
     def _result(self, trial: PlannedTrial) -> Result:
         fingerprint = trial.fingerprint

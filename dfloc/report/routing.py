@@ -48,7 +48,7 @@ def section(study: Study, published: Sequence[PublishedTable]) -> Section:
 
 
 def holes(study: Study) -> list[str]:
-    """Return a sentence for each composite that waits for a part that failed, was stopped or is not finished."""
+    """Return a sentence for each composite that waits for a part, or whose part has lost its rows since."""
     said = dict.fromkeys(
         f"{result.trial.name} waits for {part.trial.name}, which {_became(part)}."
         for result in study.results.all
@@ -56,7 +56,14 @@ def holes(study: Study) -> list[str]:
         for name in result.trial.parents
         if (part := study.results.by_fingerprint.get(name)) is not None and part.state != "done"
     )
-    return [*said, *_others(study)]
+    gone = dict.fromkeys(
+        f"Behind {result.trial.name} a right router is not told: {part.trial.name} has no rows any more."
+        for result in study.results.all
+        if result.trial.spec.parts and result.scores
+        for name in result.trial.parents
+        if (part := study.results.by_fingerprint.get(name)) is not None and not part.scores
+    )
+    return [*said, *_others(study), *gone]
 
 
 def _became(part: Result) -> str:
@@ -248,7 +255,8 @@ def _thresholds(study: Study, one: Pipeline) -> dict[str, list[float]]:
 
 def _at(study: Study, result: Result, domain: str) -> tuple[list[float], int] | None:
     evaluation = scored(result, domain)
-    if evaluation is None:
+    rows = study.results.routers(evaluation) if evaluation else None
+    if rows is None:
         return None
-    router, part = study.results.routers(evaluation)
+    router, part = rows
     return routing.at_threshold(router, part, IOU.key, THRESHOLDS), len(router)

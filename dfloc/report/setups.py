@@ -73,11 +73,14 @@ def setup(spec: TrialSpec, known: Mapping[str, str] = MappingProxyType({})) -> s
     """Return what a localizer is trained with, as Dolos calls it; empty: with something else.
 
     A: labels of reals and of wholly generated fakes. B: labels of reals and of local fakes. C: masks of local fakes.
+    A composite is trained with nothing.
 
     Args:
         spec: of the trial.
         known: kinds of domains whose name does not tell it.
     """
+    if spec.parts:
+        return ""
     kinds = tuple(sorted({known.get(domain) or dolos.named_kind(domain) for domain in trained(spec)}))
     if spec.targets == "label" or spec.task == "detect":
         return _KINDS.get(kinds, "")

@@ -160,10 +160,13 @@ def _worths(case: str, groups: Sequence[tuple[Group, Mixture]], metric: str) -> 
 
 
 def _mixture(group: Group) -> Mixture | None:
-    """Return what a model that learns to localize is trained on; None: fakes of several domains, or labels shuffled."""
+    """Return what a model that learns to localize is trained on; None: fakes of several domains, or labels shuffled.
+
+    A composite is trained on nothing: its lists are its router's.
+    """
     spec = group.first.trial.spec
     fakes = [domain for domain, count in spec.train.counts.items() if count and not dolos.is_real(domain)]
-    odd = "shuffled" in (spec.targets, spec.labels) or spec.decoder.name in SOLVED
+    odd = "shuffled" in (spec.targets, spec.labels) or spec.decoder.name in SOLVED or spec.parts
     if odd or spec.task != "localize" or spec.start or len(fakes) != 1:
         return None
     (domain,), reals = fakes, sum(spec.train.counts.values()) - spec.train.counts[fakes[0]]

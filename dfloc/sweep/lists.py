@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from dfloc.config import SampleList
+from dfloc.data import dolos
 from dfloc.data.manifest import SampleRef
 from dfloc.data.mixture import Mixture, as_list, ranked, replayed, select
 from dfloc.errors import ConfigError
@@ -53,7 +54,7 @@ class StudyLists:
             avoid: photographs that ancestors saw, for `pairing: disjoint`.
 
         Raises:
-            ConfigError: there is nothing to replay.
+            ConfigError: there is nothing to replay, or labels are shuffled that are all alike.
             DataError: fewer images than asked.
         """
         ask = cell.train
@@ -126,6 +127,11 @@ class StudyLists:
             weak += select(self._samples, mixture.model_copy(update=after), avoid)
         asked = mixture.model_dump(exclude_defaults=True) | {"labels": {"counts": numbers, "kind": labels.kind}}
         train = self.keep(masked + weak, asked)
+        if labels.kind == "shuffled" and len({dolos.is_real(ref.domain) for ref in weak}) < 2:
+            with cell.blames("train.labels"):
+                raise ConfigError(
+                    "train.labels.targets: shuffled moves no label: all are alike; add real, or a domain of fakes"
+                )
         told = weak if labels.kind == "shuffled" else [ref for ref in weak if self._says_more(ref)]
         if not told:
             return TrainLists(train)

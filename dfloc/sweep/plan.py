@@ -242,7 +242,8 @@ def _to_train(
 ) -> tuple[set[str], list[str]]:
     """Return what must be trained; a finished trial whose weights are gone is one if something needs them.
 
-    What nobody asked for by name needs none: it is taken out of what such a trial is lacking, and told once for all.
+    What nobody asked for by name needs none: it is taken out of what such a trial, and what is composed of it, is
+    lacking, and told once for all.
     """
     trained = {trial.fingerprint for trial in trials if not trial.spec.parts} - done
     reading = {t.fingerprint for t in trials if t.spec.decoder.rule == "mean" and lacking[t.fingerprint]}
@@ -257,8 +258,10 @@ def _to_train(
             trained.add(name)
             notes.append(f"{trial.stage} {name[:12]}: its weights are gone or damaged, it is trained again")
         else:
-            left.update({each.domain for each in lacking[name]})
-            lacking[name] = ()
+            gone = {each.domain for each in lacking[name]}
+            left.update(gone)
+            for one in (name, *(each.fingerprint for each in trials if each.spec.parts and name in each.parents)):
+                lacking[one] = tuple(each for each in lacking[one] if each.domain not in gone)
     return trained, notes + [
         f"finished trials that are not scored on {domain}, since their weights are gone or damaged: {count}; "
         f"--set evaluate.reals=[{domain}] trains them again for it"

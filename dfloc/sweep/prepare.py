@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dfloc.data import dolos
-from dfloc.errors import ConfigError, DataError, unknown
+from dfloc.errors import ConfigError, DataError
 from dfloc.features.store import FeatureStore
 from dfloc.features.weights import WeightsIndex
 from dfloc.ledger import Ledger
 from dfloc.record import Starts, SweepRecord
 from dfloc.report import checks, published
 from dfloc.storage import Workspace
+from dfloc.sweep import study_checks
 from dfloc.sweep.data import Data
 from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.plan import Plan, make
@@ -48,8 +49,7 @@ def prepare(options: SweepRequest, workspace: Workspace, data: Data, inventory: 
     with blamed(lambda: file.where("checks")):
         for check in study.ask.checks:
             checks.known(check, tables)
-            if check.stage.partition("/")[0] not in study.ask.stages:
-                raise unknown("stage", check.stage, study.ask.stages)
+        study_checks.refuse_checks(study)
     resolved = resolve(study, data, inventory, preset=options.chosen_preset, limit=options.limit)
     ledger, search = Ledger(workspace), None
     if study.draw and len(resolved.cover) == len(study.cover):

@@ -315,17 +315,3 @@ def _as_taught(cell: Cell, lists: TrainLists) -> Cell:
         with cell.blames("train.labels"):
             image_task.refuse_twice(cell.trial)
     return replace(cell, trial=cell.trial.model_copy(update={"targets": "label"})) if lists.is_weak else cell
-
-
-def _learned(cell: Cell, maps: Sequence[MapRecipe]) -> dict[str, Any]:
-    """Return the parts of a cell's spec that have names of their own."""
-    ask, found = cell.trial, dict[str, Any]()
-    with cell.blames("trial.loss"):
-        found["loss"] = component_specs.loss(ask.loss)
-    with cell.blames("trial.optimizer"):
-        found["optimizer"] = component_specs.optimizer(ask.optimizer)
-    with cell.blames("trial.schedule"):
-        found["schedule"] = component_specs.schedule(ask.schedule, ask.task)
-    with cell.blames("trial.augment"):
-        found["augment"] = component_specs.augment(ask.augment, maps)
-    return found

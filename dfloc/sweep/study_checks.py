@@ -4,13 +4,19 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from dfloc.checks import Check
 from dfloc.data import dolos
 from dfloc.data.generators import SOURCE, WHOLE
 from dfloc.data.mixture import Split
-from dfloc.errors import ConfigError, DataError
+from dfloc.errors import ConfigError, DataError, unknown
+from dfloc.frozen import canonical
 from dfloc.ids import MapName
+from dfloc.metrics import protocols
+from dfloc.metrics.alarms import ALARMS
+from dfloc.report.score import OF_SETS
 from dfloc.sweep import counts, reals
-from dfloc.sweep.cell import Cell, Study
+from dfloc.sweep.cell import Cell, Composite, Study
+from dfloc.sweep.compose import REPEATED
 from dfloc.sweep.counts import Scale
 from dfloc.sweep.data import Data
 from dfloc.sweep.fields import words_in
@@ -108,6 +114,44 @@ def refuse_unread(study: Study, data: Data) -> None:
                 with cell.blames("trial.weights"):
                     raise ConfigError(f"weights for {name}, but no trial reads a map of it; leave {name} out")
     _refuse_numbers(cells, study, data)
+
+
+def refuse_checks(study: Study) -> None:
+    """Return if each check of a study is of one training, and of a metric that this is scored by.
+
+    Of a stage of which nothing is planned here, by `--only`, say, nothing but its name is known.
+
+    Raises:
+        ConfigError: an unknown stage, case, axis or metric, or several trainings.
+    """
+    for check in study.ask.checks:
+        stage, _, case = check.stage.partition("/")
+        if stage not in study.ask.stages:
+            raise unknown("stage", check.stage, study.ask.stages)
+        asked = study.ask.stages[stage]
+        if case and case not in (cases := {**asked.cases, **asked.compose}):
+            raise unknown(f"case of stage {stage}", case, cases)
+        made: tuple[Cell | Composite, ...] = (*study.cells, *study.composites)
+        every = [one for one in made if one.stage == stage and case in ("", one.case)]
+        if every:
+            _refuse_check(check, every, study.ask.evaluate.protocol)
+
+
+def _refuse_check(check: Check, every: Sequence[Cell | Composite], protocol: str) -> None:
+    axes = {axis for one in every for axis in one.axes}
+    if strange := [axis for axis in check.axes if axis not in axes]:
+        raise unknown(f"axis of {check.stage}", strange[0], axes)
+    found = [one for one in every if all(str(one.axes.get(axis)) == str(value) for axis, value in check.axes.items())]
+    told = sorted(axes - {*REPEATED})
+    apart = {canonical([one.case, *(one.axes.get(axis) for axis in told)]) for one in found}
+    if len(apart) > 1:
+        raise ConfigError(
+            f"check {check.name}: {check.stage} is {len(apart)} trainings; name one by stage: STAGE/CASE, or by axes"
+        )
+    rules = {(one.protocol if isinstance(one, Cell) else None) or protocol for one in found}
+    known = {key for rule in rules for key in protocols.find(rule).per_image} | {*OF_SETS, *ALARMS}
+    if check.metric is not None and found and check.metric not in known:
+        raise unknown(f"metric of {' and '.join(sorted(rules))}", check.metric, known)
 
 
 def _split_counts(cell: Cell, study: Study, data: Data) -> SplitCounts:

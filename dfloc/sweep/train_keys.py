@@ -70,7 +70,7 @@ class TrainAsk(Frozen):
     @model_validator(mode="after")
     def _fit(self) -> "TrainAsk":
         if self.labels is None and self.count == 0:
-            raise ValueError("count should be 1 or more, or `labels` name images beside, but it is 0")
+            raise ValueError("count should be 1 or more where no `labels` name images beside")
         if self.labels is not None and (self.replay != "none" or self.mode != "restart"):
             raise ValueError("labels stand beside images that are trained on once: leave out replay and mode")
         return self

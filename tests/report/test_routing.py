@@ -167,6 +167,25 @@ def test_a_part_that_failed_is_named(tmp_path: Path, stage: str, called: str) ->
     assert waits == said
 
 
+def test_a_part_whose_rows_are_gone_leaves_a_hole_and_the_page(tmp_path: Path) -> None:
+    with any_number_of_images():
+        page = Page(tmp_path)
+        before = next(one for one in pipelines(page.study) if one.name == DETECTED)
+        known = numbers(page.study, before)
+        part = page.ledger.folder(page.trial(DETECTED).spec.parts["fake"].parent)
+        for path in (part / "rows").iterdir():
+            path.unlink()
+        study = page.study
+        after = numbers(study, next(one for one in pipelines(study) if one.name == DETECTED))
+        said, blocks = routing.holes(study), routing.section(study, []).blocks
+    assert None not in known.values()
+    assert {name for name, value in after.items() if value is None} == {"recall", "oracle", "cost"}
+    assert after["with_reals"] == known["with_reals"]
+    gone = "a right router is not told: generalist seed=0 has no rows any more."
+    assert said == [f"Behind composed {DETECTED} seed=0 {gone}"]
+    assert {"two-step", "empty-reals"} <= {block.id for block in blocks}
+
+
 def test_a_study_without_composites_has_no_such_section(page: Page) -> None:
     trials = tuple(one for one in page.record.trials if not one.spec.parts)
     record = page.record.model_copy(update={"trials": trials}).by("declip-2025")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dfloc.config import DecoderSpec, LossSpec
+from dfloc.config import DecoderSpec, InitFrom, LossSpec
 from dfloc.planned import PlannedTrial
 from dfloc.record import SweepRecord
 from dfloc.report import build, setups, supervision
@@ -45,6 +45,16 @@ def truth(trial: PlannedTrial, domain: str) -> float:
 def made(tmp_path: Path, of: SweepRecord) -> Study:
     fill(Workspace(tmp_path), of, truth)
     return Study(of, Results(Workspace(tmp_path), of))
+
+
+def test_a_composite_of_models_of_masks_has_learned_from_none() -> None:
+    part = next(one for one in study_of(kinds="C").trials if one.case == "patches-C")
+    composed = {
+        "decoder": DecoderSpec(name="composite", rule="mean"),
+        "init": {"0": InitFrom(parent=part.fingerprint)},
+    }
+    assert setups.setup(part.spec) == "C"
+    assert setups.setup(part.spec.model_copy(update=composed)) == ""
 
 
 def test_what_is_learned_from_is_told_by_images_and_targets(tmp_path: Path) -> None:

@@ -30,6 +30,10 @@ def test_the_checks_of_a_file_are_on_record(tmp_path):
     ("asked", "message"),
     [
         ({"stage": "al"}, 'unknown stage "al"'),
+        ({"stage": "all/half"}, 'unknown case of stage all "half"'),
+        ({"number": "value: 0.5, axes: {deep: 3}"}, 'unknown axis of all "deep"'),
+        ({"number": "value: 0.5, metric: iuo"}, 'unknown metric of declip-2025 "iuo"; did you mean "iou"'),
+        ({"stage": "baselines"}, "check a: baselines is 2 trainings; name one by"),
         ({"number": "published: [s000.budget, a, b]"}, 'unknown published table "s000.budget"'),
         ({"number": "published: [s000.cross_domain.vit_rn50, celebahq/ldm, all]"}, "has no number at"),
         ({"number": "value: 0.5, published: [s000.budgets, a, b]"}, "one of them"),
@@ -38,6 +42,12 @@ def test_the_checks_of_a_file_are_on_record(tmp_path):
 def test_a_check_that_cannot_be_looked_up_is_refused(tmp_path, asked, message):
     with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
         record(tmp_path, **asked)
+
+
+def test_a_check_of_one_training_of_several_is_kept(tmp_path):
+    number = "value: 0.5, axes: {decoder: all-fake}, metric: f1_fixed"
+    [check] = record(tmp_path, "baselines", number).checks
+    assert check.axes == {"decoder": "all-fake"}
 
 
 def test_the_trials_of_the_first_day_are_those_of_other_studies():

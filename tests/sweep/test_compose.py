@@ -19,6 +19,7 @@ from dfloc.features.weights import WeightsIndex
 from dfloc.planned import PlannedTrial
 from dfloc.summary import summary
 from dfloc.sweep.data import Shards
+from dfloc.sweep.evaluate import maps_of
 from dfloc.sweep.plan import Item
 from dfloc.sweep.scheduler import ParentsFirst
 from dfloc.sweep.study import expand
@@ -327,6 +328,36 @@ def test_nothing_starts_from_a_composite(done: Two) -> None:
     name = done.trials()["composed two seed=0"].fingerprint[:12]
     with pytest.raises(ConfigError, match=f"trial {name} is composed of others and has no weights; start from one of"):
         done.plan(f"stages.fixed.from={{trial: '{name}'}}")
+
+
+def test_reals_that_a_part_without_weights_is_not_scored_on_are_not_joined(done: Two) -> None:
+    trials = done.trials()
+    composed, part = trials["composed detector+generalist seed=0"], trials["generalist seed=0"]
+    before = {
+        path: path.read_bytes() for one in (composed, part) for path in done.ledger.folder(one.fingerprint).rglob("*.*")
+    }
+    for one in (composed, part):
+        for each in one.evaluations:
+            if each.domain == "tiny/real":
+                (done.ledger.folder(one.fingerprint) / "rows" / f"{each.key}.parquet").unlink()
+    for path in done.ledger.folder(part.fingerprint).rglob("*.safetensors"):
+        path.unlink()
+    found = done.plan()
+    asked = done.plan("evaluate.reals=[real]")
+    for path, content in before.items():
+        path.write_bytes(content)
+    assert found.items == ()
+    assert any("not scored on tiny/real, since their weights are gone" in note for note in found.notes)
+    assert {item.name for item in asked.items} == {composed.name, part.name}
+
+
+def test_a_mean_is_scored_on_what_its_parts_read(done: Two) -> None:
+    trials = done.trials()
+    part, mean = trials["generalist seed=0"].spec, trials["composed two seed=0"].spec
+    assert mean.maps == ()
+    assert tuple(maps_of(mean, done.ledger)) == part.maps
+    routed = trials["composed detector+generalist seed=0"].spec
+    assert maps_of(routed, done.ledger) == (), "rows alone are read"
 
 
 def test_a_part_that_failed_leaves_a_named_hole(two: Two) -> None:

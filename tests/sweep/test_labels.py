@@ -135,6 +135,8 @@ def test_the_balance_is_of_what_labels_tell(tmp_path: Path) -> None:
         ),
         ([f"{LABELS}.domains=held_out"], "makes every pixel of every image fake; add real"),
         ([f"{LABELS}.domains=[held_out,reel]"], 'unknown domain "reel"'),
+        ([f"{LABELS}.domains=held_out", f"{LABELS}.targets=shuffled"], "shuffled moves no label"),
+        ([f"{LABELS}.domains=real", f"{LABELS}.targets=shuffled"], "shuffled moves no label"),
         ([f"{LABELS}.count=-1", NO_M], "labels.count"),
         ([f"{LABELS}.count=all", NO_M], "labels.count"),
         ([f"{LABELS}.count={{blur: 2}}", NO_M], "names no number for tiny/real"),
