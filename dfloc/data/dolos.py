@@ -17,8 +17,7 @@ from dfloc.errors import ConfigError, DataError, unknown
 from dfloc.ids import SampleId, bare
 
 SPLITS: tuple[Split, ...] = get_args(Split)
-# Generators that are one for a study that holds one out. All others are families of their own.
-FAMILIES = {"repaint-p2-9k": "repaint-p2"}
+FAMILIES = {"repaint-p2-9k": "repaint-p2"}  # one for a study that holds one out; all others are of their own
 NETWORKS = {"repaint-p2": "p2"}  # a family that inpaints with the network of another, which makes images anew
 REAL, WHOLE = "real", frozenset({"p2"})  # no generator is called so; those of Dolos that make an image anew
 _KINDS: dict[MaskKind, DomainKind] = {"real": "real", "generated": "full"}

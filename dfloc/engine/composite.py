@@ -8,7 +8,7 @@ from torch import Tensor
 from upath import UPath
 
 from dfloc import arithmetic
-from dfloc.config import Checkpoint, EvaluationSpec, TrialSpec
+from dfloc.config import Checkpoint, EvaluationSpec, MapRecipe, TrialSpec
 from dfloc.data.manifest import SampleRef
 from dfloc.data.shards import ShardReader, read_truth
 from dfloc.engine import route
@@ -22,6 +22,14 @@ from dfloc.metrics import protocols
 from dfloc.models.base import outputs
 
 Resize = Callable[[Tensor, tuple[int, int]], Tensor]
+
+
+def maps_of(spec: TrialSpec, ledger: Ledger) -> Sequence[MapRecipe]:
+    """Return the maps that a trial is scored on: those of the parts where it averages theirs."""
+    if spec.decoder.rule != "mean":
+        return spec.maps
+    every = [recipe for part in spec.parts.values() for recipe in ledger.spec(part.parent).maps]
+    return list({recipe.fingerprint: recipe for recipe in every}.values())
 
 
 def score(

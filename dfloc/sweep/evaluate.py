@@ -10,12 +10,12 @@ from rich.console import Console
 from upath import UPath
 
 from dfloc import registry
-from dfloc.config import Checkpoint, EvaluationSpec, ExplainSpec, MapRecipe, SampleList, TrialSpec
+from dfloc.config import Checkpoint, EvaluationSpec, ExplainSpec, SampleList, TrialSpec
 from dfloc.data import dolos, folder_pairs
 from dfloc.data.dolos import Sample
 from dfloc.data.importer import import_samples, is_imported
 from dfloc.data.manifest import SampleRef, Split, domains_of, list_digest
-from dfloc.engine import external_maps
+from dfloc.engine import composite, external_maps
 from dfloc.engine.predict import IMAGE_PROTOCOL, PROTOCOL, protocol_of
 from dfloc.engine.route import ROUTE
 from dfloc.errors import ConfigError, DataError, DflocError, WorkspaceError
@@ -228,7 +228,7 @@ def _run(
     """Score a trial, each evaluation an item of work of its own, once its features are there."""
     trial = PlannedTrial(fingerprint=spec.fingerprint, stage="", spec=spec)
     items = [Item(trial, train=False, evaluations=(one,)) for one in evaluations]
-    recipes = maps_of(spec, Ledger(machine.workspace))
+    recipes = composite.maps_of(spec, Ledger(machine.workspace))
     lost: WorkspaceError | None = None
 
     def missing() -> list[Job]:
@@ -250,14 +250,6 @@ def _run(
     machine.run(data, missing(), work, missing)
     if lost:
         raise lost
-
-
-def maps_of(spec: TrialSpec, ledger: Ledger) -> Sequence[MapRecipe]:
-    """Return the maps that a trial is scored on: those of the parts where it averages theirs."""
-    if spec.decoder.rule != "mean":
-        return spec.maps
-    every = [recipe for part in spec.parts.values() for recipe in ledger.spec(part.parent).maps]
-    return list({recipe.fingerprint: recipe for recipe in every}.values())
 
 
 def _score(machine: Machine, data: UPath, items: Sequence[Item]) -> None:

@@ -11,6 +11,7 @@ from upath import UPath
 from dfloc import storage
 from dfloc.data.shards import ShardReader, decode_image
 from dfloc.engine import route
+from dfloc.engine.composite import maps_of
 from dfloc.engine.predict_composite import predictor
 from dfloc.errors import ConfigError, WorkspaceError
 from dfloc.features.extract import extract
@@ -19,7 +20,6 @@ from dfloc.features.weights import WeightsIndex
 from dfloc.planned import PlannedTrial
 from dfloc.summary import summary
 from dfloc.sweep.data import Shards
-from dfloc.sweep.evaluate import maps_of
 from dfloc.sweep.plan import Item
 from dfloc.sweep.scheduler import ParentsFirst
 from dfloc.sweep.study import expand
