@@ -166,6 +166,10 @@ def test_which_architectures_cannot_be_trained_on_one_image_is_found_by_trying(a
         (DecoderSpec(name="conv", depth=4, channels=(4,)), (MapSpec(5, 16, 16),), False),
         (DecoderSpec(name="conv", depth=4, channels=(4,), grid=1), (MapSpec(5, 16, 16),), True),
         (DecoderSpec(name="conv", depth=4, channels=(4,)), (MapSpec(5, 1, 1),), True),
+        (DecoderSpec(name="small-attention", widths=(4, 4)), (MapSpec(5, 16, 16),), False),
+        (DecoderSpec(name="small-attention", widths=(4, 4)), (MapSpec(5, 1, 1),), True),
+        (DecoderSpec(name="xception-fcn", block=11), PIXELS, False),
+        (DecoderSpec(name="xception-attention", block=7), PIXELS, False),
     ],
 )
 def test_what_else_can_be_trained_is_tried_on_one_image(spec, maps, lone):
@@ -174,8 +178,14 @@ def test_what_else_can_be_trained_is_tried_on_one_image(spec, maps, lone):
     assert steps(spec, maps, 2)
 
 
+@pytest.mark.parametrize(("side", "lone"), [(16, False), (1, True)])
+def test_a_small_model_of_images_is_tried_too(side, lone):
+    assert needs_two(DecoderSpec(name="small", widths=(4, 4)), (MapSpec(5, side, side),), 2) is lone
+
+
 def test_every_decoder_that_is_trained_is_among_those_that_are_tried():
     tried = {"smp", "xception", "linear", "attention", "conv", "timm"}  # timm: tests.models.test_classifiers
+    tried |= {"small", "small-attention", "xception-fcn", "xception-attention"}
     assert set(registry.FACTORIES["decoder"]) - registry.SOLVED == tried
 
 
