@@ -1,7 +1,7 @@
 """How many masks labels of whole images are worth: models on n images with masks and m with labels, side by side."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -63,7 +63,6 @@ class Worth:
     name: str
     metric: str
     cells: Mixtures
-    _known: dict[tuple[int, int], tuple[float, Values] | None] = field(default_factory=dict, repr=False)
 
     @property
     def counts(self) -> list[int]:
@@ -93,18 +92,21 @@ class Worth:
 
     def drawn(self, n: int, m: int) -> tuple[float, Values] | None:
         """Return the worth of labels beside n masks, and that of each resample; None where a number lacks."""
-        if (n, m) not in self._known:
-            self._known[n, m] = self._drawn(n, m)
-        return self._known[n, m]
-
-    def _drawn(self, n: int, m: int) -> tuple[float, Values] | None:
-        curve = [self._part(count, 0) for count in self.counts]
-        parts = [self._part(n, m), *curve]
-        if not all(map(there, parts)) or not shared_runs(parts):
+        wanted, known = [(n, m), *((count, 0) for count in self.counts)], self._resampled
+        if not all(place in known for place in wanted):
             return None
-        values_P, values_NP = np.array([one.value for one in averages(parts)]), resample(parts)
-        worth = [images_for(row[0], self.counts, row[1:]) - n for row in (values_P, *values_NP)]
-        return worth[0], np.array(worth[1:])
+        rows = np.stack([known[place] for place in wanted], axis=1)  # the numbers first, then each resample
+        worth = np.array([images_for(row[0], self.counts, row[1:]) - n for row in rows])
+        return float(worth[0]), worth[1:]
+
+    @cached_property
+    def _resampled(self) -> dict[tuple[int, int], Values]:
+        """The number of each cell that is scored, and behind it that of each resample, the same in all cells."""
+        parts = {place: part for place in self.cells if there(part := self._part(*place))}
+        if not parts or not shared_runs([*parts.values()]):
+            return {}
+        values, drawn_NP = averages([*parts.values()]), resample([*parts.values()])
+        return {place: np.array([values[k].value, *drawn_NP[:, k]]) for k, place in enumerate(parts)}
 
     def _part(self, n: int, m: int) -> MeanOver:
         return MeanOver(tuple((group, domain) for domain, group in self.cells.get((n, m), {}).items()), self.metric)
