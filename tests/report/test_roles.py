@@ -4,7 +4,7 @@ import pytest
 
 from dfloc.planned import PlannedTrial
 from dfloc.report.controls import main
-from dfloc.report.roles import ALONE, BASE, MIXTURE, REPLAYED, SOLVED, TUNED, roles, told
+from dfloc.report.roles import ALONE, BASE, COMPOSED, MIXTURE, REPLAYED, SOLVED, TUNED, roles, told
 from dfloc.sweep.sweep_file import shipped
 from tests.report import studies
 from tests.report.planned import planned
@@ -17,12 +17,19 @@ KINDS = {  # by stage, in any study
     "replay": [{REPLAYED}],
     "baselines": [{SOLVED}],
     "budgets": [{MIXTURE}, {ALONE}],
-    **{stage: [{ALONE}] for stage in ("scratch", "scratch-equal-steps", "single", "same-generator")},
+    "composed": [{COMPOSED}],
+    **{
+        stage: [{ALONE}]
+        for stage in (
+            *("scratch", "scratch-equal-steps", "single", "same-generator", "mixed", "specialists"),
+            *("setups", "other-source", "generators", "others", "patches"),
+        )
+    },
     **{
         stage: [{MIXTURE}]
         for stage in (
             *("leave-one-out", "all", "equal-total", "configurations", "segmenter", "frozen"),
-            *("detector", "classify", "classifier"),
+            *("detector", "classify", "classifier", "generalist", "others-leave-one-out"),
         )
     },
 }
