@@ -66,14 +66,14 @@ def test_no_text_of_the_markdown_begins_a_line() -> None:
 
 
 def test_the_index_escapes_what_failed() -> None:
-    text = render.html("index", entries=[], failed={EVIL: EVIL})
+    text = render.html("index", entries=[], failed={EVIL: EVIL}, claims=EVIL)
     assert "<script" not in text
-    assert text.count(ESCAPED) == 2
+    assert text.count(ESCAPED) == 3
 
 
 def test_what_a_template_asks_for_and_does_not_get_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="'failed' is undefined"):
-        render.html("index", entries=[])
+        render.html("index", entries=[], claims="")
 
 
 def test_values_fold_beside_a_figure_and_holes_are_empty() -> None:
