@@ -11,6 +11,7 @@ from dfloc import storage
 from dfloc.outcome import Cost, Done
 from dfloc.storage import Workspace
 from dfloc.sweep.cell import Cell
+from dfloc.sweep.cell import Study as Expanded
 from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.messages import dry_run
 from dfloc.sweep.prepare import prepare
@@ -27,11 +28,20 @@ LEFT_OUT = {"weak": {"other-source", "generators"}, "generator-shift": {"others"
 FOUR = [f"celebahq/{name}" for name in ("ldm", "repaint-p2-9k", "lama", "pluralistic")]
 
 
-def cells(name: str, preset: str) -> list[Cell]:
+def study(name: str, preset: str) -> Expanded:
     file = SweepFile(shipped()[name])
     asked = file.domains_asked(preset)
     domains = asked if isinstance(asked, list) else FOUR[: int(asked.partition(":")[2] or 4)]
-    return expand(file.choose(preset, (), domains)).cells
+    return expand(file.choose(preset, (), domains))
+
+
+def cells(name: str, preset: str) -> list[Cell]:
+    return study(name, preset).cells
+
+
+def stages(name: str, preset: str) -> set[str]:
+    found = study(name, preset)
+    return {one.stage for one in (*found.cells, *found.composites)}
 
 
 def axes(found: list[Cell]) -> dict[tuple[str, str], set[str]]:
@@ -53,7 +63,7 @@ def test_smoke_runs_to_a_report(name: str, tmp_path: Path, tiny_shards: UPath, r
     assert done.code == 0, done.out
     [folder] = (study.root / "sweeps").iterdir()
     record = study.record(folder.name)
-    assert {trial.stage for trial in record.trials} == {cell.stage for cell in cells(name, "smoke")}
+    assert {trial.stage for trial in record.trials} == stages(name, "smoke")
     assert {study.ledger.state(trial.fingerprint) for trial in record.trials} == {"done"}
     page = (study.root / "reports" / record.sweep / "report.md").read_text()
     assert record.title in page
@@ -65,7 +75,7 @@ def test_smoke_can_be_planned_on_data_of_ones_own(name: str, tmp_path: Path, tin
     options = SweepRequest(name, str(tmp_path / "workspace"), tiny_shards.path, preset="smoke")
     workspace = Workspace(tmp_path / "workspace")
     plan = prepare(options, workspace, data_of(options, workspace), Inventory(workspace)).plan
-    assert {trial.stage for trial in plan.record.trials} == {cell.stage for cell in cells(name, "smoke")}
+    assert {trial.stage for trial in plan.record.trials} == stages(name, "smoke")
     assert plan.left == len({trial.fingerprint for trial in plan.record.trials})
     images = {(job.shard, job.group, row) for job in plan.jobs for row in job.wanted}
     assert 0 < len(images) <= 2 * sum(TINY_COUNTS.values())
