@@ -59,7 +59,7 @@ class StudyLists:
         """
         ask = cell.train
         mixture = Mixture(
-            counts=self.own(cell),
+            counts=self._own(cell),
             split="train",
             pairing=ask.pairing,
             seed=cell.axes["draw"],
@@ -77,7 +77,7 @@ class StudyLists:
         refs += replayed(self.by_digest[base.digest], len(refs), mixture.seed)
         return TrainLists(self.keep(refs, {**asked, "replay": base.digest}))
 
-    def own(self, cell: Cell) -> dict[str, int]:
+    def _own(self, cell: Cell) -> dict[str, int]:
         """Return how many images of each domain a cell is trained on with their masks."""
         asked = self._counts(cell.train.count, self.names(cell.train.domains, cell))
         return {domain: count - cell.skipped for domain, count in asked.items() if count}

@@ -29,8 +29,9 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Scores]:
         assert done.returncode == 0, done.stdout + done.stderr
         name = "labels-shuffled" if more else "masks-or-labels"
         [file] = Path(root).glob(f"reports/{name}-*/evaluations.csv")
-        rows = [row for row in csv.DictReader(file.open()) if row["stage"] == "mixed" and row["checkpoint"] == "best"]
-        return {(int(row["n"]), int(row["m"])): row for row in rows}
+        with file.open(newline="") as table:
+            rows = [row for row in csv.DictReader(table) if row["stage"] == "mixed" and row["checkpoint"] == "best"]
+        return {(int(row["n"]), int(row["m"])): row for row in rows if row["test_domain"] == "mini/renoise"}
 
     return of
 
