@@ -21,7 +21,7 @@ from dfloc.report.table import Cell, Column, Table
 from dfloc.report.words import joined
 
 TEXT = (
-    "Each model is trained on n images of one domain with their masks, and beside them on fakes of it and as many real "
+    "Each model is trained on n images of one domain with their masks, and beside them on fakes of it and on real "
     "images of which only the label is known: every pixel of a fake counts as fake."
 )
 RULE = (
@@ -192,7 +192,7 @@ def curves(study: Study, every: Sequence[Worth]) -> Figure:
         id="fig-worth",
         title=f"Test {study.first.word} against images with masks.",
         caption="Mean over the domains, each of the model that is trained on it; bars are 95 % intervals. A line for "
-        "each number of labelled images beside, half of them real.",
+        "each number of labelled images beside, fakes and reals together.",
         source=[cells.cross(study), *captions.provenance(study, [group for one in every for group in one.groups])],
         panels=[_panel(study, one, names) for one in every],
         legend=[LegendKey(name, *looks(names)[name]) for name in names],
@@ -219,7 +219,7 @@ def worths(study: Study, every: Sequence[Worth]) -> Table:
     columns: list[Column[Mixed]] = [
         Column("Model", lambda row: cells.name(row.of.name, row.of.cells[row.n, row.m].values()), words=True),
         Column("n", lambda row: Cell(f"{row.n:,}"), under="with masks"),
-        Column("Labelled", lambda row: Cell(f"{row.m:,}"), under="half real"),
+        Column("Labelled", lambda row: Cell(f"{row.m:,}"), under="fakes and reals"),
         Column(f"Mean {study.first.label}", _mean),
         Column("Gain", _gain, under="by labels"),
         Column("Worth", lambda row: Cell(row.of.words(row.n, row.m) if row.m else ""), under="masks", words=True),
