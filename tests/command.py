@@ -115,6 +115,11 @@ class Study:
         self.args = ["--preset", "smoke", "--workspace", str(root), *given]
         self.data = data
 
+    @property
+    def built_in(self) -> list[str]:
+        """The arguments by which another workspace reads the built-in data that were made for this one."""
+        return ["--data", str(self.root / "shards" / "mini")]
+
     def command(
         self, *args: str, name: str = "exposure", no_ray: Path | None = None, folder: Path | None = None
     ) -> Result:
@@ -141,10 +146,12 @@ class Study:
         return Started(["sweep", "exposure", *self.args, *args], self.root.parent, unread=unread)
 
     def sweep(self, *settings: str, name: str = "exposure", **how: Any) -> Result:
-        """Run a sweep inside this process, on the Ray that it has."""
+        """Run a sweep inside this process, on the Ray that it has, by default a trial at a time: a worker costs."""
         console = Console(file=io.StringIO(), width=200)
         code = messages.show_end(
-            run.sweep(self.options(*settings, name=name, **how), console), console, again="dfloc sweep"
+            run.sweep(self.options(*settings, name=name, **{"max_concurrent": 1, **how}), console),
+            console,
+            again="dfloc sweep",
         )
         assert isinstance(console.file, io.StringIO)
         return Result(code, console.file.getvalue(), "")

@@ -23,9 +23,13 @@ TINY_SIZE = 64
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files with tests of the finished study first: they take longest, and two processes share the files."""
-    shared = {item.path for item in items if "first_run" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: item.path not in shared)
+    """Put the files with tests of the finished study or slow ones first: two processes share the files."""
+    long = {
+        item.path
+        for item in items
+        if "first_run" in getattr(item, "fixturenames", ()) or item.get_closest_marker("slow")
+    }
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -61,13 +61,15 @@ def test_every_trial_has_one_finished_run(finished: Study) -> None:
     assert runs(f"sqlite:///{finished.root}/mlflow.db") == sorted(expected)
 
 
-def test_the_same_command_runs_nothing_without_ray_and_is_quick(finished: Study, tmp_path: Path) -> None:
+def test_the_same_command_runs_nothing_without_ray_and_is_quick(
+    finished: Study, first_run: tuple[Study, Result], tmp_path: Path
+) -> None:
     study = finished.copy(tmp_path / "workspace")
     before, store = study.finished(), runs(f"sqlite:///{study.root}/mlflow.db")
     again = study.command(no_ray=tmp_path)
     assert (again.code, again.err) == (0, "")
     assert "exposure-smoke-mini: 15 trials, 15 done, 0 to run" in again.out
-    assert again.cpu < 20
+    assert again.cpu < first_run[1].cpu / 2, "what is left: to read what is there, and MLflow's import"
     assert study.finished() == before
     assert runs(f"sqlite:///{study.root}/mlflow.db") == store
 

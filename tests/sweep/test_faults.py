@@ -24,8 +24,8 @@ from tests.command import Result, Started, Study, runs, wait
 pytestmark = pytest.mark.ray
 
 DROPPING = Path(__file__).parents[1] / "cases" / "dropping_server.py"
-EPOCHS = 5
-LONG = ("stages.finetune.trial.epochs=5", "stages.finetune.trial.epoch_steps=25")
+EPOCHS = 8
+LONG = (f"stages.finetune.trial.epochs={EPOCHS}", "stages.finetune.trial.epoch_steps=15")
 ARGS = ["--only", "finetune", *(part for setting in LONG for part in ("--set", setting))]
 
 
@@ -74,6 +74,11 @@ def killed(prepared: Study, tmp_path_factory: pytest.TempPathFactory) -> Killed:
 
 def copy_of(study: Study, folder: Path) -> Study:
     return study.copy(folder / "workspace", tracked=False)
+
+
+def epochs(study: Study) -> int:
+    """Return how many epochs there are on record, of all trials."""
+    return sum(study.epochs_of_trial(path.name) for path in study.root.glob("trials/*"))
 
 
 def store(study: Study) -> str:
@@ -185,6 +190,12 @@ def test_ctrl_c_twice_ends_at_once_and_wait_waits(prepared: Study, whole: dict[s
     assert waiting.alive() == []
 
 
+@pytest.fixture(scope="module")
+def ended(prepared: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study that is ended in every way, one after the other, a few epochs further each time."""
+    return copy_of(prepared, tmp_path_factory.mktemp("ended"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "whom", "code", "line"),
@@ -197,12 +208,10 @@ def test_ctrl_c_twice_ends_at_once_and_wait_waits(prepared: Study, whole: dict[s
         ("TERM", "driver", 143, "ended by TERM"),
     ],
 )
-def test_whoever_is_ended_it_is_one_line_soon_and_the_same_command_goes_on(
-    name: str, whom: str, code: int, line: str, prepared: Study, whole: dict[str, Any], tmp_path: Path
-) -> None:
-    study = copy_of(prepared, tmp_path)
+def test_whoever_is_ended_it_is_one_line_soon(name: str, whom: str, code: int, line: str, ended: Study) -> None:
+    study, before = ended, epochs(ended)
     started = study.start(*ARGS, "--max-concurrent", "2")
-    started.until(lambda: study.epochs_of(EPOCHS) >= 2)
+    started.until(lambda: epochs(study) > before and study.epochs_of(EPOCHS) > 0)
     pids = {"driver": [started.driver.pid], "all": started.pids()}
     for pid in pids.get(whom) or started.pids(whom):
         with suppress(ProcessLookupError):
@@ -216,10 +225,15 @@ def test_whoever_is_ended_it_is_one_line_soon_and_the_same_command_goes_on(
     assert re.match(f"{line}.*; {left}", said)
     assert "Raylet is terminated" not in result.out
     wait(lambda: not started.alive(), 15)
-    again = study.command(*ARGS)
+
+
+@pytest.mark.slow
+def test_after_all_of_them_the_same_command_goes_on(ended: Study, whole: dict[str, Any]) -> None:
+    assert len(ended.finished()) < len(whole), "something is left"
+    again = ended.command(*ARGS)
     assert again.code == 0
-    assert study.numbers() == whole
-    assert runs(store(study)) == sorted([(name, "FINISHED") for name in (*whole, "sweep")])
+    assert ended.numbers() == whole
+    assert runs(store(ended)) == sorted([(name, "FINISHED") for name in (*whole, "sweep")])
 
 
 @pytest.mark.slow

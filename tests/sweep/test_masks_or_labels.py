@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import DFLOC, SECONDS, fresh
+from tests.command import DFLOC, SECONDS, Study, fresh
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -20,11 +20,12 @@ Scores = dict[tuple[int, int], dict[str, str]]
 
 
 @pytest.fixture(scope="module")
-def scores(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Scores]:
+def scores(finished: Study, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Scores]:
     root = tmp_path_factory.mktemp("labels") / "workspace"
+    given = [*finished.built_in, "--workspace", str(root)]
 
     def of(*more: str) -> Scores:
-        command = [DFLOC, "sweep", "masks-or-labels", "--preset", "mini", "--workspace", str(root), *FEW, *more]
+        command = [DFLOC, "sweep", "masks-or-labels", "--preset", "mini", *given, *FEW, *more]
         done = subprocess.run(command, capture_output=True, text=True, env=fresh(), timeout=SECONDS, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         name = "labels-shuffled" if more else "masks-or-labels"

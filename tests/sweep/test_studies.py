@@ -58,15 +58,21 @@ def axes(found: list[Cell]) -> dict[tuple[str, str], set[str]]:
     return values
 
 
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all studies, which share maps and trials."""
+    return tmp_path_factory.mktemp("studies") / "workspace"
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize(
     "name", [name if name in FULL else pytest.param(name, marks=pytest.mark.slow) for name in OTHERS]
 )
-def test_smoke_runs_to_a_report(name: str, tmp_path: Path, tiny_shards: UPath, ray_local: None) -> None:
-    study = Study(tmp_path / "workspace", Path(tiny_shards.path))
+def test_smoke_runs_to_a_report(name: str, workspace: Path, tiny_shards: UPath, ray_local: None) -> None:
+    study = Study(workspace, Path(tiny_shards.path))
     done = study.sweep(name=name)
     assert done.code == 0, done.out
-    [folder] = (study.root / "sweeps").iterdir()
+    [folder] = study.root.glob(f"sweeps/{name}-smoke-*")
     record = study.record(folder.name)
     assert {trial.stage for trial in record.trials} == stages(name, "smoke")
     assert {study.ledger.state(trial.fingerprint) for trial in record.trials} == {"done"}

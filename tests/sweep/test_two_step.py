@@ -14,7 +14,7 @@ from dfloc.storage import Workspace
 from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.prepare import prepare
 from dfloc.sweep.sweep_data import SweepRequest, data_of
-from tests.command import DFLOC, SECONDS, fresh
+from tests.command import DFLOC, SECONDS, Study, fresh
 
 OTHERS = ("detection", "attribution", "single-domain", "cross-domain")
 
@@ -45,10 +45,10 @@ def test_evaluations_of_a_paper_are_shared_too(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_two_steps_on_built_in_data(tmp_path: Path) -> None:
+def test_two_steps_on_built_in_data(finished: Study, tmp_path: Path) -> None:
     """Seed 0: what the specification asks of the mini; `oracle` is a router that is always right."""
     root = tmp_path / "workspace"
-    command = [DFLOC, "sweep", "two-step", "--preset", "mini", "--workspace", str(root)]
+    command = [DFLOC, "sweep", "two-step", "--preset", "mini", *finished.built_in, "--workspace", str(root)]
     done = subprocess.run(command, capture_output=True, text=True, env=fresh(), timeout=SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     [file] = (root / "reports").glob("two-step-mini*/two-step.csv")

@@ -10,7 +10,7 @@ from dfloc.ledger import Ledger
 from dfloc.metrics import protocols
 from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
-from tests.command import DFLOC, SECONDS, fresh
+from tests.command import DFLOC, SECONDS, Study, fresh
 from tests.report.planned import planned
 
 METHODS = ("patches", "gradcam", "attention")
@@ -83,11 +83,11 @@ def test_the_setups_differ_in_what_teaches(paper: SweepRecord) -> None:
 
 
 @pytest.fixture(scope="module")
-def mini(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+def mini(finished: Study, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
     """Return IoU, PBCA and AP of each cell of the mini, of its best weights, by case; of the baselines by decoder."""
     root = tmp_path_factory.mktemp("weak") / "workspace"
     done = subprocess.run(
-        [DFLOC, "sweep", "weak", "--preset", "mini", "--workspace", str(root)],
+        [DFLOC, "sweep", "weak", "--preset", "mini", *finished.built_in, "--workspace", str(root)],
         capture_output=True, text=True, env=fresh(), timeout=SECONDS,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
