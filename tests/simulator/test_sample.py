@@ -15,7 +15,7 @@ from tests.simulator.faults import WITHIN
 from tests.simulator.world import Crash, World
 
 ROOT = Path(__file__).parent.parent.parent
-SEEDS = 200
+SEEDS = 80
 
 
 def simulator(*arguments: str) -> subprocess.CompletedProcess[str]:
