@@ -25,9 +25,6 @@ from dfloc.worker_check import WorkerCheck
 from dfloc.workers import first_cause, quiet_data
 
 BATCH = 32
-IMAGES_PER_BACKBONE = 64
-"""Fewer are passed sooner than another process has imported torch and made the backbone once more."""
-
 RETRIES = 3
 
 _Key = tuple[str, str, str | None]  # a backbone, the digest of its weights, and of its plug-in's file
@@ -137,7 +134,7 @@ def extract(
         items = ray.data.from_items([_item(job) for job in jobs], override_num_blocks=len(jobs))
         if device != "cpu":
             items = items.map(_read, fn_kwargs={name: arguments[name] for name in ("folder", "proof")})
-        receipts = items.map(_Backbones, fn_constructor_kwargs=arguments, **_resources(device, jobs))
+        receipts = items.map(_Backbones, fn_constructor_kwargs=arguments, **_resources(device, len(jobs)))
         try:
             for receipt in receipts.iter_rows():
                 if receipt["error"]:
@@ -156,13 +153,12 @@ def _item(job: Job) -> dict[str, Any]:
     return job._asdict() | {"recipes": fingerprints, "wanted": len(job.wanted), "view": pickle.dumps(job.view)}
 
 
-def _resources(device: str, jobs: Sequence[Job]) -> dict[str, Any]:
-    """Return how many backbones there are, at most one for each GPU or core of the cluster, and what each holds."""
+def _resources(device: str, num_jobs: int) -> dict[str, Any]:
+    """Return how many backbones there are, one for each GPU or core of the cluster, and what each of them holds."""
     import ray
 
     unit, held = ("CPU", {"num_cpus": 1}) if device == "cpu" else ("GPU", {"num_cpus": 0, "num_gpus": 1})
-    paid = -(-sum(job.rows for job in jobs) // IMAGES_PER_BACKBONE)
-    size = min(len(jobs), paid, max(1, int(ray.cluster_resources().get(unit, 1))))
+    size = min(num_jobs, max(1, int(ray.cluster_resources().get(unit, 1))))
     retried = {"max_restarts": RETRIES, "max_task_retries": RETRIES}
     return {"compute": ray.data.ActorPoolStrategy(size=size), **held, **retried}
 

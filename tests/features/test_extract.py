@@ -159,12 +159,6 @@ def test_jobs_of_one_row_group_merge() -> None:
     assert left.merged(right) == Job("s", "d", 0, (TRUTH, STATS, VARIANCE), frozenset({0, 1, 2}))
 
 
-@pytest.mark.parametrize(("rows", "groups", "backbones"), [(4, 2, 1), (64, 1, 1), (16, 4, 1), (16, 5, 2), (64, 9, 2)])
-def test_another_backbone_is_made_where_it_has_enough_to_pass(ray_local, rows, groups, backbones) -> None:
-    jobs = [Job("s", "d", group, (STATS,), frozenset(range(rows))) for group in range(groups)]
-    assert module._resources("cpu", jobs)["compute"].max_size == backbones
-
-
 @pytest.mark.slow
 def test_after_an_interruption_only_the_rest_is_done(tiny_shards, store) -> None:
     samples = _samples(tiny_shards) + _samples(tiny_shards, "tiny/noise")

@@ -209,9 +209,9 @@ def ended(prepared: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     ],
 )
 def test_whoever_is_ended_it_is_one_line_soon(name: str, whom: str, code: int, line: str, ended: Study) -> None:
-    study, before = ended, epochs(ended)
-    started = study.start(*ARGS, "--max-concurrent", "2")
-    started.until(lambda: epochs(study) > before and study.epochs_of(EPOCHS) > 0)
+    before = epochs(ended)
+    started = ended.start(*ARGS, "--max-concurrent", "2")
+    started.until(lambda: epochs(ended) > before and ended.epochs_of(EPOCHS) > 0)
     pids = {"driver": [started.driver.pid], "all": started.pids()}
     for pid in pids.get(whom) or started.pids(whom):
         with suppress(ProcessLookupError):
