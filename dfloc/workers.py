@@ -135,6 +135,8 @@ class Workers:
         # Below a folder that is private: Ray opens this one to everybody.
         if not self.address:
             os.environ.setdefault(LOST, str(LOST_SECONDS))
+            # A process that passes on what workers print; nobody asked for it (`log_to_driver`).
+            ray._private.node.Node.start_log_monitor = lambda node: None
         own = {} if self.address else {"_temp_dir": str(self._folder.path / "r"), "include_dashboard": False}
         ray.init(
             address=self.address or "local",

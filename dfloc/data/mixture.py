@@ -1,7 +1,7 @@
 """Which samples a trial sees: domains, counts, split, pairing, nesting; the exposure dial."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -50,11 +50,14 @@ def own_rank(domain: str, pair: str, seed: int = 0) -> str:
     return hashlib.sha256(f"{seed}\x1f{domain}\x1f{pair}".encode()).hexdigest()
 
 
+def by_rank(refs: "Iterable[SampleRef]", seed: int = 0) -> "list[SampleRef]":
+    """Return samples in the order of the stems rank."""
+    return sorted(refs, key=lambda ref: (stem_rank(ref.pair, seed), ref.id))
+
+
 def ranked(samples: Samples) -> Ranked:
     """Return what gives the samples of a domain's split by the stems rank of a mixture seed, each order found once."""
-    return cache(
-        lambda domain, split, seed: sorted(samples(domain, split), key=lambda ref: (stem_rank(ref.pair, seed), ref.id))
-    )
+    return cache(lambda domain, split, seed: by_rank(samples(domain, split), seed))
 
 
 def select(samples: Ranked, mixture: Mixture, avoid: Collection[str] = ()) -> "list[SampleRef]":
@@ -102,16 +105,16 @@ def too_few(domain: str, mixture: Mixture, num: int) -> DataError:
     )
 
 
-def replayed(parent: "Sequence[SampleRef]", count: int, seed: int = 0) -> "list[SampleRef]":
-    """Return `count` samples of the parent's training list, split evenly over its domains.
+def replayed(parent: "Iterable[SampleRef]", count: int) -> "list[SampleRef]":
+    """Return `count` samples of the parent's training list, given by rank, split evenly over its domains.
 
-    The first ones of each domain by the stems rank; the remainder goes to the domains in name order.
+    The first ones of each domain; the remainder goes to the domains in name order.
 
     Raises:
         DataError: a domain of the parent's list is too small.
     """
     by_domain: dict[str, list[SampleRef]] = {}
-    for ref in sorted(parent, key=lambda ref: (stem_rank(ref.pair, seed), ref.id)):
+    for ref in parent:
         by_domain.setdefault(ref.domain, []).append(ref)
     share, remainder = divmod(count, len(by_domain))
     chosen: list[SampleRef] = []

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError
-from dfloc.models.decoders import OUTPUT_SIZE, Examples
+from dfloc.models.decoders import OUTPUT_SIZE, Examples, allocate
 from dfloc.registry import MapSpec
 
 NUM_BLOCKS = 2
@@ -108,7 +108,7 @@ def make_attention(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.
     device = torch.get_default_device()
     with torch.device("meta"):
         decoder = AttentionDecoder(tokens.channels, (tokens.height, tokens.width), spec.mask)
-    _initialise(decoder.to_empty(device=device), generator)
+    _initialise(allocate(decoder, device), generator)
     if spec.init == "declip":
         nn.init.normal_(decoder.head.weight, 0.0, 0.02, generator)
     if spec.trained == "declip":

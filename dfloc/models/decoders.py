@@ -17,6 +17,7 @@ from dfloc.models.base import freeze
 from dfloc.models.parts import Examples as Examples  # what decoders are made of has one door, this module
 from dfloc.models.parts import Init as Init
 from dfloc.models.parts import Standardize as Standardize
+from dfloc.models.parts import allocate as allocate
 from dfloc.models.parts import chunks as chunks
 from dfloc.models.parts import initialise as initialise
 from dfloc.registry import MapSpec
@@ -99,7 +100,7 @@ class ConvDecoder(Decoder):
         with torch.device("meta"):
             _begin(self, in_channels, standardize, grid)
             self._add_ladder(in_channels, grid or in_size, depth // 4, channels, out_size)
-        self.to_empty(device=device)
+        allocate(self, device)
         initialise(self, init, generator or torch.Generator().manual_seed(0))
 
     def _add_ladder(self, width: int, size: int, convs: int, channels: Sequence[int], out_size: int) -> None:
@@ -268,7 +269,7 @@ def make_linear(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.Gen
         _begin(decoder, channels, spec.standardize, spec.grid)
         decoder.layers.add_module("head", nn.Conv2d(channels, 1, 1))
         decoder.layers.add_module("enlarge", nn.Upsample(size=(OUTPUT_SIZE, OUTPUT_SIZE), mode="bicubic"))
-    initialise(decoder.to_empty(device=device), spec.init, generator)
+    initialise(allocate(decoder, device), spec.init, generator)
     return _finish(decoder, spec)
 
 

@@ -10,7 +10,7 @@ from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError
 from dfloc.models import decoders
 from dfloc.models.baselines import CERTAIN
-from dfloc.models.decoders import Decoder, Examples, Standardize, chunks, initialise
+from dfloc.models.decoders import Decoder, Examples, Standardize, allocate, chunks, initialise
 from dfloc.registry import MapSpec
 
 
@@ -71,7 +71,7 @@ class LinearHead(Decoder):
                 self.layers.add_module("standardize", Standardize(width))
             self.layers.add_module("head", nn.Conv2d(width, num_classes, 1))
             self.layers.add_module("flatten", nn.Flatten())
-        initialise(self.to_empty(device=device), spec.init, generator)
+        initialise(allocate(self, device), spec.init, generator)
 
     def solve(self, source: Examples) -> None:
         """Fit the standardization, where there is one, to the pooled maps of the training samples."""

@@ -60,6 +60,11 @@ class Standardize(nn.Module):
         self.deviation.copy_(torch.where(constant_C, 1.0, deviation_C)[:, None, None])
 
 
+def allocate(module: nn.Module, device: torch.device) -> nn.Module:
+    """Give what was made on the meta device memory on another, as `to_empty`, which loads sympy for it: a second."""
+    return module._apply(lambda each: torch.empty_strided(each.size(), each.stride(), dtype=each.dtype, device=device))
+
+
 def initialise(decoder: nn.Module, init: Init, generator: torch.Generator) -> None:
     """Draw every weight from the generator, in the order in which the layers run; reset all else.
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError
 from dfloc.models.base import Outputs, freeze_norms
-from dfloc.models.decoders import Decoder, Examples, Standardize, initialise
+from dfloc.models.decoders import Decoder, Examples, Standardize, allocate, initialise
 from dfloc.models.heads import Pool
 from dfloc.registry import MapSpec
 
@@ -36,7 +36,7 @@ class Small(Decoder):
             self.layers.add_module("pool", Pool("mean"))
             self.layers.add_module("head", nn.Conv2d(spec.widths[-1], num_classes, 1))
             self.layers.add_module("flatten", nn.Flatten())
-        initialise(self.to_empty(device=device), spec.init, generator)
+        initialise(allocate(self, device), spec.init, generator)
 
 
 class SmallAttention(nn.Module):
@@ -61,7 +61,7 @@ class SmallAttention(nn.Module):
             self.map = nn.Conv2d(first, 1, 3, padding=1)
             self.rest = _convolutions(first, rest) if num_classes is not None else None
             self.head = nn.Conv2d(spec.widths[-1], num_classes, 1) if num_classes is not None else None
-        initialise(self.to_empty(device=device), spec.init, generator)
+        initialise(allocate(self, device), spec.init, generator)
 
     def forward(self, x_BCHW: Tensor) -> Tensor | Outputs:
         """Return the map, positive = fake, and where there are classes their logits."""

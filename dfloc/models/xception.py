@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError
 from dfloc.models.base import freeze
-from dfloc.models.decoders import PIXELS, Examples, check_pixels, initialise
+from dfloc.models.decoders import PIXELS, Examples, allocate, check_pixels, initialise
 from dfloc.registry import MapSpec
 
 INPUT_SIZE = 299
@@ -143,7 +143,7 @@ def make_xception(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.G
     device = torch.get_default_device()
     with torch.device("meta"):
         made = Xception(spec.block)
-    initialise(made.to_empty(device=device), spec.init, generator)
+    initialise(allocate(made, device), spec.init, generator)
     if spec.prior is not None:
         half = math.log(spec.prior / (1 - spec.prior)) / 2
         with torch.no_grad():

@@ -1,12 +1,13 @@
 """Which samples the trials of a study are trained, validated and tested on: their lists, each under its digest."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from dfloc.config import SampleList
 from dfloc.data import dolos
 from dfloc.data.manifest import SampleRef
-from dfloc.data.mixture import Mixture, as_list, ranked, replayed, select
+from dfloc.data.mixture import Mixture, as_list, by_rank, ranked, replayed, select
 from dfloc.errors import ConfigError
 from dfloc.sweep import counts
 from dfloc.sweep.cell import Cell, Study
@@ -44,6 +45,7 @@ class StudyLists:
         self._study, self._data, self._limit = study, data, limit
         self.by_digest: dict[str, list[SampleRef]] = {}
         self._samples = ranked(data.samples)
+        self._parents = cache(lambda digest, seed: by_rank(self.by_digest[digest], seed))
 
     def train(self, cell: Cell, base: SampleList | None, avoid: Collection[str]) -> TrainLists:
         """Return what a cell is trained on.
@@ -74,7 +76,7 @@ class StudyLists:
             return TrainLists(self.keep(refs, asked))
         if base is None:
             raise ConfigError(f"stage {cell.stage}: replay needs a parent; add `from: STAGE`")
-        refs += replayed(self.by_digest[base.digest], len(refs), mixture.seed)
+        refs += replayed(self._parents(base.digest, mixture.seed), len(refs))
         return TrainLists(self.keep(refs, {**asked, "replay": base.digest}))
 
     def _own(self, cell: Cell) -> dict[str, int]:

@@ -250,9 +250,11 @@ def _to_train(
     notes, left = list[str](), Counter[str]()
     for trial in reversed(trials):
         name = trial.fingerprint
+        if name not in done or trial.spec.parts:
+            continue
         child = [one for one in trials if name in one.parents and one.fingerprint in {*trained, *reading}]
         asked = tuple(each for each in lacking[name] if each.domain not in unasked)
-        if name not in done or trial.spec.parts or not (child or lacking[name]) or ledger.has_weights(name):
+        if not (child or lacking[name]) or ledger.has_weights(name):
             continue
         if child or asked:
             trained.add(name)

@@ -71,9 +71,9 @@ def _with(**more: str) -> object:
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_whole_sweep_under_any_path(tmp_path: Path) -> None:
-    (tmp_path / "space").mkdir()
+def test_a_whole_sweep_under_any_path(finished: Study, tmp_path: Path) -> None:
     study = Study(tmp_path / "space" / HOSTILE)
+    shutil.copytree(finished.root / "mini", study.root / "mini")
     done = study.command()
     assert done.code == 0, done
     assert "done, 0 to run" in done.out

@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from dfloc.data.manifest import SampleRef
-from dfloc.data.mixture import Mixture, as_list, own_rank, ranked, replayed, select, stem_rank
+from dfloc.data.mixture import Mixture, as_list, by_rank, own_rank, ranked, replayed, select, stem_rank
 from dfloc.errors import DataError
 
 DOMAINS = ("s/a", "s/b", "s/c")
@@ -102,7 +102,7 @@ def test_empty_domain_is_an_error() -> None:
 
 
 def test_replay_splits_evenly_and_the_remainder_goes_in_name_order() -> None:
-    base = sorted(select(samples, mixture(10)))
+    base = by_rank(sorted(select(samples, mixture(10))))
     chosen = replayed(base, 8)
     assert as_list(chosen, "d", {}).counts == {"s/a": 3, "s/b": 3, "s/c": 2}
     first = {r.pair for r in select(samples, mixture(3, ("s/a",)))}

@@ -251,7 +251,8 @@ def test_a_flipped_bit_of_an_image_is_found_and_a_users_data_are_not_deleted(old
 @pytest.mark.slow
 @pytest.mark.ray
 def test_the_next_sweep_imports_its_own_data_again(finished: Study, copied: Study, ray_local: None) -> None:
-    shutil.copytree(finished.root / "shards", copied.root / "shards")
+    for name in ("mini", "shards"):
+        shutil.copytree(finished.root / name, copied.root / name)
     shard = min((copied.root / "shards/mini/mini/telea").glob("test-*.parquet"))
     before = shard.read_bytes()
     flip(shard)

@@ -12,7 +12,7 @@ from tests.command import DFLOC, SECONDS, Study, fresh
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 FEW = (
-    *("--set", "domains=[mini/renoise]", "--set", "stages.mixed.grid={n: [0, 4, 48], m: [0, 96]}"),
+    *("--set", "domains=[mini/renoise]", "--set", "stages.mixed.grid={n: [0, 48], m: [0, 96]}"),
     *("--set", "stages.mixed.cases.clip=null"),
 )
 SHUFFLED = ("--set", "stages.mixed.train.labels.targets=shuffled", "--set", "name=labels-shuffled")
@@ -43,6 +43,5 @@ def test_labels_teach_where_and_shuffled_ones_nothing(scores: Callable[..., Scor
     assert float(own[0, 96]["iou"]) > all_fake, "labels alone localize"
     assert float(shuffled[0, 96]["iou"]) < float(own[0, 96]["iou"])
     assert float(shuffled[0, 96]["iou_low"]) <= all_fake, "shuffled ones are not shown to be above all fake"
-    for n in (4, 48):
-        assert own[n, 0] == {**shuffled[n, 0]}, "masks alone are the same trial"
-        assert float(shuffled[n, 96]["iou"]) <= float(own[n, 0]["iou_high"]), "never above masks alone"
+    assert own[48, 0] == {**shuffled[48, 0]}, "masks alone are the same trial"
+    assert float(shuffled[48, 96]["iou"]) <= float(own[48, 0]["iou_high"]), "never above masks alone"
