@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 Init = Literal["default", "declip", "patches"]
+Made = TypeVar("Made", bound=nn.Module)
 CHUNK = 64  # images that a closed form looks at together
 
 
@@ -60,9 +61,13 @@ class Standardize(nn.Module):
         self.deviation.copy_(torch.where(constant_C, 1.0, deviation_C)[:, None, None])
 
 
-def allocate(module: nn.Module, device: torch.device) -> nn.Module:
+def allocate(module: Made, device: torch.device) -> Made:
     """Give what was made on the meta device memory on another, as `to_empty`, which loads sympy for it: a second."""
-    return module._apply(lambda each: torch.empty_strided(each.size(), each.stride(), dtype=each.dtype, device=device))
+
+    def empty(tensor: Tensor) -> Tensor:
+        return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=device)
+
+    return cast(Made, module._apply(empty))  # type: ignore[no-untyped-call]
 
 
 def initialise(decoder: nn.Module, init: Init, generator: torch.Generator) -> None:
