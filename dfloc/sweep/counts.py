@@ -156,7 +156,7 @@ def labelled(
         ConfigError: as `names` and `by_domain`.
     """
     found = by_domain(ask.count, names(ask.domains, stage, axes, domains, data), domains)
-    return {name: number for name, number in found.items() if number != "all"}
+    return {name: number for name, number in found.items() if number != "all" and number > 0}
 
 
 def in_full(ask: TrainAsk, domains: Sequence[str], data: Data) -> TrainAsk:

@@ -69,7 +69,7 @@ class StudyLists:
             skip=cell.skipped,
         )
         asked = mixture.model_dump(exclude_defaults=True) | ({"mode": ask.mode} if ask.mode != "restart" else {})
-        if ask.labels and ask.labels.count != 0:
+        if ask.labels and not ask.labels.is_empty:
             return self._with_labels(cell, mixture, avoid)
         refs = select(self._samples, mixture, avoid)
         if ask.replay == "none":

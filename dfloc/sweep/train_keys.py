@@ -29,13 +29,18 @@ class LabelsAsk(Frozen):
     """
 
     domains: str | Names
-    count: Any0 | dict[str, Count]
+    count: Any0 | dict[str, Any0]
     targets: Literal["label", "shuffled"] = "label"
 
     @property
     def kind(self) -> Labels:
         """Whose labels they are, as a trial's spec has it."""
         return "shuffled" if self.targets == "shuffled" else "own"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it asks for no image."""
+        return not any(self.count.values() if isinstance(self.count, Mapping) else [self.count])
 
 
 class TrainAsk(Frozen):
@@ -88,7 +93,7 @@ class TrainAsk(Frozen):
     @property
     def is_empty(self) -> bool:
         """Whether it asks for no image."""
-        return self.count == 0 and (self.labels is None or self.labels.count == 0)
+        return self.count == 0 and (self.labels is None or self.labels.is_empty)
 
 
 def in_one(parts: list[Any], where: str) -> dict[str, Any]:

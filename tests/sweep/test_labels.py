@@ -106,6 +106,17 @@ def test_labels_that_say_as_much_as_masks_are_none(tmp_path: Path) -> None:
         assert first.spec.train.counts == second.spec.train.counts
 
 
+@pytest.mark.parametrize("zero", ["real", "rest"])
+def test_a_domain_of_which_no_labels_are_asked_is_as_one_that_is_not_named(tmp_path: Path, zero: str) -> None:
+    other = {"real": "rest", "rest": "real"}[zero]
+    masks = "stages.mixed.grid.n=[2,6]"
+    asked = plan(tmp_path, masks, f"{LABELS}.count={{{zero}: 0, {other}: m}}")
+    named = plan(tmp_path, masks, f"{LABELS}.domains=[{'held_out' if zero == 'real' else 'real'}]")
+    found = [{one.fingerprint for one in each.record.trials if one.stage == "mixed"} for each in (asked, named)]
+    assert found[0] == found[1]
+    assert len(found[0]) > 4, "some have labels"
+
+
 def test_a_limit_scales_labels_and_leaves_none_nothing(tmp_path: Path) -> None:
     found = plan(tmp_path, "stages.mixed.grid.m=[0,12]", limit=4)
     counts = {
