@@ -135,16 +135,15 @@ class Workers:
         # Below a folder that is private: Ray opens this one to everybody.
         if not self.address:
             os.environ.setdefault(LOST, str(LOST_SECONDS))
-            # A process that passes on what workers print; nobody asked for it (`log_to_driver`).
-            ray._private.node.Node.start_log_monitor = lambda node: None
         own = {} if self.address else {"_temp_dir": str(self._folder.path / "r"), "include_dashboard": False}
-        ray.init(
-            address=self.address or "local",
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            configure_logging=False,
-            **own,
-        )
+        with _without_log_monitor():
+            ray.init(
+                address=self.address or "local",
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                configure_logging=False,
+                **own,
+            )
         ray._private.worker.print_to_stdstream = self._log_line  # what it says of its own processes
         if not self.address:
             driver_notes.note(ray={one.name(): one.pid for one in psutil.Process().children() if one.name() in RAY})
@@ -167,6 +166,20 @@ class Workers:
             )
         where = f"answers at {self.address}" if self.address else "could be started"
         return ConfigError(f"no Ray {where}: {_first_line(error) or type(error).__name__}{see}")
+
+
+@contextlib.contextmanager
+def _without_log_monitor() -> Iterator[None]:
+    """Start no process that passes on what workers print, which costs seconds: nobody asked for it (`log_to_driver`)."""
+    from ray._private.node import Node
+
+    start = getattr(Node, "start_log_monitor", None)
+    Node.start_log_monitor = lambda node: None
+    try:
+        yield
+    finally:
+        if start:
+            Node.start_log_monitor = start
 
 
 @contextlib.contextmanager

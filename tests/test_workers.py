@@ -63,7 +63,9 @@ LOOKS = """
 import json, os, sys
 from pathlib import Path
 
+import psutil
 import ray
+from ray._private.node import Node
 from upath import UPath
 
 from dfloc.workers import Workers, quiet_data
@@ -86,13 +88,14 @@ def report(told):
 
 
 def state():
-    return [os.getcwd(), list(sys.path), os.environ["PYTHONPATH"]]
+    return [os.getcwd(), list(sys.path), os.environ["PYTHONPATH"], Node.start_log_monitor]
 
 
 def ours(log):
     before = state()
     with Workers(log=log):
         assert state() == before
+        assert not any("log_monitor" in " ".join(each.cmdline()) for each in psutil.Process().children(recursive=True))
         import ray.data
         from ray import tune
 

@@ -185,7 +185,7 @@ def test_ctrl_c_twice_ends_at_once_and_wait_waits(prepared: Study, whole: dict[s
 
 @pytest.fixture(scope="module")
 def ended(prepared: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study that is ended in three ways, one after the other; `make test-faults` has all of them."""
+    """A study that is ended in four ways, one after the other; `make test-faults` has all of them."""
     return copy_of(prepared, tmp_path_factory.mktemp("ended"))
 
 
@@ -194,6 +194,7 @@ def ended(prepared: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     ("name", "whom", "code", "line"),
     [
         ("KILL", "driver", 137, r"killed by signal 9, when it and its workers held \d+\.\d of \d+\.\d GiB"),
+        ("KILL", "gcs_server", 75, "Ray's gcs_server is gone, and the driver with it"),
         ("KILL", "raylet", 75, "Ray's raylet( or gcs_server)? is gone, and the driver with it"),
         ("TERM", "all", 143, "ended by TERM"),
     ],
@@ -210,7 +211,9 @@ def test_whoever_is_ended_it_is_one_line_soon(name: str, whom: str, code: int, l
     result = started.result()
     assert time.monotonic() - at < 12
     assert result.code == code
-    (said,) = [text for text in result.err.splitlines() if text.strip() and not text.startswith("took over from")]
+    *took_over, said = [text for text in result.err.splitlines() if text.strip()]
+    assert len(took_over) <= (before > 0), "but for a line on the driver that is gone"
+    assert all(text.startswith("took over from a driver that is gone") for text in took_over)
     left = r"everything finished is saved; \d+ to run(; log: \S+/logs/ray\.log)?\. Go on with: dfloc sweep exposure "
     assert re.match(f"{line}.*; {left}", said)
     assert "Raylet is terminated" not in result.out

@@ -1,3 +1,4 @@
+import itertools
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from dfloc import plugin
 from dfloc.data.dolos import scan
 from dfloc.data.importer import import_samples
 from dfloc.data.manifest import Manifest
-from dfloc.data.mixture import Mixture, ranked, select
+from dfloc.data.mixture import Mixture, by_rank, ranked, select
 from dfloc.errors import ConfigError, DataError
 from dfloc.planned import PlannedTrial
 from dfloc.storage import Workspace
@@ -69,16 +70,16 @@ def test_counts_are_nested_and_the_same_in_another_sweep(planner: Planner) -> No
 
 
 def test_replay_changes_the_ids_and_leaves_validation_alone(planner: Planner) -> None:
-    resolved = planner.resolve("stages.finetune.grid.train.replay=[none,equal]")
-    for n in (2, 4):
+    resolved = planner.resolve("stages.finetune.grid.train.replay=[none,equal]", "draws=2")
+    for n, draw in itertools.product((2, 4), (0, 1)):
         plain, replay = (
-            trials(resolved, "finetune", held_out="tiny/blur", n=n, **{"train.replay": how})[0]
+            trials(resolved, "finetune", held_out="tiny/blur", n=n, draw=draw, **{"train.replay": how})[0]
             for how in ("none", "equal")
         )
         added = train_ids(resolved, replay) - train_ids(resolved, plain)
-        (base,) = trials(resolved, "base", held_out="tiny/blur")
-        assert len(added) == n
-        assert added <= train_ids(resolved, base)
+        (base,) = trials(resolved, "base", held_out="tiny/blur", draw=draw)
+        first = by_rank(resolved.lists[base.spec.train.digest], draw)[:n]
+        assert added == {ref.id for ref in first}, "the first of its only domain by rank"
         assert replay.spec.valid == plain.spec.valid
 
 
