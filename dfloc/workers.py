@@ -170,7 +170,7 @@ class Workers:
 
 @contextlib.contextmanager
 def _without_log_monitor() -> Iterator[None]:
-    """Start no process that passes on what workers print, which costs seconds: nobody asked for it (`log_to_driver`)."""
+    """Start no process that passes on what workers print: nobody asked for it (`log_to_driver`); it costs seconds."""
     from ray._private.node import Node
 
     start = getattr(Node, "start_log_monitor", None)
