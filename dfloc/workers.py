@@ -136,7 +136,7 @@ class Workers:
         if not self.address:
             os.environ.setdefault(LOST, str(LOST_SECONDS))
         own = {} if self.address else {"_temp_dir": str(self._folder.path / "r"), "include_dashboard": False}
-        with _without_log_monitor():
+        with without_log_monitor():
             ray.init(
                 address=self.address or "local",
                 log_to_driver=False,
@@ -169,7 +169,7 @@ class Workers:
 
 
 @contextlib.contextmanager
-def _without_log_monitor() -> Iterator[None]:
+def without_log_monitor() -> Iterator[None]:
     """Start no process that passes on what workers print: nobody asked for it (`log_to_driver`); it costs seconds."""
     from ray._private.node import Node
 

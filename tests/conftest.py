@@ -52,9 +52,12 @@ def signals_as_in_a_terminal() -> None:
 def ray_local() -> Iterator[None]:
     """One quiet Ray of one CPU for all tests that need one: a process more costs; what the command starts has all."""
     ray = pytest.importorskip("ray")
+    from dfloc.workers import without_log_monitor
+
     if not ray.is_initialized():
         os.environ.pop("RAY_ADDRESS", None)
-        ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        with without_log_monitor():
+            ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
 

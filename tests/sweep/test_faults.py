@@ -161,28 +161,6 @@ def test_a_second_driver_is_refused_and_ctrl_c_once_ends_the_epochs(
     assert max(study.epochs_of_trial(name) for name in whole) > 0
 
 
-@pytest.mark.slow
-def test_ctrl_c_twice_ends_at_once_and_wait_waits(prepared: Study, whole: dict[str, Any], tmp_path: Path) -> None:
-    study = copy_of(prepared, tmp_path)
-    started = study.start(*ARGS)
-    started.until(lambda: study.epochs_of(EPOCHS) >= 1)
-    waiting = study.start(*ARGS, "--wait")
-    waiting.until(lambda: f"waiting for the driver on host {socket.gethostname()}" in waiting.said())
-    interrupt(started)
-    wait(lambda: "stopping" in started.said(), 30)
-    interrupt(started)
-    result = started.result()
-    assert result.code == 130
-    assert "Go on with: dfloc sweep" in result.err
-    assert "Traceback" not in result.err
-    wait(lambda: not started.alive(), 10)
-    last = waiting.result()
-    assert (last.code, last.err) == (0, "")
-    assert study.numbers() == whole
-    assert runs(store(study)) == sorted([(name, "FINISHED") for name in (*whole, "sweep")])
-    assert waiting.alive() == []
-
-
 @pytest.fixture(scope="module")
 def ended(prepared: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A study that is ended in four ways, one after the other; `make test-faults` has all of them."""
@@ -221,12 +199,25 @@ def test_whoever_is_ended_it_is_one_line_soon(name: str, whom: str, code: int, l
 
 
 @pytest.mark.slow
-def test_after_all_of_them_the_same_command_goes_on(ended: Study, whole: dict[str, Any]) -> None:
-    assert len(ended.finished()) < len(whole), "something is left"
-    again = ended.command(*ARGS)
-    assert again.code == 0
-    assert ended.numbers() == whole
-    assert runs(store(ended)) == sorted([(name, "FINISHED") for name in (*whole, "sweep")])
+def test_after_all_of_them_ctrl_c_twice_ends_at_once_and_who_waits_goes_on(ended: Study, whole: dict[str, Any]) -> None:
+    study, before = ended, epochs(ended)
+    started = study.start(*ARGS)
+    started.until(lambda: epochs(study) > before and study.epochs_of(EPOCHS) > 0)
+    waiting = study.start(*ARGS, "--wait")
+    waiting.until(lambda: f"waiting for the driver on host {socket.gethostname()}" in waiting.said())
+    interrupt(started)
+    wait(lambda: "stopping" in started.said(), 30)
+    interrupt(started)
+    result = started.result()
+    assert result.code == 130
+    assert "Go on with: dfloc sweep" in result.err
+    assert "Traceback" not in result.err
+    wait(lambda: not started.alive(), 10)
+    last = waiting.result()
+    assert (last.code, last.err) == (0, "")
+    assert study.numbers() == whole
+    assert runs(store(study)) == sorted([(name, "FINISHED") for name in (*whole, "sweep")])
+    assert waiting.alive() == []
 
 
 @pytest.mark.slow
@@ -326,11 +317,9 @@ def answers(port: int) -> bool:
 
 @pytest.mark.slow
 def test_features_that_a_worker_finds_damaged_are_made_again(
-    prepared: Study, ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Study, prepared: Study, ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study, sound = (prepared.copy(tmp_path / name, tracked=False) for name in ("study", "sound"))
-    only = {"only": ("base",)}
-    assert sound.sweep(**only).code == 0
+    study = copy_of(prepared, tmp_path)
     train, spoilt = run.Driver._train, list[Path]()
 
     def late(driver: run.Driver, prepared: Any) -> Any:
@@ -343,7 +332,9 @@ def test_features_that_a_worker_finds_damaged_are_made_again(
         return train(driver, prepared)
 
     monkeypatch.setattr(run.Driver, "_train", late)
-    result = study.sweep(**only)
+    result = study.sweep(only=("base",))
     assert result.code == 0, result
     assert re.search(r"\d+ groups of stored features were damaged, they are made again", result.out)
-    assert study.numbers() == sound.numbers()
+    found, sound = study.numbers(), finished.numbers()
+    assert found == {name: sound[name] for name in found}
+    assert found

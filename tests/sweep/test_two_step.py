@@ -1,20 +1,14 @@
 """The sweep `two-step`: its trainings are those of four other sweeps, and what it shows on built-in data."""
 
-import csv
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from dfloc.ledger import Ledger
-from dfloc.metrics import routing
 from dfloc.planned import PlannedTrial
-from dfloc.record import SweepRecord
 from dfloc.storage import Workspace
 from dfloc.sweep.inventory import Inventory
 from dfloc.sweep.prepare import prepare
 from dfloc.sweep.sweep_data import SweepRequest, data_of
-from tests.command import DFLOC, SECONDS, Study, fresh
 
 OTHERS = ("detection", "attribution", "single-domain", "cross-domain")
 
@@ -41,30 +35,3 @@ def test_evaluations_of_a_paper_are_shared_too(tmp_path: Path) -> None:
     known = {each.key for one in every for each in one.evaluations}
     own = [one for one in trials(tmp_path, "two-step", "paper").values() if not one.spec.parts]
     assert [each for one in own for each in one.evaluations if each.key not in known] == []
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-def test_two_steps_on_built_in_data(finished: Study, tmp_path: Path) -> None:
-    """Seed 0: what the specification asks of the mini; `oracle` is a router that is always right."""
-    root = tmp_path / "workspace"
-    command = [DFLOC, "sweep", "two-step", "--preset", "mini", *finished.built_in, "--workspace", str(root)]
-    done = subprocess.run(command, capture_output=True, text=True, env=fresh(), timeout=SECONDS)
-    assert done.returncode == 0, done.stdout + done.stderr
-    [file] = (root / "reports").glob("two-step-mini*/two-step.csv")
-    with file.open(newline="") as found:
-        rows = {row["Pipeline"]: row for row in csv.DictReader(found) if row["Test domain"] == "mean"}
-    alone, two = rows["generalist"], rows["classifier+4-specialists-clip"]
-    assert float(two["Right router"]) > float(alone["Fakes"]) + 0.08
-    assert float(two["With reals"]) > float(alone["With reals"])
-    assert float(rows["empty map"]["With reals"]) == 0.5
-    workspace = Workspace(root, create=False)
-    record = SweepRecord.load(workspace.sweep("two-step-mini-mini"))
-    assert record is not None
-    ledger = Ledger(workspace)
-    for trial in (one for one in record.trials if one.spec.decoder.rule == "argmax"):
-        best = {each.domain: ledger.scored(each) for each in trial.evaluations if each.checkpoint == "best"}
-        reals = routing.with_reals(best[record.tested[0]], best["mini/real"], "iou")
-        assert reals.empty >= reals.passed
-    again = subprocess.run(command, capture_output=True, text=True, env=fresh(), timeout=SECONDS)
-    assert "12 done, 0 to run" in again.stdout
