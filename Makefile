@@ -18,10 +18,10 @@ studies: install  # every study on built-in data, and one page that lists their 
 install: .venv/.stamp
 
 test: lint
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not faults"
 
 test-all: lint  # and what trains to a threshold, samples of faults and fuzz, every study's smoke: all in one run
-	$(PYTEST)
+	$(PYTEST) -m "not faults"
 
 lint: install
 	$(BIN)/ruff check
@@ -34,7 +34,8 @@ test-pages: install  # pages on a screen, on a phone and on paper; apt-get insta
 fuzz: install  # thousands of mutated images, weights, stored and sweep files, in process: half an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --write
 
-test-faults: install  # 20 sweeps, disturbed at drawn moments; as root, with slurm-wlm, munge and faketime, all of them
+test-faults: install  # every way to end a sweep, and 20 sweeps, disturbed at drawn moments; as root, with slurm-wlm, munge and faketime, all of them
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults tests/sweep/test_faults.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --write
 
 simulate: install  # a study through 10,000 seeds of lost power, kills and errors, at every write, and with faults put in

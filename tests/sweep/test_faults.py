@@ -100,6 +100,13 @@ def test_no_process_outlives_a_killed_driver(killed: Killed) -> None:
     assert killed.left_after_10_s == []
 
 
+@pytest.mark.faults
+def test_after_a_kill_with_the_database_deleted(killed: Killed, whole: dict[str, Any], tmp_path: Path) -> None:
+    study = killed.study.copy(tmp_path / "workspace", tracked=False)
+    result = study.command(*ARGS)
+    assert_whole(study, killed, result, whole, store(study))
+
+
 @pytest.mark.slow
 def test_after_a_kill_with_a_server_that_is_down_and_then_up(
     killed: Killed, whole: dict[str, Any], tmp_path: Path
@@ -163,11 +170,11 @@ def test_a_second_driver_is_refused_and_ctrl_c_once_ends_the_epochs(
 
 @pytest.fixture(scope="module")
 def ended(prepared: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study that is ended in four ways, one after the other; `make test-faults` has all of them."""
+    """A study that is ended in every way, one after the other, a few epochs further each time."""
     return copy_of(prepared, tmp_path_factory.mktemp("ended"))
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("name", "whom", "code", "line"),
     [
@@ -175,6 +182,8 @@ def ended(prepared: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
         ("KILL", "gcs_server", 75, "Ray's gcs_server is gone, and the driver with it"),
         ("KILL", "raylet", 75, "Ray's raylet( or gcs_server)? is gone, and the driver with it"),
         ("TERM", "all", 143, "ended by TERM"),
+        ("HUP", "all", 129, "ended by HUP"),
+        ("TERM", "driver", 143, "ended by TERM"),
     ],
 )
 def test_whoever_is_ended_it_is_one_line_soon(name: str, whom: str, code: int, line: str, ended: Study) -> None:
@@ -198,7 +207,7 @@ def test_whoever_is_ended_it_is_one_line_soon(name: str, whom: str, code: int, l
     wait(lambda: not started.alive(), 15)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_after_all_of_them_ctrl_c_twice_ends_at_once_and_who_waits_goes_on(ended: Study, whole: dict[str, Any]) -> None:
     study, before = ended, epochs(ended)
     started = study.start(*ARGS)
@@ -220,7 +229,7 @@ def test_after_all_of_them_ctrl_c_twice_ends_at_once_and_who_waits_goes_on(ended
     assert waiting.alive() == []
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_reader_that_ends_and_a_server_that_drops_connections_lose_nothing(
     prepared: Study, whole: dict[str, Any], tmp_path: Path
 ) -> None:
