@@ -248,10 +248,8 @@ def _to_train(
     trained = {trial.fingerprint for trial in trials if not trial.spec.parts} - done
     reading = {t.fingerprint for t in trials if t.spec.decoder.rule == "mean" and lacking[t.fingerprint]}
     notes, left = list[str](), Counter[str]()
-    for trial in reversed(trials):
+    for trial in (one for one in reversed(trials) if one.fingerprint in done and not one.spec.parts):
         name = trial.fingerprint
-        if name not in done or trial.spec.parts:
-            continue
         child = [one for one in trials if name in one.parents and one.fingerprint in {*trained, *reading}]
         asked = tuple(each for each in lacking[name] if each.domain not in unasked)
         if not (child or lacking[name]) or ledger.has_weights(name):
