@@ -1,4 +1,4 @@
-"""The sweep `two-step`: its trainings are those of four other sweeps, and what it shows on built-in data."""
+"""The sweep `two-step`: its trainings are those of four other sweeps, with their evaluations."""
 
 from pathlib import Path
 
