@@ -53,17 +53,6 @@ def test_a_ray_that_is_there_is_used_and_not_ended(tmp_path: Path, ray_local: No
     assert not (tmp_path / "logs").exists()
 
 
-@pytest.mark.ray
-def test_trials_at_once_are_those_asked_or_one_for_each_cpu(
-    tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(cluster.MAX_PENDING, "")
-    mine, _ = made(tmp_path)
-    held = resources("cpu", 1)
-    assert (mine.max_concurrent(None, held), os.environ[cluster.MAX_PENDING]) == (2, "2")
-    assert (mine.max_concurrent(7, held), os.environ[cluster.MAX_PENDING]) == (7, "7")
-
-
 HEAD = NodeKind("head", 1, {"CPU": 4})
 GPUS = NodeKind("gpu", 3, {"CPU": 4, "GPU": 1})
 
@@ -74,6 +63,13 @@ def of(
     monkeypatch.setattr(cluster, "capacity", lambda grows: Capacity(live, offered if grows else ()))
     monkeypatch.setenv(cluster.MAX_PENDING, "")
     return made(tmp_path, "10.0.0.1:6379")[0]
+
+
+def test_trials_at_once_are_those_asked_or_one_for_each_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = of(tmp_path, monkeypatch, NodeKind("head", 1, {"CPU": 2}))
+    held = resources("cpu", 1)
+    assert (mine.max_concurrent(None, held), os.environ[cluster.MAX_PENDING]) == (2, "2")
+    assert (mine.max_concurrent(7, held), os.environ[cluster.MAX_PENDING]) == (7, "7")
 
 
 @pytest.mark.parametrize(
