@@ -23,13 +23,20 @@ TINY_SIZE = 64
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files with tests of the finished study or slow ones first: two processes share the files."""
-    long = {
+    """Spread files with slow tests or those of the finished study over two thirds: two processes share the files.
+
+    A sweep takes more than a processor, other tests take less; the last files are to be short ones.
+    """
+    files = dict.fromkeys(item.path for item in items)
+    long = dict.fromkeys(
         item.path
         for item in items
         if "first_run" in getattr(item, "fixturenames", ()) or item.get_closest_marker("slow")
-    }
-    items.sort(key=lambda item: item.path not in long)
+    )
+    step = 2 * (len(files) - len(long)) / (3 * len(long) or 1)
+    place: dict[Path, float] = {path: number * step for number, path in enumerate(long)}
+    place |= {path: float(number) for number, path in enumerate(file for file in files if file not in long)}
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,6 +53,14 @@ def signals_as_in_a_terminal() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_waits_for_the_disk() -> Iterator[None]:
+    """Sync no file of the tests' own process: what is synced, and when, is watched; what the command starts syncs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -321,3 +321,15 @@ def test_a_worker_and_a_driver_start_without_the_libraries_of_models() -> None:
     code = f"import sys, dfloc.sweep.run, dfloc.sweep.work; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("spec", ["name='conv', init='declip'", "name='attention', init='declip'"])
+def test_the_size_of_a_decoder_is_known_without_pytorch_s_compiler(spec: str) -> None:
+    reads = "MapSpec(64, 4, 4, 'tokens' if 'attention' in spec.name else 'grid')"
+    code = (
+        "import sys; from dfloc.config import DecoderSpec; from dfloc.models.decoders import weight_bytes; "
+        f"from dfloc.registry import MapSpec; spec = DecoderSpec({spec}); "
+        f"print(weight_bytes(spec, ({reads},)) > 0, 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]

@@ -12,6 +12,7 @@ from torch.nn import functional
 from dfloc.config import DecoderSpec
 from dfloc.errors import ConfigError
 from dfloc.models.decoders import OUTPUT_SIZE, Examples, allocate
+from dfloc.models.parts import on_meta
 from dfloc.registry import MapSpec
 
 NUM_BLOCKS = 2
@@ -109,7 +110,7 @@ def make_attention(spec: DecoderSpec, maps: Sequence[MapSpec], generator: torch.
     with torch.device("meta"):
         decoder = AttentionDecoder(tokens.channels, (tokens.height, tokens.width), spec.mask)
     _initialise(allocate(decoder, device), generator)
-    if spec.init == "declip":
+    if spec.init == "declip" and not on_meta(decoder):
         nn.init.normal_(decoder.head.weight, 0.0, 0.02, generator)
     if spec.trained == "declip":
         for name, parameter in decoder.named_parameters():

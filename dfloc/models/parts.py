@@ -70,6 +70,11 @@ def allocate(module: Made, device: torch.device) -> Made:
     return cast(Made, module._apply(empty))  # type: ignore[no-untyped-call]
 
 
+def on_meta(module: nn.Module) -> bool:
+    """Return whether a module's weights have shapes alone."""
+    return any(weight.is_meta for weight in module.parameters())
+
+
 def initialise(decoder: nn.Module, init: Init, generator: torch.Generator) -> None:
     """Draw every weight from the generator, in the order in which the layers run; reset all else.
 
@@ -77,7 +82,11 @@ def initialise(decoder: nn.Module, init: Init, generator: torch.Generator) -> No
     `declip` draws every weight, BatchNorm's scale included, from N(0, 0.02) and leaves biases as PyTorch does.
     `patches` (Tantaru et al. 2024, of Patches) draws weights of convolutions as Glorot and Bengio (2010), normal, times
     0.02, makes their biases 0, and draws BatchNorm's scale from N(1, 0.02).
+
+    Weights on the meta device stay as they are: there a draw changes nothing, and would load PyTorch's compiler.
     """
+    if on_meta(decoder):
+        return
     for layer in decoder.modules():
         if isinstance(layer, Standardize):
             nn.init.zeros_(layer.mean)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from dfloc.augmentation import AugmentSpec
 from dfloc.config import MapRecipe, TrialSpec
@@ -77,6 +78,7 @@ def views(trials: Sequence[PlannedTrial], size: Size) -> list[AugmentedViews]:
 
     `size` gives the number of distinct images in the union of the training lists of some digests.
     """
+    size = cache(size)  # views differ, but what is trained on does not
     readers: defaultdict[tuple[str, _Way], list[PlannedTrial]] = defaultdict(list)
     for trial in trials:
         if trial.spec.augment:

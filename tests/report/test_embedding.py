@@ -1,6 +1,5 @@
 """Feature spaces on a page: from stored maps and weights, kept, never twice, and never a failure."""
 
-import os
 from pathlib import Path
 from unittest import mock
 
@@ -34,8 +33,7 @@ class Made:
     """Two heads on vectors that are stored, of which that of CLIP tells the classes apart; others have no weights."""
 
     def __init__(self, folder: Path, record: SweepRecord, patch: pytest.MonkeyPatch):
-        with mock.patch.object(os, "fsync"):
-            self.workspace = filled(folder, record)
+        self.workspace = filled(folder, record)
         self.record = record
         lists = [REAL, *DOLOS]
         self.refs = {

@@ -1,7 +1,6 @@
 """Pages of detectors and classifiers: what they answer, show, and never say."""
 
 import csv
-import os
 import re
 from pathlib import Path
 from unittest import mock
@@ -58,7 +57,7 @@ def attributed(tmp_path_factory: pytest.TempPathFactory) -> Shown:
 def made(folder: Path, record: SweepRecord) -> Shown:
     """Fill a study and build its report; the page itself is not drawn."""
     reports: list[Report] = []
-    with mock.patch.object(os, "fsync"), any_number_of_images():
+    with any_number_of_images():
         workspace = filled(folder, record)
         with mock.patch.object(render, "html", side_effect=lambda _, page: reports.append(page) or ""):
             built = Path(str(build(workspace, record)))

@@ -2,10 +2,9 @@
 
 import csv
 import io
-import os
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from dfloc.report import routing
 from dfloc.report.answer import answer
 from dfloc.report.build import read
 from dfloc.report.groups import Study
+from dfloc.report.page import Report
 from dfloc.report.pipelines import numbers, pipelines
 from dfloc.report.results import Results
 from dfloc.report.table import Table
@@ -53,14 +53,17 @@ class Page:
         self.record: SweepRecord = smaller(plan.resolved.record)
         filled = Fated(self.workspace, ())
         filled.fails = fails
-        with mock.patch.object(os, "fsync"):
-            filled.fill(self.record)
+        filled.fill(self.record)
         self.ledger = Ledger(self.workspace)
 
     @property
     def study(self) -> Study:
         record = self.record.by("declip-2025")
         return Study(record, Results(self.workspace, record))
+
+    @cached_property
+    def report(self) -> Report:
+        return read(self.workspace, self.record)
 
     def trial(self, case: str) -> PlannedTrial:
         return next(one for one in self.record.trials if one.case == case)
@@ -81,7 +84,7 @@ def lines(table: Table) -> list[dict[str, str]]:
 
 
 def table(page: Page, name: str) -> list[dict[str, str]]:
-    return lines(next(one for one in read(page.workspace, page.record).tables if one.id == name))
+    return lines(next(one for one in page.report.tables if one.id == name))
 
 
 def test_with_reals_is_the_plain_mean_over_both_lists(page: Page) -> None:
@@ -142,8 +145,7 @@ def test_published_numbers_stand_beside_as_context(page: Page) -> None:
     assert float(rows[CLASSIFIED, "celebahq/lama"]["Published, with reals"]) == 0.935
     assert float(rows["classifier+4-specialists-clip", "celebahq/lama"]["Published, with reals"]) == 0.8973
     assert rows[DETECTED, "celebahq/ldm"]["Published, fakes: note"] == "derived.two_step.detector_generalist, derived"
-    report = read(page.workspace, page.record)
-    assert not any("s000.two_step" in line for line in report.footer if "which are not shown" in line)
+    assert not any("s000.two_step" in line for line in page.report.footer if "which are not shown" in line)
 
 
 def test_the_answer_is_on_two_steps(page: Page) -> None:
