@@ -39,7 +39,11 @@ class MemoryUse(NamedTuple):
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the processes below one, those that have ended and wait to be asked about left out."""
+    """Return the processes below one.
+
+    With those that have ended and were not asked about yet: where one has threads, its first may seem to have ended
+    while it still has children.
+    """
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):  # noqa: PTH208 (a thousand Paths a second are not thin)
         if entry.isdecimal() and (parent := _parent(entry)):
@@ -80,13 +84,12 @@ def _limits() -> Iterator[tuple[int, int | None]]:
 
 
 def _parent(pid: str) -> int:
-    """Return the parent of a process; 0: it has ended."""
+    """Return the parent of a process; 0: it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
-            fields = file.read().rpartition(b")")[2].split()
+            return int(file.read().rpartition(b")")[2].split()[1])
     except OSError:
         return 0
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[1])
 
 
 def _kib(path: Path) -> dict[str, int]:

@@ -93,16 +93,19 @@ def _follow(keeper: int, page: DriverNotes, heard: set[signal.Signals]) -> int:
 
 
 def _sweep(facts: dict[str, Any]) -> None:
-    """End what the driver has left, Ray's workers say, and remove its temp folder."""
+    """End what the driver has left, Ray's workers say, and remove its temp folder.
+
+    Orphans become children of this process: where it has none, nobody is left.
+    """
     until = time.monotonic() + SWEEP_SECONDS
-    while (left := memory.descendants(os.getpid())) and time.monotonic() < until:
-        for pid in left:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-        with suppress(ChildProcessError):
+    with suppress(ChildProcessError):
+        while time.monotonic() < until:
+            for pid in memory.descendants(os.getpid()):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+            time.sleep(0.02)
     if facts.get("temp"):
         shutil.rmtree(facts["temp"], ignore_errors=True)
 

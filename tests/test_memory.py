@@ -36,6 +36,27 @@ def test_children_of_children_are_counted_with_what_they_hold() -> None:
     assert child.pid not in memory.descendants(os.getpid())
 
 
+def test_what_is_below_a_process_is_found_when_its_first_thread_has_ended() -> None:
+    code = f"""if True:
+        import ctypes, subprocess, threading, time
+        print(subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL).pid, flush=True)
+        threading.Thread(target=time.sleep, args=(600,)).start()
+        ctypes.CDLL(None).syscall({93 if os.uname().machine == "aarch64" else 60}, 0)
+    """
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as one:
+        assert one.stdout is not None
+        below = psutil.Process(int(one.stdout.readline()))
+        try:
+            until = time.monotonic() + 60
+            while psutil.Process(one.pid).status() != psutil.STATUS_ZOMBIE:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            assert below.pid in memory.descendants(os.getpid())
+        finally:
+            below.kill()
+            one.kill()
+
+
 @pytest.mark.parametrize(
     ("groups", "files", "expected"),
     [
