@@ -138,6 +138,8 @@ def _table(data: bytes, path: UPath, trial: str) -> pa.Table:
     try:
         table = pq.ParquetFile(pa.BufferReader(data)).read()  # in .4 of the time of read_table
         table.validate(full=True)
+        if len({*table.column_names}) < table.num_columns:
+            raise ValueError("a column is there twice")
         trials = table["trial"].unique().to_pylist() if "trial" in table.column_names else []
     except Exception as error:
         raise WorkspaceError(f"{path} is damaged ({type(error).__name__}: {error}); {CURE}") from error

@@ -95,13 +95,13 @@ def _follow(keeper: int, page: DriverNotes, heard: set[signal.Signals]) -> int:
 def _sweep(facts: dict[str, Any]) -> None:
     """End what the driver has left, Ray's workers say, and remove its temp folder.
 
-    Orphans become children of this process: where it has none, nobody is left.
+    Orphans become children of this process: where it has none, nobody is left. Another user's process stays.
     """
     until = time.monotonic() + SWEEP_SECONDS
     with suppress(ChildProcessError):
         while time.monotonic() < until:
             for pid in memory.descendants(os.getpid()):
-                with suppress(ProcessLookupError):
+                with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass

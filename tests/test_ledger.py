@@ -268,6 +268,17 @@ def test_damaged_rows_are_named(ledger: Ledger, content: bytes) -> None:
         ledger.rows(fp, "k")
 
 
+@pytest.mark.parametrize("twice", ["id", "iou"])
+def test_rows_with_a_column_twice_are_damaged(ledger: Ledger, twice: str) -> None:
+    fp, other = make_spec().fingerprint, "id" if twice == "iou" else "iou"
+    path = ledger.folder(fp) / "rows" / "k.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_arrays([["a"], ["b"], [0.5]], [twice, twice, other]), path)
+    with pytest.raises(WorkspaceError, match=r"k\.parquet is damaged \(ValueError: a column is there twice"):
+        ledger.rows(fp, "k")
+    assert not ledger.has_whole_rows(fp, "k")
+
+
 @pytest.mark.parametrize("content", ["", "{", "{}", '{"attempt": 1}'])
 def test_a_damaged_done_file_is_named(ledger: Ledger, content: str) -> None:
     train(ledger, make_spec())

@@ -45,16 +45,18 @@ def test_what_is_below_a_process_is_found_when_its_first_thread_has_ended() -> N
     """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as one:
         assert one.stdout is not None
-        below = psutil.Process(int(one.stdout.readline()))
+        below = None
         try:
+            below = psutil.Process(int(one.stdout.readline()))
             until = time.monotonic() + 60
             while psutil.Process(one.pid).status() != psutil.STATUS_ZOMBIE:
                 assert time.monotonic() < until
                 time.sleep(0.05)
             assert below.pid in memory.descendants(os.getpid())
         finally:
-            below.kill()
             one.kill()
+            if below:
+                below.kill()
 
 
 @pytest.mark.parametrize(

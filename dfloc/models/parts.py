@@ -71,8 +71,9 @@ def allocate(module: Made, device: torch.device) -> Made:
 
 
 def on_meta(module: nn.Module) -> bool:
-    """Return whether a module's weights have shapes alone."""
-    return any(weight.is_meta for weight in module.parameters())
+    """Return whether a module has weights, and all of them are shapes alone."""
+    weights = [*module.parameters()]
+    return bool(weights) and all(weight.is_meta for weight in weights)
 
 
 def initialise(decoder: nn.Module, init: Init, generator: torch.Generator) -> None:
