@@ -249,6 +249,21 @@ def test_killed_in_the_middle_the_first_says_so_and_leaves_nothing(start: Start)
     assert [process for process in below if process.is_running()] == []
 
 
+def test_a_process_of_another_user_does_not_stop_the_tidying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(error: type[OSError]) -> Callable[..., None]:
+        def call(*_: object) -> None:
+            raise error
+
+        return call
+
+    (tmp_path / "temp").mkdir()
+    monkeypatch.setattr(supervisor.memory, "descendants", lambda pid: [1])
+    monkeypatch.setattr(os, "kill", refuse(PermissionError))
+    monkeypatch.setattr(os, "waitpid", refuse(ChildProcessError))
+    supervisor._sweep({"temp": str(tmp_path / "temp")})
+    assert not (tmp_path / "temp").exists()
+
+
 def test_a_driver_that_was_killed_is_not_taken_for_one_whose_ray_is_gone() -> None:
     """Ray's processes end with their driver, and the parent may see that first."""
     driver, ray = (subprocess.Popen(["sleep", "600"]) for _ in range(2))
